@@ -1,0 +1,29 @@
+"""What an attack returns."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Attacked:
+    """Adversarial examples and what they did, per example, on the CPU.
+
+    Attributes:
+        x: ``(n, c, h, w)`` the iterate with the highest objective; in accuracy mode, the first one
+            that was misclassified.
+        loss: ``(n,)`` cross-entropy at the worst iterate met: the robust loss of each example
+            (``nan`` where the attack does not maximise cross-entropy).
+        robust: ``(n,)`` bool; correctly classified at the clean image and at every iterate met.
+        correct: ``(n,)`` bool; correctly classified at the clean image.
+        forwards, backwards: passes spent, in images.
+    """
+
+    x: Tensor
+    loss: Tensor
+    robust: Tensor
+    correct: Tensor
+    forwards: int
+    backwards: int

@@ -1,0 +1,131 @@
+"""The Weight-Curvature Index."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from robaudit.curvature.traces import Estimator, LayerTraces, layer_traces
+from robaudit.types import Progress
+
+
+@dataclass(frozen=True)
+class LayerContribution:
+    """One layer's row of the index: ``contribution = ||W_k||_F sqrt(Tr(H_k))``."""
+
+    name: str
+    frobenius: float
+    trace: float
+    standard_error: float
+    contribution: float
+    share: float
+
+
+@dataclass(frozen=True)
+class WeightCurvature:
+    """The index with its error bar.
+
+    Attributes:
+        value: ``sum_k ||W_k||_F sqrt(Tr(H_k))``.
+        bound: the Cauchy-Schwarz bound ``sqrt(sum ||W_k||_F^2) sqrt(sum Tr(H_k))`` (Eq. 6).
+        standard_error: over examples, by the delta method; the layers' errors are correlated, and
+            this counts it.
+        bias: of the square root, ``-sum_k contribution_k r_k^2 / 8`` with ``r_k`` the relative
+            standard error of layer k's trace; not subtracted from ``value``.
+        traces: what it was made from.
+        note: why the Gauss-Newton traces were used in place of the Hessian's, if so.
+    """
+
+    value: float
+    bound: float
+    standard_error: float
+    bias: float
+    layers: tuple[LayerContribution, ...]
+    traces: LayerTraces
+    note: str | None = None
+
+
+def wci(
+    model: nn.Module,
+    x: Tensor,
+    y: Tensor,
+    *,
+    estimator: Estimator = "auto",
+    probes: int = 1,
+    seed: int = 0,
+    index: Tensor | None = None,
+    progress: Progress | None = None,
+) -> WeightCurvature:
+    """``WCI = sum_k sqrt(||W_k||_F^2 Tr(H_k))`` over convolution and linear weights.
+
+    It does not change under ``W_k -> a W_k, W_{k+1} -> W_{k+1} / a`` in ReLU networks (Remark 2.7).
+    Where a smooth network's true trace comes out negative, the square root does not exist: the
+    exact Gauss-Newton traces take its place for all layers, and ``note`` says so.
+
+    Args:
+        x: adversarial images ``(n, c, h, w)``, held fixed (the paper: PGD-10).
+        y: labels ``(n,)``.
+
+    Source: Xu & Zhang, "Understanding adversarially robust generalization via Weight-Curvature
+    Index", arXiv 2410.07719v1, Definition 2.6.
+
+    >>> net = nn.Sequential(nn.Flatten(), nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, 2))
+    >>> found = wci(net, torch.rand(5, 1, 2, 2), torch.zeros(5).long())
+    >>> found.value <= found.bound
+    True
+    """
+    traces = layer_traces(
+        model, x, y, estimator=estimator, probes=probes, seed=seed, index=index, progress=progress
+    )
+    note = None
+    negative = [layer.name for layer in traces.layers.values() if layer.trace < 0]
+    if negative:
+        note = (
+            f"Hessian trace estimated negative in {len(negative)} of {len(traces.layers)} layers "
+            f"({', '.join(negative[:3])}): WCI uses the exact Gauss-Newton traces"
+        )
+        traces = layer_traces(model, x, y, estimator="exact", index=index, progress=progress)
+    return from_traces(traces, note)
+
+
+def from_traces(traces: LayerTraces, note: str | None = None) -> WeightCurvature:
+    """The index from traces that are already there; all must be non-negative."""
+    rows = list(traces.layers.values())
+    contributions = [row.frobenius * math.sqrt(row.trace) for row in rows]
+    value = math.fsum(contributions)
+    n = len(traces.per_example)
+    # d/dt ||W|| sqrt(t) = contribution / (2 t)
+    slopes = torch.tensor(
+        [
+            c / (2 * row.trace) if row.trace > 0 else 0.0
+            for c, row in zip(contributions, rows, strict=True)
+        ],
+        dtype=torch.float64,
+    )
+    influence = traces.per_example @ slopes
+    return WeightCurvature(
+        value=value,
+        bound=math.sqrt(sum(row.frobenius**2 for row in rows) * sum(row.trace for row in rows)),
+        standard_error=float(influence.std() / n**0.5) if n > 1 else math.nan,
+        bias=-math.fsum(
+            c * (row.standard_error / row.trace) ** 2 / 8
+            for c, row in zip(contributions, rows, strict=True)
+            if row.trace > 0
+        ),
+        layers=tuple(
+            LayerContribution(
+                row.name,
+                row.frobenius,
+                row.trace,
+                row.standard_error,
+                c,
+                c / value if value else 0.0,
+            )
+            for c, row in zip(contributions, rows, strict=True)
+        ),
+        traces=traces,
+        note=note,
+    )

@@ -1,0 +1,20 @@
+"""How a classifier is run: on which device, in which batches, with which random draws.
+
+Everything that calls a network goes through here, so that a result depends on the weights, the
+examples and the seed alone, and never on the batch size or on who else was in the batch.
+"""
+
+from robaudit.engine.device import resolve_device
+from robaudit.engine.freezing import frozen
+from robaudit.engine.runner import TILE, Runner
+from robaudit.engine.seeding import generator, seed_for, uniform_rows
+
+__all__ = [
+    "TILE",
+    "Runner",
+    "frozen",
+    "generator",
+    "resolve_device",
+    "seed_for",
+    "uniform_rows",
+]

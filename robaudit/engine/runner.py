@@ -1,0 +1,105 @@
+"""Forward and backward passes in fixed tiles.
+
+A convolution may pick another kernel for another batch size, and its last bits change with it. So
+every pass here runs on a multiple of :data:`TILE` images, the last tile padded with copies of its
+last row; on a CPU on exactly one tile at a time, which measures equal or faster than larger batches
+and makes a result bit-equal for every batch size, order and neighbourhood.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+TILE = 64
+CUDA_BATCH = 1024
+
+Objective = Callable[[Tensor, Tensor], Tensor]
+BatchSize = int | Literal["auto"]
+
+
+class Runner:
+    """Runs ``forward: (b, c, h, w) -> (b, k)`` over any number of images, and counts the passes.
+
+    Attributes:
+        batch: images per pass on a GPU, a multiple of ``TILE``; halved when memory runs out.
+        forwards, backwards: images passed, padding not counted.
+        backoffs: the batch sizes that did not fit.
+    """
+
+    def __init__(
+        self,
+        forward: Callable[[Tensor], Tensor],
+        device: torch.device,
+        batch_size: BatchSize = "auto",
+    ) -> None:
+        self.forward = forward
+        self.device = device
+        asked = (
+            (TILE if device.type == "cpu" else CUDA_BATCH) if batch_size == "auto" else batch_size
+        )
+        self.batch = TILE if device.type == "cpu" else max(TILE, -(-asked // TILE) * TILE)
+        self.backoffs: list[int] = []
+        self.forwards = 0
+        self.backwards = 0
+
+    def logits(self, x: Tensor) -> Tensor:
+        """Logits ``(n, k)`` of images ``(n, c, h, w)``, on the runner's device."""
+
+        def one(tile: Tensor, _: Tensor) -> tuple[Tensor]:
+            with torch.no_grad():
+                return (self.forward(tile),)
+
+        self.forwards += len(x)
+        (logits,) = self._run(one, x, x.new_zeros(len(x), dtype=torch.long))
+        return logits
+
+    def gradient(self, objective: Objective, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Objective ``(n,)``, its gradient in the images ``(n, c, h, w)``, and the logits ``(n, k)``.
+
+        ``objective(logits, y)`` gives one value per image, so that the images do not mix.
+        """
+
+        def one(tile: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+            with torch.enable_grad():
+                leaf = tile.detach().requires_grad_()
+                logits = self.forward(leaf)
+                values = objective(logits, labels)
+                (gradient,) = torch.autograd.grad(values.sum(), leaf)
+            return values.detach(), gradient, logits.detach()
+
+        self.forwards += len(x)
+        self.backwards += len(x)
+        values, gradient, logits = self._run(one, x, y)
+        return values, gradient, logits
+
+    def _run(
+        self, one: Callable[[Tensor, Tensor], tuple[Tensor, ...]], x: Tensor, y: Tensor
+    ) -> tuple[Tensor, ...]:
+        while True:
+            try:
+                parts = [
+                    tuple(part[:used] for part in one(tile, labels))
+                    for tile, labels, used in self._tiles(x, y)
+                ]
+                return tuple(torch.cat(column) for column in zip(*parts, strict=True))
+            except torch.cuda.OutOfMemoryError:
+                if self.batch <= TILE:
+                    raise
+                self.backoffs.append(self.batch)
+                self.batch = max(TILE, self.batch // 2 // TILE * TILE)
+                torch.cuda.empty_cache()
+
+    def _tiles(self, x: Tensor, y: Tensor) -> Iterator[tuple[Tensor, Tensor, int]]:
+        for start in range(0, len(x), self.batch):
+            tile = x[start : start + self.batch].to(self.device)
+            labels = y[start : start + self.batch].to(self.device)
+            used = len(tile)
+            missing = -used % TILE
+            if missing:
+                tile = torch.cat([tile, tile[-1:].expand(missing, *tile.shape[1:])])
+                labels = torch.cat([labels, labels[-1:].expand(missing)])
+            yield tile, labels, used

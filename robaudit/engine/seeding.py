@@ -1,0 +1,41 @@
+"""Random draws that belong to an example, not to a batch.
+
+Every draw comes from ``(seed, stream, example index, restart)``: it is the same whatever the batch
+size, the order, the number of workers or the device, because it is always made on the CPU.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+
+def seed_for(seed: int, *parts: int | str) -> int:
+    """A 63-bit seed that is a hash of the given seed and the parts that name the draw."""
+    text = "\x1f".join(str(part) for part in (seed, *parts)).encode()
+    return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "big") >> 1
+
+
+def generator(seed: int, *parts: int | str) -> torch.Generator:
+    """A CPU generator for the draw that ``seed`` and ``parts`` name."""
+    return torch.Generator().manual_seed(seed_for(seed, *parts))
+
+
+def uniform_rows(
+    shape: Sequence[int], index: Tensor, seed: int, stream: str, restart: int = 0
+) -> Tensor:
+    """One draw from U[0, 1) of the given shape per example, ``(n, *shape)`` float32 on the CPU.
+
+    Args:
+        shape: shape of one example's draw.
+        index: ``(n,)`` the examples' indices in their data set.
+        stream: which attack or probe draws.
+        restart: which of its restarts.
+    """
+    rows = torch.empty(len(index), *shape)
+    for row, example in zip(rows, index.tolist(), strict=True):
+        row.uniform_(generator=generator(seed, stream, example, restart))
+    return rows

@@ -1,0 +1,89 @@
+"""Reports as CSV in long format: one row a measurement, or one row a layer."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterable, Sequence
+
+from robaudit.report.details import extra, layer_rows
+from robaudit.report.text import csv_cell
+from robaudit.schema import Report
+
+_SUBJECT = ("subject", "sha256", "data", "split", "norm", "eps")
+_MEASUREMENT = (
+    *_SUBJECT,
+    *("name", "status", "reason", "value", "unit", "n"),
+    *("low", "high", "level", "method", "standard_error", "seconds"),
+)
+_LAYER = (
+    *_SUBJECT,
+    *("layer", "frobenius", "trace", "standard_error", "contribution", "share", "quantity"),
+)
+
+
+def to_csv(*reports: Report) -> str:
+    """One row a measurement, all reports under one header; numbers unrounded, fractions as such.
+
+    An empty cell is a number that was not measured. Text that a spreadsheet would take for a
+    formula is preceded by ``'``.
+    """
+    rows = []
+    for report in reports:
+        for m in report.measurements:
+            interval = m.interval
+            limits = (
+                (interval.low, interval.high, interval.level, interval.method)
+                if interval
+                else (None, None, None, None)
+            )
+            rows.append(
+                (
+                    *_subject(report, m.split),
+                    *(m.name, m.status, m.reason, m.value, m.unit, m.n),
+                    *limits,
+                    *(m.standard_error, m.seconds),
+                )
+            )
+    return _write(_MEASUREMENT, rows)
+
+
+def layers_csv(*reports: Report) -> str:
+    """One row a layer of ``wci`` and split; the header alone where there is no layer table.
+
+    Raises:
+        DataError: a layer table that cannot be read.
+    """
+    rows = []
+    for report in reports:
+        for split in dict.fromkeys(m.split for m in report.measurements if m.name == "wci"):
+            measurement = report.get("wci", split)
+            quantity = extra(measurement, "quantity") if measurement else None
+            rows += [
+                (
+                    *_subject(report, split),
+                    *(row.name, row.frobenius, row.trace, row.standard_error),
+                    *(row.contribution, row.share, quantity),
+                )
+                for row in layer_rows(report, split)
+            ]
+    return _write(_LAYER, rows)
+
+
+def _subject(report: Report, split: str) -> tuple[object, ...]:
+    subject, threat = report.subject, report.threat
+    data = report.train_data if split == "train" and report.train_data else report.data
+    return (subject.source, subject.sha256, data.name, split, threat.norm, threat.eps)
+
+
+def _write(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(header)
+    writer.writerows([_cell(value) for value in row] for row in rows)
+    return text.getvalue()
+
+
+def _cell(value: object) -> object:
+    # Numbers are ours and stay numbers; a negative one is no formula.
+    return value if value is None or isinstance(value, int | float) else csv_cell(value)

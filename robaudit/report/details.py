@@ -1,0 +1,105 @@
+"""What measurements carry in ``details``, read into typed rows."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
+
+from robaudit.errors import DataError
+from robaudit.report.text import plain
+from robaudit.schema import Measurement, Report
+
+
+class LayerRow(BaseModel):
+    """One layer of ``wci``: its norm, its trace with standard error, what it adds to WCI."""
+
+    model_config = ConfigDict(frozen=True, allow_inf_nan=False)
+
+    name: str
+    frobenius: float
+    trace: float
+    contribution: float
+    standard_error: float | None = None
+    share: float | None = None
+
+
+class Density(BaseModel):
+    """A spectral density on a grid of eigenvalues."""
+
+    model_config = ConfigDict(frozen=True, allow_inf_nan=False)
+
+    grid: list[float]
+    density: list[float]
+
+
+_LAYERS = TypeAdapter(list[LayerRow])
+
+
+def layer_rows(report: Report, split: str = "test") -> list[LayerRow]:
+    """The layer table of ``wci``, in the network's order; empty without one.
+
+    Raises:
+        DataError: a table that lacks a column or holds no numbers.
+    """
+    measurement = report.get("wci", split)
+    table = measurement.details.get("layers") if measurement else None
+    if table is None:
+        return []
+    try:
+        rows = _LAYERS.validate_python(table)
+    except ValidationError as error:
+        raise _unreadable("layer table of wci", error) from None
+    if any(row.share is None for row in rows):
+        total = sum(row.contribution for row in rows)
+        rows = [
+            row.model_copy(update={"share": row.contribution / total if total else 0.0})
+            for row in rows
+        ]
+    return rows
+
+
+def density(report: Report) -> Density | None:
+    """The spectral density of ``hessian.trace``, or ``None`` where none was computed.
+
+    Raises:
+        DataError: a density that is no pair of equally long lists of numbers.
+    """
+    measurement = report.get("hessian.trace")
+    table = measurement.details.get("density") if measurement else None
+    if table is None:
+        return None
+    try:
+        result = Density.model_validate(table)
+    except ValidationError as error:
+        raise _unreadable("density of hessian.trace", error) from None
+    if len(result.grid) != len(result.density) or not result.grid:
+        raise DataError("the density of hessian.trace and its grid differ in length")
+    return result
+
+
+def extra(measurement: Measurement, key: str) -> Any:
+    """``details[key]``, else ``settings[key]``, else ``None``."""
+    return measurement.details.get(key, measurement.settings.get(key))
+
+
+def extra_number(measurement: Measurement, key: str) -> float | None:
+    """:func:`extra` where it is a finite number, else ``None``."""
+    value = extra(measurement, key)
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        return None
+    return float(value)
+
+
+def trace_symbol(report: Report, split: str = "test") -> str:
+    """``Tr(H_k)``, or ``Tr(G_k)`` where the traces are of the Gauss-Newton matrix."""
+    measurement = report.get("wci", split)
+    gauss_newton = measurement and extra(measurement, "quantity") == "gauss-newton"
+    return "Tr(G_k)" if gauss_newton else "Tr(H_k)"
+
+
+def _unreadable(what: str, error: ValidationError) -> DataError:
+    first = error.errors()[0]
+    place = ".".join(str(part) for part in first["loc"])
+    return DataError(f"the {what} cannot be read: {plain(place)}: {plain(first['msg'])}")

@@ -1,0 +1,85 @@
+"""Foreign text made harmless: for a terminal, for markdown, for a spreadsheet.
+
+File names, layer names and warnings come from checkpoints and data that nobody here wrote.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Sequence
+from pathlib import PurePath, PureWindowsPath
+
+# Whole escape sequences first: without their ESC, "[31m" would stay behind as text.
+_ESCAPES = re.compile(
+    r"(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]"  # control sequences: colours, cursor
+    r"|(?:\x1b[\]P^_X]|[\x9d\x90\x9e\x9f\x98]).*?(?:\x07|\x1b\\|\x9c|$)"  # strings: titles, links
+    r"|\x1b[ -/]*[0-~]",
+    re.DOTALL,
+)
+# Control, format (which holds the bidirectional overrides), surrogate, line and paragraph.
+_UNSEEN = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
+_MARKDOWN = re.compile(r"([\\`*|\[\]~#]|(?<![^\W_])_|_(?![^\W_]))")
+_FORMULA = tuple("=+-@\uff1d\uff0b\uff0d\uff20")  # the wide forms count in some spreadsheets
+_REGISTRIES = ("robustbench:", "timm:", "torchvision:")
+
+
+def plain(text: object) -> str:
+    r"""One line of visible characters: escape sequences out, control characters to spaces.
+
+    >>> plain("a\x1b[31mred\nb")
+    'ared b'
+    """
+    bare = _ESCAPES.sub("", str(text))
+    seen = (" " if unicodedata.category(c) in _UNSEEN else c for c in bare)
+    return " ".join("".join(seen).split())
+
+
+def markdown(text: object) -> str:
+    r""":func:`plain`, with everything escaped that markdown or HTML would act upon.
+
+    >>> markdown("a|b <script> conv_1")
+    'a\\|b &lt;script&gt; conv_1'
+    """
+    entities = plain(text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    return _MARKDOWN.sub(r"\\\1", entities)
+
+
+def csv_cell(text: object) -> str:
+    """:func:`plain`, quoted by ``'`` where a spreadsheet would read a formula.
+
+    >>> csv_cell("=cmd()")
+    "'=cmd()"
+    """
+    cell = plain(text)
+    return f"'{cell}" if cell.startswith(_FORMULA) else cell
+
+
+def model_name(source: str) -> str:
+    """A checkpoint's short name: a file's stem, or the model's name in a registry.
+
+    >>> model_name("runs/at/epoch_90.pt"), model_name("timm:resnet50.a1_in1k")
+    ('epoch_90', 'resnet50.a1_in1k')
+    """
+    if source.startswith(_REGISTRIES):
+        return plain(source.partition(":")[2].rpartition("/")[2]) or plain(source)
+    return plain(_path(source).stem) or plain(source)
+
+
+def model_names(sources: Sequence[str]) -> list[str]:
+    """:func:`model_name` of each, with its folder where two would be the same, else numbered."""
+    names = [model_name(source) for source in sources]
+    twice = {name for name in names if names.count(name) > 1}
+    names = [
+        f"{plain(_path(source).parent.name)}/{name}" if name in twice else name
+        for source, name in zip(sources, names, strict=True)
+    ]
+    return [
+        f"{name} ({names[: i + 1].count(name)})" if names.count(name) > 1 else name
+        for i, name in enumerate(names)
+    ]
+
+
+def _path(source: str) -> PurePath:
+    # The Windows reading takes both separators: a report may be read on another system.
+    return PureWindowsPath(source)

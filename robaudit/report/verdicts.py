@@ -1,0 +1,214 @@
+"""What to make of a report: one plain line per headline measurement.
+
+Every line states what was measured, with its error bar, and no more. An accuracy under attack is
+an upper bound on robust accuracy, whatever the attack; a flatness found by a search is a lower
+bound on the worst case. A line that judges says by which comparison.
+"""
+
+from __future__ import annotations
+
+from robaudit.report.details import extra, extra_number, layer_rows
+from robaudit.report.numbers import number, percent, shown
+from robaudit.report.text import plain
+from robaudit.report.words import ATTACKS, attack
+from robaudit.schema import Measurement, Report
+
+
+def verdicts(report: Report) -> list[str]:
+    """The lines, in reading order; plain text in which nothing is escaped.
+
+    Raises:
+        DataError: the layer table of ``wci`` cannot be read.
+    """
+    return [
+        *_accuracy(report),
+        *_broken(report),
+        *_gap(report),
+        *_wci(report),
+        *_flatness(report),
+        *_hessian(report),
+    ]
+
+
+def _ok(report: Report, name: str, split: str = "test") -> Measurement | None:
+    measurement = report.get(name, split)
+    return measurement if measurement is not None and measurement.status == "ok" else None
+
+
+def _value(measurement: Measurement) -> float:
+    assert measurement.value is not None
+    return measurement.value
+
+
+def _attacked(report: Report) -> list[Measurement]:
+    """Accuracies under attack, the smallest first; AutoAttack first among equals."""
+    names = ("accuracy.autoattack", *ATTACKS)
+    found = {name: m for name in names if (m := _ok(report, name)) is not None}
+    return sorted(found.values(), key=_value)
+
+
+def _on(measurement: Measurement) -> str:
+    return f" on {measurement.n} examples" if measurement.n is not None else ""
+
+
+def _accuracy(report: Report) -> list[str]:
+    lines = []
+    clean = _ok(report, "accuracy.clean")
+    if clean:
+        lines.append(f"Clean accuracy {shown(clean)}{_on(clean)}.")
+    attacked = _attacked(report)
+    if not attacked:
+        return lines
+    smallest = attacked[0]
+    line = f"Robust accuracy {shown(smallest)}{_on(smallest)} under {attack(smallest)}"
+    line += ", the smallest measured: an upper bound" if len(attacked) > 1 else ": an upper bound"
+    reference = report.get("accuracy.autoattack")
+    if reference is None or reference.status == "skipped":
+        line += "; AutoAttack was not run"
+    elif reference.status == "failed":
+        line += "; AutoAttack failed"
+    lines.append(f"{line}.")
+    pgd = next((m for m in attacked if m.name == "accuracy.pgd"), None)
+    if pgd and pgd.n == smallest.n and _value(pgd) > _value(smallest):
+        points = 100 * (_value(pgd) - _value(smallest))
+        lines.append(
+            f"On the same examples, {attack(pgd)} alone would overstate it by {points:.1f} points."
+        )
+    return lines + _stages(reference)
+
+
+def _stages(ensemble: Measurement | None) -> list[str]:
+    stages = ensemble.details.get("attacks") if ensemble else None
+    if not isinstance(stages, dict) or not stages:
+        return []
+    if not all(isinstance(left, int | float) for left in stages.values()):
+        return []
+    listed = ", ".join(f"{plain(name)} {percent(left)}" for name, left in stages.items())
+    return [f"Left standing by AutoAttack, attack after attack: {listed}."]
+
+
+def _broken(report: Report) -> list[str]:
+    attacked, classes = _attacked(report), report.data.classes
+    if not attacked:
+        return []
+    smallest = attacked[0]
+    bound = smallest.interval.high if smallest.interval else _value(smallest)
+    if classes and bound < 1 / classes:
+        return [
+            f"The model is broken at this radius: at most {percent(bound)} of examples resist "
+            f"(the upper end of the interval), fewer than the {percent(1 / classes)} that guessing "
+            f"among {classes} classes gets right."
+        ]
+    if _value(smallest) == 0:
+        return ["The model is broken at this radius: no example that was tried resists."]
+    return []
+
+
+def _gap(report: Report) -> list[str]:
+    loss = _ok(report, "gap.loss", "gap")
+    if loss is None:
+        return []
+    size = str(shown(loss.model_copy(update={"value": abs(_value(loss))}), prefer_error=True))
+    if _value(loss) < 0:
+        line = f"Training robust loss exceeds test robust loss by {size}"
+    else:
+        line = f"Test robust loss exceeds training robust loss by {size}"
+    low, high = _range(loss)
+    if low is None or high is None:
+        return [f"{line}; without an error bar, this may be chance."]
+    if low > 0:
+        return [f"{line}, more than sampling explains: robust overfitting is likely."]
+    if high < 0:
+        return [f"{line}: no sign of robust overfitting."]
+    return [
+        f"{line}, which sampling explains: no robust overfitting is visible on so few examples."
+    ]
+
+
+def _range(measurement: Measurement) -> tuple[float | None, float | None]:
+    if measurement.interval:
+        return measurement.interval.low, measurement.interval.high
+    if measurement.standard_error is None:
+        return None, None
+    half = 1.96 * measurement.standard_error  # the usual 95 % under normality
+    return _value(measurement) - half, _value(measurement) + half
+
+
+def _wci(report: Report) -> list[str]:
+    wci = _ok(report, "wci")
+    if wci is None:
+        return []
+    gauss_newton = extra(wci, "quantity") == "gauss-newton"
+    trace = "Tr(G_k)" if gauss_newton else "Tr(H_k)"
+    line = f"WCI {shown(wci, prefer_error=True)}: the sum over layers of ||W_k||_F sqrt({trace}). "
+    line += "Smaller is flatter; compare it between models of one architecture."
+    rows = layer_rows(report)
+    if rows:
+        top = max(rows, key=lambda row: row.contribution)
+        line += f" Largest layer: {plain(top.name)}, {percent(top.share or 0)} of the whole."
+    lines = [line]
+    if gauss_newton:
+        lines.append(
+            "The layer traces are of the Gauss-Newton matrix G_k, not of the Hessian: "
+            "the network is not piecewise linear, and the two differ."
+        )
+    uncovered = extra(wci, "uncovered")
+    if isinstance(uncovered, list) and uncovered:
+        names = ", ".join(plain(name) for name in uncovered[:4])
+        more = f" and {len(uncovered) - 4} more" if len(uncovered) > 4 else ""
+        lines.append(f"WCI leaves out {names}{more}: no layer trace covers them.")
+    return lines
+
+
+def _flatness(report: Report) -> list[str]:
+    lines = []
+    average, worst = _ok(report, "flatness.average"), _ok(report, "flatness.worst")
+    if average:
+        size, verb = _change(average, "raise", "lower")
+        line = f"Random weight changes{_xi(average)} {verb} the robust loss by {size} on average"
+        reference = extra_number(average, "reference")
+        lines.append(line + (f", from {number(reference, 3)}." if reference is not None else "."))
+    if worst:
+        size, verb = _change(worst, "raises", "lowers")
+        lines.append(
+            f"The worst weight change found{_xi(worst)} {verb} the robust loss by {size}; "
+            "a worse one may exist."
+        )
+    return lines
+
+
+def _change(measurement: Measurement, up: str, down: str) -> tuple[str, str]:
+    """The size of a change and the verb that carries its sign."""
+    falls = _value(measurement) < 0
+    interval = measurement.interval
+    if falls and interval:
+        interval = interval.model_copy(update={"low": -interval.high, "high": -interval.low})
+    update = {"value": abs(_value(measurement)), "interval": interval}
+    size = shown(measurement.model_copy(update=update), prefer_error=True)
+    return str(size), down if falls else up
+
+
+def _xi(measurement: Measurement) -> str:
+    xi = extra_number(measurement, "xi")
+    return "" if xi is None else f" within {100 * xi:.4g} % of each tensor's norm"
+
+
+def _hessian(report: Report) -> list[str]:
+    largest, relative = (
+        _ok(report, "hessian.largest"),
+        _ok(report, "hessian.relative_largest"),
+    )
+    if largest is None:
+        return []
+    line = f"Along the sharpest direction the curvature is {shown(largest, prefer_error=True)}"
+    residuals = extra(largest, "residuals")
+    if isinstance(residuals, list) and residuals and isinstance(residuals[0], int | float):
+        line += f" (residual {number(residuals[0], 2)})"
+    line += "; rescaling layers changes that number though not the model. "
+    if relative:
+        line += (
+            f"The relative one, {shown(relative, prefer_error=True)}, stays: compare models by it."
+        )
+    else:
+        line += "The relative one, which would not change, was not measured."
+    return [line]

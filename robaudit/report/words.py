@@ -1,0 +1,117 @@
+"""Measurement names in words, and the order they are shown in."""
+
+from __future__ import annotations
+
+from robaudit.report.text import plain
+from robaudit.schema import Measurement, Report
+
+_GROUPS: dict[str, tuple[str, ...]] = {
+    "Accuracy": ("accuracy",),
+    "Loss": ("loss",),
+    "Generalisation": ("gap",),
+    "Curvature": ("wci", "weights", "trace", "hessian", "trh", "pacbayes"),
+    "Flatness": ("flatness",),
+}
+_LABELS = {
+    "accuracy.clean": "Clean accuracy",
+    "accuracy.pgd": "Robust accuracy, {attack}",
+    "accuracy.cw": "Robust accuracy, {attack}",
+    "accuracy.fast": "Robust accuracy, {attack}",
+    "accuracy.autoattack": "Robust accuracy, {attack}",
+    "accuracy.transfer": "Accuracy under {attack}",
+    "loss.clean": "Clean loss",
+    "loss.robust": "Robust loss",
+    "gap.error": "Robust error, test minus train",
+    "gap.loss": "Robust loss, test minus train",
+    "wci": "Weight-Curvature Index (WCI)",
+    "wci.bound": "Cauchy-Schwarz bound of WCI",
+    "weights.frobenius": "Weight norm ||W||_F",
+    "trace.total": "Trace, all layers",
+    "hessian.trace": "Hessian trace",
+    "hessian.largest": "Largest eigenvalue",
+    "hessian.smallest": "Smallest eigenvalue",
+    "hessian.relative_largest": "Largest relative eigenvalue",
+    "flatness.average": "Average flatness",
+    "flatness.worst": "Worst-case flatness",
+    "trh.top_layer": "Top-layer Hessian trace",
+    "pacbayes.bound": "PAC-Bayes bound",
+}
+_ATTACKS = {
+    "accuracy.pgd": "PGD",
+    "accuracy.cw": "CW",
+    "accuracy.fast": "fast",
+    "accuracy.autoattack": "AutoAttack",
+    "accuracy.transfer": "transfer",
+}
+ATTACKS = tuple(_ATTACKS)
+_ORDER = {name: place for place, name in enumerate(_LABELS)}
+_SPLITS = {"test": 0, "train": 1}
+
+
+def attack(measurement: Measurement) -> str:
+    """The attack of an ``accuracy.*`` measurement: ``PGD-20 x10`` is 20 steps, 10 restarts."""
+    name = _ATTACKS.get(measurement.name, plain(measurement.name))
+    settings = measurement.settings
+    if measurement.name in ("accuracy.pgd", "accuracy.cw"):
+        steps, restarts = settings.get("steps"), settings.get("restarts")
+        name += f"-{steps}" if isinstance(steps, int) else ""
+        name += f" x{restarts}" if isinstance(restarts, int) and restarts > 1 else ""
+    version = settings.get("version")
+    if isinstance(version, str) and version != "standard":
+        name += f" ({plain(version)})"
+    return name
+
+
+def label(measurement: Measurement) -> str:
+    """The measurement's name in words; an unknown one's own name."""
+    words = _LABELS.get(measurement.name)
+    return plain(measurement.name) if words is None else words.format(attack=attack(measurement))
+
+
+def group(measurement: Measurement) -> str:
+    """The heading that the measurement stands under."""
+    family = measurement.name.partition(".")[0]
+    for heading, families in _GROUPS.items():
+        if family in families:
+            return heading
+    return "Other"
+
+
+def ordered(report: Report) -> list[Measurement]:
+    """All measurements in reading order: by group, then name, test before train."""
+    headings = [*_GROUPS, "Other"]
+    return sorted(
+        report.measurements,
+        key=lambda m: (
+            headings.index(group(m)),
+            _ORDER.get(m.name, len(_ORDER)),
+            _SPLITS.get(m.split, len(_SPLITS)),
+        ),
+    )
+
+
+def has_splits(report: Report) -> bool:
+    """Whether some measurement is of other examples than the test split's."""
+    return any(m.split not in ("test", "gap") for m in report.measurements)
+
+
+def interval_heading(report: Report) -> str:
+    """``95 % interval`` where all intervals are, else ``Interval``."""
+    levels = {m.interval.level for m in report.measurements if m.interval is not None}
+    return f"{100 * levels.pop():.4g} % interval" if len(levels) == 1 else "Interval"
+
+
+def not_measured(report: Report) -> list[str]:
+    """One line for each measurement that failed or was skipped, with the reason."""
+    splits = has_splits(report)
+    return [
+        f"{label(m)}{f' ({plain(m.split)})' if splits else ''} {m.status}: {plain(m.reason)}"
+        for m in ordered(report)
+        if m.status != "ok"
+    ]
+
+
+def warnings(report: Report) -> list[str]:
+    """One line for each warning, none of them twice."""
+    lines = (f"{label(m)}: {plain(text)}" for m in ordered(report) for text in m.warnings)
+    return list(dict.fromkeys(lines))

@@ -1,0 +1,122 @@
+"""The report, version 1: what an audit found, and everything needed to defend it. No torch here.
+
+Every format a person or a CI system reads is rendered from a :class:`Report`. Per-example outcomes
+do not belong in it; they go to ``examples.npz`` beside it.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+SCHEMA_VERSION: Final = 1
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class Interval(_Model):
+    """A confidence interval and how it was made."""
+
+    low: float
+    high: float
+    level: float = Field(gt=0, lt=1)
+    method: str
+
+
+class Subject(_Model):
+    """The checkpoint that was audited."""
+
+    source: str
+    sha256: str | None
+    format: str
+    architecture: str
+    identified_by: str
+    normalization: str
+    parameters: int
+
+
+class Data(_Model):
+    """The examples of one split; ``sha256`` covers exactly the ``n`` examples used."""
+
+    name: str
+    split: str
+    n: int
+    sha256: str
+    classes: int | None
+
+
+class Threat(_Model):
+    """The threat model: a norm and a radius on images in [0, 1]."""
+
+    norm: Literal["linf", "l2"]
+    eps: float = Field(gt=0)
+
+
+class Measurement(_Model):
+    """One number with its error bar, or the reason why there is none."""
+
+    name: str
+    status: Literal["ok", "failed", "skipped"] = "ok"
+    reason: str | None = None
+    value: float | None = None
+    unit: str = ""
+    split: str = "test"
+    n: int | None = None
+    interval: Interval | None = None
+    standard_error: float | None = None
+    settings: dict[str, Any] = Field(default_factory=dict)
+    details: dict[str, Any] = Field(default_factory=dict)
+    seconds: float | None = None
+    warnings: list[str] = Field(default_factory=list)
+
+    @model_validator(mode="after")
+    def _value_or_reason(self) -> Measurement:
+        if self.status == "ok" and self.value is None:
+            raise ValueError(f"{self.name}: status ok needs a value")
+        if self.status != "ok" and (self.value is not None or not self.reason):
+            raise ValueError(f"{self.name}: status {self.status} needs a reason and no value")
+        return self
+
+
+class Git(_Model):
+    """The commit of the folder the command ran in, where that is a repository."""
+
+    commit: str
+    dirty: bool
+
+
+class Provenance(_Model):
+    """How to get the same numbers again."""
+
+    argv: list[str]
+    seed: int
+    started: str
+    seconds: float
+    versions: dict[str, str]
+    device: str
+    precision: str
+    batch_size: int | None
+    git: Git | None = None
+
+
+class Report(_Model):
+    """One checkpoint, one threat model, every measurement."""
+
+    schema_version: Literal[1] = SCHEMA_VERSION
+    robaudit: str
+    subject: Subject
+    data: Data
+    train_data: Data | None = None
+    threat: Threat
+    measurements: list[Measurement]
+    provenance: Provenance
+
+    def get(self, name: str, split: str = "test") -> Measurement | None:
+        """The measurement of that name on that split, or ``None``."""
+        for measurement in self.measurements:
+            if measurement.name == name and measurement.split == split:
+                return measurement
+        return None

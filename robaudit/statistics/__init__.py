@@ -1,0 +1,26 @@
+"""Error bars: intervals of proportions and of estimates, and means with their standard errors.
+
+Nothing here knows about models or attacks; it takes counts and plain samples. ``scipy`` is imported
+where a function needs it, so that reading or rendering a report does not pay for it.
+"""
+
+from __future__ import annotations
+
+from robaudit.statistics.intervals import (
+    clopper_pearson,
+    newcombe,
+    normal_interval,
+    standard_error_of_proportion,
+    wilson,
+)
+from robaudit.statistics.means import Mean, mean
+
+__all__ = [
+    "Mean",
+    "clopper_pearson",
+    "mean",
+    "newcombe",
+    "normal_interval",
+    "standard_error_of_proportion",
+    "wilson",
+]

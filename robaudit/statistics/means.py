@@ -1,0 +1,45 @@
+"""The mean of a sample with its standard error, in float64."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from robaudit.errors import NotMeasuredError
+
+
+@dataclass(frozen=True)
+class Mean:
+    """A sample's mean; its standard error, ``None`` for a sample of one; and its size."""
+
+    value: float
+    standard_error: float | None
+    n: int
+
+
+def mean(sample: Sequence[float] | NDArray[Any]) -> Mean:
+    """``m = sum x_i / n`` and ``sqrt(sum (x_i - m)^2 / (n (n - 1)))``, in the sample's unit.
+
+    Args:
+        sample: independent values, any shape; summed in float64 whatever they come in.
+
+    Raises:
+        NotMeasuredError: an empty sample, or a value that is not finite.
+
+    >>> mean([1.0, 2.0, 3.0])
+    Mean(value=2.0, standard_error=0.5773502691896258, n=3)
+    """
+    values = np.asarray(sample, dtype=np.float64).ravel()
+    n = int(values.size)
+    if n == 0:
+        raise NotMeasuredError("the mean of no values")
+    bad = n - int(np.count_nonzero(np.isfinite(values)))
+    if bad:
+        raise NotMeasuredError(f"{bad} of {n} values are not finite")
+    value = float(values.mean())
+    error = float(values.std(ddof=1)) / n**0.5 if n > 1 else None
+    return Mean(value, error, n)

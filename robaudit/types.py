@@ -1,0 +1,91 @@
+"""What everything else speaks: threat models, examples, progress. Imports no torch at run time."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import TYPE_CHECKING, Literal, Protocol, get_args
+
+from robaudit.errors import UsageError
+
+if TYPE_CHECKING:
+    from typing import TypeAlias
+
+    from jaxtyping import Float, Int
+    from torch import Tensor
+
+    Images: TypeAlias = Float[Tensor, "n c h w"]
+    Labels: TypeAlias = Int[Tensor, " n"]
+    Logits: TypeAlias = Float[Tensor, "n k"]
+
+Norm = Literal["linf", "l2"]
+
+
+def parse_eps(text: str | float) -> float:
+    """Read a radius: a number, or a fraction such as ``"8/255"``.
+
+    Raises:
+        UsageError: the text is no number.
+
+    >>> parse_eps("8/255") == 8 / 255
+    True
+    """
+    try:
+        if isinstance(text, str) and "/" in text:
+            above, below = text.split("/")
+            return float(Fraction(above.strip()) / Fraction(below.strip()))
+        return float(text)
+    except (ValueError, ZeroDivisionError):
+        raise UsageError(f"eps is not a number: {text!r}", "Write it as 0.3 or 8/255.") from None
+
+
+@dataclass(frozen=True)
+class ThreatModel:
+    """Perturbations ``d`` with ``||d|| <= eps`` in ``norm``, and ``x + d`` in ``[0, 1]``.
+
+    >>> ThreatModel("linf", 8 / 255)
+    ThreatModel(norm='linf', eps=0.03137254901960784)
+    """
+
+    norm: Norm
+    eps: float
+
+    def __post_init__(self) -> None:
+        if self.norm not in get_args(Norm):
+            known = ", ".join(get_args(Norm))
+            raise UsageError(f"unknown norm {self.norm!r}", f"Known norms: {known}.")
+        if not math.isfinite(self.eps):
+            raise UsageError(f"eps is not a finite number: {self.eps}", "Write it as 0.3 or 8/255.")
+        if self.eps <= 0:
+            raise UsageError(
+                f"eps must be positive, not {self.eps:g}",
+                "The accuracy at eps 0 is the clean accuracy, which every audit reports.",
+            )
+
+
+@dataclass(frozen=True)
+class Examples:
+    """Labelled images: ``x`` float32 in ``[0, 1]``, ``(n, c, h, w)``; ``y`` int64, ``(n,)``.
+
+    ``index`` is each example's place in its data set (it seeds the example's random draws, so a
+    subset gives the same numbers as the whole); ``classes`` is the number of classes of the data
+    set, or ``None`` when the data does not say; ``sha256`` is the hash of images and labels.
+    """
+
+    x: Images
+    y: Labels
+    index: Labels
+    name: str
+    split: str
+    sha256: str
+    classes: int | None = None
+
+    def __len__(self) -> int:
+        return int(self.x.shape[0])
+
+
+class Progress(Protocol):
+    """Called by long computations with the work done and the work in all, in the same unit."""
+
+    def __call__(self, done: int, total: int) -> None: ...
