@@ -4,14 +4,18 @@ Inputs are held fixed; parameters are never changed. Traces are exact where the 
 and every estimate says which quantity it is and how sure it is.
 """
 
+from robaudit.curvature.spectrum import Density, Spectrum, spectrum
 from robaudit.curvature.traces import LayerTrace, LayerTraces, layer_traces
 from robaudit.curvature.wci import LayerContribution, WeightCurvature, wci
 
 __all__ = [
+    "Density",
     "LayerContribution",
     "LayerTrace",
     "LayerTraces",
+    "Spectrum",
     "WeightCurvature",
     "layer_traces",
+    "spectrum",
     "wci",
 ]

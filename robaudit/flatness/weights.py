@@ -1,0 +1,81 @@
+"""Relative perturbations of a network's weights."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+from torch.nn.modules.batchnorm import _NormBase
+
+from robaudit.engine import generator
+from robaudit.errors import NotMeasuredError, UsageError
+
+Weights = dict[str, Tensor]
+
+_NORMALISATION = (_NormBase, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)
+
+
+def movable_weights(model: nn.Module) -> Weights:
+    """The parameter tensors that have a ball: not of a normalisation module, and not zero.
+
+    Raises:
+        NotMeasuredError: none is left.
+    """
+    normalising = {
+        id(parameter)
+        for module in model.modules()
+        if isinstance(module, _NORMALISATION)
+        for parameter in module.parameters(recurse=False)
+    }
+    weights = {
+        name: parameter.detach()
+        for name, parameter in model.named_parameters()
+        if id(parameter) not in normalising and bool(parameter.detach().norm() > 0)
+    }
+    if not weights:
+        raise NotMeasuredError("the network has no weights to perturb")
+    return weights
+
+
+def check_radius(xi: float) -> None:
+    """Refuse a relative radius that is no positive number."""
+    if not 0 < xi < float("inf"):
+        raise UsageError(f"xi must be a positive number, not {xi}", "The flatness paper uses 0.5.")
+
+
+def on_sphere(weights: Weights, xi: float, draw: torch.Generator) -> Weights:
+    """``nu_l = xi ||w_l|| g / ||g||`` with g standard normal: a random point of every sphere."""
+    moved = {}
+    for name, weight in weights.items():
+        g = torch.randn(weight.shape, generator=draw).to(weight)
+        moved[name] = g * (xi * weight.norm() / g.norm())
+    return moved
+
+
+def in_ball(weights: Weights, xi: float, draw: torch.Generator) -> Weights:
+    """Uniform in every ball ``||nu_l|| <= xi ||w_l||``: a sphere's point times ``u^(1/d)``."""
+    moved = on_sphere(weights, xi, draw)
+    return {
+        name: nu * float(torch.rand((), generator=draw)) ** (1 / nu.numel())
+        for name, nu in moved.items()
+    }
+
+
+def draw_for(seed: int, kind: str, which: int) -> torch.Generator:
+    """The generator of one weight perturbation."""
+    return generator(seed, "weights", kind, which)
+
+
+def moved_network(
+    model: nn.Module, weights: Weights, nu: Mapping[str, Tensor]
+) -> Callable[[Tensor], Tensor]:
+    """``x -> f(x; w + nu)``, the model's own parameters untouched."""
+    moved = {name: weights[name] + nu[name] for name in weights}
+
+    def forward(x: Tensor) -> Tensor:
+        logits: Tensor = functional_call(model, moved, (x,))
+        return logits
+
+    return forward

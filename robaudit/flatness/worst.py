@@ -1,0 +1,208 @@
+"""Worst-case flatness of the robust loss."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from robaudit.attacks.balls import ascend, project, random_start
+from robaudit.attacks.objectives import cross_entropy
+from robaudit.attacks.pgd import pgd_with
+from robaudit.engine import TILE, Runner, frozen
+from robaudit.engine.runner import BatchSize
+from robaudit.flatness.weights import (
+    Weights,
+    check_radius,
+    draw_for,
+    in_ball,
+    moved_network,
+    movable_weights,
+)
+from robaudit.types import Progress, ThreatModel
+
+
+@dataclass(frozen=True)
+class WorstFlatness:
+    """The largest rise of the robust loss that was found in the relative ball.
+
+    Attributes:
+        value: robust loss at the worst weights found, minus the reference: a lower bound on Eq. 5.
+        standard_error: over examples, the worst weights held fixed.
+        reference: robust loss of the unperturbed network.
+        restarts: the joint loss that each restart reached.
+        nu: the worst perturbation found, per parameter tensor.
+    """
+
+    value: float
+    standard_error: float
+    reference: float
+    restarts: tuple[float, ...]
+    nu: Weights
+
+
+def worst(
+    model: nn.Module,
+    x: Tensor,
+    y: Tensor,
+    threat: ThreatModel,
+    *,
+    xi: float = 0.00075,
+    passes: int = 20,
+    weight_step: float = 0.01,
+    restarts: int = 10,
+    steps: int = 20,
+    step_size: float | None = None,
+    attack_restarts: int = 1,
+    seed: int = 0,
+    index: Tensor | None = None,
+    reference: Tensor | None = None,
+    batch_size: BatchSize = "auto",
+    progress: Progress | None = None,
+) -> WorstFlatness:
+    """``max_nu RLoss(w + nu) - RLoss(w)`` over ``||nu_l|| <= xi ||w_l||`` per parameter tensor.
+
+    Joint ascent on weights and inputs: each pass over the whole set takes one step in the inputs
+    (of ``step_size``, projected on the threat model) and one in the weights,
+    ``nu_l += weight_step ||w_l|| g_l / ||g_l||``, projected per tensor; the pass with the highest
+    mean loss over all restarts gives the worst weights. One perturbation for the whole set, so the
+    result does not depend on a batch size. At those weights PGD of the reference's strength is run
+    once more and the higher loss of each example counts, so that neither side is attacked harder.
+
+    Args:
+        xi: relative radius.
+        passes: over the set, per restart.
+        steps, step_size, attack_restarts: of PGD, on both sides; ``step_size`` also of the joint
+            ascent in the inputs; ``eps / 4`` unless given.
+        reference: ``(n,)`` robust losses of the unperturbed network by the same PGD and seed.
+
+    Source: Stutz, Hein & Schiele, "Relating adversarially robust generalization to flat minima",
+    ICCV 2021, Eq. 5.
+    """
+    check_radius(xi)
+    device = next(model.parameters()).device
+    index = torch.arange(len(x)) if index is None else index
+    step = threat.eps / 4 if step_size is None else step_size
+    total = passes * restarts
+
+    def robust_losses(nu: Weights) -> Tensor:
+        runner = Runner(moved_network(model, weights, nu), device, batch_size)
+        found = pgd_with(
+            runner, x, y, threat, steps=steps, step_size=step, restarts=attack_restarts, seed=seed,
+            index=index,
+        )  # fmt: skip
+        return found.loss.double()
+
+    with frozen(model):
+        weights = movable_weights(model)
+        if reference is None:
+            still = {name: torch.zeros_like(weight) for name, weight in weights.items()}
+            reference = robust_losses(still)
+        climbs = []
+        for restart in range(restarts):
+
+            def tick(done: int, restart: int = restart) -> None:
+                if progress is not None:
+                    progress(restart * passes + done, total)
+
+            climbs.append(
+                _climb(
+                    model, weights, x.to(device), y.to(device), index, threat, xi, passes,
+                    weight_step, step, seed, restart, tick,
+                )
+            )  # fmt: skip
+        highest = max(climbs, key=lambda climb: climb.mean)
+        losses = torch.maximum(robust_losses(highest.nu), highest.losses)
+    rises = losses - reference.double()
+    return WorstFlatness(
+        value=float(rises.mean()),
+        standard_error=float(rises.std() / math.sqrt(len(x))) if len(x) > 1 else math.nan,
+        reference=float(reference.double().mean()),
+        restarts=tuple(climb.mean for climb in climbs),
+        nu=highest.nu,
+    )
+
+
+@dataclass(frozen=True)
+class _Climb:
+    mean: float
+    losses: Tensor
+    nu: Weights
+
+
+def _climb(
+    model: nn.Module,
+    weights: Weights,
+    x: Tensor,
+    y: Tensor,
+    index: Tensor,
+    threat: ThreatModel,
+    xi: float,
+    passes: int,
+    weight_step: float,
+    step: float,
+    seed: int,
+    restart: int,
+    tick: Callable[[int], None],
+) -> _Climb:
+    """One restart of the joint ascent; its best pass, the start included."""
+    nu = in_ball(weights, xi, draw_for(seed, "worst", restart))
+    adv = random_start(x, index, threat, seed, restart)
+    best: _Climb | None = None
+    for done in range(passes + 1):
+        losses, slopes, adv_next = _pass(model, weights, nu, x, adv, y, threat, step)
+        if best is None or float(losses.mean()) > best.mean:
+            best = _Climb(float(losses.mean()), losses.cpu(), nu)
+        if done == passes:
+            break
+        tick(done + 1)
+        nu = {
+            name: _into_ball(
+                nu[name] + weight_step * weight.norm() * _unit(slopes[name]), xi * weight.norm()
+            )
+            for name, weight in weights.items()
+        }
+        adv = adv_next
+    assert best is not None
+    return best
+
+
+def _pass(
+    model: nn.Module,
+    weights: Weights,
+    nu: Weights,
+    x: Tensor,
+    adv: Tensor,
+    y: Tensor,
+    threat: ThreatModel,
+    step: float,
+) -> tuple[Tensor, Weights, Tensor]:
+    """Losses ``(n,)`` at ``(nu, adv)``, their gradient in the weights, and the next inputs."""
+    leaves = {name: (weights[name] + nu[name]).requires_grad_() for name in weights}
+    slopes = {name: torch.zeros_like(weight) for name, weight in weights.items()}
+    losses, moved = [], []
+    for start in range(0, len(x), TILE):
+        part = slice(start, start + TILE)
+        with torch.enable_grad():
+            image = adv[part].detach().requires_grad_()
+            loss = cross_entropy(functional_call(model, leaves, (image,)), y[part])
+            gradient, *parts = torch.autograd.grad(
+                loss.sum(), [image, *leaves.values()], materialize_grads=True
+            )
+        losses.append(loss.detach().double())
+        moved.append(project(ascend(image.detach(), gradient, step, threat), x[part], threat))
+        for name, piece in zip(leaves, parts, strict=True):
+            slopes[name] += piece
+    return torch.cat(losses), slopes, torch.cat(moved)
+
+
+def _unit(gradient: Tensor) -> Tensor:
+    return gradient / gradient.norm().clamp_min(torch.finfo(gradient.dtype).tiny)
+
+
+def _into_ball(nu: Tensor, radius: Tensor) -> Tensor:
+    return nu * (radius / nu.norm().clamp_min(torch.finfo(nu.dtype).tiny)).clamp_max(1)
