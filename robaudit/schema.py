@@ -103,7 +103,10 @@ class Provenance(_Model):
 
 
 class Report(_Model):
-    """One checkpoint, one threat model, every measurement."""
+    """One checkpoint, one threat model, every measurement.
+
+    ``warnings`` concern the model or the data as a whole, those of a measurement that number alone.
+    """
 
     schema_version: Literal[1] = SCHEMA_VERSION
     robaudit: str
@@ -112,11 +115,13 @@ class Report(_Model):
     train_data: Data | None = None
     threat: Threat
     measurements: list[Measurement]
+    warnings: list[str] = Field(default_factory=list)
     provenance: Provenance
 
-    def get(self, name: str, split: str = "test") -> Measurement | None:
-        """The measurement of that name on that split, or ``None``."""
+    def get(self, name: str, split: str | None = None) -> Measurement | None:
+        """The measurement of that name on that split (the audited one by default), or ``None``."""
+        wanted = "gap" if name.startswith("gap.") and split is None else split or self.data.split
         for measurement in self.measurements:
-            if measurement.name == name and measurement.split == split:
+            if measurement.name == name and measurement.split == wanted:
                 return measurement
         return None

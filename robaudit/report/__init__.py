@@ -16,6 +16,7 @@ from rich.console import Console
 from robaudit.errors import UsageError
 from robaudit.report.comparison import comparison_markdown, comparison_view
 from robaudit.report.csvfile import layers_csv, to_csv
+from robaudit.report.folder import fill_folder, report_folder
 from robaudit.report.jsonfile import read_report, schema_json, to_json, to_object, write_report
 from robaudit.report.markdown import to_markdown
 from robaudit.report.terminal import report_view
@@ -28,9 +29,11 @@ __all__ = [
     "Format",
     "comparison_markdown",
     "comparison_view",
+    "fill_folder",
     "layers_csv",
     "read_report",
     "render",
+    "report_folder",
     "report_view",
     "schema_json",
     "to_csv",

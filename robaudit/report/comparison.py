@@ -24,7 +24,7 @@ MARK = "*"
 class _Column:
     heading: str
     name: str
-    split: str = "test"
+    split: str | None = None
     higher_is_better: bool = False
 
 

@@ -37,7 +37,7 @@ class Density(BaseModel):
 _LAYERS = TypeAdapter(list[LayerRow])
 
 
-def layer_rows(report: Report, split: str = "test") -> list[LayerRow]:
+def layer_rows(report: Report, split: str | None = None) -> list[LayerRow]:
     """The layer table of ``wci``, in the network's order; empty without one.
 
     Raises:
@@ -92,7 +92,7 @@ def extra_number(measurement: Measurement, key: str) -> float | None:
     return float(value)
 
 
-def trace_symbol(report: Report, split: str = "test") -> str:
+def trace_symbol(report: Report, split: str | None = None) -> str:
     """``Tr(H_k)``, or ``Tr(G_k)`` where the traces are of the Gauss-Newton matrix."""
     measurement = report.get("wci", split)
     gauss_newton = measurement and extra(measurement, "quantity") == "gauss-newton"

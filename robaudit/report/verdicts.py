@@ -30,7 +30,7 @@ def verdicts(report: Report) -> list[str]:
     ]
 
 
-def _ok(report: Report, name: str, split: str = "test") -> Measurement | None:
+def _ok(report: Report, name: str, split: str | None = None) -> Measurement | None:
     measurement = report.get(name, split)
     return measurement if measurement is not None and measurement.status == "ok" else None
 
@@ -117,11 +117,14 @@ def _gap(report: Report) -> list[str]:
     if low is None or high is None:
         return [f"{line}; without an error bar, this may be chance."]
     if low > 0:
-        return [f"{line}, more than sampling explains: robust overfitting is likely."]
+        return [
+            f"{line}, more than sampling explains: robustness does not carry over in full from "
+            "training to new examples. A large gap is the mark of robust overfitting."
+        ]
     if high < 0:
-        return [f"{line}: no sign of robust overfitting."]
+        return [f"{line}: no robust generalisation gap."]
     return [
-        f"{line}, which sampling explains: no robust overfitting is visible on so few examples."
+        f"{line}, which sampling explains: no robust generalisation gap shows on so few examples."
     ]
 
 

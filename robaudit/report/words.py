@@ -91,8 +91,8 @@ def ordered(report: Report) -> list[Measurement]:
 
 
 def has_splits(report: Report) -> bool:
-    """Whether some measurement is of other examples than the test split's."""
-    return any(m.split not in ("test", "gap") for m in report.measurements)
+    """Whether some measurement is of other examples than the audited split's."""
+    return any(m.split not in (report.data.split, "gap") for m in report.measurements)
 
 
 def interval_heading(report: Report) -> str:
@@ -113,5 +113,6 @@ def not_measured(report: Report) -> list[str]:
 
 def warnings(report: Report) -> list[str]:
     """One line for each warning, none of them twice."""
-    lines = (f"{label(m)}: {plain(text)}" for m in ordered(report) for text in m.warnings)
-    return list(dict.fromkeys(lines))
+    whole = [plain(text) for text in report.warnings]
+    single = (f"{label(m)}: {plain(text)}" for m in ordered(report) for text in m.warnings)
+    return list(dict.fromkeys([*whole, *single]))

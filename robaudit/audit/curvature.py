@@ -1,0 +1,173 @@
+"""Probes of curvature: WCI with its layer traces, and the Hessian's spectrum."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict
+from typing import Any
+
+from robaudit import curvature
+from robaudit.audit.context import Context
+from robaudit.audit.numbers import estimate
+from robaudit.audit.plan import Hessian, Wci
+from robaudit.curvature import WeightCurvature
+from robaudit.schema import Measurement
+
+
+def wci(context: Context, settings: Wci) -> list[Measurement]:
+    """WCI, its bound, the weight norm and the total trace, on every split."""
+    found = []
+    for split in context.splits:
+        attacked = context.adversarial(split, settings.pgd)
+        n = len(attacked.x)
+        with context.watch(f"layer traces on {n} {split} examples") as progress:
+            index = curvature.wci(
+                context.model,
+                attacked.x,
+                context.y(split, n),
+                estimator=settings.estimator,
+                probes=settings.probes,
+                seed=context.seed,
+                index=context.index(split, n),
+                progress=progress,
+            )
+        context.keep(split, "trace", index.traces.per_example)
+        found += _wci_measurements(index, split, n, settings)
+    norm = math.sqrt(sum(layer.frobenius**2 for layer in index.layers))
+    return [*found, Measurement(name="weights.frobenius", split=context.main, value=norm)]
+
+
+def _wci_measurements(
+    index: WeightCurvature, split: str, n: int, settings: Wci
+) -> list[Measurement]:
+    traces = index.traces
+    described: dict[str, Any] = {"pgd": asdict(settings.pgd), "estimator": traces.estimator}
+    if traces.estimator == "hessian":
+        described["probes"] = settings.probes
+    warnings = [] if index.note is None else [index.note]
+    if traces.uncovered:
+        warnings.append(
+            f"{len(traces.uncovered)} weight tensors are in no convolution or linear layer and "
+            f"not counted: {', '.join(_short(name) for name in traces.uncovered[:3])}"
+        )
+    if traces.quantity == "gauss-newton" and index.note is None:
+        warnings.append(f"Gauss-Newton traces, not the Hessian's: {_short(traces.bent[0])}")
+    details = {
+        "quantity": traces.quantity,
+        "estimator": traces.estimator,
+        "bias": index.bias,
+        "uncovered": [_short(name) for name in traces.uncovered],
+        "layers": [
+            {
+                "name": _short(layer.name),
+                "frobenius": layer.frobenius,
+                "trace": layer.trace,
+                "standard_error": _finite(layer.standard_error),
+                "contribution": layer.contribution,
+                "share": layer.share,
+            }
+            for layer in index.layers
+        ],
+    }
+    common: dict[str, Any] = {"n": n, "settings": described}
+    return [
+        estimate(
+            "wci", split, index.value, index.standard_error,
+            details=details, warnings=warnings, **common,
+        ),
+        Measurement(name="wci.bound", split=split, value=index.bound, **common),
+        estimate(
+            "trace.total", split, traces.total, traces.total_standard_error,
+            details={"quantity": traces.quantity}, **common,
+        ),
+    ]  # fmt: skip
+
+
+def hessian(context: Context, settings: Hessian) -> list[Measurement]:
+    """Largest and smallest eigenvalue, trace with density, and the largest relative eigenvalue."""
+    attacked = context.adversarial(context.main, settings.pgd, settings.n)
+    n = len(attacked.x)
+    y = context.y(context.main, n)
+
+    def run(relative: bool) -> curvature.Spectrum:
+        label = "relative spectrum" if relative else "spectrum"
+        with context.watch(f"{label} on {n} {context.main} examples") as progress:
+            return curvature.spectrum(
+                context.model,
+                attacked.x,
+                y,
+                top=1 if relative else settings.top,
+                probes=1 if relative else settings.probes,
+                steps=settings.steps,
+                density_steps=settings.density_steps,
+                tolerance=settings.tolerance,
+                relative=relative,
+                seed=context.seed,
+                progress=progress,
+            )
+
+    found = run(relative=False)
+    common: dict[str, Any] = {"n": n, "settings": asdict(settings), "split": context.main}
+    late = [] if found.converged else [_unconverged(found, settings)]
+    measurements = [
+        Measurement(
+            name="hessian.largest",
+            value=found.largest[0],
+            details={
+                "eigenvalues": list(found.largest),
+                "residuals": list(found.residuals),
+                "products": found.products,
+            },
+            warnings=late,
+            **common,
+        ),
+        Measurement(
+            name="hessian.smallest",
+            value=found.smallest,
+            details={"residuals": [found.smallest_residual]},
+            **common,
+        ),
+        estimate(
+            name="hessian.trace",
+            value=found.trace,
+            standard_error=found.trace_standard_error,
+            details={
+                "density": {
+                    "grid": found.density.grid.tolist(),
+                    "density": found.density.density.tolist(),
+                    "standard_error": [_finite(v) for v in found.density.standard_error.tolist()],
+                    "sigma": found.density.sigma,
+                }
+            },
+            **common,
+        ),
+    ]
+    if settings.relative:
+        own = run(relative=True)
+        measurements.append(
+            Measurement(
+                name="hessian.relative_largest",
+                value=own.largest[0],
+                details={"residuals": list(own.residuals), "products": own.products},
+                warnings=[] if own.converged else [_unconverged(own, settings)],
+                **common,
+            )
+        )
+    return measurements
+
+
+def _unconverged(found: curvature.Spectrum, settings: Hessian) -> str:
+    return (
+        f"not every eigenvalue reached a residual of {settings.tolerance:g} of itself in "
+        f"{settings.steps} steps; each is good to within its own residual "
+        f"(largest {found.residuals[0]:.2g}, smallest {found.smallest_residual:.2g})"
+    )
+
+
+def _short(name: str) -> str:
+    """A layer's name as the network's author knows it, without the classifier's own prefix."""
+    return name.replace("network.", "", 1)
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None

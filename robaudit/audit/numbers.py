@@ -1,0 +1,86 @@
+"""Measurements from samples: one place for how an accuracy or a mean gets its error bar."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from torch import Tensor
+
+from robaudit.schema import Interval, Measurement
+from robaudit.statistics import (
+    clopper_pearson,
+    mean,
+    newcombe,
+    normal_interval,
+    standard_error_of_proportion,
+)
+
+LEVEL = 0.95
+
+
+def accuracy(name: str, split: str, right: Tensor, **fields: Any) -> Measurement:
+    """The share of ``True`` in ``(n,)`` bool, with its Clopper-Pearson interval."""
+    n, count = len(right), int(right.sum())
+    return Measurement(
+        name=name,
+        split=split,
+        value=count / n,
+        unit="fraction",
+        n=n,
+        interval=clopper_pearson(count, n, LEVEL),
+        standard_error=standard_error_of_proportion(count, n),
+        **fields,
+    )
+
+
+def loss(name: str, split: str, losses: Tensor, **fields: Any) -> Measurement:
+    """The mean of per-example losses in nats, with its standard error."""
+    found = mean(losses.double().numpy())
+    return estimate(
+        name, split, found.value, found.standard_error, n=found.n, unit="nats", **fields
+    )
+
+
+def estimate(
+    name: str, split: str, value: float, standard_error: float | None, **fields: Any
+) -> Measurement:
+    """A number with its standard error, and the normal interval where there is one."""
+    known = standard_error is not None and math.isfinite(standard_error)
+    return Measurement(
+        name=name,
+        split=split,
+        value=value,
+        standard_error=standard_error if known else None,
+        interval=_normal(value, standard_error) if known else None,
+        **fields,
+    )
+
+
+def error_gap(test: Tensor, train: Tensor, **fields: Any) -> Measurement:
+    """Robust error on test minus on train, from ``(n,)`` bool of robust examples."""
+    broken, broken_train = int((~test).sum()), int((~train).sum())
+    a, b = broken / len(test), broken_train / len(train)
+    return Measurement(
+        name="gap.error",
+        split="gap",
+        value=a - b,
+        unit="fraction",
+        n=len(test),
+        interval=newcombe(broken, len(test), broken_train, len(train), LEVEL),
+        standard_error=math.sqrt(a * (1 - a) / len(test) + b * (1 - b) / len(train)),
+        **fields,
+    )
+
+
+def loss_gap(test: Tensor, train: Tensor, **fields: Any) -> Measurement:
+    """Robust loss on test minus on train; the two samples are independent."""
+    a, b = mean(test.double().numpy()), mean(train.double().numpy())
+    known = a.standard_error is not None and b.standard_error is not None
+    error = math.hypot(a.standard_error or 0, b.standard_error or 0) if known else None
+    return estimate("gap.loss", "gap", a.value - b.value, error, n=len(test), unit="nats", **fields)
+
+
+def _normal(value: float, standard_error: float | None) -> Interval:
+    assert standard_error is not None
+    return normal_interval(value, standard_error, LEVEL)

@@ -1,0 +1,144 @@
+"""What an audit does: a plan of probes with their settings, and the presets."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from robaudit.errors import UsageError
+
+PresetName = Literal["quick", "standard", "paper"]
+
+
+@dataclass(frozen=True)
+class Pgd:
+    """A PGD: ``step`` is in units of eps, so that one setting fits every threat model."""
+
+    steps: int = 20
+    restarts: int = 1
+    step: float = 0.25
+    loss: Literal["ce", "margin"] = "ce"
+
+    def __post_init__(self) -> None:
+        if self.steps < 1 or self.restarts < 1:
+            raise UsageError("an attack needs at least one step and one restart")
+        if not 0 < self.step < float("inf"):
+            raise UsageError(f"the step size must be a positive number, not {self.step:g} eps")
+
+
+@dataclass(frozen=True)
+class AutoAttack:
+    """AutoAttack by the reference library."""
+
+    version: Literal["standard", "plus", "rand"] = "standard"
+    batch_size: int = 250
+
+
+@dataclass(frozen=True)
+class Wci:
+    """Layer traces and the Weight-Curvature Index, at PGD examples."""
+
+    pgd: Pgd
+    estimator: Literal["auto", "exact", "hessian"] = "auto"
+    probes: int = 4
+
+
+@dataclass(frozen=True)
+class Hessian:
+    """Both ends of the spectrum, density and trace, at the first ``n`` PGD examples."""
+
+    pgd: Pgd
+    n: int | None = 256
+    top: int = 5
+    probes: int = 5
+    steps: int = 80
+    density_steps: int = 40
+    tolerance: float = 1e-3
+    relative: bool = True
+
+
+@dataclass(frozen=True)
+class Average:
+    """Average-case flatness."""
+
+    pgd: Pgd
+    n: int | None = None
+    xi: float = 0.5
+    perturbations: int = 10
+
+
+@dataclass(frozen=True)
+class Worst:
+    """Worst-case flatness."""
+
+    pgd: Pgd
+    n: int | None = None
+    xi: float = 0.00075
+    passes: int = 20
+    restarts: int = 10
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The probes of one audit; ``None`` leaves a probe out.
+
+    Attributes:
+        n: examples of each split, as far as the data has them.
+    """
+
+    n: int = 1000
+    pgd: Pgd | None = None
+    cw: Pgd | None = None
+    autoattack: AutoAttack | None = None
+    wci: Wci | None = None
+    hessian: Hessian | None = None
+    average: Average | None = None
+    worst: Worst | None = None
+
+
+# WCI paper, sec. 3: PGD-10 of step eps/4 (2/255 at 8/255).
+_PGD10 = Pgd(steps=10)
+_PGD20 = Pgd(steps=20)
+# Flatness paper, sec. 4: PGD-20 of step 0.007 at eps 8/255; RLoss with ten restarts.
+_STUTZ = Pgd(steps=20, step=0.007 * 255 / 8)
+
+PRESETS: dict[str, Plan] = {
+    "quick": Plan(
+        n=256,
+        pgd=_PGD10,
+        wci=Wci(_PGD10),
+        average=Average(_PGD10, perturbations=5),
+        worst=Worst(_PGD10, passes=10, restarts=2),
+    ),
+    "standard": Plan(
+        n=1000,
+        pgd=_PGD20,
+        cw=replace(_PGD20, loss="margin"),
+        autoattack=AutoAttack(),
+        wci=Wci(_PGD10),
+        hessian=Hessian(_PGD10),
+        average=Average(_PGD20),
+        worst=Worst(_PGD20, restarts=4),
+    ),
+    "paper": Plan(
+        n=1000,
+        pgd=replace(_STUTZ, restarts=10),
+        cw=replace(_PGD20, loss="margin"),
+        autoattack=AutoAttack(),
+        wci=Wci(_PGD10),
+        hessian=Hessian(_PGD10, n=None, probes=10),
+        average=Average(_STUTZ),
+        worst=Worst(_STUTZ),
+    ),
+}
+
+
+def preset(name: str) -> Plan:
+    """The plan of a preset: ``quick`` (minutes), ``standard``, or ``paper`` (the papers' settings).
+
+    Raises:
+        UsageError: there is none of that name.
+    """
+    if name not in PRESETS:
+        raise UsageError(f"unknown preset {name!r}", f"Known presets: {', '.join(PRESETS)}.")
+    return PRESETS[name]

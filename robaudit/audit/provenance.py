@@ -1,0 +1,67 @@
+"""How to get the same numbers again: versions, device, seed, command, commit."""
+
+from __future__ import annotations
+
+import platform
+import subprocess
+import sys
+from datetime import UTC, datetime
+from importlib import metadata
+
+import torch
+
+import robaudit
+from robaudit.schema import Git, Provenance
+
+_PACKAGES = ("torch", "torchvision", "numpy", "scipy", "safetensors", "pyautoattack")
+
+
+def provenance(
+    *, seed: int, started: datetime, seconds: float, device: torch.device, batch_size: int | None
+) -> Provenance:
+    """The circumstances of a run that ends now."""
+    return Provenance(
+        argv=list(sys.argv),
+        seed=seed,
+        started=started.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        seconds=seconds,
+        versions=_versions(),
+        device=_device(device),
+        precision="fp32",
+        batch_size=batch_size,
+        git=_git(),
+    )
+
+
+def _versions() -> dict[str, str]:
+    found = {"python": platform.python_version(), "robaudit": robaudit.__version__}
+    for package in _PACKAGES:
+        try:
+            found[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def _device(device: torch.device) -> str:
+    if device.type == "cuda":
+        return f"{device} ({torch.cuda.get_device_name(device)})"
+    return f"cpu ({torch.get_num_threads()} threads)"
+
+
+def _git() -> Git | None:
+    """The commit of the working directory; ``None`` outside a repository or without git."""
+
+    def ask(*words: str) -> str:
+        return subprocess.run(  # noqa: S603 - fixed words, no shell
+            ["git", *words],  # noqa: S607 - whichever git the user has
+            capture_output=True,
+            text=True,
+            timeout=5,
+            check=True,
+        ).stdout.strip()
+
+    try:
+        return Git(commit=ask("rev-parse", "HEAD"), dirty=bool(ask("status", "--porcelain")))
+    except (OSError, subprocess.SubprocessError):
+        return None

@@ -1,0 +1,208 @@
+"""The audit: run a plan's probes on one classifier and write down what they found."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+import torch
+from torch import Tensor, nn
+
+import robaudit
+from robaudit.audit import accuracy, curvature, flatness
+from robaudit.audit.context import Context, Watch, no_watch
+from robaudit.audit.plan import Plan, preset
+from robaudit.audit.provenance import provenance
+from robaudit.engine import frozen
+from robaudit.engine.runner import BatchSize
+from robaudit.errors import CheckpointError, DataError, NotMeasuredError
+from robaudit.schema import Data, Measurement, Report, Subject, Threat
+from robaudit.types import Examples, ThreatModel
+
+Probe = Callable[[], list[Measurement]]
+
+
+@dataclass(frozen=True)
+class Audit:
+    """A report, and the per-example outcomes that do not belong in it.
+
+    Attributes:
+        outcomes: ``"split.name"`` to a tensor with one row per example.
+    """
+
+    report: Report
+    outcomes: dict[str, Tensor]
+
+
+def audit(
+    model: nn.Module,
+    examples: Examples,
+    threat: ThreatModel,
+    plan: Plan,
+    *,
+    train: Examples | None = None,
+    seed: int = 0,
+    batch_size: BatchSize = "auto",
+    watch: Watch = no_watch,
+) -> Audit:
+    """Run every probe of ``plan``; one that cannot be measured becomes a failed measurement.
+
+    Args:
+        model: a :class:`robaudit.checkpoints.Classifier`, or any module from images in [0, 1] to
+            logits.
+        examples: the examples to audit on.
+        train: examples of the training split, for the generalisation gaps.
+        watch: opens a progress display for a named piece of work.
+
+    Raises:
+        CheckpointError: the model does not take the images or has fewer outputs than labels.
+    """
+    started, clock = datetime.now(UTC), time.perf_counter()
+    splits = {part.split: part for part in (examples, train) if part is not None}
+    for part in splits.values():
+        _check_fit(model, part)
+    context = Context(model, splits, threat, seed, batch_size, watch)
+    warnings = [*getattr(getattr(model, "origin", None), "warnings", ()), *accuracy.sanity(context)]
+    measurements: list[Measurement] = []
+    for name, probe in _probes(context, plan):
+        measurements += _measured(name, probe, context)
+    report = Report(
+        robaudit=robaudit.__version__,
+        subject=_subject(model),
+        data=_data(examples),
+        train_data=None if train is None else _data(train),
+        threat=Threat(norm=threat.norm, eps=threat.eps),
+        measurements=measurements,
+        warnings=warnings,
+        provenance=provenance(
+            seed=seed,
+            started=started,
+            seconds=time.perf_counter() - clock,
+            device=_device(model),
+            batch_size=None if batch_size == "auto" else batch_size,
+        ),
+    )
+    return Audit(report, context.outcomes)
+
+
+def run_audit(
+    model: nn.Module,
+    examples: Examples,
+    threat: ThreatModel,
+    *,
+    preset: str = "standard",
+    train: Examples | None = None,
+    seed: int = 0,
+    batch_size: BatchSize = "auto",
+) -> Report:
+    """:func:`audit` with the plan of a preset; gives the report alone."""
+    plan = _preset(preset)
+    return audit(
+        model, examples, threat, plan, train=train, seed=seed, batch_size=batch_size
+    ).report
+
+
+_preset = preset
+
+
+def _probes(context: Context, plan: Plan) -> list[tuple[str, Probe]]:
+    """The plan's probes in order: what makes adversarial examples comes before what shares them."""
+    probes: list[tuple[str, Probe]] = [("accuracy.clean", lambda: accuracy.clean(context))]
+
+    def add(name: str, run: Callable[..., list[Measurement]], settings: object | None) -> None:
+        if settings is not None:
+            probes.append((name, lambda: run(context, settings)))
+
+    add("accuracy.pgd", accuracy.pgd, plan.pgd)
+    add("accuracy.cw", accuracy.cw, plan.cw)
+    add("accuracy.autoattack", accuracy.auto, plan.autoattack)
+    add("wci", curvature.wci, plan.wci)
+    add("hessian.largest", curvature.hessian, plan.hessian)
+    add("flatness.average", flatness.average, plan.average)
+    add("flatness.worst", flatness.worst, plan.worst)
+    return probes
+
+
+def _measured(name: str, probe: Probe, context: Context) -> list[Measurement]:
+    """Run one probe; its time stands on its first measurement."""
+    clock = time.perf_counter()
+    try:
+        found = probe()
+    except NotMeasuredError as error:
+        return [Measurement(name=name, status="failed", reason=error.message)]
+    except (torch.cuda.OutOfMemoryError, MemoryError):
+        reason = "out of memory; fewer examples (--n) or a smaller --batch-size may fit"
+        return [Measurement(name=name, status="failed", reason=reason)]
+    context.sync()
+    seconds = time.perf_counter() - clock
+    return [found[0].model_copy(update={"seconds": seconds}), *found[1:]]
+
+
+def _check_fit(model: nn.Module, examples: Examples) -> None:
+    """Refuse a model that these examples cannot be put through."""
+    x = examples.x[:2].to(_device(model))
+    shape = tuple(x.shape[1:])
+    try:
+        with frozen(model), torch.no_grad():
+            logits = model(x)
+    except (RuntimeError, ValueError, TypeError, IndexError) as error:
+        first = str(error).splitlines()[0][:200]
+        raise CheckpointError(
+            f"the network does not take images of shape {shape}: {first}",
+            "Check --data and --arch: channels and image size must be those of training.",
+        ) from error
+    if not isinstance(logits, Tensor) or logits.dim() != 2 or len(logits) != len(x):
+        got = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+        raise CheckpointError(
+            f"the network's output for {len(x)} images is {got}, not logits (n, classes)",
+            "An --arch factory may wrap the network so that it returns logits alone.",
+        )
+    classes, highest = logits.shape[1], int(examples.y.max())
+    if int(examples.y.min()) < 0:
+        raise DataError(f"labels of {examples.name} are negative")
+    if highest >= classes or (examples.classes or 0) > classes:
+        of = examples.classes or highest + 1
+        raise CheckpointError(
+            f"the network has {classes} outputs, but {examples.name} has {of} classes",
+            "This checkpoint was trained on other data; choose the right --data.",
+        )
+
+
+def _device(model: nn.Module) -> torch.device:
+    parameter = next(model.parameters(), None)
+    return torch.device("cpu") if parameter is None else parameter.device
+
+
+def _subject(model: nn.Module) -> Subject:
+    origin = getattr(model, "origin", None)
+    if origin is None:
+        return Subject(
+            source=type(model).__name__,
+            sha256=None,
+            format="module",
+            architecture=type(model).__name__,
+            identified_by="given as a module",
+            normalization="inside the module",
+            parameters=sum(p.numel() for p in model.parameters()),
+        )
+    return Subject(
+        source=origin.source,
+        sha256=origin.sha256,
+        format=origin.format,
+        architecture=origin.architecture,
+        identified_by=origin.identified_by,
+        normalization=origin.normalization,
+        parameters=origin.parameters,
+    )
+
+
+def _data(examples: Examples) -> Data:
+    return Data(
+        name=examples.name,
+        split=examples.split,
+        n=len(examples),
+        sha256=examples.sha256,
+        classes=examples.classes,
+    )

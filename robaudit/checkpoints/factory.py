@@ -1,0 +1,127 @@
+"""``--arch module:factory`` and ``--arch file.py:factory``: the user's own code builds the network.
+
+Running that code is what the user asks for; a checkpoint can never ask for it.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import ModuleType
+
+import torch
+from torch import nn
+
+from robaudit.errors import CheckpointError, UsageError
+
+_FORM = "Write it as --arch module:factory or --arch path/to/file.py:factory."
+
+
+def is_code(arch: str) -> bool:
+    """Whether ``--arch`` names the user's code, not an architecture robaudit knows."""
+    return ":" in arch or arch.endswith(".py")
+
+
+def factory(arch: str) -> Callable[[], nn.Module]:
+    """The function that builds the network ``--arch`` names.
+
+    The random state is left as it was, whatever the network draws while it is made.
+
+    Args:
+        arch: ``module:factory`` or ``file.py:factory``; the factory is a function or an
+            ``nn.Module`` class that needs no arguments.
+
+    Raises:
+        UsageError: there is no such file, module or attribute, or it cannot be called. The
+            function returned raises it where it gives something that is no ``nn.Module``.
+        CheckpointError: the code fails, here or when it is called.
+    """
+    place, _, name = arch.rpartition(":")
+    if not place or not name:
+        raise UsageError(f"--arch {arch} names no factory", _FORM)
+    folder = Path(place).parent if place.endswith(".py") else Path()
+    with _importable(folder):
+        module = _from_file(Path(place)) if place.endswith(".py") else _from_module(place)
+    made: object = module
+    for part in name.split("."):
+        made = getattr(made, part, None)
+    if made is None:
+        raise UsageError(f"--arch {arch}: {place} has no {name!r}", _FORM)
+    if isinstance(made, nn.Module) or not callable(made):
+        raise UsageError(
+            f"--arch {arch}: {name!r} is no function or class",
+            "Name a function without arguments that returns the network.",
+        )
+    maker: Callable[[], object] = made
+
+    def build() -> nn.Module:
+        with _importable(folder), torch.random.fork_rng(devices=[]):
+            try:
+                network = maker()
+            except (Exception, SystemExit) as error:
+                raise _failed(f"--arch {arch}", error) from error
+        if not isinstance(network, nn.Module):
+            raise UsageError(
+                f"--arch {arch} gave a {type(network).__name__}, not a torch.nn.Module",
+                "The factory must return the network.",
+            )
+        if any(nn.parameter.is_lazy(p) for p in (*network.parameters(), *network.buffers())):
+            raise UsageError(
+                f"--arch {arch} gave a network with lazy layers, whose shapes are still unknown",
+                "Pass one image through it in the factory.",
+            )
+        return network
+
+    return build
+
+
+def _from_file(path: Path) -> ModuleType:
+    if not path.is_file():
+        raise UsageError(f"--arch: no such file: {path}", _FORM)
+    # A name of its own, so that a file called torch.py or utils.py hides no module.
+    name = f"robaudit_arch_{path.stem}"
+    spec = importlib.util.spec_from_file_location(name, path)
+    if spec is None or spec.loader is None:
+        raise UsageError(f"--arch: {path} is no Python file", _FORM)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module  # dataclasses and the like look their module up while it is made
+    try:
+        spec.loader.exec_module(module)
+    except (Exception, SystemExit) as error:
+        sys.modules.pop(name, None)
+        raise _failed(f"--arch: {path}", error) from error
+    return module
+
+
+def _from_module(name: str) -> ModuleType:
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name and (name == error.name or name.startswith(f"{error.name}.")):
+            raise UsageError(f"--arch: there is no module {name!r}", _FORM) from None
+        raise _failed(f"--arch: {name}", error) from error
+    except (Exception, SystemExit) as error:
+        raise _failed(f"--arch: {name}", error) from error
+
+
+def _failed(what: str, error: BaseException) -> CheckpointError:
+    line = next(iter(str(error).splitlines()), "")
+    return CheckpointError(
+        f"{what} failed: {type(error).__name__}: {line[:200]}", "Run it in Python to see where."
+    )
+
+
+@contextmanager
+def _importable(folder: Path) -> Iterator[None]:
+    """The user's folder first on the import path, as when Python runs a file in it."""
+    entry = str(folder.resolve())
+    sys.path.insert(0, entry)
+    try:
+        yield
+    finally:
+        if entry in sys.path:
+            sys.path.remove(entry)

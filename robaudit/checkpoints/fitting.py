@@ -1,0 +1,92 @@
+"""Puts a state dict into a network, strictly: every key, every shape, every kind of number."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from robaudit.checkpoints.contents import shown
+from robaudit.errors import CheckpointError
+
+_ADVICE = "Check --arch: the network must be the one the weights were trained in."
+# Counts batches during training; evaluation does not read it, and files before torch 0.4.1 lack it.
+_COUNTER = "num_batches_tracked"
+
+
+def fit(network: nn.Module, state: dict[str, Tensor], source: str) -> tuple[str, ...]:
+    """Load ``state`` into ``network``; returns remarks on numbers that changed their precision.
+
+    Raises:
+        CheckpointError: a key is missing or unexpected, a shape differs, or integers or complex
+            numbers would become weights.
+    """
+    check_fit(network, state, source)
+    own = network.state_dict()
+    counters = {key: own[key] for key in own if key.endswith(_COUNTER) and key not in state}
+    remarks = {
+        f"weights stored as {_name(state[key])} are computed in {_name(own[key])}"
+        for key in state
+        if own[key].is_floating_point() and own[key].dtype != state[key].dtype
+    }
+    try:
+        network.load_state_dict({**state, **counters}, strict=True)
+    except Exception as error:  # a network may have loading code of its own
+        line = next(iter(str(error).splitlines()), "")
+        raise CheckpointError(
+            f"{source}: the network does not take the weights: {shown(line, 200)}", _ADVICE
+        ) from error
+    return tuple(sorted(remarks))
+
+
+def check_fit(network: nn.Module, state: dict[str, Tensor], source: str) -> None:
+    """Raise the error :func:`fit` would, without loading; the network may be on the meta device."""
+    own = {key: value for key, value in network.state_dict().items() if torch.is_tensor(value)}
+    missing = [key for key in own if key not in state and not key.endswith(_COUNTER)]
+    unexpected = [key for key in state if key not in own]
+    differing = [key for key in state if key in own and state[key].shape != own[key].shape]
+    if missing or unexpected:
+        parts = [
+            f"{len(keys)} {kind} ({', '.join(shown(key) for key in keys[:3])}"
+            + (", ...)" if len(keys) > 3 else ")")
+            for kind, keys in (("missing", missing), ("unexpected", unexpected))
+            if keys
+        ]
+        raise CheckpointError(
+            f"{source} does not fit the architecture: of {len(own)} keys {', '.join(parts)}"
+            + (f"; {len(differing)} shapes differ" if differing else ""),
+            _ADVICE,
+        )
+    if differing:
+        raise CheckpointError(
+            f"{source} does not fit the architecture: {_difference(differing, state, own)}",
+            _ADVICE,
+        )
+    for key, value in state.items():
+        if own[key].is_floating_point() and not value.is_floating_point():
+            raise CheckpointError(
+                f"{source}: {shown(key)} holds {_name(value)}, the network's weights are "
+                f"{_name(own[key])}",
+                "Quantised weights cannot be audited: use the checkpoint before quantisation.",
+            )
+
+
+def _difference(differing: list[str], state: dict[str, Tensor], own: dict[str, Tensor]) -> str:
+    first = {(state[key].shape[:1], own[key].shape[:1]) for key in differing}
+    rest_same = all(state[key].shape[1:] == own[key].shape[1:] for key in differing)
+    matrices = [key for key in state if state[key].ndim == 2]
+    if rest_same and len(first) == 1 and matrices and matrices[-1] in differing:
+        head = differing[0]
+        return f"the file has {state[head].shape[0]} classes, the architecture {own[head].shape[0]}"
+    shapes = [
+        f"{shown(key)} is {_shape(state[key])} in the file and {_shape(own[key])} in the network"
+        for key in differing[:3]
+    ]
+    return f"{len(differing)} shapes differ: {'; '.join(shapes)}"
+
+
+def _shape(value: Tensor) -> str:
+    return "x".join(map(str, value.shape)) or "a number"
+
+
+def _name(value: Tensor) -> str:
+    return str(value.dtype).removeprefix("torch.")

@@ -1,0 +1,86 @@
+"""Input normalisation: what happens to an image in [0, 1] before the network sees it. No torch."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from robaudit.errors import UsageError
+
+_HOW = 'Use none, a name ({names}) or "m,m,m;s,s,s": the means, a semicolon, the deviations.'
+
+
+@dataclass(frozen=True)
+class Normalization:
+    """``(x - mean) / std`` per channel; ``name`` is what ``--normalize`` takes for it."""
+
+    name: str
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+    def for_channels(self, channels: int) -> Normalization:
+        """The same for images with that many channels; a single number counts for every channel.
+
+        Raises:
+            UsageError: there are other numbers of means than of channels.
+        """
+        if len(self.mean) == channels:
+            return self
+        if len(self.mean) == 1 and self.name != "mnist":
+            return Normalization(self.name, self.mean * channels, self.std * channels)
+        raise UsageError(
+            f"--normalize {self.name} is for {len(self.mean)} channels, the images have {channels}",
+            "Give one mean and one deviation per channel.",
+        )
+
+
+NORMALIZATIONS = {
+    found.name: found
+    for found in (
+        Normalization("cifar10", (0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)),
+        Normalization("cifar100", (0.5071, 0.4865, 0.4409), (0.2673, 0.2564, 0.2762)),
+        Normalization("imagenet", (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+        Normalization("mnist", (0.1307,), (0.3081,)),
+        Normalization("svhn", (0.4377, 0.4438, 0.4728), (0.1980, 0.2010, 0.1970)),
+        Normalization("half", (0.5,), (0.5,)),
+    )
+}
+"""The figures that training scripts commonly use: ``cifar10`` those of kuangliu's pytorch-cifar
+(its deviations are means over images, not over the whole set, but networks were trained with
+them), ``imagenet`` torchvision's, ``mnist`` those of PyTorch's MNIST example; ``cifar100`` and
+``svhn`` are the moments of the training sets; ``half`` maps [0, 1] to [-1, 1]."""
+
+
+def parse_normalization(text: str) -> Normalization | None:
+    """Read the value of ``--normalize``; ``None`` for ``none``.
+
+    Raises:
+        UsageError: an unknown name, no numbers, unequal counts, or a deviation not above zero.
+
+    >>> parse_normalization("0.5;0.25")
+    Normalization(name='0.5;0.25', mean=(0.5,), std=(0.25,))
+    """
+    text = text.strip()
+    if text.lower() == "none":
+        return None
+    if text.lower() in NORMALIZATIONS:
+        return NORMALIZATIONS[text.lower()]
+    how = _HOW.format(names=", ".join(NORMALIZATIONS))
+    if text.count(";") != 1:
+        raise UsageError(f"unknown normalisation {text[:80]!r}", how)
+    try:
+        mean, std = (tuple(float(n) for n in part.split(",")) for part in text.split(";"))
+    except ValueError:
+        raise UsageError(
+            f"the normalisation {text[:80]!r} has parts that are no numbers", how
+        ) from (None)
+    if len(mean) != len(std):
+        raise UsageError(
+            f"the normalisation has {len(mean)} means and {len(std)} standard deviations", how
+        )
+    if not all(map(math.isfinite, (*mean, *std))):
+        raise UsageError("the normalisation has numbers that are not finite", how)
+    if min(std) <= 0:
+        raise UsageError("the normalisation has a standard deviation that is not positive", how)
+    name = ";".join(",".join(f"{number!r}" for number in part) for part in (mean, std))
+    return Normalization(name, mean, std)

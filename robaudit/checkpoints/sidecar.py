@@ -1,0 +1,90 @@
+"""What a checkpoint says about itself: safetensors metadata, or a small file beside it. No torch.
+
+Whoever made the file also wrote this, so it may name an architecture robaudit brings along, and
+never code to run: that takes the user's own ``--arch``.
+"""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from robaudit.checkpoints.container import Container
+from robaudit.checkpoints.contents import shown
+from robaudit.errors import CheckpointError
+
+_KEYS = ("architecture", "normalization", "kwargs")
+_MAX_BYTES = 1 << 20
+
+
+@dataclass(frozen=True)
+class Statement:
+    """The architecture and normalisation a checkpoint claims, and where it says so."""
+
+    where: str
+    architecture: str | None = None
+    normalization: str | None = None
+    kwargs: Mapping[str, int] = field(default_factory=dict)
+
+
+def statement_of(container: Container) -> Statement | None:
+    """What the checkpoint says about itself: its sidecar file, else its metadata, else nothing.
+
+    A sidecar is ``<file>.toml`` or ``<file>.json`` with the keys ``architecture``,
+    ``normalization`` and ``kwargs`` (the architecture's own arguments), all optional. Metadata
+    has ``robaudit.architecture`` and ``robaudit.normalization``.
+
+    Raises:
+        CheckpointError: the sidecar is not readable or has other keys.
+    """
+    for suffix in (".toml", ".json"):
+        beside = container.path.with_name(container.path.name + suffix)
+        if beside.is_file():
+            return _from_sidecar(beside, suffix)
+    said = {key: container.metadata.get(f"robaudit.{key}") for key in _KEYS[:2]}
+    if not any(said.values()):
+        return None
+    statement = Statement("the file's metadata", said["architecture"], said["normalization"])
+    return _checked(statement, shown(container.path, 200))
+
+
+def _from_sidecar(beside: Path, suffix: str) -> Statement:
+    name = shown(beside, 200)
+    try:
+        if beside.stat().st_size > _MAX_BYTES:
+            raise ValueError(f"it has more than {_MAX_BYTES} bytes")
+        text = beside.read_text(encoding="utf-8")
+        content: Any = tomllib.loads(text) if suffix == ".toml" else json.loads(text)
+    except (ValueError, OSError, RecursionError) as error:
+        raise CheckpointError(
+            f"{name} cannot be read: {shown(error, 200)}", "Mend or remove it."
+        ) from None
+    if not isinstance(content, dict) or not set(content) <= set(_KEYS):
+        raise CheckpointError(
+            f"{name} has unknown entries", f"It may hold {', '.join(_KEYS[:2])} and {_KEYS[2]}."
+        )
+    texts = [content.get(key) for key in _KEYS[:2]]
+    kwargs = content.get("kwargs", {})
+    if (
+        any(text is not None and not isinstance(text, str) for text in texts)
+        or not isinstance(kwargs, dict)
+        or not all(type(value) is int for value in kwargs.values())
+    ):
+        raise CheckpointError(
+            f"{name}: architecture and normalization are text, kwargs a table of whole numbers"
+        )
+    return _checked(Statement(beside.name, texts[0], texts[1], kwargs), name)
+
+
+def _checked(statement: Statement, name: str) -> Statement:
+    architecture = statement.architecture
+    if architecture and (":" in architecture or "/" in architecture or ".py" in architecture):
+        raise CheckpointError(
+            f"{name}: {statement.where} names code as its architecture: {shown(architecture)}",
+            "Where you trust it, give it yourself with --arch.",
+        )
+    return statement

@@ -1,0 +1,152 @@
+"""The application: its commands, and the one place where errors become exit codes."""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from inspect import cleandoc
+from typing import Annotated, Any, NoReturn
+
+import typer
+from typer.core import TyperGroup
+
+import robaudit
+from robaudit.cli import audit, inspect, measure_commands, read
+from robaudit.errors import RobauditError
+
+_EXIT_INTERNAL, _EXIT_INTERRUPTED = 5, 130
+
+
+class _Guarded(TyperGroup):
+    """Runs a command; an error becomes one or two lines on stderr and its exit code."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            _say("interrupted; nothing was written")
+            raise typer.Exit(_EXIT_INTERRUPTED) from None
+        except RobauditError as error:
+            _show_traceback()
+            _say(error.message, error.advice)
+            raise typer.Exit(error.exit_code) from None
+        except BrokenPipeError:
+            # Whoever read our output has enough; Python would complain again while closing it.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            raise typer.Exit(0) from None
+        except (typer.Exit, typer.Abort):
+            raise
+        except Exception as error:
+            if hasattr(error, "show"):  # a usage error that typer words and exits with 2 itself
+                raise
+            _show_traceback()
+            said = str(error).splitlines()
+            _say(
+                f"internal error: {type(error).__name__}: {said[0] if said else 'no message'}",
+                "Run again with --debug for the traceback, and report it.",
+            )
+            raise typer.Exit(_EXIT_INTERNAL) from None
+
+
+def _say(message: str, advice: str | None = None) -> None:
+    from robaudit.report.text import plain
+
+    print(f"robaudit: {plain(message)}", file=sys.stderr)  # noqa: T201
+    if advice:
+        print(f"          {plain(advice)}", file=sys.stderr)  # noqa: T201
+
+
+def _show_traceback() -> None:
+    if os.environ.get("ROBAUDIT_DEBUG", "") not in ("", "0"):
+        traceback.print_exc()
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"robaudit {robaudit.__version__}")
+        raise typer.Exit
+
+
+app = typer.Typer(
+    name="robaudit",
+    cls=_Guarded,
+    no_args_is_help=True,
+    add_completion=True,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+
+
+def _flowing(text: str | None) -> str:
+    """Paragraphs on one line each: the terminal breaks lines, not the source."""
+    paragraphs = cleandoc(text or "").split("\n\n")
+    return "\n\n".join(" ".join(paragraph.split()) for paragraph in paragraphs)
+
+
+_HELP = """
+Audit a trained image classifier for adversarial robustness, with error bars.
+
+Start with [bold]robaudit demo[/bold], then [bold]robaudit audit CKPT --data NAME[/bold].
+
+Exit codes: 0 done; 2 usage; 3 something could not be measured; 4 checkpoint or data unsafe,
+unreadable or not identified; 5 internal error; 130 interrupted.
+
+Every option also reads ROBAUDIT_<OPTION> from the environment.
+"""
+
+
+@app.callback(help=_flowing(_HELP))
+def _root(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_version, is_eager=True, help="Show the version."),
+    ] = False,
+    debug: Annotated[
+        bool, typer.Option("--debug", help="Show a traceback when something fails.")
+    ] = False,
+) -> None:
+    if debug:
+        os.environ["ROBAUDIT_DEBUG"] = "1"
+
+
+_COMMANDS = {
+    "demo": audit.demo,
+    "audit": audit.audit,
+    "attack": measure_commands.attack,
+    "wci": measure_commands.wci,
+    "flatness": measure_commands.flatness,
+    "hessian": measure_commands.hessian,
+    "inspect": inspect.inspect,
+    "report": read.report,
+    "schema": read.schema,
+}
+
+
+for _name, _function in _COMMANDS.items():
+    app.command(_name, help=_flowing(_function.__doc__))(_function)
+
+
+def command() -> Any:
+    """The click command, with an environment variable for every option."""
+    group: Any = typer.main.get_command(app)
+    for sub in group.commands.values():
+        for parameter in sub.params:
+            if parameter.param_type_name == "option" and parameter.name != "help":
+                parameter.envvar = f"ROBAUDIT_{parameter.name.upper()}"
+    return group
+
+
+def main() -> NoReturn:
+    """The ``robaudit`` program."""
+    for stream in (sys.stdout, sys.stderr):
+        # A pipe in another encoding shows a question mark where it lacks a character.
+        reconfigure = getattr(stream, "reconfigure", None)
+        if reconfigure is not None:
+            reconfigure(errors="replace")
+    words = sys.argv[1:]
+    if "--debug" in words:  # wherever it stands
+        words = ["--debug", *(word for word in words if word != "--debug")]
+    command()(args=words, prog_name="robaudit")
+    sys.exit(0)

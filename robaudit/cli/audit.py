@@ -1,0 +1,77 @@
+"""``robaudit audit`` and ``robaudit demo``: all probes of a preset."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated
+
+import typer
+
+from robaudit.cli.measure import measure
+from robaudit.cli.options import Checkpoints, Format, Settings, with_settings
+
+
+class Preset(StrEnum):
+    """How much an audit measures."""
+
+    quick = "quick"
+    standard = "standard"
+    paper = "paper"
+
+
+@with_settings(gap=True)
+def audit(
+    checkpoints: Checkpoints,
+    settings: Settings,
+    preset: Annotated[
+        Preset,
+        typer.Option(
+            help="quick: PGD, WCI and flatness on 256 examples. standard: also CW, AutoAttack and "
+            "the Hessian's spectrum, on 1000. paper: the papers' own settings."
+        ),
+    ] = Preset.standard,
+) -> None:
+    """Run all probes of a preset on one or more checkpoints.
+
+    [bold]robaudit audit ckpt.pt --data cifar10 --data-dir ~/data --out report[/bold]
+
+    Accuracies and losses clean and under attack with their intervals, generalisation gaps, the
+    Weight-Curvature Index layer by layer, the Hessian's spectrum, and flatness. Adversarial
+    examples that several probes need are made once. With --out: report.json, report.md,
+    measurements.csv, layers.csv and examples.npz (per-example outcomes).
+    """
+    from robaudit.audit import preset as plan_of
+
+    measure(checkpoints, plan_of(preset.value), settings)
+
+
+_SAMPLES = ("standard.pt", "robust.pt", "overfit.pt", "trades.safetensors", "smooth.safetensors")
+
+_NOT_IN_DEMO = frozenset(
+    ["arch", "normalize", "data", "data_dir", "download", "split", "sample", "train_data", "norm",
+     "eps", "config"]
+)  # fmt: skip
+
+_READING = """
+How to read it: `standard` is right on nearly every clean image, and PGD breaks it at once.
+`overfit` was trained adversarially for too long: beside `robust`, the gap between its test and
+training robust loss is larger, and so are its WCI and its flatness (smaller is flatter).
+
+Next: robaudit audit CKPT --data NAME    every measurement of your own checkpoint
+      robaudit inspect CKPT              what a file is, without running any of it"""
+
+
+@with_settings(omit=_NOT_IN_DEMO, gap=True)
+def demo(settings: Settings) -> None:
+    """Audit the bundled sample checkpoints on the bundled digits: a first look in two minutes.
+
+    A standard, an adversarially trained, an overfitted, a TRADES and a smooth network, each really
+    trained on handwritten digits, side by side in one table.
+    """
+    from robaudit.audit import preset as plan_of
+    from robaudit.checkpoints import samples_dir
+
+    folder = samples_dir()
+    measure([folder / name for name in _SAMPLES], plan_of("quick"), settings)
+    if settings.format is Format.table and not settings.json:
+        typer.echo(_READING)

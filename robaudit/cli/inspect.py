@@ -1,0 +1,98 @@
+"""``robaudit inspect``: what a checkpoint file is, without running any of it and without torch."""
+
+from __future__ import annotations
+
+import json as jsonlib
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from robaudit.cli.options import Json
+
+if TYPE_CHECKING:
+    from robaudit.checkpoints.inspection import Inspection
+
+
+def inspect(
+    checkpoint: Annotated[
+        Path, typer.Argument(metavar="CKPT", show_default=False, help="Checkpoint file.")
+    ],
+    hash: Annotated[
+        bool | None,
+        typer.Option(
+            "--hash/--no-hash",
+            help="Compute the SHA-256. [default: for files up to 256 MB]",
+            show_default=False,
+        ),
+    ] = None,
+    tensors: Annotated[bool, typer.Option("--tensors", help="List every tensor.")] = False,
+    json: Json = False,
+) -> None:
+    """Show what a checkpoint is, without loading it: nothing in the file is run.
+
+    [bold]robaudit inspect ckpt.pt[/bold]
+
+    Format, hash, what its pickle asks to import, tensors, and which architecture and normalisation
+    they are, with the reasons. Exits with 4 when the file must not be loaded.
+    """
+    from robaudit.checkpoints.inspection import inspect_file
+
+    found = inspect_file(checkpoint, hash=hash)
+    if json:
+        sys.stdout.write(jsonlib.dumps(_plain(found), indent=2) + "\n")
+    else:
+        _show(found, tensors)
+    if found.refusal is not None:
+        raise typer.Exit(4)
+
+
+def _show(found: Inspection, every: bool) -> None:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    from robaudit.report.text import plain
+
+    table = Table.grid(padding=(0, 2))
+    table.add_column(style="dim", no_wrap=True)
+    table.add_column(overflow="fold")
+
+    def row(name: str, text: str) -> None:
+        table.add_row(Text(f" {name}"), Text(plain(text), overflow="fold"))
+
+    row("File", str(found.path))
+    row("Format", f"{found.format}, {found.size:,} bytes")
+    row("SHA-256", found.sha256 or "not computed (--hash does)")
+    row("Weights", _weights(found))
+    row("Architecture", f"{found.architecture or 'not known'}: {found.architecture_reason}")
+    row("Normalisation", f"{found.normalization or 'not known'}: {found.normalization_reason}")
+    for key, value in found.metadata.items():
+        row("Metadata", f"{key} = {value}")
+    for finding in found.findings:
+        row("Pickle asks for", f"{finding.full_name} ({finding.severity})")
+    if found.refusal is not None:
+        row("Refused", found.refusal.message)
+        if found.refusal.advice:
+            row("", found.refusal.advice)
+    console = Console() if sys.stdout.isatty() else Console(width=100)
+    console.print(table)
+    listed = found.tensors if every else found.tensors[:12]
+    if listed:
+        console.print()
+    for info in listed:
+        console.print(Text(f"  {plain(info.name)}  {tuple(info.shape)}  {plain(info.dtype)}"))
+    if len(found.tensors) > len(listed):
+        console.print(f"  ... and {len(found.tensors) - len(listed)} more (--tensors lists all)")
+
+
+def _weights(found: Inspection) -> str:
+    where = f" under {found.member!r}" if found.member else ""
+    prefix = f", prefix {found.prefix!r} dropped" if found.prefix else ""
+    return f"{len(found.tensors)} tensors{where}, {found.parameters:,} parameters{prefix}"
+
+
+def _plain(found: Inspection) -> dict[str, Any]:
+    return {**asdict(found), "path": str(found.path), "metadata": dict(found.metadata)}

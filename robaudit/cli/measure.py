@@ -1,0 +1,227 @@
+"""What every measuring command does: load, audit, show, write."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import typer
+
+from robaudit.cli.options import Format, Settings, Split
+from robaudit.errors import DataError, RobauditError, UsageError
+
+if TYPE_CHECKING:
+    from robaudit.audit import Audit, Plan, Watch
+    from robaudit.schema import Report
+    from robaudit.types import Examples, Progress, ThreatModel
+
+
+def measure(checkpoints: list[Path], plan: Plan, settings: Settings) -> None:
+    """Audit every checkpoint by ``plan``, show and write the reports.
+
+    A checkpoint that cannot be audited does not stop the others. Exits with 3 when a measurement
+    failed and with the error's code when a checkpoint could not be audited.
+    """
+    reports, code = run(checkpoints, plan, settings)
+    if reports:
+        show(reports, Format.json if settings.json else settings.format)
+    if code:
+        raise typer.Exit(code)
+
+
+def run(checkpoints: list[Path], plan: Plan, settings: Settings) -> tuple[list[Report], int]:
+    """The reports of the checkpoints that could be audited, and the exit code."""
+    threat = threat_of(settings)
+    batch_size = _batch_size(settings.batch_size)
+    names = _folder_names(checkpoints)
+    reports: list[Report] = []
+    code = 0
+    with ExitStack() as stack:
+        folder = None
+        if settings.out is not None:
+            from robaudit.report import report_folder
+
+            folder = stack.enter_context(report_folder(settings.out))
+        examples, train = _examples(plan, settings)
+        for checkpoint, name in zip(checkpoints, names, strict=True):
+            try:
+                done = _audit(checkpoint, examples, train, threat, plan, settings, batch_size)
+            except RobauditError as error:
+                if len(checkpoints) == 1:
+                    raise
+                _note(f"{checkpoint}: {error.message}", error.advice)
+                code = code or error.exit_code
+                continue
+            reports.append(done.report)
+            if any(m.status == "failed" for m in done.report.measurements):
+                code = code or 3
+            if folder is not None:
+                _write(folder if len(checkpoints) == 1 else folder / name, done)
+        if folder is not None and not reports:
+            raise typer.Exit(code)
+    return reports, code
+
+
+def show(reports: list[Report], format: Format) -> None:
+    """Print the reports: in colour on a terminal, as plain text elsewhere."""
+    from rich.console import Console
+
+    from robaudit.report import comparison_view, render, report_view
+
+    if format is not Format.table:
+        sys.stdout.write(render(reports, format.value))
+        return
+    console = Console() if sys.stdout.isatty() else Console(width=100)
+    if len(reports) == 1:
+        console.print(report_view(reports[0]))
+    else:
+        console.print(comparison_view(reports))
+
+
+def _audit(
+    checkpoint: Path,
+    examples: Examples,
+    train: Examples | None,
+    threat: ThreatModel,
+    plan: Plan,
+    settings: Settings,
+    batch_size: int | Literal["auto"],
+) -> Audit:
+    from robaudit.audit import audit
+    from robaudit.checkpoints import load
+
+    model = load(
+        checkpoint, arch=settings.arch, normalize=settings.normalize, device=settings.device
+    )
+    if not settings.quiet:
+        _note(
+            f"{checkpoint}: {model.origin.architecture}, identified by {model.origin.identified_by}"
+        )
+    with _progress(checkpoint.stem, settings.quiet) as watch:
+        return audit(
+            model, examples, threat, plan, train=train, seed=settings.seed, batch_size=batch_size,
+            watch=watch,
+        )  # fmt: skip
+
+
+def _examples(plan: Plan, settings: Settings) -> tuple[Examples, Examples | None]:
+    from robaudit.data import load_examples
+
+    def load(name: str, split: str) -> Examples:
+        return load_examples(
+            name,
+            split=split,
+            n=settings.n,
+            at_most=plan.n,
+            sample_seed=settings.seed if settings.sample else None,
+            data_dir=settings.data_dir,
+            download=settings.download,
+        )
+
+    examples = load(settings.data, settings.split.value)
+    if settings.train_data is not None:
+        # A file of training examples has no splits of its own.
+        try:
+            train = load(settings.train_data, "train")
+        except DataError:
+            train = replace(load(settings.train_data, "test"), split="train")
+        return examples, train
+    if not settings.gap or settings.split is Split.train:
+        return examples, None
+    try:
+        return examples, load(settings.data, "train")
+    except DataError as error:
+        if not settings.quiet:
+            _note(f"no generalisation gaps: {error.message}", "Give --train-data, or --no-gap.")
+        return examples, None
+
+
+def threat_of(settings: Settings) -> ThreatModel:
+    """The threat model asked for, or the usual one for the data set."""
+    from robaudit.data import default_threat
+    from robaudit.types import ThreatModel, parse_eps
+
+    norm: Literal["linf", "l2"] = settings.norm.value
+    if settings.eps is not None:
+        return ThreatModel(norm, parse_eps(settings.eps))
+    usual = default_threat(settings.data, norm)
+    if usual is None:
+        raise UsageError(
+            f"no usual {norm} radius is known for --data {settings.data}",
+            "Give one: --eps 8/255.",
+        )
+    return usual
+
+
+def _batch_size(text: str) -> int | Literal["auto"]:
+    if text == "auto":
+        return "auto"
+    if not text.isdigit() or int(text) < 1:
+        raise UsageError(f"--batch-size {text}: neither auto nor a positive number")
+    return int(text)
+
+
+def _folder_names(checkpoints: list[Path]) -> list[str]:
+    """A folder for each checkpoint: its stem, with its parent's name where stems repeat."""
+    stems = [checkpoint.stem for checkpoint in checkpoints]
+    names = [
+        stem if stems.count(stem) == 1 else f"{checkpoint.absolute().parent.name}-{checkpoint.name}"
+        for stem, checkpoint in zip(stems, checkpoints, strict=True)
+    ]
+    return [name if names.count(name) == 1 else f"{at + 1}-{name}" for at, name in enumerate(names)]
+
+
+def _write(folder: Path, done: Audit) -> None:
+    from robaudit.report import fill_folder
+
+    folder.mkdir(exist_ok=True)
+    fill_folder(folder, done.report, {name: rows.numpy() for name, rows in done.outcomes.items()})
+
+
+def _note(message: str, advice: str | None = None) -> None:
+    from robaudit.report.text import plain
+
+    typer.echo(f"robaudit: {plain(message)}", err=True)
+    if advice:
+        typer.echo(f"          {plain(advice)}", err=True)
+
+
+@contextmanager
+def _progress(name: str, quiet: bool) -> Iterator[Watch]:
+    """One bar for the work at hand, on stderr, where that is a terminal."""
+    from contextlib import nullcontext
+
+    from rich.console import Console
+    from rich.markup import escape
+    from rich import progress as bars_of
+
+    if quiet or not sys.stderr.isatty():
+        yield lambda _: nullcontext()
+        return
+    bars = bars_of.Progress(
+        bars_of.TextColumn("{task.description}"),
+        bars_of.BarColumn(bar_width=24),
+        bars_of.TextColumn("{task.percentage:>3.0f} %"),
+        bars_of.TimeRemainingColumn(),
+        console=Console(stderr=True),
+        transient=True,
+    )
+
+    @contextmanager
+    def watch(label: str) -> Iterator[Progress | None]:
+        task = bars.add_task(escape(f"{name}: {label}"), total=None)
+
+        def advance(done: int, total: int) -> None:
+            bars.update(task, completed=done, total=total)
+
+        try:
+            yield advance
+        finally:
+            bars.remove_task(task)
+
+    with bars:
+        yield watch

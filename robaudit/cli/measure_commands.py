@@ -1,0 +1,177 @@
+"""``robaudit attack``, ``wci``, ``flatness`` and ``hessian``: one family of measurements each."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated
+
+import typer
+
+from robaudit.cli.measure import measure
+from robaudit.cli.options import Checkpoints, Settings, with_settings
+from robaudit.errors import UsageError
+
+_NO_GAP = frozenset({"gap", "train_data"})
+
+Steps = Annotated[int, typer.Option(min=1, help="Steps of PGD.")]
+Restarts = Annotated[int, typer.Option(min=1, help="Random starts of PGD.")]
+StepSize = Annotated[
+    float | None,
+    typer.Option(help="Step of PGD. [default: eps / 4]", show_default=False),
+]
+
+
+class Version(StrEnum):
+    """AutoAttack's versions."""
+
+    standard = "standard"
+    plus = "plus"
+    rand = "rand"
+
+
+class Estimator(StrEnum):
+    """How layer traces are computed."""
+
+    auto = "auto"
+    exact = "exact"
+    hessian = "hessian"
+
+
+@with_settings(omit=_NO_GAP)
+def attack(
+    checkpoints: Checkpoints,
+    settings: Settings,
+    attack: Annotated[
+        str,
+        typer.Option(metavar="pgd,cw,autoattack", help="Which attacks, separated by commas."),
+    ] = "pgd",
+    steps: Steps = 20,
+    restarts: Restarts = 1,
+    step_size: StepSize = None,
+    version: Annotated[Version, typer.Option(help="Version of AutoAttack.")] = Version.standard,
+) -> None:
+    """Clean and robust accuracy, and the robust loss.
+
+    [bold]robaudit attack ckpt.pt --data cifar10 --data-dir ~/data --attack pgd,autoattack[/bold]
+
+    pgd maximises cross-entropy and gives the robust loss; cw maximises the margin; autoattack is
+    run by its reference library. Each accuracy is an upper bound on robust accuracy.
+    """
+    from robaudit.audit.plan import AutoAttack, Pgd, Plan
+
+    names = [name.strip() for name in attack.split(",")]
+    unknown = [name for name in names if name not in ("pgd", "cw", "autoattack")]
+    if unknown:
+        raise UsageError(
+            f"--attack {attack}: unknown attack {unknown[0]!r}", "Known: pgd, cw, autoattack."
+        )
+    step = _relative_step(step_size, settings)
+    plan = Plan(
+        pgd=Pgd(steps, restarts, step) if "pgd" in names else None,
+        cw=Pgd(steps, restarts, step, loss="margin") if "cw" in names else None,
+        autoattack=AutoAttack(version.value) if "autoattack" in names else None,
+    )
+    measure(checkpoints, plan, settings)
+
+
+@with_settings(gap=True)
+def wci(
+    checkpoints: Checkpoints,
+    settings: Settings,
+    estimator: Annotated[
+        Estimator,
+        typer.Option(
+            help="exact: Gauss-Newton traces, the Hessian's on piecewise linear networks. hessian: "
+            "unbiased probes for smooth ones. auto: whichever gives the Hessian's."
+        ),
+    ] = Estimator.auto,
+    probes: Annotated[int, typer.Option(min=1, help="Probes per example, for hessian.")] = 4,
+    steps: Steps = 10,
+    restarts: Restarts = 1,
+    step_size: StepSize = None,
+) -> None:
+    """The Weight-Curvature Index, its bound, and the layer table.
+
+    [bold]robaudit wci ckpt.pt --data cifar10 --data-dir ~/data[/bold]
+
+    WCI = sum over layers of sqrt(||W_k||_F^2 Tr(H_k)), H_k the Hessian of the loss at PGD-10
+    examples in layer k's weights. For ReLU networks the traces are exact: no sampling noise. The
+    training split is measured too, with the generalisation gaps; --no-gap leaves it out.
+    """
+    from robaudit.audit.plan import Pgd, Plan, Wci
+
+    pgd = Pgd(steps, restarts, _relative_step(step_size, settings))
+    measure(checkpoints, Plan(pgd=pgd, wci=Wci(pgd, estimator.value, probes)), settings)
+
+
+@with_settings(omit=_NO_GAP)
+def flatness(
+    checkpoints: Checkpoints,
+    settings: Settings,
+    xi: Annotated[float, typer.Option(help="Relative radius of the random weight changes.")] = 0.5,
+    perturbations: Annotated[
+        int, typer.Option(min=1, help="Random weight changes; 0.5 and 10 are the paper's.")
+    ] = 10,
+    worst_xi: Annotated[
+        float, typer.Option(help="Relative radius of the worst-case weight change.")
+    ] = 0.00075,
+    worst_restarts: Annotated[int, typer.Option(min=1, help="Restarts of the search for it.")] = 10,
+    steps: Steps = 20,
+    restarts: Restarts = 1,
+    step_size: StepSize = None,
+) -> None:
+    """Average- and worst-case flatness of the robust loss in weight space.
+
+    [bold]robaudit flatness ckpt.pt --data cifar10 --data-dir ~/data[/bold]
+
+    How much the robust loss rises when every parameter tensor moves by the fraction xi of its own
+    norm, in random directions and in the worst one found. Does not change when layers are rescaled.
+    """
+    from robaudit.audit.plan import Average, Pgd, Plan, Worst
+
+    pgd = Pgd(steps, restarts, _relative_step(step_size, settings))
+    plan = Plan(
+        pgd=pgd,
+        average=Average(pgd, xi=xi, perturbations=perturbations),
+        worst=Worst(pgd, xi=worst_xi, restarts=worst_restarts),
+    )
+    measure(checkpoints, plan, settings)
+
+
+@with_settings(omit=_NO_GAP)
+def hessian(
+    checkpoints: Checkpoints,
+    settings: Settings,
+    top: Annotated[int, typer.Option(min=1, help="Largest eigenvalues.")] = 5,
+    probes: Annotated[int, typer.Option(min=1, help="Start vectors for trace and density.")] = 5,
+    lanczos_steps: Annotated[
+        int, typer.Option(min=2, help="Hessian products at most, for the eigenvalues.")
+    ] = 80,
+    tolerance: Annotated[
+        float, typer.Option(min=0, help="Residual, relative to the eigenvalue, to stop at.")
+    ] = 1e-3,
+    steps: Steps = 10,
+    restarts: Restarts = 1,
+    step_size: StepSize = None,
+) -> None:
+    """The Hessian of the robust loss: layer traces, both ends of its spectrum, its density.
+
+    [bold]robaudit hessian ckpt.pt --data cifar10 --data-dir ~/data --n 256[/bold]
+
+    Eigenvalues come with residuals: each has a true eigenvalue within its residual. They change
+    when layers are rescaled; the largest relative one, of D H D with D the tensors' norms, does not.
+    """
+    from robaudit.audit.plan import Hessian, Pgd, Plan, Wci
+
+    pgd = Pgd(steps, restarts, _relative_step(step_size, settings))
+    spectrum = Hessian(pgd, None, top, probes, steps=lanczos_steps, tolerance=tolerance)
+    measure(checkpoints, Plan(n=256, wci=Wci(pgd), hessian=spectrum), settings)
+
+
+def _relative_step(step_size: float | None, settings: Settings) -> float:
+    """A step size in units of eps, as plans have it."""
+    if step_size is None:
+        return 0.25
+    from robaudit.cli.measure import threat_of
+
+    return step_size / threat_of(settings).eps

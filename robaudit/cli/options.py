@@ -1,0 +1,254 @@
+"""The options that mean the same in every command."""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+import tomllib
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from robaudit.errors import UsageError
+
+
+class Format(StrEnum):
+    """What goes to stdout."""
+
+    table = "table"
+    json = "json"
+    csv = "csv"
+    md = "md"
+
+
+class Split(StrEnum):
+    """Which part of the data."""
+
+    test = "test"
+    train = "train"
+
+
+class Norm(StrEnum):
+    """The threat model's norm."""
+
+    linf = "linf"
+    l2 = "l2"
+
+
+def read_config(ctx: typer.Context, path: Path | None) -> Path | None:
+    """Let a TOML file give the options' defaults; keys are option names, ``_`` or ``-`` alike.
+
+    Raises:
+        UsageError: the file is unreadable, or has a key that is no option of this command.
+    """
+    if path is None:
+        return None
+    try:
+        given = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UsageError(f"--config {path}: {error.strerror}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UsageError(f"--config {path} is not TOML: {error}") from None
+    command: Any = ctx.command
+    names = {p.name for p in command.params if p.param_type_name == "option"} - {"help", "config"}
+    values = {}
+    for key, value in given.items():
+        name = key.replace("-", "_")
+        if name not in names:
+            near = difflib.get_close_matches(name, sorted(names), 1)
+            guess = f" Did you mean {near[0]}?" if near else ""
+            raise UsageError(
+                f"--config {path}: {command.name} has no option {key!r}.{guess}",
+                f"Options: {', '.join(sorted(name.replace('_', '-') for name in names))}.",
+            )
+        values[name] = value
+    ctx.default_map = {**(ctx.default_map or {}), **values}
+    return path
+
+
+_MODEL, _DATA, _RUN, _OUT = "Model", "Data and threat", "Run", "Output"
+
+Checkpoints = Annotated[
+    list[Path],
+    typer.Argument(
+        metavar="CKPT...", show_default=False, help="Checkpoint files (torch.save or safetensors)."
+    ),
+]
+Arch = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME|module:factory|file.py:factory",
+        help="The network, where the file does not tell.",
+        rich_help_panel=_MODEL,
+    ),
+]
+Normalize = Annotated[
+    str | None,
+    typer.Option(
+        metavar='NAME|"m,m,m;s,s,s"|none',
+        help="Input normalisation the network was trained with.",
+        rich_help_panel=_MODEL,
+    ),
+]
+DataName = Annotated[
+    str,
+    typer.Option(
+        metavar="NAME|FILE|imagefolder:DIR",
+        help="digits (bundled), mnist, cifar10, cifar100, svhn, a .npz or .safetensors file with x "
+        "and y, or imagefolder:DIR.",
+        rich_help_panel=_DATA,
+    ),
+]
+DataDir = Annotated[
+    Path | None,
+    typer.Option(help="Where torchvision's data sets are.", rich_help_panel=_DATA),
+]
+Download = Annotated[
+    bool,
+    typer.Option("--download", help="Fetch a missing torchvision set.", rich_help_panel=_DATA),
+]
+SplitOption = Annotated[Split, typer.Option(help="The split to measure on.", rich_help_panel=_DATA)]
+N = Annotated[
+    int | None,
+    typer.Option(
+        "--n",
+        min=1,
+        help="Examples: the first n. [default: the preset's, as far as the data goes]",
+        show_default=False,
+        rich_help_panel=_DATA,
+    ),
+]
+Sample = Annotated[
+    bool,
+    typer.Option("--sample", help="Draw the n examples by --seed instead.", rich_help_panel=_DATA),
+]
+TrainData = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME|FILE",
+        help="Training examples, for the generalisation gaps. [default: --data's training split]",
+        show_default=False,
+        rich_help_panel=_DATA,
+    ),
+]
+Gap = Annotated[
+    bool,
+    typer.Option(help="Measure the training split as well.", rich_help_panel=_DATA),
+]
+NormOption = Annotated[Norm, typer.Option(help="Norm of the perturbation.", rich_help_panel=_DATA)]
+Eps = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NUMBER|8/255",
+        help="Its radius. [default: the usual one for the data set]",
+        show_default=False,
+        rich_help_panel=_DATA,
+    ),
+]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:0.", rich_help_panel=_RUN)]
+BatchSize = Annotated[
+    str,
+    typer.Option(
+        metavar="auto|N",
+        help="Images per pass on a GPU, in multiples of 64; results do not depend on it.",
+        rich_help_panel=_RUN,
+    ),
+]
+Seed = Annotated[int, typer.Option(help="Seed of every random draw.", rich_help_panel=_RUN)]
+Config = Annotated[
+    Path | None,
+    typer.Option(
+        is_eager=True,
+        callback=read_config,
+        help="TOML file with options; the command line wins.",
+        rich_help_panel=_RUN,
+    ),
+]
+Out = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="DIR",
+        help="Write the report folder here (one folder each for several checkpoints).",
+        rich_help_panel=_OUT,
+    ),
+]
+FormatOption = Annotated[
+    Format, typer.Option("--format", help="What is printed.", rich_help_panel=_OUT)
+]
+Json = Annotated[
+    bool,
+    typer.Option("--json", help="The report on stdout and nothing else.", rich_help_panel=_OUT),
+]
+Quiet = Annotated[
+    bool, typer.Option("--quiet", "-q", help="No progress, no notes.", rich_help_panel=_OUT)
+]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What every measuring command is told; each field is an option."""
+
+    arch: Arch = None
+    normalize: Normalize = None
+    data: DataName = "digits"
+    data_dir: DataDir = None
+    download: Download = False
+    split: SplitOption = Split.test
+    n: N = None
+    sample: Sample = False
+    gap: Gap = False
+    train_data: TrainData = None
+    norm: NormOption = Norm.linf
+    eps: Eps = None
+    device: Device = "auto"
+    batch_size: BatchSize = "auto"
+    seed: Seed = 0
+    config: Config = None
+    out: Out = None
+    format: FormatOption = Format.table
+    json: Json = False
+    quiet: Quiet = False
+
+
+def with_settings(
+    omit: frozenset[str] = frozenset(), **defaults: Any
+) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Give a command the options of :class:`Settings`, handed to it as its ``settings``.
+
+    Args:
+        omit: options that this command does not have.
+        defaults: defaults that differ here.
+    """
+
+    def decorate(function: Callable[..., None]) -> Callable[..., None]:
+        own = inspect.signature(function, eval_str=True).parameters
+        shared = inspect.signature(Settings, eval_str=True).parameters
+        taken = [
+            p.replace(kind=inspect.Parameter.KEYWORD_ONLY, default=defaults.get(p.name, p.default))
+            for p in shared.values()
+            if p.name not in omit
+        ]
+
+        def run(**given: Any) -> None:
+            settings = Settings(**{p.name: given.pop(p.name) for p in taken})
+            function(settings=settings, **given)
+
+        parameters = [
+            *(
+                p.replace(kind=inspect.Parameter.KEYWORD_ONLY)
+                for p in own.values()
+                if p.name != "settings"
+            ),
+            *taken,
+        ]
+        signature = inspect.Signature(parameters)
+        run.__name__, run.__doc__ = function.__name__, function.__doc__
+        run.__annotations__ = {p.name: p.annotation for p in parameters}
+        run.__signature__ = signature  # type: ignore[attr-defined]
+        return run
+
+    return decorate

@@ -1,0 +1,133 @@
+"""From a data set's name to the examples an audit runs on."""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from robaudit.data.arrayfile import SUFFIXES, arrayfile
+from robaudit.data.digits import digits
+from robaudit.data.image_folder import image_folder
+from robaudit.data.source import Source
+from robaudit.data.torchvision_sets import SETS, torchvision_set
+from robaudit.engine import seed_for
+from robaudit.errors import DataError, UsageError
+from robaudit.types import Examples, Norm, ThreatModel
+
+_FOLDER = "imagefolder:"
+_SPLITS = ("test", "train")
+_RADII: dict[Norm, dict[str, float]] = {
+    "linf": {
+        "digits": 0.15,
+        "mnist": 0.3,
+        "cifar10": 8 / 255,
+        "cifar100": 8 / 255,
+        "svhn": 8 / 255,
+    },
+    "l2": {"cifar10": 128 / 255, "cifar100": 128 / 255, "svhn": 128 / 255},
+}
+
+
+def default_threat(name: str, norm: Norm = "linf") -> ThreatModel | None:
+    """The threat model that results on this data set are usually given for, or ``None``.
+
+    >>> default_threat("mnist")
+    ThreatModel(norm='linf', eps=0.3)
+    """
+    eps = _RADII[norm].get(name)
+    return None if eps is None else ThreatModel(norm, eps)
+
+
+def load_examples(
+    name: str,
+    *,
+    split: str = "test",
+    n: int | None = None,
+    at_most: int | None = None,
+    sample_seed: int | None = None,
+    data_dir: str | Path | None = None,
+    download: bool = False,
+) -> Examples:
+    """The examples to audit on.
+
+    Args:
+        name: ``digits`` (bundled); ``mnist``, ``cifar10``, ``cifar100`` or ``svhn`` (torchvision,
+            in ``data_dir``); a ``.npz`` or ``.safetensors`` file with arrays ``x`` and ``y``; or
+            ``imagefolder:DIR``, one sub-folder per class.
+        split: ``test`` or ``train``.
+        n: how many; all of them if not given. The first n, unless ``sample_seed`` is given.
+        at_most: in place of ``n``: that many, or all where there are fewer.
+        sample_seed: draw the n at random without replacement. The draw depends on nothing but the
+            seed and the size of the set, and a smaller draw is part of a larger one.
+        data_dir: where torchvision's sets are.
+        download: fetch a torchvision set that is not there.
+
+    Returns:
+        Images float32 ``(n, c, h, w)`` in ``[0, 1]``, labels int64 ``(n,)``, in the order of the
+        data set; ``index`` their positions in the split; ``sha256`` over dtype, shape and bytes of
+        both.
+
+    Raises:
+        UsageError: an unknown name or split, or ``n`` below 1.
+        DataError: the data is not there, unreadable, out of range, or has fewer than ``n``.
+
+    >>> load_examples("digits", n=3).x.shape
+    torch.Size([3, 1, 8, 8])
+    """
+    if split not in _SPLITS:
+        raise UsageError(f"unknown split {split!r}", f"Known splits: {', '.join(_SPLITS)}.")
+    if n is not None and n < 1:
+        raise UsageError(f"n must be at least 1, not {n}")
+    source = _open(name, split, None if data_dir is None else Path(data_dir), download)
+    if n is None and at_most is not None:
+        n = min(at_most, source.count)
+    positions = _choose(source.count, n, sample_seed, name, split)
+    x, y = source.take(positions)
+    index = torch.tensor(positions, dtype=torch.int64)
+    return Examples(x, y, index, name, split, _sha256(x, y), source.classes)
+
+
+def _open(name: str, split: str, data_dir: Path | None, download: bool) -> Source:
+    if name == "digits":
+        return digits(split)
+    if name in SETS:
+        return torchvision_set(name, split, data_dir, download)
+    if name.startswith(_FOLDER):
+        return image_folder(Path(name.removeprefix(_FOLDER)).expanduser(), split)
+    if name.lower().endswith(SUFFIXES):
+        return arrayfile(Path(name).expanduser(), split)
+    if Path(name).expanduser().is_dir():
+        raise UsageError(f"{name} is a folder", f"Write {_FOLDER}{name} to read images from it.")
+    known = ["digits", *SETS]
+    near = difflib.get_close_matches(name.lower(), known, 1)
+    guess = f"Did you mean {near[0]}? " if near else ""
+    raise UsageError(
+        f"unknown data set {name!r}",
+        f"{guess}Known: {', '.join(known)}, FILE.npz, FILE.safetensors, {_FOLDER}DIR.",
+    )
+
+
+def _choose(count: int, n: int | None, sample_seed: int | None, name: str, split: str) -> list[int]:
+    n = count if n is None else n
+    if n > count:
+        raise DataError(
+            f"{name}: the {split} split has {count} examples, fewer than {n}",
+            f"Ask for at most {count}, or leave n out for all of them.",
+        )
+    if sample_seed is None:
+        return list(range(n))
+    # Ranking by hash, because no library's generator promises the same draw in its next release.
+    ranked = sorted(range(count), key=lambda i: seed_for(sample_seed, "sample", i))
+    return sorted(ranked[:n])
+
+
+def _sha256(x: Tensor, y: Tensor) -> str:
+    digest = hashlib.sha256()
+    for part in (x, y):
+        digest.update(f"{part.dtype} {tuple(part.shape)}\n".encode())
+        digest.update(part.contiguous().numpy().tobytes())
+    return digest.hexdigest()

@@ -1,0 +1,55 @@
+"""MNIST, CIFAR-10, CIFAR-100 and SVHN, as torchvision stores them."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from robaudit.data.source import Source, from_arrays
+from robaudit.errors import DataError, UsageError
+
+# name -> class in torchvision.datasets, number of classes
+SETS = {
+    "mnist": ("MNIST", 10),
+    "cifar10": ("CIFAR10", 10),
+    "cifar100": ("CIFAR100", 100),
+    "svhn": ("SVHN", 10),
+}
+
+
+def torchvision_set(name: str, split: str, data_dir: Path | None, download: bool) -> Source:
+    """One split of the set, from ``data_dir`` (torchvision's ``root``).
+
+    The stored uint8 arrays are used as they are: dividing them by 255 gives the same numbers as
+    torchvision's ``ToTensor``, without decoding image by image.
+
+    Raises:
+        UsageError: no ``data_dir``.
+        DataError: the set is not there, is damaged or could not be downloaded.
+    """
+    from torchvision import datasets
+
+    if data_dir is None:
+        raise UsageError(
+            f"{name} needs to know where its files are",
+            "Give the folder as --data-dir; add --download to fetch them into it.",
+        )
+    kind, classes = SETS[name]
+    which = {"split": split} if name == "svhn" else {"train": split == "train"}
+    try:
+        # torchvision prints while it downloads; stdout belongs to the result.
+        with contextlib.redirect_stdout(sys.stderr):
+            stored = getattr(datasets, kind)(str(data_dir), download=download, **which)
+    except (RuntimeError, OSError, ValueError, EOFError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        if download:
+            raise DataError(f"{name} could not be fetched into {data_dir}: {reason}") from error
+        raise DataError(
+            f"{name} is not in {data_dir} ({reason})",
+            "Name its folder as --data-dir, or fetch it with --download.",
+        ) from error
+    labels = stored.labels if name == "svhn" else stored.targets
+    return from_arrays(np.asarray(stored.data), np.asarray(labels), classes, name)

@@ -1,0 +1,84 @@
+"""A report's folder: written whole or not at all."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from robaudit.errors import UsageError
+from robaudit.report.csvfile import layers_csv, to_csv
+from robaudit.report.jsonfile import write_report
+from robaudit.report.markdown import to_markdown
+from robaudit.schema import Report
+
+
+@contextmanager
+def report_folder(target: Path) -> Iterator[Path]:
+    """A folder beside ``target`` that takes its place when the block ends well.
+
+    Opened before an audit begins, it finds out at once whether its report can be written; after an
+    error or an interrupt nothing is left of it and ``target`` is as it was.
+
+    Raises:
+        UsageError: ``target`` cannot be written, or holds something else than a report.
+    """
+    target = target.expanduser().absolute()
+    _check_replaceable(target)
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        staging = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
+    except OSError as error:
+        raise _unwritable(target, error) from error
+    try:
+        yield staging
+        staging.chmod(0o755)  # mkdtemp's folders are for their owner alone
+        if target.exists():
+            old = staging.with_name(staging.name + ".old")
+            target.rename(old)
+            staging.rename(target)
+            shutil.rmtree(old)
+        else:
+            staging.rename(target)
+    except OSError as error:
+        raise _unwritable(target, error) from error
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+
+
+def fill_folder(folder: Path, report: Report, outcomes: Mapping[str, Any]) -> None:
+    """Write ``report.json``, ``report.md``, ``measurements.csv``, ``layers.csv``, ``examples.npz``.
+
+    Args:
+        outcomes: per-example arrays by ``split.name``.
+    """
+    import numpy as np
+
+    write_report(report, folder / "report.json")
+    (folder / "report.md").write_text(to_markdown(report), encoding="utf-8")
+    (folder / "measurements.csv").write_text(to_csv(report), encoding="utf-8")
+    (folder / "layers.csv").write_text(layers_csv(report), encoding="utf-8")
+    np.savez_compressed(folder / "examples.npz", **outcomes)
+
+
+def _check_replaceable(target: Path) -> None:
+    if not target.exists():
+        return
+    if not target.is_dir():
+        raise UsageError(f"--out {target} is a file", "Name a folder.")
+    entries = list(target.iterdir())
+    known = any((folder / "report.json").is_file() for folder in [target, *entries])
+    if entries and not known:
+        raise UsageError(
+            f"--out {target} holds other files, and would be replaced",
+            "Name a new folder, or one that holds an earlier report.",
+        )
+
+
+def _unwritable(target: Path, error: OSError) -> UsageError:
+    return UsageError(
+        f"cannot write to {target}: {error.strerror or error}", "Choose another --out."
+    )

@@ -1,0 +1,80 @@
+"""The inner maximisation of adversarial training: projected gradient ascent, last iterate."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from robaudit.attacks.balls import ascend, project
+
+if TYPE_CHECKING:
+    from robaudit.types import Images, ThreatModel
+
+
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """The model in eval mode inside the block; every module's own mode restored after it."""
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, mode in modes:
+            module.training = mode
+
+
+def maximise(
+    objective: Callable[[Tensor], Tensor],
+    x: Images,
+    threat: ThreatModel,
+    *,
+    steps: int = 10,
+    step_size: float | None = None,
+    generator: torch.Generator | None = None,
+) -> Images:
+    """Perturbed images that make ``objective`` large: ``x'_{t+1} = P(x'_t + a d_t)``.
+
+    ``d_t`` is the steepest ascent direction of ``objective`` at ``x'_t`` in the threat model's norm
+    (the gradient's sign, or the gradient over its l2 norm), ``P`` the projection on the ball and
+    on ``[0, 1]``. The start is uniform in the ball. Unlike an attack that measures robustness, it
+    returns the last iterate, not the best one: that is the published training procedure.
+
+    Args:
+        objective: perturbed images ``(n, c, h, w)`` to a scalar; a *sum* over examples, or a mean
+            (the direction of each example does not depend on the scale).
+        x: clean images ``(n, c, h, w)`` in ``[0, 1]``.
+        threat: norm and radius.
+        steps: how many ascent steps.
+        step_size: ``a``; a quarter of the radius if not given.
+        generator: source of the random start, on the device of ``x``.
+
+    Source: A. Madry et al., "Towards Deep Learning Models Resistant to Adversarial Attacks",
+    ICLR 2018, section 2.1.
+    """
+    size = threat.eps / 4 if step_size is None else step_size
+    moved = project(x + _start(x, threat, generator), x, threat)
+    for _ in range(steps):
+        moved.requires_grad_(True)
+        (gradient,) = torch.autograd.grad(objective(moved), moved)
+        with torch.no_grad():
+            moved = project(ascend(moved, gradient, size, threat), x, threat)
+    return moved.detach()
+
+
+def _start(x: Tensor, threat: ThreatModel, generator: torch.Generator | None) -> Tensor:
+    # Drawn for the batch at once: training is reproducible by its order, and one generator per
+    # example, as measurements use, would cost more here than the ascent itself.
+    if threat.norm == "linf":
+        noise = torch.rand(x.shape, generator=generator, device=x.device, dtype=x.dtype)
+        return threat.eps * (2 * noise - 1)
+    noise = torch.randn(x.shape, generator=generator, device=x.device, dtype=x.dtype)
+    shape = (len(x), *[1] * (x.dim() - 1))
+    radius = torch.rand(shape, generator=generator, device=x.device, dtype=x.dtype)
+    # The share of the ball's volume within radius r is r^d, hence the d-th root.
+    radius = threat.eps * radius ** (1 / x[0].numel())
+    start: Tensor = radius * noise / noise.flatten(1).norm(dim=1).view(shape)
+    return start

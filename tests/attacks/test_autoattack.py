@@ -1,0 +1,78 @@
+import logging
+
+import pytest
+import torch
+from pyautoattack import AutoAttack
+from torch import nn
+
+from robaudit.attacks import autoattack, pgd
+from robaudit.types import ThreatModel
+
+
+def network(classes):
+    torch.manual_seed(0)
+    return nn.Sequential(
+        nn.Conv2d(1, 6, 3, padding=1), nn.ReLU(), nn.MaxPool2d(4), nn.Flatten(), nn.Linear(24, classes)
+    ).eval()  # fmt: skip
+
+
+def examples(model, n=12):
+    """Images with the labels that the model gives them, so that all are correct when clean."""
+    torch.manual_seed(1)
+    x = torch.rand(n, 1, 8, 8)
+    with torch.no_grad():
+        return x, model(x).argmax(1)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("norm", "eps"), [("linf", 0.02), ("l2", 0.1)])
+def test_the_same_verdicts_as_the_library_alone(norm, eps):
+    model = network(10)
+    x, y = examples(model, 6)
+    ours = autoattack(model, x, y, ThreatModel(norm, eps), seed=5, batch_size=4)
+    alone = AutoAttack(model, norm=norm.capitalize(), eps=eps, seed=5, version="standard")
+    adv, predicted = alone.run_standard_evaluation(x, y, batch_size=4)
+    assert torch.equal(ours.robust, predicted == y)
+    assert torch.equal(ours.x, adv)
+    assert ours.accuracies["square"] == pytest.approx(ours.robust.float().mean().item(), abs=1e-4)
+    assert list(ours.accuracies) == ["apgd-ce", "apgd-t", "fab-t", "square"]
+    with torch.no_grad():
+        assert torch.equal(ours.robust, model(ours.x).argmax(1) == y)
+
+
+@pytest.mark.parametrize("classes", [2, 3, 5])
+def test_fewer_classes_than_targets(classes):
+    model = network(classes)
+    with torch.no_grad():  # every class within reach of some image
+        model[4].weight.mul_(3)
+        x = torch.rand(200, 1, 8, 8)
+        model[4].bias.sub_(model(x).mean(0))
+    x, y = examples(model, 6)
+    found = autoattack(model, x, y, ThreatModel("linf", 0.3))
+    assert any(f"{classes - 1} targets" in note for note in found.notes)
+    assert any("APGD-T" in note.upper() for note in found.notes) == (classes < 4)
+    assert not bool(found.robust.any())
+
+
+def test_it_leaves_no_trace():
+    model = network(4).train()
+    x, y = examples(network(4), 4)
+    logger = logging.getLogger("auto-attack")
+    before = (logger.level, logger.propagate, list(logger.handlers))
+    torch.manual_seed(123)
+    expected = torch.rand(3)
+    torch.manual_seed(123)
+    found = autoattack(model, x, y, ThreatModel("linf", 0.3))
+    assert torch.equal(torch.rand(3), expected)  # the caller's random state
+    assert model.training
+    assert all(p.grad is None and p.requires_grad for p in model.parameters())
+    assert (logger.level, logger.propagate, list(logger.handlers)) == before
+    assert found.forwards > found.backwards > 0
+
+
+def test_it_is_never_above_pgd_by_more_than_the_examples_it_lost():
+    """Whatever PGD breaks on this network AutoAttack breaks as well."""
+    model = network(6)
+    x, y = examples(model, 30)
+    threat = ThreatModel("linf", 0.1)
+    assert bool((autoattack(model, x, y, threat).robust <= pgd(model, x, y, threat).robust).all())

@@ -1,0 +1,99 @@
+import pytest
+import torch
+from torch import nn
+
+from robaudit.engine import TILE, Runner, frozen, generator, resolve_device, uniform_rows
+from robaudit.errors import UsageError
+
+CPU = torch.device("cpu")
+
+
+@pytest.mark.parametrize("n", [1, TILE - 1, TILE, TILE + 1, 3 * TILE + 5])
+def test_every_pass_is_a_whole_tile_and_nothing_is_lost(n):
+    seen = []
+
+    def forward(x):
+        seen.append(len(x))
+        return x.flatten(1)[:, :2] * 2
+
+    runner = Runner(forward, CPU)
+    x = torch.rand(n, 1, 2, 2)
+    assert torch.equal(runner.logits(x), x.flatten(1)[:, :2] * 2)
+    values, gradient, logits = runner.gradient(lambda z, y: z.sum(1), x, torch.zeros(n).long())
+    assert set(seen) == {TILE}
+    torch.testing.assert_close(values, logits.sum(1))
+    want = torch.zeros(n, 4)
+    want[:, :2] = 2
+    assert torch.equal(gradient.flatten(1), want)
+    assert (runner.forwards, runner.backwards) == (2 * n, n)
+
+
+def test_memory_that_runs_out_halves_the_batch_and_changes_no_result():
+    def forward(x):
+        if len(x) > 2 * TILE:
+            raise torch.cuda.OutOfMemoryError("too much")
+        return x.flatten(1)
+
+    runner = Runner(forward, CPU)
+    runner.batch = 8 * TILE  # as on a GPU
+    x = torch.rand(10 * TILE, 1, 2, 2)
+    assert torch.equal(runner.logits(x), x.flatten(1))
+    assert runner.backoffs == [8 * TILE, 4 * TILE]
+    assert runner.batch == 2 * TILE
+
+
+def test_draws_belong_to_the_example():
+    index = torch.arange(20)
+    whole = uniform_rows((3, 2), index, 7, "start")
+    assert torch.equal(uniform_rows((3, 2), index[5:9], 7, "start"), whole[5:9])
+    assert torch.equal(uniform_rows((3, 2), index.flip(0), 7, "start"), whole.flip(0))
+    for other in (
+        uniform_rows((3, 2), index, 8, "start"),
+        uniform_rows((3, 2), index, 7, "probe"),
+        uniform_rows((3, 2), index, 7, "start", restart=1),
+    ):
+        assert not bool((other == whole).any())
+    assert bool(((whole >= 0) & (whole < 1)).all())
+
+
+def test_generators_do_not_confuse_neighbouring_parts():
+    one = torch.rand(4, generator=generator(0, "a", 1, 23))
+    other = torch.rand(4, generator=generator(0, "a", 12, 3))
+    assert not torch.equal(one, other)
+
+
+def test_frozen_restores_modes_and_gradients_also_after_an_error():
+    model = nn.Sequential(nn.Linear(2, 2), nn.Dropout(), nn.Linear(2, 2)).train()
+    model[1].eval()
+    model[0].weight.requires_grad_(False)
+    with pytest.raises(KeyboardInterrupt), frozen(model):
+        assert not any(module.training for module in model.modules())
+        assert not any(parameter.requires_grad for parameter in model.parameters())
+        raise KeyboardInterrupt
+    assert [module.training for module in model.modules()] == [True, True, False, True]
+    assert [p.requires_grad for p in model.parameters()] == [False, True, True, True]
+
+
+def test_devices():
+    assert resolve_device("cpu") == CPU
+    assert resolve_device("auto").type in ("cpu", "cuda")
+    with pytest.raises(UsageError, match="unknown device 'gpu'"):
+        resolve_device("gpu")
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="the message is for machines without CUDA")
+def test_cuda_where_there_is_none():
+    with pytest.raises(UsageError, match="sees no CUDA device"):
+        resolve_device("cuda")
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
+def test_cpu_and_gpu_agree_on_a_network():
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(1, 8, 3), nn.ReLU(), nn.Flatten(), nn.Linear(288, 4)).eval()
+    x = torch.rand(100, 1, 8, 8)
+    on_cpu = Runner(model, CPU).logits(x)
+    on_gpu = Runner(model.cuda(), torch.device("cuda")).logits(x)
+    # tf32 is off by default for matrix products but on for convolutions: 2^-11 relative
+    torch.testing.assert_close(on_gpu.cpu(), on_cpu, rtol=2e-3, atol=2e-3)
