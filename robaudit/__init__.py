@@ -26,13 +26,18 @@ _ROOMS = ("attacks", "curvature", "flatness", "statistics")
 __all__ = [*_HOME, *_ROOMS, "__version__"]
 
 if TYPE_CHECKING:
-    from robaudit import attacks, curvature, flatness, statistics
-    from robaudit.audit import run_audit
-    from robaudit.checkpoints import Classifier, load
-    from robaudit.data import load_examples
-    from robaudit.errors import RobauditError
-    from robaudit.schema import Report
-    from robaudit.types import Examples, ThreatModel
+    from robaudit import attacks as attacks
+    from robaudit import curvature as curvature
+    from robaudit import flatness as flatness
+    from robaudit import statistics as statistics
+    from robaudit.audit import run_audit as run_audit
+    from robaudit.checkpoints import Classifier as Classifier
+    from robaudit.checkpoints import load as load
+    from robaudit.data import load_examples as load_examples
+    from robaudit.errors import RobauditError as RobauditError
+    from robaudit.schema import Report as Report
+    from robaudit.types import Examples as Examples
+    from robaudit.types import ThreatModel as ThreatModel
 
 
 def __getattr__(name: str) -> Any:

@@ -62,7 +62,7 @@ def autoattack(
     device = next(model.parameters(), x).device
     with frozen(model), torch.random.fork_rng(), _listening() as heard:
         with torch.no_grad():
-            logits = torch.cat([model(part.to(device)) for part in x.split(batch_size)])
+            logits = torch.cat([model(part.to(device)) for part in torch.split(x, batch_size)])
         correct = (logits.argmax(1) == y.to(device)).cpu()
         attack, notes = _prepared(counted, threat, version, seed, logits.shape[1], device)
         heard.follow(attack.attacks_to_run, progress)
@@ -125,7 +125,7 @@ class _Counted(nn.Module):
         self.forwards += len(x)
         logits: Tensor = self.model(x)
         if logits.requires_grad:
-            logits.register_hook(self._passed)
+            logits.register_hook(self._passed)  # type: ignore[no-untyped-call]
         return logits
 
     def _passed(self, gradient: Tensor) -> None:

@@ -29,7 +29,7 @@ def random_start(x: Tensor, index: Tensor, threat: ThreatModel, seed: int, resta
     uniform = uniform_rows((2 * d + 1,), index, seed, "start", restart)
     radius = torch.sqrt(-2 * torch.log1p(-uniform[:, :d]))
     normal = radius * torch.cos(2 * math.pi * uniform[:, d : 2 * d])
-    direction = normal / normal.norm(dim=1, keepdim=True).clamp_min(1e-12)
+    direction = normal / _length(normal)
     moved = threat.eps * uniform[:, 2 * d :] ** (1 / d) * direction
     return (x + moved.reshape(-1, *shape).to(x.device)).clamp(0, 1)
 
@@ -52,5 +52,5 @@ def project(adv: Tensor, x: Tensor, threat: ThreatModel) -> Tensor:
 
 
 def _length(rows: Tensor) -> Tensor:
-    lengths = rows.flatten(1).norm(dim=1).clamp_min(1e-12)
+    lengths: Tensor = torch.linalg.vector_norm(rows.flatten(1), dim=1).clamp_min(1e-12)
     return lengths.reshape(-1, *[1] * (rows.dim() - 1))

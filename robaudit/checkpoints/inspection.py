@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from robaudit.checkpoints.architectures.registry import suspect
 from robaudit.checkpoints.container import Container, read_container
 from robaudit.checkpoints.contents import Refusal, TensorInfo
 from robaudit.checkpoints.members import common_prefix
 from robaudit.checkpoints.severity import Finding
 from robaudit.checkpoints.sidecar import Statement, statement_of
-
-Shapes = Mapping[str, tuple[int, ...]]
-Identify = Callable[[Shapes], tuple[str, dict[str, int]] | None]
 
 _BUFFERS = ("running_mean", "running_var", "num_batches_tracked")
 
@@ -50,17 +48,12 @@ class Inspection:
     refusal: Refusal | None
 
 
-def inspect_file(
-    path: str | Path, *, hash: bool | None = None, identify: Identify | None = None
-) -> Inspection:
+def inspect_file(path: str | Path, *, hash: bool | None = None) -> Inspection:
     """Find out what a checkpoint file is.
 
     Args:
         path: the file.
         hash: compute the SHA-256; by default for files up to 256 MB.
-        identify: compares shapes with known architectures, such as
-            :func:`robaudit.checkpoints.architectures.registry.identify` (which needs torch);
-            without it an architecture is only known where the file names it.
 
     Raises:
         CheckpointError: there is no such file, or it is damaged or no checkpoint. A dangerous
@@ -69,7 +62,7 @@ def inspect_file(
     container = read_container(path, hash=hash)
     statement = statement_of(container)
     prefix = common_prefix(info.name for info in container.tensors)
-    architecture, reason = _architecture(container, statement, prefix, identify)
+    architecture, reason = _architecture(container, statement, prefix)
     said = statement.normalization if statement else None
     return Inspection(
         path=container.path,
@@ -95,17 +88,15 @@ def inspect_file(
 
 
 def _architecture(
-    container: Container, statement: Statement | None, prefix: str, identify: Identify | None
+    container: Container, statement: Statement | None, prefix: str
 ) -> tuple[str | None, str]:
     if statement is not None and statement.architecture:
         return statement.architecture, f"named by {statement.where}"
     if not container.tensors:
         return None, "there are no tensors to tell it by"
-    if identify is None:
-        return None, "the file does not say"
-    found = identify({i.name.removeprefix(prefix): i.shape for i in container.tensors})
+    found = suspect({i.name.removeprefix(prefix): i.shape for i in container.tensors})
     if found is None:
-        return None, "its keys and shapes are those of no known architecture"
+        return None, "its keys are those of no known architecture; name it with --arch"
     name, arguments = found
     details = ", ".join(f"{key} {value}" for key, value in arguments.items())
-    return name, f"all its keys and shapes fit{f' ({details})' if details else ''}"
+    return name, f"its tell-tale keys are there ({details}); loading checks every key and shape"

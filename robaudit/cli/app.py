@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import traceback
+from collections.abc import Callable
 from inspect import cleandoc
 from typing import Annotated, Any, NoReturn
 
@@ -111,7 +112,7 @@ def _root(
         os.environ["ROBAUDIT_DEBUG"] = "1"
 
 
-_COMMANDS = {
+_COMMANDS: dict[str, Callable[..., None]] = {
     "demo": audit.demo,
     "audit": audit.audit,
     "attack": measure_commands.attack,

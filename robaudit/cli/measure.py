@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, cast
 
 import typer
 
@@ -15,6 +15,7 @@ from robaudit.cli.options import Format, Settings, Split
 from robaudit.errors import DataError, RobauditError, UsageError
 
 if TYPE_CHECKING:
+    from robaudit import report
     from robaudit.audit import Audit, Plan, Watch
     from robaudit.schema import Report
     from robaudit.types import Examples, Progress, ThreatModel
@@ -73,7 +74,7 @@ def show(reports: list[Report], format: Format) -> None:
     from robaudit.report import comparison_view, render, report_view
 
     if format is not Format.table:
-        sys.stdout.write(render(reports, format.value))
+        sys.stdout.write(render(reports, cast("report.Format", format.value)))
         return
     console = Console() if sys.stdout.isatty() else Console(width=100)
     if len(reports) == 1:
@@ -195,9 +196,9 @@ def _progress(name: str, quiet: bool) -> Iterator[Watch]:
     """One bar for the work at hand, on stderr, where that is a terminal."""
     from contextlib import nullcontext
 
+    from rich import progress as bars_of
     from rich.console import Console
     from rich.markup import escape
-    from rich import progress as bars_of
 
     if quiet or not sys.stderr.isatty():
         yield lambda _: nullcontext()

@@ -159,7 +159,7 @@ def hessian(
     [bold]robaudit hessian ckpt.pt --data cifar10 --data-dir ~/data --n 256[/bold]
 
     Eigenvalues come with residuals: each has a true eigenvalue within its residual. They change
-    when layers are rescaled; the largest relative one, of D H D with D the tensors' norms, does not.
+    when layers are rescaled; the largest relative one, of D H D (D: the tensors' norms), does not.
     """
     from robaudit.audit.plan import Hessian, Pgd, Plan, Wci
 

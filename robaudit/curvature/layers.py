@@ -130,7 +130,7 @@ def output_positions(layer: Layer, calls: Sequence[Tensor], batched: bool = Fals
     columns = []
     for call in calls:
         flat = call.flatten(lead + 1)
-        columns.append(flat.unflatten(lead, (module.groups, -1)))
+        columns.append(flat.reshape(*flat.shape[:lead], module.groups, -1, flat.shape[-1]))
     return torch.cat(columns, dim=-1)
 
 
@@ -150,4 +150,4 @@ def _patches(module: nn.Conv1d | nn.Conv2d, call: Tensor) -> Tensor:
         padded = padded.unsqueeze(2)
         kernel, stride, dilation = (1, *kernel), (1, *stride), (1, *dilation)
     columns = F.unfold(padded, kernel, dilation=dilation, stride=stride)
-    return columns.unflatten(1, (module.groups, -1))
+    return columns.reshape(len(call), module.groups, -1, columns.shape[-1])

@@ -1,4 +1,4 @@
-"""Is a network piecewise linear in each layer's output? Then its Hessian is the Gauss-Newton matrix."""
+"""Is a network piecewise linear in each layer's output? Then Hessian and Gauss-Newton agree."""
 
 from __future__ import annotations
 

@@ -25,8 +25,9 @@ def hessian_trace_samples(
     Layer k's output is linear in its weight, so ``H_k`` is the output Hessian seen through the
     layer's input. Per example draw ``V = r s^T`` (r, s Rademacher; rank one keeps the draw as
     small as a row and a column of the weight), ``d_k = V * a_k`` the layer applied to its own input
-    with weights V, one Hessian-vector product in all layer outputs at once, ``t_k = <d_k, (H d)_k>``.
-    Terms between layers have mean zero because their draws are independent.
+    with weights V, one Hessian-vector product in all layer outputs at once,
+    ``t_k = <d_k, (H d)_k>``. Terms between layers have mean zero, since
+    their draws are independent.
 
     Fused attention has no second derivative, so attention runs under the math kernel.
     """

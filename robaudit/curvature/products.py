@@ -25,9 +25,11 @@ def hessian_product(model: nn.Module, x: Tensor, y: Tensor, chunk: int = 256) ->
     sizes = [leaf.numel() for leaf in leaves]
 
     def product(v: Tensor) -> Tensor:
-        parts = [piece.view_as(leaf) for piece, leaf in zip(v.split(sizes), leaves, strict=True)]
+        parts = [
+            piece.view_as(leaf) for piece, leaf in zip(torch.split(v, sizes), leaves, strict=True)
+        ]
         total = torch.zeros_like(v)
-        for images, labels in zip(x.split(chunk), y.split(chunk), strict=True):
+        for images, labels in zip(torch.split(x, chunk), torch.split(y, chunk), strict=True):
             with torch.enable_grad(), sdpa_kernel(SDPBackend.MATH):
                 logits = functional_call(model, params, (images.to(v.device),))
                 loss = F.cross_entropy(logits, labels.to(v.device), reduction="sum")

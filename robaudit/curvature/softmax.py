@@ -11,8 +11,9 @@ def logit_curvature_factor(logits: Tensor) -> Tensor:
 
     ``p = softmax(z)``; the matrix is the Hessian of cross-entropy in the logits, whatever the
     label. With the tails ``q_j = sum_{i >= j} p_i``, the closed-form Cholesky factor of a
-    multinomial covariance is ``c_j = sqrt(p_j q_{j+1} / q_j) (e_j - sum_{i > j} p_i e_i / q_{j+1})``;
-    it has one column less than the symmetric choice ``sqrt(p_c) (e_c - p)``.
+    multinomial covariance is
+    ``c_j = sqrt(p_j q_{j+1} / q_j) (e_j - sum_{i > j} p_i e_i / q_{j+1})``; one column less
+    than the symmetric choice ``sqrt(p_c) (e_c - p)``.
 
     Source: Tanabe & Sagae, "An exact Cholesky decomposition and the generalized inverse of the
     variance-covariance matrix of the multinomial distribution", JRSS B 54, 1992.

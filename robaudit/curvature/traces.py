@@ -85,9 +85,9 @@ def layer_traces(
 
     ``exact`` computes the Gauss-Newton trace without estimator noise; it is the Hessian's wherever
     the network is piecewise linear in each layer's weights (ReLU-like activations, eval-mode batch
-    norm, pooling, residual sums), which is checked on the data. ``hessian`` draws unbiased probes of
-    the true trace for smooth networks; it may be negative and is reported as it is. ``auto`` takes
-    ``exact`` where that is the Hessian, else ``hessian``.
+    norm, pooling, residual sums), which is checked on the data. ``hessian`` draws unbiased probes
+    of the true trace for smooth networks; it may be negative and is reported as it is. ``auto``
+    takes ``exact`` where that is the Hessian, else ``hessian``.
 
     Args:
         x: images ``(n, c, h, w)``, usually adversarial ones, held fixed.

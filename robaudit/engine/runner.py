@@ -58,7 +58,7 @@ class Runner:
         return logits
 
     def gradient(self, objective: Objective, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Objective ``(n,)``, its gradient in the images ``(n, c, h, w)``, and the logits ``(n, k)``.
+        """Objective ``(n,)``, its gradient in the images ``(n, c, h, w)``, the logits ``(n, k)``.
 
         ``objective(logits, y)`` gives one value per image, so that the images do not mix.
         """

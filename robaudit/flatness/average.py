@@ -16,8 +16,8 @@ from robaudit.flatness.weights import (
     check_radius,
     draw_for,
     in_ball,
-    moved_network,
     movable_weights,
+    moved_network,
     on_sphere,
 )
 from robaudit.types import Progress, ThreatModel

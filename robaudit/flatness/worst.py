@@ -20,8 +20,8 @@ from robaudit.flatness.weights import (
     check_radius,
     draw_for,
     in_ball,
-    moved_network,
     movable_weights,
+    moved_network,
 )
 from robaudit.types import Progress, ThreatModel
 
@@ -201,8 +201,14 @@ def _pass(
 
 
 def _unit(gradient: Tensor) -> Tensor:
-    return gradient / gradient.norm().clamp_min(torch.finfo(gradient.dtype).tiny)
+    unit: Tensor = gradient / _norm(gradient)
+    return unit
 
 
 def _into_ball(nu: Tensor, radius: Tensor) -> Tensor:
-    return nu * (radius / nu.norm().clamp_min(torch.finfo(nu.dtype).tiny)).clamp_max(1)
+    return nu * (radius / _norm(nu)).clamp_max(1)
+
+
+def _norm(tensor: Tensor) -> Tensor:
+    norm: Tensor = torch.linalg.vector_norm(tensor)
+    return norm.clamp_min(torch.finfo(tensor.dtype).tiny)

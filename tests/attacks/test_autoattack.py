@@ -12,7 +12,8 @@ from robaudit.types import ThreatModel
 def network(classes):
     torch.manual_seed(0)
     return nn.Sequential(
-        nn.Conv2d(1, 6, 3, padding=1), nn.ReLU(), nn.MaxPool2d(4), nn.Flatten(), nn.Linear(24, classes)
+        nn.Conv2d(1, 6, 3, padding=1), nn.ReLU(), nn.MaxPool2d(4), nn.Flatten(),
+        nn.Linear(24, classes),
     ).eval()  # fmt: skip
 
 

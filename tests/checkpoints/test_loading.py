@@ -8,7 +8,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from robaudit.checkpoints import inspect_file, load, samples, samples_dir
-from robaudit.checkpoints.architectures.registry import ARCHITECTURES, identify
+from robaudit.checkpoints.architectures.registry import ARCHITECTURES
 from robaudit.errors import CheckpointError, UsageError
 
 CODE = """
@@ -95,7 +95,7 @@ def test_identified_by_shapes(digits):
     assert classifier.origin.architecture == "digits_resnet"
     assert classifier.origin.identified_by == "its keys and shapes"
     assert classifier.origin.warnings == ()
-    seen = inspect_file(path, identify=identify)
+    seen = inspect_file(path)
     assert seen.architecture == "digits_resnet"
     assert "classes 7" in seen.architecture_reason
 
@@ -104,7 +104,7 @@ def test_prefixed_keys_are_identified(digits, tmp_path):
     state = {f"module.{key}": value for key, value in digits[0].state_dict().items()}
     torch.save({"state_dict": state}, tmp_path / "w.pt")
     assert load(tmp_path / "w.pt", device="cpu").origin.member == "state_dict"
-    assert inspect_file(tmp_path / "w.pt", identify=identify).architecture == "digits_resnet"
+    assert inspect_file(tmp_path / "w.pt").architecture == "digits_resnet"
 
 
 def test_a_named_architecture(digits):

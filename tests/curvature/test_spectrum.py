@@ -1,13 +1,13 @@
 import numpy as np
 import pytest
 import torch
+from support.dense import dense_full
+from support.networks import piecewise_linear, smooth, warmed
 from torch import nn
 
 from robaudit.curvature import spectrum
 from robaudit.curvature.lanczos import lanczos
 from robaudit.curvature.products import hessian_product, relative_scale
-from support.dense import dense_full
-from support.networks import piecewise_linear, smooth, warmed
 
 NETWORKS = {**piecewise_linear(), **smooth()}
 CHOSEN = ["residual", "groups", "attention", "silu", "batch-norm"]

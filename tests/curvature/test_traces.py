@@ -2,13 +2,13 @@ import math
 
 import pytest
 import torch
+from support.dense import dense_block
+from support.networks import piecewise_linear, smooth, warmed
 from torch import nn
 
 from robaudit.curvature import layer_traces, wci
 from robaudit.curvature.softmax import logit_curvature_factor
 from robaudit.errors import NotMeasuredError
-from support.dense import dense_block
-from support.networks import piecewise_linear, smooth, warmed
 
 
 @pytest.fixture

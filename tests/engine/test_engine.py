@@ -66,10 +66,15 @@ def test_frozen_restores_modes_and_gradients_also_after_an_error():
     model = nn.Sequential(nn.Linear(2, 2), nn.Dropout(), nn.Linear(2, 2)).train()
     model[1].eval()
     model[0].weight.requires_grad_(False)
-    with pytest.raises(KeyboardInterrupt), frozen(model):
-        assert not any(module.training for module in model.modules())
-        assert not any(parameter.requires_grad for parameter in model.parameters())
-        raise KeyboardInterrupt
+
+    def interrupted():
+        with frozen(model):
+            assert not any(module.training for module in model.modules())
+            assert not any(parameter.requires_grad for parameter in model.parameters())
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
     assert [module.training for module in model.modules()] == [True, True, False, True]
     assert [p.requires_grad for p in model.parameters()] == [False, True, True, True]
 

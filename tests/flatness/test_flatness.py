@@ -68,15 +68,15 @@ def test_scale_invariance(measure, factor, model, batch):
 def test_the_model_is_left_bit_for_bit(measure, model, batch):
     before = {name: value.clone() for name, value in model.state_dict().items()}
 
-    class Interrupt(Exception):
+    class StopError(Exception):
         pass
 
     def stop(done, total):
         if done > total // 3:
-            raise Interrupt
+            raise StopError
 
     measure(model, *batch, THREAT, steps=2)
-    with pytest.raises(Interrupt):
+    with pytest.raises(StopError):
         measure(model, *batch, THREAT, steps=2, progress=stop)
     for name, value in model.state_dict().items():
         assert torch.equal(value, before[name]), name

@@ -59,10 +59,10 @@ def test_broken_without_known_classes(change):
 @pytest.mark.parametrize(
     ("value", "error", "words"),
     [
-        (0.83, 0.05, "0.830 ± 0.050, more than sampling explains: robust overfitting is likely"),
+        (0.83, 0.05, "0.830 ± 0.050, more than sampling explains"),
         (0.02, 0.05, "which sampling explains"),
         (-0.02, 0.05, "which sampling explains"),
-        (-0.83, 0.05, "no sign of robust overfitting"),
+        (-0.83, 0.05, "no robust generalisation gap."),
         (0.83, None, "without an error bar"),
     ],
 )

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TypeAlias
+from importlib import import_module
+from typing import TYPE_CHECKING, TypeAlias
 
-import torch
-from torch import nn
+if TYPE_CHECKING:
+    from torch import nn
 
 Shapes: TypeAlias = Mapping[str, tuple[int, ...]]
 """The shape of every entry of a state dict, by key."""
@@ -17,17 +18,26 @@ Shapes: TypeAlias = Mapping[str, tuple[int, ...]]
 class Architecture:
     """A family of networks that differ in a few integers (classes, channels, width).
 
-    ``factory(**arguments)`` builds one; ``guess`` reads those arguments off a state dict's shapes,
-    or gives ``None`` when the keys are not this family's. A guess only has to look at a few
-    tell-tale keys: :meth:`recognise` checks it against every key and shape.
+    Attributes:
+        name: of the family, of its module in this package and of the factory in that module.
+        guess: reads the factory's arguments off a state dict's shapes (:mod:`.signatures`).
     """
 
     name: str
-    factory: Callable[..., nn.Module]
     guess: Callable[[Shapes], dict[str, int] | None]
+
+    @property
+    def factory(self) -> Callable[..., nn.Module]:
+        """``factory(**arguments)`` builds a network; loading it imports torch."""
+        found: Callable[..., nn.Module] = getattr(
+            import_module(f"{__package__}.{self.name}"), self.name
+        )
+        return found
 
     def recognise(self, shapes: Shapes) -> dict[str, int] | None:
         """The factory's arguments with which every key and shape fits, or ``None``."""
+        import torch
+
         arguments = self.guess(shapes)
         if arguments is None or min(arguments.values(), default=1) < 1:
             return None

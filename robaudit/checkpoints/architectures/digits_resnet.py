@@ -9,8 +9,6 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from robaudit.checkpoints.architectures.architecture import Architecture, Shapes
-
 
 class _Block(nn.Module):
     def __init__(self, inputs: int, outputs: int, stride: int) -> None:
@@ -65,13 +63,3 @@ def digits_resnet(classes: int = 10, channels: int = 1, width: int = 24) -> nn.M
     43762
     """
     return DigitsResNet(classes, channels, width)
-
-
-def _guess(shapes: Shapes) -> dict[str, int] | None:
-    stem, head = shapes.get("conv.weight", ()), shapes.get("head.weight", ())
-    if len(stem) != 4 or len(head) != 2:
-        return None
-    return {"classes": head[0], "channels": stem[1], "width": stem[0]}
-
-
-ARCHITECTURE = Architecture("digits_resnet", digits_resnet, _guess)

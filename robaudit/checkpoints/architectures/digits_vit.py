@@ -11,8 +11,6 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from robaudit.checkpoints.architectures.architecture import Architecture, Shapes
-
 _HEADS = 4
 _MLP_RATIO = 2
 
@@ -93,22 +91,3 @@ def digits_vit(
     27810
     """
     return DigitsViT(classes, channels, width, depth, patch, tokens)
-
-
-def _guess(shapes: Shapes) -> dict[str, int] | None:
-    embed, head = shapes.get("embed.weight", ()), shapes.get("head.weight", ())
-    positions = shapes.get("positions", ())
-    if len(embed) != 4 or len(head) != 2 or len(positions) != 3:
-        return None
-    depth = sum(key.startswith("blocks.") and key.endswith(".fc1.weight") for key in shapes)
-    return {
-        "classes": head[0],
-        "channels": embed[1],
-        "width": embed[0],
-        "depth": depth,
-        "patch": embed[2],
-        "tokens": positions[1],
-    }
-
-
-ARCHITECTURE = Architecture("digits_vit", digits_vit, _guess)

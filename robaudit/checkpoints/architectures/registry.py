@@ -1,19 +1,22 @@
-"""The families, by name, and the search among them. A new family is one file and one line here."""
+"""The families, by name, and the search among them.
+
+A new family is one file with its factory, one signature, and one line here.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from robaudit.checkpoints.architectures import digits_resnet, digits_vit
+from robaudit.checkpoints.architectures import signatures
 from robaudit.checkpoints.architectures.architecture import Architecture, Shapes
 
 ARCHITECTURES: Mapping[str, Architecture] = MappingProxyType(
     {
         family.name: family
         for family in (
-            digits_resnet.ARCHITECTURE,
-            digits_vit.ARCHITECTURE,
+            Architecture("digits_resnet", signatures.digits_resnet),
+            Architecture("digits_vit", signatures.digits_vit),
         )
     }
 )
@@ -27,6 +30,15 @@ def identify(shapes: Shapes) -> tuple[str, dict[str, int]] | None:
     """
     for family in ARCHITECTURES.values():
         arguments = family.recognise(shapes)
+        if arguments is not None:
+            return family.name, arguments
+    return None
+
+
+def suspect(shapes: Shapes) -> tuple[str, dict[str, int]] | None:
+    """The first family whose tell-tale keys are there, without torch and without certainty."""
+    for family in ARCHITECTURES.values():
+        arguments = family.guess(shapes)
         if arguments is not None:
             return family.name, arguments
     return None
