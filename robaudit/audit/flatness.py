@@ -28,7 +28,7 @@ def average(context: Context, settings: Average) -> list[Measurement]:
             restarts=settings.pgd.restarts,
             seed=context.seed,
             index=context.index(context.main, n),
-            reference=reference.loss,
+            reference=reference,
             batch_size=context.batch_size,
             progress=progress,
         )
@@ -65,7 +65,7 @@ def worst(context: Context, settings: Worst) -> list[Measurement]:
             attack_restarts=settings.pgd.restarts,
             seed=context.seed,
             index=context.index(context.main, n),
-            reference=reference.loss,
+            reference=reference,
             batch_size=context.batch_size,
             progress=progress,
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from enum import StrEnum
 from typing import Annotated
 
@@ -30,6 +31,18 @@ def audit(
             "the Hessian's spectrum, on 1000. paper: the papers' own settings."
         ),
     ] = Preset.standard,
+    steps: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Steps of the PGD behind accuracies and losses. [default: the preset's]",
+            show_default=False,
+        ),
+    ] = None,
+    restarts: Annotated[
+        int | None,
+        typer.Option(min=1, help="Its random starts. [default: the preset's]", show_default=False),
+    ] = None,
 ) -> None:
     """Run all probes of a preset on one or more checkpoints.
 
@@ -42,7 +55,10 @@ def audit(
     """
     from robaudit.audit import preset as plan_of
 
-    measure(checkpoints, plan_of(preset.value), settings)
+    plan = plan_of(preset.value)
+    assert plan.pgd is not None
+    pgd = replace(plan.pgd, steps=steps or plan.pgd.steps, restarts=restarts or plan.pgd.restarts)
+    measure(checkpoints, replace(plan, pgd=pgd), settings)
 
 
 _SAMPLES = ("standard.pt", "robust.pt", "overfit.pt", "trades.safetensors", "smooth.safetensors")

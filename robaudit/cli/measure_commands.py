@@ -43,7 +43,10 @@ def attack(
     settings: Settings,
     attack: Annotated[
         str,
-        typer.Option(metavar="pgd,cw,autoattack", help="Which attacks, separated by commas."),
+        typer.Option(
+            metavar="pgd,cw,autoattack",
+            help="Which attacks, separated by commas; clean for none of them.",
+        ),
     ] = "pgd",
     steps: Steps = 20,
     restarts: Restarts = 1,
@@ -60,10 +63,11 @@ def attack(
     from robaudit.audit.plan import AutoAttack, Pgd, Plan
 
     names = [name.strip() for name in attack.split(",")]
-    unknown = [name for name in names if name not in ("pgd", "cw", "autoattack")]
+    unknown = [name for name in names if name not in ("clean", "pgd", "cw", "autoattack")]
     if unknown:
         raise UsageError(
-            f"--attack {attack}: unknown attack {unknown[0]!r}", "Known: pgd, cw, autoattack."
+            f"--attack {attack}: unknown attack {unknown[0]!r}",
+            "Known: pgd, cw, autoattack, clean.",
         )
     step = _relative_step(step_size, settings)
     plan = Plan(

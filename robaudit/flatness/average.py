@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from robaudit.attacks.pgd import pgd_with
+from robaudit.attacks.result import Attacked
 from robaudit.engine import Runner, frozen
 from robaudit.engine.runner import BatchSize
 from robaudit.flatness.weights import (
@@ -58,7 +59,7 @@ def average(
     restarts: int = 1,
     seed: int = 0,
     index: Tensor | None = None,
-    reference: Tensor | None = None,
+    reference: Attacked | None = None,
     batch_size: BatchSize = "auto",
     progress: Progress | None = None,
 ) -> AverageFlatness:
@@ -73,8 +74,7 @@ def average(
         perturbations: how many are drawn.
         ball: ``sphere`` as the paper's public code does, or uniform inside the ``ball``.
         steps, step_size, restarts: of PGD, on both sides.
-        reference: ``(n,)`` robust losses of the unperturbed network by the same PGD and seed, where
-            they are there already.
+        reference: the unperturbed network under the same PGD and seed, where it is there already.
 
     Source: Stutz, Hein & Schiele, "Relating adversarially robust generalization to flat minima",
     ICCV 2021, Eq. 3-4.
@@ -98,7 +98,7 @@ def average(
             still = {name: torch.zeros_like(weight) for name, weight in weights.items()}
             before, turn = robust_losses(still, 0), 1
         else:
-            before, turn = reference.double(), 0
+            before, turn = reference.loss.double(), 0
         draw = on_sphere if ball == "sphere" else in_ball
         rows = torch.stack(
             [

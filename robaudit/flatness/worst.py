@@ -13,6 +13,7 @@ from torch.func import functional_call
 from robaudit.attacks.balls import ascend, project, random_start
 from robaudit.attacks.objectives import cross_entropy
 from robaudit.attacks.pgd import pgd_with
+from robaudit.attacks.result import Attacked
 from robaudit.engine import TILE, Runner, frozen
 from robaudit.engine.runner import BatchSize
 from robaudit.flatness.weights import (
@@ -31,7 +32,8 @@ class WorstFlatness:
     """The largest rise of the robust loss that was found in the relative ball.
 
     Attributes:
-        value: robust loss at the worst weights found, minus the reference: a lower bound on Eq. 5.
+        value: robust loss at the worst weights found, minus the reference: a lower bound on Eq. 5,
+            never negative, since the ball holds the unperturbed weights.
         standard_error: over examples, the worst weights held fixed.
         reference: robust loss of the unperturbed network.
         restarts: the joint loss that each restart reached.
@@ -60,7 +62,7 @@ def worst(
     attack_restarts: int = 1,
     seed: int = 0,
     index: Tensor | None = None,
-    reference: Tensor | None = None,
+    reference: Attacked | None = None,
     batch_size: BatchSize = "auto",
     progress: Progress | None = None,
 ) -> WorstFlatness:
@@ -70,15 +72,18 @@ def worst(
     (of ``step_size``, projected on the threat model) and one in the weights,
     ``nu_l += weight_step ||w_l|| g_l / ||g_l||``, projected per tensor; the pass with the highest
     mean loss over all restarts gives the worst weights. One perturbation for the whole set, so the
-    result does not depend on a batch size. At those weights PGD of the reference's strength is run
-    once more and the higher loss of each example counts, so that neither side is attacked harder.
+    result does not depend on a batch size. The first restart begins at the reference's adversarial
+    examples, the others at random points. At the worst weights PGD of the reference's strength and
+    from its starts is run anew, and the reference's own adversarial examples are tried; the higher
+    loss of each example counts. With no perturbation this is the reference itself, so that neither
+    side is attacked harder.
 
     Args:
         xi: relative radius.
         passes: over the set, per restart.
         steps, step_size, attack_restarts: of PGD, on both sides; ``step_size`` also of the joint
             ascent in the inputs; ``eps / 4`` unless given.
-        reference: ``(n,)`` robust losses of the unperturbed network by the same PGD and seed.
+        reference: the unperturbed network under the same PGD and seed, where it is there already.
 
     Source: Stutz, Hein & Schiele, "Relating adversarially robust generalization to flat minima",
     ICCV 2021, Eq. 5.
@@ -89,19 +94,20 @@ def worst(
     step = threat.eps / 4 if step_size is None else step_size
     total = passes * restarts
 
-    def robust_losses(nu: Weights) -> Tensor:
-        runner = Runner(moved_network(model, weights, nu), device, batch_size)
-        found = pgd_with(
-            runner, x, y, threat, steps=steps, step_size=step, restarts=attack_restarts, seed=seed,
-            index=index,
+    def attacked(nu: Weights) -> Attacked:
+        return pgd_with(
+            runner(nu), x, y, threat, steps=steps, step_size=step, restarts=attack_restarts,
+            seed=seed, index=index,
         )  # fmt: skip
-        return found.loss.double()
+
+    def runner(nu: Weights) -> Runner:
+        return Runner(moved_network(model, weights, nu), device, batch_size)
 
     with frozen(model):
         weights = movable_weights(model)
         if reference is None:
             still = {name: torch.zeros_like(weight) for name, weight in weights.items()}
-            reference = robust_losses(still)
+            reference = attacked(still)
         climbs = []
         for restart in range(restarts):
 
@@ -112,25 +118,28 @@ def worst(
             climbs.append(
                 _climb(
                     model, weights, x.to(device), y.to(device), index, threat, xi, passes,
-                    weight_step, step, seed, restart, tick,
+                    weight_step, step, seed, restart, tick, None if restart else reference.x,
                 )
             )  # fmt: skip
         highest = max(climbs, key=lambda climb: climb.mean)
-        losses = torch.maximum(robust_losses(highest.nu), highest.losses)
-    rises = losses - reference.double()
+        anew = attacked(highest.nu).loss
+        carried = cross_entropy(runner(highest.nu).logits(reference.x).cpu(), y)
+    rises = torch.maximum(anew, carried).double() - reference.loss.double()
+    nu = highest.nu
+    if float(rises.mean()) < 0:  # the unperturbed weights are the worst that was found
+        rises, nu = torch.zeros_like(rises), {name: 0 * moved for name, moved in nu.items()}
     return WorstFlatness(
         value=float(rises.mean()),
         standard_error=float(rises.std() / math.sqrt(len(x))) if len(x) > 1 else math.nan,
-        reference=float(reference.double().mean()),
+        reference=float(reference.loss.double().mean()),
         restarts=tuple(climb.mean for climb in climbs),
-        nu=highest.nu,
+        nu=nu,
     )
 
 
 @dataclass(frozen=True)
 class _Climb:
     mean: float
-    losses: Tensor
     nu: Weights
 
 
@@ -148,15 +157,16 @@ def _climb(
     seed: int,
     restart: int,
     tick: Callable[[int], None],
+    begin: Tensor | None,
 ) -> _Climb:
     """One restart of the joint ascent; its best pass, the start included."""
     nu = in_ball(weights, xi, draw_for(seed, "worst", restart))
-    adv = random_start(x, index, threat, seed, restart)
+    adv = random_start(x, index, threat, seed, restart) if begin is None else begin.to(x)
     best: _Climb | None = None
     for done in range(passes + 1):
         losses, slopes, adv_next = _pass(model, weights, nu, x, adv, y, threat, step)
         if best is None or float(losses.mean()) > best.mean:
-            best = _Climb(float(losses.mean()), losses.cpu(), nu)
+            best = _Climb(float(losses.mean()), nu)
         if done == passes:
             break
         tick(done + 1)

@@ -86,7 +86,7 @@ def test_the_model_is_left_bit_for_bit(measure, model, batch):
 def test_a_given_reference_changes_nothing(model, batch):
     from robaudit.attacks import pgd
 
-    reference = pgd(model, *batch, THREAT, steps=4, seed=3).loss
+    reference = pgd(model, *batch, THREAT, steps=4, seed=3)
     for measure in (average, worst):
         own = measure(model, *batch, THREAT, steps=4, seed=3)
         given = measure(model, *batch, THREAT, steps=4, seed=3, reference=reference)
@@ -173,3 +173,21 @@ def test_no_weights_to_perturb(batch):
     bare = nn.Sequential(nn.BatchNorm2d(1), nn.Flatten())
     with pytest.raises(NotMeasuredError, match="no weights to perturb"):
         worst(bare, *batch, THREAT)
+
+
+def test_worst_case_is_never_negative():
+    """Where the attack is too weak to find a worse point, the unperturbed weights are the worst."""
+
+    class Fixed(nn.Module):
+        """Loses nothing by any weight change that is allowed: the weight only scales a zero."""
+
+        def __init__(self):
+            super().__init__()
+            self.w = nn.Parameter(torch.ones(2))
+
+        def forward(self, x):
+            return torch.stack([x.sum((1, 2, 3)), -x.sum((1, 2, 3))], 1) - 1e-3 * self.w.square()
+
+    torch.manual_seed(0)
+    found = worst(Fixed(), torch.rand(9, 1, 2, 2), torch.zeros(9).long(), THREAT, steps=1, passes=1)
+    assert found.value >= 0
