@@ -44,7 +44,7 @@ def _wci_measurements(
     described: dict[str, Any] = {"pgd": asdict(settings.pgd), "estimator": traces.estimator}
     if traces.estimator == "hessian":
         described["probes"] = settings.probes
-    warnings = [] if index.note is None else [index.note]
+    warnings = [] if index.note is None else [index.note.replace("network.", "")]
     if traces.uncovered:
         warnings.append(
             f"{len(traces.uncovered)} weight tensors are in no convolution or linear layer and "
@@ -55,7 +55,7 @@ def _wci_measurements(
     details = {
         "quantity": traces.quantity,
         "estimator": traces.estimator,
-        "bias": index.bias,
+        "bias": _finite(index.bias),
         "uncovered": [_short(name) for name in traces.uncovered],
         "layers": [
             {

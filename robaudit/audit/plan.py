@@ -40,7 +40,7 @@ class Wci:
 
     pgd: Pgd
     estimator: Literal["auto", "exact", "hessian"] = "auto"
-    probes: int = 4
+    probes: int = 1
 
 
 @dataclass(frozen=True)
@@ -66,6 +66,9 @@ class Average:
     xi: float = 0.5
     perturbations: int = 10
 
+    def __post_init__(self) -> None:
+        _check_xi("average", self.xi, 0.5)
+
 
 @dataclass(frozen=True)
 class Worst:
@@ -76,6 +79,17 @@ class Worst:
     xi: float = 0.00075
     passes: int = 20
     restarts: int = 10
+
+    def __post_init__(self) -> None:
+        _check_xi("worst-case", self.xi, 0.00075)
+
+
+def _check_xi(case: str, xi: float, usual: float) -> None:
+    if not 0 < xi < float("inf"):
+        raise UsageError(
+            f"xi of {case} flatness must be a positive number, not {xi:g}",
+            f"The flatness paper uses {usual:g}.",
+        )
 
 
 @dataclass(frozen=True)

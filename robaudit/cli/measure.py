@@ -54,7 +54,8 @@ def run(checkpoints: list[Path], plan: Plan, settings: Settings) -> tuple[list[R
             except RobauditError as error:
                 if len(checkpoints) == 1:
                     raise
-                _note(f"{checkpoint}: {error.message}", error.advice)
+                named = str(checkpoint) in error.message
+                _note(error.message if named else f"{checkpoint}: {error.message}", error.advice)
                 code = code or error.exit_code
                 continue
             reports.append(done.report)
@@ -151,11 +152,22 @@ def threat_of(settings: Settings) -> ThreatModel:
         return ThreatModel(norm, parse_eps(settings.eps))
     usual = default_threat(settings.data, norm)
     if usual is None:
+        # A name that is misspelt has no usual radius either: say that, not this.
+        _one_example(settings)
         raise UsageError(
             f"no usual {norm} radius is known for --data {settings.data}",
             "Give one: --eps 8/255.",
         )
     return usual
+
+
+def _one_example(settings: Settings) -> None:
+    from robaudit.data import load_examples
+
+    load_examples(
+        settings.data, split=settings.split.value, n=1, data_dir=settings.data_dir,
+        download=settings.download,
+    )  # fmt: skip
 
 
 def _batch_size(text: str) -> int | Literal["auto"]:

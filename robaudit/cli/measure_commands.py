@@ -89,7 +89,7 @@ def wci(
             "unbiased probes for smooth ones. auto: whichever gives the Hessian's."
         ),
     ] = Estimator.auto,
-    probes: Annotated[int, typer.Option(min=1, help="Probes per example, for hessian.")] = 4,
+    probes: Annotated[int, typer.Option(min=1, help="Probes per example, for hessian.")] = 1,
     steps: Steps = 10,
     restarts: Restarts = 1,
     step_size: StepSize = None,

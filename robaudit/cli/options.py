@@ -54,7 +54,8 @@ def read_config(ctx: typer.Context, path: Path | None) -> Path | None:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UsageError(f"--config {path} is not TOML: {error}") from None
     command: Any = ctx.command
-    names = {p.name for p in command.params if p.param_type_name == "option"} - {"help", "config"}
+    options = {p.name: p for p in command.params if p.param_type_name == "option"}
+    names = options.keys() - {"help", "config"}
     values = {}
     for key, value in given.items():
         name = key.replace("-", "_")
@@ -65,6 +66,12 @@ def read_config(ctx: typer.Context, path: Path | None) -> Path | None:
                 f"--config {path}: {command.name} has no option {key!r}.{guess}",
                 f"Options: {', '.join(sorted(name.replace('_', '-') for name in names))}.",
             )
+        # Left alone, a table would become text and true the number 1.
+        if isinstance(value, dict | list) or (
+            isinstance(value, bool) and not options[name].is_flag
+        ):
+            kind = {dict: "a table", list: "a list"}.get(type(value), str(value).lower())
+            raise UsageError(f"--config {path}: {key} must be a single value, not {kind}")
         values[name] = value
     ctx.default_map = {**(ctx.default_map or {}), **values}
     return path

@@ -9,7 +9,7 @@ from robaudit.curvature.layers import Layer, output_positions, positions, record
 from robaudit.curvature.softmax import logit_curvature_factor
 
 # Columns are backpropagated together as long as they hold fewer than this many numbers per layer.
-_BATCHED_NUMBERS = 1 << 25
+_BATCHED_NUMBERS = 1 << 22
 
 
 def gauss_newton_traces(model: nn.Module, layers: list[Layer], x: Tensor) -> Tensor:

@@ -20,7 +20,7 @@ Estimator = Literal["auto", "exact", "hessian"]
 Quantity = Literal["hessian", "gauss-newton"]
 
 # Images per pass: small chunks stay in the CPU's cache; a GPU wants more at once.
-_CHUNK = {"cpu": 64, "cuda": 256}
+_CHUNK = {"cpu": 32, "cuda": 256}
 
 
 @dataclass(frozen=True)

@@ -62,8 +62,9 @@ def wci(
     """``WCI = sum_k sqrt(||W_k||_F^2 Tr(H_k))`` over convolution and linear weights.
 
     It does not change under ``W_k -> a W_k, W_{k+1} -> W_{k+1} / a`` in ReLU networks (Remark 2.7).
-    Where a smooth network's true trace comes out negative, the square root does not exist: the
-    exact Gauss-Newton traces take its place for all layers, and ``note`` says so.
+    A smooth network's true trace may be negative, and its square root then does not exist; and the
+    root of an estimate within two standard errors of zero says nothing. Where that is so in some
+    layer, the exact Gauss-Newton traces take the Hessian's place in all, and ``note`` says so.
 
     Args:
         x: adversarial images ``(n, c, h, w)``, held fixed (the paper: PGD-10).
@@ -81,11 +82,16 @@ def wci(
         model, x, y, estimator=estimator, probes=probes, seed=seed, index=index, progress=progress
     )
     note = None
-    negative = [layer.name for layer in traces.layers.values() if layer.trace < 0]
-    if negative:
+    unclear = [
+        f"{layer.name} {layer.trace:.3g} +- {layer.standard_error:.2g}"
+        for layer in traces.layers.values()
+        if traces.estimator == "hessian" and not layer.trace > 2 * layer.standard_error
+    ]
+    if unclear:
         note = (
-            f"Hessian trace estimated negative in {len(negative)} of {len(traces.layers)} layers "
-            f"({', '.join(negative[:3])}): WCI uses the exact Gauss-Newton traces"
+            f"the Hessian's trace is not clearly positive in {len(unclear)} of "
+            f"{len(traces.layers)} layers ({', '.join(unclear[:2])}): WCI uses the exact "
+            "Gauss-Newton traces"
         )
         traces = layer_traces(model, x, y, estimator="exact", index=index, progress=progress)
     return from_traces(traces, note)

@@ -111,7 +111,7 @@ def test_shared_layer_called_twice_sums_its_gradients(batch):
 
 
 def test_chunks_do_not_change_the_traces():
-    """150 examples fill two and a half chunks; each example alone gives the same value."""
+    """150 examples fill several chunks; each example alone gives the same value."""
     model = warmed(piecewise_linear()["residual"], (2, 6, 6))
     torch.manual_seed(2)
     x, y = torch.rand(150, 2, 6, 6, dtype=torch.float64), torch.randint(3, (150,))
