@@ -153,6 +153,17 @@ def hessian(context: Context, settings: Hessian) -> list[Measurement]:
                 **common,
             )
         )
+    if settings.engine == "pyhessian":
+        with context.watch(f"PyHessian on {n} {context.main} examples"):
+            other = curvature.pyhessian(
+                context.model, attacked.x, y, top=settings.top, seed=context.seed
+            )
+        measurements[0].details["pyhessian"] = {"eigenvalues": list(other.eigenvalues)}
+        measurements[2].details["pyhessian"] = {
+            "trace": other.trace,
+            "standard_error": _finite(other.trace_standard_error),
+            "probes": other.probes,
+        }
     return measurements
 
 

@@ -45,7 +45,10 @@ class Wci:
 
 @dataclass(frozen=True)
 class Hessian:
-    """Both ends of the spectrum, density and trace, at the first ``n`` PGD examples."""
+    """Both ends of the spectrum, density and trace, at the first ``n`` PGD examples.
+
+    ``engine="pyhessian"`` has that library measure what it can as well, as a second opinion.
+    """
 
     pgd: Pgd
     n: int | None = 256
@@ -55,6 +58,7 @@ class Hessian:
     density_steps: int = 40
     tolerance: float = 1e-3
     relative: bool = True
+    engine: Literal["robaudit", "pyhessian"] = "robaudit"
 
 
 @dataclass(frozen=True)

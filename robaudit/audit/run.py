@@ -163,9 +163,9 @@ def _check_fit(model: nn.Module, examples: Examples) -> None:
     if int(examples.y.min()) < 0:
         raise DataError(f"labels of {examples.name} are negative")
     if highest >= classes or (examples.classes or 0) > classes:
-        of = examples.classes or highest + 1
+        of = f"{examples.classes} classes" if examples.classes else f"the label {highest}"
         raise CheckpointError(
-            f"the network has {classes} outputs, but {examples.name} has {of} classes",
+            f"the network has {classes} outputs, but {examples.name} has {of}",
             "This checkpoint was trained on other data; choose the right --data.",
         )
 

@@ -29,6 +29,13 @@ class Version(StrEnum):
     rand = "rand"
 
 
+class Engine(StrEnum):
+    """Who measures the Hessian."""
+
+    robaudit = "robaudit"
+    pyhessian = "pyhessian"
+
+
 class Estimator(StrEnum):
     """How layer traces are computed."""
 
@@ -154,6 +161,10 @@ def hessian(
     tolerance: Annotated[
         float, typer.Option(min=0, help="Residual, relative to the eigenvalue, to stop at.")
     ] = 1e-3,
+    engine: Annotated[
+        Engine,
+        typer.Option(help="pyhessian: show that library's trace and largest eigenvalue as well."),
+    ] = Engine.robaudit,
     steps: Steps = 10,
     restarts: Restarts = 1,
     step_size: StepSize = None,
@@ -168,7 +179,9 @@ def hessian(
     from robaudit.audit.plan import Hessian, Pgd, Plan, Wci
 
     pgd = Pgd(steps, restarts, _relative_step(step_size, settings))
-    spectrum = Hessian(pgd, None, top, probes, steps=lanczos_steps, tolerance=tolerance)
+    spectrum = Hessian(
+        pgd, None, top, probes, steps=lanczos_steps, tolerance=tolerance, engine=engine.value
+    )
     measure(checkpoints, Plan(n=256, wci=Wci(pgd), hessian=spectrum), settings)
 
 

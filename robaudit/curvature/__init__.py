@@ -4,6 +4,7 @@ Inputs are held fixed; parameters are never changed. Traces are exact where the 
 and every estimate says which quantity it is and how sure it is.
 """
 
+from robaudit.curvature.second_opinion import PyHessian, pyhessian
 from robaudit.curvature.spectrum import Density, Spectrum, spectrum
 from robaudit.curvature.traces import LayerTrace, LayerTraces, layer_traces
 from robaudit.curvature.wci import LayerContribution, WeightCurvature, wci
@@ -13,9 +14,11 @@ __all__ = [
     "LayerContribution",
     "LayerTrace",
     "LayerTraces",
+    "PyHessian",
     "Spectrum",
     "WeightCurvature",
     "layer_traces",
+    "pyhessian",
     "spectrum",
     "wci",
 ]

@@ -214,4 +214,20 @@ def _hessian(report: Report) -> list[str]:
         )
     else:
         line += "The relative one, which would not change, was not measured."
-    return [line]
+    return [line, *_second_opinion(largest, _ok(report, "hessian.trace"))]
+
+
+def _second_opinion(largest: Measurement, trace: Measurement | None) -> list[str]:
+    """What PyHessian found beside us, where it was asked."""
+    theirs = largest.details.get("pyhessian")
+    eigenvalues = theirs.get("eigenvalues") if isinstance(theirs, dict) else None
+    if not isinstance(eigenvalues, list) or not eigenvalues:
+        return []
+    line = f"PyHessian's largest eigenvalue is {number(eigenvalues[0], 4)}, without a residual"
+    spread = trace.details.get("pyhessian") if trace else None
+    if trace and isinstance(spread, dict) and isinstance(spread.get("trace"), int | float):
+        line += (
+            f"; its trace is {number(spread['trace'], 3)} after {spread.get('probes')} probes, "
+            f"ours {shown(trace, prefer_error=True)}"
+        )
+    return [f"{line}."]

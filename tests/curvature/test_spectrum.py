@@ -5,7 +5,7 @@ from support.dense import dense_full
 from support.networks import piecewise_linear, smooth, warmed
 from torch import nn
 
-from robaudit.curvature import spectrum
+from robaudit.curvature import pyhessian, spectrum
 from robaudit.curvature.lanczos import lanczos
 from robaudit.curvature.products import hessian_product, relative_scale
 
@@ -108,3 +108,16 @@ def test_lanczos_stops_when_the_pairs_are_good():
     run = lanczos(product, torch.ones(500).double(), 500, largest=1, tolerance=1e-3)
     assert spent < 20
     assert run.eigenvalues[-1] == pytest.approx(50, rel=1e-6)
+
+
+def test_pyhessian_agrees_where_it_can(batch):
+    """Its power iteration stops at 1e-3 relative change; its trace within 5 of its own errors."""
+    model = warmed(NETWORKS["residual"], (2, 6, 6)).float()
+    x, y = batch[0].float(), batch[1]
+    dense = dense_full(model, x, y)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    other = pyhessian(model, x, y, chunk=4)
+    assert other.eigenvalues[0] == pytest.approx(float(torch.linalg.eigvalsh(dense)[-1]), rel=0.05)
+    assert abs(other.trace - float(dense.trace())) < 5 * other.trace_standard_error
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    assert all(p.grad is None and p.requires_grad for p in model.parameters())

@@ -1,0 +1,70 @@
+"""PyHessian's own trace and largest eigenvalues, beside ours."""
+
+from __future__ import annotations
+
+import copy
+import warnings
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from robaudit.engine import frozen, seed_for
+
+
+@dataclass(frozen=True)
+class PyHessian:
+    """What PyHessian finds at its defaults.
+
+    Attributes:
+        eigenvalues: the largest in absolute value, by power iteration without residuals.
+        trace: mean of its Hutchinson probes.
+        trace_standard_error: of that mean, from the spread of the probes; ``nan`` for one probe.
+            PyHessian itself stops on a running mean and gives no error.
+        probes: how many probes its stopping rule took.
+    """
+
+    eigenvalues: tuple[float, ...]
+    trace: float
+    trace_standard_error: float
+    probes: int
+
+
+def pyhessian(
+    model: nn.Module, x: Tensor, y: Tensor, *, top: int = 1, seed: int = 0, chunk: int = 256
+) -> PyHessian:
+    """Run PyHessian on a copy of the model, since it fills ``grad`` and changes modes.
+
+    Its density does not run on current torch and is left out.
+
+    Args:
+        x, y: the images and labels of the loss, as in :func:`robaudit.curvature.spectrum`.
+        top: how many eigenvalues.
+
+    Source: Yao et al., "PyHessian: neural networks through the lens of the Hessian", 2020; package
+    ``pyhessian``.
+    """
+    from pyhessian import hessian
+
+    device = next(model.parameters()).device
+    batches = list(zip(torch.split(x, chunk), torch.split(y, chunk), strict=True))
+    with frozen(model):
+        own = copy.deepcopy(model).requires_grad_(True)
+    with (
+        torch.random.fork_rng(),
+        torch.enable_grad(),
+        sdpa_kernel(SDPBackend.MATH),
+        warnings.catch_warnings(),
+    ):
+        warnings.simplefilter("ignore")  # of create_graph with backward(), which is its way
+        torch.manual_seed(seed_for(seed, "pyhessian"))
+        peer = hessian(own, nn.CrossEntropyLoss(), dataloader=batches, cuda=device.type == "cuda")
+        probes = torch.tensor(peer.trace(), dtype=torch.float64)
+        eigenvalues, _ = peer.eigenvalues(top_n=top)
+    return PyHessian(
+        eigenvalues=tuple(float(value) for value in eigenvalues),
+        trace=float(probes.mean()),
+        trace_standard_error=float(probes.std() / len(probes) ** 0.5),
+        probes=len(probes),
+    )
