@@ -124,6 +124,6 @@ def _described(context: Context, settings: Pgd) -> dict[str, Any]:
     return {
         "steps": settings.steps,
         "restarts": settings.restarts,
-        "step_size": settings.step * context.threat.eps,
+        "step_size": settings.step_over_eps * context.threat.eps,
         "loss": settings.loss,
     }

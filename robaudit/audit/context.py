@@ -66,7 +66,7 @@ class Context:
                     self.threat,
                     steps=settings.steps,
                     restarts=settings.restarts,
-                    step_size=settings.step * self.threat.eps,
+                    step_size=settings.step_over_eps * self.threat.eps,
                     loss=settings.loss,
                     seed=self.seed,
                     index=examples.index[:n],

@@ -12,18 +12,20 @@ PresetName = Literal["quick", "standard", "paper"]
 
 @dataclass(frozen=True)
 class Pgd:
-    """A PGD: ``step`` is in units of eps, so that one setting fits every threat model."""
+    """A PGD: ``step_over_eps`` is in units of eps, so that one setting fits every threat model."""
 
     steps: int = 20
     restarts: int = 1
-    step: float = 0.25
+    step_over_eps: float = 0.25
     loss: Literal["ce", "margin"] = "ce"
 
     def __post_init__(self) -> None:
         if self.steps < 1 or self.restarts < 1:
             raise UsageError("an attack needs at least one step and one restart")
-        if not 0 < self.step < float("inf"):
-            raise UsageError(f"the step size must be a positive number, not {self.step:g} eps")
+        if not 0 < self.step_over_eps < float("inf"):
+            raise UsageError(
+                f"the step size must be a positive number, not {self.step_over_eps:g} eps"
+            )
 
 
 @dataclass(frozen=True)
@@ -118,7 +120,7 @@ class Plan:
 _PGD10 = Pgd(steps=10)
 _PGD20 = Pgd(steps=20)
 # Flatness paper, sec. 4: PGD-20 of step 0.007 at eps 8/255; RLoss with ten restarts.
-_STUTZ = Pgd(steps=20, step=0.007 * 255 / 8)
+_STUTZ = Pgd(steps=20, step_over_eps=0.007 * 255 / 8)
 
 PRESETS: dict[str, Plan] = {
     "quick": Plan(

@@ -15,7 +15,7 @@ from robaudit.audit import accuracy, curvature, flatness
 from robaudit.audit.context import Context, Watch, no_watch
 from robaudit.audit.plan import Plan, preset
 from robaudit.audit.provenance import provenance
-from robaudit.engine import frozen
+from robaudit.engine import frozen, full_precision
 from robaudit.engine.runner import BatchSize
 from robaudit.errors import CheckpointError, DataError, NotMeasuredError
 from robaudit.schema import Data, Measurement, Report, Subject, Threat
@@ -61,13 +61,15 @@ def audit(
     """
     started, clock = datetime.now(UTC), time.perf_counter()
     splits = {part.split: part for part in (examples, train) if part is not None}
-    for part in splits.values():
-        _check_fit(model, part)
     context = Context(model, splits, threat, seed, batch_size, watch)
-    warnings = [*getattr(getattr(model, "origin", None), "warnings", ()), *accuracy.sanity(context)]
+    warnings = list(getattr(getattr(model, "origin", None), "warnings", ()))
     measurements: list[Measurement] = []
-    for name, probe in _probes(context, plan):
-        measurements += _measured(name, probe, context)
+    with full_precision():
+        for part in splits.values():
+            _check_fit(model, part)
+        warnings += accuracy.sanity(context)
+        for name, probe in _probes(context, plan):
+            measurements += _measured(name, probe, context)
     report = Report(
         robaudit=robaudit.__version__,
         subject=_subject(model),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json as jsonlib
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -29,7 +30,7 @@ def measure(checkpoints: list[Path], plan: Plan, settings: Settings) -> None:
     """
     reports, code = run(checkpoints, plan, settings)
     if reports:
-        show(reports, Format.json if settings.json else settings.format)
+        show(reports, Format.json if settings.json else settings.format, len(checkpoints) > 1)
     if code:
         raise typer.Exit(code)
 
@@ -68,12 +69,22 @@ def run(checkpoints: list[Path], plan: Plan, settings: Settings) -> tuple[list[R
     return reports, code
 
 
-def show(reports: list[Report], format: Format) -> None:
-    """Print the reports: in colour on a terminal, as plain text elsewhere."""
+def show(reports: list[Report], format: Format, several: bool = False) -> None:
+    """Print the reports: in colour on a terminal, as plain text elsewhere.
+
+    Args:
+        several: several checkpoints were asked for, so that JSON is an array even where a single
+            one could be audited.
+    """
     from rich.console import Console
 
     from robaudit.report import comparison_view, render, report_view
+    from robaudit.report.jsonfile import to_object
 
+    if format is Format.json and several:
+        objects = [to_object(report) for report in reports]
+        sys.stdout.write(jsonlib.dumps(objects, indent=2, allow_nan=False) + "\n")
+        return
     if format is not Format.table:
         sys.stdout.write(render(reports, cast("report.Format", format.value)))
         return

@@ -70,7 +70,8 @@ def read_config(ctx: typer.Context, path: Path | None) -> Path | None:
         if isinstance(value, dict | list) or (
             isinstance(value, bool) and not options[name].is_flag
         ):
-            kind = {dict: "a table", list: "a list"}.get(type(value), str(value).lower())
+            kinds: dict[type, str] = {dict: "a table", list: "a list"}
+            kind = kinds.get(type(value), str(value).lower())
             raise UsageError(f"--config {path}: {key} must be a single value, not {kind}")
         values[name] = value
     ctx.default_map = {**(ctx.default_map or {}), **values}

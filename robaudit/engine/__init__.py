@@ -6,6 +6,7 @@ examples and the seed alone, and never on the batch size or on who else was in t
 
 from robaudit.engine.device import resolve_device
 from robaudit.engine.freezing import frozen
+from robaudit.engine.precision import full_precision
 from robaudit.engine.runner import TILE, Runner
 from robaudit.engine.seeding import generator, seed_for, uniform_rows
 
@@ -13,6 +14,7 @@ __all__ = [
     "TILE",
     "Runner",
     "frozen",
+    "full_precision",
     "generator",
     "resolve_device",
     "seed_for",

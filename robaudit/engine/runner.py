@@ -38,10 +38,11 @@ class Runner:
     ) -> None:
         self.forward = forward
         self.device = device
-        asked = (
-            (TILE if device.type == "cpu" else CUDA_BATCH) if batch_size == "auto" else batch_size
-        )
-        self.batch = TILE if device.type == "cpu" else max(TILE, -(-asked // TILE) * TILE)
+        if device.type == "cpu":
+            self.batch = TILE
+        else:
+            asked = CUDA_BATCH if batch_size == "auto" else batch_size
+            self.batch = max(1, -(-asked // TILE)) * TILE
         self.backoffs: list[int] = []
         self.forwards = 0
         self.backwards = 0

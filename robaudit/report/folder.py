@@ -13,6 +13,7 @@ from robaudit.errors import UsageError
 from robaudit.report.csvfile import layers_csv, to_csv
 from robaudit.report.jsonfile import write_report
 from robaudit.report.markdown import to_markdown
+from robaudit.report.plots import write_plots
 from robaudit.schema import Report
 
 
@@ -50,7 +51,8 @@ def report_folder(target: Path) -> Iterator[Path]:
 
 
 def fill_folder(folder: Path, report: Report, outcomes: Mapping[str, Any]) -> None:
-    """Write ``report.json``, ``report.md``, ``measurements.csv``, ``layers.csv``, ``examples.npz``.
+    """Write ``report.json``, ``report.md``, ``measurements.csv``, ``layers.csv``, ``examples.npz``,
+    and the picture ``curvature`` as SVG and PNG where curvature was measured.
 
     Args:
         outcomes: per-example arrays by ``split.name``.
@@ -61,6 +63,7 @@ def fill_folder(folder: Path, report: Report, outcomes: Mapping[str, Any]) -> No
     (folder / "report.md").write_text(to_markdown(report), encoding="utf-8")
     (folder / "measurements.csv").write_text(to_csv(report), encoding="utf-8")
     (folder / "layers.csv").write_text(layers_csv(report), encoding="utf-8")
+    write_plots(report, folder)
     np.savez_compressed(folder / "examples.npz", **outcomes)
 
 

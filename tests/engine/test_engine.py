@@ -2,7 +2,15 @@ import pytest
 import torch
 from torch import nn
 
-from robaudit.engine import TILE, Runner, frozen, generator, resolve_device, uniform_rows
+from robaudit.engine import (
+    TILE,
+    Runner,
+    frozen,
+    full_precision,
+    generator,
+    resolve_device,
+    uniform_rows,
+)
 from robaudit.errors import UsageError
 
 CPU = torch.device("cpu")
@@ -92,13 +100,15 @@ def test_cuda_where_there_is_none():
         resolve_device("cuda")
 
 
-@pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
-def test_cpu_and_gpu_agree_on_a_network():
-    torch.manual_seed(0)
-    model = nn.Sequential(nn.Conv2d(1, 8, 3), nn.ReLU(), nn.Flatten(), nn.Linear(288, 4)).eval()
-    x = torch.rand(100, 1, 8, 8)
-    on_cpu = Runner(model, CPU).logits(x)
-    on_gpu = Runner(model.cuda(), torch.device("cuda")).logits(x)
-    # tf32 is off by default for matrix products but on for convolutions: 2^-11 relative
-    torch.testing.assert_close(on_gpu.cpu(), on_cpu, rtol=2e-3, atol=2e-3)
+def test_full_precision_holds_inside_and_gives_back_what_was_set():
+    before = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
+    torch.set_float32_matmul_precision("medium")
+    try:
+        with full_precision():
+            assert torch.get_float32_matmul_precision() == "highest"
+            assert not torch.backends.cudnn.allow_tf32
+            assert torch.backends.cudnn.deterministic
+        assert torch.get_float32_matmul_precision() == "medium"
+        assert torch.backends.cudnn.allow_tf32 == before[1]
+    finally:
+        torch.set_float32_matmul_precision(before[0])
