@@ -41,7 +41,12 @@ def robaudit(*words, stderr=None) -> Ran:
             command()(args=[str(word) for word in words], prog_name="robaudit")
         except SystemExit as leaving:
             code = leaving.code or 0
-    return Ran(code, out.getvalue(), _COLOUR.sub("", err.getvalue()))
+    return Ran(code, out.getvalue(), uncoloured(err.getvalue()))
+
+
+def uncoloured(text):
+    """typer colours help and usage errors on some CI machines, whatever they are written to."""
+    return _COLOUR.sub("", text)
 
 
 def entries(folder):

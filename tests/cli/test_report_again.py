@@ -1,0 +1,65 @@
+"""`robaudit report`: the same report, once more."""
+
+import json
+import shutil
+
+import pytest
+from support.console import ROBUST, robaudit
+
+
+def test_each_format_is_the_folders_own(audited):
+    folder, out = audited
+    again = {
+        format: robaudit("report", folder, "--format", format)
+        for format in ("md", "csv", "json", "table")
+    }
+    assert all((ran.code, ran.err) == (0, "") for ran in again.values())
+    assert again["md"].out == (folder / "report.md").read_text(encoding="utf-8")
+    assert again["csv"].out == (folder / "measurements.csv").read_text(encoding="utf-8")
+    assert again["json"].out == out
+    assert again["table"].out.startswith("robaudit: robust\n")
+    assert robaudit("report", folder / "report.json", "--format", "md").out == again["md"].out
+
+
+def test_the_table_is_the_commands_own(place):
+    ran = robaudit("attack", ROBUST, "--n", 8, "--steps", 1, "--out", "out")
+    assert robaudit("report", "out").out == ran.out
+
+
+def test_out_takes_what_would_be_printed(audited, place):
+    folder, _ = audited
+    ran = robaudit("report", folder, "--format", "csv", "--out", "table.csv")
+    assert (ran.code, ran.out, ran.err) == (0, "", "")
+    assert (place / "table.csv").read_text() == (folder / "measurements.csv").read_text()
+
+
+def test_a_folder_of_report_folders_stands_for_all_of_them(audited, place):
+    for name in ("b", "a"):
+        shutil.copytree(audited[0], place / "all" / name)
+    found = json.loads(robaudit("report", "all", "--format", "json").out)
+    assert found == [json.loads(audited[1])] * 2
+
+
+@pytest.mark.parametrize(
+    ("text", "code", "names"),
+    [
+        (None, 2, ["no report", "report.json"]),
+        ("{", 4, ["report.json", "not JSON"]),
+        ('{"schema_version": 99}', 4, ["newer", "99"]),
+        ('{"schema_version": 1}', 4, ["report.json", "not valid"]),
+    ],
+)
+def test_what_is_no_report(text, code, names, place):
+    if text is not None:
+        (place / "report.json").write_text(text)
+    ran = robaudit("report", place)
+    assert (ran.code, ran.out) == (code, "")
+    assert len(ran.err.splitlines()) <= 2
+    for name in names:
+        assert name in ran.err
+
+
+def test_out_that_cannot_be_written(audited, place):
+    ran = robaudit("report", audited[0], "--out", place / "net.py" / "below")
+    assert (ran.code, ran.out) == (2, "")
+    assert "net.py/below" in ran.err
