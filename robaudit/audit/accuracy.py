@@ -106,8 +106,14 @@ def sanity(context: Context) -> list[str]:
     x = context.splits[context.main].x[:64]
     with frozen(context.model), torch.no_grad():
         device = next(context.model.parameters()).device
-        logits = context.model(x.to(device)).float().cpu()
+        logits, again = (context.model(x.to(device)).float().cpu() for _ in range(2))
     found = []
+    if not torch.equal(logits, again):
+        found.append(
+            "the model's output is random: it differs between two passes of the same images by up "
+            f"to {float((logits - again).abs().max()):.2g}; attacks that do not average over it "
+            "look weaker than they are, and so overstate robustness"
+        )
     sums_to_one = bool(((logits.sum(1) - 1).abs() < 1e-3).all())
     if sums_to_one and bool((logits >= 0).all()):
         found.append(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -68,8 +68,8 @@ def audit(
         for part in splits.values():
             _check_fit(model, part)
         warnings += accuracy.sanity(context)
-        for name, probe in _probes(context, plan):
-            measurements += _measured(name, probe, context)
+        for names, probe in _probes(context, plan):
+            measurements += _measured(names, probe, context)
     report = Report(
         robaudit=robaudit.__version__,
         subject=_subject(model),
@@ -109,37 +109,55 @@ def run_audit(
 _preset = preset
 
 
-def _probes(context: Context, plan: Plan) -> list[tuple[str, Probe]]:
-    """The plan's probes in order: what makes adversarial examples comes before what shares them."""
-    probes: list[tuple[str, Probe]] = [("accuracy.clean", lambda: accuracy.clean(context))]
+def _probes(context: Context, plan: Plan) -> list[tuple[tuple[str, ...], Probe]]:
+    """The plan's probes in order, each with the names of what it measures.
 
-    def add(name: str, run: Callable[..., list[Measurement]], settings: object | None) -> None:
+    What makes adversarial examples comes before what shares them.
+    """
+    probes: list[tuple[tuple[str, ...], Probe]] = [
+        (("accuracy.clean", "loss.clean"), lambda: accuracy.clean(context))
+    ]
+
+    def add(run: Callable[..., list[Measurement]], settings: object | None, *names: str) -> None:
         if settings is not None:
-            probes.append((name, lambda: run(context, settings)))
+            probes.append((names, lambda: run(context, settings)))
 
-    add("accuracy.pgd", accuracy.pgd, plan.pgd)
-    add("accuracy.cw", accuracy.cw, plan.cw)
-    add("accuracy.autoattack", accuracy.auto, plan.autoattack)
-    add("wci", curvature.wci, plan.wci)
-    add("hessian.largest", curvature.hessian, plan.hessian)
-    add("flatness.average", flatness.average, plan.average)
-    add("flatness.worst", flatness.worst, plan.worst)
+    add(accuracy.pgd, plan.pgd, "accuracy.pgd", "loss.robust")
+    add(accuracy.cw, plan.cw, "accuracy.cw")
+    add(accuracy.auto, plan.autoattack, "accuracy.autoattack")
+    add(curvature.wci, plan.wci, "wci", "trace.total")
+    add(curvature.hessian, plan.hessian, "hessian.largest", "hessian.smallest", "hessian.trace")
+    add(flatness.average, plan.average, "flatness.average")
+    add(flatness.worst, plan.worst, "flatness.worst")
     return probes
 
 
-def _measured(name: str, probe: Probe, context: Context) -> list[Measurement]:
-    """Run one probe; its time stands on its first measurement."""
+def _measured(names: Sequence[str], probe: Probe, context: Context) -> list[Measurement]:
+    """Run one probe; its time stands on its first measurement.
+
+    What the network itself raises while it is attacked or differentiated ends its probe alone, so
+    that the other measurements are not lost.
+    """
     clock = time.perf_counter()
     try:
         found = probe()
     except NotMeasuredError as error:
-        return [Measurement(name=name, status="failed", reason=error.message)]
+        return _failed(names, error.message, context)
     except (torch.cuda.OutOfMemoryError, MemoryError):
         reason = "out of memory; fewer examples (--n) or a smaller --batch-size may fit"
-        return [Measurement(name=name, status="failed", reason=reason)]
+        return _failed(names, reason, context)
+    except RuntimeError as error:
+        lines = str(error).splitlines() or [type(error).__name__]
+        return _failed(names, f"the network raised: {lines[0][:200]}", context)
     context.sync()
     seconds = time.perf_counter() - clock
     return [found[0].model_copy(update={"seconds": seconds}), *found[1:]]
+
+
+def _failed(names: Sequence[str], reason: str, context: Context) -> list[Measurement]:
+    return [
+        Measurement(name=name, split=context.main, status="failed", reason=reason) for name in names
+    ]
 
 
 def _check_fit(model: nn.Module, examples: Examples) -> None:

@@ -53,7 +53,7 @@ def check_fit(network: nn.Module, state: dict[str, Tensor], source: str) -> None
         ]
         raise CheckpointError(
             f"{source} does not fit the architecture: of {len(own)} keys {', '.join(parts)}"
-            + (f"; {len(differing)} shapes differ" if differing else ""),
+            + (f"; {_shapes(differing, state, own)}" if differing else ""),
             _ADVICE,
         )
     if differing:
@@ -77,6 +77,10 @@ def _difference(differing: list[str], state: dict[str, Tensor], own: dict[str, T
     if rest_same and len(first) == 1 and matrices and matrices[-1] in differing:
         head = differing[0]
         return f"the file has {state[head].shape[0]} classes, the architecture {own[head].shape[0]}"
+    return _shapes(differing, state, own)
+
+
+def _shapes(differing: list[str], state: dict[str, Tensor], own: dict[str, Tensor]) -> str:
     shapes = [
         f"{shown(key)} is {_shape(state[key])} in the file and {_shape(own[key])} in the network"
         for key in differing[:3]

@@ -152,8 +152,10 @@ def _check_finite(state: dict[str, Tensor], name: str) -> None:
     if bad:
         first = ", ".join(shown(key) for key in list(bad)[:3])
         more = f" and {len(bad) - 3} more" if len(bad) > 3 else ""
+        count = sum(bad.values())
         raise CheckpointError(
-            f"{name}: {sum(bad.values())} weights are not finite numbers, in {first}{more}",
+            f"{name}: {count} {'weights are' if count > 1 else 'weight is'} not finite, "
+            f"in {first}{more}",
             "Training has diverged: use an earlier checkpoint.",
         )
 

@@ -202,7 +202,6 @@ def _folder_names(checkpoints: list[Path]) -> list[str]:
 def _write(folder: Path, done: Audit) -> None:
     from robaudit.report import fill_folder
 
-    folder.mkdir(exist_ok=True)
     fill_folder(folder, done.report, {name: rows.numpy() for name, rows in done.outcomes.items()})
 
 

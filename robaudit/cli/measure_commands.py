@@ -191,4 +191,7 @@ def _relative_step(step_size: float | None, settings: Settings) -> float:
         return 0.25
     from robaudit.cli.measure import threat_of
 
+    if not step_size > 0:
+        raise UsageError(f"--step-size must be positive, not {step_size:g}")
+
     return step_size / threat_of(settings).eps

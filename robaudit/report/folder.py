@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,7 @@ def report_folder(target: Path) -> Iterator[Path]:
     """
     target = target.expanduser().absolute()
     _check_replaceable(target)
+    made = [folder for folder in target.parents if not folder.exists()]
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         staging = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
@@ -36,18 +37,26 @@ def report_folder(target: Path) -> Iterator[Path]:
         raise _unwritable(target, error) from error
     try:
         yield staging
-        staging.chmod(0o755)  # mkdtemp's folders are for their owner alone
-        if target.exists():
-            old = staging.with_name(staging.name + ".old")
-            target.rename(old)
-            staging.rename(target)
-            shutil.rmtree(old)
-        else:
-            staging.rename(target)
-    except OSError as error:
-        raise _unwritable(target, error) from error
+        try:
+            _put_in_place(staging, target)
+        except OSError as error:
+            raise _unwritable(target, error) from error
     finally:
         shutil.rmtree(staging, ignore_errors=True)
+        for folder in made:  # the nearest first; those that hold a report stay
+            with suppress(OSError):
+                folder.rmdir()
+
+
+def _put_in_place(staging: Path, target: Path) -> None:
+    staging.chmod(0o755)  # mkdtemp's folders are for their owner alone
+    if not target.exists():
+        staging.rename(target)
+        return
+    old = staging.with_name(staging.name + ".old")
+    target.rename(old)
+    staging.rename(target)
+    shutil.rmtree(old)
 
 
 def fill_folder(folder: Path, report: Report, outcomes: Mapping[str, Any]) -> None:
@@ -56,15 +65,22 @@ def fill_folder(folder: Path, report: Report, outcomes: Mapping[str, Any]) -> No
 
     Args:
         outcomes: per-example arrays by ``split.name``.
+
+    Raises:
+        UsageError: the folder cannot be written.
     """
     import numpy as np
 
-    write_report(report, folder / "report.json")
-    (folder / "report.md").write_text(to_markdown(report), encoding="utf-8")
-    (folder / "measurements.csv").write_text(to_csv(report), encoding="utf-8")
-    (folder / "layers.csv").write_text(layers_csv(report), encoding="utf-8")
-    write_plots(report, folder)
-    np.savez_compressed(folder / "examples.npz", **outcomes)
+    try:
+        folder.mkdir(exist_ok=True)
+        write_report(report, folder / "report.json")
+        (folder / "report.md").write_text(to_markdown(report), encoding="utf-8")
+        (folder / "measurements.csv").write_text(to_csv(report), encoding="utf-8")
+        (folder / "layers.csv").write_text(layers_csv(report), encoding="utf-8")
+        write_plots(report, folder)
+        np.savez_compressed(folder / "examples.npz", **outcomes)
+    except OSError as error:
+        raise _unwritable(folder, error) from error
 
 
 def _check_replaceable(target: Path) -> None:
@@ -82,6 +98,9 @@ def _check_replaceable(target: Path) -> None:
 
 
 def _unwritable(target: Path, error: OSError) -> UsageError:
+    file = next((folder for folder in target.parents if folder.is_file()), None)
+    if file is not None:
+        return UsageError(f"cannot write to {target}: {file} is a file", "Choose another --out.")
     return UsageError(
         f"cannot write to {target}: {error.strerror or error}", "Choose another --out."
     )

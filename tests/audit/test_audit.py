@@ -227,9 +227,36 @@ def test_an_attack_that_fails_takes_the_probes_that_need_it_along(few, threat):
     found = audit(network, few, threat, LIGHT).report
     status = {m.name: m.status for m in found.measurements}
     assert status == {
-        "accuracy.clean": "ok", "loss.clean": "ok", "accuracy.pgd": "failed", "wci": "failed",
+        "accuracy.clean": "ok", "loss.clean": "ok", "accuracy.pgd": "failed",
+        "loss.robust": "failed", "wci": "failed", "trace.total": "failed",
         "flatness.average": "failed", "flatness.worst": "failed",
     }  # fmt: skip
+
+
+def test_what_the_network_raises_ends_its_own_probe_alone(few, threat):
+    class Rounded(nn.Sequential):
+        """Without a gradient, as a quantised or exported network is."""
+
+        def forward(self, x):
+            with torch.no_grad():
+                return super().forward(x)
+
+    found = audit(Rounded(nn.Flatten(), nn.Linear(64, 10)), few, threat, LIGHT).report
+    assert found.get("accuracy.clean").status == "ok"
+    failed = found.get("accuracy.pgd")
+    assert failed.status == "failed"
+    assert failed.reason.startswith("the network raised: ")
+
+
+def test_a_network_with_random_output_is_told(few, threat):
+    class Noisy(nn.Sequential):
+        def forward(self, x):
+            return super().forward(x + 0.1 * torch.rand_like(x))
+
+    network = Noisy(nn.Flatten(), nn.Linear(64, 10))
+    assert any("random" in line for line in audit(network, few, threat, LIGHT).report.warnings)
+    still = nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
+    assert audit(still, few, threat, LIGHT).report.warnings == []
 
 
 class Logits(nn.Module):

@@ -202,7 +202,10 @@ def test_a_failed_measurement_leaves_the_others_and_exits_with_3(place, linear, 
     data = json.loads(ran.out)
     valid(data)
     status = {m["name"]: m["status"] for m in data["measurements"]}
-    assert status == {"accuracy.clean": "ok", "loss.clean": "ok", "accuracy.pgd": "failed"}
+    assert status == {
+        "accuracy.clean": "ok", "loss.clean": "ok", "accuracy.pgd": "failed",
+        "loss.robust": "failed",
+    }  # fmt: skip
     assert "not finite" in data["measurements"][2]["reason"]
     assert entries(place / "out") == FILES
 

@@ -199,8 +199,8 @@ def test_more_examples_than_there_are(refuses):
         (("--data", "digit"), ["'digit'", "Did you mean digits?"]),
         (("--data", "digit", "--eps", "0.1"), ["'digit'", "Did you mean digits?"]),
         (("--norm", "l2"), ["l2", "--eps"]),
-        (("--step-size", "-0.1"), ["step size"]),
-        (("--step-size", "nan"), ["step size"]),
+        (("--step-size", "-0.1"), ["--step-size", "-0.1"]),
+        (("--step-size", "nan"), ["--step-size", "nan"]),
         (("--config", "missing.toml"), ["missing.toml", "No such file"]),
     ],
 )
