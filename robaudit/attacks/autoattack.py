@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from robaudit.attacks.result import Attacked
-from robaudit.engine import frozen
+from robaudit.engine import device_of, frozen
 from robaudit.errors import NotMeasuredError
 from robaudit.types import Progress, ThreatModel
 
@@ -59,7 +59,7 @@ def autoattack(
     diverse parameter-free attacks", ICML 2020.
     """
     counted = _Counted(model)
-    device = next(model.parameters(), x).device
+    device = device_of(model)
     with frozen(model), torch.random.fork_rng(), _listening() as heard:
         with torch.no_grad():
             logits = torch.cat([model(part.to(device)) for part in torch.split(x, batch_size)])

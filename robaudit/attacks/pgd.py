@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from robaudit.attacks.balls import ascend, project, random_start
 from robaudit.attacks.objectives import OBJECTIVES, LossName, cross_entropy
 from robaudit.attacks.result import Attacked
-from robaudit.engine import TILE, Runner, frozen
+from robaudit.engine import TILE, Runner, device_of, frozen
 from robaudit.engine.runner import BatchSize
 from robaudit.errors import NotMeasuredError
 from robaudit.types import Progress, ThreatModel
@@ -65,8 +65,7 @@ def pgd(
     (torch.Size([3, 1, 2, 2]), True)
     """
     with frozen(model):
-        first = next(model.parameters(), x)
-        runner = Runner(model, first.device, batch_size)
+        runner = Runner(model, device_of(model), batch_size)
         return pgd_with(
             runner, x, y, threat, steps=steps, step_size=step_size, restarts=restarts, loss=loss,
             mode=mode, seed=seed, index=index, progress=progress,

@@ -13,14 +13,14 @@ from robaudit.attacks.objectives import cross_entropy
 from robaudit.audit.context import Context
 from robaudit.audit.numbers import accuracy, error_gap, loss, loss_gap
 from robaudit.audit.plan import AutoAttack, Pgd
-from robaudit.engine import Runner, frozen
+from robaudit.engine import Runner, device_of, frozen
 from robaudit.schema import Measurement
 
 
 def clean(context: Context) -> list[Measurement]:
     """Accuracy and loss on the clean images of every split."""
     found = []
-    device = next(context.model.parameters()).device
+    device = device_of(context.model)
     for split, examples in context.splits.items():
         with frozen(context.model):
             logits = Runner(context.model, device, context.batch_size).logits(examples.x).cpu()
@@ -105,7 +105,7 @@ def sanity(context: Context) -> list[str]:
     """What is odd about the model's outputs on the first test examples."""
     x = context.splits[context.main].x[:64]
     with frozen(context.model), torch.no_grad():
-        device = next(context.model.parameters()).device
+        device = device_of(context.model)
         logits, again = (context.model(x.to(device)).float().cpu() for _ in range(2))
     found = []
     if not torch.equal(logits, again):

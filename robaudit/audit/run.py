@@ -15,7 +15,7 @@ from robaudit.audit import accuracy, curvature, flatness
 from robaudit.audit.context import Context, Watch, no_watch
 from robaudit.audit.plan import Plan, preset
 from robaudit.audit.provenance import provenance
-from robaudit.engine import frozen, full_precision
+from robaudit.engine import device_of, frozen, full_precision
 from robaudit.engine.runner import BatchSize
 from robaudit.errors import CheckpointError, DataError, NotMeasuredError
 from robaudit.schema import Data, Measurement, Report, Subject, Threat
@@ -82,7 +82,7 @@ def audit(
             seed=seed,
             started=started,
             seconds=time.perf_counter() - clock,
-            device=_device(model),
+            device=device_of(model),
             batch_size=None if batch_size == "auto" else batch_size,
         ),
     )
@@ -162,7 +162,7 @@ def _failed(names: Sequence[str], reason: str, context: Context) -> list[Measure
 
 def _check_fit(model: nn.Module, examples: Examples) -> None:
     """Refuse a model that these examples cannot be put through."""
-    x = examples.x[:2].to(_device(model))
+    x = examples.x[:2].to(device_of(model))
     shape = tuple(x.shape[1:])
     try:
         with frozen(model), torch.no_grad():
@@ -188,11 +188,6 @@ def _check_fit(model: nn.Module, examples: Examples) -> None:
             f"the network has {classes} outputs, but {examples.name} has {of}",
             "This checkpoint was trained on other data; choose the right --data.",
         )
-
-
-def _device(model: nn.Module) -> torch.device:
-    parameter = next(model.parameters(), None)
-    return torch.device("cpu") if parameter is None else parameter.device
 
 
 def _subject(model: nn.Module) -> Subject:

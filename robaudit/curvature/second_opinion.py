@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from robaudit.engine import frozen, seed_for
+from robaudit.engine import device_of, frozen, seed_for
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ def pyhessian(
     """
     from pyhessian import hessian
 
-    device = next(model.parameters()).device
+    device = device_of(model)
     batches = list(zip(torch.split(x, chunk), torch.split(y, chunk), strict=True))
     with frozen(model):
         own = copy.deepcopy(model).requires_grad_(True)

@@ -12,7 +12,7 @@ from robaudit.curvature.exact import gauss_newton_traces
 from robaudit.curvature.layers import Layer, find_layers, uncovered_weights
 from robaudit.curvature.linearity import bent_layers
 from robaudit.curvature.output_probes import hessian_trace_samples
-from robaudit.engine import frozen
+from robaudit.engine import device_of, frozen
 from robaudit.errors import NotMeasuredError
 from robaudit.types import Progress
 
@@ -105,7 +105,7 @@ def layer_traces(
     """
     index = torch.arange(len(x)) if index is None else index
     with frozen(model):
-        device = next(model.parameters()).device
+        device = device_of(model)
         layers = find_layers(model)
         bent = tuple(bent_layers(model, layers, x[:8].to(device), seed))
         chosen: Literal["exact", "hessian"]

@@ -4,7 +4,7 @@ Everything that calls a network goes through here, so that a result depends on t
 examples and the seed alone, and never on the batch size or on who else was in the batch.
 """
 
-from robaudit.engine.device import resolve_device
+from robaudit.engine.device import device_of, resolve_device
 from robaudit.engine.freezing import frozen
 from robaudit.engine.precision import full_precision
 from robaudit.engine.runner import TILE, Runner
@@ -13,6 +13,7 @@ from robaudit.engine.seeding import generator, seed_for, uniform_rows
 __all__ = [
     "TILE",
     "Runner",
+    "device_of",
     "frozen",
     "full_precision",
     "generator",

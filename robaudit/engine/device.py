@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+from torch import nn
 
 from robaudit.errors import UsageError
 
@@ -30,3 +31,9 @@ def resolve_device(device: str) -> torch.device:
         count = torch.cuda.device_count()
         raise UsageError(f"--device {device}: there are only {count} CUDA devices")
     return found
+
+
+def device_of(model: nn.Module) -> torch.device:
+    """Where a model's parameters are; the CPU for one without any."""
+    parameter = next(model.parameters(), None)
+    return torch.device("cpu") if parameter is None else parameter.device

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from robaudit.attacks.pgd import pgd_with
 from robaudit.attacks.result import Attacked
-from robaudit.engine import Runner, frozen
+from robaudit.engine import Runner, device_of, frozen
 from robaudit.engine.runner import BatchSize
 from robaudit.flatness.weights import (
     check_radius,
@@ -80,7 +80,7 @@ def average(
     ICCV 2021, Eq. 3-4.
     """
     check_radius(xi)
-    device = next(model.parameters()).device
+    device = device_of(model)
     total = len(x) * (perturbations + (reference is None))
 
     def robust_losses(nu: dict[str, Tensor], turn: int) -> Tensor:

@@ -14,7 +14,7 @@ from robaudit.attacks.balls import ascend, project, random_start
 from robaudit.attacks.objectives import cross_entropy
 from robaudit.attacks.pgd import pgd_with
 from robaudit.attacks.result import Attacked
-from robaudit.engine import TILE, Runner, frozen
+from robaudit.engine import TILE, Runner, device_of, frozen
 from robaudit.engine.runner import BatchSize
 from robaudit.flatness.weights import (
     Weights,
@@ -89,7 +89,7 @@ def worst(
     ICCV 2021, Eq. 5.
     """
     check_radius(xi)
-    device = next(model.parameters()).device
+    device = device_of(model)
     index = torch.arange(len(x)) if index is None else index
     step = threat.eps / 4 if step_size is None else step_size
     total = passes * restarts

@@ -73,7 +73,9 @@ def test_gauss_newton_trace_of_a_smooth_network(batch):
                 [torch.autograd.grad(z, weight, retain_graph=True)[0].flatten() for z in logits]
             )
             p = logits.softmax(0)
-            want += float((jacobian.T @ (p.diag() - p.outer(p)) @ jacobian).trace()) / len(x)
+            want += float((jacobian.T @ (p.diag() - p.outer(p)) @ jacobian).trace().detach()) / len(
+                x
+            )
         assert found.layers[layer].trace == pytest.approx(want, rel=1e-10)
 
 
@@ -106,7 +108,7 @@ def test_shared_layer_called_twice_sums_its_gradients(batch):
             ]
         )
         p = logits.softmax(0)
-        want += float((jacobian.T @ (p.diag() - p.outer(p)) @ jacobian).trace()) / len(x)
+        want += float((jacobian.T @ (p.diag() - p.outer(p)) @ jacobian).trace().detach()) / len(x)
     assert exact.layers["again"].trace == pytest.approx(want, rel=1e-10)
 
 
