@@ -1,0 +1,145 @@
+"""Pages that are made from the code, so that they cannot fall behind it. Writes no file.
+
+``reference/cli.md`` comes from the command line's own parser; the field tables of
+``reference/report.md`` from the report's models. The tests hold both against the code.
+"""
+
+import re
+
+CLI_PAGE = "reference/cli.md"
+_FIELDS = "<!-- fields -->"
+# Sphinx roles in docstrings: the code after them says enough.
+_ROLE = re.compile(r":(?:func|class|mod|data|attr|meth):(?=<code)")
+_OPTION = re.compile(r"(?<!\w)(--[a-z][a-z-]*|ROBAUDIT_<OPTION>)")
+_CELL = str.maketrans({"|": "\\|", "\n": " "})
+
+
+def on_files(files, config):
+    from mkdocs.structure.files import File
+
+    files.append(File.generated(config, CLI_PAGE, content=cli_page()))
+    return files
+
+
+def on_page_markdown(markdown, page, config, files):
+    return markdown.replace(_FIELDS, field_tables()) if _FIELDS in markdown else markdown
+
+
+def on_page_content(html, page, config, files):
+    return _ROLE.sub("", html)
+
+
+def cli_page():
+    """Every command with its arguments and options, as markdown."""
+    from robaudit.cli import command
+
+    group = command()
+    lines = [
+        "# Command line",
+        "",
+        _prose(group.help),
+        "",
+        "Options of `robaudit` itself:",
+        "",
+        *_options([p for p in group.params if not p.hidden], group),
+        "",
+        "| command | does |",
+        "|---|---|",
+    ]
+    for name, sub in group.commands.items():
+        first = (sub.help or "").split("\n\n")[0]
+        lines.append(f"| [`robaudit {name}`](#robaudit-{name}) | {_inline(first)} |")
+    for name, sub in group.commands.items():
+        lines += ["", f"## `robaudit {name}` {{ #robaudit-{name} }}", "", _prose(sub.help), ""]
+        arguments = [p for p in sub.params if p.param_type_name == "argument"]
+        if arguments:
+            lines += ["| argument | |", "|---|---|"]
+            lines += [f"| `{p.metavar or p.name.upper()}` | {_inline(p.help)} |" for p in arguments]
+            lines.append("")
+        panels = {}
+        for parameter in sub.params:
+            if parameter.param_type_name == "option" and not parameter.hidden:
+                panel = parameter.rich_help_panel or "Its own options"
+                panels.setdefault(panel, []).append(parameter)
+        for panel, options in panels.items():
+            lines += [f"**{panel}**", "", *_options(options, sub), ""]
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def _options(options, command):
+    context = command.make_context(command.name, [], resilient_parsing=True)
+    rows = ["| option | value | default | |", "|---|---|---|---|"]
+    for option in options:
+        names = ", ".join(f"`{name}`" for name in (*option.opts, *option.secondary_opts))
+        metavar = _metavar(option, context)
+        text, _, said = option.help.partition("[default: ")
+        default = _inline(said.rstrip("]")) if said else _default(option)
+        rows.append(f"| {names} | {metavar} | {default} | {_inline(text.strip())} |")
+    return rows
+
+
+def _metavar(option, context):
+    """What stands behind the option's names in its help: ``--n <int>`` gives ``<int>``."""
+    words = option.get_help_record(context)[0].split()
+    shown = " ".join(word for word in words if not word.startswith(("-", "/")))
+    return f"`{shown.translate(_CELL)}`" if shown else ""
+
+
+def _default(option):
+    value = option.default
+    if value is None or (option.is_flag and not option.secondary_opts):
+        return ""
+    if option.is_flag:
+        return f"`{(option.opts if value else option.secondary_opts)[0]}`"
+    return f"`{getattr(value, 'value', value)}`"
+
+
+def _prose(text):
+    """Help text as markdown: a paragraph that is all bold is a command line."""
+    shown = []
+    for paragraph in (text or "").split("\n\n"):
+        whole = re.fullmatch(r"\[bold\](.*)\[/bold\]", paragraph)
+        shown.append(f"```bash\n{whole[1]}\n```" if whole else _inline(paragraph))
+    return "\n\n".join(shown)
+
+
+def _inline(text):
+    """Help text in one line: what is bold, and every option, becomes code."""
+    parts = re.split(r"\[bold\](.*?)\[/bold\]", text or "")
+    parts[::2] = [_OPTION.sub(r"`\1`", part) for part in parts[::2]]
+    parts[1::2] = [f"`{part}`" for part in parts[1::2]]
+    return "".join(parts).translate(_CELL)
+
+
+def field_tables():
+    """The fields of ``report.json``, one table a model."""
+    from robaudit import schema
+
+    models = ("Report", "Subject", "Data", "Threat", "Measurement", "Interval", "Provenance", "Git")
+    lines = []
+    for name in models:
+        model = getattr(schema, name)
+        about = " ".join((model.__doc__ or "").split()).replace("``", "`")
+        lines += [f"### {name}", "", about, "", "| field | type |", "|---|---|"]
+        described = model.model_json_schema(mode="serialization")
+        for key, field in described["properties"].items():
+            lines.append(f"| `{key}` | {_kind(field)} |")
+        lines.append("")
+    return "\n".join(lines)
+
+
+def _kind(field):
+    if "$ref" in field:
+        return field["$ref"].rpartition("/")[2]
+    if "anyOf" in field:
+        return " or ".join(_kind(part) for part in field["anyOf"])
+    if "const" in field:
+        return f"`{field['const']}`"
+    if "enum" in field:
+        return ", ".join(f"`{value}`" for value in field["enum"])
+    if field.get("type") == "array":
+        return f"array of {_kind(field['items'])}"
+    inner = field.get("additionalProperties")
+    if field.get("type") == "object" and isinstance(inner, dict):
+        return f"object of {_kind(inner)}"
+    return field.get("type", "any")
