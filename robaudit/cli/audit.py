@@ -35,7 +35,8 @@ def audit(
         int | None,
         typer.Option(
             min=1,
-            help="Steps of the PGD behind accuracies and losses. [default: the preset's]",
+            help="Steps of the PGD behind accuracies and losses; WCI and flatness keep theirs. "
+            "[default: the preset's]",
             show_default=False,
         ),
     ] = None,
@@ -51,7 +52,7 @@ def audit(
     Accuracies and losses clean and under attack with their intervals, generalisation gaps, the
     Weight-Curvature Index layer by layer, the Hessian's spectrum, and flatness. Adversarial
     examples that several probes need are made once. With --out: report.json, report.md,
-    measurements.csv, layers.csv and examples.npz (per-example outcomes).
+    measurements.csv, layers.csv, curvature.svg and .png, and examples.npz (per-example outcomes).
     """
     from robaudit.audit import preset as plan_of
 
@@ -69,7 +70,7 @@ _NOT_IN_DEMO = frozenset(
 )  # fmt: skip
 
 _READING = """
-How to read it: `standard` is right on nearly every clean image, and PGD breaks it at once.
+How to read it: `standard` is right on nearly every clean image, and PGD breaks it.
 `overfit` was trained adversarially for too long: beside `robust`, the gap between its test and
 training robust loss is larger, and so are its WCI and its flatness (smaller is flatter).
 
@@ -79,7 +80,7 @@ Next: robaudit audit CKPT --data NAME    every measurement of your own checkpoin
 
 @with_settings(omit=_NOT_IN_DEMO, gap=True)
 def demo(settings: Settings) -> None:
-    """Audit the bundled sample checkpoints on the bundled digits: a first look in two minutes.
+    """Audit the bundled sample checkpoints on the bundled digits: a first look in a minute.
 
     A standard, an adversarially trained, an overfitted, a TRADES and a smooth network, each really
     trained on handwritten digits, side by side in one table.

@@ -162,7 +162,8 @@ BatchSize = Annotated[
     str,
     typer.Option(
         metavar="auto|N",
-        help="Images per pass on a GPU, in multiples of 64; results do not depend on it.",
+        help="Images per pass on a GPU, in multiples of 64. On a CPU results are the same bit for "
+        "bit whatever it is; on a GPU rounding may differ in the last digits.",
         rich_help_panel=_RUN,
     ),
 ]

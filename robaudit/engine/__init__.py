@@ -1,7 +1,8 @@
 """How a classifier is run: on which device, in which batches, with which random draws.
 
 Everything that calls a network goes through here, so that a result depends on the weights, the
-examples and the seed alone, and never on the batch size or on who else was in the batch.
+examples and the seed alone, and not on the batch size or on who else was in the batch: bit for bit
+on a CPU, up to the rounding of the kernels that a library chooses on a GPU.
 """
 
 from robaudit.engine.device import device_of, resolve_device

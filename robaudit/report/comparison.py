@@ -26,6 +26,7 @@ class _Column:
     name: str
     split: str | None = None
     higher_is_better: bool = False
+    of_one_architecture: bool = False
 
 
 _COLUMNS = (
@@ -34,10 +35,10 @@ _COLUMNS = (
     _Column("AutoAtt.\nacc. %", "accuracy.autoattack", higher_is_better=True),
     _Column("Robust\nloss", "loss.robust"),
     _Column("Loss\ngap", "gap.loss", "gap"),
-    _Column("WCI", "wci"),
+    _Column("WCI", "wci", of_one_architecture=True),
     _Column("Flatn.\naverage", "flatness.average"),
     _Column("Flatn.\nworst", "flatness.worst"),
-    _Column("Largest\neigenv.", "hessian.largest"),
+    _Column("Largest\neigenv.", "hessian.largest", of_one_architecture=True),
 )
 
 
@@ -137,8 +138,11 @@ def _grid(reports: Sequence[Report]) -> _Grid:
     differing = _differences(reports)
     found = [[report.get(c.name, c.split) for c in columns] for report in reports]
     # Numbers of other examples or another threat are not better or worse, only different.
+    mixed = len({report.subject.architecture for report in reports}) > 1
     best = [
-        set() if differing else _best([row[i] for row in found], column)
+        set()
+        if differing or (mixed and column.of_one_architecture)
+        else _best([row[i] for row in found], column)
         for i, column in enumerate(columns)
     ]
     names = model_names([report.subject.source for report in reports])
@@ -211,5 +215,5 @@ def _caveats(reports: Sequence[Report]) -> list[str]:
         if any(settings != found[0] for settings in found):
             notes.append(f"{words} ran with different settings.")
     if len({report.subject.architecture for report in reports}) > 1:
-        notes.append("Architectures differ: WCI and eigenvalues depend on the architecture.")
+        notes.append("Architectures differ: WCI and eigenvalues depend on them and are not ranked.")
     return notes

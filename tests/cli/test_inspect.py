@@ -6,9 +6,10 @@ import os
 
 import pytest
 import torch
-from support.console import ROBUST, SAMPLES, robaudit, uncoloured
+from support.console import ROBUST, robaudit, uncoloured
 
 import robaudit as package
+from robaudit.checkpoints import samples_dir
 from robaudit.cli import command
 
 
@@ -86,6 +87,6 @@ def test_demo_audits_five_samples_side_by_side(place):
     for name in names:
         assert name in ran.out
         report = json.loads((place / "out" / name / "report.json").read_text())
-        assert report["subject"]["source"].startswith(str(SAMPLES))
+        assert report["subject"]["source"].startswith(str(samples_dir()))
         assert {m["status"] for m in report["measurements"]} == {"ok"}
     assert "How to read it" in ran.out
