@@ -23,9 +23,9 @@ def gauss_newton_traces(model: nn.Module, layers: list[Layer], x: Tensor) -> Ten
 
     A layer that is called several times has its calls' gradients summed before the norm.
 
-    Source: Wang et al., "Exploring and exploiting Hessian trace for robust generalization"
-    (CVPR 2023), Eq. 14-16, for the identity; per-example norms without gradients: Goodfellow,
-    "Efficient per-example gradient computations", 2015.
+    Source: Wang et al., "Improving robust generalization by direct PAC-Bayesian bound
+    minimization", CVPR 2023, Eq. 14-16, for the identity; per-example norms without gradients:
+    Goodfellow, "Efficient per-example gradient computations", 2015.
     """
     with torch.enable_grad(), recording(layers) as record:
         logits = model(x)
