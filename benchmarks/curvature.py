@@ -52,7 +52,7 @@ def pyhessian_trace(model, x, y):
 
 
 def pooled_probes(model, x, y):
-    """Per-layer Hutchinson samples ``(PROBES, layers)`` from probes over all parameters."""
+    """Standard deviation of one pooled Hutchinson probe by parameter, and the seconds it takes."""
     product = hessian_product(model, x, y)
     names = [name for name, _ in model.named_parameters()]
     sizes = [p.numel() for p in model.parameters()]
@@ -64,15 +64,15 @@ def pooled_probes(model, x, y):
         parts = (v * product(v)).split(sizes)
         spent.append(time.perf_counter() - start)
         rows.append([float(part.double().sum()) for part in parts])
-    return names, torch.tensor(rows, dtype=torch.float64), min(spent)
+    deviations = torch.tensor(rows, dtype=torch.float64).std(0).tolist()
+    return dict(zip(names, deviations, strict=True)), min(spent)
 
 
 def compare(name, model, x, y):
     ours, found = seconds(lambda: ra.curvature.wci(model, x, y), REPEATS)
     torch.manual_seed(0)
     theirs, probes = seconds(lambda: pyhessian_trace(model, x, y), 1)
-    names, samples, one = pooled_probes(model, x, y)
-    spread = dict(zip(names, samples.std(0).tolist(), strict=True))
+    spread, one = pooled_probes(model, x, y)
     needed = {
         layer: (spread[f"{layer}.weight"] / (0.01 * trace.trace)) ** 2
         for layer, trace in found.traces.layers.items()
@@ -84,10 +84,7 @@ def compare(name, model, x, y):
     print(f"  PyHessian, total trace, its defaults {theirs:8.2f} s   total {total:.1f}", end="")
     print(f" after {len(probes)} probes, normalisation and biases included")
     print(f"  ratio at defaults                    1/{theirs / ours:.0f}")
-    print(
-        f"  1 % of every layer by pooled probes: {needed[worst]:.0f} probes of {one:.2f} s for layer "
-        f"{worst}"
-    )
+    print(f"  1 % of every layer by pooled probes: {needed[worst]:.0f} of {one:.2f} s ({worst})")
     print(f"  ratio at equal error (extrapolated)  1/{needed[worst] * one / ours:.0f}\n")
 
 
