@@ -6,6 +6,7 @@ tensor, ``z = W * a + b``, whatever the rest of the network does.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -38,21 +39,25 @@ class Layer:
 
 
 def find_layers(model: nn.Module) -> list[Layer]:
-    """Every convolution and linear layer, in the order of registration, each tensor once.
+    """Every convolution and linear layer, in the order of registration.
 
-    Modules that override their class's forward are left out: what they compute from their weight
-    is not known here.
+    Left out, and so among :func:`uncovered_weights`: modules that override their class's forward,
+    since what they compute from their weight is not known here, and weights that several modules
+    share, since the gradient of such a weight is a sum over modules.
 
     Raises:
         NotMeasuredError: there is none.
     """
-    layers: dict[int, Layer] = {}
-    for name, module in model.named_modules():
-        if isinstance(module, Supported) and type(module).forward in _FORWARDS:
-            layers.setdefault(id(module), Layer(name, module))
+    found = [
+        Layer(name, module)
+        for name, module in model.named_modules()
+        if isinstance(module, Supported) and type(module).forward in _FORWARDS
+    ]
+    holders = Counter(id(layer.weight) for layer in found)
+    layers = [layer for layer in found if holders[id(layer.weight)] == 1]
     if not layers:
         raise NotMeasuredError("the network has no convolution or linear layer to measure")
-    return list(layers.values())
+    return layers
 
 
 def uncovered_weights(model: nn.Module, layers: Sequence[Layer]) -> list[str]:
