@@ -13,9 +13,10 @@ from torch import Tensor, nn
 import robaudit
 from robaudit.audit import accuracy, curvature, flatness
 from robaudit.audit.context import Context, Watch, no_watch
-from robaudit.audit.plan import Plan, preset
+from robaudit.audit.plan import Plan
+from robaudit.audit.plan import preset as plan_of
 from robaudit.audit.provenance import provenance
-from robaudit.engine import device_of, frozen, full_precision
+from robaudit.engine import device_of, frozen
 from robaudit.engine.runner import BatchSize
 from robaudit.errors import CheckpointError, DataError, NotMeasuredError
 from robaudit.schema import Data, Measurement, Report, Subject, Threat
@@ -64,12 +65,11 @@ def audit(
     context = Context(model, splits, threat, seed, batch_size, watch)
     warnings = list(getattr(getattr(model, "origin", None), "warnings", ()))
     measurements: list[Measurement] = []
-    with full_precision():
-        for part in splits.values():
-            _check_fit(model, part)
-        warnings += accuracy.sanity(context)
-        for names, probe in _probes(context, plan):
-            measurements += _measured(names, probe, context)
+    for part in splits.values():
+        _check_fit(model, part)
+    warnings += accuracy.sanity(context)
+    for names, probe in _probes(context, plan):
+        measurements += _measured(names, probe, context)
     report = Report(
         robaudit=robaudit.__version__,
         subject=_subject(model),
@@ -100,13 +100,10 @@ def run_audit(
     batch_size: BatchSize = "auto",
 ) -> Report:
     """:func:`audit` with the plan of a preset; gives the report alone."""
-    plan = _preset(preset)
+    plan = plan_of(preset)
     return audit(
         model, examples, threat, plan, train=train, seed=seed, batch_size=batch_size
     ).report
-
-
-_preset = preset
 
 
 def _probes(context: Context, plan: Plan) -> list[tuple[tuple[str, ...], Probe]]:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from robaudit.engine import device_of, frozen, seed_for
+from robaudit.engine import device_of, frozen, full_precision, seed_for
 
 
 @dataclass(frozen=True)
@@ -52,6 +52,7 @@ def pyhessian(
     with frozen(model):
         own = copy.deepcopy(model).requires_grad_(True)
     with (
+        full_precision(),
         torch.random.fork_rng(),
         torch.enable_grad(),
         sdpa_kernel(SDPBackend.MATH),

@@ -7,10 +7,12 @@ from contextlib import contextmanager
 
 from torch import nn
 
+from robaudit.engine.precision import full_precision
+
 
 @contextmanager
 def frozen(model: nn.Module) -> Iterator[nn.Module]:
-    """Evaluation mode and no parameter gradients inside; everything as before afterwards.
+    """Evaluation mode, no parameter gradients, full float32; everything as before afterwards.
 
     Frozen parameters also keep attack libraries from filling ``param.grad``.
     """
@@ -20,7 +22,8 @@ def frozen(model: nn.Module) -> Iterator[nn.Module]:
         model.eval()
         for parameter, _ in wanted:
             parameter.requires_grad_(False)
-        yield model
+        with full_precision():
+            yield model
     finally:
         for module, mode in modes:
             module.training = mode

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from robaudit.training.inner import evaluating, maximise
+from robaudit.engine import frozen
+from robaudit.training.inner import maximise
 
 if TYPE_CHECKING:
     from robaudit.types import Images, Labels, ThreatModel
@@ -43,7 +44,7 @@ def at_loss(
     Source: A. Madry et al., "Towards Deep Learning Models Resistant to Adversarial Attacks",
     ICLR 2018, Eq. 2.1.
     """
-    with evaluating(model):
+    with frozen(model):
         moved = maximise(
             lambda z: F.cross_entropy(model(z), y, reduction="sum"),
             x,

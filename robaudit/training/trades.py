@@ -8,7 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from robaudit.training.inner import evaluating, maximise
+from robaudit.engine import frozen
+from robaudit.training.inner import maximise
 
 if TYPE_CHECKING:
     from robaudit.types import Images, Labels, Logits, ThreatModel
@@ -53,7 +54,7 @@ def trades_loss(
     Source: H. Zhang et al., "Theoretically Principled Trade-off between Robustness and Accuracy",
     ICML 2019, Eq. 5 and Algorithm 1.
     """
-    with evaluating(model):
+    with frozen(model):
         with torch.no_grad():
             target = model(x)
         moved = maximise(

@@ -2,6 +2,7 @@ import pytest
 import torch
 from torch import nn
 
+from robaudit.attacks import pgd
 from robaudit.engine import (
     TILE,
     Runner,
@@ -12,6 +13,7 @@ from robaudit.engine import (
     uniform_rows,
 )
 from robaudit.errors import UsageError
+from robaudit.types import ThreatModel
 
 CPU = torch.device("cpu")
 
@@ -112,3 +114,29 @@ def test_full_precision_holds_inside_and_gives_back_what_was_set():
         assert torch.backends.cudnn.allow_tf32 == before[1]
     finally:
         torch.set_float32_matmul_precision(before[0])
+
+
+def test_whoever_freezes_a_network_runs_it_in_full_precision():
+    """The attack called on its own, without an audit around it."""
+    seen = []
+
+    class Watching(nn.Sequential):
+        def forward(self, x):
+            seen.append((torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32))
+            return super().forward(x)
+
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("medium")
+    try:
+        network = Watching(nn.Flatten(), nn.Linear(4, 2))
+        pgd(
+            network,
+            torch.rand(3, 1, 2, 2),
+            torch.zeros(3).long(),
+            ThreatModel("linf", 0.1),
+            steps=2,
+        )
+        assert torch.get_float32_matmul_precision() == "medium"
+    finally:
+        torch.set_float32_matmul_precision(before)
+    assert set(seen) == {("highest", False)}
