@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import math
+import re
+from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
+
+from torch import Tensor, nn
 
 from robaudit import curvature
 from robaudit.audit.context import Context
 from robaudit.audit.numbers import estimate
 from robaudit.audit.plan import Hessian, Wci
+from robaudit.checkpoints import Classifier
 from robaudit.curvature import WeightCurvature
 from robaudit.schema import Measurement
 
@@ -32,34 +37,34 @@ def wci(context: Context, settings: Wci) -> list[Measurement]:
                 progress=progress,
             )
         context.keep(split, "trace", index.traces.per_example)
-        found += _wci_measurements(index, split, n, settings)
+        found += _wci_measurements(index, split, n, settings, _own_names(context.model))
     norm = math.sqrt(sum(layer.frobenius**2 for layer in index.layers))
     return [*found, Measurement(name="weights.frobenius", split=context.main, value=norm)]
 
 
 def _wci_measurements(
-    index: WeightCurvature, split: str, n: int, settings: Wci
+    index: WeightCurvature, split: str, n: int, settings: Wci, own: Callable[[str], str]
 ) -> list[Measurement]:
     traces = index.traces
     described: dict[str, Any] = {"pgd": asdict(settings.pgd), "estimator": traces.estimator}
     if traces.estimator == "hessian":
         described["probes"] = settings.probes
-    warnings = [] if index.note is None else [index.note.replace("network.", "")]
+    warnings = [] if index.note is None else [own(index.note)]
     if traces.uncovered:
         warnings.append(
             f"{len(traces.uncovered)} weight tensors are in no convolution or linear layer and "
-            f"not counted: {', '.join(_short(name) for name in traces.uncovered[:3])}"
+            f"not counted: {', '.join(own(name) for name in traces.uncovered[:3])}"
         )
     if traces.quantity == "gauss-newton" and index.note is None:
-        warnings.append(f"Gauss-Newton traces, not the Hessian's: {_short(traces.bent[0])}")
+        warnings.append(f"Gauss-Newton traces, not the Hessian's: {own(traces.bent[0])}")
     details = {
         "quantity": traces.quantity,
         "estimator": traces.estimator,
         "bias": _finite(index.bias),
-        "uncovered": [_short(name) for name in traces.uncovered],
+        "uncovered": [own(name) for name in traces.uncovered],
         "layers": [
             {
-                "name": _short(layer.name),
+                "name": own(layer.name),
                 "frobenius": layer.frobenius,
                 "trace": layer.trace,
                 "standard_error": _finite(layer.standard_error),
@@ -107,6 +112,7 @@ def hessian(context: Context, settings: Hessian) -> list[Measurement]:
             )
 
     found = run(relative=False)
+    theirs = _second_opinion(context, settings, attacked.x, y)
     common: dict[str, Any] = {"n": n, "settings": asdict(settings), "split": context.main}
     late = [] if found.converged else [_unconverged(found, settings)]
     measurements = [
@@ -117,6 +123,7 @@ def hessian(context: Context, settings: Hessian) -> list[Measurement]:
                 "eigenvalues": list(found.largest),
                 "residuals": list(found.residuals),
                 "products": found.products,
+                **theirs.get("hessian.largest", {}),
             },
             warnings=late,
             **common,
@@ -137,7 +144,8 @@ def hessian(context: Context, settings: Hessian) -> list[Measurement]:
                     "density": found.density.density.tolist(),
                     "standard_error": [_finite(v) for v in found.density.standard_error.tolist()],
                     "sigma": found.density.sigma,
-                }
+                },
+                **theirs.get("hessian.trace", {}),
             },
             **common,
         ),
@@ -153,18 +161,26 @@ def hessian(context: Context, settings: Hessian) -> list[Measurement]:
                 **common,
             )
         )
-    if settings.engine == "pyhessian":
-        with context.watch(f"PyHessian on {n} {context.main} examples"):
-            other = curvature.pyhessian(
-                context.model, attacked.x, y, top=settings.top, seed=context.seed
-            )
-        measurements[0].details["pyhessian"] = {"eigenvalues": list(other.eigenvalues)}
-        measurements[2].details["pyhessian"] = {
-            "trace": other.trace,
-            "standard_error": _finite(other.trace_standard_error),
-            "probes": other.probes,
-        }
     return measurements
+
+
+def _second_opinion(
+    context: Context, settings: Hessian, x: Tensor, y: Tensor
+) -> dict[str, dict[str, Any]]:
+    """What PyHessian adds to the details of which measurement, where it is asked."""
+    if settings.engine != "pyhessian":
+        return {}
+    with context.watch(f"PyHessian on {len(x)} {context.main} examples"):
+        found = curvature.pyhessian(context.model, x, y, top=settings.top, seed=context.seed)
+    trace = {
+        "trace": found.trace,
+        "standard_error": _finite(found.trace_standard_error),
+        "probes": found.probes,
+    }
+    return {
+        "hessian.largest": {"pyhessian": {"eigenvalues": list(found.eigenvalues)}},
+        "hessian.trace": {"pyhessian": trace},
+    }
 
 
 def _unconverged(found: curvature.Spectrum, settings: Hessian) -> str:
@@ -175,9 +191,15 @@ def _unconverged(found: curvature.Spectrum, settings: Hessian) -> str:
     )
 
 
-def _short(name: str) -> str:
-    """A layer's name as the network's author knows it, without the classifier's own prefix."""
-    return name.replace("network.", "", 1)
+def _own_names(model: nn.Module) -> Callable[[str], str]:
+    """Layer names, alone or in a sentence, as the network's author knows them.
+
+    A :class:`Classifier` holds the author's network as ``network``; of another module every name
+    is its author's.
+    """
+    if not isinstance(model, Classifier):
+        return str
+    return lambda text: re.sub(r"(?<![\w.])network\.(?=\w)", "", text)
 
 
 def _finite(value: float) -> float | None:

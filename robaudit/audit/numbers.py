@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
-from robaudit.schema import Interval, Measurement
+from robaudit.schema import Measurement
 from robaudit.statistics import (
     clopper_pearson,
     mean,
@@ -46,13 +46,13 @@ def estimate(
     name: str, split: str, value: float, standard_error: float | None, **fields: Any
 ) -> Measurement:
     """A number with its standard error, and the normal interval where there is one."""
-    known = standard_error is not None and math.isfinite(standard_error)
+    error = standard_error if standard_error is not None and math.isfinite(standard_error) else None
     return Measurement(
         name=name,
         split=split,
         value=value,
-        standard_error=standard_error if known else None,
-        interval=_normal(value, standard_error) if known else None,
+        standard_error=error,
+        interval=None if error is None else normal_interval(value, error, LEVEL),
         **fields,
     )
 
@@ -79,8 +79,3 @@ def loss_gap(test: Tensor, train: Tensor, **fields: Any) -> Measurement:
     known = a.standard_error is not None and b.standard_error is not None
     error = math.hypot(a.standard_error or 0, b.standard_error or 0) if known else None
     return estimate("gap.loss", "gap", a.value - b.value, error, n=len(test), unit="nats", **fields)
-
-
-def _normal(value: float, standard_error: float | None) -> Interval:
-    assert standard_error is not None
-    return normal_interval(value, standard_error, LEVEL)

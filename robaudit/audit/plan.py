@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from robaudit.errors import UsageError
+from robaudit.flatness.weights import check_radius
 
 PresetName = Literal["quick", "standard", "paper"]
 
@@ -73,7 +74,7 @@ class Average:
     perturbations: int = 10
 
     def __post_init__(self) -> None:
-        _check_xi("average", self.xi, 0.5)
+        check_radius(self.xi, "average", 0.5)
 
 
 @dataclass(frozen=True)
@@ -87,15 +88,7 @@ class Worst:
     restarts: int = 10
 
     def __post_init__(self) -> None:
-        _check_xi("worst-case", self.xi, 0.00075)
-
-
-def _check_xi(case: str, xi: float, usual: float) -> None:
-    if not 0 < xi < float("inf"):
-        raise UsageError(
-            f"xi of {case} flatness must be a positive number, not {xi:g}",
-            f"The flatness paper uses {usual:g}.",
-        )
+        check_radius(self.xi, "worst-case", 0.00075)
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from typer.core import TyperGroup
 
 import robaudit
 from robaudit.cli import audit, inspect, measure_commands, read
+from robaudit.cli.messages import say
 from robaudit.errors import RobauditError
 
 _EXIT_INTERNAL, _EXIT_INTERRUPTED = 5, 130
@@ -26,11 +27,11 @@ class _Guarded(TyperGroup):
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt:
-            _say("interrupted; nothing was written")
+            say("interrupted; nothing was written")
             raise typer.Exit(_EXIT_INTERRUPTED) from None
         except RobauditError as error:
             _show_traceback()
-            _say(error.message, error.advice)
+            say(error.message, error.advice)
             raise typer.Exit(error.exit_code) from None
         except BrokenPipeError:
             # Whoever read our output has enough; Python would complain again while closing it.
@@ -43,19 +44,11 @@ class _Guarded(TyperGroup):
                 raise
             _show_traceback()
             said = str(error).splitlines()
-            _say(
+            say(
                 f"internal error: {type(error).__name__}: {said[0] if said else 'no message'}",
                 "Run again with --debug for the traceback, and report it.",
             )
             raise typer.Exit(_EXIT_INTERNAL) from None
-
-
-def _say(message: str, advice: str | None = None) -> None:
-    from robaudit.report.text import plain
-
-    print(f"robaudit: {plain(message)}", file=sys.stderr)  # noqa: T201
-    if advice:
-        print(f"          {plain(advice)}", file=sys.stderr)  # noqa: T201
 
 
 def _show_traceback() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json as jsonlib
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Literal, cast
 
 import typer
 
+from robaudit.cli.messages import say
 from robaudit.cli.options import Format, Settings, Split
 from robaudit.errors import DataError, RobauditError, UsageError
 
@@ -56,7 +56,7 @@ def run(checkpoints: list[Path], plan: Plan, settings: Settings) -> tuple[list[R
                 if len(checkpoints) == 1:
                     raise
                 named = str(checkpoint) in error.message
-                _note(error.message if named else f"{checkpoint}: {error.message}", error.advice)
+                say(error.message if named else f"{checkpoint}: {error.message}", error.advice)
                 code = code or error.exit_code
                 continue
             reports.append(done.report)
@@ -79,14 +79,10 @@ def show(reports: list[Report], format: Format, several: bool = False) -> None:
     from rich.console import Console
 
     from robaudit.report import comparison_view, render, report_view
-    from robaudit.report.jsonfile import to_object
 
-    if format is Format.json and several:
-        objects = [to_object(report) for report in reports]
-        sys.stdout.write(jsonlib.dumps(objects, indent=2, allow_nan=False) + "\n")
-        return
     if format is not Format.table:
-        sys.stdout.write(render(reports, cast("report.Format", format.value)))
+        name = cast("report.Format", format.value)
+        sys.stdout.write(render(reports, name, several=several))
         return
     console = Console() if sys.stdout.isatty() else Console(width=100)
     if len(reports) == 1:
@@ -111,7 +107,7 @@ def _audit(
         checkpoint, arch=settings.arch, normalize=settings.normalize, device=settings.device
     )
     if not settings.quiet:
-        _note(
+        say(
             f"{checkpoint}: {model.origin.architecture}, identified by {model.origin.identified_by}"
         )
     with _progress(checkpoint.stem, settings.quiet) as watch:
@@ -149,7 +145,7 @@ def _examples(plan: Plan, settings: Settings) -> tuple[Examples, Examples | None
         return examples, load(settings.data, "train")
     except DataError as error:
         if not settings.quiet:
-            _note(f"no generalisation gaps: {error.message}", "Give --train-data, or --no-gap.")
+            say(f"no generalisation gaps: {error.message}", "Give --train-data, or --no-gap.")
         return examples, None
 
 
@@ -203,14 +199,6 @@ def _write(folder: Path, done: Audit) -> None:
     from robaudit.report import fill_folder
 
     fill_folder(folder, done.report, {name: rows.numpy() for name, rows in done.outcomes.items()})
-
-
-def _note(message: str, advice: str | None = None) -> None:
-    from robaudit.report.text import plain
-
-    typer.echo(f"robaudit: {plain(message)}", err=True)
-    if advice:
-        typer.echo(f"          {plain(advice)}", err=True)
 
 
 @contextmanager

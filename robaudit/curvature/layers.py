@@ -124,14 +124,13 @@ def positions(layer: Layer, calls: Sequence[Tensor]) -> Tensor:
 def output_positions(layer: Layer, calls: Sequence[Tensor], batched: bool = False) -> Tensor:
     """Layer outputs or their gradients as columns, ``(..., n, groups, fan_out, T)``."""
     module = layer.module
+    lead = 2 if batched else 1
     if isinstance(module, nn.Linear):
-        lead = 2 if batched else 1
         rows = [
             call.flatten(lead, -2) if call.dim() > lead + 1 else call.unsqueeze(lead)
             for call in calls
         ]
         return torch.cat([row.transpose(-1, -2).unsqueeze(-3) for row in rows], dim=-1)
-    lead = 2 if batched else 1
     columns = []
     for call in calls:
         flat = call.flatten(lead + 1)

@@ -79,7 +79,7 @@ def average(
     Source: Stutz, Hein & Schiele, "Relating adversarially robust generalization to flat minima",
     ICCV 2021, Eq. 3-4.
     """
-    check_radius(xi)
+    check_radius(xi, "average", 0.5)
     device = device_of(model)
     total = len(x) * (perturbations + (reference is None))
 
@@ -95,8 +95,7 @@ def average(
     with frozen(model):
         weights = movable_weights(model)
         if reference is None:
-            still = {name: torch.zeros_like(weight) for name, weight in weights.items()}
-            before, turn = robust_losses(still, 0), 1
+            before, turn = robust_losses({}, 0), 1
         else:
             before, turn = reference.loss.double(), 0
         draw = on_sphere if ball == "sphere" else in_ball

@@ -39,10 +39,13 @@ def movable_weights(model: nn.Module) -> Weights:
     return weights
 
 
-def check_radius(xi: float) -> None:
-    """Refuse a relative radius that is no positive number."""
+def check_radius(xi: float, case: str, usual: float) -> None:
+    """Refuse a relative radius that is no positive number, and name the flatness paper's."""
     if not 0 < xi < float("inf"):
-        raise UsageError(f"xi must be a positive number, not {xi}", "The flatness paper uses 0.5.")
+        raise UsageError(
+            f"xi of {case} flatness must be a positive number, not {xi:g}",
+            f"The flatness paper uses {usual:g}.",
+        )
 
 
 def on_sphere(weights: Weights, xi: float, draw: torch.Generator) -> Weights:
@@ -71,8 +74,8 @@ def draw_for(seed: int, kind: str, which: int) -> torch.Generator:
 def moved_network(
     model: nn.Module, weights: Weights, nu: Mapping[str, Tensor]
 ) -> Callable[[Tensor], Tensor]:
-    """``x -> f(x; w + nu)``, the model's own parameters untouched."""
-    moved = {name: weights[name] + nu[name] for name in weights}
+    """``x -> f(x; w + nu)``, the model's own parameters untouched; tensors not in ``nu`` stay."""
+    moved = {name: weights[name] + moved for name, moved in nu.items()}
 
     def forward(x: Tensor) -> Tensor:
         logits: Tensor = functional_call(model, moved, (x,))

@@ -88,7 +88,7 @@ def worst(
     Source: Stutz, Hein & Schiele, "Relating adversarially robust generalization to flat minima",
     ICCV 2021, Eq. 5.
     """
-    check_radius(xi)
+    check_radius(xi, "worst-case", 0.00075)
     device = device_of(model)
     index = torch.arange(len(x)) if index is None else index
     step = threat.eps / 4 if step_size is None else step_size
@@ -106,8 +106,7 @@ def worst(
     with frozen(model):
         weights = movable_weights(model)
         if reference is None:
-            still = {name: torch.zeros_like(weight) for name, weight in weights.items()}
-            reference = attacked(still)
+            reference = attacked({})
         climbs = []
         for restart in range(restarts):
 

@@ -44,7 +44,9 @@ __all__ = [
 ]
 
 
-def render(reports: Sequence[Report], format: Format, width: int = 100) -> str:
+def render(
+    reports: Sequence[Report], format: Format, width: int = 100, several: bool = False
+) -> str:
     """Reports as text that ends in a newline.
 
     ``table`` is the view of one report or the comparison of several, without colours; ``json`` one
@@ -55,6 +57,7 @@ def render(reports: Sequence[Report], format: Format, width: int = 100) -> str:
         reports: at least one.
         format: the format's name.
         width: columns of the ``table``.
+        several: write an array of ``json`` even for a single report.
 
     Raises:
         UsageError: no reports, or an unknown format.
@@ -67,7 +70,7 @@ def render(reports: Sequence[Report], format: Format, width: int = 100) -> str:
         case "table":
             return _text(reports, width)
         case "json":
-            if one is not None:
+            if one is not None and not several:
                 return to_json(one) + "\n"
             objects = [to_object(report) for report in reports]
             return json.dumps(objects, indent=2, allow_nan=False) + "\n"

@@ -11,6 +11,7 @@ from torch import nn
 from robaudit import attacks, curvature, run_audit
 from robaudit.audit import Plan, audit, preset
 from robaudit.audit.plan import Average, Pgd, Wci, Worst
+from robaudit.checkpoints import Classifier, Origin
 from robaudit.data import load_examples
 from robaudit.errors import CheckpointError, DataError, NotMeasuredError, UsageError
 from robaudit.report import read_report, write_report
@@ -353,3 +354,24 @@ def test_a_plain_module_is_audited_and_left_as_it_was(few, train, threat, small)
     # Dropout is off and batch norm uses what it has learnt: the numbers are those of eval mode.
     own = audit(network.eval(), few, threat, LIGHT, train=train).report
     assert own.get("loss.robust").value == report.get("loss.robust").value
+
+
+def test_layers_are_called_as_their_author_calls_them(few, threat):
+    """A module's own part named ``network`` keeps its name; a classifier's holder does not show."""
+
+    class Inner(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.network = nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
+
+        def forward(self, x):
+            return self.network(x)
+
+    def names(model):
+        report = audit(model, few, threat, LIGHT).report
+        return [row["name"] for row in report.get("wci").details["layers"]]
+
+    origin = Origin("w.pt", None, "torch-zip", "inner", "--arch", "none", 650)
+    assert names(Inner()) == ["network.1"]
+    assert names(Classifier(Inner(), None, origin)) == ["network.1"]
+    assert names(Classifier(Inner().network, None, origin)) == ["1"]

@@ -165,7 +165,7 @@ def test_standard_error_over_perturbations_covers():
 
 @pytest.mark.parametrize("xi", [0.0, -0.5, float("nan"), float("inf")])
 def test_a_radius_that_is_none_is_refused(xi, model, batch):
-    with pytest.raises(UsageError, match="xi must be a positive number"):
+    with pytest.raises(UsageError, match="xi of average flatness must be a positive number"):
         average(model, *batch, THREAT, xi=xi)
 
 
