@@ -115,7 +115,8 @@ def field_tables():
     """The fields of ``report.json``, one table a model."""
     from robaudit import schema
 
-    models = ("Report", "Subject", "Data", "Threat", "Measurement", "Interval", "Provenance", "Git")
+    models = ("Report", "Subject", "Evidence", "Data", "Threat", "Measurement", "Interval")
+    models += ("Provenance", "Git")
     lines = []
     for name in models:
         model = getattr(schema, name)

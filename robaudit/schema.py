@@ -26,8 +26,25 @@ class Interval(_Model):
     method: str
 
 
+class Evidence(_Model):
+    """Clean accuracy of one network with one normalisation on ``n`` images: what decided.
+
+    ``shift_t2`` is Hotelling's T^2 of the loss's gradient in a shift of the input, near zero under
+    the normalisation of training; it is there for those that accuracy did not tell apart.
+    """
+
+    architecture: str
+    normalization: str
+    accuracy: float = Field(ge=0, le=1)
+    n: int
+    shift_t2: float | None = None
+
+
 class Subject(_Model):
-    """The checkpoint that was audited."""
+    """The checkpoint that was audited, and who said what it is.
+
+    ``evidence`` holds what was tried on the data where nobody said.
+    """
 
     source: str
     sha256: str | None
@@ -35,6 +52,8 @@ class Subject(_Model):
     architecture: str
     identified_by: str
     normalization: str
+    normalized_by: str = ""
+    evidence: list[Evidence] = Field(default_factory=list)
     parameters: int
 
 

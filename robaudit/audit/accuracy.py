@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from robaudit.attacks import autoattack
@@ -99,31 +98,6 @@ def auto(context: Context, settings: AutoAttack) -> list[Measurement]:
             warnings=list(attacked.notes),
         )
     ]
-
-
-def sanity(context: Context) -> list[str]:
-    """What is odd about the model's outputs on the first test examples."""
-    x = context.splits[context.main].x[:64]
-    with frozen(context.model), torch.no_grad():
-        device = device_of(context.model)
-        logits, again = (context.model(x.to(device)).float().cpu() for _ in range(2))
-    found = []
-    if not torch.equal(logits, again):
-        found.append(
-            "the model's output is random: it differs between two passes of the same images by up "
-            f"to {float((logits - again).abs().max()):.2g}; attacks that do not average over it "
-            "look weaker than they are, and so overstate robustness"
-        )
-    sums_to_one = bool(((logits.sum(1) - 1).abs() < 1e-3).all())
-    if sums_to_one and bool((logits >= 0).all()):
-        found.append(
-            "the model returns probabilities, not logits: gradients vanish where it is sure, "
-            "attacks look weaker than they are and losses are of no use; audit it without its "
-            "softmax"
-        )
-    if len(x) > 1 and bool((logits == logits[0]).all()):
-        found.append("the model returns the same output for every image")
-    return found
 
 
 def _described(context: Context, settings: Pgd) -> dict[str, Any]:

@@ -11,15 +11,16 @@ import torch
 from torch import Tensor, nn
 
 import robaudit
-from robaudit.audit import accuracy, curvature, flatness
+from robaudit.audit import accuracy, curvature, flatness, sanity
 from robaudit.audit.context import Context, Watch, no_watch
 from robaudit.audit.plan import Plan
 from robaudit.audit.plan import preset as plan_of
 from robaudit.audit.provenance import provenance
-from robaudit.engine import device_of, frozen
+from robaudit.checkpoints.suitability import check_suits
+from robaudit.engine import device_of
 from robaudit.engine.runner import BatchSize
-from robaudit.errors import CheckpointError, DataError, NotMeasuredError
-from robaudit.schema import Data, Measurement, Report, Subject, Threat
+from robaudit.errors import NotMeasuredError
+from robaudit.schema import Data, Evidence, Measurement, Report, Subject, Threat
 from robaudit.types import Examples, ThreatModel
 
 Probe = Callable[[], list[Measurement]]
@@ -66,10 +67,11 @@ def audit(
     warnings = list(getattr(getattr(model, "origin", None), "warnings", ()))
     measurements: list[Measurement] = []
     for part in splits.values():
-        _check_fit(model, part)
-    warnings += accuracy.sanity(context)
+        check_suits(model, part)
+    warnings += sanity.sanity(context)
     for names, probe in _probes(context, plan):
         measurements += _measured(names, probe, context)
+    warnings += sanity.claims(model, measurements, context.main)
     report = Report(
         robaudit=robaudit.__version__,
         subject=_subject(model),
@@ -157,36 +159,6 @@ def _failed(names: Sequence[str], reason: str, context: Context) -> list[Measure
     ]
 
 
-def _check_fit(model: nn.Module, examples: Examples) -> None:
-    """Refuse a model that these examples cannot be put through."""
-    x = examples.x[:2].to(device_of(model))
-    shape = tuple(x.shape[1:])
-    try:
-        with frozen(model), torch.no_grad():
-            logits = model(x)
-    except (RuntimeError, ValueError, TypeError, IndexError) as error:
-        first = str(error).splitlines()[0][:200]
-        raise CheckpointError(
-            f"the network does not take images of shape {shape}: {first}",
-            "Check --data and --arch: channels and image size must be those of training.",
-        ) from error
-    if not isinstance(logits, Tensor) or logits.dim() != 2 or len(logits) != len(x):
-        got = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
-        raise CheckpointError(
-            f"the network's output for {len(x)} images is {got}, not logits (n, classes)",
-            "An --arch factory may wrap the network so that it returns logits alone.",
-        )
-    classes, highest = logits.shape[1], int(examples.y.max())
-    if int(examples.y.min()) < 0:
-        raise DataError(f"labels of {examples.name} are negative")
-    if highest >= classes or (examples.classes or 0) > classes:
-        of = f"{examples.classes} classes" if examples.classes else f"the label {highest}"
-        raise CheckpointError(
-            f"the network has {classes} outputs, but {examples.name} has {of}",
-            "This checkpoint was trained on other data; choose the right --data.",
-        )
-
-
 def _subject(model: nn.Module) -> Subject:
     origin = getattr(model, "origin", None)
     if origin is None:
@@ -197,6 +169,7 @@ def _subject(model: nn.Module) -> Subject:
             architecture=type(model).__name__,
             identified_by="given as a module",
             normalization="inside the module",
+            normalized_by="the module itself",
             parameters=sum(p.numel() for p in model.parameters()),
         )
     return Subject(
@@ -206,6 +179,17 @@ def _subject(model: nn.Module) -> Subject:
         architecture=origin.architecture,
         identified_by=origin.identified_by,
         normalization=origin.normalization,
+        normalized_by=origin.normalized_by,
+        evidence=[
+            Evidence(
+                architecture=trial.architecture,
+                normalization=trial.normalization,
+                accuracy=trial.accuracy,
+                n=trial.n,
+                shift_t2=trial.shift_t2,
+            )
+            for trial in origin.trials
+        ],
         parameters=origin.parameters,
     )
 

@@ -1,10 +1,11 @@
-"""From a file to a classifier, safely: reading, pickle findings, identification, architectures.
+"""From a checkpoint to a classifier, safely.
 
-A checkpoint comes from anywhere and may be anything, so a file is judged from its bytes before a
-loader sees it (:mod:`.container`, :mod:`.pickles`, :mod:`.inspection`: without torch, and without
-running anything), and read only by loaders that cannot run code (:mod:`.reading`).
-:func:`load` then finds out which network it is and fits the weights into it. Names are loaded on
-first use, so that looking at a file does not import torch.
+A checkpoint comes from anywhere and may be anything. :mod:`.files` reads it without running it;
+:mod:`.sources` opens what zoos and libraries offer. :mod:`.from_file` tells the network by what
+the user or the file says, else by its keys and shapes (:mod:`.architectures`), after
+:mod:`.wrapping` has taken off what training code puts around them. :mod:`.choosing` lets the data
+decide what is left open. :func:`load` does all of it, and :mod:`.inspection` says what can be said
+without loading. Names are loaded on first use, so that looking at a file does not import torch.
 """
 
 from __future__ import annotations
@@ -14,18 +15,18 @@ from typing import TYPE_CHECKING, Any
 
 _HOME = {
     "Classifier": "classifier",
-    "Container": "container",
-    "Finding": "severity",
+    "Container": "files.container",
+    "Finding": "files.severity",
     "Inspection": "inspection",
-    "LoadedWeights": "reading",
+    "LoadedWeights": "files.reading",
     "Normalization": "normalization",
     "Origin": "classifier",
-    "findings": "pickles",
+    "findings": "files.pickles",
     "inspect_file": "inspection",
     "load": "loading",
     "parse_normalization": "normalization",
-    "read_container": "container",
-    "read_state_dict": "reading",
+    "read_container": "files.container",
+    "read_state_dict": "files.reading",
     "samples_dir": "samples",
 }
 
@@ -48,14 +49,14 @@ __all__ = [
 
 if TYPE_CHECKING:
     from robaudit.checkpoints.classifier import Classifier, Origin
-    from robaudit.checkpoints.container import Container, read_container
+    from robaudit.checkpoints.files.container import Container, read_container
+    from robaudit.checkpoints.files.pickles import findings
+    from robaudit.checkpoints.files.reading import LoadedWeights, read_state_dict
+    from robaudit.checkpoints.files.severity import Finding
     from robaudit.checkpoints.inspection import Inspection, inspect_file
     from robaudit.checkpoints.loading import load
     from robaudit.checkpoints.normalization import Normalization, parse_normalization
-    from robaudit.checkpoints.pickles import findings
-    from robaudit.checkpoints.reading import LoadedWeights, read_state_dict
     from robaudit.checkpoints.samples import samples_dir
-    from robaudit.checkpoints.severity import Finding
 
 
 def __getattr__(name: str) -> Any:

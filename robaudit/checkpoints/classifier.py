@@ -2,12 +2,32 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
 
 from robaudit.checkpoints.normalization import Normalization
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One network with one normalisation, tried on ``n`` labelled images, and right on some.
+
+    ``shift_t2`` is there where accuracy alone did not tell it from the best; see
+    :func:`~robaudit.checkpoints.stationarity.shift_t2`.
+    """
+
+    architecture: str
+    normalization: str
+    right: int
+    n: int
+    shift_t2: float | None = None
+
+    @property
+    def accuracy(self) -> float:
+        return self.right / self.n
 
 
 @dataclass(frozen=True)
@@ -20,9 +40,12 @@ class Origin:
         architecture: a name robaudit knows, or the user's ``module:factory``.
         identified_by: who says that it is this architecture.
         normalization: what ``--normalize`` takes for it; ``"none"`` for none.
+        normalized_by: who says that it is this normalisation.
         parameters: how many numbers the network was trained with.
         warnings: what the user should know before trusting a number.
         member: where in the file the state dict is; ``""`` when the whole file is it.
+        trials: what was tried on the data, where that decided.
+        claims: clean accuracies the checkpoint's maker recorded, as fractions, by their names.
     """
 
     source: str
@@ -34,6 +57,9 @@ class Origin:
     parameters: int
     warnings: tuple[str, ...] = ()
     member: str = ""
+    normalized_by: str = ""
+    trials: tuple[Trial, ...] = ()
+    claims: Mapping[str, float] = field(default_factory=dict)
 
 
 class Classifier(nn.Module):
@@ -69,12 +95,16 @@ class Classifier(nn.Module):
         Raises:
             UsageError: the normalisation is for another number of channels.
         """
-        if self.normalization is not None and self.mean is not None and self.std is not None:
-            # A wrong count would broadcast where the images have one channel.
-            self.normalization.for_channels(x.shape[-3])
-            x = (x - self.mean) / self.std
-        logits: Tensor = self.network(x)
+        logits: Tensor = self.network(self.normalized(x))
         return logits
+
+    def normalized(self, x: Tensor) -> Tensor:
+        """What enters the network for images ``(n, c, h, w)`` in ``[0, 1]``."""
+        if self.normalization is None or self.mean is None or self.std is None:
+            return x
+        # A wrong count would broadcast where the images have one channel.
+        self.normalization.for_channels(x.shape[-3])
+        return (x - self.mean) / self.std
 
 
 def _column(values: tuple[float, ...] | None) -> Tensor | None:

@@ -18,12 +18,13 @@ from torch import nn
 
 from robaudit.errors import CheckpointError, UsageError
 
+_LIBRARIES = ("torchvision:", "timm:")
 _FORM = "Write it as --arch module:factory or --arch path/to/file.py:factory."
 
 
 def is_code(arch: str) -> bool:
     """Whether ``--arch`` names the user's code, not an architecture robaudit knows."""
-    return ":" in arch or arch.endswith(".py")
+    return (":" in arch or arch.endswith(".py")) and not arch.startswith(_LIBRARIES)
 
 
 def factory(arch: str) -> Callable[[], nn.Module]:

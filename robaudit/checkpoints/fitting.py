@@ -2,15 +2,67 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+
 import torch
 from torch import Tensor, nn
 
-from robaudit.checkpoints.contents import shown
+from robaudit.checkpoints.files.contents import shown
+from robaudit.checkpoints.wrapping import Wrapping
 from robaudit.errors import CheckpointError
 
 _ADVICE = "Check --arch: the network must be the one the weights were trained in."
 # Counts batches during training; evaluation does not read it, and files before torch 0.4.1 lack it.
 _COUNTER = "num_batches_tracked"
+
+
+def worn(network: nn.Module, stages: Sequence[Wrapping]) -> Wrapping:
+    """The stage of unwrapping that has the network's own keys, or comes nearest to them."""
+    own = {key for key in network.state_dict() if not key.endswith(_COUNTER)}
+
+    def differing(stage: Wrapping) -> int:
+        return len(own ^ {key for key in stage.names if not key.endswith(_COUNTER)})
+
+    return min(stages, key=differing)
+
+
+def assemble(
+    build: Callable[[], nn.Module], state: dict[str, Tensor], source: str
+) -> tuple[nn.Module, tuple[str, ...]]:
+    """Build a network around ``state``; returns it, in float32, and the remarks of :func:`fit`.
+
+    The network is made without memory or random draws, and takes the tensors of ``state`` as they
+    are: sizes that a file claims cost nothing until every key and shape is checked, and several
+    networks may share the weights. Only one that computes tensors of its own while it is made, and
+    does not save them, is made again in full.
+    """
+    with torch.device("meta"):
+        network = build()
+    check_fit(network, state, source)
+    own = network.state_dict()
+    counters = {
+        key: torch.zeros((), dtype=torch.long)
+        for key in own
+        if key.endswith(_COUNTER) and key not in state
+    }
+    remarks = _precision_remarks(state, own)
+    taken = {
+        key: value.to(own[key].dtype) if key in own and not own[key].is_floating_point() else value
+        for key, value in {**state, **counters}.items()
+    }
+    network.load_state_dict(taken, strict=True, assign=True)
+    if _unfinished(network):
+        with torch.random.fork_rng(devices=[]):
+            network = build()
+        fit(network, state, source)
+    return network.float(), remarks
+
+
+def _unfinished(network: nn.Module) -> bool:
+    """Whether anything but the state dict was left without memory."""
+    held = [value for module in network.modules() for value in vars(module).values()]
+    tensors = [value for value in held if torch.is_tensor(value)]
+    return any(t.is_meta for t in (*network.parameters(), *network.buffers(), *tensors))
 
 
 def fit(network: nn.Module, state: dict[str, Tensor], source: str) -> tuple[str, ...]:
@@ -23,11 +75,7 @@ def fit(network: nn.Module, state: dict[str, Tensor], source: str) -> tuple[str,
     check_fit(network, state, source)
     own = network.state_dict()
     counters = {key: own[key] for key in own if key.endswith(_COUNTER) and key not in state}
-    remarks = {
-        f"weights stored as {_name(state[key])} are computed in {_name(own[key])}"
-        for key in state
-        if own[key].is_floating_point() and own[key].dtype != state[key].dtype
-    }
+    remarks = _precision_remarks(state, own)
     try:
         network.load_state_dict({**state, **counters}, strict=True)
     except Exception as error:  # a network may have loading code of its own
@@ -35,6 +83,15 @@ def fit(network: nn.Module, state: dict[str, Tensor], source: str) -> tuple[str,
         raise CheckpointError(
             f"{source}: the network does not take the weights: {shown(line, 200)}", _ADVICE
         ) from error
+    return remarks
+
+
+def _precision_remarks(state: dict[str, Tensor], own: dict[str, Tensor]) -> tuple[str, ...]:
+    remarks = {
+        f"weights stored as {_name(state[key])} are computed in {_name(own[key])}"
+        for key in state
+        if own[key].is_floating_point() and own[key].dtype != state[key].dtype
+    }
     return tuple(sorted(remarks))
 
 

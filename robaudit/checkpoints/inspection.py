@@ -8,11 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from robaudit.checkpoints.architectures.registry import suspect
-from robaudit.checkpoints.container import Container, read_container
-from robaudit.checkpoints.contents import Refusal, TensorInfo
-from robaudit.checkpoints.members import common_prefix
-from robaudit.checkpoints.severity import Finding
+from robaudit.checkpoints.files.container import Container, read_container
+from robaudit.checkpoints.files.contents import Refusal, TensorInfo
+from robaudit.checkpoints.files.display import shown
+from robaudit.checkpoints.files.hashing import Progress
+from robaudit.checkpoints.files.severity import Finding
 from robaudit.checkpoints.sidecar import Statement, statement_of
+from robaudit.checkpoints.wrapping import Wrapping, unwrap
 
 _BUFFERS = ("running_mean", "running_var", "num_batches_tracked")
 
@@ -22,8 +24,8 @@ class Inspection:
     """A checkpoint file, as far as it can be known without loading it.
 
     Attributes:
-        format, size, sha256, member, tensors, findings, metadata, refusal: see
-            :class:`~robaudit.checkpoints.container.Container`.
+        format, note, size, sha256, member, members, tensors, findings, metadata, refusal, remarks:
+            see :class:`~robaudit.checkpoints.files.container.Container`.
         prefix: what all tensor names begin with and will lose when the file is loaded.
         parameters: weights in the tensors, batch norm's running statistics not counted.
         architecture: the network it is, or ``None``; ``architecture_reason`` says how that is
@@ -33,9 +35,11 @@ class Inspection:
 
     path: Path
     format: str
+    note: str
     size: int
     sha256: str | None
     member: str
+    members: tuple[str, ...]
     prefix: str
     tensors: tuple[TensorInfo, ...]
     parameters: int
@@ -46,31 +50,45 @@ class Inspection:
     normalization: str | None
     normalization_reason: str
     refusal: Refusal | None
+    remarks: tuple[str, ...]
 
 
-def inspect_file(path: str | Path, *, hash: bool | None = None) -> Inspection:
-    """Find out what a checkpoint file is.
+def inspect_file(
+    path: str | Path,
+    *,
+    hash: bool | None = None,
+    member: str | None = None,
+    weights: str | None = None,
+    progress: Progress | None = None,
+) -> Inspection:
+    """Find out what a checkpoint is: a file, or a Hugging Face folder.
 
     Args:
-        path: the file.
-        hash: compute the SHA-256; by default for files up to 256 MB.
+        path: the file or the folder.
+        hash: compute the SHA-256; by default for checkpoints up to 256 MB.
+        member: the state dict to show, where there are several.
+        weights: ``raw``, ``ema`` or ``swa``: the weights as trained, or a running average.
+        progress: told how many bytes were read while hashing.
 
     Raises:
         CheckpointError: there is no such file, or it is damaged or no checkpoint. A dangerous
             file raises nothing: its ``findings`` and ``refusal`` say what it is.
+        UsageError: there is no such member, or there are no such weights.
     """
-    container = read_container(path, hash=hash)
+    container = read_container(path, hash=hash, member=member, weights=weights, progress=progress)
     statement = statement_of(container)
-    prefix = common_prefix(info.name for info in container.tensors)
-    architecture, reason = _architecture(container, statement, prefix)
-    said = statement.normalization if statement else None
+    wrapping = unwrap({info.name: info.shape for info in container.tensors})
+    architecture, reason = _architecture(container, statement, wrapping)
+    normalization, why = _normalization(statement, wrapping)
     return Inspection(
         path=container.path,
         format=container.format,
+        note=container.note,
         size=container.size,
         sha256=container.sha256,
         member=container.member,
-        prefix=prefix,
+        members=container.members,
+        prefix=wrapping.prefix,
         tensors=container.tensors,
         parameters=sum(
             math.prod(info.shape) for info in container.tensors if not info.name.endswith(_BUFFERS)
@@ -79,24 +97,35 @@ def inspect_file(path: str | Path, *, hash: bool | None = None) -> Inspection:
         metadata=container.metadata,
         architecture=architecture,
         architecture_reason=reason,
-        normalization=said,
-        normalization_reason=(
-            f"named by {statement.where}" if statement and said else "the file does not say"
-        ),
+        normalization=normalization,
+        normalization_reason=why,
         refusal=container.refusal,
+        remarks=container.remarks,
     )
 
 
 def _architecture(
-    container: Container, statement: Statement | None, prefix: str
+    container: Container, statement: Statement | None, wrapping: Wrapping
 ) -> tuple[str | None, str]:
     if statement is not None and statement.architecture:
         return statement.architecture, f"named by {statement.where}"
     if not container.tensors:
         return None, "there are no tensors to tell it by"
-    found = suspect({i.name.removeprefix(prefix): i.shape for i in container.tensors})
-    if found is None:
+    shapes = {info.name: info.shape for info in container.tensors}
+    labels = [shown(label, 200) for label in _suspected(wrapping.shapes(shapes))]
+    if not labels:
         return None, "its keys are those of no known architecture; name it with --arch"
-    name, arguments = found
-    details = ", ".join(f"{key} {value}" for key, value in arguments.items())
-    return name, f"its tell-tale keys are there ({details}); loading checks every key and shape"
+    others = f" (or {', '.join(labels[1:4])})" if len(labels) > 1 else ""
+    return labels[0], f"its tell-tale keys are there{others}; loading checks every key and shape"
+
+
+def _suspected(shapes: Mapping[str, tuple[int, ...]]) -> list[str]:
+    return list(dict.fromkeys(candidate.label for candidate in suspect(shapes)))
+
+
+def _normalization(statement: Statement | None, wrapping: Wrapping) -> tuple[str | None, str]:
+    if statement is not None and statement.normalization:
+        return statement.normalization, f"named by {statement.where}"
+    if wrapping.mean is not None:
+        return "in the file", f"its tensors {shown(wrapping.mean)} and {shown(wrapping.std)}"
+    return None, "the file does not say"

@@ -1,157 +1,144 @@
-"""From a file to a classifier: which network it is, how its inputs are normalised, and the fit."""
+"""From whatever names a checkpoint to a classifier that takes images in [0, 1]."""
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Mapping
-from dataclasses import dataclass
+import copy
+from dataclasses import replace
 from pathlib import Path
 
-import torch
 from torch import nn
 
-from robaudit.checkpoints.architectures.registry import ARCHITECTURES, identify
+from robaudit.checkpoints.choosing import choose
 from robaudit.checkpoints.classifier import Classifier, Origin
-from robaudit.checkpoints.contents import shown
-from robaudit.checkpoints.factory import factory, is_code
-from robaudit.checkpoints.fitting import check_fit, fit
+from robaudit.checkpoints.from_file import Reading, proposal_from_file
 from robaudit.checkpoints.normalization import Normalization, parse_normalization
-from robaudit.checkpoints.reading import LoadedWeights, read_state_dict
-from robaudit.checkpoints.sidecar import Statement, statement_of
+from robaudit.checkpoints.proposal import Proposal
+from robaudit.checkpoints.replacing import replace_swish
+from robaudit.checkpoints.sources import is_source, open_source
 from robaudit.engine.device import resolve_device
 from robaudit.errors import CheckpointError, UsageError
-
-NO_NORMALIZATION = (
-    "no normalisation given: images enter the network as they are in [0, 1]; if training "
-    "normalised them, pass --normalize, else the accuracy will be far too low"
-)
-
-
-@dataclass(frozen=True)
-class _Choice:
-    network: nn.Module
-    architecture: str
-    identified_by: str
-    registered: bool
+from robaudit.types import Examples
 
 
 def load(
-    source: str | Path,
+    source: str | Path | nn.Module,
     *,
     arch: str | None = None,
     normalize: str | None = None,
     device: str = "auto",
+    examples: Examples | None = None,
+    member: str | None = None,
+    weights: str | None = None,
+    sha256: str | None = None,
+    trust_pickle: bool = False,
+    model_dir: Path | None = None,
+    download: bool = False,
 ) -> Classifier:
     """Load a checkpoint as a classifier of images in [0, 1], in evaluation mode.
 
+    Which network it is, and how its images are normalised, is taken from the options, else from
+    what the checkpoint says of itself, else from its keys and shapes; what is then still open is
+    tried on ``examples``, and clean accuracy decides. ``origin`` of the result says who decided.
+
     Args:
-        source: a file of ``torch.save`` with a state dict in it, or a safetensors file.
-        arch: an architecture's name, ``module:factory`` or ``file.py:factory``; by default what
-            the checkpoint says of itself, else what its keys and shapes are.
-        normalize: ``none``, a name, or ``"m,m,m;s,s,s"``; by default what the checkpoint says.
+        source: a checkpoint file; a Hugging Face folder; ``robustbench:cifar10/Linf/NAME``,
+            ``timm:NAME`` or ``torchvision:NAME``; or a live module, which is copied, so that your
+            training goes on undisturbed.
+        arch: an architecture's name, perhaps with arguments (``wide_resnet(depth=34)``),
+            ``module:factory`` or ``file.py:factory``.
+        normalize: ``none``, a name, or ``"m,m,m;s,s,s"``.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:i``.
+        examples: labelled images that decide what is open, and show that the network is not
+            guessing. Without them nothing is checked, and the origin's warnings say so.
+        member: where in the file the state dict is, for files that hold several.
+        weights: ``ema``, ``swa`` or ``raw``: which copy, for files that hold averaged weights.
+        sha256: the file's hash; another file is refused.
+        trust_pickle: load a pickle that is more than weights, which can run any code. Only with
+            ``sha256``.
+        model_dir: where the zoo's files are; by default each zoo's own place.
+        download: fetch the zoo's file when it is not there.
 
     Raises:
-        CheckpointError: the file is unsafe, unreadable, not identified, or does not fit.
+        CheckpointError: the file is unsafe, unreadable, not identified, does not fit, or its
+            accuracy on ``examples`` is that of guessing.
         UsageError: an option cannot be meant.
     """
     place = resolve_device(device)
     asked = None if normalize is None else parse_normalization(normalize)
-    name = shown(source, 200)
-    weights = read_state_dict(source)
-    statement = statement_of(weights.container)
-    choice = _choose(weights, arch, statement, name)
-    normalization, warnings = _normalization(normalize, asked, statement, choice, name)
-    choice.network.float()  # measurements are made in float32, whatever the factory chose
-    remarks = fit(choice.network, weights.state_dict, name)
-    origin = Origin(
-        source=str(source),
-        sha256=weights.sha256,
-        format=weights.format,
-        architecture=choice.architecture,
-        identified_by=choice.identified_by,
-        normalization=normalization.name if normalization else "none",
-        parameters=sum(p.numel() for p in choice.network.parameters()),
-        warnings=(*warnings, *remarks),
-        member=weights.member,
-    )
-    return Classifier(choice.network, normalization, origin).to(place)
+    if isinstance(source, nn.Module):
+        proposal = _live(source)
+    elif is_source(str(source)):
+        for option, given in (("--arch", arch), ("--member", member), ("--weights", weights)):
+            if given is not None:
+                raise UsageError(f"{option} {given}: the zoo says which network {source} is")
+        proposal = _from_zoo(str(source), model_dir, download, sha256)
+    else:
+        reading = Reading(member, weights, sha256, trust_pickle)
+        proposal = proposal_from_file(Path(source), arch, reading, examples)
+    if normalize is not None:
+        origin = replace(proposal.origin, normalized_by="--normalize")
+        proposal = replace(proposal, normalizations=(asked,), origin=origin)
+    for _, network in proposal.networks:
+        replace_swish(network)
+    return choose(proposal, examples, place)
 
 
-def _choose(
-    weights: LoadedWeights, arch: str | None, statement: Statement | None, name: str
-) -> _Choice:
-    if arch is not None and is_code(arch):
-        return _Choice(factory(arch)(), arch, "--arch", False)
-    if arch is not None:
-        return _Choice(_registered(arch, {}, weights, name, UsageError), arch, "--arch", True)
-    if statement is not None and statement.architecture:
-        said, kwargs = statement.architecture, statement.kwargs
-        network = _registered(said, kwargs, weights, name, CheckpointError)
-        return _Choice(network, said, statement.where, True)
-    found = identify({key: tuple(value.shape) for key, value in weights.state_dict.items()})
-    if found is None:
-        raise _unidentified(weights, name)
-    network = _registered(found[0], found[1], weights, name, CheckpointError)
-    return _Choice(network, found[0], "its keys and shapes", True)
-
-
-def _registered(
-    architecture: str,
-    kwargs: Mapping[str, int],
-    weights: LoadedWeights,
-    name: str,
-    unknown: type[UsageError | CheckpointError],
-) -> nn.Module:
-    """Build a network robaudit knows, with arguments given or read off the shapes."""
-    family = ARCHITECTURES.get(architecture)
-    if family is None:
-        near = difflib.get_close_matches(architecture, ARCHITECTURES, 1)
-        raise unknown(
-            f"unknown architecture {shown(architecture)!r}"
-            + (f"; did you mean {near[0]!r}?" if near else ""),
-            f"Known are {', '.join(ARCHITECTURES)}; your own is --arch file.py:factory.",
-        )
-    shapes = {key: tuple(value.shape) for key, value in weights.state_dict.items()}
-    arguments = {**(family.guess(shapes) or {}), **kwargs}
-    try:
-        # First without memory: the arguments come from the file, and may be absurd.
-        with torch.device("meta"):
-            sketch = family.factory(**arguments)
-        check_fit(sketch, weights.state_dict, name)
-        with torch.random.fork_rng(devices=[]):
-            return family.factory(**arguments)
-    except (TypeError, ValueError, RuntimeError, ArithmeticError) as error:
+def _from_zoo(source: str, model_dir: Path | None, download: bool, sha256: str | None) -> Proposal:
+    opened = open_source(source, model_dir=model_dir, download=download)
+    if sha256 is not None and sha256.lower() != opened.sha256:
         raise CheckpointError(
-            f"{name}: {architecture} cannot be built for these weights: {shown(error, 160)}",
-            "Check --arch, or the arguments beside the checkpoint.",
-        ) from None
-
-
-def _normalization(
-    given: str | None,
-    asked: Normalization | None,
-    statement: Statement | None,
-    choice: _Choice,
-    name: str,
-) -> tuple[Normalization | None, tuple[str, ...]]:
-    if given is not None:
-        return asked, ()
-    if statement is not None and statement.normalization is not None:
-        try:
-            return parse_normalization(statement.normalization), ()
-        except UsageError as error:
-            raise CheckpointError(
-                f"{name}: {statement.where}: {error.message}", error.advice
-            ) from None
-    # The networks robaudit brings along take images in [0, 1] as they are.
-    return None, () if choice.registered else (NO_NORMALIZATION,)
-
-
-def _unidentified(weights: LoadedWeights, name: str) -> CheckpointError:
-    entries = [f"{shown(key)} {tuple(value.shape)}" for key, value in weights.state_dict.items()]
-    listed = ", ".join(entries if len(entries) <= 5 else [*entries[:3], "...", entries[-1]])
-    return CheckpointError(
-        f"{name}: no known architecture has these {len(entries)} tensors: {listed}",
-        "Give the network: --arch file.py:factory, a function without arguments that returns it.",
+            f"{source} has the SHA-256 {opened.sha256}, not {sha256}",
+            "It is another file than the one that was meant.",
+        )
+    said = opened.published.get("clean_acc")
+    origin = Origin(
+        source=source,
+        sha256=opened.sha256,
+        format=opened.format,
+        architecture=opened.architecture,
+        identified_by="the zoo",
+        normalization="none",
+        parameters=sum(p.numel() for p in opened.network.parameters()),
+        warnings=opened.remarks,
+        normalized_by="the zoo" if opened.normalization else "the network itself, as in the zoo",
+        claims={"clean_acc": float(said)} if isinstance(said, float) else {},
     )
+    network = (opened.architecture, opened.network)
+    return Proposal((network,), (opened.normalization,), origin)
+
+
+def _live(module: nn.Module) -> Proposal:
+    """A module of the caller's; it is taken as it is, normalisation inside."""
+    warnings = []
+    if module.training:
+        warnings.append(
+            f"the {type(module).__name__} was in training mode; it is measured in evaluation mode"
+        )
+    if isinstance(module, Classifier):
+        origin = replace(module.origin, warnings=(*module.origin.warnings, *warnings))
+        return Proposal(
+            ((origin.architecture, _copied(module.network)),), (module.normalization,), origin
+        )
+    origin = Origin(
+        source=type(module).__name__,
+        sha256=None,
+        format="module",
+        architecture=type(module).__name__,
+        identified_by="given as a module",
+        normalization="none",
+        parameters=sum(p.numel() for p in module.parameters()),
+        warnings=tuple(warnings),
+        normalized_by="the module itself",
+    )
+    nothing: tuple[Normalization | None, ...] = (None,)
+    return Proposal(((origin.architecture, _copied(module)),), nothing, origin)
+
+
+def _copied(module: nn.Module) -> nn.Module:
+    try:
+        return copy.deepcopy(module).float()
+    except (RuntimeError, TypeError) as error:
+        raise UsageError(
+            f"the {type(module).__name__} cannot be copied: {str(error).splitlines()[0][:160]}",
+            "Measure it while it is not in use: the functions of robaudit take any module.",
+        ) from error

@@ -65,8 +65,8 @@ def audit(
 _SAMPLES = ("standard.pt", "robust.pt", "overfit.pt", "trades.safetensors", "smooth.safetensors")
 
 _NOT_IN_DEMO = frozenset(
-    ["arch", "normalize", "data", "data_dir", "download", "split", "sample", "train_data", "norm",
-     "eps", "config"]
+    ["arch", "normalize", "member", "weights", "model_dir", "sha256", "trust_pickle", "data",
+     "data_dir", "download", "split", "sample", "train_data", "norm", "eps", "config"]
 )  # fmt: skip
 
 _READING = """
@@ -89,6 +89,6 @@ def demo(settings: Settings) -> None:
     from robaudit.checkpoints import samples_dir
 
     folder = samples_dir()
-    measure([folder / name for name in _SAMPLES], plan_of("quick"), settings)
+    measure([str(folder / name) for name in _SAMPLES], plan_of("quick"), settings)
     if settings.format is Format.table and not settings.json:
         typer.echo(_READING)

@@ -4,21 +4,28 @@ from __future__ import annotations
 
 import json as jsonlib
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from robaudit.cli.options import Json
+from robaudit.cli.options import Copy, Json
 
 if TYPE_CHECKING:
     from robaudit.checkpoints.inspection import Inspection
 
+_LISTED = 20
+
 
 def inspect(
     checkpoint: Annotated[
-        Path, typer.Argument(metavar="CKPT", show_default=False, help="Checkpoint file.")
+        Path,
+        typer.Argument(
+            metavar="CKPT", show_default=False, help="Checkpoint file, or Hugging Face folder."
+        ),
     ],
     hash: Annotated[
         bool | None,
@@ -27,6 +34,14 @@ def inspect(
             help="Compute the SHA-256. [default: for files up to 256 MB]",
             show_default=False,
         ),
+    ] = None,
+    member: Annotated[
+        str | None,
+        typer.Option("--member", metavar="NAME", help="The state dict to show, of several."),
+    ] = None,
+    weights: Annotated[
+        Copy | None,
+        typer.Option("--weights", help="Which copy of the weights to show, of several."),
     ] = None,
     tensors: Annotated[bool, typer.Option("--tensors", help="List every tensor.")] = False,
     json: Json = False,
@@ -40,13 +55,30 @@ def inspect(
     """
     from robaudit.checkpoints.inspection import inspect_file
 
-    found = inspect_file(checkpoint, hash=hash)
+    copy = None if weights is None else weights.value
+    with _progress(checkpoint if hash else None) as progress:
+        found = inspect_file(checkpoint, hash=hash, member=member, weights=copy, progress=progress)
     if json:
         sys.stdout.write(jsonlib.dumps(_plain(found), indent=2) + "\n")
     else:
         _show(found, tensors)
     if found.refusal is not None:
         raise typer.Exit(4)
+
+
+@contextmanager
+def _progress(path: Path | None) -> Iterator[Callable[[int], None] | None]:
+    """A bar for the bytes that are hashed; none where nobody would see it."""
+    if path is None or not sys.stderr.isatty():
+        yield None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("SHA-256"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("", total=path.stat().st_size if path.is_file() else None)
+        yield lambda count: bar.advance(task, count)
 
 
 def _show(found: Inspection, every: bool) -> None:
@@ -64,15 +96,20 @@ def _show(found: Inspection, every: bool) -> None:
         table.add_row(Text(f" {name}"), Text(plain(text), overflow="fold"))
 
     row("File", str(found.path))
-    row("Format", f"{found.format}, {found.size:,} bytes")
+    note = f" ({found.note})" if found.note else ""
+    row("Format", f"{found.format}{note}, {found.size:,} bytes")
     row("SHA-256", found.sha256 or "not computed (--hash does)")
     row("Weights", _weights(found))
     row("Architecture", f"{found.architecture or 'not known'}: {found.architecture_reason}")
     row("Normalisation", f"{found.normalization or 'not known'}: {found.normalization_reason}")
     for key, value in found.metadata.items():
         row("Metadata", f"{key} = {value}")
-    for finding in found.findings:
+    for finding in found.findings[:_LISTED]:
         row("Pickle asks for", f"{finding.full_name} ({finding.severity})")
+    if len(found.findings) > _LISTED:
+        row("", f"and {len(found.findings) - _LISTED} more (--json lists all)")
+    for remark in found.remarks:
+        row("Remark", remark)
     if found.refusal is not None:
         row("Refused", found.refusal.message)
         if found.refusal.advice:
@@ -90,6 +127,9 @@ def _show(found: Inspection, every: bool) -> None:
 
 def _weights(found: Inspection) -> str:
     where = f" under {found.member!r}" if found.member else ""
+    if len(found.members) > 1:
+        others = [repr(path or "the whole file") for path in found.members if path != found.member]
+        where += f" (also there: {', '.join(others[:_LISTED])})"
     prefix = f", prefix {found.prefix!r} dropped" if found.prefix else ""
     return f"{len(found.tensors)} tensors{where}, {found.parameters:,} parameters{prefix}"
 

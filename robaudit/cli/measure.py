@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from robaudit.types import Examples, Progress, ThreatModel
 
 
-def measure(checkpoints: list[Path], plan: Plan, settings: Settings) -> None:
+def measure(checkpoints: list[str], plan: Plan, settings: Settings) -> None:
     """Audit every checkpoint by ``plan``, show and write the reports.
 
     A checkpoint that cannot be audited does not stop the others. Exits with 3 when a measurement
@@ -35,10 +35,12 @@ def measure(checkpoints: list[Path], plan: Plan, settings: Settings) -> None:
         raise typer.Exit(code)
 
 
-def run(checkpoints: list[Path], plan: Plan, settings: Settings) -> tuple[list[Report], int]:
+def run(checkpoints: list[str], plan: Plan, settings: Settings) -> tuple[list[Report], int]:
     """The reports of the checkpoints that could be audited, and the exit code."""
     threat = threat_of(settings)
     batch_size = _batch_size(settings.batch_size)
+    if settings.sha256 is not None and len(checkpoints) > 1:
+        raise UsageError("--sha256 is one file's, but there are several checkpoints")
     names = _folder_names(checkpoints)
     reports: list[Report] = []
     code = 0
@@ -92,7 +94,7 @@ def show(reports: list[Report], format: Format, several: bool = False) -> None:
 
 
 def _audit(
-    checkpoint: Path,
+    checkpoint: str,
     examples: Examples,
     train: Examples | None,
     threat: ThreatModel,
@@ -104,13 +106,25 @@ def _audit(
     from robaudit.checkpoints import load
 
     model = load(
-        checkpoint, arch=settings.arch, normalize=settings.normalize, device=settings.device
+        checkpoint,
+        arch=settings.arch,
+        normalize=settings.normalize,
+        device=settings.device,
+        examples=examples,
+        member=settings.member,
+        weights=settings.weights,
+        sha256=settings.sha256,
+        trust_pickle=settings.trust_pickle,
+        model_dir=settings.model_dir,
+        download=settings.download,
     )
+    origin = model.origin
     if not settings.quiet:
         say(
-            f"{checkpoint}: {model.origin.architecture}, identified by {model.origin.identified_by}"
+            f"{checkpoint}: {origin.architecture}, identified by {origin.identified_by}; "
+            f"normalisation {origin.normalization}, by {origin.normalized_by}"
         )
-    with _progress(checkpoint.stem, settings.quiet) as watch:
+    with _progress(Path(checkpoint).stem, settings.quiet) as watch:
         return audit(
             model, examples, threat, plan, train=train, seed=settings.seed, batch_size=batch_size,
             watch=watch,
@@ -185,8 +199,9 @@ def _batch_size(text: str) -> int | Literal["auto"]:
     return int(text)
 
 
-def _folder_names(checkpoints: list[Path]) -> list[str]:
+def _folder_names(sources: list[str]) -> list[str]:
     """A folder for each checkpoint: its stem, with its parent's name where stems repeat."""
+    checkpoints = [Path(source.replace(":", "-")) for source in sources]
     stems = [checkpoint.stem for checkpoint in checkpoints]
     names = [
         stem if stems.count(stem) == 1 else f"{checkpoint.absolute().parent.name}-{checkpoint.name}"

@@ -39,6 +39,14 @@ class Norm(StrEnum):
     l2 = "l2"
 
 
+class Copy(StrEnum):
+    """Which copy of the weights."""
+
+    raw = "raw"
+    ema = "ema"
+    swa = "swa"
+
+
 def read_config(ctx: typer.Context, path: Path | None) -> Path | None:
     """Let a TOML file give the options' defaults; keys are option names, ``_`` or ``-`` alike.
 
@@ -81,16 +89,21 @@ def read_config(ctx: typer.Context, path: Path | None) -> Path | None:
 _MODEL, _DATA, _RUN, _OUT = "Model", "Data and threat", "Run", "Output"
 
 Checkpoints = Annotated[
-    list[Path],
+    list[str],
     typer.Argument(
-        metavar="CKPT...", show_default=False, help="Checkpoint files (torch.save or safetensors)."
+        metavar="CKPT...",
+        show_default=False,
+        help="Checkpoint files (torch.save, safetensors, TorchScript, torch.export), Hugging Face "
+        "folders, robustbench:cifar10/Linf/NAME, timm:NAME or torchvision:NAME.",
     ),
 ]
 Arch = Annotated[
     str | None,
     typer.Option(
         metavar="NAME|module:factory|file.py:factory",
-        help="The network, where the file does not tell.",
+        help="The network: its name, perhaps with arguments as in wide_resnet(depth=34), or your "
+        "own code. [default: what the file says, else what its keys and shapes are]",
+        show_default=False,
         rich_help_panel=_MODEL,
     ),
 ]
@@ -98,7 +111,49 @@ Normalize = Annotated[
     str | None,
     typer.Option(
         metavar='NAME|"m,m,m;s,s,s"|none',
-        help="Input normalisation the network was trained with.",
+        help="Input normalisation the network was trained with. [default: what the file says, "
+        "else the usual one with the best clean accuracy]",
+        show_default=False,
+        rich_help_panel=_MODEL,
+    ),
+]
+Member = Annotated[
+    str | None,
+    typer.Option(
+        metavar="PATH",
+        help="Which state dict, in a file that holds several: its path in the file, as inspect "
+        "shows it.",
+        rich_help_panel=_MODEL,
+    ),
+]
+Weights = Annotated[
+    Copy | None,
+    typer.Option(
+        help="Which copy of the weights, in a file that also holds averaged ones.",
+        rich_help_panel=_MODEL,
+    ),
+]
+TrustPickle = Annotated[
+    bool,
+    typer.Option(
+        "--trust-pickle",
+        help="Load a pickle that is more than weights. It can run any code: only with --sha256.",
+        rich_help_panel=_MODEL,
+    ),
+]
+Sha256 = Annotated[
+    str | None,
+    typer.Option(
+        metavar="HEX",
+        help="The file's SHA-256; another file is refused.",
+        rich_help_panel=_MODEL,
+    ),
+]
+ModelDir = Annotated[
+    Path | None,
+    typer.Option(
+        help="Where a zoo's checkpoints are. [default: the zoo's own place]",
+        show_default=False,
         rich_help_panel=_MODEL,
     ),
 ]
@@ -117,7 +172,11 @@ DataDir = Annotated[
 ]
 Download = Annotated[
     bool,
-    typer.Option("--download", help="Fetch a missing torchvision set.", rich_help_panel=_DATA),
+    typer.Option(
+        "--download",
+        help="Fetch a torchvision set or a zoo's checkpoint that is not there.",
+        rich_help_panel=_DATA,
+    ),
 ]
 SplitOption = Annotated[Split, typer.Option(help="The split to measure on.", rich_help_panel=_DATA)]
 N = Annotated[
@@ -203,6 +262,11 @@ class Settings:
 
     arch: Arch = None
     normalize: Normalize = None
+    member: Member = None
+    weights: Weights = None
+    model_dir: ModelDir = None
+    sha256: Sha256 = None
+    trust_pickle: TrustPickle = False
     data: DataName = "digits"
     data_dir: DataDir = None
     download: Download = False

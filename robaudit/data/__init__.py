@@ -1,4 +1,4 @@
-"""``name -> Examples``: bundled digits, torchvision's sets, a folder of images, npz, safetensors.
+"""``name -> Examples``: bundled digits, torchvision's sets, folders, files, registered sets.
 
 Each source is one small module that says how many examples there are and gives any of them;
 :func:`load_examples` chooses which, checks them and hashes them.

@@ -12,6 +12,7 @@ from torch import Tensor
 from robaudit.data.arrayfile import SUFFIXES, arrayfile
 from robaudit.data.digits import digits
 from robaudit.data.image_folder import image_folder
+from robaudit.data.plugins import plugin_set, registered
 from robaudit.data.source import Source
 from robaudit.data.torchvision_sets import SETS, torchvision_set
 from robaudit.engine import seed_for
@@ -56,14 +57,15 @@ def load_examples(
 
     Args:
         name: ``digits`` (bundled); ``mnist``, ``cifar10``, ``cifar100`` or ``svhn`` (torchvision,
-            in ``data_dir``); a ``.npz`` or ``.safetensors`` file with arrays ``x`` and ``y``; or
-            ``imagefolder:DIR``, one sub-folder per class.
+            in ``data_dir``); a ``.npz`` or ``.safetensors`` file with arrays ``x`` and ``y``;
+            ``imagefolder:DIR``, one sub-folder per class; or the name of an installed package's
+            entry point of the group ``robaudit.datasets``.
         split: ``test`` or ``train``.
         n: how many; all of them if not given. The first n, unless ``sample_seed`` is given.
         at_most: in place of ``n``: that many, or all where there are fewer.
         sample_seed: draw the n at random without replacement. The draw depends on nothing but the
             seed and the size of the set, and a smaller draw is part of a larger one.
-        data_dir: where torchvision's sets are.
+        data_dir: where torchvision's sets are; handed to a registered set as well.
         download: fetch a torchvision set that is not there.
 
     Returns:
@@ -102,7 +104,10 @@ def _open(name: str, split: str, data_dir: Path | None, download: bool) -> Sourc
         return arrayfile(Path(name).expanduser(), split)
     if Path(name).expanduser().is_dir():
         raise UsageError(f"{name} is a folder", f"Write {_FOLDER}{name} to read images from it.")
-    known = ["digits", *SETS]
+    plugins = registered()
+    if name in plugins:
+        return plugin_set(name, split, data_dir)
+    known = ["digits", *SETS, *plugins]
     near = difflib.get_close_matches(name.lower(), known, 1)
     guess = f"Did you mean {near[0]}? " if near else ""
     raise UsageError(

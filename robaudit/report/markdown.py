@@ -11,9 +11,11 @@ from robaudit.report.numbers import number, percent, radius, shown, shown_number
 from robaudit.report.text import markdown, model_name
 from robaudit.report.verdicts import verdicts
 from robaudit.report.words import (
+    evidence,
     has_splits,
     interval_heading,
     label,
+    normalization,
     not_measured,
     ordered,
     warnings,
@@ -68,7 +70,8 @@ def _header(report: Report) -> list[tuple[str, str]]:
         ("sha256", subject.sha256 or "none"),
         ("Architecture", f"{subject.architecture}, {subject.parameters:,} parameters"),
         ("Identified by", subject.identified_by),
-        ("Normalisation", subject.normalization),
+        ("Normalisation", normalization(subject)),
+        *([("Tried on the data", tried)] if (tried := evidence(subject)) else []),
         ("Data", _data(report.data)),
     ]
     if report.train_data is not None:

@@ -17,10 +17,12 @@ from robaudit.report.numbers import aligned, number, percent, radius, shown, sho
 from robaudit.report.text import model_name, plain
 from robaudit.report.verdicts import verdicts
 from robaudit.report.words import (
+    evidence,
     group,
     has_splits,
     interval_heading,
     label,
+    normalization,
     not_measured,
     ordered,
     warnings,
@@ -86,7 +88,9 @@ def _header(report: Report) -> RenderableType:
         f"{plain(subject.architecture)}, {subject.parameters:,} parameters; "
         f"identified by {plain(subject.identified_by)}",
     )
-    row("Normalisation", plain(subject.normalization))
+    row("Normalisation", normalization(subject))
+    if tried := evidence(subject):
+        row("Tried on the data", tried)
     row("Data", _data(report.data))
     if report.train_data is not None:
         row("", _data(report.train_data))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from robaudit.report.text import plain
-from robaudit.schema import Measurement, Report
+from robaudit.schema import Measurement, Report, Subject
 
 _GROUPS: dict[str, tuple[str, ...]] = {
     "Accuracy": ("accuracy",),
@@ -45,6 +45,7 @@ _ATTACKS = {
 }
 ATTACKS = tuple(_ATTACKS)
 _ORDER = {name: place for place, name in enumerate(_LABELS)}
+_MOST_EVIDENCE = 6
 _SPLITS = {"test": 0, "train": 1}
 
 
@@ -116,3 +117,25 @@ def warnings(report: Report) -> list[str]:
     whole = [plain(text) for text in report.warnings]
     single = (f"{label(m)}: {plain(text)}" for m in ordered(report) for text in m.warnings)
     return list(dict.fromkeys([*whole, *single]))
+
+
+def normalization(subject: Subject) -> str:
+    """The normalisation, and who says that it is that."""
+    by = f"; decided by {plain(subject.normalized_by)}" if subject.normalized_by else ""
+    return plain(subject.normalization) + by
+
+
+def evidence(subject: Subject) -> str:
+    """The accuracies that decided what the checkpoint left open, the best first; or ``""``."""
+    tried = sorted(subject.evidence, key=lambda one: (-one.n, -one.accuracy))
+    if len(tried) < 2:
+        return ""
+    networks = len({one.architecture for one in tried}) > 1
+    shown = [
+        f"{plain(one.architecture) + ' ' if networks else ''}{plain(one.normalization)} "
+        f"{one.accuracy:.1%} of {one.n}"
+        + ("" if one.shift_t2 is None else f" (shift T2 {one.shift_t2:.1f})")
+        for one in tried[:_MOST_EVIDENCE]
+    ]
+    more = len(tried) - len(shown)
+    return ", ".join(shown) + (f" and {more} less accurate" if more else "")

@@ -92,19 +92,19 @@ def test_identified_by_shapes(digits):
     classifier = load(path, device="cpu")
     x = torch.rand(3, 1, 8, 8)
     assert torch.equal(classifier(x), network(x))
-    assert classifier.origin.architecture == "digits_resnet"
+    assert classifier.origin.architecture == "digits_resnet(classes=7, width=4)"
     assert classifier.origin.identified_by == "its keys and shapes"
     assert classifier.origin.warnings == ()
     seen = inspect_file(path)
-    assert seen.architecture == "digits_resnet"
-    assert "classes 7" in seen.architecture_reason
+    assert seen.architecture == "digits_resnet(classes=7, width=4)"
 
 
 def test_prefixed_keys_are_identified(digits, tmp_path):
     state = {f"module.{key}": value for key, value in digits[0].state_dict().items()}
     torch.save({"state_dict": state}, tmp_path / "w.pt")
     assert load(tmp_path / "w.pt", device="cpu").origin.member == "state_dict"
-    assert inspect_file(tmp_path / "w.pt").architecture == "digits_resnet"
+    seen = inspect_file(tmp_path / "w.pt")
+    assert seen.architecture == "digits_resnet(classes=7, width=4)"
 
 
 def test_a_named_architecture(digits):
@@ -149,7 +149,7 @@ def test_a_sidecar(digits, suffix):
         "archtecture = 'digits_resnet'",
         "architecture =",
         "kwargs = 3",
-        "[kwargs]\nwidth = 'x'",
+        "[kwargs]\nwidth = [3]",
         "architecture = 'my:code'",
         "architecture = 'unknown'",
         "normalization = 'unknown'",
@@ -167,11 +167,13 @@ def test_sidecars_that_cannot_be_meant(digits, text):
 
 
 def test_an_unknown_network_is_listed_with_the_way_out(small):
+    state = {key.replace(".", ".x."): value for key, value in small[0].state_dict().items()}
+    torch.save(state, small[1])
     with pytest.raises(CheckpointError) as caught:
         load(small[1], device="cpu")
     assert "these 9 tensors" in caught.value.message
-    assert "0.weight (4, 3, 3, 3)" in caught.value.message
-    assert "3.bias (10,)" in caught.value.message
+    assert "0.x.weight (4, 3, 3, 3)" in caught.value.message
+    assert "3.x.bias (10,)" in caught.value.message
     assert "--arch file.py:factory" in caught.value.advice
 
 

@@ -4,8 +4,8 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from robaudit.checkpoints import read_state_dict
-from robaudit.checkpoints.members import common_prefix
+from robaudit.checkpoints import read_container, read_state_dict
+from robaudit.checkpoints.files import reading
 from robaudit.errors import CheckpointError
 
 
@@ -14,24 +14,9 @@ def saved(tmp_path, content, name="w.pt"):
     return tmp_path / name
 
 
-@pytest.mark.parametrize(
-    ("names", "prefix"),
-    [
-        (["module.a", "module.b"], "module."),
-        (["_orig_mod.module.a", "_orig_mod.module.b"], "_orig_mod.module."),
-        (["module._orig_mod.a"], "module._orig_mod."),
-        (["module.module.a"], "module.module."),
-        (["module.a", "b"], ""),
-        (["modules.a"], ""),
-        ([], ""),
-    ],
-)
-def test_prefixes(names, prefix, tmp_path):
-    assert common_prefix(names) == prefix
-    if names:
-        weights = read_state_dict(saved(tmp_path, {name: torch.ones(1) for name in names}))
-        assert weights.prefix == prefix
-        assert list(weights.state_dict) == [name[len(prefix) :] for name in names]
+def test_keys_stay_as_they_are_in_the_file(tmp_path):
+    state = {"module._orig_mod.a": torch.ones(1), "module._orig_mod.b": torch.ones(1)}
+    assert list(read_state_dict(saved(tmp_path, state)).state_dict) == list(state)
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf")])
@@ -85,13 +70,40 @@ def test_a_file_of_a_gpu_is_read_on_the_cpu(tmp_path):
 
 def test_a_file_that_changes_while_it_is_read(tmp_path, monkeypatch):
     path = saved(tmp_path, {"w": torch.ones(3)})
-    plain = torch.load
+    plain = reading.materialise
 
-    def slow(*arguments, **options):
-        result = plain(*arguments, **options)
+    def slow(elements):
+        result = plain(elements)
         torch.save({"w": torch.ones(300)}, path)
         return result
 
-    monkeypatch.setattr(torch, "load", slow)
+    monkeypatch.setattr(reading, "materialise", slow)
     with pytest.raises(CheckpointError, match="changed while it was read"):
         read_state_dict(path)
+
+
+def test_hashing_tells_how_far_it_is(tmp_path):
+    path = saved(tmp_path, {"w": torch.ones(700_000)})
+    told = []
+    read_container(path, hash=True, progress=told.append)
+    assert len(told) > 1
+    assert sum(told) == path.stat().st_size
+
+
+def test_booleans_that_are_none_are_read_as_true(tmp_path):
+    """torch itself computes nonsense with such bytes."""
+    path = saved(tmp_path, {"w": torch.tensor([True, False, True])}, "bool.pt")
+    torch.save({"w": torch.tensor([True, False, True])}, path, _use_new_zipfile_serialization=False)
+    path.write_bytes(path.read_bytes()[:-3] + bytes([7, 0, 255]))
+    assert read_state_dict(path).state_dict["w"].view(torch.uint8).tolist() == [1, 0, 1]
+
+
+def test_only_the_chosen_state_dict_is_read(tmp_path):
+    """Damage elsewhere does not matter, and memory is that of the weights."""
+    path = saved(
+        tmp_path, {"model": {"w": torch.ones(3)}, "optimizer": {"m": torch.full((9,), 7.0)}}
+    )
+    data = path.read_bytes()
+    place = data.index(torch.full((9,), 7.0).numpy().tobytes())
+    path.write_bytes(data[:place] + b"\xff" + data[place + 1 :])
+    assert read_state_dict(path).state_dict["w"].tolist() == [1, 1, 1]

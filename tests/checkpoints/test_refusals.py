@@ -2,6 +2,7 @@
 
 import gzip
 import io
+import json
 import os
 import zipfile
 
@@ -39,6 +40,8 @@ def test_a_directory(reader, tmp_path):
 def test_a_pipe_is_not_waited_for(reader, tmp_path):
     os.mkfifo(tmp_path / "pipe.pt")
     assert "not a regular file" in refusal(reader, tmp_path / "pipe.pt")
+    with pytest.raises(CheckpointError, match="not a regular file"):
+        read_state_dict(tmp_path / "pipe.pt", sha256="0" * 64)
 
 
 HTML = b"\n  <!DOCTYPE html><html><body>404</body></html>"
@@ -148,15 +151,29 @@ def test_no_tensors_in_safetensors(tmp_path):
     whole_but_refused(path, "no tensors", "safetensors")
 
 
-@pytest.mark.parametrize(
-    "content",
-    [
-        {"state_dict": {"w": torch.ones(1)}, "model": {"w": torch.zeros(1)}},
-        {"state_dict": [{"w": torch.ones(1)}, {"w": torch.zeros(1)}]},
-        [{"w": torch.ones(1)}, {"w": torch.zeros(1)}],
-    ],
-)
-def test_several_state_dicts_are_not_guessed_among(tmp_path, content):
+def test_several_sets_of_tensors_under_unknown_names_are_not_guessed_among(tmp_path):
     path = tmp_path / "several.pt"
-    torch.save(content, path)
-    whole_but_refused(path, "holds 2 state dicts", "torch-zip")
+    torch.save({"one": {"w": torch.ones(2)}, "two": {"w": torch.zeros(2)}}, path)
+    whole_but_refused(path, "holds 2 sets of tensors ('one', 'two')", "torch-zip")
+    assert read_state_dict(path, member="two").state_dict["w"].tolist() == [0, 0]
+
+
+@pytest.mark.parametrize(
+    "content", [{"w": 1.5}, {"config.json": {}}, {"config.json": {"model_type": "vit"}}]
+)
+def test_a_directory_that_is_no_hugging_face_folder(reader, tmp_path, content):
+    for name, text in content.items():
+        if name == "config.json":
+            (tmp_path / name).write_text(json.dumps(text))
+    assert "is a directory without" in refusal(reader, tmp_path)
+
+
+def test_a_file_of_a_big_endian_machine(reader, tmp_path):
+    path = tmp_path / "big.pt"
+    torch.save({"w": torch.ones(2)}, path)
+    with zipfile.ZipFile(path) as archive:
+        records = [(info.filename, archive.read(info)) for info in archive.infolist()]
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, data in records:
+            archive.writestr(name, b"big" if name.endswith("byteorder") else data)
+    assert "big-endian" in refusal(reader, path)

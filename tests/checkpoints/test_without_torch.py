@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import pytest
@@ -28,7 +29,14 @@ def files(tmp_path):
     torch.save(state, tmp_path / "a.pt")
     torch.save(state, tmp_path / "b.pth", _use_new_zipfile_serialization=False)
     save_file(state, tmp_path / "c.safetensors")
-    torch.save(torch.nn.Linear(2, 2), tmp_path / "d.pt")
+    net = torch.nn.Linear(2, 2)
+    torch.save(net, tmp_path / "d.pt")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch.jit is deprecated, and its files are about
+        torch.jit.script(net).save(tmp_path / "e.pt")
+    (tmp_path / "f").mkdir()
+    (tmp_path / "f" / "config.json").write_text('{"model_type": "vit"}')
+    save_file({"w": torch.ones(3, 3)}, tmp_path / "f" / "model.safetensors")
     return sorted(map(str, tmp_path.iterdir()))
 
 
@@ -38,4 +46,4 @@ def test_inspection_imports_no_torch(files):
         [sys.executable, "-c", SCRIPT, *files], capture_output=True, text=True, cwd=root
     )
     assert done.returncode == 0, done.stderr
-    assert done.stdout.split() == ["15", "15", "15", "0"]
+    assert done.stdout.split() == ["15", "15", "15", "6", "6", "9"]

@@ -80,10 +80,18 @@ def five_classes(place, robust_state):
 
 @pytest.fixture
 def linear(place):
-    """Weights of one layer; only --arch tells what they are."""
+    """Weights of one layer, as nn.Sequential names them."""
     path = place / "linear.pt"
     torch.manual_seed(0)
     torch.save(nn.Sequential(nn.Flatten(), nn.Linear(64, 10)).state_dict(), path)
+    return path
+
+
+@pytest.fixture
+def nameless(place):
+    """Weights under names that are no known network's."""
+    path = place / "nameless.pt"
+    torch.save({"mine.weight": torch.zeros(10, 64), "bias": torch.zeros(10)}, path)
     return path
 
 

@@ -151,25 +151,25 @@ def test_several_checkpoints_have_a_folder_each_and_an_array(place, valid):
     assert without_seconds(found[0])["measurements"] != without_seconds(found[1])["measurements"]
 
 
-def test_one_bad_checkpoint_does_not_stop_the_others(place, five_classes, linear):
-    checkpoints = [five_classes, ROBUST, linear, place / "none.pt"]
+def test_one_bad_checkpoint_does_not_stop_the_others(place, five_classes, nameless):
+    checkpoints = [five_classes, ROBUST, nameless, place / "none.pt"]
     ran = robaudit("attack", *checkpoints, *QUICK, "--json", "-q", "--out", "out")
     assert ran.code == 4
     assert [report["subject"]["source"] for report in json.loads(ran.out)] == [str(ROBUST)]
     assert [path.name for path in (place / "out").iterdir()] == ["robust"]
     messages = [line for line in ran.err.splitlines() if line.startswith("robaudit: ")]
     assert len(messages) == 3
-    for path, said in zip((five_classes, linear, place / "none.pt"), messages, strict=True):
+    for path, said in zip((five_classes, nameless, place / "none.pt"), messages, strict=True):
         assert said.count(str(path)) == 1
     assert "5 outputs" in messages[0]
 
 
-def test_where_no_checkpoint_can_be_audited_nothing_is_written(place, five_classes, linear):
+def test_where_no_checkpoint_can_be_audited_nothing_is_written(place, five_classes, nameless):
     before = entries(place)
-    ran = robaudit("attack", five_classes, linear, *QUICK, "-q", "--out", "out")
+    ran = robaudit("attack", five_classes, nameless, *QUICK, "-q", "--out", "out")
     assert (ran.code, ran.out) == (4, "")
     assert "5 outputs" in ran.err
-    assert "1.weight" in ran.err
+    assert "mine.weight" in ran.err
     assert entries(place) == before
 
 
@@ -229,7 +229,10 @@ def test_quiet_says_nothing():
 
 def test_no_progress_where_stderr_is_no_terminal():
     ran = robaudit("attack", ROBUST, *QUICK)
-    assert ran.err == f"robaudit: {ROBUST}: digits_resnet, identified by its keys and shapes\n"
+    assert ran.err == (
+        f"robaudit: {ROBUST}: digits_resnet, identified by its keys and shapes; "
+        "normalisation none, by the network's family\n"
+    )
 
 
 def test_progress_goes_to_stderr_alone(monkeypatch):

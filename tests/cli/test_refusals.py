@@ -97,8 +97,8 @@ def test_weights_that_do_not_fit_the_architecture(factory, names, linear, refuse
     refuses(4, names, "attack", linear, "--arch", f"net.py:{factory}", *QUICK)
 
 
-def test_an_architecture_that_nobody_knows(linear, refuses):
-    refuses(4, ["linear.pt", "1.weight (10, 64)", "--arch"], "attack", linear, *QUICK)
+def test_an_architecture_that_nobody_knows(nameless, refuses):
+    refuses(4, ["nameless.pt", "mine.weight (10, 64)", "--arch"], "attack", nameless, *QUICK)
 
 
 @pytest.mark.parametrize(

@@ -57,15 +57,15 @@ def test_cnn_a_reproduces_its_reference_values():
     assert found["wci"]["details"]["quantity"] == "hessian"
 
 
-def test_normalisation_left_out_is_seen_in_the_accuracy_and_warned_of():
+def test_images_that_are_not_normalised_are_refused_with_what_would_be_better():
     done = robaudit(
         "attack", REAL / "checkpoints" / "sdp_cifar_cnn_a_adv.model",
         "--arch", f"{NETWORKS}:cnn_a", "--data", REAL / "cifar10_test_first1017.npz", "--n", 1000,
-        "--eps", "2/255", "--attack", "clean", "--json", "--device", "cpu",
+        "--eps", "2/255", "--attack", "clean", "--normalize", "none", "--device", "cpu",
     )  # fmt: skip
-    report = json.loads(done.out)
-    assert report["measurements"][0]["value"] < 0.25
-    assert any("--normalize" in warning for warning in report["warnings"])
+    assert done.code == 4
+    assert "guessing among 10 classes" in done.err
+    assert "with cifar10" in done.err
 
 
 @pytest.mark.slow

@@ -112,10 +112,14 @@ def test_a_payload_beside_real_weights_is_refused(canary, call, save):
     assert not canary.exists()
 
 
-def test_a_whole_module_is_refused_and_the_advice_says_how_to_save_it(save):
-    with pytest.raises(CheckpointError, match=r"torch\.nn\.modules\.linear\.Linear") as caught:
-        read_state_dict(save(torch.nn.Linear(2, 2)))
+def test_an_unknown_object_is_refused_and_the_advice_says_both_ways_out(save):
+    with pytest.raises(
+        CheckpointError, match=r"more than weights: .*torch\.optim\.\S+SGD"
+    ) as caught:
+        read_state_dict(save({"state_dict": torch.optim.SGD([torch.ones(1)], 0.1)}))
     assert "state_dict()" in caught.value.advice
+    assert "--trust-pickle" in caught.value.advice
+    assert "--sha256" in caught.value.advice
 
 
 def test_an_object_in_numpys_name_is_inert(canary, call, save, zipped):

@@ -125,7 +125,7 @@ def test_a_literal_that_claims_exabytes(save, legacy, opcode):
 
 def test_an_array_that_would_be_allocated(save, legacy):
     body = b"\x80\x02c__builtin__\nbytearray\nJ\xff\xff\xff\x7f\x85R."
-    with pytest.raises(CheckpointError, match=r"builtins\.bytearray"):
+    with pytest.raises(CheckpointError, match="no state dict"):
         read_state_dict(save(legacy(body)))
 
 

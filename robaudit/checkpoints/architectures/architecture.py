@@ -1,10 +1,12 @@
-"""What a network family has to offer."""
+"""What a network family has to offer, and what it is to be one candidate for a state dict."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+import difflib
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from importlib import import_module
+from itertools import islice
 from typing import TYPE_CHECKING, TypeAlias
 
 if TYPE_CHECKING:
@@ -13,44 +15,140 @@ if TYPE_CHECKING:
 Shapes: TypeAlias = Mapping[str, tuple[int, ...]]
 """The shape of every entry of a state dict, by key."""
 
+Arguments: TypeAlias = Mapping[str, int | str]
+"""What a family's factory takes, by name."""
+
+Image: TypeAlias = tuple[int, int, int]
+"""Channels, height and width of the images a network is to take."""
+
+_USUAL = {"classes": 10, "channels": 3}
+
+
+class UnknownArchitectureError(KeyError):
+    """No architecture has this name.
+
+    Attributes:
+        name: as it was asked for.
+        near: names much like it, the nearest first.
+    """
+
+    def __init__(self, name: str, known: Iterable[str]) -> None:
+        super().__init__(name)
+        self.name = name
+        self.near = tuple(difflib.get_close_matches(name, list(known), 3))
+
+
+@dataclass(frozen=True)
+class Lazy:
+    """A factory in a module that imports torch, imported when it is first called."""
+
+    module: str
+    function: str
+
+    def __call__(self, **arguments: int | str) -> nn.Module:
+        made: nn.Module = getattr(import_module(self.module), self.function)(**arguments)
+        return made
+
 
 @dataclass(frozen=True)
 class Architecture:
-    """A family of networks that differ in a few integers (classes, channels, width).
+    """A family of networks that differ in a few arguments (classes, channels, depth, width).
 
     Attributes:
-        name: of the family, of its module in this package and of the factory in that module.
-        guess: reads the factory's arguments off a state dict's shapes (:mod:`.signatures`).
+        name: of the family.
+        guess: reads the factory's arguments off a state dict's shapes, without torch: one set of
+            arguments for each network that has these shapes, the most usual first, and none when
+            the tell-tale keys are not there. A guess is not checked: :meth:`fitting` does that.
+        factory: ``factory(**arguments)`` builds a network that maps images ``(n, c, h, w)`` to
+            logits ``(n, k)``.
+        usual: arguments that go without saying in a label; only ones that shapes give back.
+        exclusive: the guesses are tries at one network, of which the first that fits is it.
+        normalization: what ``--normalize`` takes for every network of the family, where one is
+            known; ``""`` where it depends on who trained it.
     """
 
     name: str
-    guess: Callable[[Shapes], dict[str, int] | None]
+    guess: Callable[[Shapes], Sequence[Arguments]]
+    factory: Callable[..., nn.Module]
+    usual: Arguments = field(default_factory=lambda: dict(_USUAL))
+    exclusive: bool = False
+    normalization: str = ""
+
+    def candidate(self, arguments: Arguments) -> Candidate:
+        return Candidate(self.name, arguments, self)
+
+    def suspected(self, shapes: Shapes) -> list[Candidate]:
+        """The guesses, unchecked."""
+        guesses = self.guess(shapes)
+        return [self.candidate(guess) for guess in (guesses[:1] if self.exclusive else guesses)]
+
+    def fitting(self, guesses: Iterable[Arguments], shapes: Shapes) -> tuple[Candidate, ...]:
+        """The guesses whose networks have exactly these keys and shapes."""
+        found = (c for guess in guesses if (c := self.candidate(guess)).fits(shapes))
+        return tuple(islice(found, 1) if self.exclusive else found)
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One network that a state dict may belong to.
+
+    Attributes:
+        architecture: its name: a family's, ``torchvision:NAME`` or ``timm:NAME``.
+        arguments: what the family's factory takes for it.
+    """
+
+    architecture: str
+    arguments: Arguments = field(hash=False)
+    family: Architecture = field(repr=False, compare=False)
 
     @property
-    def factory(self) -> Callable[..., nn.Module]:
-        """``factory(**arguments)`` builds a network; loading it imports torch."""
-        found: Callable[..., nn.Module] = getattr(
-            import_module(f"{__package__}.{self.name}"), self.name
-        )
-        return found
+    def label(self) -> str:
+        """How ``--arch`` writes it; what goes without saying is left out."""
+        usual = self.family.usual
+        said = [f"{k}={v}" for k, v in self.arguments.items() if usual.get(k) != v]
+        return f"{self.architecture}({', '.join(said)})" if said else self.architecture
 
-    def recognise(self, shapes: Shapes) -> dict[str, int] | None:
-        """The factory's arguments with which every key and shape fits, or ``None``."""
+    def build(self) -> nn.Module:
+        """The network, with random weights; on the meta device where that is the default.
+
+        Raises:
+            ValueError: the arguments are none of the factory's, or give no network.
+            RuntimeError: torch refuses a layer.
+            ImportError: the library it comes from is not installed.
+        """
+        try:
+            return self.family.factory(**self.arguments)
+        except (TypeError, KeyError, IndexError, ArithmeticError, AssertionError) as error:
+            raise ValueError(f"{self.label} gives no network: {error}") from error
+
+    def fits(self, shapes: Shapes) -> bool:
+        """Whether its network has exactly these keys and shapes."""
+        try:
+            own = self._sketch().state_dict()
+        except (ValueError, RuntimeError, ImportError):
+            return False
+        return _needed({k: tuple(value.shape) for k, value in own.items()}) == _needed(shapes)
+
+    def takes(self, image: Image) -> bool:
+        """Whether its network gives logits ``(n, k)`` for images of this size."""
         import torch
 
-        arguments = self.guess(shapes)
-        if arguments is None or min(arguments.values(), default=1) < 1:
-            return None
         try:
-            # On the meta device nothing is allocated, whatever sizes a hostile file claims.
-            with torch.device("meta"):
-                network = self.factory(**arguments)
-        except (ValueError, RuntimeError, TypeError, ZeroDivisionError):
-            return None
-        expected = {key: tuple(value.shape) for key, value in network.state_dict().items()}
-        return arguments if _needed(expected) == _needed(shapes) else None
+            network = self._sketch().eval()
+            with torch.device("meta"), torch.no_grad():
+                logits = network(torch.empty(2, *image))
+        except NotImplementedError:  # not on the meta device, which says nothing
+            return True
+        except (ValueError, RuntimeError, TypeError, AssertionError, ArithmeticError, ImportError):
+            return False
+        return isinstance(logits, torch.Tensor) and logits.ndim == 2 and len(logits) == 2
+
+    def _sketch(self) -> nn.Module:
+        from robaudit.checkpoints.architectures.sketching import sketch
+
+        return sketch(self.build)
 
 
 def _needed(shapes: Shapes) -> dict[str, tuple[int, ...]]:
     # Batch norm's step counter does not enter its output, and older files are without it.
-    return {key: s for key, s in shapes.items() if not key.endswith("num_batches_tracked")}
+    return {k: shape for k, shape in shapes.items() if not k.endswith("num_batches_tracked")}

@@ -5,40 +5,124 @@ A new family is one file with its factory, one signature, and one line here.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from itertools import chain
 from types import MappingProxyType
 
 from robaudit.checkpoints.architectures import signatures
-from robaudit.checkpoints.architectures.architecture import Architecture, Shapes
+from robaudit.checkpoints.architectures.architecture import (
+    Architecture,
+    Arguments,
+    Candidate,
+    Image,
+    Lazy,
+    Shapes,
+    UnknownArchitectureError,
+)
+from robaudit.checkpoints.architectures.library import (
+    library_architecture,
+    library_architectures,
+)
+from robaudit.checkpoints.architectures.plugins import registered
+
+_MODULES = {
+    "resnet": "resnet",
+    "preact_resnet": "preact_resnet",
+    "wide_resnet": "wide_resnet",
+    "dm_wide_resnet": "dm_wide_resnet",
+    "dm_preact_resnet": "dm_wide_resnet",
+    "cifar_resnet": "resnet",
+    "wide_resnet_layers": "wide_resnet",
+    "vgg": "vgg",
+    "mobilenet_v2": "mobilenet_v2",
+    "cifar_mobilenet_v2": "cifar_mobilenet_v2",
+    "small_cnn": "small_cnn",
+    "sequential_cnn": "sequential_cnn",
+    "vit": "vit",
+    "hf_vit": "hf_vit",
+    "digits_resnet": "digits_resnet",
+    "digits_vit": "digits_vit",
+}
+_USUAL: Arguments = {"classes": 10, "channels": 3, "pooled": 1}
+# A width that is a family's own goes without saying too.
+_WIDTHS: Mapping[str, Arguments] = {
+    "resnet": {"width": 64},
+    "preact_resnet": {"width": 64},
+    "cifar_resnet": {"width": 64},
+    "cifar_mobilenet_v2": {"width": 100},
+    "vit": {"bias": "yes", "pool": "token"},
+    "small_cnn": {"width": 32, "hidden": 200, "side": 4, "channels": 1},
+    "digits_resnet": {"channels": 1, "width": 24},
+    "digits_vit": {"channels": 1, "width": 40, "depth": 2, "patch": 2, "tokens": 16},
+}
+# The samples' networks take images in [0, 1] as they are.
+_NORMALIZATIONS = {"digits_resnet": "none", "digits_vit": "none"}
+_MAX_SUSPECTS = 24
 
 ARCHITECTURES: Mapping[str, Architecture] = MappingProxyType(
     {
-        family.name: family
-        for family in (
-            Architecture("digits_resnet", signatures.digits_resnet),
-            Architecture("digits_vit", signatures.digits_vit),
+        name: Architecture(
+            name,
+            getattr(signatures, name),
+            Lazy(f"{__package__}.{module}", name),
+            {**_USUAL, **_WIDTHS.get(name, {})},
+            normalization=_NORMALIZATIONS.get(name, ""),
         )
+        for name, module in _MODULES.items()
     }
 )
+"""robaudit's own families, in the order in which they are tried."""
 
 
-def identify(shapes: Shapes) -> tuple[str, dict[str, int]] | None:
-    """The family whose keys and shapes fit, and its factory's arguments; ``None`` if none does.
+def identify(shapes: Shapes, *, image: Image | None = None) -> tuple[Candidate, ...]:
+    """Every network that has exactly these keys and shapes, the most usual first.
 
-    Families are tried in the order of :data:`ARCHITECTURES`; as a fit means every key and every
-    shape, two families can only both fit when they hold the same parameters.
+    Several mean that shapes cannot tell them apart: they differ in activation, stride, padding,
+    pooling or the like, and only the data can decide. Batch norm's step counters are not compared.
+
+    Args:
+        shapes: of the network's own state dict, with its wrappers taken off.
+        image: ``(c, h, w)`` of the images it is to classify, where known: networks that do not
+            take them or do not give logits ``(n, k)`` are left out.
     """
-    for family in ARCHITECTURES.values():
-        arguments = family.recognise(shapes)
-        if arguments is not None:
-            return family.name, arguments
-    return None
+    families = chain(ARCHITECTURES.values(), registered().values(), library_architectures(shapes))
+    found = chain.from_iterable(family.fitting(family.guess(shapes), shapes) for family in families)
+    return _taking(image, found)
 
 
-def suspect(shapes: Shapes) -> tuple[str, dict[str, int]] | None:
-    """The first family whose tell-tale keys are there, without torch and without certainty."""
-    for family in ARCHITECTURES.values():
-        arguments = family.guess(shapes)
-        if arguments is not None:
-            return family.name, arguments
-    return None
+def named(
+    name: str, arguments: Arguments, shapes: Shapes, *, image: Image | None = None
+) -> tuple[Candidate, ...]:
+    """The networks of one architecture that may have these shapes, with ``arguments`` as given.
+
+    Where none fits, one that does not, so that whoever loads it can say what differs.
+
+    Raises:
+        UnknownArchitectureError: there is none of this name.
+    """
+    family = _family(name)
+    pinned = [{**guess, **arguments} for guess in family.guess(shapes)] or [dict(arguments)]
+    guesses = [guess for i, guess in enumerate(pinned) if guess not in pinned[:i]]
+    fitting = family.fitting(guesses, shapes)
+    return _taking(image, fitting) or fitting[:1] or (family.candidate(guesses[0]),)
+
+
+def suspect(shapes: Shapes) -> tuple[Candidate, ...]:
+    """The networks whose tell-tale keys are there, without torch and without certainty."""
+    families = chain(ARCHITECTURES.values(), library_architectures(shapes))
+    found = chain.from_iterable(family.suspected(shapes) for family in families)
+    return tuple(candidate for _, candidate in zip(range(_MAX_SUSPECTS), found, strict=False))
+
+
+def _family(name: str) -> Architecture:
+    library = library_architecture(name)
+    if library is not None:
+        return library
+    known = {**registered(), **ARCHITECTURES}
+    if name not in known:
+        raise UnknownArchitectureError(name, known)
+    return known[name]
+
+
+def _taking(image: Image | None, found: Iterable[Candidate]) -> tuple[Candidate, ...]:
+    return tuple(c for c in found if image is None or c.takes(image))

@@ -1,0 +1,157 @@
+"""What is odd about a network before a single attack: reasons not to trust the numbers to come."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+import torch
+from torch import Tensor, nn
+
+from robaudit.attacks.objectives import cross_entropy, margin
+from robaudit.audit.context import Context
+from robaudit.engine import Runner, device_of, frozen
+from robaudit.engine.runner import Objective
+from robaudit.errors import CheckpointError
+from robaudit.schema import Measurement
+from robaudit.statistics import clopper_pearson
+
+_IMAGES = 64
+_PIECE = 16
+# Batch composition moves logits by rounding alone, unless the network looks at its neighbours.
+_ROUNDING = 1e-3
+_VANISHING = 0.05
+
+
+def sanity(context: Context) -> list[str]:
+    """Findings about the model's weights, outputs and gradients on the first examples.
+
+    Raises:
+        CheckpointError: weights or logits are not finite, so that no number would mean anything.
+    """
+    examples = context.splits[context.main]
+    x, y = examples.x[:_IMAGES], examples.y[:_IMAGES]
+    model, device = context.model, device_of(context.model)
+    _refuse_nonfinite_weights(model)
+    with frozen(model):
+        found = list(_training(model))
+        with torch.no_grad():
+            logits, again = (model(x.to(device)).float().cpu() for _ in range(2))
+            piece = model(x[:_PIECE].to(device)).float().cpu()
+        if not bool(torch.isfinite(logits).all()):
+            raise CheckpointError(
+                f"the network's logits are not finite for {_share(~_finite(logits))} of "
+                f"{len(x)} images",
+                "Check --normalize and the weights: no robustness can be measured.",
+            )
+        random = not torch.equal(logits, again)
+        found += _outputs(logits, again, piece, random)
+        found += _classes(logits, examples.classes)
+        if len(x) > 1 and bool((logits == logits[0]).all()):
+            return [*found, "the model returns the same output for every image"]
+        found += _gradients(Runner(model, device, context.batch_size), x, y)
+    return found
+
+
+def claims(model: nn.Module, measurements: list[Measurement], split: str) -> list[str]:
+    """Where the measured clean accuracy is not the one that the checkpoint's maker recorded."""
+    recorded: Mapping[str, float] = getattr(getattr(model, "origin", None), "claims", {})
+    clean = [m for m in measurements if m.name == "accuracy.clean" and m.split == split]
+    if not recorded or not clean or clean[0].value is None or clean[0].n is None:
+        return []
+    measured, n = clean[0].value, clean[0].n
+    interval = clopper_pearson(round(measured * n), n, 0.99)
+    return [
+        f"the checkpoint records {name} = {said:.1%}, but clean accuracy is {measured:.1%} "
+        f"[{interval.low:.1%}, {interval.high:.1%}]: other data, another normalisation, or another "
+        "epoch's weights"
+        for name, said in recorded.items()
+        if not interval.low <= said <= interval.high
+    ]
+
+
+def _refuse_nonfinite_weights(model: nn.Module) -> None:
+    held = {**dict(model.named_parameters()), **dict(model.named_buffers())}
+    bad = [n for n, w in held.items() if w.is_floating_point() and not torch.isfinite(w).all()]
+    if bad:
+        raise CheckpointError(
+            f"weights are not finite in {', '.join(bad[:3])}" + (", ..." if len(bad) > 3 else ""),
+            "Training has diverged: use an earlier checkpoint.",
+        )
+
+
+def _training(model: nn.Module) -> Iterator[str]:
+    """Layers that stay in training mode when they are told to leave it."""
+    stuck = [name or type(m).__name__ for name, m in model.named_modules() if m.training]
+    if stuck:
+        yield (
+            f"{len(stuck)} layers stay in training mode ({', '.join(stuck[:3])}): dropout and "
+            "batch statistics there make the output random or dependent on the batch"
+        )
+
+
+def _outputs(logits: Tensor, again: Tensor, piece: Tensor, random: bool) -> Iterator[str]:
+    if random:
+        yield (
+            "the model's output is random: it differs between two passes of the same images by up "
+            f"to {float((logits - again).abs().max()):.2g}; attacks that do not average over it "
+            "look weaker than they are, and so overstate robustness"
+        )
+    moved = float((piece - logits[: len(piece)]).abs().max())
+    if not random and moved > _ROUNDING * max(1.0, float(logits.abs().max())):
+        yield (
+            "the model's output for an image depends on the batch it is in (by up to "
+            f"{moved:.2g}): batch norm without running statistics, or the like; its numbers hold "
+            "for no other batches than these"
+        )
+    sums_to_one = bool(((logits.sum(1) - 1).abs() < 1e-3).all())
+    if sums_to_one and bool((logits >= 0).all()):
+        yield (
+            "the model returns probabilities, not logits: gradients vanish where it is sure, "
+            "attacks look weaker than they are and losses are of no use; audit it without its "
+            "softmax"
+        )
+
+
+def _classes(logits: Tensor, classes: int | None) -> Iterator[str]:
+    outputs = logits.shape[1]
+    if classes is None or outputs <= classes:
+        return
+    beyond = logits.argmax(1) >= classes
+    yield (
+        f"the network has {outputs} outputs and the data {classes} classes; {_share(beyond)} of "
+        f"{len(logits)} images are put into classes that the data does not have"
+    )
+
+
+def _gradients(runner: Runner, x: Tensor, y: Tensor) -> Iterator[str]:
+    def vanished(objective: Objective) -> Tensor:
+        _, gradient, _ = runner.gradient(objective, x, y)
+        return (gradient == 0).flatten(1).all(1).cpu()
+
+    try:
+        dead = vanished(margin)
+    except RuntimeError as error:
+        yield f"no gradient of the logits reaches the image: {str(error).splitlines()[0][:160]}"
+        return
+    if float(dead.float().mean()) > _VANISHING:
+        yield (
+            f"the logits' gradient in the image is exactly zero for {_share(dead)} of {len(x)} "
+            "images: gradients are masked, PGD cannot attack there and overstates robustness; only "
+            "black-box attacks (Square, in AutoAttack) say anything"
+        )
+        return
+    flat = vanished(cross_entropy)
+    if float(flat.float().mean()) > _VANISHING:
+        yield (
+            f"the cross-entropy's gradient in the image is exactly zero for {_share(flat)} of "
+            f"{len(x)} images, as the logits are too large: PGD on the cross-entropy cannot attack "
+            "there and overstates robustness; the margin (--attack cw) and AutoAttack can"
+        )
+
+
+def _finite(logits: Tensor) -> Tensor:
+    return torch.isfinite(logits).all(1)
+
+
+def _share(which: Tensor) -> str:
+    return f"{float(which.float().mean()):.0%}"

@@ -1,0 +1,195 @@
+"""Lets the data decide what keys and shapes leave open: the variant and the normalisation.
+
+A wrong activation, stride or normalisation costs a trained network much of its accuracy, so that a
+few hundred labelled images tell most candidates apart. Those whose accuracy is nearly the same
+differ in whether the loss is at rest (:mod:`.stationarity`), which does not favour the candidate
+that looks best. What the data cannot tell is said.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import torch
+from torch import nn
+
+from robaudit.checkpoints.classifier import Classifier, Trial
+from robaudit.checkpoints.normalization import Normalization, normalize_name, usual
+from robaudit.checkpoints.proposal import Proposal
+from robaudit.checkpoints.suitability import check_suits
+from robaudit.checkpoints.trying import Tried, at_rest, contest, standard_errors_behind
+from robaudit.errors import CheckpointError, UsageError
+from robaudit.statistics import clopper_pearson
+from robaudit.types import Examples
+
+_NEAR = 3.0
+_DOUBTFUL = 0.5
+# Chi-squared's 99.9 % points with 1 to 4 degrees of freedom, the channels of the image.
+_AT_REST = (10.8, 13.8, 16.3, 18.5)
+
+
+def choose(proposal: Proposal, examples: Examples | None, device: torch.device) -> Classifier:
+    """Settle on one network and one normalisation.
+
+    Args:
+        examples: labelled images that decide; without them the first of each is taken, and the
+            warnings say that nothing was checked.
+
+    Raises:
+        CheckpointError: the accuracy is that of guessing whatever is tried, or the examples do not
+            suit the network.
+    """
+    models = [
+        _classifier(proposal, label, network, normalization).to(device)
+        for label, network in proposal.networks
+        for normalization in proposal.normalizations
+    ]
+    if examples is None:
+        return _unchecked(proposal, models[0])
+    running = [model for model in models if _suits(model, examples)]
+    if not running:
+        check_suits(models[0], examples)
+    tried, places = contest(running, examples)
+    near = _near(tried, places)
+    if len(near) > 1:
+        for k in near:
+            tried[k] = at_rest(tried[k], examples)
+    bar = _AT_REST[min(examples.x.shape[1], 4) - 1]
+    taken = _taken(tried, near, bar)
+    remarks = _doubts(tried[taken], [tried[k] for k in near if k != taken], bar)
+    if proposal.origin.normalized_by and tried[taken].accuracy < _DOUBTFUL:
+        more, better = _others(proposal, tried[taken], examples)
+        tried, remarks = [*tried, *more], [*remarks, *better]
+    trials = tuple(one.trial for one in tried)
+    _refuse_guessing(tried[taken], trials, examples)
+    return _settled(tried[taken], trials, remarks)
+
+
+def _classifier(
+    proposal: Proposal, label: str, network: nn.Module, normalization: Normalization | None
+) -> Classifier:
+    origin = replace(
+        proposal.origin, architecture=label, normalization=normalize_name(normalization)
+    )
+    return Classifier(network, normalization, origin)
+
+
+def _unchecked(proposal: Proposal, model: Classifier) -> Classifier:
+    warnings = list(model.origin.warnings)
+    if len(proposal.networks) > 1:
+        others = ", ".join(label for label, _ in proposal.networks[1:])
+        warnings.append(
+            f"keys and shapes fit {model.origin.architecture} and also {others}; the first was "
+            "taken, as there was no data to decide: name one with --arch"
+        )
+    if not model.origin.normalized_by:
+        warnings.append(
+            "no normalisation given: images enter the network as they are in [0, 1]; if training "
+            "normalised them, pass --normalize, else the accuracy will be far too low"
+        )
+    model.origin = replace(model.origin, warnings=tuple(warnings))
+    return model
+
+
+def _settled(taken: Tried, trials: tuple[Trial, ...], remarks: Sequence[str]) -> Classifier:
+    origin = taken.model.origin
+    by = origin.normalized_by
+    if not by:
+        by = f"clean accuracy, {taken.accuracy:.1%} of {len(taken.right)} images"
+        by += ", and the loss being at rest there" if taken.shift_t2 is not None else ""
+    warnings = (*origin.warnings, *remarks)
+    taken.model.origin = replace(origin, normalized_by=by, trials=trials, warnings=warnings)
+    return taken.model
+
+
+def _suits(model: Classifier, examples: Examples) -> bool:
+    try:
+        check_suits(model, examples)
+    except (CheckpointError, UsageError):
+        return False
+    return True
+
+
+def _near(tried: Sequence[Tried], places: Sequence[int]) -> list[int]:
+    """The places of those that accuracy does not tell from the most accurate."""
+    best = max(places, key=lambda k: (tried[k].correct, -k))
+    return [k for k in places if standard_errors_behind(tried[k], tried[best]) <= _NEAR]
+
+
+def _taken(tried: Sequence[Tried], near: Sequence[int], bar: float) -> int:
+    """The most usual one at which the loss rests, else the one at which it moves least."""
+    resting = [k for k in near if _t2(tried[k]) <= bar]
+    return resting[0] if resting else min(near, key=lambda k: _t2(tried[k]))
+
+
+def _doubts(taken: Tried, others: Sequence[Tried], bar: float) -> list[str]:
+    """What remains possible beside the one that was taken."""
+    if not others:
+        return []
+    images = f"{len(taken.right)} images"
+    if _t2(taken) > bar:
+        names = _names([taken, *others])
+        return [
+            f"{images} favour {names[0]}, but training came to rest neither there nor with "
+            f"{', '.join(names[1:])}: if you know the normalisation of training, give --normalize"
+        ]
+    alike = [taken, *(one for one in others if _t2(one) <= bar)]
+    if len(alike) == 1:
+        return []
+    names = _names(alike)
+    networks = len({one.trial.architecture for one in alike}) > 1
+    option = "--arch would settle it" if networks else "--normalize would settle it"
+    return [f"{images} do not tell {names[0]} from {', '.join(names[1:])}: {option}"]
+
+
+def _t2(one: Tried) -> float:
+    return 0.0 if one.shift_t2 is None else one.shift_t2
+
+
+def _names(tried: Sequence[Tried]) -> list[str]:
+    """What tells them apart, each with its accuracy."""
+    networks = len({one.trial.architecture for one in tried}) > 1
+    normalizations = len({one.trial.normalization for one in tried}) > 1
+    return [
+        (f"{one.trial.architecture} " if networks else "")
+        + (f"--normalize {one.trial.normalization} " if normalizations else "")
+        + f"({one.accuracy:.1%})"
+        for one in tried
+    ]
+
+
+def _others(proposal: Proposal, taken: Tried, examples: Examples) -> tuple[list[Tried], list[str]]:
+    """Other normalisations than the one that was said, and whether one is plainly better."""
+    origin = taken.model.origin
+    models = [
+        _classifier(proposal, origin.architecture, taken.model.network, other)
+        for other in usual(examples.x.shape[1])
+        if normalize_name(other) != origin.normalization
+    ]
+    device = next(taken.model.parameters()).device
+    tried, places = contest([model.to(device) for model in models], examples)
+    best = max((tried[k] for k in places), key=lambda one: one.correct)
+    if standard_errors_behind(taken, best) <= _NEAR:
+        return tried, []
+    return tried, [
+        f"the network is right on {taken.accuracy:.1%} of {len(taken.right)} images with "
+        f"--normalize {origin.normalization} ({origin.normalized_by}), but on {best.accuracy:.1%} "
+        f"with --normalize {best.trial.normalization}"
+    ]
+
+
+def _refuse_guessing(taken: Tried, trials: Sequence[Trial], examples: Examples) -> None:
+    classes = examples.classes or int(examples.y.max()) + 1
+    n = len(taken.right)
+    # Guessing is right on one in k; a little more than that is still no classifier.
+    if clopper_pearson(taken.correct, n).high >= min(2.5 / classes, 0.15 + 0.85 / classes):
+        return
+    ranked = sorted(trials, key=lambda trial: -trial.accuracy)[:4]
+    listed = ", ".join(f"{t.accuracy:.1%} with {t.normalization}" for t in ranked)
+    raise CheckpointError(
+        f"with --normalize {taken.trial.normalization} the network is right on "
+        f"{taken.accuracy:.1%} of {n} images of {examples.name}, as by guessing among {classes} "
+        f"classes (tried: {listed})",
+        "Check --data, --arch and --normalize: one of them is not what it was in training.",
+    )

@@ -1,0 +1,42 @@
+"""SHA-256 of a checkpoint's files."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import IO
+
+HASH_LIMIT = 256 << 20
+"""Checkpoints up to this many bytes are hashed without being asked to."""
+
+_CHUNK = 1 << 20
+
+Progress = Callable[[int], None]
+"""Told after each piece how many bytes were read."""
+
+
+def digest(file: IO[bytes], progress: Progress | None = None) -> str:
+    """The SHA-256 of a whole file, in hexadecimal."""
+    file.seek(0)
+    sha = hashlib.sha256()
+    while piece := file.read(_CHUNK):
+        sha.update(piece)
+        if progress is not None:
+            progress(len(piece))
+    return sha.hexdigest()
+
+
+def digest_of_files(files: Sequence[Path], progress: Progress | None = None) -> str:
+    """The SHA-256 of one file; of several, that of their lines ``<sha256>  <name>``, by name.
+
+    The lines are those that ``sha256sum`` prints, so that ``sha256sum a b | sha256sum`` agrees.
+    """
+    found = []
+    for path in sorted(files, key=lambda path: path.name):
+        with path.open("rb") as file:
+            found.append((digest(file, progress), path.name))
+    if len(found) == 1:
+        return found[0][0]
+    lines = "".join(f"{sha}  {name}\n" for sha, name in found)
+    return hashlib.sha256(lines.encode()).hexdigest()

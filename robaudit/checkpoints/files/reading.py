@@ -1,0 +1,196 @@
+"""Reads the weights in a checkpoint, and runs nothing of it unless its hash vouches for it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from itertools import islice
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from robaudit.checkpoints.files.container import Container, read_container, regular_size
+from robaudit.checkpoints.files.contents import SAVE_STATE_DICT
+from robaudit.checkpoints.files.display import shown
+from robaudit.checkpoints.files.hashing import digest_of_files
+from robaudit.checkpoints.files.hf_folder import find_folder
+from robaudit.checkpoints.files.materialise import materialise
+from robaudit.checkpoints.files.trusted import load_trusted
+from robaudit.errors import CheckpointError, UsageError
+
+_MAX_EXPANDED = 1 << 26
+_CHUNK = 1 << 24
+_MAX_FILES = 2000
+_PICKLED = ("torch-zip", "torch-legacy", "pickle")
+
+
+@dataclass(frozen=True)
+class LoadedWeights:
+    """A state dict on the CPU, with finite numbers, under the keys it has in the file.
+
+    ``member``, ``format``, ``sha256`` and ``metadata`` are those of
+    :class:`~robaudit.checkpoints.files.container.Container`; ``remarks`` is what the reader should
+    know. ``module`` is the network itself where a trusted file holds it whole.
+    """
+
+    state_dict: dict[str, Tensor]
+    member: str
+    format: str
+    sha256: str | None
+    metadata: Mapping[str, str]
+    container: Container
+    remarks: tuple[str, ...] = ()
+    module: nn.Module | None = None
+
+
+def read_state_dict(
+    path: str | Path,
+    *,
+    hash: bool | None = None,
+    member: str | None = None,
+    weights: str | None = None,
+    sha256: str | None = None,
+    trust_pickle: bool = False,
+) -> LoadedWeights:
+    """Read the weights in a checkpoint of any known format. Runs nothing in it.
+
+    Args:
+        path: the file, or a Hugging Face folder.
+        hash: compute the SHA-256; by default for checkpoints up to 256 MB.
+        member: the state dict to take, where there are several.
+        weights: ``raw``, ``ema`` or ``swa``: the weights as trained, or a running average.
+        sha256: the hash it must have, compared before anything is parsed.
+        trust_pickle: where it cannot be read without running it, run it: only with ``sha256``.
+
+    Raises:
+        CheckpointError: the file is missing, damaged, another than ``sha256`` says, asks for more
+            than can be read without running it, holds no state dict, or weights that are not
+            finite.
+        UsageError: there is no such member; ``trust_pickle`` without ``sha256``.
+    """
+    path = Path(path)
+    name = shown(path, 200)
+    before = _identity(path)
+    known = _checked_hash(path, name, sha256, trust_pickle)
+    container = read_container(path, hash=False if known else hash, member=member, weights=weights)
+    if known is not None:
+        container = replace(container, sha256=known)
+    module = None
+    if container.refusal is None:
+        _check_sizes(container, name)
+        state = _materialised(container, name)
+        taken, remarks = container.member, container.remarks
+    elif trust_pickle and known is not None and container.format in _PICKLED:
+        trusted = load_trusted(path, known, member=member, weights=weights)
+        state, taken, module = trusted.state_dict, trusted.member, trusted.module
+        remarks = trusted.remarks
+    else:
+        raise container.refusal.error()
+    if _identity(path) != before:
+        raise CheckpointError(f"{name} changed while it was read", "Try again once it is written.")
+    _check_finite(state, name)
+    return LoadedWeights(
+        state,
+        taken,
+        container.format,
+        container.sha256,
+        container.metadata,
+        container,
+        remarks,
+        module,
+    )
+
+
+def _checked_hash(path: Path, name: str, sha256: str | None, trust_pickle: bool) -> str | None:
+    """The file's hash, where one is asked for and is the right one."""
+    if sha256 is None:
+        if trust_pickle:
+            raise UsageError(
+                "--trust-pickle runs the program that the file is, so it takes --sha256 as well: "
+                "the hash of the file that you trust, from where it was published",
+                f"Compare with: robaudit inspect --hash {name}",
+            )
+        return None
+    wanted = sha256.strip().lower().removeprefix("sha256:")
+    if not re.fullmatch("[0-9a-f]{64}", wanted):
+        raise UsageError(f"--sha256 {shown(sha256)}: a SHA-256 has 64 hexadecimal digits")
+    try:
+        files = find_folder(path).shards if path.is_dir() else (path,)
+        for file in files:
+            regular_size(file)
+        found = digest_of_files(files)
+    except FileNotFoundError:
+        raise CheckpointError(f"no such file: {name}", "Check the path.") from None
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{name} cannot be read: {error}") from None
+    if found != wanted:
+        raise CheckpointError(
+            f"{name} has the SHA-256 {found}, not {wanted}",
+            "It is another file than the one meant: download it again, or correct --sha256.",
+        )
+    return found
+
+
+def _identity(path: Path) -> tuple[tuple[int, int, int], ...]:
+    """What changes when the file does, or any file of a folder."""
+    try:
+        files = sorted(islice(path.iterdir(), _MAX_FILES)) if path.is_dir() else [path]
+        found = [file.stat() for file in files]
+    except (OSError, ValueError):
+        return ()
+    return tuple((status.st_ino, status.st_size, status.st_mtime_ns) for status in found)
+
+
+def _check_sizes(container: Container, name: str) -> None:
+    # A tensor with zero strides claims more elements than the file has; the first computation on
+    # it would allocate them all.
+    elements = sum(tensor.numel for tensor in container.elements.values())
+    if elements > max(_MAX_EXPANDED, container.size):
+        raise CheckpointError(
+            f"{name} has {container.size} bytes but claims {elements} weights", SAVE_STATE_DICT
+        )
+
+
+def _materialised(container: Container, name: str) -> dict[str, Tensor]:
+    try:
+        return materialise(container.elements)
+    except (OSError, RuntimeError, ValueError) as error:
+        line = next(iter(str(error).splitlines()), "")
+        raise CheckpointError(
+            f"{name} cannot be read: {type(error).__name__}: {shown(line, 160)}",
+            "It may be damaged: download it again.",
+        ) from error
+
+
+def _check_finite(state: dict[str, Tensor], name: str) -> None:
+    bad = {key: count for key, value in state.items() if (count := _nonfinite(value))}
+    if bad:
+        first = ", ".join(shown(key) for key in list(bad)[:3])
+        more = f" and {len(bad) - 3} more" if len(bad) > 3 else ""
+        count = sum(bad.values())
+        raise CheckpointError(
+            f"{name}: {count} {'weights are' if count > 1 else 'weight is'} not finite, "
+            f"in {first}{more}",
+            "Training has diverged: use an earlier checkpoint.",
+        )
+
+
+def _nonfinite(value: Tensor) -> int:
+    if not (value.is_floating_point() or value.is_complex()):
+        return 0
+    if value.is_complex():
+        value = torch.view_as_real(value)
+    # One of each row that an expanded tensor repeats: repeating them could take all memory.
+    for dimension, stride in enumerate(value.stride()):
+        if stride == 0 and value.shape[dimension] > 1:
+            value = value.narrow(dimension, 0, 1)
+    flat = value.reshape(-1)
+    bad = 0
+    # In pieces, so that the check needs little memory beside the weights.
+    for start in range(0, flat.numel(), _CHUNK):
+        piece = flat[start : start + _CHUNK]
+        finite = torch.isfinite(piece.float() if piece.element_size() < 4 else piece)
+        bad += piece.numel() - int(finite.sum())
+    return bad

@@ -1,0 +1,161 @@
+"""TorchScript archives: the weights of the module, from its pickle and the text of its program.
+
+The program is text in the archive; two lines of every class in it name the parameters and
+buffers, and nothing else of it is looked at.
+"""
+
+from __future__ import annotations
+
+import re
+import zipfile
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from itertools import chain
+from typing import IO, Any
+
+from robaudit.checkpoints.files.contents import (
+    SAVE_STATE_DICT,
+    Contents,
+    Refusal,
+    contents_of_pickle,
+)
+from robaudit.checkpoints.files.copies import Member
+from robaudit.checkpoints.files.modules import Walk
+from robaudit.checkpoints.files.pickles import Reading
+from robaudit.checkpoints.files.stored import Span, stored
+from robaudit.checkpoints.files.values import MalformedPickleError, Opaque, SymbolicTensor
+from robaudit.checkpoints.files.zip_records import damaged, read_record
+
+_MAX_SOURCE = 16 << 20
+_MAX_SOURCES = 64 << 20
+_CLASS = re.compile(r"^class (\w+)\(Module\):\n((?:  __\w+__ = \[.*\]\n)*)", re.MULTILINE)
+_NAMED = re.compile(r"^  __(parameters|buffers)__ = \[(.*)\]$", re.MULTILINE)
+_TEXT = re.compile(r'"((?:[^"\\]|\\.)*)"')
+_QUANTISED = ("__torch__.torch.classes.", "torch._utils._rebuild_qtensor")
+
+Attributes = Mapping[str, frozenset[str] | None]
+
+
+def contents_of_script(
+    reading: Reading,
+    records: Mapping[str, zipfile.ZipInfo],
+    root: str,
+    file: IO[bytes],
+    places: Mapping[str, Span],
+    path: str,
+) -> Contents:
+    """The state dict of a TorchScript module, as ``torch.jit.load(...).state_dict()`` has it.
+
+    Raises:
+        CheckpointError: the archive is damaged.
+    """
+    # Classes of the program itself: the archive brings them along, and they are not run.
+    asked = tuple(f for f in reading.findings if not _is_own(f.module))
+    reading = replace(reading, findings=asked)
+    if reading.damage or any(finding.severity == "dangerous" for finding in asked):
+        plain = contents_of_pickle(reading, "torchscript", path, file, places)
+        return replace(plain, note="a program")
+    sources = Sources(file, records, root, path)
+    tensors: dict[str, SymbolicTensor] = {}
+    refusal = None
+    try:
+        tensors.update(_walk(reading.value, "", 0, Walk(), sources))
+    except _UnreadableError as error:
+        refusal = Refusal(f"{path}: {error}", SAVE_STATE_DICT)
+    except MalformedPickleError as error:
+        raise damaged(path, str(error)) from None
+    if not tensors and refusal is None:
+        refusal = Refusal(
+            f"{path}: the TorchScript program holds no state dict: its weights were frozen into "
+            "the program, or it has none",
+            "Save the weights of its network alone: torch.save(model.state_dict(), PATH).",
+        )
+    members = (Member("", {k: stored(t, places[t.storage.key]) for k, t in tensors.items()}),)
+    remarks = ["the TorchScript program is not run: only its weights are read"]
+    if sources.unsure:
+        remarks.append("which of its tensors are weights is not written in the program")
+    return Contents(
+        "torchscript",
+        members if tensors and refusal is None else (),
+        {},
+        asked,
+        refusal,
+        "a program",
+        tuple(remarks) if refusal is None else (),
+    )
+
+
+class _UnreadableError(Exception):
+    """The program keeps its weights in a way that only running it could tell."""
+
+
+class Sources:
+    """The parameters and buffers that the classes of a program name.
+
+    Attributes:
+        unsure: a class was met that does not name them.
+    """
+
+    def __init__(
+        self, file: IO[bytes], records: Mapping[str, zipfile.ZipInfo], root: str, path: str
+    ) -> None:
+        self.unsure = False
+        self._file, self._records, self._root, self._path = file, records, root, path
+        self._classes: dict[str, Attributes] = {}
+        self._left = _MAX_SOURCES
+
+    def of(self, label: str) -> frozenset[str] | None:
+        """The names for a class (``__torch__.net.Net``), or ``None`` where it does not say."""
+        module, _, name = label.rpartition(".")
+        if module not in self._classes:
+            self._classes[module] = self._parsed(module)
+        names = self._classes[module].get(name)
+        if names is None:
+            self.unsure = True
+        return names
+
+    def _parsed(self, module: str) -> Attributes:
+        info = self._records.get(f"{self._root}code/{module.replace('.', '/')}.py")
+        if info is None:
+            return {}
+        self._left -= info.file_size
+        if self._left < 0:
+            raise damaged(self._path, "its program is too long")
+        source = read_record(self._file, info, self._path, _MAX_SOURCE)
+        return named_attributes(source.decode("utf-8", "replace"))
+
+
+def named_attributes(source: str) -> dict[str, frozenset[str] | None]:
+    r"""The parameters and buffers of every class in a program's text.
+
+    >>> named_attributes('class A(Module):\n  __parameters__ = ["w", ]\n  __buffers__ = []\n')
+    {'A': frozenset({'w'})}
+    """
+    found: dict[str, frozenset[str] | None] = {}
+    for header in _CLASS.finditer(source):
+        lists = {kind: _TEXT.findall(names) for kind, names in _NAMED.findall(header[2])}
+        whole = {"parameters", "buffers"} <= set(lists)
+        found[header[1]] = frozenset(chain(*lists.values())) if whole else None
+    return found
+
+
+def _is_own(module: str) -> bool:
+    return module == "__torch__" or module.startswith("__torch__.")
+
+
+def _walk(
+    module: Any, prefix: str, depth: int, walk: Walk, sources: Sources
+) -> Iterator[tuple[str, SymbolicTensor]]:
+    if not isinstance(module, Opaque) or not isinstance(module.state, dict):
+        raise _UnreadableError("the TorchScript program does not hold its weights as attributes")
+    names = sources.of(module.label)
+    for name, value in module.state.items():
+        if not isinstance(name, str):
+            raise MalformedPickleError("an attribute has no name")
+        walk.step(prefix + name, depth)
+        if isinstance(value, SymbolicTensor) and (names is None or name in names):
+            yield prefix + name, value
+        elif isinstance(value, Opaque) and value.label.startswith(_QUANTISED):
+            raise _UnreadableError("the TorchScript program is quantised")
+        elif isinstance(value, Opaque) and _is_own(value.label.rpartition(".")[0]):
+            yield from _walk(value, f"{prefix}{name}.", depth + 1, walk, sources)

@@ -1,0 +1,82 @@
+"""Runs a pickle whose hash the user vouched for. The one place that does."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from robaudit.checkpoints.files.copies import Member
+from robaudit.checkpoints.files.display import shown
+from robaudit.checkpoints.files.members import choose_member, find_members
+from robaudit.errors import CheckpointError
+
+
+@dataclass(frozen=True)
+class Trusted:
+    """What a trusted file held; ``module`` where it is a whole network."""
+
+    state_dict: dict[str, Tensor]
+    member: str
+    module: nn.Module | None
+    remarks: tuple[str, ...]
+
+
+def load_trusted(path: Path, sha256: str, *, member: str | None, weights: str | None) -> Trusted:
+    """Load a pickle in full, which runs whatever is in it.
+
+    Args:
+        sha256: of the bytes that are run: they are hashed once more when they are in memory.
+
+    Raises:
+        CheckpointError: the bytes are others, they cannot be loaded here, or hold no state dict.
+    """
+    name = shown(path, 200)
+    data = path.read_bytes()
+    if hashlib.sha256(data).hexdigest() != sha256:
+        raise CheckpointError(f"{name} changed while it was read", "Try again once it is written.")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # remarks on formats are not the user's affair
+            tree = torch.load(io.BytesIO(data), map_location="cpu", weights_only=False)
+        found = find_members(tree, _state_of)
+    except Exception as error:  # the file's own code runs, and can raise anything
+        line = next(iter(str(error).splitlines()), "")
+        raise CheckpointError(
+            f"{name}: running the file failed: {type(error).__name__}: {shown(line, 160)}",
+            "The code it came from must be importable: run where it is, or set PYTHONPATH.",
+        ) from error
+    if not found:
+        raise CheckpointError(f"{name}: the file holds no state dict", "Save model.state_dict().")
+    chosen, remarks = choose_member(found, name, member=member, weights=weights)
+    module = _at(tree, chosen.path)
+    return Trusted(
+        dict(chosen.tensors),
+        chosen.path,
+        module if isinstance(module, nn.Module) else None,
+        ("the file was run, as --trust-pickle asks", *remarks),
+    )
+
+
+def _state_of(value: Any, path: str) -> Member | None:
+    if isinstance(value, nn.Module):
+        return Member(path, value.state_dict(), module=type(value).__name__)
+    if not isinstance(value, dict):
+        return None
+    own = {k: v for k, v in value.items() if isinstance(k, str) and isinstance(v, Tensor)}
+    return Member(path, own) if own else None
+
+
+def _at(tree: Any, path: str) -> Any:
+    """What is at a member's path, where that is a plain chain of keys."""
+    for key in path.split(".") if path else []:
+        if not isinstance(tree, dict) or key not in tree:
+            return None
+        tree = tree[key]
+    return tree

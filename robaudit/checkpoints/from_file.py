@@ -1,0 +1,260 @@
+"""What a checkpoint file may be: its networks with their weights in, and its normalisation."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from torch import Tensor, nn
+
+from robaudit.checkpoints.architectures.architecture import (
+    Candidate,
+    Image,
+    Shapes,
+    UnknownArchitectureError,
+)
+from robaudit.checkpoints.architectures.parsing import parse_arch
+from robaudit.checkpoints.architectures.registry import (
+    ARCHITECTURES,
+    identify,
+    named,
+    suspect,
+)
+from robaudit.checkpoints.claims import claimed_accuracies
+from robaudit.checkpoints.classifier import Origin
+from robaudit.checkpoints.factory import factory, is_code
+from robaudit.checkpoints.files.contents import shown
+from robaudit.checkpoints.files.reading import LoadedWeights, read_state_dict
+from robaudit.checkpoints.fitting import assemble, fit, worn
+from robaudit.checkpoints.normalization import (
+    Normalization,
+    parse_normalization,
+    spelled,
+    usual,
+)
+from robaudit.checkpoints.proposal import Proposal
+from robaudit.checkpoints.sidecar import Statement, statement_of
+from robaudit.checkpoints.wrapping import Wrapping, unwrappings
+from robaudit.errors import CheckpointError, UsageError
+from robaudit.types import Examples
+
+_ARGUMENTS = "Write it as NAME or NAME(argument=value, ...)."
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How a file is to be read; see :func:`~robaudit.checkpoints.files.reading.read_state_dict`."""
+
+    member: str | None = None
+    weights: str | None = None
+    sha256: str | None = None
+    trust_pickle: bool = False
+
+
+@dataclass(frozen=True)
+class _File:
+    """A state dict as it is in the file, the ways to unwrap it, and the images it is for."""
+
+    name: str
+    state: dict[str, Tensor]
+    shapes: Shapes
+    stages: tuple[Wrapping, ...]
+    image: Image | None
+
+
+@dataclass(frozen=True)
+class _Fitted:
+    """Networks with weights in, the stage of the file's keys they took, and who chose them."""
+
+    networks: tuple[tuple[str, nn.Module], ...]
+    stage: Wrapping
+    identified_by: str
+    remarks: tuple[str, ...]
+    normalization: str = ""
+
+
+def proposal_from_file(
+    path: Path, arch: str | None, how: Reading, examples: Examples | None
+) -> Proposal:
+    """Read a file and find out what it may be.
+
+    Args:
+        arch: ``--arch``; it wins over what the file says, which wins over its keys and shapes.
+        examples: their images leave out networks that cannot take them.
+
+    Raises:
+        CheckpointError: the file is unsafe, unreadable, not identified, or does not fit.
+        UsageError: ``arch`` cannot be meant.
+    """
+    name = shown(path, 200)
+    weights = read_state_dict(
+        path,
+        member=how.member,
+        weights=how.weights,
+        sha256=how.sha256,
+        trust_pickle=how.trust_pickle,
+    )
+    statement = statement_of(weights.container)
+    shapes = {key: tuple(value.shape) for key, value in weights.state_dict.items()}
+    image = None if examples is None else _image(examples)
+    file = _File(name, weights.state_dict, shapes, unwrappings(shapes), image)
+    fitted = _fitted(weights, arch, statement, file)
+    normalizations, by = _normalizations(fitted, statement, file)
+    origin = Origin(
+        source=str(path),
+        sha256=weights.sha256,
+        format=weights.format,
+        architecture=fitted.networks[0][0],
+        identified_by=fitted.identified_by,
+        normalization="none",
+        parameters=sum(p.numel() for p in fitted.networks[0][1].parameters()),
+        warnings=(*weights.remarks, *fitted.remarks),
+        member=weights.member,
+        normalized_by=by,
+        claims=claimed_accuracies(weights.metadata),
+    )
+    return Proposal(fitted.networks, normalizations, origin)
+
+
+def _image(examples: Examples) -> Image:
+    channels, height, width = examples.x.shape[1:]
+    return channels, height, width
+
+
+def _fitted(
+    weights: LoadedWeights, arch: str | None, statement: Statement | None, file: _File
+) -> _Fitted:
+    if arch is not None and is_code(arch):
+        return _coded(arch, file)
+    if arch is not None:
+        return _named(arch, {}, "--arch", UsageError, file)
+    if weights.module is not None:
+        network = (type(weights.module).__name__, weights.module.float())
+        return _Fitted((network,), file.stages[0], "the trusted file itself", ())
+    if statement is not None and statement.architecture:
+        said, where = statement.architecture, statement.where
+        return _named(said, statement.kwargs, where, CheckpointError, file)
+    return _identified(file)
+
+
+def _coded(arch: str, file: _File) -> _Fitted:
+    network = factory(arch)()
+    if isinstance(network, nn.DataParallel):
+        network = network.module
+    network.float()  # measurements are made in float32, whatever the factory chose
+    stage = worn(network, file.stages)
+    remarks = fit(network, _dressed(stage, file.state), file.name)
+    return _Fitted(((arch, network),), stage, "--arch", remarks)
+
+
+def _named(
+    arch: str,
+    kwargs: Mapping[str, int | str],
+    by: str,
+    unknown: type[UsageError | CheckpointError],
+    file: _File,
+) -> _Fitted:
+    """The networks of an architecture that somebody named, perhaps with arguments."""
+    try:
+        architecture, arguments = parse_arch(arch)
+        arguments = {**arguments, **kwargs}
+        for stage in file.stages:
+            shapes = stage.shapes(file.shapes)
+            candidates = named(architecture, arguments, shapes, image=file.image)
+            if candidates[0].fits(shapes):
+                break
+    except UnknownArchitectureError as error:
+        raise unknown(
+            f"{by} names an unknown architecture: {shown(arch)!r}"
+            + (f"; did you mean {error.near[0]!r}?" if error.near else ""),
+            f"Known are {', '.join(ARCHITECTURES)}, torchvision:NAME and timm:NAME; your own is "
+            "--arch file.py:factory.",
+        ) from None
+    except ValueError as error:
+        raise unknown(f"{by} {shown(arch)!r}: {shown(error, 160)}", _ARGUMENTS) from None
+    return _assembled(candidates, stage, by, file)
+
+
+def _identified(file: _File) -> _Fitted:
+    """The networks that have the file's keys and shapes."""
+    for image in dict.fromkeys((file.image, None)):  # without: the data may be the wrong one
+        for stage in file.stages:
+            candidates = identify(stage.shapes(file.shapes), image=image)
+            if candidates:
+                return _assembled(candidates, stage, "its keys and shapes", file)
+    for stage in file.stages:
+        absent = [c.label for c in suspect(stage.shapes(file.shapes)) if c.label.startswith("timm")]
+        if absent:
+            raise CheckpointError(
+                f"{file.name}: its keys are those of {absent[0]}, and timm is not installed",
+                "Install it: pip install 'robaudit[timm]'; or give the network with --arch.",
+            )
+    raise _unidentified(file)
+
+
+def _assembled(candidates: Sequence[Candidate], stage: Wrapping, by: str, file: _File) -> _Fitted:
+    state = _dressed(stage, file.state)
+    networks, remarks = [], []
+    for candidate in candidates:
+        try:
+            network, found = assemble(candidate.build, state, file.name)
+        except (TypeError, ValueError, RuntimeError, ArithmeticError) as error:
+            raise CheckpointError(
+                f"{file.name}: {candidate.label} cannot be built for these weights: "
+                f"{shown(error, 160)}",
+                "Check --arch, or the arguments beside the checkpoint.",
+            ) from None
+        networks.append((candidate.label, network))
+        remarks += [remark for remark in found if remark not in remarks]
+    normalization = candidates[0].family.normalization
+    return _Fitted(tuple(networks), stage, by, tuple(remarks), normalization)
+
+
+def _dressed(stage: Wrapping, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name: state[key] for name, key in stage.names.items()}
+
+
+def _normalizations(
+    fitted: _Fitted, statement: Statement | None, file: _File
+) -> tuple[tuple[Normalization | None, ...], str]:
+    """The normalisation and who says so, or those to be tried and nobody."""
+    stage = fitted.stage
+    if statement is not None and statement.normalization is not None:
+        try:
+            return (parse_normalization(statement.normalization),), statement.where
+        except UsageError as error:
+            raise CheckpointError(
+                f"{file.name}: {statement.where}: {error.message}", error.advice
+            ) from None
+    if stage.mean is not None and stage.std is not None:
+        mean, std = _numbers(file.state[stage.mean]), _numbers(file.state[stage.std])
+        if min(std) <= 0:
+            raise CheckpointError(
+                f"{file.name}: {shown(stage.std)} holds deviations that are not positive",
+                "Give the normalisation: --normalize.",
+            )
+        by = f"the file's {shown(stage.mean)} and {shown(stage.std)}"
+        return (spelled(mean, std),), by
+    if fitted.normalization:
+        return (parse_normalization(fitted.normalization),), "the network's family"
+    inside = file.stages[-1]
+    if inside.mean is not None:
+        return (None,), f"the network itself: it holds {shown(inside.mean)}"
+    return usual(3 if file.image is None else file.image[0]), ""
+
+
+def _numbers(values: Tensor) -> tuple[float, ...]:
+    # The shortest decimal of the float32: what its author wrote.
+    return tuple(float(str(np.float32(value))) for value in values.flatten().tolist())
+
+
+def _unidentified(file: _File) -> CheckpointError:
+    names = file.stages[-1].names
+    entries = [f"{shown(name)} {file.shapes[key]}" for name, key in names.items()]
+    listed = ", ".join(entries if len(entries) <= 5 else [*entries[:3], "...", entries[-1]])
+    return CheckpointError(
+        f"{file.name}: no known architecture has these {len(entries)} tensors: {listed}",
+        "Give the network: --arch file.py:factory, a function without arguments that returns it.",
+    )

@@ -1,0 +1,138 @@
+"""``timm:NAME[.TAG]``: timm builds it, its file is read safely."""
+
+from __future__ import annotations
+
+import difflib
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from robaudit.checkpoints.files.contents import shown
+from robaudit.checkpoints.files.reading import read_state_dict
+from robaudit.checkpoints.normalization import spelled
+from robaudit.checkpoints.sources.caches import hub_file, hugging_face_file, local_file
+from robaudit.checkpoints.sources.opened import Opened
+from robaudit.errors import CheckpointError, UsageError
+
+INSTALL = "Install it: pip install 'robaudit[timm]'"
+_SUFFIXES = (".safetensors", ".pth", ".pt", ".bin")
+_HUB_NAMES = ("model.safetensors", "pytorch_model.bin")
+
+
+def open_timm(name: str, model_dir: Path | None, download: bool) -> Opened:
+    """See :func:`robaudit.checkpoints.sources.open_source`."""
+    timm = _timm()
+    full, cfg = _configuration(timm, name)
+    path = timm_file(name, model_dir, download=download)
+    read = read_state_dict(path, hash=True)
+    network = _built(timm, full, cfg, read.state_dict, shown(path, 200))
+    return Opened(
+        network=network.eval(),
+        architecture=f"timm:{full}",
+        normalization=spelled(tuple(cfg.mean), tuple(cfg.std)),
+        format=read.format,
+        sha256=read.sha256,
+        remarks=(*read.remarks, _preparation(cfg)),
+    )
+
+
+def timm_file(name: str, model_dir: Path | None, *, download: bool = False) -> Path:
+    """The file of ``NAME[.TAG]``: in ``model_dir`` by that name or its own, or cached.
+
+    Raises:
+        UsageError: timm is not installed, or has no such network or weights.
+        CheckpointError: the file is not there, or could not be fetched.
+    """
+    full, cfg = _configuration(_timm(), name)
+    own = str(cfg.url or "").rpartition("/")[2]
+    named = tuple(dict.fromkeys(stem + suffix for stem in (full, name) for suffix in _SUFFIXES))
+    found = local_file(model_dir, (*named, own) if own else named)
+    if found is not None:
+        return found
+    what = f"timm:{name}"
+    expected = named[0] if model_dir is None else model_dir / named[0]
+    if cfg.hf_hub_id:
+        repository, _, revision = str(cfg.hf_hub_id).partition("@")
+        names = _HUB_NAMES
+        if cfg.hf_hub_filename:
+            stem = str(cfg.hf_hub_filename).rpartition(".")[0]
+            names = (f"{stem}.safetensors", str(cfg.hf_hub_filename))
+        return hugging_face_file(
+            repository,
+            revision or None,
+            names,
+            download=download,
+            what=what,
+            expected=expected,
+        )
+    if not cfg.url:
+        raise UsageError(f"timm has no weights for {full}", f"Use your own: --arch timm:{full}.")
+    return hub_file(str(cfg.url), download=download, what=what, expected=expected)
+
+
+def _timm() -> ModuleType:
+    try:
+        import timm
+    except ImportError as error:
+        raise UsageError("timm is not installed", INSTALL) from error
+    module: ModuleType = timm
+    return module
+
+
+def _configuration(timm: Any, name: str) -> tuple[str, Any]:
+    """The name with its tag, and timm's configuration of those weights."""
+    base, _, tag = name.partition(".")
+    if not timm.is_model(base):
+        known = timm.list_models()
+        near = difflib.get_close_matches(base.lower(), known, 3)
+        raise UsageError(
+            f"timm has no network {base!r}"
+            + (f"; did you mean {' or '.join(map(repr, near))}?" if near else ""),
+            "timm.list_models(pretrained=True) names those with weights.",
+        )
+    try:
+        cfg = timm.get_pretrained_cfg(name, allow_unregistered=False)
+    except RuntimeError:
+        tags = [entry.partition(".")[2] for entry in timm.list_pretrained(f"{base}.*")]
+        raise UsageError(
+            f"timm has no weights {tag!r} for {base}", f"Known are {', '.join(tags) or 'none'}."
+        ) from None
+    full = f"{base}.{cfg.tag}" if cfg.tag else base
+    if not cfg.num_classes:
+        raise UsageError(
+            f"timm:{full} gives features, not logits: it was published without a classifier",
+            "Choose weights that were fine-tuned for classification.",
+        )
+    return full, cfg
+
+
+def _built(timm: Any, full: str, cfg: Any, state: dict[str, Tensor], source: str) -> nn.Module:
+    """The library's own loading, which converts older keys, with the tensors for a download."""
+    try:
+        with torch.random.fork_rng(devices=[]):
+            network: nn.Module = timm.create_model(
+                full, pretrained=True, pretrained_cfg_overlay={"state_dict": state}
+            )
+    except (RuntimeError, ValueError, KeyError, AttributeError) as error:
+        lines = " ".join(str(error).split())
+        raise CheckpointError(
+            f"{source} does not fit timm's {full}: {shown(lines, 200)}",
+            "The file is not this network's: remove it and fetch it again with --download.",
+        ) from error
+    # timm remembers how the network was made: without a second copy of its weights.
+    made: Any = network
+    made.pretrained_cfg = {k: v for k, v in made.pretrained_cfg.items() if k != "state_dict"}
+    made.default_cfg = made.pretrained_cfg
+    return network
+
+
+def _preparation(cfg: Any) -> str:
+    size = cfg.test_input_size or cfg.input_size
+    crop = cfg.test_crop_pct or cfg.crop_pct
+    return (
+        f"timm evaluates it on {size[1]}x{size[2]} pixels, the centre {crop:.1%} of images resized "
+        f"by {cfg.interpolation} interpolation: prepare yours alike"
+    )

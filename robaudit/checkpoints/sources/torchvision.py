@@ -1,0 +1,139 @@
+"""``torchvision:NAME[:SET]``: torchvision builds it, its file is read safely."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from robaudit.checkpoints.files.contents import shown
+from robaudit.checkpoints.files.reading import read_state_dict
+from robaudit.checkpoints.normalization import spelled
+from robaudit.checkpoints.sources.caches import hub_file, local_file
+from robaudit.checkpoints.sources.fetching import check_hash
+from robaudit.checkpoints.sources.opened import Opened
+from robaudit.errors import CheckpointError, UsageError
+
+_SUFFIXES = (".safetensors", ".pth", ".pt", ".bin")
+
+
+def open_torchvision(text: str, model_dir: Path | None, download: bool) -> Opened:
+    """See :func:`robaudit.checkpoints.sources.open_source`."""
+    name, chosen = _weights(text)
+    path = torchvision_file(text, model_dir, download=download)
+    read = read_state_dict(path, hash=True)
+    check_hash(path, read.sha256)
+    network = _built(name, chosen, read.state_dict, shown(path, 200))
+    prepare = chosen.transforms()
+    return Opened(
+        network=network.eval(),
+        architecture=f"torchvision:{name}",
+        normalization=spelled(tuple(prepare.mean), tuple(prepare.std)),
+        format=read.format,
+        sha256=read.sha256,
+        remarks=(*read.remarks, _preparation(prepare)),
+        published=_published(chosen.meta),
+    )
+
+
+def torchvision_file(text: str, model_dir: Path | None, *, download: bool = False) -> Path:
+    """The file of ``NAME[:SET]``: in ``model_dir`` by its own name or by ``NAME``, or cached.
+
+    Raises:
+        UsageError: no such network or set of weights.
+        CheckpointError: the file is not there, or could not be fetched.
+    """
+    name, chosen = _weights(text)
+    own = str(chosen.url).rpartition("/")[2]
+    # A file called by the network alone is no more than its usual weights.
+    plain = tuple(name + suffix for suffix in _SUFFIXES) if chosen.name == _usual(name) else ()
+    found = local_file(model_dir, (own, *plain))
+    if found is not None:
+        return found
+    expected = own if model_dir is None else model_dir / own
+    return hub_file(chosen.url, download=download, what=f"torchvision:{text}", expected=expected)
+
+
+def _usual(name: str) -> str:
+    from torchvision import models
+
+    usual: str = models.get_model_weights(name).DEFAULT.name
+    return usual
+
+
+def _weights(text: str) -> tuple[str, Any]:
+    """The network's name and the chosen member of its enumeration of weights."""
+    from torchvision import models
+
+    name, _, asked = text.partition(":")
+    known = models.list_models(module=models)
+    if name not in known:
+        near = difflib.get_close_matches(name.lower(), known, 3)
+        raise UsageError(
+            f"torchvision has no classification network {name!r}"
+            + (f"; did you mean {' or '.join(map(repr, near))}?" if near else ""),
+            "torchvision.models.list_models() names them.",
+        )
+    sets = models.get_model_weights(name)
+    listed = list(sets.__members__)
+    if not listed:
+        raise UsageError(
+            f"torchvision has no weights for {name}",
+            f"Load your own with --arch torchvision:{name}.",
+        )
+    if asked and asked.upper() not in listed:
+        raise UsageError(
+            f"torchvision has no weights {asked!r} for {name}", f"Known are {', '.join(listed)}."
+        )
+    return name, sets[asked.upper()] if asked else sets.DEFAULT
+
+
+def _built(name: str, chosen: Any, state: Mapping[str, torch.Tensor], source: str) -> nn.Module:
+    """The library's own builder, given the tensors in place of its download.
+
+    It sets what belongs to the weights (Inception's input transform), renames old keys and loads
+    strictly.
+    """
+    from torchvision import models
+
+    weights = _InHand(chosen, state)
+    try:
+        with torch.random.fork_rng(devices=[]), weights:
+            network: nn.Module = models.get_model(name, weights=chosen)
+    except (RuntimeError, ValueError, KeyError) as error:
+        lines = " ".join(str(error).split())
+        raise CheckpointError(
+            f"{source} does not fit torchvision's {name}: {shown(lines, 200)}",
+            "The file is not this network's: remove it and fetch it again with --download.",
+        ) from error
+    return network
+
+
+class _InHand:
+    """While it lasts, one member of an enumeration of weights gives these tensors."""
+
+    def __init__(self, chosen: Any, state: Mapping[str, torch.Tensor]) -> None:
+        self.chosen, self.state = chosen, state
+
+    def __enter__(self) -> None:
+        self.chosen.get_state_dict = lambda *_, **__: dict(self.state)
+
+    def __exit__(self, *_: object) -> None:
+        del self.chosen.get_state_dict
+
+
+def _preparation(prepare: Any) -> str:
+    return (
+        f"torchvision evaluates it on images resized to {prepare.resize_size[0]} "
+        f"({prepare.interpolation.value}) and cropped at the centre to {prepare.crop_size[0]} "
+        "pixels: prepare yours alike"
+    )
+
+
+def _published(meta: Mapping[str, Any]) -> dict[str, float | bool | str]:
+    figures = meta.get("_metrics", {}).get("ImageNet-1K", {})
+    return {"clean_acc": figures["acc@1"] / 100} if "acc@1" in figures else {}

@@ -1,0 +1,95 @@
+"""Where the files of RobustBench's entries are, and how they are fetched. No torch at import."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from robaudit.checkpoints.files.contents import shown
+from robaudit.checkpoints.sources.caches import hub_file
+from robaudit.checkpoints.sources.catalogue import INSTALL, Entry, find_entry
+from robaudit.checkpoints.sources.fetching import fetch
+from robaudit.checkpoints.sources.zoo import zoo_importable, zoo_module
+from robaudit.errors import CheckpointError, UsageError
+
+DEFAULT_DIR = Path("models")
+# RobustBench takes the weights of its ImageNet "Standard" from torchvision.
+TORCHVISION_STANDARD = "resnet50:IMAGENET1K_V1"
+
+
+def robustbench_files(name: str, folder: Path | None) -> tuple[Path, ...]:
+    """The files of ``DATASET/THREAT/NAME``, all of them there.
+
+    Raises:
+        UsageError: no such entry.
+        CheckpointError: a file is not there.
+    """
+    return zoo_files(find_entry(name), folder, download=False)
+
+
+def zoo_files(entry: Entry, folder: Path | None, *, download: bool) -> tuple[Path, ...]:
+    """The entry's files, in RobustBench's order; fetched where that is asked for and they lack.
+
+    Raises:
+        CheckpointError: a file is not there, or could not be fetched.
+    """
+    place = (folder or DEFAULT_DIR) / entry.dataset / entry.threat
+    targets = tuple(place / name for name in entry.file_names)
+    if not entry.drive_ids:
+        return targets if targets[0].is_file() else (_of_a_library(entry, targets[0], download),)
+    for target, drive_id in zip(targets, entry.drive_ids, strict=True):
+        if not target.is_file():
+            if not download:
+                raise missing(entry.text, target)
+            _fetch_from_drive(entry, target, drive_id)
+    return targets
+
+
+def missing(what: str, target: Path) -> CheckpointError:
+    """The error for a file that is not there."""
+    return CheckpointError(
+        f"{what}: its file is not there: {shown(target, 300)}",
+        "Name the folder that has it as --model-dir, or fetch it with --download.",
+    )
+
+
+def _of_a_library(entry: Entry, target: Path, download: bool) -> Path:
+    if is_torchvision(entry):
+        from robaudit.checkpoints.sources.torchvision import torchvision_file
+
+        return torchvision_file(TORCHVISION_STANDARD, target.parent, download=download)
+    url = _timm_url(entry)
+    beside = target.with_name(url.rpartition("/")[2])
+    if beside.is_file():
+        return beside
+    return hub_file(url, download=download, what=entry.text, expected=target)
+
+
+def is_torchvision(entry: Entry) -> bool:
+    """Whether the weights are torchvision's own."""
+    return not entry.drive_ids and entry.name.startswith("Standard")
+
+
+def _timm_url(entry: Entry) -> str:
+    with zoo_importable():
+        zoo_module("models")  # registers RobustBench's networks in timm
+        import timm
+
+        known = timm.get_pretrained_cfg(entry.timm_name) if timm.is_model(entry.timm_name) else None
+    if known is None or not known.url:
+        raise UsageError(f"{entry.text}: RobustBench does not say where its weights are", INSTALL)
+    return str(known.url)
+
+
+def _fetch_from_drive(entry: Entry, target: Path, drive_id: str) -> None:
+    try:
+        import gdown
+    except ImportError as error:
+        raise UsageError(
+            f"gdown, which downloads {entry.text}, is not installed", INSTALL
+        ) from error
+
+    def get(path: Path) -> None:
+        gdown.download(id=drive_id, output=str(path), quiet=not sys.stderr.isatty())
+
+    fetch(target, entry.text, get, f"Google Drive's file {drive_id} as {target}")

@@ -1,0 +1,146 @@
+"""What training code wraps around a network's keys: prefixes, counters, normalisation. No torch.
+
+A state dict of ``DataParallel(Sequential(Normalize(), net))`` is the network's with ``module.1.``
+before every key and two buffers more. The wrappers are taken off one at a time, and every stage is
+kept: which of them is the network's own is for the network to say.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from robaudit.checkpoints.architectures.architecture import Shapes
+
+_MAX_WRAPPERS = 8
+# Counters and profilers' leftovers that no forward pass reads, by the last part of their key.
+_COUNTERS = frozenset({"n_averaged", "initted", "step", "epoch", "total_ops", "total_params"})
+# What a training module holds beside its network, by the first part of a key.
+_COMPANIONS = ("criterion", "loss", "loss_fn", "loss_function", "acc", "accuracy", "metrics")
+_SPLITS = ("train_", "val_", "valid_", "test_", "")
+_BESIDE = frozenset(split + what for split in _SPLITS for what in _COMPANIONS)
+# An attack in training code that holds the network a second time.
+_ATTACKERS = ("attacker",)
+_MEANS = {"mean": "std", "mu": "sigma", "new_mean": "new_std", "_mean": "_std", "means": "sds"}
+
+
+@dataclass(frozen=True)
+class Wrapping:
+    """A state dict's keys with some wrappers taken off.
+
+    Attributes:
+        names: the network's key to the file's, in the file's order.
+        prefix: what was taken off the front of every key.
+        mean, std: the file's keys of the input normalisation that was taken out.
+        dropped: the file's keys that are no network's weights.
+    """
+
+    names: Mapping[str, str]
+    prefix: str = ""
+    mean: str | None = None
+    std: str | None = None
+    dropped: tuple[str, ...] = ()
+    _keys: Mapping[str, str] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_keys", {file: name for name, file in self.names.items()})
+
+    def key(self, name: str) -> str | None:
+        """The network's key of a key in the file; ``None`` where it is none of the network's."""
+        return self._keys.get(name)
+
+    def shapes(self, of: Shapes) -> Shapes:
+        """The network's shapes by its own keys, from the file's."""
+        return {name: of[file] for name, file in self.names.items()}
+
+
+def unwrappings(shapes: Shapes) -> tuple[Wrapping, ...]:
+    """The state dict as it is, then with one wrapper after another taken off.
+
+    >>> stages = unwrappings({"module.1.w": (3,), "module.0.mean": (3,), "module.0.std": (3,)})
+    >>> [list(stage.names) for stage in stages]
+    [['module.1.w', 'module.0.mean', 'module.0.std'], ['module.1.w'], ['1.w'], ['w']]
+    >>> stages[-1].prefix, stages[-1].mean
+    ('module.1.', 'module.0.mean')
+    """
+    stages = [Wrapping({key: key for key in shapes})]
+    while len(stages) < 3 * _MAX_WRAPPERS:
+        stage = stages[-1]
+        for peeled in (_cleared(stage), _normalised(stage, shapes), _unprefixed(stage)):
+            if peeled is not None:
+                stages.append(peeled)
+                break
+        else:
+            break
+    return tuple(stages)
+
+
+def unwrap(shapes: Shapes) -> Wrapping:
+    """The state dict with every wrapper taken off.
+
+    >>> unwrap({"module._orig_mod.fc.weight": (10, 4), "module._orig_mod.conv.bias": (4,)}).prefix
+    'module._orig_mod.'
+    """
+    return unwrappings(shapes)[-1]
+
+
+def _cleared(stage: Wrapping) -> Wrapping | None:
+    """Without counters, losses, metrics and a second copy of the network."""
+    keep = [name for name in stage.names if name.rpartition(".")[2] not in _COUNTERS]
+    firsts = {name.partition(".")[0] for name in keep}
+    if len(firsts - _BESIDE) == 1:
+        keep = [name for name in keep if name.partition(".")[0] not in _BESIDE]
+    copies = {
+        name
+        for name in keep
+        for attacker in _ATTACKERS
+        if name.startswith(f"{attacker}.") and name.removeprefix(f"{attacker}.") in stage.names
+    }
+    keep = [name for name in keep if name not in copies]
+    return _with(stage, keep) if keep and len(keep) < len(stage.names) else None
+
+
+def _normalised(stage: Wrapping, shapes: Shapes) -> Wrapping | None:
+    """Without the one pair of mean and deviation that is alone in its module."""
+    if stage.mean is not None:
+        return None
+    pairs = [pair for name in stage.names if (pair := _pair(name, stage.names, shapes))]
+    if len(pairs) != 1:
+        return None
+    mean, std = pairs[0]
+    keep = [name for name in stage.names if name not in pairs[0]]
+    rest = _with(stage, keep)
+    return (
+        Wrapping(rest.names, rest.prefix, stage.names[mean], stage.names[std], stage.dropped)
+        if keep
+        else None
+    )
+
+
+def _pair(name: str, names: Mapping[str, str], shapes: Shapes) -> tuple[str, str] | None:
+    parent, dot, last = name.rpartition(".")
+    partner = f"{parent}{dot}{_MEANS.get(last, '')}"
+    if last not in _MEANS or partner not in names:
+        return None
+    # Alone in its module, unless it is the outermost, which holds the network as well.
+    others = [key for key in names if key.startswith(f"{parent}.")] if parent else []
+    shape, other = shapes[names[name]], shapes[names[partner]]
+    alone = set(others) <= {name, partner}
+    return (name, partner) if alone and shape == other and math.prod(shape) in (1, 3) else None
+
+
+def _unprefixed(stage: Wrapping) -> Wrapping | None:
+    """Without the first part of the keys, where all share it."""
+    firsts = {name.partition(".")[0] for name in stage.names}
+    if len(firsts) != 1 or not all("." in name for name in stage.names):
+        return None
+    first = firsts.pop() + "."
+    names = {name.removeprefix(first): file for name, file in stage.names.items()}
+    return Wrapping(names, stage.prefix + first, stage.mean, stage.std, stage.dropped)
+
+
+def _with(stage: Wrapping, keep: Iterable[str]) -> Wrapping:
+    names = {name: stage.names[name] for name in keep}
+    dropped = tuple(file for name, file in stage.names.items() if name not in names)
+    return Wrapping(names, stage.prefix, stage.mean, stage.std, (*stage.dropped, *dropped))

@@ -1,0 +1,421 @@
+"""RobustBench's entries by name, on a small package with its layout and a broken ``__init__``."""
+
+import hashlib
+import importlib
+import subprocess
+import sys
+import types
+from pathlib import Path
+
+import pytest
+import torch
+from support import small_zoo
+
+from robaudit.checkpoints.sources import files_of, is_source, open_source
+from robaudit.checkpoints.sources.catalogue import find_entry
+from robaudit.checkpoints.sources.robustbench import build
+from robaudit.errors import CheckpointError, UsageError
+
+PLAIN = "robustbench:cifar10/Linf/Plain2020Net"
+NORMAL = "robustbench:cifar10/Linf/Normal2020Net"
+X = torch.rand(2, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+
+
+@pytest.fixture(autouse=True)
+def small_robustbench(tmp_path, monkeypatch):
+    with small_zoo.installed(tmp_path / "site", monkeypatch):
+        yield
+
+
+@pytest.fixture
+def models(tmp_path):
+    return tmp_path / "models"
+
+
+def made(text, seed=7):
+    """The entry's network with weights and statistics that no other build has."""
+    torch.manual_seed(seed)
+    network = build(find_entry(text.partition(":")[2]))
+    for buffer in network.buffers():
+        if buffer.is_floating_point() and buffer.numel() != 3:
+            buffer.uniform_(0.5, 1.5)
+    return network
+
+
+def save(content, models, text, suffix=".pt"):
+    path = models / (text.partition(":")[2] + suffix)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    torch.save(content, path)
+    return path
+
+
+def logits(network):
+    with torch.no_grad():
+        return network(X)
+
+
+def prefixed(prefix, state):
+    return {prefix + key: value for key, value in state.items()}
+
+
+FORMS = {
+    "the state dict alone": lambda own: own,
+    "under state_dict": lambda own: {"state_dict": own, "epoch": 7},
+    "of DataParallel": lambda own: {"state_dict": prefixed("module.", own)},
+    "of a wrapper": lambda own: prefixed("model.", own),
+    "of both": lambda own: {"state_dict": prefixed("module.model.", own)},
+    "last and best": lambda own: {"last": own, "best": {k: v + 1 for k, v in own.items()}},
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_a_file_in_any_form_of_the_zoo_gives_the_networks_logits(form, models):
+    network = made(PLAIN)
+    path = save(FORMS[form](network.state_dict()), models, PLAIN)
+    opened = open_source(PLAIN, model_dir=models)
+    assert torch.equal(logits(opened.network), logits(network))
+    assert not opened.network.training
+    assert opened.normalization is None
+    assert opened.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
+    assert files_of(PLAIN, model_dir=models) == (path,)
+
+
+def test_which_of_two_state_dicts_was_taken_is_said(models):
+    save(FORMS["last and best"](made(PLAIN).state_dict()), models, PLAIN)
+    (said,) = open_source(PLAIN, model_dir=models).remarks
+    assert "'last' is taken" in said
+    assert "--member" not in said  # an option for files
+
+
+def test_a_network_that_wants_a_gpu_is_made_without_one(models):
+    text = "robustbench:cifar10/Linf/Gpu2023Net"
+    network = made(text)
+    save(network.state_dict(), models, text)
+    opened = open_source(text, model_dir=models)
+    assert opened.network.shift.device.type == "cpu"
+    assert torch.equal(logits(opened.network), logits(network))
+
+
+def test_the_default_folder_is_robustbenchs_own(models, monkeypatch):
+    network = made(PLAIN)
+    save(network.state_dict(), models, PLAIN)
+    monkeypatch.chdir(models.parent)
+    assert torch.equal(logits(open_source(PLAIN).network), logits(network))
+
+
+def test_building_draws_nothing_from_the_callers_random_state_and_prints_nothing(models, capsys):
+    save(made(PLAIN).state_dict(), models, PLAIN)
+    before = torch.get_rng_state()
+    open_source(PLAIN, model_dir=models)
+    assert torch.equal(before, torch.get_rng_state())
+    assert capsys.readouterr().out == ""
+
+
+def test_the_package_is_left_to_the_user_as_it_was(models):
+    save(made(PLAIN).state_dict(), models, PLAIN)
+    open_source(PLAIN, model_dir=models)
+    assert not [name for name in sys.modules if name.startswith("robustbench")]
+    with pytest.raises(ImportError, match="pkg_resources_that_are_gone"):
+        importlib.import_module("robustbench")
+
+
+def test_a_package_the_user_has_imported_is_used_and_kept(models):
+    save(made(PLAIN).state_dict(), models, PLAIN)
+    theirs = types.ModuleType("robustbench")
+    theirs.__path__ = [str(models.parent / "site" / "robustbench")]
+    sys.modules["robustbench"] = theirs
+    opened = open_source(PLAIN, model_dir=models)
+    assert sys.modules["robustbench"] is theirs
+    assert type(opened.network) is sys.modules["robustbench.model_zoo.nets"].Small
+
+
+def test_the_second_network_is_of_the_same_classes_as_the_first(models):
+    save(made(PLAIN).state_dict(), models, PLAIN)
+    first, second = (open_source(PLAIN, model_dir=models).network for _ in range(2))
+    assert type(first) is type(second)
+
+
+def test_a_normalisation_only_the_network_has_is_kept_and_said(models):
+    network = made(NORMAL)
+    bare = {k: v for k, v in network.state_dict().items() if k not in ("mu", "sigma")}
+    save(bare, models, NORMAL)
+    opened = open_source(NORMAL, model_dir=models)
+    assert torch.equal(logits(opened.network), logits(network))
+    assert any("mu, sigma" in remark for remark in opened.remarks)
+
+
+def test_a_normalisation_in_the_file_is_taken(models):
+    network = made(NORMAL)
+    network.mu.fill_(0.25)
+    save(prefixed("module.", network.state_dict()), models, NORMAL)
+    assert torch.equal(logits(open_source(NORMAL, model_dir=models).network), logits(network))
+
+
+def test_half_a_normalisation_is_not_made_whole(models):
+    bare = {k: v for k, v in made(NORMAL).state_dict().items() if k != "mu"}
+    save(bare, models, NORMAL)
+    with pytest.raises(CheckpointError, match=r"1 missing \(mu\)"):
+        open_source(NORMAL, model_dir=models)
+
+
+def test_a_placeholder_is_not_taken_for_a_normalisation(models):
+    text = "robustbench:cifar10/Linf/Modas2021PRIMEResNet18"
+    network = made(text)
+    bare = {k: v for k, v in network.state_dict().items() if k not in ("mu", "sigma")}
+    save(bare, models, text)
+    with pytest.raises(CheckpointError, match="lacks the normalisation"):
+        open_source(text, model_dir=models)
+
+
+@pytest.mark.parametrize("prefix", ["", "model.", "module.", "module.model."])
+def test_the_network_within_a_normalised_one_is_found(prefix, models):
+    text = "robustbench:imagenet/Linf/Big2021Net"
+    network = made(text)
+    save({"state_dict": prefixed(prefix, network.model.state_dict())}, models, text)
+    opened = open_source(text, model_dir=models)
+    assert torch.equal(logits(opened.network), logits(network))
+    assert any("Res256Crop224" in remark for remark in opened.remarks)
+
+
+def test_copies_and_scores_beside_the_weights_are_left_out_and_said(models):
+    network = made(PLAIN)
+    own = network.state_dict()
+    beside = {
+        "hl1.0.weight": own["conv.weight"],
+        "conv.scores": torch.rand_like(own["conv.weight"]),
+    }
+    save({**own, **beside}, models, PLAIN)
+    opened = open_source(PLAIN, model_dir=models)
+    assert torch.equal(logits(opened.network), logits(network))
+    assert any("hl1.0.weight" in r and "conv.scores" in r for r in opened.remarks)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "said"),
+    [
+        (lambda own: own.pop("fc.bias"), "missing"),
+        (lambda own: own.update({"fc2.bias": torch.ones(10)}), "unexpected"),
+        (lambda own: own.update({"fc.bias": torch.ones(3)}), "fc.bias"),
+        (lambda own: own.pop("bn.running_mean"), "missing"),
+    ],
+)
+def test_weights_of_another_network_are_refused(spoil, said, models):
+    own = made(PLAIN).state_dict()
+    spoil(own)
+    save(own, models, PLAIN)
+    with pytest.raises(CheckpointError, match=said) as caught:
+        open_source(PLAIN, model_dir=models)
+    assert "Plain2020Net.pt" in caught.value.message
+
+
+def test_an_ensemble_loads_each_file_into_its_network(models):
+    text = "robustbench:cifar10/Linf/Deck2021Net"
+    network = made(text)
+    paths = [
+        save({"state_dict": prefixed("module.", part.state_dict())}, models, text, f".pt_m{i}.pt")
+        for i, part in enumerate(network.models)
+    ]
+    opened = open_source(text, model_dir=models)
+    assert torch.equal(logits(opened.network), logits(network))
+    lines = [f"{hashlib.sha256(p.read_bytes()).hexdigest()}  {p.name}\n" for p in paths]
+    assert opened.sha256 == hashlib.sha256("".join(lines).encode()).hexdigest()
+    assert files_of(text, model_dir=models) == tuple(paths)
+    paths[1].unlink()
+    with pytest.raises(CheckpointError, match=r"Deck2021Net\.pt_m1\.pt"):
+        open_source(text, model_dir=models)
+
+
+def test_a_mixing_network_comes_with_its_batch_norm_from_one_file(models):
+    text = "robustbench:cifar10/Linf/Bai2023Improving_edm"
+    network = made(text)
+    mixed = network.comp_model
+    contents = [
+        mixed.models[0].state_dict(),
+        prefixed("module.", mixed.models[1].state_dict()),
+        {"model": mixed.policy_net.state_dict(), "bn": mixed.bn.state_dict()},
+    ]
+    for i, content in enumerate(contents):
+        save(content, models, text, f".pt_m{i}.pt")
+    opened = open_source(text, model_dir=models)
+    assert torch.equal(logits(opened.network), logits(network))
+
+
+def test_a_mixing_file_without_its_batch_norm_is_refused(models):
+    text = "robustbench:cifar10/Linf/Bai2023Improving_edm"
+    mixed = made(text).comp_model
+    for i, part in enumerate((*mixed.models, mixed.policy_net)):
+        save({"model": part.state_dict()}, models, text, f".pt_m{i}.pt")
+    with pytest.raises(CheckpointError, match="no member 'bn'"):
+        open_source(text, model_dir=models)
+
+
+def test_a_missing_file_is_named_with_both_ways_to_it(models):
+    with pytest.raises(CheckpointError) as caught:
+        open_source(PLAIN, model_dir=models)
+    assert str(models / "cifar10" / "Linf" / "Plain2020Net.pt") in caught.value.message
+    assert "--download" in (caught.value.advice or "")
+    assert "--model-dir" in (caught.value.advice or "")
+    assert not models.exists()
+
+
+def test_an_error_page_in_the_files_place_is_recognised(models):
+    path = models / "cifar10" / "Linf" / "Plain2020Net.pt"
+    path.parent.mkdir(parents=True)
+    path.write_text("<!DOCTYPE html><html><title>Google Drive - Quota exceeded</title></html>")
+    with pytest.raises(CheckpointError, match="HTML page"):
+        open_source(PLAIN, model_dir=models)
+
+
+def test_what_the_installed_packages_cannot_build_is_said(models):
+    text = "robustbench:cifar10/Linf/Broken2022Net"
+    save({"a": torch.ones(1)}, models, text)
+    with pytest.raises(CheckpointError, match="this timm is too new"):
+        open_source(text, model_dir=models)
+
+
+class Drive:
+    """A stand-in for gdown: writes what it was given, and remembers what it was asked."""
+
+    def __init__(self, write):
+        self.write, self.asked = write, []
+
+    def download(self, *, id, output, quiet):
+        self.asked.append(id)
+        sys.stdout.write("on stdout")
+        self.write(output)
+        return output
+
+
+def test_a_download_is_put_where_robustbench_keeps_it(models, monkeypatch, capsys):
+    network = made(PLAIN)
+    drive = Drive(lambda path: torch.save(network.state_dict(), path))
+    monkeypatch.setitem(sys.modules, "gdown", drive)
+    opened = open_source(PLAIN, model_dir=models, download=True)
+    assert torch.equal(logits(opened.network), logits(network))
+    assert drive.asked == ["plain-id"]
+    place = models / "cifar10" / "Linf"
+    assert [path.name for path in place.iterdir()] == ["Plain2020Net.pt"]
+    assert capsys.readouterr().out == ""
+    open_source(PLAIN, model_dir=models, download=True)
+    assert drive.asked == ["plain-id"]  # the second time it was there
+
+
+def test_only_the_lacking_files_of_an_ensemble_are_fetched(models, monkeypatch):
+    text = "robustbench:cifar10/Linf/Deck2021Net"
+    network = made(text)
+    save(network.models[0].state_dict(), models, text, ".pt_m0.pt")
+    drive = Drive(lambda path: torch.save(network.models[1].state_dict(), path))
+    monkeypatch.setitem(sys.modules, "gdown", drive)
+    open_source(text, model_dir=models, download=True)
+    assert drive.asked == ["b", "c"]
+
+
+def write_page(path):
+    with Path(path).open("w") as file:
+        file.write("<html><head><title>Quota exceeded</title></head></html>")
+
+
+def stop_half_way(path):
+    with Path(path).open("wb") as file:
+        file.write(b"PK\x03\x04 half a file")
+    raise OSError("connection lost")
+
+
+@pytest.mark.parametrize(
+    ("write", "said"),
+    [
+        (write_page, "HTML page"),
+        (stop_half_way, "connection lost"),
+        (lambda path: None, "no file came"),
+        (lambda path: Path(path).touch(), "is empty"),
+    ],
+)
+def test_a_failed_download_leaves_nothing_and_says_why(write, said, models, monkeypatch):
+    monkeypatch.setitem(sys.modules, "gdown", Drive(write))
+    with pytest.raises(CheckpointError, match=said) as caught:
+        open_source(PLAIN, model_dir=models, download=True)
+    assert "could not be fetched" in caught.value.message
+    assert "plain-id" in (caught.value.advice or "")
+    assert not list((models / "cifar10" / "Linf").iterdir())
+
+
+def test_nothing_is_fetched_unasked(models, monkeypatch):
+    drive = Drive(write_page)
+    monkeypatch.setitem(sys.modules, "gdown", drive)
+    with pytest.raises(CheckpointError):
+        open_source(PLAIN, model_dir=models)
+    assert drive.asked == []
+
+
+@pytest.mark.parametrize(
+    ("text", "said", "advised"),
+    [
+        ("cifar10/Linf/Plain2020Nte", "'Plain2020Net'", "Modas2021"),
+        ("cifar10/Linf/plain2020net", "'Plain2020Net'", "Known"),
+        ("cifar10/Linf/Plain2020Net_L2", "Plain2020Net", "robustbench:cifar10/L2/Plain2020Net_L2"),
+        ("cifar11/Linf/Plain2020Net", "'cifar10'", "cifar100, imagenet"),
+        ("cifar10/Linv/Plain2020Net", "'linf'", "Linf, L2"),
+        ("imagenet/L2/Big2021Net", "unknown threat model of imagenet 'L2'", "Linf"),
+        ("cifar10/Plain2020Net", "names no network", "DATASET/THREAT/NAME"),
+        ("", "names no network", "DATASET/THREAT/NAME"),
+    ],
+)
+def test_a_name_that_is_none_is_met_with_the_nearest(text, said, advised):
+    for open_it in (open_source, files_of):
+        with pytest.raises(UsageError) as caught:
+            open_it(f"robustbench:{text}")
+        assert said in caught.value.message
+        assert advised in (caught.value.advice or "")
+
+
+def test_threat_models_are_found_however_they_are_written(models):
+    network = made(PLAIN)
+    path = save(network.state_dict(), models, PLAIN)
+    assert files_of("robustbench:CIFAR10/linf/Plain2020Net", model_dir=models) == (path,)
+
+
+def test_without_robustbench_the_extra_is_named(monkeypatch):
+    monkeypatch.setattr("robaudit.checkpoints.sources.catalogue.find_spec", lambda _: None)
+    with small_zoo.fresh(monkeypatch), pytest.raises(UsageError) as caught:
+        open_source(PLAIN)
+    assert "pip install 'robaudit[robustbench]'" in (caught.value.advice or "")
+
+
+def test_the_files_of_an_entry_are_found_without_torch(models, tmp_path):
+    path = models / "cifar10" / "Linf" / "Plain2020Net.pt"
+    path.parent.mkdir(parents=True)
+    path.write_bytes(b"x")
+    code = (
+        "import sys; from robaudit.checkpoints.sources import files_of, is_source;"
+        f"print(files_of({PLAIN!r}, model_dir={str(models)!r})[0].name);"
+        "assert 'torch' not in sys.modules and 'robustbench' not in sys.modules"
+    )
+    paths = ["", str(tmp_path / "site"), *sys.path]
+    run = subprocess.run(
+        [sys.executable, "-c", f"import sys; sys.path[:] = {paths!r}; {code}"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (run.stdout, run.stderr) == ("Plain2020Net.pt\n", "")
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (PLAIN, True),
+        ("timm:resnet50", True),
+        ("torchvision:resnet50:IMAGENET1K_V1", True),
+        ("model.pt", False),
+        ("robustbench", False),
+        ("C:/models/timm.pt", False),
+    ],
+)
+def test_a_source_is_told_from_a_file(text, expected):
+    assert is_source(text) is expected
+
+
+def test_another_scheme_is_refused():
+    for open_it in (open_source, files_of):
+        with pytest.raises(UsageError, match="unknown source"):
+            open_it("hub:resnet50")
