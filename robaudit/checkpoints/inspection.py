@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from robaudit.checkpoints.architectures.architecture import Candidate, Shapes
 from robaudit.checkpoints.architectures.registry import suspect
 from robaudit.checkpoints.files.container import Container, read_container
 from robaudit.checkpoints.files.contents import Refusal, TensorInfo
@@ -14,7 +15,7 @@ from robaudit.checkpoints.files.display import shown
 from robaudit.checkpoints.files.hashing import Progress
 from robaudit.checkpoints.files.severity import Finding
 from robaudit.checkpoints.sidecar import Statement, statement_of
-from robaudit.checkpoints.wrapping import Wrapping, unwrap
+from robaudit.checkpoints.wrapping import Wrapping, unwrap, unwrappings
 
 _BUFFERS = ("running_mean", "running_var", "num_batches_tracked")
 
@@ -77,9 +78,11 @@ def inspect_file(
     """
     container = read_container(path, hash=hash, member=member, weights=weights, progress=progress)
     statement = statement_of(container)
-    wrapping = unwrap({info.name: info.shape for info in container.tensors})
-    architecture, reason = _architecture(container, statement, wrapping)
-    normalization, why = _normalization(statement, wrapping)
+    shapes = {info.name: info.shape for info in container.tensors}
+    wrapping = unwrap(shapes)
+    suspects = _suspects(shapes)
+    architecture, reason = _architecture(container, statement, suspects)
+    normalization, why = _normalization(statement, wrapping, suspects)
     return Inspection(
         path=container.path,
         format=container.format,
@@ -104,28 +107,36 @@ def inspect_file(
     )
 
 
+def _suspects(shapes: Shapes) -> tuple[Candidate, ...]:
+    """The networks that the keys may be, with as few wrappers taken off as possible."""
+    for stage in unwrappings(shapes):
+        found = suspect(stage.shapes(shapes))
+        if found:
+            return found
+    return ()
+
+
 def _architecture(
-    container: Container, statement: Statement | None, wrapping: Wrapping
+    container: Container, statement: Statement | None, suspects: tuple[Candidate, ...]
 ) -> tuple[str | None, str]:
     if statement is not None and statement.architecture:
         return statement.architecture, f"named by {statement.where}"
     if not container.tensors:
         return None, "there are no tensors to tell it by"
-    shapes = {info.name: info.shape for info in container.tensors}
-    labels = [shown(label, 200) for label in _suspected(wrapping.shapes(shapes))]
+    labels = list(dict.fromkeys(shown(candidate.label, 200) for candidate in suspects))
     if not labels:
         return None, "its keys are those of no known architecture; name it with --arch"
     others = f" (or {', '.join(labels[1:4])})" if len(labels) > 1 else ""
     return labels[0], f"its tell-tale keys are there{others}; loading checks every key and shape"
 
 
-def _suspected(shapes: Mapping[str, tuple[int, ...]]) -> list[str]:
-    return list(dict.fromkeys(candidate.label for candidate in suspect(shapes)))
-
-
-def _normalization(statement: Statement | None, wrapping: Wrapping) -> tuple[str | None, str]:
+def _normalization(
+    statement: Statement | None, wrapping: Wrapping, suspects: tuple[Candidate, ...]
+) -> tuple[str | None, str]:
     if statement is not None and statement.normalization:
         return statement.normalization, f"named by {statement.where}"
     if wrapping.mean is not None:
         return "in the file", f"its tensors {shown(wrapping.mean)} and {shown(wrapping.std)}"
-    return None, "the file does not say"
+    if suspects and suspects[0].family.normalization:
+        return suspects[0].family.normalization, "the architecture's own"
+    return None, "the file does not say; loading tries the usual ones on the data"

@@ -22,9 +22,11 @@ _LISTED = 20
 
 def inspect(
     checkpoint: Annotated[
-        Path,
+        str,
         typer.Argument(
-            metavar="CKPT", show_default=False, help="Checkpoint file, or Hugging Face folder."
+            metavar="CKPT",
+            show_default=False,
+            help="Checkpoint file, Hugging Face folder, or a zoo's name: the files it reads.",
         ),
     ],
     hash: Annotated[
@@ -43,6 +45,13 @@ def inspect(
         Copy | None,
         typer.Option("--weights", help="Which copy of the weights to show, of several."),
     ] = None,
+    model_dir: Annotated[
+        Path | None,
+        typer.Option(
+            help="Where a zoo's checkpoints are. [default: the zoo's own place]",
+            show_default=False,
+        ),
+    ] = None,
     tensors: Annotated[bool, typer.Option("--tensors", help="List every tensor.")] = False,
     json: Json = False,
 ) -> None:
@@ -54,15 +63,24 @@ def inspect(
     they are, with the reasons. Exits with 4 when the file must not be loaded.
     """
     from robaudit.checkpoints.inspection import inspect_file
+    from robaudit.checkpoints.sources import files_of, is_source
 
+    zoo = is_source(checkpoint)
+    paths = files_of(checkpoint, model_dir=model_dir) if zoo else (Path(checkpoint),)
     copy = None if weights is None else weights.value
-    with _progress(checkpoint if hash else None) as progress:
-        found = inspect_file(checkpoint, hash=hash, member=member, weights=copy, progress=progress)
+    found = []
+    for path in paths:
+        with _progress(path if hash else None) as progress:
+            found.append(
+                inspect_file(path, hash=hash, member=member, weights=copy, progress=progress)
+            )
     if json:
-        sys.stdout.write(jsonlib.dumps(_plain(found), indent=2) + "\n")
+        plain = [_plain(one) for one in found]
+        sys.stdout.write(jsonlib.dumps(plain if len(plain) > 1 else plain[0], indent=2) + "\n")
     else:
-        _show(found, tensors)
-    if found.refusal is not None:
+        for one in found:
+            _show(one, tensors)
+    if any(one.refusal is not None for one in found):
         raise typer.Exit(4)
 
 
