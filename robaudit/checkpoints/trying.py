@@ -11,10 +11,10 @@ from torch import Tensor
 
 from robaudit.checkpoints.classifier import Classifier, Trial
 from robaudit.checkpoints.stationarity import shift_t2
-from robaudit.engine import Runner, device_of, frozen
+from robaudit.engine import TILE, device_of, frozen
 from robaudit.types import Examples
 
-SCREEN = 64
+SCREEN = 32
 DECIDE = 512
 _FINALISTS = 6
 
@@ -88,6 +88,7 @@ def spread(examples: Examples, n: int) -> Examples:
 
 
 def _tried(model: Classifier, sample: Examples) -> Tried:
-    with frozen(model):
-        logits = Runner(model, device_of(model)).logits(sample.x).cpu()
-    return Tried(model, logits.argmax(1) == sample.y)
+    device = device_of(model)
+    with frozen(model), torch.no_grad():
+        found = [model(x.to(device)).argmax(1).cpu() for x in torch.split(sample.x, TILE)]
+    return Tried(model, torch.cat(found) == sample.y)
