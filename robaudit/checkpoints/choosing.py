@@ -23,7 +23,10 @@ from robaudit.errors import CheckpointError, UsageError
 from robaudit.statistics import clopper_pearson
 from robaudit.types import Examples
 
+# Standard errors of a paired difference in accuracy.
 _NEAR = 3.0
+_ALIKE = 2.0
+_HARDLY = 1.0
 _DOUBTFUL = 0.5
 # Chi-squared's 99.9 % points with 1 to 4 degrees of freedom, the channels of the image.
 _AT_REST = (10.8, 13.8, 16.3, 18.5)
@@ -51,13 +54,16 @@ def choose(proposal: Proposal, examples: Examples | None, device: torch.device) 
     if not running:
         check_suits(models[0], examples)
     tried, places = contest(running, examples)
-    near = _near(tried, places)
+    near, variants = _near(tried, places)
     if len(near) > 1:
         for k in near:
             tried[k] = at_rest(tried[k], examples)
     bar = _AT_REST[min(examples.x.shape[1], 4) - 1]
     taken = _taken(tried, near, bar)
-    remarks = _doubts(tried[taken], [tried[k] for k in near if k != taken], bar)
+    remarks = [
+        *_doubted_variants(tried[taken], [tried[k] for k in variants]),
+        *_doubts(tried[taken], [tried[k] for k in near if k != taken], bar),
+    ]
     if proposal.origin.normalized_by and tried[taken].accuracy < _DOUBTFUL:
         more, better = _others(proposal, tried[taken], examples)
         tried, remarks = [*tried, *more], [*remarks, *better]
@@ -111,52 +117,68 @@ def _suits(model: Classifier, examples: Examples) -> bool:
     return True
 
 
-def _near(tried: Sequence[Tried], places: Sequence[int]) -> list[int]:
-    """The places of those that accuracy does not tell from the most accurate."""
+def _near(tried: Sequence[Tried], places: Sequence[int]) -> tuple[list[int], list[int]]:
+    """Normalisations of the most accurate network that are about as accurate; other networks so.
+
+    A shift of the input says nothing of the network behind it, so that networks are told apart by
+    their accuracy alone.
+    """
     best = max(places, key=lambda k: (tried[k].correct, -k))
-    return [k for k in places if standard_errors_behind(tried[k], tried[best]) <= _NEAR]
+    behind = {k: standard_errors_behind(tried[k], tried[best]) for k in places}
+    same = {k: tried[k].trial.architecture == tried[best].trial.architecture for k in places}
+    near = [k for k in places if same[k] and behind[k] <= _NEAR]
+    return near, [k for k in places if not same[k] and behind[k] <= _ALIKE]
 
 
 def _taken(tried: Sequence[Tried], near: Sequence[int], bar: float) -> int:
-    """The most usual one at which the loss rests, else the one at which it moves least."""
+    """The most accurate one at which the loss rests, or a more usual one hardly behind it.
+
+    Where the loss rests at none, the one at which it moves least.
+    """
     resting = [k for k in near if _t2(tried[k]) <= bar]
-    return resting[0] if resting else min(near, key=lambda k: _t2(tried[k]))
+    if not resting:
+        return min(near, key=lambda k: _t2(tried[k]))
+    best = max(resting, key=lambda k: (tried[k].correct, -k))
+    return next(k for k in resting if standard_errors_behind(tried[k], tried[best]) <= _HARDLY)
+
+
+def _doubted_variants(taken: Tried, others: Sequence[Tried]) -> list[str]:
+    """Networks that may as well be the one."""
+    if not others:
+        return []
+    listed = ", ".join(f"{one.trial.architecture} ({one.accuracy:.1%})" for one in others)
+    return [
+        f"{len(taken.right)} images do not tell {taken.trial.architecture} ({taken.accuracy:.1%}) "
+        f"from {listed}: --arch would settle it"
+    ]
 
 
 def _doubts(taken: Tried, others: Sequence[Tried], bar: float) -> list[str]:
-    """What remains possible beside the one that was taken."""
+    """Normalisations that remain possible beside the one that was taken."""
     if not others:
         return []
     images = f"{len(taken.right)} images"
     if _t2(taken) > bar:
-        names = _names([taken, *others])
         return [
-            f"{images} favour {names[0]}, but training came to rest neither there nor with "
-            f"{', '.join(names[1:])}: if you know the normalisation of training, give --normalize"
+            f"{images} favour {_normalized(taken)}, but training came to rest neither there nor "
+            f"with {', '.join(map(_normalized, others))}: if you know the normalisation of "
+            "training, give --normalize"
         ]
-    alike = [taken, *(one for one in others if _t2(one) <= bar)]
-    if len(alike) == 1:
+    alike = [_normalized(one) for one in others if _t2(one) <= bar]
+    if not alike:
         return []
-    names = _names(alike)
-    networks = len({one.trial.architecture for one in alike}) > 1
-    option = "--arch would settle it" if networks else "--normalize would settle it"
-    return [f"{images} do not tell {names[0]} from {', '.join(names[1:])}: {option}"]
+    return [
+        f"{images} do not tell {_normalized(taken)} from {', '.join(alike)}: --normalize would "
+        "settle it"
+    ]
+
+
+def _normalized(one: Tried) -> str:
+    return f"--normalize {one.trial.normalization} ({one.accuracy:.1%})"
 
 
 def _t2(one: Tried) -> float:
     return 0.0 if one.shift_t2 is None else one.shift_t2
-
-
-def _names(tried: Sequence[Tried]) -> list[str]:
-    """What tells them apart, each with its accuracy."""
-    networks = len({one.trial.architecture for one in tried}) > 1
-    normalizations = len({one.trial.normalization for one in tried}) > 1
-    return [
-        (f"{one.trial.architecture} " if networks else "")
-        + (f"--normalize {one.trial.normalization} " if normalizations else "")
-        + f"({one.accuracy:.1%})"
-        for one in tried
-    ]
 
 
 def _others(proposal: Proposal, taken: Tried, examples: Examples) -> tuple[list[Tried], list[str]]:

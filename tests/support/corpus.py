@@ -44,12 +44,27 @@ FAMILIES = (
     Family("WideResNet with Swish (DeepMind)", "dm_wide_resnet(depth=16, width=1)"),
     Family("VGG-11 with batch norm, CIFAR form", "vgg(depth=11)"),
     Family("MobileNetV2, CIFAR form", "mobilenet_v2"),
+    Family("WideResNet with numbered layers (meliketoy)", "wide_resnet_layers(depth=16, width=1)"),
+    Family("MobileNetV2, torchvision's keys, CIFAR strides", "cifar_mobilenet_v2(width=25)"),
     Family("SmallCNN (TRADES)", "small_cnn", (1, 28, 28)),
+    Family(
+        "a Sequential of convolutions and linear layers (verification's CNN-A)",
+        "sequential_cnn(layers=conv3x16k4s2p1-relu-conv16x32k4s2p1-relu-flatten-linear2048x100-relu-"
+        "linear100x10)",
+    ),
+    Family(
+        "ViT, timm's keys, any size", "vit(width=48, depth=2, heads=3, hidden=96, positions=65)"
+    ),
+    Family(
+        "ViT, Hugging Face's keys",
+        "hf_vit(width=64, depth=2, heads=1, hidden=96, patch=4, positions=65)",
+    ),
     Family("digits ResNet (the samples)", "digits_resnet", (1, 8, 8)),
     Family("digits ViT (the samples)", "digits_vit", (1, 8, 8)),
 )
 
 LIBRARY = (
+    Family("PreActResNet-18 with Swish (DeepMind)", "dm_preact_resnet(depth=18, activation=silu)"),
     Family("torchvision ResNet-18", "torchvision:resnet18", (3, 64, 64)),
     Family(
         "torchvision ResNet-50 for ten classes", "torchvision:resnet50(classes=10)", (3, 64, 64)

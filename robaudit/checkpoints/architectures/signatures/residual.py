@@ -17,7 +17,8 @@ _MAX_STAGES = 6
 
 def resnet(shapes: Shapes) -> list[Arguments]:
     read = _stages(shapes, "linear.weight") if "bn1.weight" in shapes else None
-    if read is None or "layer1.0.bn1.weight" not in shapes:
+    # With a biased stem it is a wide ResNet of numbered layers.
+    if read is None or "layer1.0.bn1.weight" not in shapes or "conv1.bias" in shapes:
         return []
     weighty = any(".shortcut." in key for key in shapes)
     arguments = {**read, **({} if weighty else {"shortcuts": "pad"})}
