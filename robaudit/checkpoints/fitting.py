@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections import OrderedDict
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
 
-from robaudit.checkpoints.files.contents import shown
+from robaudit.checkpoints.architectures.sketching import sketch
+from robaudit.checkpoints.files.display import shown
 from robaudit.checkpoints.wrapping import Wrapping
 from robaudit.errors import CheckpointError
 
@@ -36,8 +38,7 @@ def assemble(
     networks may share the weights. Only one that computes tensors of its own while it is made, and
     does not save them, is made again in full.
     """
-    with torch.device("meta"):
-        network = build()
+    network = sketch(build)
     check_fit(network, state, source)
     own = network.state_dict()
     counters = {
@@ -50,12 +51,19 @@ def assemble(
         key: value.to(own[key].dtype) if key in own and not own[key].is_floating_point() else value
         for key, value in {**state, **counters}.items()
     }
-    network.load_state_dict(taken, strict=True, assign=True)
+    network.load_state_dict(_versioned(taken, own), strict=True, assign=True)
     if _unfinished(network):
         with torch.random.fork_rng(devices=[]):
             network = build()
         fit(network, state, source)
     return network.float(), remarks
+
+
+def _versioned(state: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> OrderedDict[str, Tensor]:
+    """``state`` as the network's own code would have saved it: some networks ask for versions."""
+    versioned = OrderedDict(state)
+    versioned._metadata = getattr(own, "_metadata", {})  # type: ignore[attr-defined]
+    return versioned
 
 
 def _unfinished(network: nn.Module) -> bool:
@@ -77,7 +85,7 @@ def fit(network: nn.Module, state: dict[str, Tensor], source: str) -> tuple[str,
     counters = {key: own[key] for key in own if key.endswith(_COUNTER) and key not in state}
     remarks = _precision_remarks(state, own)
     try:
-        network.load_state_dict({**state, **counters}, strict=True)
+        network.load_state_dict(_versioned({**state, **counters}, own), strict=True)
     except Exception as error:  # a network may have loading code of its own
         line = next(iter(str(error).splitlines()), "")
         raise CheckpointError(

@@ -25,7 +25,7 @@ from robaudit.checkpoints.architectures.registry import (
 from robaudit.checkpoints.claims import claimed_accuracies
 from robaudit.checkpoints.classifier import Origin
 from robaudit.checkpoints.factory import factory, is_code
-from robaudit.checkpoints.files.contents import shown
+from robaudit.checkpoints.files.display import shown
 from robaudit.checkpoints.files.reading import LoadedWeights, read_state_dict
 from robaudit.checkpoints.fitting import assemble, fit, worn
 from robaudit.checkpoints.normalization import (

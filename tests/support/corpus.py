@@ -71,6 +71,8 @@ LIBRARY = (
     ),
     Family("torchvision ViT-B/16", "torchvision:vit_b_16", (3, 224, 224)),
     Family("torchvision ConvNeXt-T", "torchvision:convnext_tiny", (3, 64, 64)),
+    Family("torchvision MNASNet", "torchvision:mnasnet0_5(classes=10)", (3, 64, 64)),
+    Family("torchvision RegNet", "torchvision:regnet_y_400mf(classes=10)", (3, 64, 64)),
     Family("torchvision Swin-T", "torchvision:swin_t", (3, 64, 64)),
 )
 

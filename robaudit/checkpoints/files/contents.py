@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import IO, Any
 
 from robaudit.checkpoints.files.copies import Member
-from robaudit.checkpoints.files.display import shown as shown
+from robaudit.checkpoints.files.display import shown
 from robaudit.checkpoints.files.members import find_members
 from robaudit.checkpoints.files.modules import is_module, module_state
 from robaudit.checkpoints.files.pickles import Reading

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from robaudit.checkpoints.files.contents import shown
+from robaudit.checkpoints.files.display import shown
 from robaudit.checkpoints.fitting import fit
 from robaudit.errors import CheckpointError
 

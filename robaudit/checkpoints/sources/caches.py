@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from robaudit.checkpoints.files.contents import shown
+from robaudit.checkpoints.files.display import shown
 from robaudit.checkpoints.sources.fetching import fetch
 from robaudit.errors import CheckpointError
 

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from robaudit.checkpoints.files.container import read_container
-from robaudit.checkpoints.files.contents import shown
+from robaudit.checkpoints.files.display import shown
 from robaudit.errors import CheckpointError
 
 # torchvision's file names end in the first eight digits of the file's SHA-256.

@@ -15,7 +15,7 @@ import torch
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
-from robaudit.checkpoints.files.contents import shown
+from robaudit.checkpoints.files.display import shown
 from robaudit.checkpoints.files.reading import LoadedWeights, read_state_dict
 from robaudit.checkpoints.sources.arranging import fit_published
 from robaudit.checkpoints.sources.catalogue import CLASSES, Entry, find_entry

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from robaudit.checkpoints.files.contents import shown
+from robaudit.checkpoints.files.display import shown
 from robaudit.checkpoints.files.reading import read_state_dict
 from robaudit.checkpoints.normalization import spelled
 from robaudit.checkpoints.sources.caches import hub_file, local_file

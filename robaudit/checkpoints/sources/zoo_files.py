@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from robaudit.checkpoints.files.contents import shown
+from robaudit.checkpoints.files.display import shown
 from robaudit.checkpoints.sources.caches import hub_file
 from robaudit.checkpoints.sources.catalogue import INSTALL, Entry, find_entry
 from robaudit.checkpoints.sources.fetching import fetch
