@@ -47,13 +47,13 @@ def _wci_measurements(
 ) -> list[Measurement]:
     traces = index.traces
     described: dict[str, Any] = {"pgd": asdict(settings.pgd), "estimator": traces.estimator}
-    if traces.estimator == "hessian":
+    if traces.estimator != "exact":
         described["probes"] = settings.probes
     warnings = [] if index.note is None else [own(index.note)]
     if traces.uncovered:
         warnings.append(
-            f"{len(traces.uncovered)} weight tensors are in no convolution or linear layer and "
-            f"not counted: {', '.join(own(name) for name in traces.uncovered[:3])}"
+            f"{len(traces.uncovered)} weight tensors could not be measured and are not counted: "
+            f"{', '.join(own(name) for name in traces.uncovered[:3])}"
         )
     if traces.quantity == "gauss-newton" and index.note is None:
         warnings.append(f"Gauss-Newton traces, not the Hessian's: {own(traces.bent[0])}")
@@ -114,7 +114,7 @@ def hessian(context: Context, settings: Hessian) -> list[Measurement]:
     found = run(relative=False)
     theirs = _second_opinion(context, settings, attacked.x, y)
     common: dict[str, Any] = {"n": n, "settings": asdict(settings), "split": context.main}
-    late = [] if found.converged else [_unconverged(found, settings)]
+    late = [] if found.note is None else [found.note]
     measurements = [
         Measurement(
             name="hessian.largest",
@@ -123,6 +123,8 @@ def hessian(context: Context, settings: Hessian) -> list[Measurement]:
                 "eigenvalues": list(found.largest),
                 "residuals": list(found.residuals),
                 "products": found.products,
+                "restarts": found.restarts,
+                "dimension": found.dimension,
                 **theirs.get("hessian.largest", {}),
             },
             warnings=late,
@@ -157,7 +159,7 @@ def hessian(context: Context, settings: Hessian) -> list[Measurement]:
                 name="hessian.relative_largest",
                 value=own.largest[0],
                 details={"residuals": list(own.residuals), "products": own.products},
-                warnings=[] if own.converged else [_unconverged(own, settings)],
+                warnings=[] if own.note is None else [own.note],
                 **common,
             )
         )
@@ -181,14 +183,6 @@ def _second_opinion(
         "hessian.largest": {"pyhessian": {"eigenvalues": list(found.eigenvalues)}},
         "hessian.trace": {"pyhessian": trace},
     }
-
-
-def _unconverged(found: curvature.Spectrum, settings: Hessian) -> str:
-    return (
-        f"not every eigenvalue reached a residual of {settings.tolerance:g} of itself in "
-        f"{settings.steps} steps; each is good to within its own residual "
-        f"(largest {found.residuals[0]:.2g}, smallest {found.smallest_residual:.2g})"
-    )
 
 
 def _own_names(model: nn.Module) -> Callable[[str], str]:

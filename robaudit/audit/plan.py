@@ -42,7 +42,7 @@ class Wci:
     """Layer traces and the Weight-Curvature Index, at PGD examples."""
 
     pgd: Pgd
-    estimator: Literal["auto", "exact", "hessian"] = "auto"
+    estimator: Literal["auto", "exact", "gauss-newton", "hessian"] = "auto"
     probes: int = 1
 
 

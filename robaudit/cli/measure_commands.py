@@ -41,6 +41,7 @@ class Estimator(StrEnum):
 
     auto = "auto"
     exact = "exact"
+    gauss_newton = "gauss-newton"
     hessian = "hessian"
 
 
@@ -92,11 +93,14 @@ def wci(
     estimator: Annotated[
         Estimator,
         typer.Option(
-            help="exact: Gauss-Newton traces, the Hessian's on piecewise linear networks. hessian: "
-            "unbiased probes for smooth ones. auto: whichever gives the Hessian's."
+            help="exact: Gauss-Newton traces, the Hessian's on piecewise linear networks. "
+            "gauss-newton: probes for the same, for many classes. hessian: unbiased probes for "
+            "smooth networks. auto: whichever gives the Hessian's."
         ),
     ] = Estimator.auto,
-    probes: Annotated[int, typer.Option(min=1, help="Probes per example, for hessian.")] = 1,
+    probes: Annotated[
+        int, typer.Option(min=1, help="Probes per example, for gauss-newton and hessian.")
+    ] = 1,
     steps: Steps = 10,
     restarts: Restarts = 1,
     step_size: StepSize = None,

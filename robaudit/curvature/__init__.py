@@ -4,21 +4,32 @@ Inputs are held fixed; parameters are never changed. Traces are exact where the 
 and every estimate says which quantity it is and how sure it is.
 """
 
+from robaudit.curvature.gram import gram_spectrum
+from robaudit.curvature.layer_spread import LayerSpread, layer_spreads
+from robaudit.curvature.pacbayes import PacBayes, pac_bayes
 from robaudit.curvature.second_opinion import PyHessian, pyhessian
 from robaudit.curvature.spectrum import Density, Spectrum, spectrum
+from robaudit.curvature.top_layer import TopLayerTrace, top_layer_trh
 from robaudit.curvature.traces import LayerTrace, LayerTraces, layer_traces
 from robaudit.curvature.wci import LayerContribution, WeightCurvature, wci
 
 __all__ = [
     "Density",
     "LayerContribution",
+    "LayerSpread",
     "LayerTrace",
     "LayerTraces",
+    "PacBayes",
     "PyHessian",
     "Spectrum",
+    "TopLayerTrace",
     "WeightCurvature",
+    "gram_spectrum",
+    "layer_spreads",
     "layer_traces",
+    "pac_bayes",
     "pyhessian",
     "spectrum",
+    "top_layer_trh",
     "wci",
 ]

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 
-from robaudit.curvature.layers import Layer, output_positions, positions, recording
-from robaudit.curvature.softmax import logit_curvature_factor
+from robaudit.curvature.factors import fixed, moving
+from robaudit.curvature.layers import Layer, recording
+from robaudit.curvature.sweep import Sweep
 
-# Columns are backpropagated together as long as they hold fewer than this many numbers per layer.
-_BATCHED_NUMBERS = 1 << 22
+Factor = Callable[[Tensor], Tensor]
 
 
-def gauss_newton_traces(model: nn.Module, layers: list[Layer], x: Tensor) -> Tensor:
+def gauss_newton_traces(
+    model: nn.Module, layers: list[Layer], x: Tensor, factor: Factor, together: int
+) -> Tensor:
     """``t_ik = sum_c ||J_ki^T s_ic||^2``, shape ``(n, layers)``, float64.
 
     ``J_ki`` is the Jacobian of the logits of example i in layer k's weights and ``s_ic`` the
@@ -20,6 +24,13 @@ def gauss_newton_traces(model: nn.Module, layers: list[Layer], x: Tensor) -> Ten
     one backward pass to the layer *outputs* per column, and per-example gradient norms from the
     layer's inputs and output gradients without forming a gradient. For a network that is piecewise
     linear in each layer's weights, ``mean_i t_ik`` is the trace of that layer's Hessian.
+
+    With :func:`~robaudit.curvature.softmax.logit_curvature_factor` the sum is the exact trace; with
+    :func:`~robaudit.curvature.softmax.mixed_columns` its expectation is.
+
+    Args:
+        factor: ``logits (n, k) -> columns (c, n, k)``.
+        together: columns per backward sweep.
 
     A layer that is called several times has its calls' gradients summed before the norm.
 
@@ -29,38 +40,39 @@ def gauss_newton_traces(model: nn.Module, layers: list[Layer], x: Tensor) -> Ten
     """
     with torch.enable_grad(), recording(layers) as record:
         logits = model(x)
-    columns = logit_curvature_factor(logits.detach())
-    used = [layer for layer in layers if layer.name in record.outputs]
-    outputs = record.all_outputs()
+    columns = factor(logits.detach())
     totals = torch.zeros(len(x), len(layers), dtype=torch.float64, device=x.device)
-    largest = max(output.numel() for output in outputs)
-    together = max(1, min(len(columns), _BATCHED_NUMBERS // largest))
-    inputs = {layer.name: positions(layer, record.inputs[layer.name]) for layer in used}
-    grams: dict[str, Tensor] = {}
     at = {layer.name: k for k, layer in enumerate(layers)}
-    for start in range(0, len(columns), together):
-        part = columns[start : start + together]
-        gradients = _backpropagate(logits, outputs, part, last=start + together >= len(columns))
-        taken = 0
-        for layer in used:
-            calls = len(record.outputs[layer.name])
-            rows = output_positions(layer, gradients[taken : taken + calls], batched=True)
-            taken += calls
-            a = inputs[layer.name]
-            totals[:, at[layer.name]] += _squared_norms(a, rows, grams, layer.name)
+    owners = [(name, call) for name, calls in record.calls.items() for call in range(len(calls))]
+    inputs: dict[str, Tensor] = {}
+    grams: dict[str, Tensor] = {}
+    waiting: dict[str, dict[int, Tensor]] = {name: {} for name in record.calls}
+
+    def finish(name: str, columns: int) -> None:
+        calls, gradients = record.calls[name], waiting[name]
+        complete = [
+            gradients[i] if i in gradients else call.output.new_zeros(columns, *call.output.shape)
+            for i, call in enumerate(calls)
+        ]
+        gradients.clear()
+        if name not in inputs:
+            inputs[name] = fixed(calls)
+        rows = moving(calls, complete)
+        totals[:, at[name]] += _squared_norms(inputs[name], rows, grams, name)
+
+    def deliver(target: int, gradient: Tensor) -> None:
+        name, call = owners[target]
+        waiting[name][call] = gradient
+        if len(waiting[name]) == len(record.calls[name]):
+            finish(name, len(gradient))
+
+    with torch.no_grad():
+        sweep = Sweep(logits, record.all_outputs())
+        for part in torch.split(columns, together):
+            sweep(part, deliver)
+            for name in [name for name, gradients in waiting.items() if gradients]:
+                finish(name, len(part))  # the logits do not depend on some of its calls
     return totals
-
-
-def _backpropagate(
-    logits: Tensor, outputs: list[Tensor], columns: Tensor, last: bool
-) -> tuple[Tensor, ...]:
-    gradients = torch.autograd.grad(
-        logits, outputs, columns, is_grads_batched=True, retain_graph=not last, allow_unused=True
-    )
-    return tuple(
-        output.new_zeros(len(columns), *output.shape) if gradient is None else gradient
-        for gradient, output in zip(gradients, outputs, strict=True)
-    )
 
 
 def _squared_norms(a: Tensor, g: Tensor, grams: dict[str, Tensor], name: str) -> Tensor:

@@ -1,36 +1,40 @@
 """The layers of a network, and a record of what flows through them.
 
-A *layer* is one weight tensor of a convolution or linear module: its output is linear in that
+A *layer* is one weight tensor of convolution or linear modules: their output is linear in that
 tensor, ``z = W * a + b``, whatever the rest of the network does.
 """
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from robaudit.errors import NotMeasuredError
 
-Supported = nn.Linear | nn.Conv1d | nn.Conv2d
-_FORWARDS = (nn.Linear.forward, nn.Conv1d.forward, nn.Conv2d.forward)
+Convolution = nn.Conv1d | nn.Conv2d | nn.Conv3d
+Transposed = nn.ConvTranspose1d | nn.ConvTranspose2d | nn.ConvTranspose3d
+Supported = nn.Linear | Convolution | Transposed
+_FORWARDS = (
+    nn.Linear.forward, nn.Conv1d.forward, nn.Conv2d.forward, nn.Conv3d.forward,
+    nn.ConvTranspose1d.forward, nn.ConvTranspose2d.forward, nn.ConvTranspose3d.forward,
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Layer:
-    """A weight tensor and the module that applies it."""
+    """A weight tensor and the modules that apply it; several where it is shared."""
 
     name: str
-    module: Supported
+    modules: tuple[Supported, ...]
 
     @property
     def weight(self) -> Tensor:
-        return self.module.weight
+        return self.modules[0].weight
 
     @property
     def frobenius(self) -> float:
@@ -41,23 +45,82 @@ class Layer:
 def find_layers(model: nn.Module) -> list[Layer]:
     """Every convolution and linear layer, in the order of registration.
 
-    Left out, and so among :func:`uncovered_weights`: modules that override their class's forward,
-    since what they compute from their weight is not known here, and weights that several modules
-    share, since the gradient of such a weight is a sum over modules.
+    A weight that several modules of one kind share is one layer, named after the first. Left out,
+    and so among :func:`uncovered_weights`: modules that override their class's forward, since what
+    they compute from their weight is not known here, and weights shared by modules of two kinds.
 
     Raises:
         NotMeasuredError: there is none.
     """
-    found = [
-        Layer(name, module)
-        for name, module in model.named_modules()
-        if isinstance(module, Supported) and type(module).forward in _FORWARDS
+    holders: dict[int, list[tuple[str, Supported]]] = {}
+    alive = []  # a parametrised weight is made anew each time, and a freed one's id comes back
+    for name, module in model.named_modules():
+        if isinstance(module, Supported):
+            alive.append(module.weight)
+            holders.setdefault(id(alive[-1]), []).append((name, module))
+    layers = [
+        Layer(held[0][0], tuple(module for _, module in held))
+        for held in holders.values()
+        if all(type(module).forward in _FORWARDS for _, module in held)
+        and len({type(module).forward for _, module in held}) == 1
     ]
-    holders = Counter(id(layer.weight) for layer in found)
-    layers = [layer for layer in found if holders[id(layer.weight)] == 1]
     if not layers:
         raise NotMeasuredError("the network has no convolution or linear layer to measure")
     return layers
+
+
+def measurable(model: nn.Module, layers: Sequence[Layer], image: Tensor) -> list[Layer]:
+    """The layers whose every use was seen, one example to a row of the input.
+
+    On two and on three copies of ``image``, ``(1, c, h, w)``. Left out: layers whose weight the
+    logits depend on although its modules are not called (``nn.MultiheadAttention`` applies its
+    projections itself), and layers that run on another first dimension than the examples
+    (sequence first, windows).
+
+    Raises:
+        NotMeasuredError: none is left.
+    """
+    kept = list(layers)
+    for n in (2, 3):
+        images = image.expand(n, *image.shape[1:])
+        with torch.no_grad(), recording(kept) as record:
+            model(images)
+        kept = [
+            layer
+            for layer in kept
+            if all(len(call.input) == len(call.output) == n for call in record.of(layer))
+        ]
+        silent = [layer for layer in kept if not record.of(layer)]
+    hidden = _reached(model, silent, image)
+    kept = [layer for layer in kept if layer.name not in hidden]
+    if not kept:
+        raise NotMeasuredError(
+            f"none of the network's {len(layers)} convolution and linear layers can be measured: "
+            "they are called in ways that hide which row belongs to which image"
+        )
+    return kept
+
+
+def _reached(model: nn.Module, layers: Sequence[Layer], image: Tensor) -> set[str]:
+    """Names of layers whose weight the logits depend on."""
+    if not layers:
+        return set()
+    weights = [layer.weight for layer in layers]
+    wanted = [weight.requires_grad for weight in weights]
+    try:
+        for weight in weights:
+            weight.requires_grad_(True)
+        with torch.enable_grad():
+            logits = model(image)
+            if not logits.requires_grad:
+                return set()
+            found = torch.autograd.grad(logits.sum(), weights, allow_unused=True)
+    finally:
+        for weight, want in zip(weights, wanted, strict=True):
+            weight.requires_grad_(want)
+    return {
+        layer.name for layer, gradient in zip(layers, found, strict=True) if gradient is not None
+    }
 
 
 def uncovered_weights(model: nn.Module, layers: Sequence[Layer]) -> list[str]:
@@ -70,88 +133,52 @@ def uncovered_weights(model: nn.Module, layers: Sequence[Layer]) -> list[str]:
     ]
 
 
+@dataclass(frozen=True)
+class Call:
+    """One application of a layer; ``output`` can be differentiated through."""
+
+    module: Supported
+    input: Tensor
+    output: Tensor
+
+
 @dataclass
 class Record:
-    """What one forward pass left behind: per layer, every call's input and output."""
+    """What one forward pass left behind: every layer's calls, by its name."""
 
-    inputs: dict[str, list[Tensor]] = field(default_factory=dict)
-    outputs: dict[str, list[Tensor]] = field(default_factory=dict)
+    calls: dict[str, list[Call]] = field(default_factory=dict)
+
+    def of(self, layer: Layer) -> list[Call]:
+        return self.calls.get(layer.name, [])
 
     def all_outputs(self) -> list[Tensor]:
-        return [output for calls in self.outputs.values() for output in calls]
+        return [call.output for calls in self.calls.values() for call in calls]
 
 
 @contextmanager
 def recording(layers: Sequence[Layer]) -> Iterator[Record]:
-    """Keep the inputs and the outputs of the layers; outputs can be differentiated through.
+    """Keep the inputs and the outputs of the layers.
 
     The network goes on with a copy of each output, since in-place activations would otherwise
     overwrite the tensor that gradients are asked for.
     """
     record = Record()
 
-    def keep(name: str, args: tuple[Tensor, ...], output: Tensor) -> Tensor:
-        if not output.requires_grad:
+    def keep(name: str, module: Supported, args: tuple[Any, ...], output: Tensor) -> Tensor:
+        if not output.requires_grad and torch.is_grad_enabled():
             output.requires_grad_()
-        record.inputs.setdefault(name, []).append(args[0].detach())
-        record.outputs.setdefault(name, []).append(output)
+        record.calls.setdefault(name, []).append(Call(module, args[0], output))
         return output.clone()
 
     handles = [
-        layer.module.register_forward_hook(
-            lambda _, args, output, name=layer.name: keep(name, args, output)
+        module.register_forward_hook(
+            lambda module, args, output, name=layer.name: keep(name, module, args, output)
         )
         for layer in layers
+        for module in layer.modules
     ]
     try:
         yield record
     finally:
         for handle in handles:
             handle.remove()
-
-
-def positions(layer: Layer, calls: Sequence[Tensor]) -> Tensor:
-    """Layer inputs as columns ``A``: ``(n, groups, fan_in, T)``, ``T`` positions over all calls.
-
-    The layer's output at position t is ``W A[..., t] + b``.
-    """
-    module = layer.module
-    if isinstance(module, nn.Linear):
-        return torch.cat([_tokens(call) for call in calls], dim=-1)
-    return torch.cat([_patches(module, call) for call in calls], dim=-1)
-
-
-def output_positions(layer: Layer, calls: Sequence[Tensor], batched: bool = False) -> Tensor:
-    """Layer outputs or their gradients as columns, ``(..., n, groups, fan_out, T)``."""
-    module = layer.module
-    lead = 2 if batched else 1
-    if isinstance(module, nn.Linear):
-        rows = [
-            call.flatten(lead, -2) if call.dim() > lead + 1 else call.unsqueeze(lead)
-            for call in calls
-        ]
-        return torch.cat([row.transpose(-1, -2).unsqueeze(-3) for row in rows], dim=-1)
-    columns = []
-    for call in calls:
-        flat = call.flatten(lead + 1)
-        columns.append(flat.reshape(*flat.shape[:lead], module.groups, -1, flat.shape[-1]))
-    return torch.cat(columns, dim=-1)
-
-
-def _tokens(call: Tensor) -> Tensor:
-    rows = call.flatten(1, -2) if call.dim() > 2 else call.unsqueeze(1)
-    return rows.transpose(1, 2).unsqueeze(1)
-
-
-def _patches(module: nn.Conv1d | nn.Conv2d, call: Tensor) -> Tensor:
-    kernel, stride, dilation = module.kernel_size, module.stride, module.dilation
-    mode = "constant" if module.padding_mode == "zeros" else module.padding_mode
-    # Pairs (before, after) from the last dimension to the first, as torch's own forward pads;
-    # unlike module.padding it also resolves padding="same".
-    pads: list[int] = list(module._reversed_padding_repeated_twice)
-    padded = F.pad(call, pads, mode=mode)
-    if isinstance(module, nn.Conv1d):
-        padded = padded.unsqueeze(2)
-        kernel, stride, dilation = (1, *kernel), (1, *stride), (1, *dilation)
-    columns = F.unfold(padded, kernel, dilation=dilation, stride=stride)
-    return columns.reshape(len(call), module.groups, -1, columns.shape[-1])

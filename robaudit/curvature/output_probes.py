@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from robaudit.curvature.layers import Layer, output_positions, positions, recording
+from robaudit.curvature.factors import fixed
+from robaudit.curvature.layers import Call, Layer, Transposed, recording
 from robaudit.engine import generator
 
 
@@ -26,56 +29,84 @@ def hessian_trace_samples(
     layer's input. Per example draw ``V = r s^T`` (r, s Rademacher; rank one keeps the draw as
     small as a row and a column of the weight), ``d_k = V * a_k`` the layer applied to its own input
     with weights V, one Hessian-vector product in all layer outputs at once,
-    ``t_k = <d_k, (H d)_k>``. Terms between layers have mean zero, since
-    their draws are independent.
+    ``t_k = <d_k, (H d)_k>``. Terms between layers have mean zero, since their draws are
+    independent.
+
+    Where a weight is used several times, moving it moves its later inputs too: to W + s V belongs
+    the output shift ``s V * a(s)``, whose second derivative adds ``2 <g, V * (da / do) d>``.
 
     Fused attention has no second derivative, so attention runs under the math kernel.
     """
     with torch.enable_grad(), sdpa_kernel(SDPBackend.MATH), recording(layers) as record:
         loss = F.cross_entropy(model(x), y, reduction="sum")
         outputs = record.all_outputs()
-        gradients = torch.autograd.grad(loss, outputs, create_graph=True)
+        gradients = torch.autograd.grad(
+            loss, outputs, create_graph=True, allow_unused=True, materialize_grads=True
+        )
         directions: list[Tensor] = []
-        used = [layer for layer in layers if layer.name in record.outputs]
         draws = [generator(seed, "output-probe", example, probe) for example in index.tolist()]
-        for layer in used:
-            directions += _directions(
-                layer, record.inputs[layer.name], record.outputs[layer.name], draws
-            )
-        along = sum((g * d).sum() for g, d in zip(gradients, directions, strict=True))
-        assert isinstance(along, Tensor)
+        used = [(k, layer) for k, layer in enumerate(layers) if record.of(layer)]
+        drawn = {layer.name: _signs(layer, draws) for _, layer in used}
+        for name, calls in record.calls.items():
+            directions += [_direction(call, *drawn[name], len(calls) > 1) for call in calls]
+        along = torch.stack(
+            [
+                (g * d.detach() + 2 * g.detach() * d).sum() if d.requires_grad else (g * d).sum()
+                for g, d in zip(gradients, directions, strict=True)
+            ]
+        ).sum()
         products = torch.autograd.grad(along, outputs, allow_unused=True)
     samples = torch.zeros(len(x), len(layers), dtype=torch.float64, device=x.device)
-    at = {layer.name: k for k, layer in enumerate(layers)}
-    taken = 0
-    for layer in used:
-        for _ in record.outputs[layer.name]:
-            product, direction = products[taken], directions[taken]
-            taken += 1
-            if product is not None:
-                samples[:, at[layer.name]] += (product * direction).flatten(1).double().sum(1)
+    at = {layer.name: k for k, layer in used}
+    owners = [name for name, calls in record.calls.items() for _ in calls]
+    for name, product, direction in zip(owners, products, directions, strict=True):
+        if product is not None:
+            samples[:, at[name]] += (product * direction.detach()).flatten(1).double().sum(1)
     return samples
 
 
-def _directions(
-    layer: Layer, inputs: list[Tensor], outputs: list[Tensor], draws: list[torch.Generator]
-) -> list[Tensor]:
-    """``V * a`` in the shape of each call's output; one V per example for all calls."""
-    a = positions(layer, inputs)
-    groups, fan_in = a.shape[1], a.shape[2]
-    fan_out = layer.weight.shape[0] // groups
-    signs = torch.stack(
-        [torch.randint(2, (groups, fan_in + fan_out), generator=draw) * 2 - 1 for draw in draws]
-    ).to(a)
-    row = torch.einsum("ngp,ngpt->ngt", signs[:, :, :fan_in], a)
-    columns = signs[:, :, fan_in:, None] * row[:, :, None, :]
-    directions, start = [], 0
-    for output in outputs:
-        T = output_positions(layer, [output]).shape[-1]
-        part = columns[..., start : start + T]
-        start += T
-        if isinstance(layer.module, nn.Linear):
-            directions.append(part[:, 0].transpose(1, 2).reshape(output.shape))
-        else:
-            directions.append(part.flatten(1, 2).reshape(output.shape))
-    return directions
+def _signs(layer: Layer, draws: Sequence[torch.Generator]) -> tuple[Tensor, Tensor]:
+    """``r`` ``(n, groups, p)`` on the layer's input and ``s`` ``(n, groups, d)`` on its output."""
+    module, weight = layer.modules[0], layer.weight
+    groups = 1 if isinstance(module, nn.Linear) else module.groups
+    d = len(weight) // groups
+    p = weight[0].numel()
+    signs = torch.stack([torch.randint(2, (groups, p + d), generator=g) * 2 - 1 for g in draws])
+    first, second = signs.to(weight).split([p, d], dim=2)  # type: ignore[no-untyped-call]
+    return (second, first) if isinstance(module, Transposed) else (first, second)
+
+
+def _direction(call: Call, r: Tensor, s: Tensor, attached: bool) -> Tensor:
+    """``V * a`` in the shape of the call's output, ``V = s r^T``."""
+    if not attached:
+        call = Call(call.module, call.input.detach(), call.output)
+    module, shape = call.module, call.output.shape
+    row = torch.einsum("ngp,ngpt->ngt", r, fixed([call]))
+    if isinstance(module, nn.Linear):
+        return (s.transpose(1, 2) * row).transpose(1, 2).reshape(shape)
+    if not isinstance(module, Transposed):
+        return (s[..., None] * row[:, :, None, :]).reshape(shape)
+    n, groups = row.shape[:2]
+    dims = len(module.kernel_size)
+    transposed = (F.conv_transpose1d, F.conv_transpose2d, F.conv_transpose3d)[dims - 1]
+    out = transposed(
+        row.reshape(1, n * groups, *call.input.shape[2:]),
+        s.reshape(n * groups, module.out_channels // groups, *module.kernel_size),
+        stride=module.stride,
+        padding=[int(p) for p in module.padding],
+        output_padding=_output_padding(call),
+        groups=n * groups,
+        dilation=module.dilation,
+    )
+    return out.reshape(shape)
+
+
+def _output_padding(call: Call) -> list[int]:
+    """As it was in this call; ``output_size`` may have set it."""
+    module = call.module
+    assert isinstance(module, Transposed)
+    geometry = zip(
+        call.output.shape[2:], call.input.shape[2:], module.stride, module.padding,
+        module.dilation, module.kernel_size, strict=True,
+    )  # fmt: skip
+    return [out - ((a - 1) * s - 2 * int(p) + d * (k - 1) + 1) for out, a, s, p, d, k in geometry]

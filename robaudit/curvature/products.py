@@ -1,8 +1,8 @@
-"""Products of the loss's Hessian with vectors over all parameters."""
+"""Products of the loss's curvature matrices with vectors."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -10,43 +10,158 @@ from torch.func import functional_call
 from torch.nn import functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from robaudit.curvature.selection import chosen_parameters
+
 Product = Callable[[Tensor], Tensor]
 
 
-def hessian_product(model: nn.Module, x: Tensor, y: Tensor, chunk: int = 256) -> Product:
-    """``v -> H v``, ``H`` the Hessian of the mean cross-entropy in all parameters.
+def hessian_product(
+    model: nn.Module,
+    x: Tensor,
+    y: Tensor,
+    chunk: int = 256,
+    *,
+    layers: Sequence[str] | None = None,
+) -> Product:
+    """``v -> H v``, ``H`` the Hessian of the mean cross-entropy in the chosen parameters.
 
     ``v`` is flat, ``(P,)``, in the order of ``model.parameters()``. Examples are streamed in chunks
     whose sums are added, so that every example weighs the same. Reverse over reverse, with
     attention under the math kernel, since fused attention has no second derivative.
+
+    Args:
+        layers: see :func:`robaudit.curvature.selection.chosen_parameters`; by default all.
     """
-    params = {name: p.detach().requires_grad_() for name, p in model.named_parameters()}
-    leaves = list(params.values())
-    sizes = [leaf.numel() for leaf in leaves]
+    leaves = _leaves(model, layers)
 
     def product(v: Tensor) -> Tensor:
-        parts = [
-            piece.view_as(leaf) for piece, leaf in zip(torch.split(v, sizes), leaves, strict=True)
-        ]
+        parts = _split(v, leaves.values())
         total = torch.zeros_like(v)
-        for images, labels in zip(torch.split(x, chunk), torch.split(y, chunk), strict=True):
+        for images, labels in _chunks(x, y, chunk, v.device):
             with torch.enable_grad(), sdpa_kernel(SDPBackend.MATH):
-                logits = functional_call(model, params, (images.to(v.device),))
-                loss = F.cross_entropy(logits, labels.to(v.device), reduction="sum")
+                logits = functional_call(model, leaves, (images,))
+                loss = F.cross_entropy(logits, labels, reduction="sum")
                 gradients = torch.autograd.grad(
-                    loss, leaves, create_graph=True, materialize_grads=True
+                    loss, list(leaves.values()), create_graph=True, materialize_grads=True
                 )
-                products = torch.autograd.grad(gradients, leaves, parts, materialize_grads=True)
-            total += torch.cat([piece.reshape(-1) for piece in products])
+                total += _along(gradients, parts, list(leaves.values()))
         return total / len(x)
 
     return product
 
 
-def relative_scale(model: nn.Module) -> Tensor:
+def gauss_newton_product(
+    model: nn.Module, x: Tensor, chunk: int = 256, *, layers: Sequence[str] | None = None
+) -> Product:
+    """``v -> G v``, ``G = (1/n) sum_i J_i^T (diag(p_i) - p_i p_i^T) J_i``, the Gauss-Newton matrix.
+
+    It is positive semi-definite, equals the Fisher information, and does not depend on labels.
+    ``J v`` comes from differentiating ``u -> J^T u``, so that every network that has a second
+    derivative has this product.
+
+    Args:
+        layers: as in :func:`hessian_product`.
+
+    Source: Schraudolph, "Fast curvature matrix-vector products for second-order gradient descent",
+    Neural Computation 14, 2002.
+    """
+    leaves = _leaves(model, layers)
+
+    def product(v: Tensor) -> Tensor:
+        parts = _split(v, leaves.values())
+        total = torch.zeros_like(v)
+        for images in torch.split(x, chunk):
+            with torch.enable_grad(), sdpa_kernel(SDPBackend.MATH):
+                logits = functional_call(model, leaves, (images.to(v.device),))
+                u = torch.zeros_like(logits, requires_grad=True)
+                back = torch.autograd.grad(
+                    logits, list(leaves.values()), u, create_graph=True, materialize_grads=True
+                )
+                moved = _along(back, parts, [u]).view_as(u)
+                # In float64: where p is near one, what matters is the rounding of 1 - p.
+                p, moved = logits.detach().double().softmax(1), moved.double()
+                bent = (p * (moved - (p * moved).sum(1, keepdim=True))).to(v)
+                pulled = torch.autograd.grad(
+                    logits, list(leaves.values()), bent, materialize_grads=True
+                )
+            total += torch.cat([piece.reshape(-1) for piece in pulled])
+        return total / len(x)
+
+    return product
+
+
+def block_products(
+    model: nn.Module,
+    x: Tensor,
+    y: Tensor,
+    v: Tensor,
+    chunk: int = 256,
+    *,
+    layers: Sequence[str] | None = None,
+) -> Tensor:
+    """``(H_1 v_1, H_2 v_2, ...)``, ``(P,)``: every tensor's own block with its part of ``v``.
+
+    One backward pass for all gradients, then one more per parameter tensor.
+    """
+    leaves = list((named := _leaves(model, layers)).values())
+    total = torch.zeros_like(v)
+    for images, labels in _chunks(x, y, chunk, v.device):
+        with torch.enable_grad(), sdpa_kernel(SDPBackend.MATH):
+            logits = functional_call(model, named, (images,))
+            loss = F.cross_entropy(logits, labels, reduction="sum")
+            gradients = torch.autograd.grad(loss, leaves, create_graph=True, materialize_grads=True)
+            total += torch.cat(
+                [
+                    _along([gradient], [part], [leaf], keep=True)
+                    for gradient, part, leaf in zip(
+                        gradients, _split(v, leaves), leaves, strict=True
+                    )
+                ]
+            )
+    return total / len(x)
+
+
+def relative_scale(model: nn.Module, layers: Sequence[str] | None = None) -> Tensor:
     """``D``'s diagonal, ``(P,)``: for every entry the norm of the tensor it belongs to.
 
     ``D H D`` does not change when layers are rescaled without changing the function: the tensor's
     norm grows as its curvature falls.
     """
-    return torch.cat([p.detach().norm().expand(p.numel()) for p in model.parameters()])
+    chosen = chosen_parameters(model, layers).values()
+    return torch.cat([p.detach().norm().expand(p.numel()) for p in chosen])
+
+
+def _leaves(model: nn.Module, layers: Sequence[str] | None) -> dict[str, Tensor]:
+    chosen = chosen_parameters(model, layers)
+    return {name: parameter.detach().requires_grad_() for name, parameter in chosen.items()}
+
+
+def _split(v: Tensor, leaves: Iterable[Tensor]) -> list[Tensor]:
+    leaves = list(leaves)
+    pieces = torch.split(v, [leaf.numel() for leaf in leaves])
+    return [piece.view_as(leaf) for piece, leaf in zip(pieces, leaves, strict=True)]
+
+
+def _chunks(
+    x: Tensor, y: Tensor, chunk: int, device: torch.device
+) -> Iterator[tuple[Tensor, Tensor]]:
+    for images, labels in zip(torch.split(x, chunk), torch.split(y, chunk), strict=True):
+        yield images.to(device), labels.to(device)
+
+
+def _along(
+    gradients: Sequence[Tensor], parts: Sequence[Tensor], leaves: Sequence[Tensor], *,
+    keep: bool = False,
+) -> Tensor:  # fmt: skip
+    """``d <gradients, parts> / d leaves``, flat; a gradient that is constant adds nothing."""
+    moving = [(g, part) for g, part in zip(gradients, parts, strict=True) if g.requires_grad]
+    if not moving:
+        return torch.cat([torch.zeros_like(leaf).reshape(-1) for leaf in leaves])
+    pieces = torch.autograd.grad(
+        [g for g, _ in moving],
+        leaves,
+        [part for _, part in moving],
+        retain_graph=keep or None,
+        materialize_grads=True,
+    )
+    return torch.cat([piece.reshape(-1) for piece in pieces])

@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from robaudit.engine import generator
+
 
 def logit_curvature_factor(logits: Tensor) -> Tensor:
     """Columns ``c_j`` with ``sum_j c_j c_j^T = diag(p) - p p^T``, shape ``(k - 1, n, k)``.
@@ -34,3 +36,25 @@ def logit_curvature_factor(logits: Tensor) -> Tensor:
     columns = -ratio * below
     columns.diagonal(dim1=1, dim2=2).add_(1)
     return (scale[:, :, None] * columns).transpose(0, 1)
+
+
+def mixed_columns(logits: Tensor, index: Tensor, probes: int, seed: int) -> Tensor:
+    """``m_q = sum_c z_qc sqrt(p_c) (e_c - p) / sqrt(probes)``, ``z`` Rademacher.
+
+    Shape ``(probes, n, k)``. ``sum_c p_c (e_c - p) (e_c - p)^T = diag(p) - p p^T``, so that
+    ``E sum_q m_q m_q^T = diag(p) - p p^T``: one backward pass per probe in place of one per class.
+    Every example draws its own signs, from the seed and its ``index``.
+    """
+    k = logits.shape[1]
+    signs = torch.stack(
+        [
+            torch.randint(2, (probes, k), generator=generator(seed, "mixed-class", example))
+            for example in index.tolist()
+        ]
+    )
+    z = (signs * 2 - 1).to(logits)
+    p = logits.softmax(1)[:, None]
+    root = p.sqrt() * z
+    mixed = root - p * root.sum(2, keepdim=True)
+    columns: Tensor = mixed.transpose(0, 1) / probes**0.5
+    return columns

@@ -1,21 +1,35 @@
-"""Both ends of the Hessian's spectrum, its density and its trace, from the same Lanczos runs."""
+"""Both ends of the curvature's spectrum, its density and its trace, from the same Lanczos runs."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from robaudit.curvature.lanczos import Tridiagonal, Vector, lanczos
-from robaudit.curvature.products import hessian_product, relative_scale
-from robaudit.engine import frozen, generator
-from robaudit.errors import NotMeasuredError
+from robaudit.curvature.obstacles import check_loss, naming_obstacles
+from robaudit.curvature.products import (
+    Product,
+    gauss_newton_product,
+    hessian_product,
+    relative_scale,
+)
+from robaudit.curvature.selection import chosen_parameters
+from robaudit.curvature.thick_restart import SPARE, extremes
+from robaudit.engine import device_of, frozen, generator
+from robaudit.errors import NotMeasuredError, UsageError
 from robaudit.types import Progress
 
-# The basis is kept on the device; more steps than this memory holds are not taken.
-_BASIS_BYTES = 2 << 30
+Operator = Literal["hessian", "gauss-newton"]
+
+# Bytes for vectors where the caller sets no budget and the few that it takes fit.
+MEMORY = 2 << 30
+# Vectors beside the basis: the newest residue, and what orthogonalising it takes.
+_WORKING = 3
 
 
 @dataclass(frozen=True)
@@ -25,7 +39,8 @@ class Density:
     Attributes:
         grid: ``(g,)`` eigenvalues.
         density: ``(g,)`` mean over probes; integrates to one.
-        standard_error: ``(g,)`` over probes.
+        standard_error: ``(g,)`` of that mean, over probes; ``nan`` for a single probe. It counts
+            the draw of the probes, not the finite number of quadrature nodes.
         sigma: width of the Gaussian kernel.
     """
 
@@ -40,15 +55,20 @@ class Spectrum:
     """Extreme eigenvalues with their residuals, density and trace.
 
     Attributes:
-        largest: the ``top`` largest eigenvalues, descending.
+        largest: the ``top`` largest eigenvalues, descending; fewer where there are fewer, or
+            fewer ``steps``.
         smallest: the smallest eigenvalue.
         residuals: of ``largest``; each eigenvalue has a true one within its residual. They count
             the products' rounding, 16 units in the last place of the largest eigenvalue.
         smallest_residual: of ``smallest``.
-        trace, trace_standard_error: ``Tr(H)`` by Hutchinson's estimator on the start vectors, and
-            its standard error over probes.
-        products: Hessian-vector products spent.
+        trace, trace_standard_error: by Hutchinson's estimator on the start vectors, and its
+            standard error over probes.
+        products: matrix-vector products spent.
         converged: every residual is within the tolerance.
+        note: which eigenvalues are not, and their residuals.
+        operator: what it is the spectrum of.
+        dimension: parameters it acts on.
+        restarts: how often the basis outgrew the memory.
     """
 
     largest: tuple[float, ...]
@@ -60,6 +80,10 @@ class Spectrum:
     density: Density
     products: int
     converged: bool
+    note: str | None
+    operator: Operator
+    dimension: int
+    restarts: int
 
 
 def spectrum(
@@ -73,82 +97,173 @@ def spectrum(
     density_steps: int = 40,
     tolerance: float = 1e-3,
     relative: bool = False,
+    operator: Operator = "hessian",
+    layers: Sequence[str] | None = None,
+    memory: int | None = None,
     seed: int = 0,
     progress: Progress | None = None,
 ) -> Spectrum:
-    """Spectrum of the Hessian of the mean cross-entropy in all parameters.
+    """Spectrum of the mean cross-entropy's Hessian, or of its Gauss-Newton matrix.
 
-    Lanczos from a Rademacher vector runs until the ``top`` largest and the smallest eigenvalue have
-    residuals within ``tolerance`` of themselves. Its coefficients, and ``probes - 1`` shorter runs,
-    give the density by stochastic Lanczos quadrature and the trace.
+    Lanczos with thick restarts runs from a Rademacher vector until the ``top`` largest and the
+    smallest eigenvalue have residuals within ``tolerance`` of themselves. It and ``probes - 1``
+    more runs give the density by stochastic Lanczos quadrature, and the trace.
 
     Args:
         x, y: images (usually adversarial, held fixed) and labels.
-        steps, density_steps: Hessian-vector products at most, of the first run and of the others.
+        steps, density_steps: products at most, for the eigenvalues and for each probe's density.
         relative: of ``D H D``, ``D`` the norm of each parameter tensor, which rescaling of layers
             leaves alone; plain eigenvalues are not scale invariant.
+        operator: ``gauss-newton`` is positive semi-definite; where it has more parameters than
+            examples times classes, its smallest eigenvalue is zero and is not searched for.
+        layers: names of layers or parameters to which the matrix is restricted; by default all.
+        memory: bytes for vectors; a smaller budget means more restarts, and so more products. By
+            default 2 GiB, or what the few vectors take that are needed where that is more.
 
     Raises:
-        NotMeasuredError: the loss's second derivative is not finite, or does not exist.
+        UsageError: no such layer, or a budget that does not hold the few vectors it takes.
+        NotMeasuredError: the loss or its second derivative is not finite, or does not exist.
 
     Source: Ghorbani, Krishnan & Xiao, "An investigation into neural net optimization via Hessian
-    eigenvalue density", ICML 2019, for the quadrature.
+    eigenvalue density", ICML 2019, for the quadrature; Wu & Simon 2000 for the restarts.
+
+    >>> net = nn.Sequential(nn.Flatten(), nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, 2))
+    >>> found = spectrum(net, torch.rand(5, 1, 2, 2), torch.zeros(5).long(), top=1)
+    >>> found.dimension, found.largest[0] > found.smallest
+    (23, True)
     """
-    with frozen(model):
-        first = next(model.parameters())
-        dim = sum(p.numel() for p in model.parameters())
-        hessian = hessian_product(model, x, y)
-        scale = relative_scale(model) if relative else None
+    if top < 1 or probes < 1:
+        raise UsageError("a spectrum takes at least one eigenvalue and one probe")
+    with frozen(model), naming_obstacles(model, x, y, layers):
+        like = next(iter(chosen_parameters(model, layers).values()))
+        dim = sum(parameter.numel() for parameter in chosen_parameters(model, layers).values())
+        bottom = _bottom(model, x, dim, operator)
+        held = _vectors_held(memory, dim * like.element_size(), min(top + bottom + SPARE, dim))
+        matrix = _matrix(model, x, y, operator, layers, relative)
         budget = steps + (probes - 1) * density_steps
         spent = 0
 
         def product(v: Tensor) -> Tensor:
             nonlocal spent
             spent += 1
-            try:
-                out = hessian(v) if scale is None else scale * hessian(scale * v)
-            except RuntimeError as error:
-                if "derivative" not in str(error):
-                    raise
-                raise NotMeasuredError(f"the network resists double backward: {error}") from error
+            out = matrix(v)
             if not bool(out.isfinite().all()):
+                check_loss(model, x, y)
                 raise NotMeasuredError("the loss's second derivative is not finite")
             if progress is not None:
                 progress(min(spent, budget), budget)
             return out
 
-        held = max(4, _BASIS_BYTES // (dim * first.element_size()))
-        runs, traces = [], []
-        for probe in range(probes):
+        def start(probe: int) -> Tensor:
             signs = torch.randint(2, (dim,), generator=generator(seed, "lanczos", probe)) * 2 - 1
-            run = lanczos(
-                product,
-                signs.to(first),
-                min(held, density_steps if probe else steps),
-                largest=0 if probe else top,
-                smallest=0 if probe else 1,
-                tolerance=0.0 if probe else tolerance,
-            )
-            runs.append(run)
-            traces.append(dim * float(run.weights @ run.eigenvalues))
+            return signs.to(like)
+
+        ends = extremes(
+            product,
+            start(0),
+            steps,
+            largest=top,
+            smallest=bottom,
+            tolerance=tolerance,
+            held=held,
+            at_least=min(density_steps, steps) if probes > 1 else 0,
+        )
+        # All probes are to have as many nodes; a basis that was full before has too few.
+        usable = probes == 1 or not ends.restarts or len(ends.quadrature.weights) >= density_steps
+        runs = [ends.quadrature] if usable else []
+        runs += [
+            lanczos(product, start(probe), density_steps, held=max(2, held))
+            for probe in range(len(runs), probes)
+        ]
         if progress is not None:
             progress(budget, budget)
-    ends = runs[0]
-    values = ends.eigenvalues
-    # A product in float32 is itself off by rounding, which the Lanczos bound does not know of.
-    rounding = 16 * torch.finfo(first.dtype).eps * float(np.abs(values).max())
-    residuals = ends.residuals + rounding
-    from_top = range(len(values) - 1, max(-1, len(values) - 1 - top), -1)
+    # A product is itself off by rounding, which the Lanczos bound does not know of.
+    rounding = 16 * torch.finfo(like.dtype).eps * float(np.abs(ends.eigenvalues).max())
+    largest = ends.eigenvalues[::-1][:top]
+    residuals = ends.residuals[::-1][:top] + rounding
+    smallest, below = 0.0, 0.0
+    if bottom:
+        smallest, below = float(ends.eigenvalues[0]), float(ends.residuals[0]) + rounding
+    late = [
+        f"{name} {value:.4g} +- {residual:.2g}"
+        for name, value, residual in [
+            *(
+                (f"number {i + 1}", v, r)
+                for i, (v, r) in enumerate(zip(largest, residuals, strict=True))
+            ),
+            ("the smallest", smallest, below),
+        ]
+        if not residual <= tolerance * abs(value)
+    ]
+    traces = dim * np.array([run.weights @ run.eigenvalues for run in runs])
     return Spectrum(
-        largest=tuple(float(values[i]) for i in from_top),
-        smallest=float(values[0]),
-        residuals=tuple(float(residuals[i]) for i in from_top),
-        smallest_residual=float(residuals[0]),
-        trace=float(np.mean(traces)),
-        trace_standard_error=float(np.std(traces, ddof=1) / probes**0.5) if probes > 1 else np.nan,
+        largest=tuple(largest.tolist()),
+        smallest=smallest,
+        residuals=tuple(residuals.tolist()),
+        smallest_residual=below,
+        trace=float(traces.mean()),
+        trace_standard_error=float(traces.std(ddof=1) / probes**0.5) if probes > 1 else np.nan,
         density=_density(runs),
         products=spent,
-        converged=all(residuals[i] <= tolerance * abs(values[i]) for i in [*from_top, 0]),
+        converged=not late,
+        note=_note(late, tolerance, ends.products, ends.restarts),
+        operator=operator,
+        dimension=dim,
+        restarts=ends.restarts,
+    )
+
+
+def _bottom(model: nn.Module, x: Tensor, dim: int, operator: Operator) -> int:
+    """How many smallest eigenvalues there are to find: none where zero is known to be one."""
+    if operator == "hessian":
+        return 1
+    with torch.no_grad():
+        classes = model(x[:1].to(device_of(model))).shape[1]
+    return int(dim <= len(x) * (classes - 1))
+
+
+def _vectors_held(memory: int | None, one: int, needed: int) -> int:
+    if memory is None:
+        return max(MEMORY // one - _WORKING, needed)
+    held = memory // one - _WORKING
+    if held < needed:
+        raise UsageError(
+            f"one vector takes {one} bytes and {needed + _WORKING} are needed, but the memory "
+            f"budget is {memory} bytes",
+            f"Give at least {(needed + _WORKING) * one} bytes, or ask for fewer eigenvalues or "
+            "fewer layers.",
+        )
+    return held
+
+
+def _matrix(
+    model: nn.Module,
+    x: Tensor,
+    y: Tensor,
+    operator: Operator,
+    layers: Sequence[str] | None,
+    relative: bool,
+) -> Product:
+    if operator == "hessian":
+        matrix = hessian_product(model, x, y, layers=layers)
+    elif operator == "gauss-newton":
+        matrix = gauss_newton_product(model, x, layers=layers)
+    else:
+        raise UsageError(f"unknown operator {operator!r}", "Known: hessian, gauss-newton.")
+    if not relative:
+        return matrix
+    scale = relative_scale(model, layers)
+    return lambda v: scale * matrix(scale * v)
+
+
+def _note(late: list[str], tolerance: float, products: int, restarts: int) -> str | None:
+    if not late:
+        return None
+    shown = ", ".join(late[:3]) + (f" and {len(late) - 3} more" if len(late) > 3 else "")
+    full = f" and {restarts} restarts, since the memory budget was full" if restarts else ""
+    return (
+        f"after {products} products{full}, these eigenvalues are known to their residual only, "
+        f"which is more than {tolerance:g} of them: {shown}"
     )
 
 

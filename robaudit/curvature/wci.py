@@ -57,6 +57,7 @@ def wci(
     probes: int = 1,
     seed: int = 0,
     index: Tensor | None = None,
+    memory: int | None = None,
     progress: Progress | None = None,
 ) -> WeightCurvature:
     """``WCI = sum_k sqrt(||W_k||_F^2 Tr(H_k))`` over convolution and linear weights.
@@ -64,7 +65,7 @@ def wci(
     It does not change under ``W_k -> a W_k, W_{k+1} -> W_{k+1} / a`` in ReLU networks (Remark 2.7).
     A smooth network's true trace may be negative, and its square root then does not exist; and the
     root of an estimate within two standard errors of zero says nothing. Where that is so in some
-    layer, the exact Gauss-Newton traces take the Hessian's place in all, and ``note`` says so.
+    layer, the Gauss-Newton traces take the Hessian's place in all, and ``note`` says so.
 
     Args:
         x: adversarial images ``(n, c, h, w)``, held fixed (the paper: PGD-10).
@@ -78,9 +79,14 @@ def wci(
     >>> found.value <= found.bound
     True
     """
-    traces = layer_traces(
-        model, x, y, estimator=estimator, probes=probes, seed=seed, index=index, progress=progress
-    )
+
+    def measured(which: Estimator) -> LayerTraces:
+        return layer_traces(
+            model, x, y, estimator=which, probes=probes, seed=seed, index=index, memory=memory,
+            progress=progress,
+        )  # fmt: skip
+
+    traces = measured(estimator)
     note = None
     unclear = [
         f"{layer.name} {layer.trace:.3g} +- {layer.standard_error:.2g}"

@@ -230,17 +230,6 @@ def test_weights_in_no_layer_are_named(batch):
     assert layer_traces(Odd().double(), *batch).uncovered == ("table",)
 
 
-def test_a_weight_that_two_modules_share_is_named_not_guessed(batch):
-    model = nn.Sequential(
-        nn.Flatten(), nn.Linear(72, 4), nn.ReLU(), nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 4),
-        nn.ReLU(), nn.Linear(4, 3),
-    ).double()  # fmt: skip
-    model[5].weight = model[3].weight
-    found = layer_traces(model, *batch)
-    assert list(found.layers) == ["1", "7"]
-    assert found.uncovered == ("3.weight",)
-
-
 def test_a_network_without_layers_is_refused(batch):
     class Bare(nn.Module):
         def __init__(self):

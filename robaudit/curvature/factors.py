@@ -1,0 +1,98 @@
+"""A layer's gradient as a product of two matrices, without forming it.
+
+With ``T`` positions, the gradient of one example in the weight is ``sum_t D_t F_t^T`` per group:
+``F`` is fixed by the layer's input, ``D`` comes with the output gradient. For a linear layer the
+positions are tokens, ``F`` its inputs and ``D`` the output gradients; for a convolution they are
+output pixels and ``F`` unfolded patches; for a transposed one, whose roles are the other way
+round, they are input pixels and ``D`` patches of the output gradient.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from robaudit.curvature.layers import Call, Convolution, Transposed
+
+
+def fixed(calls: Sequence[Call]) -> Tensor:
+    """``F``, ``(n, groups, p, T)``, with the positions of all calls beside one another."""
+    return _joined([_fixed(call) for call in calls])
+
+
+def moving(calls: Sequence[Call], gradients: Sequence[Tensor]) -> Tensor:
+    """``D``, ``(columns, n, groups, d, T)``, of output gradients ``(columns, *output.shape)``."""
+    return _joined([_moving(call, g) for call, g in zip(calls, gradients, strict=True)])
+
+
+def _fixed(call: Call) -> Tensor:
+    module, a = call.module, call.input
+    if isinstance(module, nn.Linear):
+        return _tokens(a, 1)
+    if isinstance(module, Transposed):
+        return _pixels(a, 1, module.groups)
+    return _patches(module, a)
+
+
+def _moving(call: Call, g: Tensor) -> Tensor:
+    module = call.module
+    if isinstance(module, nn.Linear):
+        return _tokens(g, 2)
+    if not isinstance(module, Transposed):
+        return _pixels(g, 2, module.groups)
+    before = [int(p) for p in module.padding]
+    padded = F.pad(g.flatten(0, 1), [p for p in reversed(before) for _ in range(2)])
+    rows = _windows(padded, module, call.input.shape[2:])
+    return rows.unflatten(0, g.shape[:2])  # type: ignore[no-untyped-call, no-any-return]
+
+
+def _joined(calls: list[Tensor]) -> Tensor:
+    return calls[0] if len(calls) == 1 else torch.cat(calls, dim=-1)
+
+
+def _tokens(rows: Tensor, lead: int) -> Tensor:
+    """``(..., tokens, p) -> (..., 1, p, tokens)``, any number of token dimensions."""
+    if rows.dim() == lead + 1:
+        rows = rows.unsqueeze(lead)
+    return rows.flatten(lead, -2).transpose(-1, -2).unsqueeze(lead)
+
+
+def _pixels(rows: Tensor, lead: int, groups: int) -> Tensor:
+    """``(..., channels, *size) -> (..., groups, channels / groups, T)``."""
+    flat = rows.flatten(lead + 1)
+    return flat.reshape(*flat.shape[:lead], groups, -1, flat.shape[-1])
+
+
+def _patches(module: Convolution, a: Tensor) -> Tensor:
+    mode = "constant" if module.padding_mode == "zeros" else module.padding_mode
+    # Pairs (before, after) from the last dimension to the first, as torch's own forward pads;
+    # unlike module.padding it also resolves padding="same".
+    pads: list[int] = list(module._reversed_padding_repeated_twice)
+    padded = F.pad(a, pads, mode=mode)
+    if not isinstance(module, nn.Conv2d):
+        return _windows(padded, module, None)
+    columns = F.unfold(padded, module.kernel_size, module.dilation, 0, module.stride)
+    return columns.reshape(len(a), module.groups, -1, columns.shape[-1])
+
+
+def _windows(
+    padded: Tensor, module: Convolution | Transposed, size: Sequence[int] | None
+) -> Tensor:
+    """``(n, channels, *padded) -> (n, groups, channels / groups * prod(kernel), T)``.
+
+    ``size`` keeps so many positions a dimension; output padding can make room for more.
+    """
+    views, dims = padded, len(module.kernel_size)
+    for dim in range(dims):
+        kernel, dilation = int(module.kernel_size[dim]), int(module.dilation[dim])
+        reach = dilation * (kernel - 1) + 1
+        views = views.unfold(2 + dim, reach, int(module.stride[dim]))[..., ::dilation]
+        if size is not None:
+            views = views.narrow(2 + dim, 0, size[dim])
+    kernels, positions = range(2 + dims, 2 + 2 * dims), range(2, 2 + dims)
+    ordered = views.permute(0, 1, *kernels, *positions)
+    T = ordered[0, 0, *[0] * dims].numel()
+    return ordered.reshape(len(padded), module.groups, -1, T)

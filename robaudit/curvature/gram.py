@@ -1,0 +1,128 @@
+"""The Gauss-Newton matrix's spectrum of a small set, exactly, from its Gram matrix."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from robaudit.curvature.products import relative_scale
+from robaudit.curvature.selection import chosen_parameters
+from robaudit.curvature.softmax import logit_curvature_factor
+from robaudit.engine import device_of, frozen
+from robaudit.errors import NotMeasuredError, UsageError
+from robaudit.types import Progress
+
+# Columns of the factor that are multiplied at once, in float64.
+_BLOCK = 1 << 16
+
+
+def gram_spectrum(
+    model: nn.Module,
+    x: Tensor,
+    *,
+    layers: Sequence[str] | None = None,
+    relative: bool = False,
+    memory: int = 2 << 30,
+    progress: Progress | None = None,
+) -> Tensor:
+    """Every eigenvalue of the Gauss-Newton matrix that is not zero by its rank, descending.
+
+    With ``R``'s rows ``J_i^T s_ic / sqrt(n)``, the ``n (k - 1)`` gradients of example i's logits
+    along the columns of a factor of ``diag(p_i) - p_i p_i^T``, the matrix is ``G = R^T R``, and
+    ``R R^T``, ``(n (k - 1), n (k - 1))``, has the same eigenvalues but zeros. No iteration and no
+    estimate; the label does not enter. The cost grows with the square of ``n (k - 1)``.
+
+    Args:
+        x: a small set of images.
+        layers: names of layers or parameters; by default all.
+        relative: of ``D G D``, as in :func:`robaudit.curvature.spectrum`.
+        memory: bytes for gradients. Where they do not fit, they are computed again and again.
+
+    Returns:
+        ``(min(n (k - 1), P),)`` float64 on the CPU; rounding can leave some below zero.
+
+    Raises:
+        UsageError: the Gram matrix, or a single example's gradients, do not fit in ``memory``.
+        NotMeasuredError: the gradients are not finite.
+
+    Source: Dangel, Tatzel & Hennig, "ViViT: curvature access through the generalized Gauss-Newton's
+    low-rank structure", TMLR 2022.
+
+    >>> net = nn.Sequential(nn.Flatten(), nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, 3))
+    >>> gram_spectrum(net, torch.rand(2, 1, 2, 2)).shape
+    torch.Size([4])
+    """
+    with frozen(model):
+        device = device_of(model)
+        leaves = {
+            name: parameter.detach().requires_grad_()
+            for name, parameter in chosen_parameters(model, layers).items()
+        }
+        with torch.no_grad():
+            columns = model(x[:1].to(device)).shape[1] - 1
+        like = next(iter(leaves.values()))
+        dim = sum(leaf.numel() for leaf in leaves.values())
+        size = len(x) * columns
+        together = _together(memory, len(x), columns, dim, like.element_size())
+        scale = relative_scale(model, layers) if relative else None
+
+        def rows(start: int) -> Tensor:
+            """Scaled gradients of a block of examples, ``(examples * (k - 1), P)``."""
+            gradients = [_rows(model, leaves, row.to(device)) for row in x[start:][:together]]
+            stacked = torch.cat(gradients)
+            return stacked if scale is None else torch.mul(stacked, scale)
+
+        gram = torch.zeros(size, size, dtype=torch.float64, device=device)
+        starts = range(0, len(x), together)
+        for done, a in enumerate(starts):
+            left = rows(a)
+            for b in starts[done:]:
+                right = left if b == a else rows(b)
+                block = _products(left, right)
+                here = slice(a * columns, a * columns + len(left))
+                there = slice(b * columns, b * columns + len(right))
+                gram[here, there] = block
+                gram[there, here] = block.T
+            if progress is not None:
+                progress(done + 1, len(starts))
+    if not bool(gram.isfinite().all()):
+        raise NotMeasuredError("the logits' gradients are not finite on some images")
+    eigenvalues: Tensor = torch.linalg.eigvalsh(gram / len(x))
+    return eigenvalues.flip(0)[:dim].cpu()
+
+
+def _together(memory: int, n: int, columns: int, dim: int, element: int) -> int:
+    """How many examples' gradients are held at once, twice over."""
+    square, one = 3 * 8 * (n * columns) ** 2, columns * dim * element
+    if square + 3 * one > memory:
+        raise UsageError(
+            f"the Gram matrix of {n} images takes {square} bytes and one image's gradients "
+            f"{one}, but the memory budget is {memory} bytes",
+            f"Give at least {square + 3 * one} bytes, or take fewer images or layers.",
+        )
+    return min(n, (memory - square) // (3 * one))
+
+
+def _rows(model: nn.Module, leaves: dict[str, Tensor], image: Tensor) -> Tensor:
+    with torch.enable_grad(), sdpa_kernel(SDPBackend.MATH):
+        logits = functional_call(model, leaves, (image[None],))
+        gradients = torch.autograd.grad(
+            logits,
+            list(leaves.values()),
+            logit_curvature_factor(logits.detach()),
+            is_grads_batched=True,
+            materialize_grads=True,
+        )
+    return torch.cat([gradient.flatten(1) for gradient in gradients], dim=1)
+
+
+def _products(left: Tensor, right: Tensor) -> Tensor:
+    blocks = zip(torch.split(left, _BLOCK, 1), torch.split(right, _BLOCK, 1), strict=True)
+    total = torch.zeros(len(left), len(right), dtype=torch.float64, device=left.device)
+    for a, b in blocks:
+        total += a.double() @ b.double().T
+    return total

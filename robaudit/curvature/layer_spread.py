@@ -1,0 +1,119 @@
+"""Mean and standard deviation of each layer's Hessian eigenvalues."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from robaudit.curvature.layers import find_layers
+from robaudit.curvature.obstacles import check_loss, naming_obstacles
+from robaudit.curvature.products import block_products
+from robaudit.curvature.selection import chosen_parameters
+from robaudit.engine import frozen, generator
+from robaudit.errors import NotMeasuredError, UsageError
+from robaudit.types import Progress
+
+
+@dataclass(frozen=True)
+class LayerSpread:
+    """How one layer's eigenvalues lie around their mean.
+
+    Attributes:
+        dimension: ``d``, how many there are.
+        mean, mean_standard_error: ``Tr(H) / d``.
+        deviation: ``sqrt(Tr(H^2) / d - (Tr(H) / d)^2)``.
+        standard_error: of ``deviation``, over probes.
+    """
+
+    dimension: int
+    mean: float
+    mean_standard_error: float
+    deviation: float
+    standard_error: float
+
+
+def layer_spreads(
+    model: nn.Module,
+    x: Tensor,
+    y: Tensor,
+    *,
+    layers: Sequence[str] | None = None,
+    probes: int = 10,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> dict[str, LayerSpread]:
+    """Standard deviation of the eigenvalues of every layer's block of the Hessian.
+
+    With Rademacher ``v_k`` over layer k's weight, ``<v_k, H_k v_k>`` has mean ``Tr(H_k)`` and
+    ``||H_k v_k||^2`` has mean ``Tr(H_k^2)``: the first two moments of stochastic Lanczos quadrature
+    after one step. A probe costs one forward and one backward pass, and one more per layer.
+
+    Args:
+        x, y: images (usually adversarial, held fixed) and labels.
+        layers: names of layers or parameters; by default every convolution and linear weight.
+        probes: two or more, for there to be errors.
+
+    Raises:
+        UsageError: no such layer, or fewer than two probes.
+        NotMeasuredError: the loss or its second derivative is not finite, or does not exist.
+
+    Source: Wang et al., "Improving robust generalization by direct PAC-Bayesian bound
+    minimization", CVPR 2023, Fig. 5.
+
+    >>> net = nn.Sequential(nn.Flatten(), nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, 2))
+    >>> found = layer_spreads(net, torch.rand(5, 1, 2, 2), torch.zeros(5).long())
+    >>> found["3"].dimension, found["3"].deviation > 0
+    (6, True)
+    """
+    if probes < 2:
+        raise UsageError("standard errors over probes take two probes or more")
+    names = [layer.name for layer in find_layers(model)] if layers is None else layers
+    with frozen(model), naming_obstacles(model, x, y, names):
+        chosen = chosen_parameters(model, names)
+        sizes = [parameter.numel() for parameter in chosen.values()]
+        like = next(iter(chosen.values()))
+        moments = torch.empty(2, probes, len(sizes), dtype=torch.float64)
+        for probe in range(probes):
+            draw = generator(seed, "layer-spread", probe)
+            v = (torch.randint(2, (sum(sizes),), generator=draw) * 2 - 1).to(like)
+            Hv = block_products(model, x, y, v, layers=names)
+            if not bool(Hv.isfinite().all()):
+                check_loss(model, x, y)
+                raise NotMeasuredError("the loss's second derivative is not finite")
+            parts = zip(torch.split(v, sizes), torch.split(Hv, sizes), strict=True)
+            for k, (signs, moved) in enumerate(parts):
+                moments[0, probe, k] = (signs * moved).mean(dtype=torch.float64)
+                moments[1, probe, k] = moved.double().square().mean()
+            if progress is not None:
+                progress(probe + 1, probes)
+    spreads = {}
+    for k, (name, size) in enumerate(zip(chosen, sizes, strict=True)):
+        first, second = moments[:, :, k]
+        deviation, error = deviation_from_moments(first, second)
+        spreads[name.removesuffix(".weight")] = LayerSpread(
+            size, float(first.mean()), float(first.std() / probes**0.5), deviation, error
+        )
+    return spreads
+
+
+def deviation_from_moments(first: Tensor, second: Tensor) -> tuple[float, float]:
+    """``sqrt(E[lambda^2] - E[lambda]^2)`` and its standard error from estimates of both moments.
+
+    The square of an estimated mean is too large by that mean's variance, which is taken off; the
+    error is by the delta method.
+
+    Args:
+        first, second: ``(probes,)`` unbiased estimates, one pair a probe.
+    """
+    probes = len(first)
+    mean, own = float(first.mean()), float(first.var()) / probes
+    variance = float(second.mean()) - mean**2 + own
+    if not variance > 0:  # a multiple of the identity
+        return 0.0, 0.0
+    deviation = math.sqrt(variance)
+    influence = (second / 2 - mean * first) / deviation
+    return deviation, float(influence.std() / probes**0.5)

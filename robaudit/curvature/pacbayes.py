@@ -1,0 +1,149 @@
+"""The terms of two PAC-Bayesian bounds on the robust loss."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from robaudit.curvature.traces import Estimator
+from robaudit.curvature.wci import WeightCurvature, wci
+from robaudit.engine import device_of, frozen
+from robaudit.errors import NotMeasuredError, UsageError
+from robaudit.types import Progress
+
+
+@dataclass(frozen=True)
+class Term:
+    """A number and its standard error over examples; zero where it has none."""
+
+    value: float
+    standard_error: float
+
+
+@dataclass(frozen=True)
+class PacBayes:
+    """Both bounds, term by term. What no number stands for is left out: see the function.
+
+    Attributes:
+        loss: ``R_hat``, the mean cross-entropy.
+        weights: ``||w||^2 / (2 beta s0^2)``.
+        curvature: ``(s0^2 / 2) Tr(H)``.
+        bound: their sum, its error from the sum of each example's share.
+        index: ``sqrt(2 / lambda) WCI``.
+        deviations: ``sigma_k``, the layers' standard deviations for which ``index`` is attained.
+        beta, s0, lambda_: as used.
+        wci: the index, the norms and the traces that it was made from.
+    """
+
+    loss: Term
+    weights: Term
+    curvature: Term
+    bound: Term
+    index: Term
+    deviations: dict[str, float]
+    beta: float
+    s0: float
+    lambda_: float
+    wci: WeightCurvature
+
+
+def pac_bayes(
+    model: nn.Module,
+    x: Tensor,
+    y: Tensor,
+    *,
+    beta: float | None = None,
+    s0: float | None = None,
+    lambda_: float | None = None,
+    estimator: Estimator = "auto",
+    probes: int = 1,
+    seed: int = 0,
+    index: Tensor | None = None,
+    progress: Progress | None = None,
+    chunk: int = 256,
+) -> PacBayes:
+    """The TrH paper's ``R_hat + ||w||^2 / (2 beta s0^2) + (s0^2 / 2) Tr(H)`` (Theorem 3) and the
+    WCI paper's ``sqrt(2 / lambda) WCI`` (Theorem 2.5).
+
+    They are bounds only with what is left out: the first up to ``C(tau, beta, m)`` and
+    ``O(s0^4)``, the second, on KL divergence and classifier variability alone, up to constants.
+    They compare networks measured with the same constants; they are no certificate.
+
+    ``w`` and ``H`` are those of convolution and linear weights, as in WCI. ``H`` is the Hessian's
+    trace; where WCI had to take Gauss-Newton traces, so does this, and ``wci.note`` says so.
+
+    Args:
+        x, y: adversarial images ``(n, c, h, w)``, held fixed, and labels.
+        beta: by default n; the papers take it proportional to the size of the training set.
+        s0: standard deviation of the prior; by default ``d^-1/2`` for d numbers an image, the
+            paper's choice.
+        lambda_: by default n.
+        estimator, probes, seed, index: as in :func:`robaudit.curvature.wci`.
+
+    Raises:
+        UsageError: a constant that is not a positive number.
+        NotMeasuredError: the loss is not finite, or as in :func:`robaudit.curvature.wci`.
+
+    Source: Wang et al., CVPR 2023, Theorem 3; Xu & Zhang, arXiv 2410.07719v1, Theorem 2.5, with
+    ``sigma_k^2 = ||W_k||_F / sqrt(2 lambda Tr(H_k))`` from its proof.
+
+    >>> net = nn.Sequential(nn.Flatten(), nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, 2))
+    >>> found = pac_bayes(net, torch.rand(5, 1, 2, 2), torch.zeros(5).long())
+    >>> found.beta, found.s0
+    (5.0, 0.5)
+    """
+    n = len(x)
+    beta = float(n) if beta is None else beta
+    s0 = x[0].numel() ** -0.5 if s0 is None else s0
+    lambda_ = float(n) if lambda_ is None else lambda_
+    for name, constant in {"beta": beta, "s0": s0, "lambda": lambda_}.items():
+        if not 0 < constant < math.inf:
+            raise UsageError(f"{name} must be a positive number, not {constant}")
+    losses = _losses(model, x, y, chunk)
+    measured = wci(
+        model, x, y, estimator=estimator, probes=probes, seed=seed, index=index, progress=progress
+    )
+    bent = s0**2 / 2 * measured.traces.per_example.sum(1)
+    weights = math.fsum(row.frobenius**2 for row in measured.layers) / (2 * beta * s0**2)
+    factor = math.sqrt(2 / lambda_)
+    together = _mean(losses + bent)
+    return PacBayes(
+        loss=_mean(losses),
+        weights=Term(weights, 0.0),
+        curvature=_mean(bent),
+        bound=Term(weights + together.value, together.standard_error),
+        index=Term(factor * measured.value, factor * measured.standard_error),
+        deviations={
+            row.name: math.sqrt(row.frobenius / math.sqrt(2 * lambda_ * row.trace))
+            if row.trace > 0
+            else math.inf
+            for row in measured.layers
+        },
+        beta=beta,
+        s0=s0,
+        lambda_=lambda_,
+        wci=measured,
+    )
+
+
+def _losses(model: nn.Module, x: Tensor, y: Tensor, chunk: int) -> Tensor:
+    with frozen(model), torch.no_grad():
+        device = device_of(model)
+        parts = [
+            F.cross_entropy(model(images.to(device)), labels.to(device), reduction="none")
+            for images, labels in zip(torch.split(x, chunk), torch.split(y, chunk), strict=True)
+        ]
+    losses = torch.cat(parts).double().cpu()
+    if not bool(losses.isfinite().all()):
+        broken = int((~losses.isfinite()).sum())
+        raise NotMeasuredError(f"the loss is not finite on {broken} of {len(x)} examples")
+    return losses
+
+
+def _mean(values: Tensor) -> Term:
+    n = len(values)
+    return Term(float(values.mean()), float(values.std() / n**0.5) if n > 1 else math.nan)

@@ -1,0 +1,178 @@
+"""Trace of the Hessian of a training loss in the top layer's weight, in closed form."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor, nn
+
+from robaudit.engine import device_of, frozen
+from robaudit.errors import NotMeasuredError, UsageError
+
+Objective = Literal["at", "trades", "alp", "mart"]
+
+# The usual weight of the loss's second part; for ALP there is none.
+PENALTIES: dict[Objective, float] = {"at": 0.0, "trades": 6.0, "alp": 1.0, "mart": 6.0}
+
+
+@dataclass(frozen=True)
+class TopLayerTrace:
+    """The trace, what it is made of, and its error.
+
+    Attributes:
+        value: the mean over examples.
+        standard_error: over examples; ``nan`` for one.
+        terms: ``value``'s summands by the loss's parts, penalty included.
+        per_example: ``(n,)`` float64 on the CPU.
+        layer: the top layer's name.
+        penalty: the weight of the loss's second part.
+    """
+
+    value: float
+    standard_error: float
+    terms: dict[str, float]
+    per_example: Tensor
+    layer: str
+    objective: Objective
+    penalty: float
+
+
+def top_layer_trh(
+    model: nn.Module,
+    x: Tensor,
+    x_adv: Tensor,
+    y: Tensor,
+    objective: Objective = "at",
+    *,
+    penalty: float | None = None,
+    chunk: int = 256,
+) -> TopLayerTrace:
+    """``Tr(d^2 L / dW^2)`` of a robust training loss in the last linear layer's weight ``W``.
+
+    With penultimate features ``z``, ``z'`` and softmax ``p``, ``p'`` of clean and adversarial
+    images, ``h = p - p^2``, ``s_j = sum p'^j`` and penalty ``c``, per example:
+
+    - ``at``, cross-entropy at ``x'``: ``|z'|^2 1^T h'``;
+    - ``trades``, cross-entropy at ``x`` and ``c KL(p || p')``:
+      ``|z|^2 1^T h + c |z'|^2 1^T h'``;
+    - ``alp``, cross-entropy at ``x'`` and ``c |p - p'|^2``: ``|z'|^2 1^T h' +
+      2 c |z'|^2 (s_2 - 2 s_3 + s_2^2 - 2 sum_i (p_i - p'_i) p'_i (s_2 - p'_i))``;
+    - ``mart``, cross-entropy at ``x'``, ``-log(1 - max_{i != y} p'_i)`` and
+      ``c KL(p || p') (1 - p_y)``: ``|z'|^2 (2 1^T h' - 1^T (r - r^2) + c (1 - p_y) 1^T h')``,
+      ``r`` the softmax at ``x'`` without its most probable wrong class.
+
+    In every penalty the clean logits are held fixed. Each is the trace of the loss's true Hessian.
+    The paper's appendix G has other expressions for ALP and MART: it takes
+    ``p_k (1 - p_k) (delta_ik - p_i)`` for the second derivative of ``p_i`` in logit k, which is
+    ``p_i ((delta_ik - p_k)^2 - p_k (1 - p_k))``, drops MART's factor ``1 - p_y``, and writes MART's
+    cross-entropy at ``x``; MART has it at ``x'``.
+
+    Args:
+        x, x_adv, y: clean images, their adversarial examples (held fixed) and labels.
+        penalty: ``c``; by default 6 for TRADES and MART, 1 for ALP.
+
+    Raises:
+        UsageError: no such objective, or a penalty that is negative or not finite.
+        NotMeasuredError: the logits are not finite, or not the output of a linear layer.
+
+    Source: Wang et al., "Improving robust generalization by direct PAC-Bayesian bound
+    minimization", CVPR 2023, Propositions 1-2 and appendix G; the losses: Zhang et al. 2019
+    (TRADES), Kannan et al. 2018 (ALP), Wang et al. 2020 (MART).
+
+    >>> net = nn.Sequential(nn.Flatten(), nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, 2))
+    >>> x, y = torch.rand(5, 1, 2, 2), torch.zeros(5).long()
+    >>> top_layer_trh(net, x, x, y, "trades", penalty=1.0).terms.keys()
+    dict_keys(['clean cross-entropy', 'divergence'])
+    """
+    if objective not in get_args(Objective):
+        raise UsageError(
+            f"unknown objective {objective!r}", f"Known: {', '.join(get_args(Objective))}."
+        )
+    penalty = PENALTIES[objective] if penalty is None else penalty
+    if not 0 <= penalty < float("inf"):
+        raise UsageError(f"the penalty must be a number from zero on, not {penalty}")
+    parts: dict[str, list[Tensor]] = {}
+    with frozen(model), torch.no_grad():
+        device = device_of(model)
+        for start in range(0, len(x), chunk):
+            here = slice(start, start + chunk)
+            layer, z, logits = _top(model, x[here].to(device))
+            _, z_adv, logits_adv = _top(model, x_adv[here].to(device))
+            found = _terms(objective, penalty, z, z_adv, logits, logits_adv, y[here].to(device))
+            for name, values in found.items():
+                parts.setdefault(name, []).append(values.cpu())
+    terms = {name: torch.cat(values) for name, values in parts.items()}
+    per_example = torch.stack(list(terms.values())).sum(0)
+    n = len(per_example)
+    return TopLayerTrace(
+        value=float(per_example.mean()),
+        standard_error=float(per_example.std() / n**0.5) if n > 1 else float("nan"),
+        terms={name: float(values.mean()) for name, values in terms.items()},
+        per_example=per_example,
+        layer=layer,
+        objective=objective,
+        penalty=penalty,
+    )
+
+
+def _terms(
+    objective: Objective,
+    penalty: float,
+    z: Tensor,
+    z_adv: Tensor,
+    logits: Tensor,
+    logits_adv: Tensor,
+    y: Tensor,
+) -> dict[str, Tensor]:
+    clean, squared = z.square().sum(1), z_adv.square().sum(1)
+    p, q = logits.softmax(1), logits_adv.softmax(1)
+    cross_entropy = squared * _gini(q)
+    if objective == "at":
+        return {"cross-entropy": cross_entropy}
+    if objective == "trades":
+        return {
+            "clean cross-entropy": clean * _gini(p),
+            "divergence": penalty * cross_entropy,
+        }
+    if objective == "alp":
+        s2, s3 = q.square().sum(1), q.pow(3).sum(1)
+        bent = ((p - q) * q * (s2[:, None] - q)).sum(1)
+        pairing = 2 * squared * (s2 - 2 * s3 + s2.square() - 2 * bent)
+        return {"cross-entropy": cross_entropy, "pairing": penalty * pairing}
+    own = y[:, None]
+    rival = logits_adv.scatter(1, own, -torch.inf).argmax(1, keepdim=True)
+    r = logits_adv.scatter(1, rival, -torch.inf).softmax(1)
+    return {
+        "cross-entropy": cross_entropy,
+        "margin": cross_entropy - squared * _gini(r),
+        "divergence": penalty * (1 - p.gather(1, own)[:, 0]) * cross_entropy,
+    }
+
+
+def _gini(p: Tensor) -> Tensor:
+    return (p * (1 - p)).sum(1)
+
+
+def _top(model: nn.Module, x: Tensor) -> tuple[str, Tensor, Tensor]:
+    """Name of the linear layer whose output the logits are, its input, and the logits."""
+    calls: list[tuple[str, Tensor, Tensor]] = []
+    handles = [
+        module.register_forward_hook(
+            lambda _, args, out, name=name: calls.append((name, args[0], out))
+        )
+        for name, module in model.named_modules()
+        if isinstance(module, nn.Linear)
+    ]
+    try:
+        logits = model(x)
+    finally:
+        for handle in handles:
+            handle.remove()
+    if not bool(logits.isfinite().all()):
+        raise NotMeasuredError("the logits are not finite on some images")
+    for name, features, out in reversed(calls):
+        if out.shape == logits.shape and torch.equal(out, logits):
+            return name, features.double(), logits.double()
+    raise NotMeasuredError("the logits are not the output of a linear layer: no top layer")
