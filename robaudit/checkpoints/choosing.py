@@ -194,10 +194,11 @@ def _others(proposal: Proposal, taken: Tried, examples: Examples) -> tuple[list[
     best = max((tried[k] for k in places), key=lambda one: one.correct)
     if standard_errors_behind(taken, best) <= _NEAR:
         return tried, []
+    said = "" if origin.normalized_by == "--normalize" else f", as {origin.normalized_by} says"
     return tried, [
         f"the network is right on {taken.accuracy:.1%} of {len(taken.right)} images with "
-        f"--normalize {origin.normalization} ({origin.normalized_by}), but on {best.accuracy:.1%} "
-        f"with --normalize {best.trial.normalization}"
+        f"--normalize {origin.normalization}{said}, but on {best.accuracy:.1%} with --normalize "
+        f"{best.trial.normalization}"
     ]
 
 

@@ -174,7 +174,7 @@ def _named(
         ) from None
     except ValueError as error:
         raise unknown(f"{by} {shown(arch)!r}: {shown(error, 160)}", _ARGUMENTS) from None
-    return _assembled(candidates, stage, by, file)
+    return _assembled(candidates, stage, by, file, unknown)
 
 
 def _identified(file: _File) -> _Fitted:
@@ -194,16 +194,29 @@ def _identified(file: _File) -> _Fitted:
     raise _unidentified(file)
 
 
-def _assembled(candidates: Sequence[Candidate], stage: Wrapping, by: str, file: _File) -> _Fitted:
+def _assembled(
+    candidates: Sequence[Candidate],
+    stage: Wrapping,
+    by: str,
+    file: _File,
+    impossible: type[UsageError | CheckpointError] = CheckpointError,
+) -> _Fitted:
     state = _dressed(stage, file.state)
     networks, remarks = [], []
     for candidate in candidates:
         try:
             network, found = assemble(candidate.build, state, file.name)
+        except ImportError as error:
+            raise impossible(
+                f"{file.name}: {candidate.label} needs {error.name}, which is not installed",
+                "Install it: pip install "
+                + ("'robaudit[timm]'." if error.name == "timm" else f"{error.name}."),
+            ) from None
         except (TypeError, ValueError, RuntimeError, ArithmeticError) as error:
-            raise CheckpointError(
+            why = str(error).removeprefix(f"{candidate.label} gives no network: ")
+            raise impossible(
                 f"{file.name}: {candidate.label} cannot be built for these weights: "
-                f"{shown(error, 160)}",
+                f"{shown(why, 160)}",
                 "Check --arch, or the arguments beside the checkpoint.",
             ) from None
         networks.append((candidate.label, network))

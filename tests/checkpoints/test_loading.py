@@ -1,6 +1,7 @@
 """From a file to a classifier: the choice of network, the normalisation, and the fit."""
 
 import json
+import sys
 
 import pytest
 import torch
@@ -114,6 +115,29 @@ def test_a_named_architecture(digits):
     assert "digits_vit" in caught.value.advice
     with pytest.raises(CheckpointError, match="does not fit"):
         load(digits[1], arch="digits_vit", device="cpu")
+
+
+@pytest.mark.parametrize(
+    ("arch", "says"),
+    [
+        ("digits_resnet(widht=4)", "widht"),
+        ("torchvision:resnet5", "did you mean 'resnet50'"),
+        ("digits_resnet(", "digits_resnet("),
+        ("digits_resnet(width)", "width"),
+    ],
+)
+def test_an_arch_that_gives_no_network(digits, arch, says):
+    with pytest.raises(UsageError) as caught:
+        load(digits[1], arch=arch, device="cpu")
+    assert says in caught.value.message
+    assert caught.value.advice
+
+
+def test_a_library_that_is_not_installed(digits, monkeypatch):
+    monkeypatch.setitem(sys.modules, "timm", None)
+    with pytest.raises(UsageError, match="needs timm") as caught:
+        load(digits[1], arch="timm:resnet50", device="cpu")
+    assert "robaudit[timm]" in caught.value.advice
 
 
 def test_metadata_of_the_file(digits, tmp_path):

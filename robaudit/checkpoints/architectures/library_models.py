@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Iterable
 from typing import Any
 
 import torchvision
@@ -21,7 +23,7 @@ def torchvision_model(
     """
     known = torchvision.models.list_models(module=torchvision.models)
     if name not in known:
-        raise ValueError(f"torchvision has no classification model {name!r}")
+        raise ValueError(f"torchvision has no classification model {name!r}{_near(name, known)}")
     options: dict[str, Any] = {"image_size": image_size} if image_size else {}
     if name in ("googlenet", "inception_v3"):
         options["init_weights"] = False  # slow, and the weights come from the file
@@ -43,12 +45,17 @@ def timm_model(name: str, classes: int = 1000, channels: int = 3, image_size: in
     import timm
 
     if not timm.is_model(name):
-        raise ValueError(f"timm has no model {name!r}")
+        raise ValueError(f"timm has no model {name!r}{_near(name, timm.list_models())}")
     options = {"img_size": image_size} if image_size else {}
     if channels != 3:
         options["in_chans"] = channels
     network: nn.Module = timm.create_model(name, pretrained=False, num_classes=classes, **options)
     return network
+
+
+def _near(name: str, known: Iterable[str]) -> str:
+    close = difflib.get_close_matches(name, known, 1)
+    return f"; did you mean {close[0]!r}?" if close else ""
 
 
 def _set_channels(network: nn.Module, channels: int) -> None:
