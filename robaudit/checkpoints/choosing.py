@@ -187,7 +187,7 @@ def _others(proposal: Proposal, taken: Tried, examples: Examples) -> tuple[list[
     models = [
         _classifier(proposal, origin.architecture, taken.model.network, other)
         for other in usual(examples.x.shape[1])
-        if normalize_name(other) != origin.normalization
+        if _numbers(other) != _numbers(taken.model.normalization)
     ]
     device = next(taken.model.parameters()).device
     tried, places = contest([model.to(device) for model in models], examples)
@@ -200,6 +200,10 @@ def _others(proposal: Proposal, taken: Tried, examples: Examples) -> tuple[list[
         f"--normalize {origin.normalization}{said}, but on {best.accuracy:.1%} with --normalize "
         f"{best.trial.normalization}"
     ]
+
+
+def _numbers(normalization: Normalization | None) -> tuple[tuple[float, ...], ...]:
+    return () if normalization is None else (normalization.mean, normalization.std)
 
 
 def _refuse_guessing(taken: Tried, trials: Sequence[Trial], examples: Examples) -> None:
