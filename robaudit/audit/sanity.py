@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from robaudit.attacks.objectives import cross_entropy, margin
 from robaudit.audit.context import Context
+from robaudit.checkpoints.files.reading import check_finite
 from robaudit.engine import Runner, device_of, frozen
 from robaudit.engine.runner import Objective
 from robaudit.errors import CheckpointError
@@ -31,16 +32,16 @@ def sanity(context: Context) -> list[str]:
     examples = context.splits[context.main]
     x, y = examples.x[:_IMAGES], examples.y[:_IMAGES]
     model, device = context.model, device_of(context.model)
-    _refuse_nonfinite_weights(model)
+    check_finite({**dict(model.named_parameters()), **dict(model.named_buffers())}, "the network")
     with frozen(model):
         found = list(_training(model))
         with torch.no_grad():
             logits, again = (model(x.to(device)).float().cpu() for _ in range(2))
             piece = model(x[:_PIECE].to(device)).float().cpu()
-        if not bool(torch.isfinite(logits).all()):
+        broken = ~torch.isfinite(logits).all(1)
+        if bool(broken.any()):
             raise CheckpointError(
-                f"the network's logits are not finite for {_share(~_finite(logits))} of "
-                f"{len(x)} images",
+                f"the network's logits are not finite for {_share(broken)} of {len(x)} images",
                 "Check --normalize and the weights: no robustness can be measured.",
             )
         random = not torch.equal(logits, again)
@@ -67,16 +68,6 @@ def claims(model: nn.Module, measurements: list[Measurement], split: str) -> lis
         for name, said in recorded.items()
         if not interval.low <= said <= interval.high
     ]
-
-
-def _refuse_nonfinite_weights(model: nn.Module) -> None:
-    held = {**dict(model.named_parameters()), **dict(model.named_buffers())}
-    bad = [n for n, w in held.items() if w.is_floating_point() and not torch.isfinite(w).all()]
-    if bad:
-        raise CheckpointError(
-            f"weights are not finite in {', '.join(bad[:3])}" + (", ..." if len(bad) > 3 else ""),
-            "Training has diverged: use an earlier checkpoint.",
-        )
 
 
 def _training(model: nn.Module) -> Iterator[str]:
@@ -147,10 +138,6 @@ def _gradients(runner: Runner, x: Tensor, y: Tensor) -> Iterator[str]:
             f"{len(x)} images, as the logits are too large: PGD on the cross-entropy cannot attack "
             "there and overstates robustness; the margin (--attack cw) and AutoAttack can"
         )
-
-
-def _finite(logits: Tensor) -> Tensor:
-    return torch.isfinite(logits).all(1)
 
 
 def _share(which: Tensor) -> str:

@@ -19,6 +19,7 @@ from robaudit.checkpoints.normalization import Normalization, normalize_name, us
 from robaudit.checkpoints.proposal import Proposal
 from robaudit.checkpoints.suitability import check_suits
 from robaudit.checkpoints.trying import Tried, at_rest, contest, standard_errors_behind
+from robaudit.engine import device_of
 from robaudit.errors import CheckpointError, UsageError
 from robaudit.statistics import clopper_pearson
 from robaudit.types import Examples
@@ -69,7 +70,7 @@ def choose(proposal: Proposal, examples: Examples | None, device: torch.device) 
         tried, remarks = [*tried, *more], [*remarks, *better]
     trials = tuple(one.trial for one in tried)
     _refuse_guessing(tried[taken], trials, examples)
-    return _settled(tried[taken], trials, remarks)
+    return _settled(tried[taken], trials, remarks, bar)
 
 
 def _classifier(
@@ -98,12 +99,16 @@ def _unchecked(proposal: Proposal, model: Classifier) -> Classifier:
     return model
 
 
-def _settled(taken: Tried, trials: tuple[Trial, ...], remarks: Sequence[str]) -> Classifier:
+def _settled(
+    taken: Tried, trials: tuple[Trial, ...], remarks: Sequence[str], bar: float
+) -> Classifier:
     origin = taken.model.origin
     by = origin.normalized_by
     if not by:
         by = f"clean accuracy, {taken.accuracy:.1%} of {len(taken.right)} images"
-        by += ", and the loss being at rest there" if taken.shift_t2 is not None else ""
+        if taken.shift_t2 is not None:
+            by += ", and the loss " + ("being at rest" if _t2(taken) <= bar else "moving least")
+            by += " there"
     warnings = (*origin.warnings, *remarks)
     taken.model.origin = replace(origin, normalized_by=by, trials=trials, warnings=warnings)
     return taken.model
@@ -189,7 +194,7 @@ def _others(proposal: Proposal, taken: Tried, examples: Examples) -> tuple[list[
         for other in usual(examples.x.shape[1])
         if _numbers(other) != _numbers(taken.model.normalization)
     ]
-    device = next(taken.model.parameters()).device
+    device = device_of(taken.model)
     tried, places = contest([model.to(device) for model in models], examples)
     best = max((tried[k] for k in places), key=lambda one: one.correct)
     if standard_errors_behind(taken, best) <= _NEAR:

@@ -15,7 +15,7 @@ from robaudit.checkpoints.files.display import shown
 from robaudit.checkpoints.files.hashing import Progress
 from robaudit.checkpoints.files.severity import Finding
 from robaudit.checkpoints.sidecar import Statement, statement_of
-from robaudit.checkpoints.wrapping import Wrapping, unwrap, unwrappings
+from robaudit.checkpoints.wrapping import Wrapping, unwrappings
 
 _BUFFERS = ("running_mean", "running_var", "num_batches_tracked")
 
@@ -79,8 +79,9 @@ def inspect_file(
     container = read_container(path, hash=hash, member=member, weights=weights, progress=progress)
     statement = statement_of(container)
     shapes = {info.name: info.shape for info in container.tensors}
-    wrapping = unwrap(shapes)
-    suspects = _suspects(shapes)
+    stages = unwrappings(shapes)
+    wrapping = stages[-1]
+    suspects = _suspects(shapes, stages)
     architecture, reason = _architecture(container, statement, suspects)
     normalization, why = _normalization(statement, wrapping, suspects)
     return Inspection(
@@ -107,9 +108,9 @@ def inspect_file(
     )
 
 
-def _suspects(shapes: Shapes) -> tuple[Candidate, ...]:
+def _suspects(shapes: Shapes, stages: tuple[Wrapping, ...]) -> tuple[Candidate, ...]:
     """The networks that the keys may be, with as few wrappers taken off as possible."""
-    for stage in unwrappings(shapes):
+    for stage in stages:
         found = suspect(stage.shapes(shapes))
         if found:
             return found

@@ -64,8 +64,7 @@ class Spectrum:
         trace, trace_standard_error: by Hutchinson's estimator on the start vectors, and its
             standard error over probes.
         products: matrix-vector products spent.
-        converged: every residual is within the tolerance.
-        note: which eigenvalues are not, and their residuals.
+        note: which residuals are not within the tolerance, and what they are.
         operator: what it is the spectrum of.
         dimension: parameters it acts on.
         restarts: how often the basis outgrew the memory.
@@ -79,11 +78,15 @@ class Spectrum:
     trace_standard_error: float
     density: Density
     products: int
-    converged: bool
     note: str | None
     operator: Operator
     dimension: int
     restarts: int
+
+    @property
+    def converged(self) -> bool:
+        """Whether every residual is within the tolerance."""
+        return self.note is None
 
 
 def spectrum(
@@ -205,7 +208,6 @@ def spectrum(
         trace_standard_error=float(traces.std(ddof=1) / probes**0.5) if probes > 1 else np.nan,
         density=_density(runs),
         products=spent,
-        converged=not late,
         note=_note(late, tolerance, ends.products, ends.restarts),
         operator=operator,
         dimension=dim,

@@ -149,3 +149,16 @@ def test_a_set_that_is_sorted_by_class_is_sampled_throughout(trained, digits):
     assert first[0] == first[1]  # all of them, in whatever order
     with_choice = choose(proposal(trained), ordered, CPU).origin
     assert with_choice.normalization == "none"
+
+
+def test_it_says_at_rest_only_where_the_loss_is(trained, digits):
+    # Two near neighbours of the truth with a third of the images shifted: at rest at neither.
+    x = digits.x.clone()
+    x[::3] = (x[::3] + 0.2).clamp(0, 1)
+    shifted = replace(digits, x=x)
+    near = tuple(parse_normalization(f"{m};1") for m in (-0.1, -0.12))
+    origin = choose(proposal(trained, normalizations=near), shifted, CPU).origin
+    assert min(trial.shift_t2 for trial in origin.trials) > 10.8  # chi-squared's 99.9 % point
+    assert "at rest" not in origin.normalized_by
+    assert "moving least there" in origin.normalized_by
+    assert any("came to rest neither there nor" in warning for warning in origin.warnings)

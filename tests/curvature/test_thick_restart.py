@@ -3,7 +3,7 @@ import importlib
 import numpy as np
 import pytest
 import torch
-from support.dense import dense_full
+from support.dense import dense_full, dense_spectrum
 from support.networks import piecewise_linear, smooth, warmed
 
 from robaudit.curvature import spectrum
@@ -110,14 +110,10 @@ def test_a_quadrature_in_few_vectors_stays_good():
 @pytest.mark.parametrize("relative", [False, True])
 def test_a_small_budget_gives_the_dense_spectrum_of_a_network(name, relative, batch):
     model = warmed(NETWORKS[name], (2, 6, 6))
-    dense = dense_full(model, *batch)
-    if relative:
-        scale = relative_scale(model)
-        dense = scale[:, None] * dense * scale
-    want = torch.linalg.eigvalsh(dense).flip(0)
+    want = dense_spectrum(model, *batch, relative_scale(model) if relative else None)
     found = spectrum(
         model, *batch, top=3, steps=2000, density_steps=20, tolerance=1e-7, probes=2,
-        relative=relative, memory=(3 + 8) * 8 * len(dense),
+        relative=relative, memory=(3 + 8) * 8 * len(want),
     )  # fmt: skip
     assert found.restarts >= 3
     assert found.converged

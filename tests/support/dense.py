@@ -39,3 +39,11 @@ def dense_full(model, x, y):
 
     with sdpa_kernel(SDPBackend.MATH):
         return torch.autograd.functional.hessian(of, flat)
+
+
+def dense_spectrum(model, x, y, scale=None):
+    """Eigenvalues of the whole Hessian, or of ``D H D`` with ``scale`` as D; descending."""
+    dense = dense_full(model, x, y)
+    if scale is not None:
+        dense = scale[:, None] * dense * scale
+    return torch.linalg.eigvalsh(dense).flip(0)

@@ -90,7 +90,7 @@ def read_state_dict(
         raise container.refusal.error()
     if _identity(path) != before:
         raise CheckpointError(f"{name} changed while it was read", "Try again once it is written.")
-    _check_finite(state, name)
+    check_finite(state, name)
     return LoadedWeights(
         state,
         taken,
@@ -164,7 +164,12 @@ def _materialised(container: Container, name: str) -> dict[str, Tensor]:
         ) from error
 
 
-def _check_finite(state: dict[str, Tensor], name: str) -> None:
+def check_finite(state: Mapping[str, Tensor], name: str) -> None:
+    """Refuse weights that are not finite; ``name`` is whose they are.
+
+    Raises:
+        CheckpointError: some are infinite or no numbers.
+    """
     bad = {key: count for key, value in state.items() if (count := _nonfinite(value))}
     if bad:
         first = ", ".join(shown(key) for key in list(bad)[:3])
