@@ -47,21 +47,27 @@ class Runner:
         self.forwards = 0
         self.backwards = 0
 
-    def logits(self, x: Tensor) -> Tensor:
-        """Logits ``(n, k)`` of images ``(n, c, h, w)``, on the runner's device."""
+    def logits(self, x: Tensor, used: int | None = None) -> Tensor:
+        """Logits ``(n, k)`` of images ``(n, c, h, w)``, on the runner's device.
+
+        ``used``: how many of the images count as passes, where the caller has padded them.
+        """
 
         def one(tile: Tensor, _: Tensor) -> tuple[Tensor]:
             with torch.no_grad():
                 return (self.forward(tile),)
 
-        self.forwards += len(x)
+        self.forwards += len(x) if used is None else used
         (logits,) = self._run(one, x, x.new_zeros(len(x), dtype=torch.long))
         return logits
 
-    def gradient(self, objective: Objective, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def gradient(
+        self, objective: Objective, x: Tensor, y: Tensor, used: int | None = None
+    ) -> tuple[Tensor, Tensor, Tensor]:
         """Objective ``(n,)``, its gradient in the images ``(n, c, h, w)``, the logits ``(n, k)``.
 
-        ``objective(logits, y)`` gives one value per image, so that the images do not mix.
+        ``objective(logits, y)`` gives one value per image, so that the images do not mix; ``used``
+        as in :meth:`logits`.
         """
 
         def one(tile: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -72,8 +78,8 @@ class Runner:
                 (gradient,) = torch.autograd.grad(values.sum(), leaf)
             return values.detach(), gradient, logits.detach()
 
-        self.forwards += len(x)
-        self.backwards += len(x)
+        self.forwards += len(x) if used is None else used
+        self.backwards += len(x) if used is None else used
         values, gradient, logits = self._run(one, x, y)
         return values, gradient, logits
 
@@ -86,6 +92,8 @@ class Runner:
                     tuple(part[:used] for part in one(tile, labels))
                     for tile, labels, used in self._tiles(x, y)
                 ]
+                if len(parts) == 1:
+                    return parts[0]
                 return tuple(torch.cat(column) for column in zip(*parts, strict=True))
             except torch.cuda.OutOfMemoryError:
                 if self.batch <= TILE:

@@ -1,0 +1,121 @@
+"""A faster way to run a network, held against the network itself before it is used."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from robaudit.engine.device import device_of
+from robaudit.engine.folding import fold_batch_norm
+from robaudit.engine.freezing import frozen
+from robaudit.engine.seeding import uniform_rows
+
+Forward = Callable[[Tensor], Tensor]
+
+# On these many images a candidate is compared. They are noise, the same for every data set and
+# every part of one, so that how a network is run depends on the network alone.
+_PROBES = 16
+# Rounding moves logits by about 1e-6 of their size and, through units of ReLU at zero, gradients by
+# about a hundredth; whatever else is wrong moves them by more.
+_LOGITS, _COSINE = 1e-4, 0.999
+
+
+@dataclass(frozen=True)
+class Accelerated:
+    """What to run in a network's place.
+
+    Attributes:
+        forward: images ``(n, c, h, w)`` to logits ``(n, k)``, up to rounding the network's own.
+        used: what makes it faster.
+        notes: what was tried and dropped, and why.
+    """
+
+    forward: Forward
+    used: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+def accelerate(model: nn.Module, shape: Sequence[int]) -> Accelerated:
+    """The network with batch norms folded and in channels-last order, where that is the same.
+
+    A candidate's logits and input gradients on noise have to agree with the network's, else it is
+    dropped with a note. The network itself is left as it was.
+
+    Args:
+        shape: of one image, ``(c, h, w)``.
+    """
+    notes: list[str] = []
+    with frozen(model):
+        noise = uniform_rows(shape, torch.arange(_PROBES), 0, "acceleration").to(device_of(model))
+        found: nn.Module = model
+        used: list[str] = []
+        folded = fold_batch_norm(model, noise[:2])
+        if folded is not None:
+            problem = _differs(model, folded, noise)
+            if problem:
+                notes.append(f"batch norm is not folded: {problem}")
+            else:
+                found = folded
+                used.append("batch norm folded")
+        if any(isinstance(module, nn.Conv2d) for module in model.modules()):
+            problem = "the network cannot be copied"
+            try:
+                reordered = _ChannelsLast(found)
+                problem = _differs(model, reordered, noise)
+            except (RuntimeError, TypeError, NotImplementedError):
+                pass
+            if problem:
+                notes.append(f"channels are not last: {problem}")
+            else:
+                found = reordered
+                used.append("channels last")
+    return Accelerated(found, tuple(used), tuple(notes))
+
+
+class _ChannelsLast(nn.Module):
+    """A copy of a network, with weights and images in channels-last order."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        own = copy.deepcopy(network).eval().requires_grad_(False)
+        self.network = own.to(memory_format=torch.channels_last)
+
+    def forward(self, x: Tensor) -> Tensor:
+        logits: Tensor = self.network(x.contiguous(memory_format=torch.channels_last))
+        return logits
+
+
+def _differs(model: nn.Module, candidate: Forward, images: Tensor) -> str:
+    """How the candidate differs from the network; empty where it does not."""
+    logits, gradient = _sensitivity(model, images)
+    try:
+        others, other_gradient = _sensitivity(candidate, images)
+    except (RuntimeError, TypeError, ValueError, AttributeError, IndexError) as error:
+        return f"the network then raises {type(error).__name__}"
+    if others.shape != logits.shape:
+        return "its output then has another shape"
+    off = float((others - logits).abs().max() / logits.abs().max().clamp_min(1e-12))
+    if not off <= _LOGITS:
+        return f"its logits differ by {off:.1g} of their size"
+    if gradient is None or other_gradient is None:
+        return "" if gradient is other_gradient else "its gradients exist no more"
+    cosine = torch.cosine_similarity(gradient.flatten(), other_gradient.flatten(), dim=0, eps=0)
+    if not gradient.any() and not other_gradient.any():
+        return ""
+    return "" if cosine >= _COSINE else f"the cosine of its gradients is {float(cosine):.3f}"
+
+
+def _sensitivity(forward: Forward, images: Tensor) -> tuple[Tensor, Tensor | None]:
+    """Logits, and the gradient of a mixture of them in the images where there is one."""
+    with torch.enable_grad():
+        leaf = images.detach().requires_grad_()
+        logits = forward(leaf)
+        if not logits.requires_grad:
+            return logits.detach(), None
+        weights = torch.linspace(-1, 1, logits.shape[-1]).to(logits)
+        (gradient,) = torch.autograd.grad((logits * weights).sum(), leaf, allow_unused=True)
+    return logits.detach(), gradient

@@ -1,0 +1,120 @@
+"""Batch norm folded into the layer before it."""
+
+from __future__ import annotations
+
+import copy
+from collections import Counter
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import parametrize
+
+from robaudit.engine.freezing import frozen
+
+Layer = nn.Linear | nn.Conv1d | nn.Conv2d | nn.Conv3d
+Norm = nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d
+_FORWARDS = (
+    nn.Linear.forward, nn.Conv1d.forward, nn.Conv2d.forward, nn.Conv3d.forward,
+)  # fmt: skip
+
+
+def fold_batch_norm(model: nn.Module, images: Tensor) -> nn.Module | None:
+    """A copy in which each batch norm that follows a layer at once is part of that layer.
+
+    With running mean ``m`` and variance ``v``, scale ``g`` and shift ``b``, evaluation mode
+    computes ``g (W x + c - m) / sqrt(v + e) + b``: a layer with weight ``s W``, ``s = g /
+    sqrt(v + e)``, and bias ``s (c - m) + b``. Which norm follows which layer is seen in one forward
+    pass, whatever the code between them looks like; whether a layer's output is used elsewhere too
+    is not, so the result has to be compared with the original.
+
+    Args:
+        images: a few, to run the network once.
+
+    Returns:
+        the copy, or ``None`` where there is nothing to fold or the network cannot be copied.
+    """
+    with frozen(model):
+        pairs = _pairs(model, images)
+        if not pairs:
+            return None
+        try:
+            folded = copy.deepcopy(model)
+        except (RuntimeError, TypeError, NotImplementedError):
+            return None
+    for layer_name, norm_name in pairs:
+        layer, norm = folded.get_submodule(layer_name), folded.get_submodule(norm_name)
+        assert isinstance(layer, Layer)
+        assert isinstance(norm, Norm)
+        _fold(layer, norm)
+        parent, _, name = norm_name.rpartition(".")
+        setattr(folded.get_submodule(parent), name, nn.Identity())
+    return folded.eval().requires_grad_(False)
+
+
+def _pairs(model: nn.Module, images: Tensor) -> list[tuple[str, str]]:
+    """Names of layers and of the norms whose input is their untouched output."""
+    layers, norms = _layers(model), _norms(model)
+    made: list[tuple[str, Tensor, int]] = []
+    met: list[tuple[str, Tensor, int]] = []
+    handles = [
+        module.register_forward_hook(
+            lambda _, __, out, name=name: made.append((name, out, out._version))
+        )
+        for name, module in layers.items()
+    ]
+    handles += [
+        module.register_forward_pre_hook(
+            lambda _, args, name=name: met.append((name, args[0], args[0]._version))
+        )
+        for name, module in norms.items()
+    ]
+    try:
+        with torch.no_grad():
+            model(images)
+    finally:
+        for handle in handles:
+            handle.remove()
+    calls = Counter(name for name, _, _ in [*made, *met])
+    sources = {(id(out), version): name for name, out, version in made}
+    found = [(sources.get((id(given), version)), name) for name, given, version in met]
+    once = [(layer, norm) for layer, norm in found if layer and calls[layer] == calls[norm] == 1]
+    uses = Counter(layer for layer, _ in once)
+    return [(layer, norm) for layer, norm in once if uses[layer] == 1]
+
+
+def _layers(model: nn.Module) -> dict[str, Layer]:
+    found = {
+        name: module
+        for name, module in model.named_modules(remove_duplicate=False)
+        if isinstance(module, Layer)
+        and type(module).forward in _FORWARDS
+        and not parametrize.is_parametrized(module)
+        and not module._forward_hooks
+        and not module._forward_pre_hooks
+    }
+    owners = Counter(id(module.weight) for module in found.values())
+    return {name: module for name, module in found.items() if owners[id(module.weight)] == 1}
+
+
+def _norms(model: nn.Module) -> dict[str, Norm]:
+    return {
+        name: module
+        for name, module in model.named_modules(remove_duplicate=False)
+        if type(module) in (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
+        and module.running_mean is not None
+        and not module._forward_hooks
+    }
+
+
+def _fold(layer: Layer, norm: Norm) -> None:
+    assert norm.running_mean is not None
+    assert norm.running_var is not None
+    kind = layer.weight.dtype
+    scale = (norm.running_var.double() + norm.eps).rsqrt()
+    scale = scale if norm.weight is None else scale * norm.weight.detach().double()
+    weight = layer.weight.detach().double() * scale.reshape(-1, *[1] * (layer.weight.dim() - 1))
+    bias = 0 if layer.bias is None else layer.bias.detach().double()
+    shift = (bias - norm.running_mean.double()) * scale
+    shift = shift if norm.bias is None else shift + norm.bias.detach().double()
+    layer.weight = nn.Parameter(weight.to(kind), requires_grad=False)
+    layer.bias = nn.Parameter(shift.to(kind), requires_grad=False)
