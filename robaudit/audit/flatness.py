@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
 
 from robaudit import flatness
 from robaudit.audit.context import Context
-from robaudit.audit.numbers import estimate
+from robaudit.audit.numbers import estimate, finite
 from robaudit.audit.plan import Average, Worst
 from robaudit.schema import Measurement
 
@@ -22,8 +21,8 @@ def average(context: Context, settings: Average) -> list[Measurement]:
     )  # fmt: skip
     details = {
         "perturbed": list(found.perturbed),
-        "standard_error_examples": _finite(found.standard_error_examples),
-        "standard_error_perturbations": _finite(found.standard_error_perturbations),
+        "standard_error_examples": finite(found.standard_error_examples),
+        "standard_error_perturbations": finite(found.standard_error_perturbations),
     }
     return [_measurement(context, settings, "flatness.average", found, details)]
 
@@ -79,7 +78,3 @@ def _measurement(
         settings=asdict(settings),
         details={"xi": settings.xi, "reference": found.reference, **details},
     )
-
-
-def _finite(value: float) -> float | None:
-    return value if math.isfinite(value) else None

@@ -79,3 +79,8 @@ def loss_gap(test: Tensor, train: Tensor, **fields: Any) -> Measurement:
     known = a.standard_error is not None and b.standard_error is not None
     error = math.hypot(a.standard_error or 0, b.standard_error or 0) if known else None
     return estimate("gap.loss", "gap", a.value - b.value, error, n=len(test), unit="nats", **fields)
+
+
+def finite(value: float) -> float | None:
+    """``None`` where there is no number, as JSON has it."""
+    return value if math.isfinite(value) else None

@@ -1,0 +1,133 @@
+"""Finished pieces of a long audit on disk, so that an interrupted one goes on where it was."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save
+from torch import Tensor, nn
+
+from robaudit.errors import UsageError
+
+Piece = dict[str, Tensor]
+Remember = Callable[[str, Callable[[], Piece]], Piece]
+
+_KEY = "journal.json"
+
+
+def forget(_: str, compute: Callable[[], Piece]) -> Piece:
+    """The :data:`Remember` of an audit that keeps nothing."""
+    return compute()
+
+
+@dataclass(frozen=True)
+class Journal:
+    """A folder with one file per finished piece.
+
+    Pieces are written to a draft first and then renamed, so that one which is there is whole,
+    whenever and however the process ended.
+    """
+
+    folder: Path
+
+    def remember(self, name: str, compute: Callable[[], Piece]) -> Piece:
+        """The piece ``name`` (letters, digits and dashes), from the folder or computed and kept.
+
+        Raises:
+            UsageError: it cannot be written; the pieces before it are kept.
+        """
+        path = self.folder / f"{name}.safetensors"
+        try:
+            return load_file(path)
+        except FileNotFoundError:
+            pass
+        except SafetensorError:  # no file of ours
+            path.unlink()
+        piece = {key: value.cpu().contiguous() for key, value in compute().items()}
+        _write(path, save(piece))
+        return piece
+
+
+def open_journal(folder: Path, key: Mapping[str, Any]) -> Journal:
+    """The journal in ``folder``, begun there or gone on with.
+
+    Args:
+        key: what the pieces depend on, as JSON knows it; pieces of another key are never mixed in.
+
+    Raises:
+        UsageError: the folder holds another run's pieces or other files, or cannot be written.
+    """
+    ours: dict[str, Any] = json.loads(json.dumps(key))
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        entries = list(folder.iterdir())
+    except OSError as error:
+        raise _unwritable(folder, error) from error
+    path = folder / _KEY
+    if path not in entries:
+        if any(not entry.name.startswith(".draft-") for entry in entries):
+            raise UsageError(f"{folder} holds other files than a run's state", "Name a new folder.")
+        _write(path, json.dumps(ours, indent=2).encode())
+        return Journal(folder)
+    try:
+        theirs = json.loads(path.read_bytes())
+    except (OSError, ValueError) as error:
+        raise UsageError(f"{path} cannot be read: {error}", "Name a new folder.") from None
+    theirs = theirs if isinstance(theirs, dict) else {}
+    differing = [
+        f"{name} {_short(theirs.get(name))} there, {_short(ours.get(name))} here"
+        for name in {**ours, **theirs}
+        if ours.get(name) != theirs.get(name)
+    ]
+    if differing:
+        raise UsageError(
+            f"{folder} holds the state of another run: {'; '.join(differing)}",
+            "Name a new folder, or run what was begun there.",
+        )
+    return Journal(folder)
+
+
+def weights_digest(model: nn.Module) -> str:
+    """SHA-256 of the parameters and buffers with their names."""
+    digest = hashlib.sha256()
+    for name, tensor in model.state_dict().items():
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        flat = tensor.detach().cpu().contiguous().flatten()
+        digest.update(flat.view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+def _write(path: Path, data: bytes) -> None:
+    draft = None
+    try:
+        handle, draft = tempfile.mkstemp(prefix=".draft-", dir=path.parent)
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(draft).replace(path)
+    except OSError as error:
+        if draft is not None:
+            Path(draft).unlink(missing_ok=True)
+        raise _unwritable(path.parent, error) from error
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value) if not isinstance(value, str) else value
+    return text if len(text) <= 16 else f"{text[:12]}..."
+
+
+def _unwritable(folder: Path, error: OSError) -> UsageError:
+    return UsageError(
+        f"cannot keep state in {folder}: {error.strerror or error}",
+        "What was finished is kept: make room, or name another folder.",
+    )
