@@ -43,7 +43,8 @@ class Evidence(_Model):
 class Subject(_Model):
     """The checkpoint that was audited, and who said what it is.
 
-    ``evidence`` holds what was tried on the data where nobody said.
+    ``evidence`` holds what was tried on the data where nobody said; ``epoch`` is what the file
+    records beside its weights.
     """
 
     source: str
@@ -55,6 +56,7 @@ class Subject(_Model):
     normalized_by: str = ""
     evidence: list[Evidence] = Field(default_factory=list)
     parameters: int
+    epoch: float | None = None
 
 
 class Data(_Model):
@@ -70,7 +72,7 @@ class Data(_Model):
 class Threat(_Model):
     """The threat model: a norm and a radius on images in [0, 1]."""
 
-    norm: Literal["linf", "l2"]
+    norm: Literal["linf", "l2", "l1"]
     eps: float = Field(gt=0)
 
 

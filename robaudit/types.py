@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import TYPE_CHECKING, Literal, Protocol, get_args
@@ -19,7 +21,7 @@ if TYPE_CHECKING:
     Labels: TypeAlias = Int[Tensor, " n"]
     Logits: TypeAlias = Float[Tensor, "n k"]
 
-Norm = Literal["linf", "l2"]
+Norm = Literal["linf", "l2", "l1"]
 
 
 def parse_eps(text: str | float) -> float:
@@ -38,6 +40,27 @@ def parse_eps(text: str | float) -> float:
         return float(text)
     except (ValueError, ZeroDivisionError):
         raise UsageError(f"eps is not a number: {text!r}", "Write it as 0.3 or 8/255.") from None
+
+
+_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgt]?)i?b?", re.IGNORECASE)
+
+
+def parse_bytes(text: str) -> int:
+    """Read an amount of memory: bytes, or a number with K, M, G or T (powers of 1024).
+
+    Raises:
+        UsageError: the text is no such amount, or zero.
+
+    >>> parse_bytes("2GB"), parse_bytes("1.5 k")
+    (2147483648, 1536)
+    """
+    found = _SIZE.fullmatch(text.strip())
+    amount = (
+        0 if found is None else float(found[1]) * 1024 ** " kmgt".index(found[2].lower() or " ")
+    )
+    if amount < 1:
+        raise UsageError(f"not an amount of memory: {text!r}", "Write it as 500M or 2GB.")
+    return int(amount)
 
 
 @dataclass(frozen=True)
@@ -89,3 +112,16 @@ class Progress(Protocol):
     """Called by long computations with the work done and the work in all, in the same unit."""
 
     def __call__(self, done: int, total: int) -> None: ...
+
+
+class Remember(Protocol):
+    """Gives a finished piece of work by its name, or has it computed and keeps it."""
+
+    def __call__(
+        self, name: str, compute: Callable[[], dict[str, Tensor]]
+    ) -> dict[str, Tensor]: ...
+
+
+def forget(name: str, compute: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
+    """The :class:`Remember` that keeps nothing."""
+    return compute()

@@ -4,8 +4,27 @@ Accuracies under an attack are upper bounds on robust accuracy: an example that 
 still be breakable.
 """
 
+from robaudit.attacks.apgd import Climbed, apgd
 from robaudit.attacks.autoattack import AutoAttacked, autoattack
+from robaudit.attacks.ensemble import Diagnostics, Ensembled, native_autoattack
+from robaudit.attacks.fab import NearestFound, fab
+from robaudit.attacks.fast import fast
 from robaudit.attacks.pgd import pgd
 from robaudit.attacks.result import Attacked
+from robaudit.attacks.square import square
 
-__all__ = ["Attacked", "AutoAttacked", "autoattack", "pgd"]
+__all__ = [
+    "Attacked",
+    "AutoAttacked",
+    "Climbed",
+    "Diagnostics",
+    "Ensembled",
+    "NearestFound",
+    "apgd",
+    "autoattack",
+    "fab",
+    "fast",
+    "native_autoattack",
+    "pgd",
+    "square",
+]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -12,13 +12,16 @@ import torch
 from torch import Tensor, nn
 
 from robaudit.attacks.result import Attacked
-from robaudit.engine import device_of, frozen
+from robaudit.attacks.verification import verify
+from robaudit.engine import Accelerated, Runner, accelerate, device_of, frozen
 from robaudit.errors import NotMeasuredError
-from robaudit.types import Progress, ThreatModel
+from robaudit.types import Progress, Remember, ThreatModel, forget
 
 Version = Literal["standard", "plus", "rand"]
 
-_NORMS = {"linf": "Linf", "l2": "L2"}
+_NORMS = {"linf": "Linf", "l2": "L2", "l1": "L1"}
+
+STANDS, WRONG = -2, -1
 
 
 @dataclass(frozen=True)
@@ -27,10 +30,14 @@ class AutoAttacked(Attacked):
 
     Attributes:
         accuracies: robust accuracy after each attack, in the order they ran.
-        notes: the library's warnings, and what was left out for want of classes.
+        broken_by: ``(n,)`` place of the attack in ``accuracies`` that broke the example; -1 where
+            it was wrong from the start, -2 where it still stands.
+        notes: the library's warnings, what was left out for want of classes, and what the faster
+            way of running the network got wrong.
     """
 
     accuracies: dict[str, float]
+    broken_by: Tensor
     notes: tuple[str, ...]
 
 
@@ -43,14 +50,22 @@ def autoattack(
     version: Version = "standard",
     seed: int = 0,
     batch_size: int = 250,
+    faster: bool = True,
+    remember: Remember = forget,
     progress: Progress | None = None,
 ) -> AutoAttacked:
-    """Run ``pyautoattack`` as it stands, with frozen parameters and the caller's random state kept.
+    """Run ``pyautoattack``, batch by batch, with frozen parameters and the caller's random state.
 
-    The library seeds every batch alike, so its verdicts depend on ``batch_size``; 250 is its own
-    default and ours. With fewer than ten classes the targeted attacks are capped at ``k - 1``
-    targets; with fewer than four the targeted DLR loss does not exist and APGD-T is left out, said
-    in ``notes``.
+    Each of its attacks runs on what the ones before left standing, in batches in the examples'
+    order, as the library itself does: the verdicts are those that it gives alone. It seeds every
+    batch alike, so that they depend on ``batch_size``; 250 is its own default and ours. With fewer
+    than ten classes the targeted attacks are capped at ``k - 1`` targets; with fewer than four the
+    targeted DLR loss does not exist and APGD-T is left out, said in ``notes``.
+
+    Args:
+        faster: let the library see the network as :func:`robaudit.engine.accelerate` runs it. What
+            it breaks counts if the network itself, as it stands, is broken by it.
+        remember: keeps each finished batch of each attack.
 
     Raises:
         NotMeasuredError: the library broke on this model.
@@ -58,28 +73,65 @@ def autoattack(
     Source: Croce & Hein, "Reliable evaluation of adversarial robustness with an ensemble of
     diverse parameter-free attacks", ICML 2020.
     """
-    counted = _Counted(model)
     device = device_of(model)
     with frozen(model), torch.random.fork_rng(), _listening() as heard:
-        with torch.no_grad():
-            logits = torch.cat([model(part.to(device)) for part in torch.split(x, batch_size)])
-        correct = (logits.argmax(1) == y.to(device)).cpu()
+        logits = Runner(model, device).logits(x).cpu()
+        correct = logits.argmax(1) == y
+        engine = accelerate(model, x.shape[1:]) if faster else Accelerated(model)
+        counted = _Counted(engine.forward)
         attack, notes = _prepared(counted, threat, version, seed, logits.shape[1], device)
-        heard.follow(attack.attacks_to_run, progress)
-        try:
-            adv, predicted = attack.run_standard_evaluation(x, y, batch_size=batch_size)
-        except (RuntimeError, ValueError, IndexError, TypeError, AssertionError) as error:
-            raise NotMeasuredError(f"AutoAttack failed on this model: {error}") from error
+        stages = list(attack.attacks_to_run)
+        found, broken_by = x.clone(), torch.where(correct, STANDS, WRONG)
+        accuracies: dict[str, float] = {}
+        spent = torch.zeros(2, dtype=torch.long)
+        refused = 0
+        for at, stage in enumerate(stages):
+            left = torch.nonzero(broken_by == STANDS)[:, 0]
+            if len(left) == 0:
+                break
+            for place, rows in enumerate(torch.split(left, batch_size)):
+
+                def run(rows: Tensor = rows, stage: str = stage) -> dict[str, Tensor]:
+                    return _run(attack, counted, stage, x[rows], y[rows])
+
+                piece = remember(f"{stage}-{place:05d}", run)
+                spent += piece["spent"]
+                claimed = piece["broken"]
+                breaks = verify(model, x[rows], piece["x"], y[rows], threat).breaks & claimed
+                refused += int((claimed & ~breaks).sum())
+                found[rows[breaks]] = piece["x"][breaks]
+                broken_by[rows[breaks]] = at
+                if progress is not None:
+                    done = at + min(1.0, (place + 1) * batch_size / len(left))
+                    progress(round(1000 * done), 1000 * len(stages))
+            accuracies[stage] = float((broken_by == STANDS).double().mean())
+    if refused:
+        notes.append(
+            f"{refused} adversarial examples do not count: the network itself is not broken by them"
+        )
     return AutoAttacked(
-        x=adv.cpu(),
+        x=found,
         loss=torch.full((len(x),), torch.nan),
-        robust=predicted.cpu() == y.cpu(),
+        robust=broken_by == STANDS,
         correct=correct,
-        forwards=counted.forwards,
-        backwards=counted.backwards,
-        accuracies=heard.accuracies,
-        notes=(*notes, *heard.warnings),
+        forwards=int(spent[0]),
+        backwards=int(spent[1]),
+        accuracies=accuracies,
+        broken_by=broken_by,
+        notes=(*notes, *engine.notes, *dict.fromkeys(heard.warnings)),
     )
+
+
+def _run(attack: Any, counted: _Counted, stage: str, x: Tensor, y: Tensor) -> dict[str, Tensor]:
+    """One attack on one batch: points, whether they broke it, passes forward and backward."""
+    before = torch.tensor([counted.forwards, counted.backwards])
+    attack.attacks_to_run = [stage]
+    try:
+        adv, predicted = attack.run_standard_evaluation(x, y, batch_size=len(x))
+    except (RuntimeError, ValueError, IndexError, TypeError, AssertionError) as error:
+        raise NotMeasuredError(f"AutoAttack failed on this model: {error}") from error
+    spent = torch.tensor([counted.forwards, counted.backwards]) - before
+    return {"x": adv.cpu(), "broken": predicted.cpu() != y, "spent": spent}
 
 
 def _prepared(
@@ -115,15 +167,15 @@ def _prepared(
 class _Counted(nn.Module):
     """Counts the images that pass, forwards and backwards."""
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self, forward: Callable[[Tensor], Tensor]) -> None:
         super().__init__()
-        self.model = model
+        self.run = forward
         self.forwards = 0
         self.backwards = 0
 
     def forward(self, x: Tensor) -> Tensor:
         self.forwards += len(x)
-        logits: Tensor = self.model(x)
+        logits: Tensor = self.run(x)
         if logits.requires_grad:
             logits.register_hook(self._passed)  # type: ignore[no-untyped-call]
         return logits
@@ -133,33 +185,15 @@ class _Counted(nn.Module):
 
 
 class _Listener(logging.Handler):
-    """Reads progress, per-attack accuracies and warnings off the library's logger."""
+    """Reads warnings off the library's logger."""
 
     def __init__(self) -> None:
-        super().__init__(logging.DEBUG)
-        self.accuracies: dict[str, float] = {}
+        super().__init__(logging.WARNING)
         self.warnings: list[str] = []
-        self._attacks: list[str] = []
-        self._progress: Progress | None = None
-
-    def follow(self, attacks: list[str], progress: Progress | None) -> None:
-        self._attacks = list(attacks)
-        self._progress = progress
 
     def emit(self, record: logging.LogRecord) -> None:
-        message = record.getMessage()
-        if record.levelno >= logging.WARNING:
-            # The library names a page of its own repository; ours stand on their own.
-            self.warnings.append("AutoAttack: " + message.split(" See ")[0])
-        elif message.startswith("robust accuracy after "):
-            name, rest = message.removeprefix("robust accuracy after ").split(":", 1)
-            self.accuracies[name.lower()] = float(rest.split("%")[0]) / 100
-        elif " - " in message and "successfully perturbed" in message:
-            name, batch, _ = message.split(" - ", 2)
-            done, of = (int(part) for part in batch.split("/"))
-            if self._progress is not None and name in self._attacks:
-                at = self._attacks.index(name) + done / of
-                self._progress(round(1000 * at), 1000 * len(self._attacks))
+        # The library names a page of its own repository; ours stand on their own.
+        self.warnings.append("AutoAttack: " + record.getMessage().split(" See ")[0])
 
 
 @contextmanager
@@ -168,7 +202,7 @@ def _listening() -> Iterator[_Listener]:
     level, propagate = logger.level, logger.propagate
     listener = _Listener()
     logger.addHandler(listener)
-    logger.setLevel(logging.DEBUG)
+    logger.setLevel(logging.WARNING)
     logger.propagate = False
     try:
         yield listener

@@ -10,47 +10,137 @@ import math
 import torch
 from torch import Tensor
 
-from robaudit.engine import uniform_rows
+from robaudit.engine import generator, uniform_rows
 from robaudit.types import ThreatModel
 
+# Newton steps on a piecewise linear function; it is exact once the pieces stop changing.
+_NEWTON_STEPS = 40
+# The share of pixels that an l1 step of plain PGD moves.
+_L1_PIXELS = 0.01
 
-def random_start(x: Tensor, index: Tensor, threat: ThreatModel, seed: int, restart: int) -> Tensor:
+
+def random_start(
+    x: Tensor, index: Tensor, threat: ThreatModel, seed: int, restart: int, stream: str = "start"
+) -> Tensor:
     """A point of the ball around each image, clipped to the box.
 
     linf: uniform in the cube; l2: uniform in the ball (a uniform direction, radius
-    ``eps * u^(1/d)``).
+    ``eps * u^(1/d)``); l1: the projection of ``x`` plus standard normal noise.
     """
     shape = tuple(x.shape[1:])
     if threat.norm == "linf":
-        uniform = uniform_rows(shape, index, seed, "start", restart)
+        uniform = uniform_rows(shape, index, seed, stream, restart)
         return (x + threat.eps * (2 * uniform - 1).to(x.device)).clamp(0, 1)
+    if not _euclidean(threat.norm):
+        noise = torch.empty(len(index), *shape)
+        for row, example in zip(noise, index.tolist(), strict=True):
+            row.normal_(generator=generator(seed, stream, example, restart))
+        return project(x + noise.to(x.device), x, threat)
     d = math.prod(shape)
     # Box-Muller on a uniform draw keeps to one kind of per-example draw.
-    uniform = uniform_rows((2 * d + 1,), index, seed, "start", restart)
+    uniform = uniform_rows((2 * d + 1,), index, seed, stream, restart)
     radius = torch.sqrt(-2 * torch.log1p(-uniform[:, :d]))
     normal = radius * torch.cos(2 * math.pi * uniform[:, d : 2 * d])
-    direction = normal / _length(normal)
+    direction = normal / per_image(normal, length(normal, "l2").clamp_min(1e-12))
     moved = threat.eps * uniform[:, 2 * d :] ** (1 / d) * direction
     return (x + moved.reshape(-1, *shape).to(x.device)).clamp(0, 1)
 
 
 def ascend(adv: Tensor, gradient: Tensor, step: float, threat: ThreatModel) -> Tensor:
-    """The steepest ascent step of length ``step`` in the threat model's norm."""
+    """An ascent step of length ``step`` in the threat model's norm.
+
+    linf and l2: the steepest one. l1: signs on the hundredth of the pixels with the largest
+    gradients, as the steepest step would move a single one.
+    Source (l1): Tramer & Boneh, "Adversarial training and robustness for multiple perturbations",
+    NeurIPS 2019.
+    """
     if threat.norm == "linf":
         return adv + step * gradient.sign()
-    return adv + step * gradient / _length(gradient)
+    if _euclidean(threat.norm):
+        return adv + step * gradient / per_image(adv, length(gradient, "l2").clamp_min(1e-12))
+    flat = gradient.flatten(1)
+    moved = max(1, round(_L1_PIXELS * flat.shape[1]))
+    at = flat.abs().topk(moved, dim=1).indices
+    signs = torch.zeros_like(flat).scatter(1, at, flat.gather(1, at).sign())
+    return adv + step / moved * signs.view_as(adv)
 
 
 def project(adv: Tensor, x: Tensor, threat: ThreatModel) -> Tensor:
-    """The nearest point of the ball around ``x``, then of the box ``[0, 1]``."""
-    if threat.norm == "linf":
-        adv = torch.minimum(torch.maximum(adv, x - threat.eps), x + threat.eps)
-    else:
-        moved = adv - x
-        adv = x + moved * (threat.eps / _length(moved)).clamp_max(1)
-    return adv.clamp(0, 1)
+    """A point of the ball around ``x`` and of the box ``[0, 1]``.
+
+    linf and l1: the nearest one. l2: the nearest point of the ball, then of the box.
+    """
+    return Ball(x, threat.norm, threat.eps).project_(adv.clone())
 
 
-def _length(rows: Tensor) -> Tensor:
-    lengths: Tensor = torch.linalg.vector_norm(rows.flatten(1), dim=1).clamp_min(1e-12)
-    return lengths.reshape(-1, *[1] * (rows.dim() - 1))
+def length(rows: Tensor, norm: str) -> Tensor:
+    """The norm of each row of ``(n, ...)``, shape ``(n,)``."""
+    flat = rows.flatten(1)
+    if norm == "linf":
+        return flat.abs().amax(1)
+    found: Tensor = torch.linalg.vector_norm(flat, ord=2 if norm == "l2" else 1, dim=1)
+    return found
+
+
+def per_image(images: Tensor, values: Tensor) -> Tensor:
+    """``(n,)`` values in the shape that multiplies ``(n, ...)`` images."""
+    return values.reshape(-1, *[1] * (images.dim() - 1))
+
+
+class Ball:
+    """The balls around some images, for projecting many times."""
+
+    def __init__(self, x: Tensor, norm: str, eps: float) -> None:
+        self.x, self.norm, self.eps = x, norm, eps
+        if norm == "linf":
+            self._low, self._high = (x - eps).clamp_min_(0), (x + eps).clamp_max_(1)
+
+    def project_(self, adv: Tensor) -> Tensor:
+        """:func:`project` in place."""
+        if self.norm == "linf":
+            return adv.clamp_(self._low, self._high)
+        if self.norm == "l2":
+            moved = adv.sub_(self.x)
+            shrunk = (self.eps / length(moved, "l2").clamp_min(1e-12)).clamp_max_(1)
+            return moved.mul_(per_image(moved, shrunk)).add_(self.x).clamp_(0, 1)
+        return adv.copy_(project_l1(adv, self.x, self.eps))
+
+
+def project_l1(adv: Tensor, x: Tensor, eps: float) -> Tensor:
+    """The nearest point to ``adv`` with ``||z - x||_1 <= eps`` and ``0 <= z <= 1``.
+
+    With ``u = adv - x`` it is ``z - x = sign(u) min(max(|u| - s, 0), room)``, ``room`` what the box
+    leaves in that direction and ``s >= 0`` the root of ``||z - x||_1 = eps``, found by Newton steps
+    inside a shrinking bracket.
+    Source: Croce & Hein, "Mind the box: l1-APGD for sparse adversarial attacks on image
+    classifiers", ICML 2021, Prop. 2.1.
+    """
+    moved = (adv - x).flatten(1)
+    size = moved.abs()
+    flat = x.flatten(1)
+    room = torch.where(moved > 0, 1 - flat, flat)
+    low = torch.zeros_like(size[:, :1])
+    high = size.amax(1, keepdim=True)
+    at = low
+    kept = torch.minimum(size, room)
+    done = torch.zeros_like(low, dtype=torch.bool)
+    for step in range(_NEWTON_STEPS):
+        excess = kept.sum(1, keepdim=True) - eps
+        # An image that is done stays as it is: its neighbours must not add steps to it.
+        done = done | (excess.abs() <= 1e-6 * eps) | ((excess <= 0) & (step == 0))
+        if x.device.type == "cpu" and bool(done.all()):
+            break
+        low = torch.where(excess > 0, at, low)
+        high = torch.where(excess <= 0, at, high)
+        free = ((kept > 0) & (kept < room)).sum(1, keepdim=True)
+        newton = at + excess / free
+        inside = (newton > low) & (newton < high)
+        at = torch.where(done, at, torch.where(inside, newton, 0.5 * (low + high)))
+        kept = torch.minimum((size - at).clamp_min_(0), room)
+    total = kept.sum(1, keepdim=True).clamp_min_(1e-12)
+    kept = kept * (eps / total).clamp_max_(1)
+    return (x + (kept * moved.sign()).view_as(x)).clamp_(0, 1)
+
+
+def _euclidean(norm: str) -> bool:
+    return norm == "l2"

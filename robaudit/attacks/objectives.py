@@ -1,4 +1,7 @@
-"""What an attack maximises: one value per example from logits ``(n, k)`` and labels ``(n,)``."""
+"""What an attack maximises: one value per example from logits ``(n, k)`` and labels.
+
+Untargeted objectives take labels ``(n,)``; targeted ones take ``(n, 2)``, label and target class.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 LossName = Literal["ce", "margin"]
+TargetableLoss = Literal["ce", "margin", "dlr"]
+
+# Keeps a quotient finite where logits coincide.
+_TINY = 1e-12
 
 
 def cross_entropy(logits: Tensor, y: Tensor) -> Tensor:
@@ -30,7 +37,49 @@ def margin(logits: Tensor, y: Tensor) -> Tensor:
     return others.amax(1) - own[:, 0]
 
 
+def dlr(logits: Tensor, y: Tensor) -> Tensor:
+    """``(max_{i != y} z_i - z_y) / (z_(1) - z_(3))``, shape ``(n,)``; three classes at least.
+
+    ``z_(i)`` is the i-th largest logit: neither a shift nor a scale of the logits changes it.
+    Source: Croce & Hein, "Reliable evaluation of adversarial robustness with an ensemble of
+    diverse parameter-free attacks", ICML 2020, Eq. 6.
+    """
+    largest = logits.topk(3, dim=1).values
+    return margin(logits, y) / (largest[:, 0] - largest[:, 2] + _TINY)
+
+
+def targeted_margin(logits: Tensor, labels: Tensor) -> Tensor:
+    """``z_t - z_y``, shape ``(n,)``."""
+    own_and_target = logits.gather(1, labels)
+    return own_and_target[:, 1] - own_and_target[:, 0]
+
+
+def targeted_dlr(logits: Tensor, labels: Tensor) -> Tensor:
+    """``(z_t - z_y) / (z_(1) - (z_(3) + z_(4)) / 2)``, shape ``(n,)``; four classes at least.
+
+    Source: as :func:`dlr`, Eq. 7.
+    """
+    largest = logits.topk(4, dim=1).values
+    spread = largest[:, 0] - 0.5 * (largest[:, 2] + largest[:, 3])
+    return targeted_margin(logits, labels) / (spread + _TINY)
+
+
+def targeted_cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
+    """``log softmax(z)_t``, shape ``(n,)``."""
+    return -F.cross_entropy(logits, labels[:, 1], reduction="none")
+
+
 OBJECTIVES: dict[LossName, Callable[[Tensor, Tensor], Tensor]] = {
     "ce": cross_entropy,
     "margin": margin,
+}
+UNTARGETED: dict[TargetableLoss, Callable[[Tensor, Tensor], Tensor]] = {
+    "ce": cross_entropy,
+    "margin": margin,
+    "dlr": dlr,
+}
+TARGETED: dict[TargetableLoss, Callable[[Tensor, Tensor], Tensor]] = {
+    "ce": targeted_cross_entropy,
+    "margin": targeted_margin,
+    "dlr": targeted_dlr,
 }

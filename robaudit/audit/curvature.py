@@ -1,26 +1,28 @@
-"""Probes of curvature: WCI with its layer traces, and the Hessian's spectrum."""
+"""Probes of curvature: WCI with its layer traces, the PAC-Bayes terms, the top layer's trace."""
 
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
 
-from torch import Tensor, nn
-
 from robaudit import curvature
+from robaudit.attacks import Attacked
 from robaudit.audit.context import Context
-from robaudit.audit.numbers import estimate
-from robaudit.audit.plan import Hessian, Wci
-from robaudit.checkpoints import Classifier
+from robaudit.audit.names import authors, inside
+from robaudit.audit.numbers import estimate, finite
+from robaudit.audit.plan import Bound, TopLayer, Wci
 from robaudit.curvature import WeightCurvature
+from robaudit.errors import NotMeasuredError
 from robaudit.schema import Measurement
 
 
 def wci(context: Context, settings: Wci) -> list[Measurement]:
-    """WCI, its bound, the weight norm and the total trace, on every split."""
+    """WCI, its bound, the weight norm and the total trace, on every split; the PAC-Bayes terms."""
+    constants = settings.bound
+    curvature.check_constants(constants.beta, constants.s0, constants.lambda_)
+    own = authors(context.model)
     found = []
     for split in context.splits:
         attacked = context.adversarial(split, settings.pgd)
@@ -31,15 +33,96 @@ def wci(context: Context, settings: Wci) -> list[Measurement]:
                 attacked.x,
                 context.y(split, n),
                 estimator=settings.estimator,
+                layers=inside(context.model, settings.layers),
                 probes=settings.probes,
                 seed=context.seed,
                 index=context.index(split, n),
+                memory=settings.memory,
                 progress=progress,
             )
         context.keep(split, "trace", index.traces.per_example)
-        found += _wci_measurements(index, split, n, settings, _own_names(context.model))
+        found += _wci_measurements(index, split, n, settings, own)
+        if split == context.main:
+            found += _bounds(attacked, index, settings, split, own)
     norm = math.sqrt(sum(layer.frobenius**2 for layer in index.layers))
-    return [*found, Measurement(name="weights.frobenius", split=context.main, value=norm)]
+    settings_of = {} if settings.layers is None else {"layers": settings.layers}
+    return [
+        *found,
+        Measurement(name="weights.frobenius", split=context.main, value=norm, settings=settings_of),
+    ]
+
+
+def _bounds(
+    attacked: Attacked,
+    index: WeightCurvature,
+    settings: Wci,
+    split: str,
+    own: Callable[[str], str],
+) -> list[Measurement]:
+    """The PAC-Bayes terms; of some layers alone they would bound nothing."""
+    if isinstance(settings.layers, tuple):
+        return []
+    constants = settings.bound
+    found = curvature.bound_terms(
+        attacked.loss, index, attacked.x[0].numel(), constants.beta, constants.s0, constants.lambda_
+    )
+    used = Bound(found.beta, found.s0, found.lambda_)
+    deviations = {own(name): finite(value) for name, value in found.deviations.items()}
+    details = {
+        **{name: asdict(getattr(found, name)) for name in ("loss", "weights", "curvature")},
+        "wci_term": asdict(found.index),
+        "deviations": deviations,
+    }
+    for term in ("loss", "weights", "curvature", "wci_term"):
+        details[term]["standard_error"] = finite(details[term]["standard_error"])
+    return [
+        estimate(
+            "pacbayes.bound",
+            split,
+            found.bound.value,
+            found.bound.standard_error,
+            unit="nats",
+            n=len(attacked.x),
+            details=details,
+            settings={"pgd": asdict(settings.pgd), **asdict(used)},
+        )
+    ]
+
+
+def top_layer(context: Context, settings: TopLayer) -> list[Measurement]:
+    """Trace of the training loss's Hessian in the top layer; skipped where there is no such."""
+    split = context.main
+    attacked = context.adversarial(split, settings.pgd)
+    n = len(attacked.x)
+    try:
+        found = curvature.top_layer_trh(
+            context.model,
+            context.splits[split].x[:n],
+            attacked.x,
+            context.y(split, n),
+            settings.objective,
+            penalty=settings.penalty,
+        )
+    except NotMeasuredError as error:
+        return [
+            Measurement(name="trh.top_layer", split=split, status="skipped", reason=error.message)
+        ]
+    context.keep(split, "trh.top_layer", found.per_example)
+    return [
+        estimate(
+            "trh.top_layer",
+            split,
+            found.value,
+            found.standard_error,
+            n=n,
+            details={"terms": found.terms, "layer": authors(context.model)(found.layer)},
+            settings={
+                "pgd": asdict(settings.pgd),
+                "objective": found.objective,
+                "penalty": found.penalty,
+            },
+        )
+    ]
 
 
 def _wci_measurements(
@@ -49,25 +132,28 @@ def _wci_measurements(
     described: dict[str, Any] = {"pgd": asdict(settings.pgd), "estimator": traces.estimator}
     if traces.estimator != "exact":
         described["probes"] = settings.probes
+    if settings.layers is not None:
+        described["layers"] = settings.layers
     warnings = [] if index.note is None else [own(index.note)]
     if traces.uncovered:
+        few = ", ".join(own(name) for name in traces.uncovered[:3])
         warnings.append(
-            f"{len(traces.uncovered)} weight tensors could not be measured and are not counted: "
-            f"{', '.join(own(name) for name in traces.uncovered[:3])}"
+            f"{len(traces.uncovered)} parameters are no weights of convolutions, linear layers or "
+            f"attention projections and are not counted (--layers all counts them): {few}"
         )
     if traces.quantity == "gauss-newton" and index.note is None:
         warnings.append(f"Gauss-Newton traces, not the Hessian's: {own(traces.bent[0])}")
     details = {
         "quantity": traces.quantity,
         "estimator": traces.estimator,
-        "bias": _finite(index.bias),
+        "bias": finite(index.bias),
         "uncovered": [own(name) for name in traces.uncovered],
         "layers": [
             {
                 "name": own(layer.name),
                 "frobenius": layer.frobenius,
                 "trace": layer.trace,
-                "standard_error": _finite(layer.standard_error),
+                "standard_error": finite(layer.standard_error),
                 "contribution": layer.contribution,
                 "share": layer.share,
             }
@@ -86,115 +172,3 @@ def _wci_measurements(
             details={"quantity": traces.quantity}, **common,
         ),
     ]  # fmt: skip
-
-
-def hessian(context: Context, settings: Hessian) -> list[Measurement]:
-    """Largest and smallest eigenvalue, trace with density, and the largest relative eigenvalue."""
-    attacked = context.adversarial(context.main, settings.pgd, settings.n)
-    n = len(attacked.x)
-    y = context.y(context.main, n)
-
-    def run(relative: bool) -> curvature.Spectrum:
-        label = "relative spectrum" if relative else "spectrum"
-        with context.watch(f"{label} on {n} {context.main} examples") as progress:
-            return curvature.spectrum(
-                context.model,
-                attacked.x,
-                y,
-                top=1 if relative else settings.top,
-                probes=1 if relative else settings.probes,
-                steps=settings.steps,
-                density_steps=settings.density_steps,
-                tolerance=settings.tolerance,
-                relative=relative,
-                seed=context.seed,
-                progress=progress,
-            )
-
-    found = run(relative=False)
-    theirs = _second_opinion(context, settings, attacked.x, y)
-    common: dict[str, Any] = {"n": n, "settings": asdict(settings), "split": context.main}
-    late = [] if found.note is None else [found.note]
-    measurements = [
-        Measurement(
-            name="hessian.largest",
-            value=found.largest[0],
-            details={
-                "eigenvalues": list(found.largest),
-                "residuals": list(found.residuals),
-                "products": found.products,
-                "restarts": found.restarts,
-                "dimension": found.dimension,
-                **theirs.get("hessian.largest", {}),
-            },
-            warnings=late,
-            **common,
-        ),
-        Measurement(
-            name="hessian.smallest",
-            value=found.smallest,
-            details={"residuals": [found.smallest_residual]},
-            **common,
-        ),
-        estimate(
-            name="hessian.trace",
-            value=found.trace,
-            standard_error=found.trace_standard_error,
-            details={
-                "density": {
-                    "grid": found.density.grid.tolist(),
-                    "density": found.density.density.tolist(),
-                    "standard_error": [_finite(v) for v in found.density.standard_error.tolist()],
-                    "sigma": found.density.sigma,
-                },
-                **theirs.get("hessian.trace", {}),
-            },
-            **common,
-        ),
-    ]
-    if settings.relative:
-        own = run(relative=True)
-        measurements.append(
-            Measurement(
-                name="hessian.relative_largest",
-                value=own.largest[0],
-                details={"residuals": list(own.residuals), "products": own.products},
-                warnings=[] if own.note is None else [own.note],
-                **common,
-            )
-        )
-    return measurements
-
-
-def _second_opinion(
-    context: Context, settings: Hessian, x: Tensor, y: Tensor
-) -> dict[str, dict[str, Any]]:
-    """What PyHessian adds to the details of which measurement, where it is asked."""
-    if settings.engine != "pyhessian":
-        return {}
-    with context.watch(f"PyHessian on {len(x)} {context.main} examples"):
-        found = curvature.pyhessian(context.model, x, y, top=settings.top, seed=context.seed)
-    trace = {
-        "trace": found.trace,
-        "standard_error": _finite(found.trace_standard_error),
-        "probes": found.probes,
-    }
-    return {
-        "hessian.largest": {"pyhessian": {"eigenvalues": list(found.eigenvalues)}},
-        "hessian.trace": {"pyhessian": trace},
-    }
-
-
-def _own_names(model: nn.Module) -> Callable[[str], str]:
-    """Layer names, alone or in a sentence, as the network's author knows them.
-
-    A :class:`Classifier` holds the author's network as ``network``; of another module every name
-    is its author's.
-    """
-    if not isinstance(model, Classifier):
-        return str
-    return lambda text: re.sub(r"(?<![\w.])network\.(?=\w)", "", text)
-
-
-def _finite(value: float) -> float | None:
-    return value if math.isfinite(value) else None

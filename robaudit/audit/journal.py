@@ -18,15 +18,7 @@ from torch import Tensor, nn
 
 from robaudit.errors import UsageError
 
-Piece = dict[str, Tensor]
-Remember = Callable[[str, Callable[[], Piece]], Piece]
-
 _KEY = "journal.json"
-
-
-def forget(_: str, compute: Callable[[], Piece]) -> Piece:
-    """The :data:`Remember` of an audit that keeps nothing."""
-    return compute()
 
 
 @dataclass(frozen=True)
@@ -39,7 +31,7 @@ class Journal:
 
     folder: Path
 
-    def remember(self, name: str, compute: Callable[[], Piece]) -> Piece:
+    def remember(self, name: str, compute: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
         """The piece ``name`` (letters, digits and dashes), from the folder or computed and kept.
 
         Raises:

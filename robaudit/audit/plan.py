@@ -9,6 +9,7 @@ from robaudit.errors import UsageError
 from robaudit.flatness.weights import check_radius
 
 PresetName = Literal["quick", "standard", "paper"]
+Layers = tuple[str, ...] | Literal["all"] | None
 
 
 @dataclass(frozen=True)
@@ -38,12 +39,42 @@ class AutoAttack:
 
 
 @dataclass(frozen=True)
+class Bound:
+    """Constants of the PAC-Bayes terms; ``None`` for those of :func:`robaudit.curvature.pac_bayes`.
+
+    ``lambda_`` is the WCI paper's.
+    """
+
+    beta: float | None = None
+    s0: float | None = None
+    lambda_: float | None = None
+
+
+@dataclass(frozen=True)
 class Wci:
-    """Layer traces and the Weight-Curvature Index, at PGD examples."""
+    """Layer traces, the Weight-Curvature Index and the PAC-Bayes terms, at PGD examples.
+
+    Attributes:
+        layers: which weights, by the network's own names; ``None`` for convolutions, linear layers
+            and attention projections, ``"all"`` for every parameter.
+        memory: bytes beside the network; ``None`` for what is fast.
+    """
 
     pgd: Pgd
     estimator: Literal["auto", "exact", "gauss-newton", "hessian"] = "auto"
     probes: int = 1
+    layers: Layers = None
+    memory: int | None = None
+    bound: Bound = Bound()
+
+
+@dataclass(frozen=True)
+class TopLayer:
+    """Trace of a training loss's Hessian in the last layer, at PGD examples."""
+
+    pgd: Pgd
+    objective: Literal["at", "trades", "alp", "mart"] = "at"
+    penalty: float | None = None
 
 
 @dataclass(frozen=True)
@@ -51,6 +82,11 @@ class Hessian:
     """Both ends of the spectrum, density and trace, at the first ``n`` PGD examples.
 
     ``engine="pyhessian"`` has that library measure what it can as well, as a second opinion.
+
+    Attributes:
+        layers: the parameters it is restricted to; ``None`` and ``"all"`` for all.
+        memory: bytes for Lanczos vectors.
+        spread_probes: probes for the standard deviation of each layer's eigenvalues; 0 for none.
     """
 
     pgd: Pgd
@@ -60,8 +96,20 @@ class Hessian:
     steps: int = 80
     density_steps: int = 40
     tolerance: float = 1e-3
-    relative: bool = True
+    operator: Literal["hessian", "gauss-newton"] = "hessian"
+    layers: Layers = None
+    memory: int | None = None
+    spread_probes: int = 0
     engine: Literal["robaudit", "pyhessian"] = "robaudit"
+
+    def __post_init__(self) -> None:
+        if self.engine == "pyhessian" and (
+            self.operator != "hessian" or self.layers not in (None, "all")
+        ):
+            raise UsageError(
+                "PyHessian measures the Hessian of the whole network and nothing else",
+                "Leave --layers and --operator out, or --engine pyhessian.",
+            )
 
 
 @dataclass(frozen=True)
@@ -104,6 +152,7 @@ class Plan:
     cw: Pgd | None = None
     autoattack: AutoAttack | None = None
     wci: Wci | None = None
+    top_layer: TopLayer | None = None
     hessian: Hessian | None = None
     average: Average | None = None
     worst: Worst | None = None
@@ -120,6 +169,7 @@ PRESETS: dict[str, Plan] = {
         n=256,
         pgd=_PGD10,
         wci=Wci(_PGD10),
+        top_layer=TopLayer(_PGD10),
         average=Average(_PGD10, perturbations=5),
         worst=Worst(_PGD10, passes=10, restarts=2),
     ),
@@ -129,6 +179,7 @@ PRESETS: dict[str, Plan] = {
         cw=replace(_PGD20, loss="margin"),
         autoattack=AutoAttack(),
         wci=Wci(_PGD10),
+        top_layer=TopLayer(_PGD10),
         hessian=Hessian(_PGD10),
         average=Average(_PGD20),
         worst=Worst(_PGD20, restarts=4),
@@ -139,6 +190,7 @@ PRESETS: dict[str, Plan] = {
         cw=replace(_PGD20, loss="margin"),
         autoattack=AutoAttack(),
         wci=Wci(_PGD10),
+        top_layer=TopLayer(_PGD10),
         hessian=Hessian(_PGD10, n=None, probes=10),
         average=Average(_STUTZ),
         worst=Worst(_STUTZ),

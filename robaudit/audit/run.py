@@ -11,8 +11,9 @@ import torch
 from torch import Tensor, nn
 
 import robaudit
-from robaudit.audit import accuracy, curvature, flatness, sanity
+from robaudit.audit import accuracy, curvature, flatness, sanity, spectrum
 from robaudit.audit.context import Context, Watch, no_watch
+from robaudit.audit.names import check_names
 from robaudit.audit.plan import Plan
 from robaudit.audit.plan import preset as plan_of
 from robaudit.audit.provenance import provenance
@@ -68,6 +69,7 @@ def audit(
     measurements: list[Measurement] = []
     for part in splits.values():
         check_suits(model, part)
+    check_names(model, plan)
     warnings += sanity.sanity(context)
     for names, probe in _probes(context, plan):
         measurements += _measured(names, probe, context)
@@ -125,7 +127,8 @@ def _probes(context: Context, plan: Plan) -> list[tuple[tuple[str, ...], Probe]]
     add(accuracy.cw, plan.cw, "accuracy.cw")
     add(accuracy.auto, plan.autoattack, "accuracy.autoattack")
     add(curvature.wci, plan.wci, "wci", "trace.total")
-    add(curvature.hessian, plan.hessian, "hessian.largest", "hessian.smallest", "hessian.trace")
+    add(curvature.top_layer, plan.top_layer, "trh.top_layer")
+    add(spectrum.hessian, plan.hessian, "hessian.largest", "hessian.smallest", "hessian.trace")
     add(flatness.average, plan.average, "flatness.average")
     add(flatness.worst, plan.worst, "flatness.worst")
     return probes
@@ -191,6 +194,7 @@ def _subject(model: nn.Module) -> Subject:
             for trial in origin.trials
         ],
         parameters=origin.parameters,
+        epoch=origin.epoch,
     )
 
 

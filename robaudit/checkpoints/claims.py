@@ -1,4 +1,4 @@
-"""Accuracies that training scripts record beside the weights. No torch."""
+"""What training scripts record beside the weights: accuracies, the epoch. No torch."""
 
 from __future__ import annotations
 
@@ -33,3 +33,16 @@ def claimed_accuracies(metadata: Mapping[str, str]) -> dict[str, float]:
         if math.isfinite(fraction) and 0 < fraction <= 1:
             found[name] = fraction
     return found
+
+
+def recorded_epoch(metadata: Mapping[str, str]) -> float | None:
+    """The ``epoch`` among the plain values of a checkpoint, where it is a number.
+
+    >>> recorded_epoch({"epoch": "12"}), recorded_epoch({"epoch": "last"})
+    (12.0, None)
+    """
+    try:
+        epoch = float(metadata.get("epoch", ""))
+    except ValueError:
+        return None
+    return epoch if math.isfinite(epoch) else None

@@ -46,6 +46,7 @@ class Origin:
         member: where in the file the state dict is; ``""`` when the whole file is it.
         trials: what was tried on the data, where that decided.
         claims: clean accuracies the checkpoint's maker recorded, as fractions, by their names.
+        epoch: of training, where the file records one.
     """
 
     source: str
@@ -60,6 +61,7 @@ class Origin:
     normalized_by: str = ""
     trials: tuple[Trial, ...] = ()
     claims: Mapping[str, float] = field(default_factory=dict)
+    epoch: float | None = None
 
 
 class Classifier(nn.Module):

@@ -22,7 +22,7 @@ from robaudit.checkpoints.architectures.registry import (
     named,
     suspect,
 )
-from robaudit.checkpoints.claims import claimed_accuracies
+from robaudit.checkpoints.claims import claimed_accuracies, recorded_epoch
 from robaudit.checkpoints.classifier import Origin
 from robaudit.checkpoints.factory import factory, is_code
 from robaudit.checkpoints.files.display import shown
@@ -114,6 +114,7 @@ def proposal_from_file(
         member=weights.member,
         normalized_by=by,
         claims=claimed_accuracies(weights.metadata),
+        epoch=recorded_epoch(weights.metadata),
     )
     return Proposal(fitted.networks, normalizations, origin)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -28,21 +28,21 @@ def measure(checkpoints: list[str], plan: Plan, settings: Settings) -> None:
     A checkpoint that cannot be audited does not stop the others. Exits with 3 when a measurement
     failed and with the error's code when a checkpoint could not be audited.
     """
-    reports, code = run(checkpoints, plan, settings)
-    if reports:
-        show(reports, Format.json if settings.json else settings.format, len(checkpoints) > 1)
+    found, code = run(checkpoints, plan, settings)
+    if any(not isinstance(one, str) for one in found):
+        show(found, Format.json if settings.json else settings.format)
     if code:
         raise typer.Exit(code)
 
 
-def run(checkpoints: list[str], plan: Plan, settings: Settings) -> tuple[list[Report], int]:
-    """The reports of the checkpoints that could be audited, and the exit code."""
+def run(checkpoints: list[str], plan: Plan, settings: Settings) -> tuple[list[Report | str], int]:
+    """A report for each checkpoint, or its name where it could not be audited; the exit code."""
     threat = threat_of(settings)
     batch_size = _batch_size(settings.batch_size)
     if settings.sha256 is not None and len(checkpoints) > 1:
         raise UsageError("--sha256 is one file's, but there are several checkpoints")
     names = _folder_names(checkpoints)
-    reports: list[Report] = []
+    found: list[Report | str] = []
     code = 0
     with ExitStack() as stack:
         folder = None
@@ -60,37 +60,54 @@ def run(checkpoints: list[str], plan: Plan, settings: Settings) -> tuple[list[Re
                 named = str(checkpoint) in error.message
                 say(error.message if named else f"{checkpoint}: {error.message}", error.advice)
                 code = code or error.exit_code
+                found.append(checkpoint)
                 continue
-            reports.append(done.report)
+            found.append(done.report)
             if any(m.status == "failed" for m in done.report.measurements):
                 code = code or 3
             if folder is not None:
                 _write(folder if len(checkpoints) == 1 else folder / name, done)
+        reports = _reports(found)
         if folder is not None and not reports:
             raise typer.Exit(code)
-    return reports, code
+        if folder is not None:
+            from robaudit.report.curve import curve, is_curve
+            from robaudit.report.folder import fill_curve
+
+            if is_curve(reports):
+                fill_curve(folder, curve(found))
+    return found, code
 
 
-def show(reports: list[Report], format: Format, several: bool = False) -> None:
+def show(found: Sequence[Report | str], format: Format) -> None:
     """Print the reports: in colour on a terminal, as plain text elsewhere.
 
     Args:
-        several: several checkpoints were asked for, so that JSON is an array even where a single
-            one could be audited.
+        found: a report, or the name of a checkpoint that was asked for and could not be audited,
+            which leaves a gap in a curve; where several were asked for, JSON is an array.
     """
     from rich.console import Console
 
     from robaudit.report import comparison_view, render, report_view
+    from robaudit.report.curve import curve, is_curve
+    from robaudit.report.curve_table import curve_view
 
+    reports = _reports(found)
     if format is not Format.table:
         name = cast("report.Format", format.value)
-        sys.stdout.write(render(reports, name, several=several))
+        sys.stdout.write(render(reports, name, several=len(found) > 1))
         return
     console = Console() if sys.stdout.isatty() else Console(width=100)
-    if len(reports) == 1:
+    if is_curve(reports):
+        console.print(curve_view(curve(found)))
+    elif len(reports) == 1:
         console.print(report_view(reports[0]))
     else:
         console.print(comparison_view(reports))
+
+
+def _reports(found: Sequence[Report | str]) -> list[Report]:
+    return [one for one in found if not isinstance(one, str)]
 
 
 def _audit(

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from robaudit.cli.measure import measure
 from robaudit.cli.options import Checkpoints, Settings, with_settings
 from robaudit.errors import UsageError
+from robaudit.types import parse_bytes
 
+if TYPE_CHECKING:
+    from robaudit.audit.plan import Layers
+
+_TERMS = "Terms of bounds"
 _NO_GAP = frozenset({"gap", "train_data"})
 
 Steps = Annotated[int, typer.Option(min=1, help="Steps of PGD.")]
@@ -21,12 +26,58 @@ StepSize = Annotated[
 ]
 
 
+LayersOption = Annotated[
+    str | None,
+    typer.Option(
+        "--layers",
+        metavar="all|NAME,NAME...",
+        help="Which weights: layers named as in the report's layer table or parameters "
+        "(conv1.bias, attention.in_proj_weight), separated by commas; all for every parameter, "
+        "biases, norm scales and embeddings included. [default: weights of convolutions, linear "
+        "layers and attention projections]",
+        show_default=False,
+    ),
+]
+Memory = Annotated[
+    str | None,
+    typer.Option(
+        metavar="BYTES|2GB",
+        help="Memory that may be used beside the network, by estimate. [default: what is fast]",
+        show_default=False,
+    ),
+]
+Spread = Annotated[
+    int,
+    typer.Option(
+        min=0,
+        help="Probes for the standard deviation of each layer's eigenvalues, two or more; each "
+        "costs a pass per layer.",
+    ),
+]
+
+
 class Version(StrEnum):
     """AutoAttack's versions."""
 
     standard = "standard"
     plus = "plus"
     rand = "rand"
+
+
+class Objective(StrEnum):
+    """Losses that networks are trained with."""
+
+    at = "at"
+    trades = "trades"
+    alp = "alp"
+    mart = "mart"
+
+
+class Operator(StrEnum):
+    """Whose spectrum."""
+
+    hessian = "hessian"
+    gauss_newton = "gauss-newton"
 
 
 class Engine(StrEnum):
@@ -101,6 +152,46 @@ def wci(
     probes: Annotated[
         int, typer.Option(min=1, help="Probes per example, for gauss-newton and hessian.")
     ] = 1,
+    layers: LayersOption = None,
+    memory: Memory = None,
+    objective: Annotated[
+        Objective,
+        typer.Option(help="Training loss of the top layer's trace.", rich_help_panel=_TERMS),
+    ] = Objective.at,
+    penalty: Annotated[
+        float | None,
+        typer.Option(
+            help="Weight of that loss's second part. [default: 6 for trades and mart, 1 for alp]",
+            show_default=False,
+            rich_help_panel=_TERMS,
+        ),
+    ] = None,
+    beta: Annotated[
+        float | None,
+        typer.Option(
+            help="beta of the PAC-Bayes terms. [default: n]",
+            show_default=False,
+            rich_help_panel=_TERMS,
+        ),
+    ] = None,
+    s0: Annotated[
+        float | None,
+        typer.Option(
+            "--s0",
+            help="Standard deviation of their prior. [default: d^-1/2, d numbers an image]",
+            show_default=False,
+            rich_help_panel=_TERMS,
+        ),
+    ] = None,
+    lambda_: Annotated[
+        float | None,
+        typer.Option(
+            "--lambda",
+            help="lambda in sqrt(2 / lambda) WCI. [default: n]",
+            show_default=False,
+            rich_help_panel=_TERMS,
+        ),
+    ] = None,
     steps: Steps = 10,
     restarts: Restarts = 1,
     step_size: StepSize = None,
@@ -112,11 +203,22 @@ def wci(
     WCI = sum over layers of sqrt(||W_k||_F^2 Tr(H_k)), H_k the Hessian of the loss at PGD-10
     examples in layer k's weights. For ReLU networks the traces are exact: no sampling noise. The
     training split is measured too, with the generalisation gaps; --no-gap leaves it out.
-    """
-    from robaudit.audit.plan import Pgd, Plan, Wci
 
+    Several checkpoints give the curve, in the order of their epochs: WCI beside the gaps of robust
+    loss and error, and its parts, weight norm and trace. With --out: curve.csv, curve.svg and .png.
+
+    Beside it stand the top layer's trace under a training loss (TrH) and the PAC-Bayes terms.
+    """
+    from robaudit.audit.plan import Bound, Pgd, Plan, TopLayer, Wci
+    from robaudit.curvature import check_constants
+
+    check_constants(beta, s0, lambda_)
     pgd = Pgd(steps, restarts, _relative_step(step_size, settings))
-    measure(checkpoints, Plan(pgd=pgd, wci=Wci(pgd, estimator.value, probes)), settings)
+    index = Wci(
+        pgd, estimator.value, probes, _layers(layers), _bytes(memory), Bound(beta, s0, lambda_)
+    )
+    top_layer = TopLayer(pgd, objective.value, penalty)
+    measure(checkpoints, Plan(pgd=pgd, wci=index, top_layer=top_layer), settings)
 
 
 @with_settings(omit=_NO_GAP)
@@ -165,6 +267,16 @@ def hessian(
     tolerance: Annotated[
         float, typer.Option(min=0, help="Residual, relative to the eigenvalue, to stop at.")
     ] = 1e-3,
+    operator: Annotated[
+        Operator,
+        typer.Option(
+            help="gauss-newton: its positive part, without the curvature of the network itself; of "
+            "few examples its whole spectrum."
+        ),
+    ] = Operator.hessian,
+    layers: LayersOption = None,
+    memory: Memory = None,
+    spread_probes: Spread = 0,
     engine: Annotated[
         Engine,
         typer.Option(help="pyhessian: show that library's trace and largest eigenvalue as well."),
@@ -182,11 +294,38 @@ def hessian(
     """
     from robaudit.audit.plan import Hessian, Pgd, Plan, Wci
 
+    if spread_probes == 1:
+        raise UsageError("--spread-probes 1: a standard deviation takes two probes or more")
     pgd = Pgd(steps, restarts, _relative_step(step_size, settings))
+    chosen, budget = _layers(layers), _bytes(memory)
     spectrum = Hessian(
-        pgd, None, top, probes, steps=lanczos_steps, tolerance=tolerance, engine=engine.value
+        pgd,
+        None,
+        top,
+        probes,
+        steps=lanczos_steps,
+        tolerance=tolerance,
+        operator=operator.value,
+        layers=chosen,
+        memory=budget,
+        spread_probes=spread_probes,
+        engine=engine.value,
     )
-    measure(checkpoints, Plan(n=256, wci=Wci(pgd), hessian=spectrum), settings)
+    index = Wci(pgd, layers=chosen, memory=budget)
+    measure(checkpoints, Plan(n=256, wci=index, hessian=spectrum), settings)
+
+
+def _layers(text: str | None) -> Layers:
+    if text is None or text.strip() == "all":
+        return "all" if text else None
+    names = tuple(name.strip() for name in text.split(",") if name.strip())
+    if not names:
+        raise UsageError("--layers names no layer", "Name one, or leave the option out.")
+    return names
+
+
+def _bytes(text: str | None) -> int | None:
+    return None if text is None else parse_bytes(text)
 
 
 def _relative_step(step_size: float | None, settings: Settings) -> float:

@@ -4,10 +4,11 @@ Inputs are held fixed; parameters are never changed. Traces are exact where the 
 and every estimate says which quantity it is and how sure it is.
 """
 
-from robaudit.curvature.gram import gram_spectrum
+from robaudit.curvature.gram import gram_bytes, gram_spectrum
 from robaudit.curvature.layer_spread import LayerSpread, layer_spreads
-from robaudit.curvature.pacbayes import PacBayes, pac_bayes
+from robaudit.curvature.pacbayes import PacBayes, bound_terms, check_constants, pac_bayes
 from robaudit.curvature.second_opinion import PyHessian, pyhessian
+from robaudit.curvature.small_spectrum import small_spectrum
 from robaudit.curvature.spectrum import Density, Spectrum, spectrum
 from robaudit.curvature.top_layer import TopLayerTrace, top_layer_trh
 from robaudit.curvature.traces import LayerTrace, LayerTraces, layer_traces
@@ -24,11 +25,15 @@ __all__ = [
     "Spectrum",
     "TopLayerTrace",
     "WeightCurvature",
+    "bound_terms",
+    "check_constants",
+    "gram_bytes",
     "gram_spectrum",
     "layer_spreads",
     "layer_traces",
     "pac_bayes",
     "pyhessian",
+    "small_spectrum",
     "spectrum",
     "top_layer_trh",
     "wci",

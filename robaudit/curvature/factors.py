@@ -4,7 +4,8 @@ With ``T`` positions, the gradient of one example in the weight is ``sum_t D_t F
 ``F`` is fixed by the layer's input, ``D`` comes with the output gradient. For a linear layer the
 positions are tokens, ``F`` its inputs and ``D`` the output gradients; for a convolution they are
 output pixels and ``F`` unfolded patches; for a transposed one, whose roles are the other way
-round, they are input pixels and ``D`` patches of the output gradient.
+round, they are input pixels and ``D`` patches of the output gradient. A bias has ones for ``F``,
+and a normalisation's scale the normalised input, every channel a group of its own.
 """
 
 from __future__ import annotations
@@ -14,8 +15,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.modules.instancenorm import _InstanceNorm
 
-from robaudit.curvature.layers import Call, Convolution, Transposed
+from robaudit.curvature.layers import Call, Convolution, Normalisation, Transposed
 
 
 def fixed(calls: Sequence[Call]) -> Tensor:
@@ -28,42 +30,75 @@ def moving(calls: Sequence[Call], gradients: Sequence[Tensor]) -> Tensor:
     return _joined([_moving(call, g) for call, g in zip(calls, gradients, strict=True)])
 
 
+def position_matrix(call: Call, rows: Tensor, lead: int) -> Tensor:
+    """Channels and positions: ``(lead dims, ...) -> (lead dims, groups, channels / groups, T)``.
+
+    Args:
+        rows: of the layout of the call's output (or input, where these are alike).
+        lead: how many dimensions come before channels and positions.
+    """
+    module = call.module
+    if channels_last(module):
+        last = len(getattr(module, "normalized_shape", (1,)))
+        flat = rows.flatten(-last)
+        flat = flat.unsqueeze(lead) if flat.dim() == lead + 1 else flat.flatten(lead, -2)
+        flat = flat.transpose(-1, -2)
+    else:
+        flat = rows.flatten(lead + 1) if rows.dim() > lead + 1 else rows.unsqueeze(-1)
+    return flat.reshape(*flat.shape[:lead], groups_of(call), -1, flat.shape[-1])
+
+
+def channels_last(module: nn.Module) -> bool:
+    """Whether channels come after positions."""
+    return isinstance(module, nn.Linear | nn.LayerNorm | nn.RMSNorm)
+
+
+def groups_of(call: Call) -> int:
+    """Into how many blocks the layer's map falls that share no weight."""
+    module = call.module
+    if call.part == "bias" or isinstance(module, nn.Linear):
+        return 1
+    return module.weight.numel() if isinstance(module, Normalisation) else module.groups
+
+
 def _fixed(call: Call) -> Tensor:
     module, a = call.module, call.input
-    if isinstance(module, nn.Linear):
-        return _tokens(a, 1)
-    if isinstance(module, Transposed):
-        return _pixels(a, 1, module.groups)
+    if call.part == "bias":
+        T = position_matrix(call, call.output.detach()[:1], 1).shape[-1]
+        return a.new_ones(1, 1, 1, T).expand(len(a), 1, 1, T)
+    if isinstance(module, Normalisation):
+        return position_matrix(call, _normalised(module, a), 1)
+    if isinstance(module, nn.Linear | Transposed):
+        return position_matrix(call, a, 1)
     return _patches(module, a)
 
 
 def _moving(call: Call, g: Tensor) -> Tensor:
     module = call.module
-    if isinstance(module, nn.Linear):
-        return _tokens(g, 2)
-    if not isinstance(module, Transposed):
-        return _pixels(g, 2, module.groups)
+    if call.part == "bias" or not isinstance(module, Transposed):
+        return position_matrix(call, g, 2)
     before = [int(p) for p in module.padding]
     padded = F.pad(g.flatten(0, 1), [p for p in reversed(before) for _ in range(2)])
     rows = _windows(padded, module, call.input.shape[2:])
     return rows.unflatten(0, g.shape[:2])  # type: ignore[no-untyped-call, no-any-return]
 
 
+def _normalised(module: Normalisation, a: Tensor) -> Tensor:
+    """The module's output without its scale and bias."""
+    if isinstance(module, nn.LayerNorm):
+        return F.layer_norm(a, module.normalized_shape, eps=module.eps)
+    if isinstance(module, nn.RMSNorm):
+        return F.rms_norm(a, module.normalized_shape, eps=module.eps)
+    if isinstance(module, nn.GroupNorm):
+        return F.group_norm(a, module.num_groups, eps=module.eps)
+    mean, variance = module.running_mean, module.running_var
+    if isinstance(module, _InstanceNorm):
+        return F.instance_norm(a, mean, variance, use_input_stats=mean is None, eps=module.eps)
+    return F.batch_norm(a, mean, variance, eps=module.eps)
+
+
 def _joined(calls: list[Tensor]) -> Tensor:
     return calls[0] if len(calls) == 1 else torch.cat(calls, dim=-1)
-
-
-def _tokens(rows: Tensor, lead: int) -> Tensor:
-    """``(..., tokens, p) -> (..., 1, p, tokens)``, any number of token dimensions."""
-    if rows.dim() == lead + 1:
-        rows = rows.unsqueeze(lead)
-    return rows.flatten(lead, -2).transpose(-1, -2).unsqueeze(lead)
-
-
-def _pixels(rows: Tensor, lead: int, groups: int) -> Tensor:
-    """``(..., channels, *size) -> (..., groups, channels / groups, T)``."""
-    flat = rows.flatten(lead + 1)
-    return flat.reshape(*flat.shape[:lead], groups, -1, flat.shape[-1])
 
 
 def _patches(module: Convolution, a: Tensor) -> Tensor:

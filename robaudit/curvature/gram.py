@@ -95,14 +95,26 @@ def gram_spectrum(
     return eigenvalues.flip(0)[:dim].cpu()
 
 
+def gram_bytes(n: int, columns: int, dim: int, element: int) -> int:
+    """The least memory that :func:`gram_spectrum` takes.
+
+    Args:
+        columns: classes minus one.
+        dim: parameters.
+        element: bytes of one.
+    """
+    return 3 * 8 * (n * columns) ** 2 + 3 * columns * dim * element
+
+
 def _together(memory: int, n: int, columns: int, dim: int, element: int) -> int:
     """How many examples' gradients are held at once, twice over."""
     square, one = 3 * 8 * (n * columns) ** 2, columns * dim * element
-    if square + 3 * one > memory:
+    least = gram_bytes(n, columns, dim, element)
+    if least > memory:
         raise UsageError(
             f"the Gram matrix of {n} images takes {square} bytes and one image's gradients "
             f"{one}, but the memory budget is {memory} bytes",
-            f"Give at least {square + 3 * one} bytes, or take fewer images or layers.",
+            f"Give at least {least} bytes, or take fewer images or layers.",
         )
     return min(n, (memory - square) // (3 * one))
 

@@ -9,10 +9,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from robaudit.curvature.layers import find_layers
 from robaudit.curvature.obstacles import check_loss, naming_obstacles
+from robaudit.curvature.one_by_one import plain_attention
 from robaudit.curvature.products import block_products
 from robaudit.curvature.selection import chosen_parameters
+from robaudit.curvature.targets import ADVICE, NOTHING, default_parameters, shown_name
 from robaudit.engine import frozen, generator
 from robaudit.errors import NotMeasuredError, UsageError
 from robaudit.types import Progress
@@ -54,7 +55,8 @@ def layer_spreads(
 
     Args:
         x, y: images (usually adversarial, held fixed) and labels.
-        layers: names of layers or parameters; by default every convolution and linear weight.
+        layers: names of layers or parameters; by default the weights of
+            convolutions, linear layers and attention projections.
         probes: two or more, for there to be errors.
 
     Raises:
@@ -71,8 +73,10 @@ def layer_spreads(
     """
     if probes < 2:
         raise UsageError("standard errors over probes take two probes or more")
-    names = [layer.name for layer in find_layers(model)] if layers is None else layers
-    with frozen(model), naming_obstacles(model, x, y, names):
+    names = list(default_parameters(model)) if layers is None else layers
+    if layers is None and not names:
+        raise NotMeasuredError(NOTHING, ADVICE)
+    with frozen(model), plain_attention(), naming_obstacles(model, x, y, names):
         chosen = chosen_parameters(model, names)
         sizes = [parameter.numel() for parameter in chosen.values()]
         like = next(iter(chosen.values()))
@@ -94,7 +98,7 @@ def layer_spreads(
     for k, (name, size) in enumerate(zip(chosen, sizes, strict=True)):
         first, second = moments[:, :, k]
         deviation, error = deviation_from_moments(first, second)
-        spreads[name.removesuffix(".weight")] = LayerSpread(
+        spreads[shown_name(name)] = LayerSpread(
             size, float(first.mean()), float(first.std() / probes**0.5), deviation, error
         )
     return spreads

@@ -1,7 +1,7 @@
 """The layers of a network, and a record of what flows through them.
 
-A *layer* is one weight tensor of convolution or linear modules: their output is linear in that
-tensor, ``z = W * a + b``, whatever the rest of the network does.
+A *layer* is one parameter tensor of convolution, linear or normalisation modules: their output is
+linear in that tensor, ``z = W * a + b``, whatever the rest of the network does.
 """
 
 from __future__ import annotations
@@ -9,137 +9,104 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
-
-from robaudit.errors import NotMeasuredError
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.instancenorm import _InstanceNorm
 
 Convolution = nn.Conv1d | nn.Conv2d | nn.Conv3d
 Transposed = nn.ConvTranspose1d | nn.ConvTranspose2d | nn.ConvTranspose3d
 Supported = nn.Linear | Convolution | Transposed
+Normalisation = _BatchNorm | _InstanceNorm | nn.GroupNorm | nn.LayerNorm | nn.RMSNorm
+Part = Literal["weight", "bias"]
 _FORWARDS = (
     nn.Linear.forward, nn.Conv1d.forward, nn.Conv2d.forward, nn.Conv3d.forward,
     nn.ConvTranspose1d.forward, nn.ConvTranspose2d.forward, nn.ConvTranspose3d.forward,
+    _BatchNorm.forward, _InstanceNorm.forward, nn.GroupNorm.forward, nn.LayerNorm.forward,
+    nn.RMSNorm.forward,
 )  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Layer:
-    """A weight tensor and the modules that apply it; several where it is shared."""
+    """A tensor and the modules that apply it; several where it is shared."""
 
     name: str
-    modules: tuple[Supported, ...]
+    modules: tuple[Supported | Normalisation, ...]
+    part: Part = "weight"
 
     @property
     def weight(self) -> Tensor:
-        return self.modules[0].weight
-
-    @property
-    def frobenius(self) -> float:
-        """``||W||_F``."""
-        return float(self.weight.detach().double().norm())
+        tensor: Tensor = getattr(self.modules[0], self.part)
+        return tensor
 
 
 def find_layers(model: nn.Module) -> list[Layer]:
-    """Every convolution and linear layer, in the order of registration.
+    """The weight of every convolution and linear layer, in the order of registration.
 
-    A weight that several modules of one kind share is one layer, named after the first. Left out,
-    and so among :func:`uncovered_weights`: modules that override their class's forward, since what
-    they compute from their weight is not known here, and weights shared by modules of two kinds.
-
-    Raises:
-        NotMeasuredError: there is none.
+    A weight that several modules of one kind share is one layer, named after the first. Left out:
+    modules that override their class's forward, since what they compute from their weight is not
+    known here, and weights shared by modules of two kinds.
     """
-    holders: dict[int, list[tuple[str, Supported]]] = {}
+    return _held(model, [(Supported, "weight")])
+
+
+def find_offsets(model: nn.Module) -> list[Layer]:
+    """As :func:`find_layers`: biases, and the scales of normalisations.
+
+    Batch norm without running statistics mixes examples and is left out.
+    """
+    return _held(model, [(Supported, "bias"), (Normalisation, "weight"), (Normalisation, "bias")])
+
+
+def _held(model: nn.Module, kinds: Sequence[tuple[Any, Part]]) -> list[Layer]:
+    holders: dict[int, list[tuple[str, Any, Part]]] = {}
     alive = []  # a parametrised weight is made anew each time, and a freed one's id comes back
     for name, module in model.named_modules():
-        if isinstance(module, Supported):
-            alive.append(module.weight)
-            holders.setdefault(id(alive[-1]), []).append((name, module))
-    layers = [
-        Layer(held[0][0], tuple(module for _, module in held))
+        if isinstance(module, _BatchNorm) and module.running_mean is None:
+            continue
+        for kind, part in kinds:
+            tensor = getattr(module, part, None) if isinstance(module, kind) else None
+            if tensor is not None:
+                alive.append(tensor)
+                shown = name if part == "weight" else f"{name}.{part}" if name else part
+                holders.setdefault(id(tensor), []).append((shown, module, part))
+    return [
+        Layer(held[0][0], tuple(module for _, module, _ in held), held[0][2])
         for held in holders.values()
-        if all(type(module).forward in _FORWARDS for _, module in held)
-        and len({type(module).forward for _, module in held}) == 1
+        if all(type(module).forward in _FORWARDS for _, module, _ in held)
+        and len({(type(module).forward, part) for _, module, part in held}) == 1
     ]
-    if not layers:
-        raise NotMeasuredError("the network has no convolution or linear layer to measure")
-    return layers
 
 
-def measurable(model: nn.Module, layers: Sequence[Layer], image: Tensor) -> list[Layer]:
-    """The layers whose every use was seen, one example to a row of the input.
+def row_by_row(model: nn.Module, layers: Sequence[Layer], image: Tensor) -> list[Layer]:
+    """The layers that are called with one row of input for each example, or not called at all.
 
-    On two and on three copies of ``image``, ``(1, c, h, w)``. Left out: layers whose weight the
-    logits depend on although its modules are not called (``nn.MultiheadAttention`` applies its
-    projections itself), and layers that run on another first dimension than the examples
-    (sequence first, windows).
-
-    Raises:
-        NotMeasuredError: none is left.
+    On two and on three copies of ``image``, ``(1, c, h, w)``: layers that run on another first
+    dimension than the examples (sequence first, windows) give themselves away on one of them.
     """
     kept = list(layers)
     for n in (2, 3):
-        images = image.expand(n, *image.shape[1:])
         with torch.no_grad(), recording(kept) as record:
-            model(images)
+            model(image.expand(n, *image.shape[1:]))
         kept = [
             layer
             for layer in kept
             if all(len(call.input) == len(call.output) == n for call in record.of(layer))
         ]
-        silent = [layer for layer in kept if not record.of(layer)]
-    hidden = _reached(model, silent, image)
-    kept = [layer for layer in kept if layer.name not in hidden]
-    if not kept:
-        raise NotMeasuredError(
-            f"none of the network's {len(layers)} convolution and linear layers can be measured: "
-            "they are called in ways that hide which row belongs to which image"
-        )
     return kept
-
-
-def _reached(model: nn.Module, layers: Sequence[Layer], image: Tensor) -> set[str]:
-    """Names of layers whose weight the logits depend on."""
-    if not layers:
-        return set()
-    weights = [layer.weight for layer in layers]
-    wanted = [weight.requires_grad for weight in weights]
-    try:
-        for weight in weights:
-            weight.requires_grad_(True)
-        with torch.enable_grad():
-            logits = model(image)
-            if not logits.requires_grad:
-                return set()
-            found = torch.autograd.grad(logits.sum(), weights, allow_unused=True)
-    finally:
-        for weight, want in zip(weights, wanted, strict=True):
-            weight.requires_grad_(want)
-    return {
-        layer.name for layer, gradient in zip(layers, found, strict=True) if gradient is not None
-    }
-
-
-def uncovered_weights(model: nn.Module, layers: Sequence[Layer]) -> list[str]:
-    """Names of parameters with two dimensions or more that no layer holds."""
-    held = {id(layer.weight) for layer in layers}
-    return [
-        name
-        for name, parameter in model.named_parameters()
-        if parameter.dim() >= 2 and id(parameter) not in held
-    ]
 
 
 @dataclass(frozen=True)
 class Call:
     """One application of a layer; ``output`` can be differentiated through."""
 
-    module: Supported
+    module: Supported | Normalisation
     input: Tensor
     output: Tensor
+    part: Part = "weight"
 
 
 @dataclass
@@ -164,15 +131,19 @@ def recording(layers: Sequence[Layer]) -> Iterator[Record]:
     """
     record = Record()
 
-    def keep(name: str, module: Supported, args: tuple[Any, ...], output: Tensor) -> Tensor:
+    def keep(layer: Layer, module: Any, args: Any, named: dict[str, Any], output: Tensor) -> Tensor:
         if not output.requires_grad and torch.is_grad_enabled():
             output.requires_grad_()
-        record.calls.setdefault(name, []).append(Call(module, args[0], output))
+        a = args[0] if args else named["input"]
+        record.calls.setdefault(layer.name, []).append(Call(module, a, output, layer.part))
         return output.clone()
 
     handles = [
         module.register_forward_hook(
-            lambda module, args, output, name=layer.name: keep(name, module, args, output)
+            lambda module, args, named, output, layer=layer: keep(
+                layer, module, args, named, output
+            ),
+            with_kwargs=True,
         )
         for layer in layers
         for module in layer.modules

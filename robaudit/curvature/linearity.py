@@ -2,30 +2,37 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from robaudit.curvature.layers import Layer, recording
+from robaudit.curvature.one_by_one import products, wanting_gradients
+from robaudit.curvature.targets import Targets
 from robaudit.engine import generator
 
 # Their curvature can vanish in float32 where they saturate; the numbers alone would not tell.
 _SMOOTH = (
     nn.SiLU, nn.GELU, nn.Mish, nn.ELU, nn.CELU, nn.SELU, nn.Softplus, nn.Sigmoid, nn.Tanh,
     nn.LogSigmoid, nn.Softsign, nn.Softmax, nn.Hardswish, nn.LayerNorm, nn.GroupNorm,
-    nn.MultiheadAttention, nn.InstanceNorm1d, nn.InstanceNorm2d,
+    nn.MultiheadAttention, nn.RMSNorm, nn.InstanceNorm1d, nn.InstanceNorm2d,
+    nn.InstanceNorm3d,
 )  # fmt: skip
 
 
-def bent_layers(model: nn.Module, layers: list[Layer], x: Tensor, seed: int = 0) -> list[str]:
+def bent_layers(model: nn.Module, targets: Targets, x: Tensor, seed: int = 0) -> list[str]:
     """Why the exact Hessian trace is not the Gauss-Newton one; empty where it is.
 
     Checked on the network that really runs, so that an activation called as a function is not
     missed: for a random combination ``f = <u, z>`` of the logits, the second directional derivative
     ``d_k^T (d^2 f / d o_k^2) d_k`` in each layer's output is zero if and only if f has no curvature
-    in that direction; for ReLU-like networks automatic differentiation gives zero exactly. Known
-    smooth modules count as bent whatever the number says, and so does a layer that is called more
-    than once, since the network is then no longer linear in its weight.
+    in that direction; for ReLU-like networks automatic differentiation gives zero exactly. Where a
+    layer's output is not all that its weight does, the same is asked of the weight: for layers that
+    are called more than once (side by side they stay linear in it, one after another they do not)
+    and for parameters that are measured alone. Known smooth modules count as bent whatever the
+    number says.
 
     Args:
         x: a few images; eight are enough.
@@ -35,30 +42,66 @@ def bent_layers(model: nn.Module, layers: list[Layer], x: Tensor, seed: int = 0)
     )
     if smooth:
         return [f"the network has {', '.join(smooth)}"]
+    repeated, found = _in_outputs(model, targets.recorded, x, seed)
+    for name in _in_weights(model, {layer.name: layer.weight for layer in repeated}, x, seed):
+        found.append(f"layer {name} is called more than once")
+    for name in _in_weights(model, targets.alone, x, seed):
+        found.append(f"the network is curved in {name}")
+    return found
+
+
+def _in_outputs(
+    model: nn.Module, layers: list[Layer], x: Tensor, seed: int
+) -> tuple[list[Layer], list[str]]:
+    """The layers that are called more than once, and what is bent in some layer's output."""
     with torch.enable_grad(), sdpa_kernel(SDPBackend.MATH), recording(layers) as record:
         logits = model(x)
-        repeated = [name for name, calls in record.calls.items() if len(calls) > 1]
-        if repeated:
-            return [f"layer {name} is called more than once" for name in repeated]
-        draw = generator(seed, "linearity")
-        u = torch.randn(logits.shape, generator=draw).to(logits)
-        outputs = record.all_outputs()
+        repeated = [layer for layer in layers if len(record.of(layer)) > 1]
+        u, draw = _combination(logits, seed)
+        owned = [(name, call.output) for name, calls in record.calls.items() for call in calls]
+        outputs = [output for _, output in owned]
+        if not outputs or not logits.requires_grad:
+            return repeated, []
         gradients = torch.autograd.grad(
             (logits * u).sum(), outputs, create_graph=True, allow_unused=True
         )
         curves = [
             (name, output, gradient, torch.randn(output.shape, generator=draw).to(output))
-            for name, output, gradient in zip(record.calls, outputs, gradients, strict=True)
+            for (name, output), gradient in zip(owned, gradients, strict=True)
             if gradient is not None and gradient.requires_grad
         ]
         # A network without curvature in all outputs jointly has none in any, and most have none.
         if not _second(curves, [output for _, output, _, _ in curves]):
-            return []
-        return [
-            f"the network is curved in the output of layer {curve[0]}"
-            for curve in curves
-            if _second([curve], [curve[1]])
-        ]
+            return repeated, []
+        bent = dict.fromkeys(curve[0] for curve in curves if _second([curve], [curve[1]]))
+        return repeated, [f"the network is curved in the output of layer {name}" for name in bent]
+
+
+def _in_weights(model: nn.Module, weights: Mapping[str, Tensor], x: Tensor, seed: int) -> list[str]:
+    """The weights in which the network has curvature, each taken alone."""
+    leaves = {name: weight for name, weight in weights.items() if weight.is_leaf}
+    bent = [name for name in weights if name not in leaves]  # made anew each time: not to be asked
+    if not leaves:
+        return bent
+    with wanting_gradients(leaves):
+        logits = model(x)
+        u, draw = _combination(logits, seed)
+        if not logits.requires_grad:
+            return bent
+        gradients = torch.autograd.grad(
+            (logits * u).sum(), list(leaves.values()), create_graph=True, allow_unused=True
+        )
+        for (name, weight), gradient in zip(leaves.items(), gradients, strict=True):
+            direction = torch.randn(weight.shape, generator=draw).to(weight)
+            (second,) = products((gradient,), [direction], [weight])
+            if second is not None and bool(second.count_nonzero()):
+                bent.append(name)
+    return bent
+
+
+def _combination(logits: Tensor, seed: int) -> tuple[Tensor, torch.Generator]:
+    draw = generator(seed, "linearity")
+    return torch.randn(logits.shape, generator=draw).to(logits), draw
 
 
 def _second(curves: list[tuple[str, Tensor, Tensor, Tensor]], outputs: list[Tensor]) -> bool:

@@ -8,11 +8,11 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
 from torch.nn import functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._pytree import tree_leaves, tree_map
 
+from robaudit.curvature.one_by_one import wanting_gradients
 from robaudit.curvature.selection import chosen_parameters
 from robaudit.engine import device_of
 from robaudit.errors import NotMeasuredError
@@ -41,12 +41,9 @@ def naming_obstacles(
     device = device_of(model)
     few, labels = x[:2].to(device), y[:2].to(device)
     try:
-        leaves = {
-            name: parameter.detach().requires_grad_()
-            for name, parameter in chosen_parameters(model, layers).items()
-        }
-        with torch.enable_grad(), sdpa_kernel(SDPBackend.MATH):
-            loss = F.cross_entropy(functional_call(model, leaves, (few,)), labels)
+        leaves = chosen_parameters(model, layers)
+        with wanting_gradients(leaves):
+            loss = F.cross_entropy(model(few), labels)
             gradients = torch.autograd.grad(
                 loss, list(leaves.values()), create_graph=True, materialize_grads=True
             )

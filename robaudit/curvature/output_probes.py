@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from robaudit.curvature.factors import fixed
-from robaudit.curvature.layers import Call, Layer, Transposed, recording
+from robaudit.curvature.factors import channels_last, fixed, groups_of
+from robaudit.curvature.layers import Call, Layer, Normalisation, Transposed, recording
 from robaudit.engine import generator
 
 
@@ -46,7 +46,7 @@ def hessian_trace_samples(
         directions: list[Tensor] = []
         draws = [generator(seed, "output-probe", example, probe) for example in index.tolist()]
         used = [(k, layer) for k, layer in enumerate(layers) if record.of(layer)]
-        drawn = {layer.name: _signs(layer, draws) for _, layer in used}
+        drawn = {layer.name: _signs(record.of(layer)[0], draws) for _, layer in used}
         for name, calls in record.calls.items():
             directions += [_direction(call, *drawn[name], len(calls) > 1) for call in calls]
         along = torch.stack(
@@ -65,27 +65,32 @@ def hessian_trace_samples(
     return samples
 
 
-def _signs(layer: Layer, draws: Sequence[torch.Generator]) -> tuple[Tensor, Tensor]:
+def _signs(call: Call, draws: Sequence[torch.Generator]) -> tuple[Tensor, Tensor]:
     """``r`` ``(n, groups, p)`` on the layer's input and ``s`` ``(n, groups, d)`` on its output."""
-    module, weight = layer.modules[0], layer.weight
-    groups = 1 if isinstance(module, nn.Linear) else module.groups
-    d = len(weight) // groups
-    p = weight[0].numel()
+    tensor: Tensor = getattr(call.module, call.part)
+    groups = groups_of(call)
+    whole = call.part == "weight" and not isinstance(call.module, Normalisation)
+    d, p = (len(tensor), tensor[0].numel()) if whole else (tensor.numel(), 1)
+    d //= groups
     signs = torch.stack([torch.randint(2, (groups, p + d), generator=g) * 2 - 1 for g in draws])
-    first, second = signs.to(weight).split([p, d], dim=2)  # type: ignore[no-untyped-call]
-    return (second, first) if isinstance(module, Transposed) else (first, second)
+    first, second = signs.to(tensor).split([p, d], dim=2)  # type: ignore[no-untyped-call]
+    return (second, first) if _turned(call) else (first, second)
+
+
+def _turned(call: Call) -> bool:
+    return isinstance(call.module, Transposed) and call.part == "weight"
 
 
 def _direction(call: Call, r: Tensor, s: Tensor, attached: bool) -> Tensor:
     """``V * a`` in the shape of the call's output, ``V = s r^T``."""
     if not attached:
-        call = Call(call.module, call.input.detach(), call.output)
+        call = Call(call.module, call.input.detach(), call.output, call.part)
     module, shape = call.module, call.output.shape
     row = torch.einsum("ngp,ngpt->ngt", r, fixed([call]))
-    if isinstance(module, nn.Linear):
-        return (s.transpose(1, 2) * row).transpose(1, 2).reshape(shape)
-    if not isinstance(module, Transposed):
-        return (s[..., None] * row[:, :, None, :]).reshape(shape)
+    if not _turned(call):
+        flat = (s[..., None] * row[:, :, None, :]).flatten(1, 2)
+        return (flat.transpose(1, 2) if channels_last(module) else flat).reshape(shape)
+    assert isinstance(module, Transposed)
     n, groups = row.shape[:2]
     dims = len(module.kernel_size)
     transposed = (F.conv_transpose1d, F.conv_transpose2d, F.conv_transpose3d)[dims - 1]

@@ -96,17 +96,43 @@ def pac_bayes(
     >>> found.beta, found.s0
     (5.0, 0.5)
     """
-    n = len(x)
-    beta = float(n) if beta is None else beta
-    s0 = x[0].numel() ** -0.5 if s0 is None else s0
-    lambda_ = float(n) if lambda_ is None else lambda_
-    for name, constant in {"beta": beta, "s0": s0, "lambda": lambda_}.items():
-        if not 0 < constant < math.inf:
-            raise UsageError(f"{name} must be a positive number, not {constant}")
+    check_constants(beta, s0, lambda_)
     losses = _losses(model, x, y, chunk)
     measured = wci(
         model, x, y, estimator=estimator, probes=probes, seed=seed, index=index, progress=progress
     )
+    return bound_terms(losses, measured, x[0].numel(), beta, s0, lambda_)
+
+
+def check_constants(beta: float | None, s0: float | None, lambda_: float | None) -> None:
+    """Refuse constants that are given and not positive.
+
+    Raises:
+        UsageError: there is one.
+    """
+    for name, constant in {"beta": beta, "s0": s0, "lambda": lambda_}.items():
+        if constant is not None and not 0 < constant < math.inf:
+            raise UsageError(f"{name} must be a positive number, not {constant:g}")
+
+
+def bound_terms(
+    losses: Tensor,
+    measured: WeightCurvature,
+    d: int,
+    beta: float | None = None,
+    s0: float | None = None,
+    lambda_: float | None = None,
+) -> PacBayes:
+    """:func:`pac_bayes` from what has been measured.
+
+    Args:
+        losses: ``(n,)`` cross-entropy of the examples that ``measured`` is of.
+        d: numbers in an image.
+    """
+    n, losses = len(losses), losses.double()
+    beta = float(n) if beta is None else beta
+    s0 = d**-0.5 if s0 is None else s0
+    lambda_ = float(n) if lambda_ is None else lambda_
     bent = s0**2 / 2 * measured.traces.per_example.sum(1)
     weights = math.fsum(row.frobenius**2 for row in measured.layers) / (2 * beta * s0**2)
     factor = math.sqrt(2 / lambda_)

@@ -25,6 +25,7 @@ from robaudit.errors import NotMeasuredError, UsageError
 from robaudit.types import Progress
 
 Operator = Literal["hessian", "gauss-newton"]
+Method = Literal["lanczos", "gram"]
 
 # Bytes for vectors where the caller sets no budget and the few that it takes fit.
 MEMORY = 2 << 30
@@ -68,6 +69,8 @@ class Spectrum:
         operator: what it is the spectrum of.
         dimension: parameters it acts on.
         restarts: how often the basis outgrew the memory.
+        method: ``gram`` where every eigenvalue was had from the Gram matrix: no iteration, no
+            probes, errors from rounding alone.
     """
 
     largest: tuple[float, ...]
@@ -82,6 +85,7 @@ class Spectrum:
     operator: Operator
     dimension: int
     restarts: int
+    method: Method = "lanczos"
 
     @property
     def converged(self) -> bool:
@@ -206,7 +210,7 @@ def spectrum(
         smallest_residual=below,
         trace=float(traces.mean()),
         trace_standard_error=float(traces.std(ddof=1) / probes**0.5) if probes > 1 else np.nan,
-        density=_density(runs),
+        density=density_of(runs),
         products=spent,
         note=_note(late, tolerance, ends.products, ends.restarts),
         operator=operator,
@@ -269,7 +273,8 @@ def _note(late: list[str], tolerance: float, products: int, restarts: int) -> st
     )
 
 
-def _density(runs: list[Tridiagonal], points: int = 256) -> Density:
+def density_of(runs: Sequence[Tridiagonal], points: int = 256) -> Density:
+    """The mean over quadratures, each smoothed by a hundredth of the spectrum's width."""
     low = min(float(run.eigenvalues[0]) for run in runs)
     high = max(float(run.eigenvalues[-1]) for run in runs)
     width = max(high - low, 1e-12)

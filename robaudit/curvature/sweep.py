@@ -95,7 +95,8 @@ def _backward(node: Node, slots: dict[int, Tensor], places: list[int]) -> list[T
     """Gradients of the node's inputs at ``places``, from those of its outputs."""
     if list(slots) == [0]:
         known, rule = _RULES.get(node.name(), (-1, _same))
-        if places == [known]:
+        # Norms by an example's own statistics also have a gradient through these.
+        if places == [known] and not getattr(node, "_saved_training", False):
             return [rule(node, slots[0])]
         if node.name() == "AddBackward0" and node._saved_alpha == 1:
             return [slots[0]] * len(places)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -11,12 +10,17 @@ from torch import Tensor, nn
 
 from robaudit.curvature.chunks import chunks, footprint
 from robaudit.curvature.exact import Factor, gauss_newton_traces
-from robaudit.curvature.layers import Layer, find_layers, measurable, uncovered_weights
 from robaudit.curvature.linearity import bent_layers
 from robaudit.curvature.obstacles import naming_obstacles
+from robaudit.curvature.one_by_one import (
+    hessian_samples,
+    kept_numbers,
+    plain_attention,
+    squared_gradients,
+)
 from robaudit.curvature.output_probes import hessian_trace_samples
-from robaudit.curvature.selection import chosen_parameters
 from robaudit.curvature.softmax import logit_curvature_factor, mixed_columns
+from robaudit.curvature.targets import Layers, Targets, find_targets
 from robaudit.engine import device_of, frozen
 from robaudit.errors import NotMeasuredError, UsageError
 from robaudit.types import Progress
@@ -55,7 +59,8 @@ class LayerTraces:
         estimator: ``exact`` (no estimator noise), ``gauss-newton`` (mixed-class probes) or
             ``hessian`` (probes in layer-output space).
         per_example: ``(n, layers)`` float64 on the CPU.
-        uncovered: parameters with two dimensions or more that are in no layer.
+        uncovered: parameters with two dimensions or more that the default choice of layers leaves
+            out (positional parameters, class tokens); empty where layers were chosen.
         bent: why Hessian and Gauss-Newton matrix differ on this network; empty if they do not.
         classes: how many logits the network has.
     """
@@ -84,15 +89,15 @@ def layer_traces(
     y: Tensor,
     *,
     estimator: Estimator = "auto",
-    layers: Sequence[str] | None = None,
+    layers: Layers = None,
     probes: int = 1,
     seed: int = 0,
     index: Tensor | None = None,
     memory: int | None = None,
     progress: Progress | None = None,
 ) -> LayerTraces:
-    """``Tr(H_k)`` for every convolution and linear weight, ``H_k`` the Hessian of the mean
-    cross-entropy ``L(w; x, y)`` in that weight alone.
+    """``Tr(H_k)`` for every weight of a convolution, linear layer or attention projection, ``H_k``
+    the Hessian of the mean cross-entropy ``L(w; x, y)`` in that weight alone.
 
     ``exact`` computes the Gauss-Newton trace without estimator noise; it is the Hessian's wherever
     the network is piecewise linear in each layer's weights (ReLU-like activations, eval-mode batch
@@ -102,10 +107,16 @@ def layer_traces(
     is. ``auto`` takes a Gauss-Newton estimator where that is the Hessian (``exact`` up to
     128 classes, ``gauss-newton`` above), else ``hessian``.
 
+    Where each use of a weight is a call of its module with one row an example, many examples go
+    through at once. All others (the projections of ``nn.MultiheadAttention``, sequence-first
+    layers, weights used as functions, embeddings, positional parameters) are measured one example
+    at a time by plain automatic differentiation, with the same meaning and the same errors.
+
     Args:
         x: images ``(n, c, h, w)``, usually adversarial ones, held fixed.
         y: labels ``(n,)``.
-        layers: names of the modules or weights to measure; ``None`` for all.
+        layers: names of modules, meaning their weight, or of parameters; ``"all"`` for every
+            parameter of the network; ``None`` for the weights named above.
         probes: draws per example for ``gauss-newton`` and ``hessian``.
         index: ``(n,)`` the examples' places in their data set, which seed their probes.
         memory: bytes, by estimate, that may be used beside the network itself; sets how many images
@@ -124,33 +135,29 @@ def layer_traces(
     if probes < 1:
         raise UsageError(f"probes must be at least 1, not {probes}")
     index = torch.arange(len(x)) if index is None else index
-    with frozen(model):
+    with frozen(model), plain_attention():
         device = device_of(model)
         first = x[:1].to(device)
-        everything = measurable(model, find_layers(model), first)
-        measured = _selected(model, everything, layers)
         classes = _classes(model, first)
-        bent = _bent(model, measured, x[:8].to(device), y[:8].to(device), estimator, seed)
+        targets = find_targets(model, layers, first)
+        bent = _bent(model, targets, x[:8].to(device), y[:8].to(device), estimator, seed)
         chosen: Used = estimator if estimator != "auto" else "hessian"
         if estimator == "auto" and not bent:
             chosen = gauss_newton_estimator(classes)
-        foot = footprint(model, measured, first)
-        size = chunks(foot, _columns(chosen, classes, probes), device, memory)
+        columns = _columns(chosen, classes, probes)
+        _check_memory(model, targets, first, memory)
+        size = chunks(footprint(model, targets.recorded, first), columns, device, memory)
         parts = []
         for start in range(0, len(x), size.images):
             chunk = slice(start, start + size.images)
-            images, places = x[chunk].to(device), index[chunk]
+            images, labels, places = x[chunk].to(device), y[chunk].to(device), index[chunk]
             if chosen == "hessian":
-                labels = y[chunk].to(device)
-                samples = [
-                    hessian_trace_samples(model, measured, images, labels, places, probe, seed)
-                    for probe in range(probes)
-                ]
-                parts.append(torch.stack(samples).mean(0).cpu())
+                found = _hessian(model, targets, images, labels, places, probes, seed)
             else:
-                factor = _factor(chosen, places, probes, seed)
-                found = gauss_newton_traces(model, measured, images, factor, size.columns)
-                parts.append(found.cpu())
+                found = _gauss_newton(
+                    model, targets, images, places, chosen, probes, seed, size.columns
+                )
+            parts.append(found.cpu())
             if progress is not None:
                 progress(min(start + size.images, len(x)), len(x))
     per_example = torch.cat(parts)
@@ -160,15 +167,18 @@ def layer_traces(
             f"the layer traces are not finite on {broken} of {len(x)} images",
             "The logits or their derivatives overflow there; look at the loss on these images.",
         )
+    weights = targets.weights
+    measured = list(weights)
+    per_example = per_example[:, [measured.index(name) for name in targets.names]]
     return LayerTraces(
         layers={
-            layer.name: _layer_trace(layer, column)
-            for layer, column in zip(measured, per_example.T, strict=True)
+            name: _layer_trace(name, weights[name], column)
+            for name, column in zip(targets.names, per_example.T, strict=True)
         },
         quantity="gauss-newton" if chosen != "hessian" and bent else "hessian",
         estimator=chosen,
         per_example=per_example,
-        uncovered=tuple(uncovered_weights(model, everything)),
+        uncovered=targets.uncovered,
         bent=bent,
         classes=classes,
     )
@@ -179,25 +189,12 @@ def gauss_newton_estimator(classes: int) -> Literal["exact", "gauss-newton"]:
     return "exact" if classes <= _EXACT_CLASSES else "gauss-newton"
 
 
-def _selected(model: nn.Module, found: list[Layer], names: Sequence[str] | None) -> list[Layer]:
-    if names is None:
-        return found
-    wanted = {id(parameter): name for name, parameter in chosen_parameters(model, names).items()}
-    held = {id(layer.weight) for layer in found}
-    for at, name in wanted.items():
-        if at not in held:
-            raise NotMeasuredError(
-                f"{name} is no weight of a convolution or linear layer that can be measured"
-            )
-    return [layer for layer in found if id(layer.weight) in wanted]
-
-
 def _bent(
-    model: nn.Module, layers: list[Layer], x: Tensor, y: Tensor, estimator: Estimator, seed: int
+    model: nn.Module, targets: Targets, x: Tensor, y: Tensor, estimator: Estimator, seed: int
 ) -> tuple[str, ...]:
     try:
         with naming_obstacles(model, x, y):
-            return tuple(bent_layers(model, layers, x, seed))
+            return tuple(bent_layers(model, targets, x, seed))
     except NotMeasuredError as error:
         if estimator in ("auto", "hessian"):
             raise NotMeasuredError(
@@ -221,14 +218,75 @@ def _columns(chosen: Used, classes: int, probes: int) -> int:
     return {"exact": classes - 1, "gauss-newton": probes, "hessian": 1}[chosen]
 
 
-def _factor(chosen: Used, index: Tensor, probes: int, seed: int) -> Factor:
-    if chosen == "exact":
-        return logit_curvature_factor
-    return lambda logits: mixed_columns(logits, index, probes, seed)
+def _check_memory(model: nn.Module, targets: Targets, image: Tensor, memory: int | None) -> None:
+    if memory is None or not targets.alone:
+        return
+    needed = kept_numbers(model, targets.alone, image) * image.element_size()
+    if needed > memory:
+        raise UsageError(
+            f"one image needs about {needed} bytes of memory; {memory} were granted",
+            "Grant more memory, or name fewer layers.",
+        )
 
 
-def _layer_trace(layer: Layer, column: Tensor) -> LayerTrace:
-    return LayerTrace(layer.name, layer.frobenius, float(column.mean()), _standard_error(column))
+def _gauss_newton(
+    model: nn.Module,
+    targets: Targets,
+    x: Tensor,
+    index: Tensor,
+    chosen: Literal["exact", "gauss-newton"],
+    probes: int,
+    seed: int,
+    together: int,
+) -> Tensor:
+    """``(n, recorded + alone)``, as the next."""
+
+    def factor(places: Tensor) -> Factor:
+        if chosen == "exact":
+            return logit_curvature_factor
+        return lambda logits: mixed_columns(logits, places, probes, seed)
+
+    parts = []
+    if targets.recorded:
+        parts.append(gauss_newton_traces(model, targets.recorded, x, factor(index), together))
+    if targets.alone:
+        rows = [
+            squared_gradients(model, targets.alone, image, factor(place))
+            for image, place in zip(torch.split(x, 1), torch.split(index, 1), strict=True)
+        ]
+        parts.append(torch.stack(rows))
+    return torch.cat(parts, 1)
+
+
+def _hessian(
+    model: nn.Module,
+    targets: Targets,
+    x: Tensor,
+    y: Tensor,
+    index: Tensor,
+    probes: int,
+    seed: int,
+) -> Tensor:
+    draws = []
+    for probe in range(probes):
+        parts = []
+        if targets.recorded:
+            parts.append(hessian_trace_samples(model, targets.recorded, x, y, index, probe, seed))
+        if targets.alone:
+            rows = [
+                hessian_samples(model, targets.alone, image, label, example, probe, seed)
+                for image, label, example in zip(
+                    torch.split(x, 1), torch.split(y, 1), index.tolist(), strict=True
+                )
+            ]
+            parts.append(torch.stack(rows))
+        draws.append(torch.cat(parts, 1))
+    return torch.stack(draws).mean(0)
+
+
+def _layer_trace(name: str, weight: Tensor, column: Tensor) -> LayerTrace:
+    norm = float(torch.linalg.vector_norm(weight.detach(), dtype=torch.float64))
+    return LayerTrace(name, norm, float(column.mean()), _standard_error(column))
 
 
 def _standard_error(values: Tensor) -> float:

@@ -8,7 +8,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from robaudit.curvature.traces import Estimator, LayerTraces, layer_traces
+from robaudit.curvature.targets import Layers
+from robaudit.curvature.traces import (
+    Estimator,
+    LayerTraces,
+    gauss_newton_estimator,
+    layer_traces,
+)
 from robaudit.types import Progress
 
 
@@ -54,13 +60,15 @@ def wci(
     y: Tensor,
     *,
     estimator: Estimator = "auto",
+    layers: Layers = None,
     probes: int = 1,
     seed: int = 0,
     index: Tensor | None = None,
     memory: int | None = None,
     progress: Progress | None = None,
 ) -> WeightCurvature:
-    """``WCI = sum_k sqrt(||W_k||_F^2 Tr(H_k))`` over convolution and linear weights.
+    """``WCI = sum_k sqrt(||W_k||_F^2 Tr(H_k))`` over the weights of convolutions, linear
+    layers and attention projections, or over the chosen ones.
 
     It does not change under ``W_k -> a W_k, W_{k+1} -> W_{k+1} / a`` in ReLU networks (Remark 2.7).
     A smooth network's true trace may be negative, and its square root then does not exist; and the
@@ -70,6 +78,8 @@ def wci(
     Args:
         x: adversarial images ``(n, c, h, w)``, held fixed (the paper: PGD-10).
         y: labels ``(n,)``.
+        estimator, layers, probes, seed, index, memory: as in
+            :func:`robaudit.curvature.layer_traces`; all chosen tensors enter the sum.
 
     Source: Xu & Zhang, "Understanding adversarially robust generalization via Weight-Curvature
     Index", arXiv 2410.07719v1, Definition 2.6.
@@ -82,8 +92,8 @@ def wci(
 
     def measured(which: Estimator) -> LayerTraces:
         return layer_traces(
-            model, x, y, estimator=which, probes=probes, seed=seed, index=index, memory=memory,
-            progress=progress,
+            model, x, y, estimator=which, layers=layers, probes=probes, seed=seed, index=index,
+            memory=memory, progress=progress,
         )  # fmt: skip
 
     traces = measured(estimator)
@@ -91,15 +101,17 @@ def wci(
     unclear = [
         f"{layer.name} {layer.trace:.3g} +- {layer.standard_error:.2g}"
         for layer in traces.layers.values()
-        if traces.estimator == "hessian" and not layer.trace > 2 * layer.standard_error
+        if traces.estimator == "hessian"
+        and layer.frobenius * layer.trace != 0
+        and not layer.trace > 2 * layer.standard_error
     ]
     if unclear:
         note = (
             f"the Hessian's trace is not clearly positive in {len(unclear)} of "
-            f"{len(traces.layers)} layers ({', '.join(unclear[:2])}): WCI uses the exact "
+            f"{len(traces.layers)} layers ({', '.join(unclear[:2])}): WCI uses the "
             "Gauss-Newton traces"
         )
-        traces = layer_traces(model, x, y, estimator="exact", index=index, progress=progress)
+        traces = measured(gauss_newton_estimator(traces.classes))
     return from_traces(traces, note)
 
 

@@ -30,6 +30,7 @@ _RADII: dict[Norm, dict[str, float]] = {
         "svhn": 8 / 255,
     },
     "l2": {"cifar10": 128 / 255, "cifar100": 128 / 255, "svhn": 128 / 255},
+    "l1": {},
 }
 
 

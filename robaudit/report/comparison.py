@@ -1,8 +1,8 @@
-"""Several reports side by side: one row a model, the best of each column marked."""
+"""Several reports side by side: a WCI curve, or one row a model, the best of each column marked."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from rich import box
@@ -12,9 +12,11 @@ from rich.table import Table
 from rich.text import Text
 
 from robaudit.errors import UsageError
-from robaudit.report.numbers import radius, shown
-from robaudit.report.text import markdown, model_names, plain
-from robaudit.report.words import not_measured
+from robaudit.report.curve import curve, is_curve
+from robaudit.report.curve_table import curve_markdown, curve_view
+from robaudit.report.differences import architectures_differ, differing, gone, settings_differ
+from robaudit.report.numbers import shown
+from robaudit.report.text import markdown, model_names
 from robaudit.schema import Measurement, Report
 
 MARK = "*"
@@ -61,18 +63,24 @@ class _Grid:
 def comparison_view(reports: Sequence[Report]) -> RenderableType:
     """The comparison for a terminal; in a narrow one, as two tables under each other.
 
+    Reports of WCI alone are shown as a curve.
+
     Raises:
         UsageError: no reports.
     """
+    if is_curve(reports):
+        return curve_view(curve(reports))
     return _View(_grid(reports))
 
 
 def comparison_markdown(reports: Sequence[Report]) -> str:
-    """The comparison as one markdown table with its notes.
+    """The comparison, or the curve, as markdown tables with notes.
 
     Raises:
         UsageError: no reports.
     """
+    if is_curve(reports):
+        return curve_markdown(curve(reports))
     grid = _grid(reports)
     headings = ["Model", *(column.heading.replace("\n", " ") for column in grid.columns)]
     lines = [
@@ -135,13 +143,12 @@ def _grid(reports: Sequence[Report]) -> _Grid:
     if not reports:
         raise UsageError("a comparison needs at least one report")
     columns = [c for c in _COLUMNS if any(report.get(c.name, c.split) for report in reports)]
-    differing = _differences(reports)
+    unlike = differing(reports)
     found = [[report.get(c.name, c.split) for c in columns] for report in reports]
-    # Numbers of other examples or another threat are not better or worse, only different.
-    mixed = len({report.subject.architecture for report in reports}) > 1
+    mixed = architectures_differ(reports)
     best = [
         set()
-        if differing or (mixed and column.of_one_architecture)
+        if unlike or (mixed and column.of_one_architecture)
         else _best([row[i] for row in found], column)
         for i, column in enumerate(columns)
     ]
@@ -149,7 +156,8 @@ def _grid(reports: Sequence[Report]) -> _Grid:
     cells = [
         [_cell(m, place in best[i]) for i, m in enumerate(row)] for place, row in enumerate(found)
     ]
-    notes = [*differing, *_caveats(reports), *_gone(names, reports)]
+    notes = [f"{unlike}: no column is ranked."] if unlike else []
+    notes += [*_caveats(reports), *gone(names, reports)]
     return _Grid(columns, names, cells, any(best), notes)
 
 
@@ -160,18 +168,6 @@ def _legend(grid: _Grid, mark: str, place: str) -> list[str]:
     if any(cell.spread for row in grid.cells for cell in row):
         lines.append(f"{place}: its confidence interval, or ± one standard error.")
     return lines
-
-
-def _gone(names: Sequence[str], reports: Sequence[Report]) -> list[str]:
-    """What was not measured and why, each reason once with the models it holds for."""
-    models: dict[str, list[str]] = {}
-    for name, report in zip(names, reports, strict=True):
-        for line in not_measured(report):
-            models.setdefault(line, []).append(name)
-    return [
-        f"{'All models' if len(which) == len(names) > 1 else ', '.join(which)}: {line}"
-        for line, which in models.items()
-    ]
 
 
 def _best(column: Sequence[Measurement | None], kind: _Column) -> set[int]:
@@ -193,27 +189,12 @@ def _cell(measurement: Measurement | None, best: bool) -> _Cell:
     return _Cell(parts.value, spread.strip("[]").replace("± ", "±"), best)
 
 
-def _differences(reports: Sequence[Report]) -> list[str]:
-    """Why the rows cannot be ranked, where they cannot."""
-    kinds: dict[str, Callable[[Report], str]] = {
-        "threat models": lambda r: f"{r.threat.norm} {radius(r.threat.eps)}",
-        "data": lambda r: f"{plain(r.data.name)} {plain(r.data.split)}, n = {r.data.n}",
-        "examples": lambda r: r.data.sha256,
-    }
-    for what, key in kinds.items():
-        values = list(dict.fromkeys(key(report) for report in reports))
-        if len(values) > 1:
-            listed = "" if what == "examples" else f" ({'; '.join(values)})"
-            return [f"The reports' {what} differ{listed}: no column is ranked."]
-    return []
-
-
 def _caveats(reports: Sequence[Report]) -> list[str]:
-    notes = []
-    for name, words in (("accuracy.pgd", "PGD"), ("accuracy.autoattack", "AutoAttack")):
-        found = [m.settings for report in reports if (m := report.get(name)) and m.status == "ok"]
-        if any(settings != found[0] for settings in found):
-            notes.append(f"{words} ran with different settings.")
-    if len({report.subject.architecture for report in reports}) > 1:
+    notes = [
+        f"{words} ran with different settings."
+        for name, words in (("accuracy.pgd", "PGD"), ("accuracy.autoattack", "AutoAttack"))
+        if settings_differ(reports, name)
+    ]
+    if architectures_differ(reports):
         notes.append("Architectures differ: WCI and eigenvalues depend on them and are not ranked.")
     return notes

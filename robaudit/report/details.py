@@ -25,6 +25,19 @@ class LayerRow(BaseModel):
     share: float | None = None
 
 
+class SpreadRow(BaseModel):
+    """How one layer's eigenvalues lie around their mean."""
+
+    model_config = ConfigDict(frozen=True, allow_inf_nan=False)
+
+    name: str
+    dimension: int
+    mean: float
+    mean_standard_error: float
+    deviation: float
+    standard_error: float
+
+
 class Density(BaseModel):
     """A spectral density on a grid of eigenvalues."""
 
@@ -35,6 +48,7 @@ class Density(BaseModel):
 
 
 _LAYERS = TypeAdapter(list[LayerRow])
+_SPREADS = TypeAdapter(list[SpreadRow])
 
 
 def layer_rows(report: Report, split: str | None = None) -> list[LayerRow]:
@@ -58,6 +72,22 @@ def layer_rows(report: Report, split: str | None = None) -> list[LayerRow]:
             for row in rows
         ]
     return rows
+
+
+def spread_rows(report: Report) -> list[SpreadRow]:
+    """The spread of each layer's eigenvalues from ``hessian.trace``; empty without one.
+
+    Raises:
+        DataError: a table that lacks a column or holds no numbers.
+    """
+    measurement = report.get("hessian.trace")
+    table = measurement.details.get("layers") if measurement else None
+    if table is None:
+        return []
+    try:
+        return _SPREADS.validate_python(table)
+    except ValidationError as error:
+        raise _unreadable("layer table of hessian.trace", error) from None
 
 
 def density(report: Report) -> Density | None:

@@ -11,6 +11,9 @@ from typing import Any
 
 from robaudit.errors import UsageError
 from robaudit.report.csvfile import layers_csv, to_csv
+from robaudit.report.curve import Curve
+from robaudit.report.curve_csv import curve_csv
+from robaudit.report.curve_plot import write_curve_plots
 from robaudit.report.jsonfile import write_report
 from robaudit.report.markdown import to_markdown
 from robaudit.report.plots import write_plots
@@ -79,6 +82,19 @@ def fill_folder(folder: Path, report: Report, outcomes: Mapping[str, Any]) -> No
         (folder / "layers.csv").write_text(layers_csv(report), encoding="utf-8")
         write_plots(report, folder)
         np.savez_compressed(folder / "examples.npz", **outcomes)
+    except OSError as error:
+        raise _unwritable(folder, error) from error
+
+
+def fill_curve(folder: Path, curve: Curve) -> None:
+    """Write ``curve.csv``, ``curve.svg`` and ``curve.png`` beside the reports' own folders.
+
+    Raises:
+        UsageError: the folder cannot be written.
+    """
+    try:
+        (folder / "curve.csv").write_text(curve_csv(curve), encoding="utf-8")
+        write_curve_plots(curve, folder)
     except OSError as error:
         raise _unwritable(folder, error) from error
 

@@ -6,7 +6,7 @@ import json
 import shlex
 from collections.abc import Iterable, Sequence
 
-from robaudit.report.details import layer_rows, trace_symbol
+from robaudit.report.details import layer_rows, spread_rows, trace_symbol
 from robaudit.report.numbers import number, percent, radius, shown, shown_number
 from robaudit.report.text import markdown, model_name
 from robaudit.report.verdicts import verdicts
@@ -45,6 +45,19 @@ def to_markdown(report: Report) -> str:
     layers = _layers(report)
     if layers:
         parts += ["## Layers", layers]
+    spreads = spread_rows(report)
+    if spreads:
+        rows = [
+            (
+                row.name,
+                f"{row.dimension:,}",
+                *shown_number(row.mean, row.mean_standard_error),
+                *shown_number(row.deviation, row.standard_error),
+            )
+            for row in spreads
+        ]
+        headings = ("Layer", "Count", "Mean", "s.e.", "Deviation", "s.e.")
+        parts += ["## Eigenvalues by layer", _table(headings, rows, " rrrrr")]
     settings = [(label(m), m.split, _pairs(m)) for m in ordered(report) if m.settings]
     if settings:
         parts += ["## Settings", _table(("Measurement", "Split", "Settings"), settings)]

@@ -11,7 +11,16 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from robaudit.report.details import Density, LayerRow, density, extra, extra_number, layer_rows
+from robaudit.report.details import (
+    Density,
+    LayerRow,
+    SpreadRow,
+    density,
+    extra,
+    extra_number,
+    layer_rows,
+    spread_rows,
+)
 from robaudit.report.details import trace_symbol as symbol_of
 from robaudit.report.numbers import aligned, number, percent, radius, shown, shown_number
 from robaudit.report.text import model_name, plain
@@ -49,6 +58,9 @@ def report_view(report: Report, max_layers: int = 24) -> RenderableType:
     rows = layer_rows(report)
     if rows:
         parts += [_heading("Layers"), *_layers(report, rows, max_layers)]
+    spreads = spread_rows(report)
+    if spreads:
+        parts += [_heading("Eigenvalues by layer"), _spreads(spreads, max_layers)]
     spectrum = density(report)
     if spectrum is not None:
         parts += [_heading("Spectrum"), _spectrum(spectrum)]
@@ -198,6 +210,28 @@ def _layers(report: Report, rows: list[LayerRow], most: int) -> list[RenderableT
     if notes:
         parts.append(Text(f" {'; '.join(notes)}", style="dim"))
     return parts
+
+
+def _spreads(rows: list[SpreadRow], most: int) -> RenderableType:
+    kept = sorted(rows, key=lambda row: row.deviation, reverse=True)[:most]
+    listed = [row for row in rows if row in kept]
+    table = _table()
+    table.add_column("Layer", overflow="fold", min_width=12)
+    for heading in ("Count", "Mean", "± s.e.", "Deviation", "± s.e."):
+        table.add_column(heading, justify="right", no_wrap=True)
+    means = [shown_number(row.mean, row.mean_standard_error) for row in listed]
+    deviations = [shown_number(row.deviation, row.standard_error) for row in listed]
+    columns = [
+        aligned(list(cells)) for pair in (means, deviations) for cells in zip(*pair, strict=True)
+    ]
+    for row, *cells in zip(listed, *columns, strict=True):
+        table.add_row(
+            Text(plain(row.name), overflow="fold"), f"{row.dimension:,}", *map(Text, cells)
+        )
+    left = len(rows) - len(listed)
+    if not left:
+        return table
+    return Group(table, Text(f" {left} layers of smaller deviation are not listed."))
 
 
 def _share(share: float) -> Text:

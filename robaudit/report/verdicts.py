@@ -25,6 +25,7 @@ def verdicts(report: Report) -> list[str]:
         *_broken(report),
         *_gap(report),
         *_wci(report),
+        *_bounds(report),
         *_flatness(report),
         *_hessian(report),
     ]
@@ -159,8 +160,25 @@ def _wci(report: Report) -> list[str]:
     if isinstance(uncovered, list) and uncovered:
         names = ", ".join(plain(name) for name in uncovered[:4])
         more = f" and {len(uncovered) - 4} more" if len(uncovered) > 4 else ""
-        lines.append(f"WCI leaves out {names}{more}: no layer trace covers them.")
+        lines.append(f"WCI leaves out {names}{more}: no convolutions, linear layers or attention.")
     return lines
+
+
+def _bounds(report: Report) -> list[str]:
+    bound = _ok(report, "pacbayes.bound")
+    if bound is None:
+        return []
+    terms = [
+        f"{name} {number(term['value'], 3)}"
+        for name in ("loss", "weights", "curvature")
+        if isinstance(term := bound.details.get(name), dict)
+        and isinstance(term.get("value"), int | float)
+    ]
+    listed = f" ({', '.join(terms)})" if terms else ""
+    return [
+        f"The PAC-Bayes terms{listed} compare models measured with the same constants; "
+        "they are no certificate."
+    ]
 
 
 def _flatness(report: Report) -> list[str]:
@@ -203,7 +221,8 @@ def _hessian(report: Report) -> list[str]:
     )
     if largest is None:
         return []
-    line = f"Along the sharpest direction the curvature is {shown(largest, prefer_error=True)}"
+    kind = "Gauss-Newton curvature" if _gauss_newton(largest) else "curvature"
+    line = f"Along the sharpest direction the {kind} is {shown(largest, prefer_error=True)}"
     residuals = extra(largest, "residuals")
     if isinstance(residuals, list) and residuals and isinstance(residuals[0], int | float):
         line += f" (residual {number(residuals[0], 2)})"
@@ -217,6 +236,10 @@ def _hessian(report: Report) -> list[str]:
     return [line, *_second_opinion(largest, _ok(report, "hessian.trace"))]
 
 
+def _gauss_newton(measurement: Measurement) -> bool:
+    return str(extra(measurement, "operator")) == "gauss-newton"
+
+
 def _second_opinion(largest: Measurement, trace: Measurement | None) -> list[str]:
     """What PyHessian found beside us, where it was asked."""
     theirs = largest.details.get("pyhessian")
@@ -228,6 +251,7 @@ def _second_opinion(largest: Measurement, trace: Measurement | None) -> list[str
     if trace and isinstance(spread, dict) and isinstance(spread.get("trace"), int | float):
         line += (
             f"; its trace is {number(spread['trace'], 3)} after {spread.get('probes')} probes, "
-            f"ours {shown(trace, prefer_error=True)}"
+            f"{'the exact one' if extra(trace, 'estimator') == 'exact' else 'ours'} "
+            f"{number(_value(trace), 4)}"
         )
     return [f"{line}."]

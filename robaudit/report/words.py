@@ -33,8 +33,8 @@ _LABELS = {
     "hessian.relative_largest": "Largest relative eigenvalue",
     "flatness.average": "Average flatness",
     "flatness.worst": "Worst-case flatness",
-    "trh.top_layer": "Top-layer Hessian trace",
-    "pacbayes.bound": "PAC-Bayes bound",
+    "trh.top_layer": "Top-layer Hessian trace, {objective}",
+    "pacbayes.bound": "PAC-Bayes bound, up to constants",
 }
 _ATTACKS = {
     "accuracy.pgd": "PGD",
@@ -66,7 +66,17 @@ def attack(measurement: Measurement) -> str:
 def label(measurement: Measurement) -> str:
     """The measurement's name in words; an unknown one's own name."""
     words = _LABELS.get(measurement.name)
-    return plain(measurement.name) if words is None else words.format(attack=attack(measurement))
+    if words is None:
+        return plain(measurement.name)
+    settings = measurement.settings
+    objective = plain(str(settings.get("objective", "?"))).upper()
+    named = words.format(attack=attack(measurement), objective=objective)
+    if settings.get("operator") == "gauss-newton":
+        named = named.replace("Hessian", "Gauss-Newton")
+        named += "" if "Gauss-Newton" in named else ", Gauss-Newton"
+    if isinstance(settings.get("layers"), list | tuple):
+        named = named.removesuffix(", all layers") + ", chosen layers"
+    return named
 
 
 def group(measurement: Measurement) -> str:

@@ -87,8 +87,9 @@ def test_the_quick_preset_measures_what_it_promises(quick):
         ("accuracy.pgd", "train"), ("loss.robust", "train"),
         ("gap.error", "gap"), ("gap.loss", "gap"),
         ("wci", "test"), ("wci.bound", "test"), ("trace.total", "test"),
+        ("pacbayes.bound", "test"),
         ("wci", "train"), ("wci.bound", "train"), ("trace.total", "train"),
-        ("weights.frobenius", "test"),
+        ("weights.frobenius", "test"), ("trh.top_layer", "test"),
         ("flatness.average", "test"), ("flatness.worst", "test"),
     ]  # fmt: skip
     assert {m.status for m in quick.measurements} == {"ok"}

@@ -7,8 +7,9 @@ import pytest
 import torch
 from torch import nn
 
-from robaudit.audit.journal import forget, open_journal, weights_digest
+from robaudit.audit.journal import open_journal, weights_digest
 from robaudit.errors import UsageError
+from robaudit.types import forget
 
 KEY = {"weights": "a" * 64, "seed": 0, "threat": {"norm": "linf", "eps": 0.1}}
 PIECE = {"x": torch.rand(3, 2), "robust": torch.tensor([True, False, True])}

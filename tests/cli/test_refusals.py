@@ -220,6 +220,26 @@ def test_a_radius_of_flatness_that_cannot_be_meant(words, names, refuses):
     refuses(2, names, "flatness", ROBUST, *QUICK, *words)
 
 
+@pytest.mark.parametrize(
+    ("words", "names"),
+    [
+        (("wci", "--layers", ","), ["--layers names no layer"]),
+        (("wci", "--layers", "hed"), ["no layer 'hed'", "Did you mean head"]),
+        (("wci", "--memory", "lots"), ["'lots'", "2GB"]),
+        (("wci", "--memory", "1k"), ["1024 were granted"]),
+        (("wci", "--penalty", "-1", "--objective", "trades"), ["penalty", "-1"]),
+        (("wci", "--s0", "0"), ["s0", "positive", "0"]),
+        (("wci", "--lambda", "nan"), ["lambda", "nan"]),
+        (("hessian", "--layers", "block1.conv"), ["'block1.conv'", "block1.conv1"]),
+        (("hessian", "--memory", "1k", "--layers", "conv"), ["1024"]),
+        (("hessian", "--spread-probes", "1"), ["--spread-probes 1", "two probes"]),
+        (("hessian", "--engine", "pyhessian", "--operator", "gauss-newton"), ["whole network"]),
+    ],
+)
+def test_curvature_that_cannot_be_meant(words, names, refuses):
+    refuses(2, names, words[0], ROBUST, *QUICK, *words[1:])
+
+
 @pytest.mark.skipif(torch.cuda.is_available(), reason="CUDA is there")
 def test_cuda_where_there_is_none(refuses):
     refuses(2, ["--device cuda"], "attack", ROBUST, *QUICK, "--device", "cuda")

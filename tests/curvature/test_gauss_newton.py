@@ -118,7 +118,6 @@ def test_named_layers_alone_are_measured(batch):
     [
         ([], UsageError, "no layer"),
         (["hed"], UsageError, "no layer 'hed'"),
-        (["norm"], NotMeasuredError, "norm.weight is no weight of a convolution"),
     ],
 )
 def test_layers_that_cannot_be_meant_are_refused(layers, error, words, batch):

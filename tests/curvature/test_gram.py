@@ -3,7 +3,7 @@ import torch
 from support.gauss_newton import dense_gauss_newton
 from support.networks import piecewise_linear, smooth, warmed
 
-from robaudit.curvature import gram_spectrum, spectrum
+from robaudit.curvature import gram_spectrum, small_spectrum, spectrum
 from robaudit.curvature.products import relative_scale
 from robaudit.curvature.selection import chosen_parameters
 from robaudit.errors import NotMeasuredError, UsageError
@@ -67,3 +67,29 @@ def test_images_without_finite_gradients_are_not_measured(batch):
     model = warmed(NETWORKS["residual"], (2, 6, 6))
     with pytest.raises(NotMeasuredError, match="not finite"):
         gram_spectrum(model, batch[0] * torch.nan)
+
+
+@pytest.mark.parametrize("relative", [False, True])
+def test_the_whole_spectrum_is_the_dense_matrix_s(batch, relative):
+    model = warmed(NETWORKS["residual"], (2, 6, 6))
+    dense = dense_gauss_newton(model, batch[0])
+    if relative:
+        norms = torch.cat([p.detach().norm().expand(p.numel()) for p in model.parameters()])
+        dense = norms[:, None] * dense * norms
+    want = torch.linalg.eigvalsh(dense).flip(0)
+    found = small_spectrum(model, batch[0], top=4, relative=relative)
+    assert found.largest == pytest.approx(want[:4].tolist(), rel=1e-9)
+    assert found.trace == pytest.approx(float(dense.trace()), rel=1e-9)
+    assert found.smallest == 0.0
+    assert found.dimension == len(dense)
+    grid, heights = found.density.grid, found.density.density
+    assert float(heights.sum() * (grid[1] - grid[0])) == pytest.approx(1, abs=1e-3)
+    assert not found.density.standard_error.any()
+
+
+def test_a_matrix_of_full_rank_has_its_own_smallest_eigenvalue(batch):
+    model = warmed(NETWORKS["residual"], (2, 6, 6))
+    name = next(name for name, p in model.named_parameters() if p.numel() < 6)
+    want = torch.linalg.eigvalsh(dense_gauss_newton(model, batch[0], [name]))
+    found = small_spectrum(model, batch[0], layers=[name])
+    assert found.smallest == pytest.approx(float(want[0]), abs=1e-10 * float(want[-1]))

@@ -1,4 +1,4 @@
-"""Every kind of layer against dense Hessians, and what is left out is named."""
+"""Every kind of layer against dense Hessians."""
 
 import math
 
@@ -10,7 +10,6 @@ from torch import nn
 from torch.nn import functional as F
 
 from robaudit.curvature import layer_traces
-from robaudit.errors import NotMeasuredError
 
 
 class Pooled(nn.Module):
@@ -146,13 +145,22 @@ def test_a_shared_weight_sums_its_gradients(deep, batch):
 
 
 def test_branches_that_share_a_weight_are_exactly_the_hessian(batch):
-    """Both uses see the input, so the network is piecewise linear in the weight."""
+    """Both uses see the input: the network is piecewise linear in the weight, and found so."""
     model = warmed(Shared(deep=False), (2, 6, 6))
-    found = layer_traces(model, *batch, estimator="exact")
-    assert found.layers["a"].trace == pytest.approx(dense_trace(model, *batch, "a"), rel=1e-10)
+    found = layer_traces(model, *batch)
+    assert (found.quantity, found.estimator, found.bent) == ("hessian", "exact", ())
+    for layer in ("a", "head"):
+        want = dense_trace(model, *batch, layer)
+        assert found.layers[layer].trace == pytest.approx(want, rel=1e-10)
 
 
-def test_attention_that_hides_its_projections_is_named_not_guessed(batch):
+def test_a_weight_used_twice_in_turn_is_bent(batch):
+    found = layer_traces(warmed(Shared(deep=True), (2, 6, 6)), *batch)
+    assert found.estimator == "hessian"
+    assert found.bent == ("layer a is called more than once",)
+
+
+def test_attention_is_measured_and_what_is_never_used_has_no_curvature(batch):
     class Mixed(nn.Module):
         def __init__(self):
             super().__init__()
@@ -169,32 +177,13 @@ def test_attention_that_hides_its_projections_is_named_not_guessed(batch):
     model = Mixed().double()
     for estimator in ("hessian", "exact", "gauss-newton"):
         found = layer_traces(model, *batch, estimator=estimator)
-        assert list(found.layers) == ["embed", "head", "spare"]
-        assert found.uncovered == ("attention.in_proj_weight", "attention.out_proj.weight")
+        assert list(found.layers) == [
+            "embed", "attention.in_proj_weight", "attention.out_proj", "head", "spare",
+        ]  # fmt: skip
+        assert found.uncovered == ()
         assert found.layers["spare"].trace == 0
+        assert found.layers["attention.in_proj_weight"].trace != 0
         assert math.isfinite(found.total)
-
-
-def test_sequence_first_layers_are_named_not_guessed(batch):
-    class SequenceFirst(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.embed = nn.Linear(12, 5)
-            self.head = nn.Linear(5, 3)
-
-        def forward(self, x):
-            tokens = x.permute(2, 0, 1, 3).flatten(2)
-            return self.head(self.embed(tokens).relu().mean(0))
-
-    torch.manual_seed(0)
-    model = SequenceFirst().double()
-    for n in (4, 1):
-        found = layer_traces(model, batch[0][:n], batch[1][:n])
-        assert list(found.layers) == ["head"]
-        assert found.uncovered == ("embed.weight",)
-    model.head = nn.Identity()
-    with pytest.raises(NotMeasuredError, match="none of the network's 1"):
-        layer_traces(model, *batch)
 
 
 def test_functions_and_custom_gradients_are_not_missed(batch):

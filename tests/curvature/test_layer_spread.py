@@ -2,8 +2,9 @@ import pytest
 import torch
 from support.dense import dense_block
 from support.networks import piecewise_linear, smooth, warmed
+from support.transformers import Attention, shaken
 
-from robaudit.curvature import layer_spreads
+from robaudit.curvature import layer_spreads, layer_traces
 from robaudit.curvature.layer_spread import deviation_from_moments
 from robaudit.errors import UsageError
 
@@ -36,6 +37,18 @@ def test_mean_and_deviation_against_each_dense_block(name, batch):
         off = abs(spread.deviation - float(eigenvalues.std(correction=0)))
         assert off <= 4.5 * spread.standard_error + slack
         assert spread.standard_error < 0.2 * spread.deviation
+
+
+def test_the_default_is_what_is_traced(batch):
+    """Attention's projections included; each against its dense block as above, 50 probes."""
+    model = shaken(Attention(separate=True))
+    found = layer_spreads(model, *batch, probes=50)
+    assert list(found) == list(layer_traces(model, *batch, estimator="gauss-newton").layers)
+    eigenvalues = torch.linalg.eigvalsh(dense_block(model, *batch, "attention.v_proj_weight"))
+    spread = found["attention.v_proj_weight"]
+    assert spread.dimension == len(eigenvalues) == 18
+    off = abs(spread.deviation - float(eigenvalues.std(correction=0)))
+    assert off <= 4.5 * spread.standard_error
 
 
 def test_a_layer_alone_is_the_same_as_among_others(batch):

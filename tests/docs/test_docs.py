@@ -172,7 +172,7 @@ def audited():
     from torch import nn
 
     from robaudit.audit import audit
-    from robaudit.audit.plan import Average, Hessian, Pgd, Plan, Wci, Worst
+    from robaudit.audit.plan import Average, Hessian, Pgd, Plan, TopLayer, Wci, Worst
 
     torch.manual_seed(0)
     pgd = Pgd(steps=1)
@@ -181,6 +181,7 @@ def audited():
         pgd=pgd,
         cw=Pgd(steps=1, loss="margin"),
         wci=Wci(pgd),
+        top_layer=TopLayer(pgd),
         hessian=Hessian(pgd, top=1, probes=2, steps=10, density_steps=5),
         average=Average(pgd, perturbations=2),
         worst=Worst(pgd, passes=1, restarts=1),

@@ -1,0 +1,250 @@
+"""Auto-PGD: projected gradient ascent that sets its own step size."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from robaudit.attacks.balls import Ball, random_start
+from robaudit.attacks.blocks import check_finite, parts, rows_at_once
+from robaudit.attacks.climbing import Setting, Verdicts, climb
+from robaudit.attacks.objectives import TARGETED, UNTARGETED, TargetableLoss, cross_entropy
+from robaudit.attacks.result import Attacked
+from robaudit.attacks.targets import by_confidence
+from robaudit.engine import Runner, device_of, frozen
+from robaudit.engine.runner import BatchSize
+from robaudit.types import Progress, ThreatModel
+
+Mode = Literal["loss", "accuracy"]
+
+
+@dataclass(frozen=True)
+class Climbed(Attacked):
+    """An :class:`Attacked` with signs of a gradient that leads nowhere.
+
+    Attributes:
+        zero_gradient: ``(n,)`` bool; the gradient was zero in every pixel at a starting point.
+        stuck: ``(n,)`` bool; not broken, and no iterate of any restart or target rose above its
+            starting point.
+    """
+
+    zero_gradient: Tensor
+    stuck: Tensor
+
+
+def apgd(
+    model: nn.Module,
+    x: Tensor,
+    y: Tensor,
+    threat: ThreatModel,
+    *,
+    loss: TargetableLoss = "ce",
+    targets: int | Tensor = 0,
+    steps: int = 100,
+    restarts: int = 1,
+    samples: int = 1,
+    mode: Mode = "accuracy",
+    seed: int = 0,
+    index: Tensor | None = None,
+    batch_size: BatchSize = "auto",
+    progress: Progress | None = None,
+) -> Climbed:
+    """Maximise a loss over each image's ball with momentum and a step size that halves by itself.
+
+    linf and l2: ``z = P(x_t + a g)``, ``x_{t+1} = P(x_t + 0.75 (z - x_t) + 0.25 (x_t - x_{t-1}))``;
+    ``a`` starts at ``2 eps`` and is halved, from the best point so far, at checkpoints where the
+    loss rose too seldom. l1: sparse sign steps projected on the ball and the box at once, first at
+    three and two times ``eps``.
+
+    Args:
+        model: images in ``[0, 1]`` to logits; run in evaluation mode and left as it was.
+        x, y: images ``(n, c, h, w)`` and labels ``(n,)``.
+        loss: ``ce``; ``margin``; ``dlr``, the difference of logits ratio, which needs three classes
+            and four when targeted.
+        targets: 0 for the untargeted loss; how many of the largest other logits to target, each in
+            a run of its own; or the target classes themselves, ``(n, t)``.
+        steps: gradient steps per restart and target.
+        samples: gradients averaged at each point, for networks that draw at random.
+        mode: ``accuracy`` lets an example go soon after it is misclassified; ``loss`` runs every
+            example to the end and returns the point with the highest objective.
+        index: ``(n,)`` the examples' places in their data set, which seed their starts.
+        batch_size: images per pass on a GPU; results do not depend on it.
+
+    Raises:
+        NotMeasuredError: logits or losses that are not finite.
+
+    Source: Croce & Hein, "Reliable evaluation of adversarial robustness with an ensemble of
+    diverse parameter-free attacks", ICML 2020, Alg. 1; for l1 "Mind the box: l1-APGD for sparse
+    adversarial attacks on image classifiers", ICML 2021.
+
+    >>> net = nn.Sequential(nn.Flatten(), nn.Linear(4, 5))
+    >>> found = apgd(net, torch.rand(3, 1, 2, 2), torch.zeros(3).long(), ThreatModel("l2", 0.1))
+    >>> found.x.shape, bool((found.robust <= found.correct).all())
+    (torch.Size([3, 1, 2, 2]), True)
+    """
+    with frozen(model):
+        runner = Runner(model, device_of(model), batch_size)
+        return apgd_with(
+            runner, x, y, threat, loss=loss, targets=targets, steps=steps, restarts=restarts,
+            samples=samples, mode=mode, seed=seed, index=index, progress=progress,
+        )  # fmt: skip
+
+
+def apgd_with(
+    runner: Runner,
+    x: Tensor,
+    y: Tensor,
+    threat: ThreatModel,
+    *,
+    loss: TargetableLoss = "ce",
+    targets: int | Tensor = 0,
+    steps: int = 100,
+    restarts: int = 1,
+    samples: int = 1,
+    mode: Mode = "accuracy",
+    seed: int = 0,
+    index: Tensor | None = None,
+    progress: Progress | None = None,
+) -> Climbed:
+    """:func:`apgd` on any function from images to logits, run by ``runner``."""
+    index = torch.arange(len(x)) if index is None else index
+    before = runner.forwards, runner.backwards
+    aims = targets if isinstance(targets, int) else targets.shape[1]
+    size = max(1, rows_at_once(runner, x) // max(1, aims))
+    chunks = []
+    for part in parts(len(x), size):
+        aimed = targets if isinstance(targets, int) else targets[part]
+        chunk = _Chunk(runner, x[part], y[part], index[part], threat, loss, aimed, mode)
+        for restart in range(restarts):
+            done = part.start + restart / restarts * len(chunk.y)
+
+            def tick(share: float, done: float = done, n: int = len(chunk.y)) -> None:
+                if progress is not None:
+                    progress(round(1000 * (done + share * n / restarts)), 1000 * len(x))
+
+            chunk.climb(steps, samples, seed, restart, tick)
+        chunks.append(chunk)
+    if progress is not None:
+        progress(1000 * len(x), 1000 * len(x))
+    return Climbed(
+        x=torch.cat([chunk.verdicts.found for chunk in chunks]).cpu(),
+        loss=torch.cat([chunk.loss for chunk in chunks]).cpu(),
+        robust=torch.cat([chunk.verdicts.robust for chunk in chunks]).cpu(),
+        correct=torch.cat([chunk.correct for chunk in chunks]).cpu(),
+        forwards=runner.forwards - before[0],
+        backwards=runner.backwards - before[1],
+        zero_gradient=torch.cat([chunk.zero_gradient for chunk in chunks]).cpu(),
+        stuck=torch.cat([chunk.stuck & chunk.verdicts.robust for chunk in chunks]).cpu(),
+    )
+
+
+class _Chunk:
+    """Examples that are worked on together: their verdicts and their best points."""
+
+    def __init__(
+        self,
+        runner: Runner,
+        x: Tensor,
+        y: Tensor,
+        index: Tensor,
+        threat: ThreatModel,
+        loss: TargetableLoss,
+        targets: int | Tensor,
+        mode: Mode,
+    ) -> None:
+        self.runner, self.threat, self.index = runner, threat, index
+        self.leave = mode == "accuracy"
+        self.x, self.y = x.to(runner.device), y.to(runner.device)
+        logits = runner.logits(self.x)
+        check_finite(logits)
+        self.correct = logits.argmax(1) == self.y
+        self.verdicts = Verdicts(self.x, self.correct)
+        self.aimed: Tensor | None
+        if isinstance(targets, int):
+            self.aimed = by_confidence(logits, self.y, targets) if targets else None
+        else:
+            self.aimed = targets.to(runner.device)
+        self.stream = f"apgd {loss}"
+        self.objective = (UNTARGETED if self.aimed is None else TARGETED)[loss]
+        self.follows_loss = loss == "ce" and self.aimed is None
+        self.loss = cross_entropy(logits, self.y)
+        self.best = self.loss if self.follows_loss else torch.full_like(self.loss, -torch.inf)
+        if not self.follows_loss:
+            self.loss = torch.full_like(self.loss, torch.nan)
+        self.zero_gradient = torch.zeros_like(self.correct)
+        self.stuck = self.correct.clone()
+
+    def climb(
+        self, steps: int, samples: int, seed: int, restart: int, tick: Callable[[float], None]
+    ) -> None:
+        """One restart, for all targets at once."""
+        example = torch.arange(len(self.x), device=self.x.device)
+        if self.leave:
+            example = example[self.verdicts.robust]
+        if len(example) == 0:
+            return
+        aims = 1 if self.aimed is None else self.aimed.shape[1]
+        start = torch.stack(
+            [
+                random_start(
+                    self.x[example], self.index[example.cpu()], self.threat, seed, restart,
+                    self.stream if self.aimed is None else f"{self.stream} {aim}",
+                )
+                for aim in range(aims)
+            ], dim=1,
+        ).flatten(0, 1)  # fmt: skip
+        rank = torch.arange(aims, device=self.x.device).repeat(len(example))
+        example = example.repeat_interleave(aims)
+        labels = self.y[example]
+        if self.aimed is not None:
+            labels = torch.stack([labels, self.aimed[example, rank]], dim=1)
+        x = self.x[example]
+        spent = 0
+        stages = _stages(self.threat.norm, self.threat.eps, steps)
+        for eps, count in stages:
+            last = (eps, count) == stages[-1]
+            start = Ball(x, self.threat.norm, eps).project_(start) if spent else start
+            setting = Setting(
+                self.threat.norm, eps, self.objective, count, samples, self.leave and last,
+                warm=spent > 0,
+            )  # fmt: skip
+            # Points outside the ball are no verdict.
+            verdicts = self.verdicts if last else Verdicts(self.x, self.correct)
+
+            def told(step: int, spent: int = spent) -> None:
+                tick((spent + step) / steps)
+
+            found = climb(self.runner, verdicts, x, start, labels, example, rank, setting, told)
+            start = found.best_x
+            spent += count
+            self.zero_gradient[example[found.zero_gradient]] = True
+            self.stuck[example[found.best > found.first]] = False
+        self._keep_best(example, found.best, found.best_x)
+
+    def _keep_best(self, example: Tensor, best: Tensor, best_x: Tensor) -> None:
+        highest = self.best.scatter_reduce(0, example, best, "amax")
+        if not self.leave:
+            row = torch.arange(len(example), device=example.device)
+            wins = (best == highest[example]) & (best > self.best[example])
+            first = torch.full_like(self.y, len(row)).scatter_reduce(
+                0, example[wins], row[wins], "amin"
+            )
+            risen = first < len(row)
+            self.verdicts.found[risen] = best_x[first[risen]]
+        self.best = highest
+        if self.follows_loss:
+            self.loss = highest
+
+
+def _stages(norm: str, eps: float, steps: int) -> list[tuple[float, int]]:
+    """Radii and their steps: for l1 three and two times ``eps`` first."""
+    if norm != "l1":
+        return [(eps, steps)]
+    early = math.ceil(0.3 * steps)
+    late = max(1, steps - 2 * early)
+    return [(3 * eps, early), (2 * eps, early), (eps, late)]

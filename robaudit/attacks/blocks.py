@@ -1,0 +1,99 @@
+"""Rows of work in blocks of a fixed number of images.
+
+Attacks keep their state in blocks: a tile on a CPU, so that a block's tensors stay in the cache
+and every operation sees the same shape whoever else is in the batch; a pass on a GPU.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TypeVar
+
+import torch
+from torch import Tensor
+
+from robaudit.engine import TILE, Runner
+from robaudit.errors import NotMeasuredError
+
+# Bytes that one tensor of all rows at work may take; it bounds memory, not results.
+_BYTES_CPU = 4 << 20
+_BYTES_GPU = 256 << 20
+
+
+def rows_at_once(runner: Runner, x: Tensor) -> int:
+    """How many images of the shape of ``x`` are worked on together, a multiple of ``TILE``."""
+    budget = _BYTES_CPU if runner.device.type == "cpu" else _BYTES_GPU
+    fitting = budget // (4 * max(1, x[0].numel()))
+    return max(4 * TILE, min(fitting, 64 * TILE) // TILE * TILE)
+
+
+def parts(n: int, size: int) -> Iterator[slice]:
+    """``range(n)`` in slices of at most ``size``."""
+    for start in range(0, n, size):
+        yield slice(start, min(start + size, n))
+
+
+def filled(rows: Tensor) -> Tensor:
+    """``rows`` with the last one repeated up to a multiple of ``TILE``."""
+    missing = -len(rows) % TILE
+    return torch.cat([rows, rows[-1:].expand(missing, *rows.shape[1:])]) if missing else rows
+
+
+class Block:
+    """Images under attack with all that is known of them: tensors with one entry an image.
+
+    Subclasses name their tensors; ``used`` of the images are real, the others copies of the last.
+    """
+
+    used: int
+
+    @property
+    def tensors(self) -> dict[str, Tensor]:
+        """The state by name."""
+        return {name: value for name, value in vars(self).items() if isinstance(value, Tensor)}
+
+
+AnyBlock = TypeVar("AnyBlock", bound=Block)
+
+
+def packed(kind: type[AnyBlock], size: int, state: dict[str, Tensor]) -> list[AnyBlock]:
+    """Rows in blocks of ``size``, the last one filled to a tile."""
+    n = len(next(iter(state.values())))
+    blocks = []
+    for part in parts(n, size):
+        block = kind()
+        block.used = part.stop - part.start
+        for name, whole in state.items():
+            setattr(block, name, filled(whole[part]))
+        blocks.append(block)
+    return blocks
+
+
+def gathered(blocks: Sequence[Block], name: str) -> Tensor:
+    """One tensor of the real rows of all blocks."""
+    return torch.cat([block.tensors[name][: block.used] for block in blocks])
+
+
+def repacked(blocks: Sequence[AnyBlock], keep: Tensor, size: int) -> list[AnyBlock]:
+    """The kept rows (bool, over the real rows of all blocks) in new blocks."""
+    at = torch.nonzero(keep)[:, 0]
+    state = {name: gathered(blocks, name)[at] for name in blocks[0].tensors}
+    return packed(type(blocks[0]), size, state)
+
+
+def some(mask: Tensor) -> bool:
+    """Whether any entry is set; on a GPU always true, as looking would wait for it."""
+    return mask.device.type != "cpu" or bool(mask.any())
+
+
+def check_finite(values: Tensor) -> None:
+    """Refuse logits that say nothing.
+
+    Raises:
+        NotMeasuredError: some of the values are not finite.
+    """
+    if not bool(values.isfinite().all()):
+        raise NotMeasuredError(
+            "the network's logits are not finite on some images",
+            "Look for NaN or overflow in the weights; low precision can be a cause.",
+        )

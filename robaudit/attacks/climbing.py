@@ -1,0 +1,291 @@
+"""The inner loop of Auto-PGD: one run of rows, an image and perhaps a target class each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from robaudit.attacks.balls import Ball, length, per_image
+from robaudit.attacks.blocks import Block, check_finite, gathered, packed, repacked, some
+from robaudit.engine import Runner
+from robaudit.engine.runner import Objective
+
+MOMENTUM = 0.75
+RISES_WANTED = 0.75
+NEVER = 1 << 30
+_RANKS = 1 << 20
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What one run climbs and how: ``leave`` lets an example's rows go once one of them broke."""
+
+    norm: str
+    eps: float
+    objective: Objective
+    steps: int
+    samples: int
+    leave: bool
+    warm: bool = False
+
+
+class Verdicts:
+    """Whether each of some examples still stands, and the point that broke it."""
+
+    def __init__(self, x: Tensor, robust: Tensor) -> None:
+        self.found = x.clone()
+        self.robust = robust.clone()
+
+    def take(self, example: Tensor, rank: Tensor, when: Tensor, found: Tensor | None) -> None:
+        """Keep each example's first break, of those in the same step the one of lowest rank."""
+        broke = when < NEVER
+        order = torch.where(broke, when * _RANKS + rank, NEVER * _RANKS)
+        first = torch.full_like(self.robust, NEVER * _RANKS, dtype=torch.long)
+        first.scatter_reduce_(0, example, order, "amin")
+        wins = broke & (order == first[example]) & self.robust[example]
+        if found is not None:
+            self.found[example[wins]] = found[wins]
+        self.robust[example[broke]] = False
+
+
+class _Rows(Block):
+    example: Tensor
+    rank: Tensor
+    row: Tensor
+    labels: Tensor
+    x: Tensor
+    adv: Tensor
+    old: Tensor
+    gradient: Tensor
+    best_x: Tensor
+    best_gradient: Tensor
+    found: Tensor
+    when: Tensor
+    first: Tensor
+    best: Tensor
+    best_before: Tensor
+    previous: Tensor
+    rises: Tensor
+    halved: Tensor
+    step: Tensor
+    share: Tensor
+    support: Tensor
+    ball: Ball
+    finite: Tensor
+
+
+@dataclass
+class Climbed:
+    """What a run leaves behind, by row: objective at the start and at best, best point."""
+
+    first: Tensor
+    best: Tensor
+    best_x: Tensor
+    zero_gradient: Tensor
+
+
+def climb(
+    runner: Runner,
+    verdicts: Verdicts,
+    x: Tensor,
+    start: Tensor,
+    labels: Tensor,
+    example: Tensor,
+    rank: Tensor,
+    setting: Setting,
+    tick: Callable[[int], None],
+) -> Climbed:
+    """Run Auto-PGD from ``start``; ``example`` and ``rank`` say whose row it is, and which of its.
+
+    ``start`` is used up. Of rows that leave early no ``best_x`` is kept.
+    """
+    n, device = len(x), runner.device
+    nothing = torch.zeros(n, device=device)
+    state = {
+        "example": example, "rank": rank, "row": torch.arange(n, device=device), "labels": labels,
+        "x": x, "adv": start, "when": torch.full((n,), NEVER, device=device),
+        "rises": nothing, "halved": torch.ones(n, dtype=torch.bool, device=device),
+        "step": torch.full((n,), (1 if setting.norm == "l1" else 2) * setting.eps, device=device),
+    }  # fmt: skip
+    blocks = packed(_Rows, runner.batch, state)
+    out = Climbed(nothing.clone(), nothing.clone(), start.clone(), nothing.bool())
+    for block in blocks:
+        _begin(runner, block, setting)
+        real = block.row[: block.used]
+        out.first[real] = block.first[: block.used]
+        out.zero_gradient[real] = (length(block.gradient, "linf") == 0)[: block.used]
+    checkpoints = _checkpoints(setting.norm, setting.steps)
+    for segment in _segments(setting.steps):
+        blocks = _leave(runner, blocks, verdicts, out, setting, at_end=False)
+        if not blocks:
+            return out
+        for block in blocks:
+            for at in segment:
+                _step(block, setting, at)
+                _evaluate(runner, block, setting, at + 1, last=at == setting.steps - 1)
+                if at in checkpoints:
+                    _checkpoint(block, setting, checkpoints[at])
+        tick(segment.stop)
+    _leave(runner, blocks, verdicts, out, setting, at_end=True)
+    return out
+
+
+def _begin(runner: Runner, block: _Rows, setting: Setting) -> None:
+    block.ball = Ball(block.x, setting.norm, setting.eps)
+    block.best_x = block.adv.clone()
+    if setting.leave:
+        block.found = block.best_x
+    block.old = block.adv
+    if setting.norm == "l1":
+        pixels = block.x[0].numel()
+        support = (block.adv != block.x).flatten(1).sum(1).float()
+        block.share = support / pixels / 1.5 if setting.warm else torch.full_like(support, 0.2)
+        block.support = support if setting.warm else torch.full_like(support, pixels)
+    block.best = torch.full_like(block.rises, -torch.inf)
+    block.previous = block.best
+    _evaluate(runner, block, setting, 0, last=False)
+    block.first = block.best_before = block.previous
+    block.rises = torch.zeros_like(block.rises)
+
+
+def _evaluate(runner: Runner, block: _Rows, setting: Setting, at: int, *, last: bool) -> None:
+    """Pass the current points and note what they reach; the last points need no gradient."""
+    if last:
+        logits = runner.logits(block.adv, block.used)
+        values = setting.objective(logits, block.labels)
+    else:
+        values, block.gradient, logits = runner.gradient(
+            setting.objective, block.adv, block.labels, block.used
+        )
+        for _ in range(setting.samples - 1):
+            values, more, logits = runner.gradient(
+                setting.objective, block.adv, block.labels, block.used
+            )
+            block.gradient = block.gradient + more
+    finite = values.isfinite()
+    block.finite = block.finite & finite if at else finite
+    y = block.labels if block.labels.dim() == 1 else block.labels[:, 0]
+    fresh = (logits.argmax(1) != y) & (block.when == NEVER)
+    if some(fresh):
+        block.when = torch.where(fresh, at, block.when)
+        if setting.leave:
+            block.found = torch.where(per_image(block.adv, fresh), block.adv, block.found)
+    better = values > block.best
+    block.rises = block.rises + (values > block.previous)
+    block.previous = values
+    if at == 0:
+        block.best, block.best_gradient = values, block.gradient
+    elif some(better):
+        wide = per_image(block.adv, better)
+        block.best = torch.where(better, values, block.best)
+        block.best_x = torch.where(wide, block.adv, block.best_x)
+        if not last:
+            block.best_gradient = torch.where(wide, block.gradient, block.best_gradient)
+
+
+def _step(block: _Rows, setting: Setting, at: int) -> None:
+    """The next points; ``old`` gives its memory to the momentum term."""
+    step = per_image(block.adv, block.step)
+    if setting.norm == "l1":
+        block.old, block.adv = block.adv, block.ball.project_(_sparse_step(block, step))
+        return
+    if setting.norm == "linf":
+        moved = block.gradient.sign().mul_(step)
+    else:
+        steepness = length(block.gradient, "l2").clamp_min_(1e-12)
+        moved = block.gradient * (step / per_image(step, steepness))
+    moved = block.ball.project_(moved.add_(block.adv))
+    if at > 0:
+        # adv + m (moved - adv) + (1 - m)(adv - old), m the momentum
+        momentum = block.old.sub_(block.adv).mul_(MOMENTUM - 1)
+        moved.sub_(block.adv).mul_(MOMENTUM).add_(momentum).add_(block.adv)
+        moved = block.ball.project_(moved)
+    block.old, block.adv = block.adv, moved
+
+
+def _sparse_step(block: _Rows, step: Tensor) -> Tensor:
+    flat = block.gradient.flatten(1)
+    size = flat.abs()
+    pixels = size.shape[1]
+    cut = ((1 - block.share) * pixels).clamp(0, pixels - 1).long()
+    least = size.sort(dim=1).values.gather(1, cut[:, None])
+    signs = torch.where(size >= least, flat.sign(), 0)
+    signs = signs / (signs.abs().sum(1, keepdim=True) + 1e-10)
+    return block.adv + step * signs.view_as(block.adv)
+
+
+def _checkpoint(block: _Rows, setting: Setting, passed: int) -> None:
+    """Shorten the steps of rows that rose too seldom, and send them back to their best points."""
+    if setting.norm == "l1":
+        support = (block.best_x != block.x).flatten(1).sum(1).float()
+        back = support < 0.95 * block.support
+        block.share = support / block.x[0].numel() / 1.5
+        shorter = (block.step / 1.5).clamp(setting.eps / 10, setting.eps)
+        block.step = torch.where(back, setting.eps, shorter)
+        block.support = support
+    else:
+        stood = ~block.halved & (block.best_before >= block.best)
+        back = (block.rises <= RISES_WANTED * passed) | stood
+        block.halved, block.best_before = back, block.best
+        block.step = torch.where(back, block.step / 2, block.step)
+    block.rises = torch.zeros_like(block.rises)
+    wide = per_image(block.adv, back)
+    block.adv = torch.where(wide, block.best_x, block.adv)
+    block.gradient = torch.where(wide, block.best_gradient, block.gradient)
+
+
+def _leave(
+    runner: Runner,
+    blocks: list[_Rows],
+    verdicts: Verdicts,
+    out: Climbed,
+    setting: Setting,
+    *,
+    at_end: bool,
+) -> list[_Rows]:
+    """Take the verdicts in and let the rows of broken examples go."""
+    for block in blocks:
+        check_finite(torch.where(block.finite, block.best, torch.nan))
+    if not (setting.leave or at_end):
+        return blocks
+    when = gathered(blocks, "when")
+    if not at_end and not bool((when < NEVER).any()):
+        return blocks
+    row = gathered(blocks, "row")
+    out.best[row] = gathered(blocks, "best")
+    example = gathered(blocks, "example")
+    found = gathered(blocks, "found") if setting.leave else None
+    verdicts.take(example, gathered(blocks, "rank"), when, found)
+    if at_end:
+        out.best_x[row] = gathered(blocks, "best_x")
+        return []
+    kept = repacked(blocks, verdicts.robust[example], runner.batch)
+    for block in kept:
+        block.ball = Ball(block.x, setting.norm, setting.eps)
+    return kept
+
+
+def _checkpoints(norm: str, steps: int) -> dict[int, int]:
+    """The steps after which step sizes are looked at, with the steps since the last look."""
+    if norm == "l1":
+        every = max(int(0.04 * steps), 1)
+        return dict.fromkeys(range(every - 1, steps, every), every)
+    wait, least, less = (max(int(share * steps), 1) for share in (0.22, 0.06, 0.03))
+    found, at = {}, wait - 1
+    while at < steps:
+        found[at] = wait
+        wait = max(wait - less, least)
+        at += wait
+    return found
+
+
+def _segments(steps: int) -> Iterator[range]:
+    """Stretches of steps after which broken examples leave: short at first, when most break."""
+    start = 0
+    while start < steps:
+        stop = min(steps, start + (1 if start < 3 else 2 if start < 9 else 5))
+        yield range(start, stop)
+        start = stop

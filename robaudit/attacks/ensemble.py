@@ -1,0 +1,280 @@
+"""Several attacks in turn, each on what the ones before left standing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+from robaudit.attacks.apgd import Climbed, apgd_with
+from robaudit.attacks.autoattack import AutoAttacked, Version
+from robaudit.attacks.blocks import check_finite
+from robaudit.attacks.fab import NearestFound, fab_with
+from robaudit.attacks.objectives import TargetableLoss
+from robaudit.attacks.result import Attacked
+from robaudit.attacks.square import square_with
+from robaudit.engine import Runner, device_of, frozen
+from robaudit.engine.runner import BatchSize
+from robaudit.types import Progress, ThreatModel
+
+STANDING = -1
+WRONG_WHEN_CLEAN = -2
+
+BLACK_BOX = ("square",)
+
+
+@dataclass(frozen=True)
+class Ensembled(AutoAttacked):
+    """An :class:`AutoAttacked` with each attack's account.
+
+    Attributes:
+        broken_by: ``(n,)`` the place in ``attacks`` of the attack that broke an example,
+            ``STANDING`` where none did, ``WRONG_WHEN_CLEAN`` where there was nothing to break.
+        attacks: the attacks that were to run, in order.
+        passes: images passed forwards and backwards by each attack.
+        distance: ``(n,)`` the smallest distance of a misclassified point that an attack for
+            distances met, as far as it was let; infinite where it did not run or found none.
+        diagnostics: see :class:`Diagnostics`.
+    """
+
+    broken_by: Tensor
+    attacks: tuple[str, ...]
+    passes: dict[str, tuple[int, int]]
+    distance: Tensor
+    diagnostics: Diagnostics
+
+
+@dataclass(frozen=True)
+class Diagnostics:
+    """Counts of examples that tell whether the gradients can be trusted.
+
+    Attributes:
+        attacked: correctly classified when clean.
+        zero_gradient: had a gradient that was zero in every pixel where the first attack started.
+        stuck: stood, and the first attack never raised the loss above its starting points.
+        black_box_only: broken from logits alone, after all attacks with gradients had failed.
+        targets_missing: targets that were left out of each targeted attack for want of classes.
+    """
+
+    attacked: int
+    zero_gradient: int
+    stuck: int
+    black_box_only: int
+    targets_missing: int
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """One attack of an ensemble; ``run`` takes images, labels, indices and a progress callback.
+
+    ``passes``: its passes on an example that it does not break, for the progress of the whole.
+    """
+
+    name: str
+    run: Callable[[Tensor, Tensor, Tensor, Progress | None], Attacked]
+    passes: int
+    classes: int = 2
+    notes: tuple[str, ...] = field(default=())
+
+
+def native_autoattack(
+    model: nn.Module,
+    x: Tensor,
+    y: Tensor,
+    threat: ThreatModel,
+    *,
+    version: Version = "standard",
+    seed: int = 0,
+    index: Tensor | None = None,
+    batch_size: BatchSize = "auto",
+    progress: Progress | None = None,
+) -> Ensembled:
+    """AutoAttack's attacks with its settings, in its order, by this package's own code.
+
+    Draws belong to the examples, so that verdicts do not depend on batches, and are others than
+    the reference library's: verdicts on single examples may differ from it. ``standard``: APGD-CE,
+    targeted APGD-DLR, targeted FAB and Square; ``plus``: more restarts, APGD-DLR and untargeted
+    FAB as well; ``rand``: APGD-CE and APGD-DLR on gradients averaged over 20 samples.
+
+    With fewer than ten classes the targeted attacks are capped at ``k - 1`` targets; an attack
+    whose loss needs more classes than there are is left out; both are said in ``notes``.
+
+    Raises:
+        NotMeasuredError: logits or losses that are not finite.
+
+    Source: Croce & Hein, "Reliable evaluation of adversarial robustness with an ensemble of
+    diverse parameter-free attacks", ICML 2020; l1 as in Croce & Hein, "Mind the box", ICML 2021.
+    """
+    with frozen(model):
+        runner = Runner(model, device_of(model), batch_size)
+        return native_autoattack_with(
+            runner, x, y, threat, version=version, seed=seed, index=index, progress=progress
+        )
+
+
+def native_autoattack_with(
+    runner: Runner,
+    x: Tensor,
+    y: Tensor,
+    threat: ThreatModel,
+    *,
+    version: Version = "standard",
+    seed: int = 0,
+    index: Tensor | None = None,
+    progress: Progress | None = None,
+) -> Ensembled:
+    """:func:`native_autoattack` on any function from images to logits, run by ``runner``."""
+    classes = runner.logits(x[:1]).shape[1]
+    attempts, wanted = _autoattack(runner, threat, version, seed, classes)
+    return in_turn(runner, x, y, attempts, wanted, classes, index, progress)
+
+
+def _autoattack(
+    runner: Runner, threat: ThreatModel, version: Version, seed: int, classes: int
+) -> tuple[list[Attempt], int]:
+    """The attempts of a version, and how many targets the targeted ones want."""
+    sparse = threat.norm not in ("linf", "l2")
+    wanted = 5 if sparse and version == "standard" else 9
+    restarts = 5 if sparse or version == "plus" else 1
+    samples = 1
+    if version == "rand":
+        restarts, samples = 1, 20
+
+    def climb(
+        loss: TargetableLoss, targets: int = 0, restarts: int = 1
+    ) -> Callable[[Tensor, Tensor, Tensor, Progress | None], Attacked]:
+        def run(x: Tensor, y: Tensor, index: Tensor, progress: Progress | None) -> Attacked:
+            return apgd_with(
+                runner, x, y, threat, loss=loss, targets=targets, restarts=restarts,
+                samples=samples, seed=seed, index=index, progress=progress,
+            )  # fmt: skip
+
+        return run
+
+    def nearest(
+        targets: int, restarts: int = 1
+    ) -> Callable[[Tensor, Tensor, Tensor, Progress | None], Attacked]:
+        def run(x: Tensor, y: Tensor, index: Tensor, progress: Progress | None) -> Attacked:
+            return fab_with(
+                runner, x, y, threat, targets=targets, restarts=restarts, mode="accuracy",
+                seed=seed, index=index, progress=progress,
+            )  # fmt: skip
+
+        return run
+
+    def patches(x: Tensor, y: Tensor, index: Tensor, progress: Progress | None) -> Attacked:
+        return square_with(runner, x, y, threat, seed=seed, index=index, progress=progress)
+
+    fab_targets = min(9, classes - 1)
+    targets = min(wanted, classes - 1)
+    known = {
+        "apgd-ce": Attempt("apgd-ce", climb("ce", 0, restarts), 202 * restarts * samples),
+        "apgd-dlr": Attempt("apgd-dlr", climb("dlr", 0, restarts), 202 * restarts * samples, 3),
+        "apgd-t": Attempt("apgd-t", climb("dlr", targets), 202 * targets, 4),
+        "fab": Attempt("fab", nearest(0, restarts), 200 * restarts * classes),
+        "fab-t": Attempt("fab-t", nearest(fab_targets), 300 * fab_targets),
+        "square": Attempt("square", patches, 5000),
+    }
+    order = {
+        "standard": ("apgd-ce", "apgd-t", "fab-t", "square"),
+        "plus": ("apgd-ce", "apgd-dlr", "fab", "square", "apgd-t", "fab-t"),
+        "rand": ("apgd-ce", "apgd-dlr"),
+    }
+    return [known[name] for name in order[version]], 0 if version == "rand" else wanted
+
+
+def in_turn(
+    runner: Runner,
+    x: Tensor,
+    y: Tensor,
+    attempts: Sequence[Attempt],
+    wanted: int,
+    classes: int,
+    index: Tensor | None = None,
+    progress: Progress | None = None,
+) -> Ensembled:
+    """Run attempts one after the other on the examples that still stand."""
+    index = torch.arange(len(x)) if index is None else index
+    before = runner.forwards, runner.backwards
+    logits = runner.logits(x).cpu()
+    check_finite(logits)
+    correct = logits.argmax(1) == y.cpu()
+    found = x.cpu().clone()
+    broken_by = torch.where(correct, STANDING, WRONG_WHEN_CLEAN)
+    distance = torch.full((len(x),), torch.inf)
+    possible = [attempt for attempt in attempts if attempt.classes <= classes]
+    missing = max(0, wanted - (classes - 1))
+    notes = _notes(attempts, missing, classes)
+    accuracies: dict[str, float] = {}
+    passes: dict[str, tuple[int, int]] = {}
+    zero_gradient = stuck = 0
+    spent, total = 0, sum(attempt.passes for attempt in possible)
+    for place, attempt in enumerate(possible):
+        rows = torch.nonzero(broken_by == STANDING)[:, 0]
+        if len(rows):
+            attacked = attempt.run(
+                x[rows], y[rows], index[rows], _share(progress, spent, attempt.passes, total)
+            )
+            fell = rows[~attacked.robust]
+            found[fell] = attacked.x[~attacked.robust]
+            broken_by[fell] = place
+            passes[attempt.name] = attacked.forwards, attacked.backwards
+            if isinstance(attacked, NearestFound):
+                distance[rows] = torch.minimum(distance[rows], attacked.distance)
+            if isinstance(attacked, Climbed) and place == 0:
+                zero_gradient = int(attacked.zero_gradient.sum())
+                stuck = int(attacked.stuck.sum())
+        accuracies[attempt.name] = float((broken_by == STANDING).double().mean())
+        spent += attempt.passes
+    if progress is not None:
+        progress(total, total)
+    names = tuple(attempt.name for attempt in possible)
+    blind = [place for place, name in enumerate(names) if name in BLACK_BOX]
+    return Ensembled(
+        x=found,
+        loss=torch.full((len(x),), torch.nan),
+        robust=broken_by == STANDING,
+        correct=correct,
+        forwards=runner.forwards - before[0],
+        backwards=runner.backwards - before[1],
+        accuracies=accuracies,
+        notes=tuple(notes),
+        broken_by=broken_by,
+        attacks=names,
+        passes=passes,
+        distance=distance,
+        diagnostics=Diagnostics(
+            attacked=int(correct.sum()),
+            zero_gradient=zero_gradient,
+            stuck=stuck,
+            black_box_only=sum(int((broken_by == place).sum()) for place in blind),
+            targets_missing=missing,
+        ),
+    )
+
+
+def _notes(attempts: Sequence[Attempt], missing: int, classes: int) -> list[str]:
+    notes = []
+    if missing:
+        notes.append(
+            f"targeted attacks ran with {classes - 1} targets: there are {classes} classes"
+        )
+    left_out = [attempt for attempt in attempts if attempt.classes > classes]
+    if left_out:
+        names = ", ".join(attempt.name for attempt in left_out)
+        least = ["", "", "", "three", "four"][max(attempt.classes for attempt in left_out)]
+        notes.append(f"left out: {names} (the DLR loss needs {least} classes)")
+    return notes
+
+
+def _share(progress: Progress | None, spent: int, passes: int, whole: int) -> Progress | None:
+    """A callback for one attempt that tells of the whole."""
+    if progress is None:
+        return None
+
+    def tell(done: int, total: int) -> None:
+        progress(spent + passes * done // max(1, total), whole)
+
+    return tell

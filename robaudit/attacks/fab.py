@@ -1,0 +1,305 @@
+"""FAB: the nearest misclassified point, by steps to linearised decision boundaries."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from robaudit.attacks.balls import length, per_image
+from robaudit.attacks.blocks import (
+    Block,
+    check_finite,
+    gathered,
+    packed,
+    parts,
+    repacked,
+    rows_at_once,
+    some,
+)
+from robaudit.attacks.hyperplanes import to_hyperplane
+from robaudit.attacks.objectives import targeted_margin
+from robaudit.attacks.result import Attacked
+from robaudit.attacks.targets import DUAL, by_confidence
+from robaudit.engine import Runner, device_of, frozen, generator
+from robaudit.engine.runner import BatchSize
+from robaudit.types import Progress, ThreatModel
+
+# Names and values of the paper.
+ALPHA_MAX = 0.1
+ETA = 1.05
+BETA = 0.9
+
+# Steps after which broken examples leave.
+_SEGMENT = 5
+
+
+@dataclass(frozen=True)
+class NearestFound(Attacked):
+    """An :class:`Attacked` with the nearest misclassified point of each example.
+
+    Attributes:
+        nearest: ``(n, c, h, w)``; the image itself where none was found, or it is misclassified.
+        distance: ``(n,)`` its distance from the image in the threat model's norm: 0 where the image
+            is misclassified, infinite where no point was found.
+    """
+
+    nearest: Tensor
+    distance: Tensor
+
+
+def fab(
+    model: nn.Module,
+    x: Tensor,
+    y: Tensor,
+    threat: ThreatModel,
+    *,
+    targets: int = 9,
+    steps: int = 100,
+    restarts: int = 1,
+    mode: Literal["distance", "accuracy"] = "distance",
+    seed: int = 0,
+    index: Tensor | None = None,
+    batch_size: BatchSize = "auto",
+    progress: Progress | None = None,
+) -> NearestFound:
+    """Minimise the distance of a misclassified point from each image.
+
+    Each step goes to the decision boundary as the gradient draws it, a little beyond
+    (``eta = 1.05``) and biased towards the image; a misclassified point is noted and drawn back
+    towards the image (``beta = 0.9``).
+
+    Args:
+        model: images in ``[0, 1]`` to logits; run in evaluation mode and left as it was.
+        x, y: images ``(n, c, h, w)`` and labels ``(n,)``.
+        targets: how many of the largest other logits to target, each in a run of its own; 0 to go
+            for the nearest boundary of all classes at each step, a gradient for each of them.
+        steps: steps per target and restart.
+        restarts: the first starts at the image, the others at distance ``eps / 2``.
+        mode: ``accuracy`` lets an example go once a misclassified point inside the ball is found;
+            ``distance`` goes on to the end.
+        index: ``(n,)`` the examples' places in their data set, which seed their starts.
+        batch_size: images per pass on a GPU; results do not depend on it.
+
+    Raises:
+        NotMeasuredError: logits or gradients that are not finite.
+
+    Source: Croce & Hein, "Minimally distorted adversarial examples with a fast adaptive boundary
+    attack", ICML 2020; targeted as in AutoAttack.
+
+    >>> net = nn.Sequential(nn.Flatten(), nn.Linear(4, 2))
+    >>> found = fab(net, torch.rand(3, 1, 2, 2), torch.zeros(3).long(), ThreatModel("l2", 0.1))
+    >>> found.nearest.shape
+    torch.Size([3, 1, 2, 2])
+    """
+    with frozen(model):
+        runner = Runner(model, device_of(model), batch_size)
+        return fab_with(
+            runner, x, y, threat, targets=targets, steps=steps, restarts=restarts, mode=mode,
+            seed=seed, index=index, progress=progress,
+        )  # fmt: skip
+
+
+def fab_with(
+    runner: Runner,
+    x: Tensor,
+    y: Tensor,
+    threat: ThreatModel,
+    *,
+    targets: int = 9,
+    steps: int = 100,
+    restarts: int = 1,
+    mode: Literal["distance", "accuracy"] = "distance",
+    seed: int = 0,
+    index: Tensor | None = None,
+    progress: Progress | None = None,
+) -> NearestFound:
+    """:func:`fab` on any function from images to logits, run by ``runner``."""
+    index = torch.arange(len(x)) if index is None else index
+    before = runner.forwards, runner.backwards
+    chunks = []
+    for part in parts(len(x), max(1, rows_at_once(runner, x) // max(1, targets))):
+        chunk = _Chunk(runner, x[part], y[part], index[part], threat, targets, mode == "accuracy")
+        for restart in range(restarts):
+            done = part.start + restart / restarts * len(chunk.y)
+
+            def tick(share: float, done: float = done, n: int = len(chunk.y)) -> None:
+                if progress is not None:
+                    progress(round(1000 * (done + share * n / restarts)), 1000 * len(x))
+
+            chunk.search(steps, seed, restart, tick)
+        chunks.append(chunk)
+    if progress is not None:
+        progress(1000 * len(x), 1000 * len(x))
+    nearest = torch.cat([chunk.nearest for chunk in chunks]).cpu()
+    distance = torch.cat([chunk.distance for chunk in chunks]).cpu()
+    inside = distance <= threat.eps
+    return NearestFound(
+        x=torch.where(per_image(nearest, inside), nearest, x.cpu()),
+        loss=torch.full((len(x),), torch.nan),
+        robust=~inside,
+        correct=torch.cat([chunk.correct for chunk in chunks]).cpu(),
+        forwards=runner.forwards - before[0],
+        backwards=runner.backwards - before[1],
+        nearest=nearest,
+        distance=distance,
+    )
+
+
+class _Rows(Block):
+    row: Tensor
+    example: Tensor
+    labels: Tensor
+    x: Tensor
+    adv: Tensor
+    nearest: Tensor
+    distance: Tensor
+
+
+class _Chunk:
+    """Examples that are worked on together, and the nearest misclassified point of each."""
+
+    def __init__(
+        self,
+        runner: Runner,
+        x: Tensor,
+        y: Tensor,
+        index: Tensor,
+        threat: ThreatModel,
+        targets: int,
+        leave: bool,
+    ) -> None:
+        self.runner, self.threat, self.index, self.leave = runner, threat, index, leave
+        self.x, self.y = x.to(runner.device), y.to(runner.device)
+        logits = runner.logits(self.x)
+        check_finite(logits)
+        self.classes = logits.shape[1]
+        self.correct = logits.argmax(1) == self.y
+        self.aimed = by_confidence(logits, self.y, targets) if targets else None
+        self.nearest = self.x.clone()
+        self.distance = torch.where(self.correct, torch.inf, 0.0)
+
+    def search(self, steps: int, seed: int, restart: int, tick: Callable[[float], None]) -> None:
+        """One restart, for all targets at once."""
+        wanted = self.distance > self.threat.eps if self.leave else self.correct
+        example = torch.nonzero(wanted)[:, 0]
+        if len(example) == 0:
+            return
+        aims = 1 if self.aimed is None else self.aimed.shape[1]
+        starts = [self._start(example, seed, restart, aim) for aim in range(aims)]
+        rank = torch.arange(aims, device=self.x.device).repeat(len(example))
+        example = example.repeat_interleave(aims)
+        labels = self.y[example]
+        if self.aimed is not None:
+            labels = torch.stack([labels, self.aimed[example, rank]], dim=1)
+        state = {
+            "row": torch.arange(len(example), device=self.x.device),
+            "example": example,
+            "labels": labels,
+            "x": self.x[example],
+            "adv": torch.stack(starts, dim=1).flatten(0, 1),
+            "nearest": self.x[example],
+            "distance": torch.full((len(example),), torch.inf, device=self.x.device),
+        }
+        blocks = packed(_Rows, self.runner.batch, state)
+        for segment in parts(steps, _SEGMENT):
+            for block in blocks:
+                for _ in range(segment.stop - segment.start):
+                    self._step(block)
+            blocks = self._leave(blocks, at_end=segment.stop == steps)
+            tick(segment.stop / steps)
+            if not blocks:
+                return
+
+    def _start(self, example: Tensor, seed: int, restart: int, aim: int) -> Tensor:
+        x = self.x[example]
+        if restart == 0:
+            return x.clone()
+        away = torch.empty(x.shape)
+        for row, at in zip(away, self.index[example.cpu()].tolist(), strict=True):
+            draw = generator(seed, f"fab {aim}", at, restart)
+            if self.threat.norm == "linf":
+                row.uniform_(-1, 1, generator=draw)
+            else:
+                row.normal_(generator=draw)
+        away = away * per_image(away, self.threat.eps / 2 / length(away, self.threat.norm))
+        return (x + away.to(x.device)).clamp_(0, 1)
+
+    def _step(self, block: _Rows) -> None:
+        norm = self.threat.norm
+        gap, gradient = self._boundary(block)
+        normal, adv, x = gradient.flatten(1), block.adv.flatten(1), block.x.flatten(1)
+        gap_at_x = gap - (normal * (adv - x)).sum(1)
+        # Both ways at once would leave the cache.
+        onward = to_hyperplane(adv, normal, gap, norm)
+        from_x = to_hyperplane(x, normal, gap_at_x, norm)
+        far = length(onward, norm).clamp_min_(1e-8)
+        far_from_x = length(from_x, norm).clamp_min_(1e-8)
+        bias = (far / (far + far_from_x)).clamp_max_(ALPHA_MAX)[:, None]
+        onward = onward.mul_(ETA).add_(adv).mul_(1 - bias)
+        from_x = from_x.mul_(ETA).add_(x).mul_(bias)
+        block.adv = onward.add_(from_x).clamp_(0, 1).view_as(block.x)
+        logits = self.runner.logits(block.adv, block.used)
+        wrong = logits.argmax(1) != self._own(block)
+        if not some(wrong):
+            return
+        moved = block.adv - block.x
+        distance = length(moved, norm)
+        closer = wrong & (distance < block.distance)
+        if self.leave:
+            closer &= block.distance > self.threat.eps
+        block.distance = torch.where(closer, distance, block.distance)
+        block.nearest = torch.where(per_image(moved, closer), block.adv, block.nearest)
+        back = moved.mul_(BETA).add_(block.x)
+        block.adv = torch.where(per_image(moved, wrong), back, block.adv)
+
+    def _own(self, block: _Rows) -> Tensor:
+        return block.labels if self.aimed is None else block.labels[:, 0]
+
+    def _boundary(self, block: _Rows) -> tuple[Tensor, Tensor]:
+        """Lead and gradient of the target class, or of the class whose boundary is nearest."""
+        if self.aimed is not None:
+            gap, gradient, _ = self.runner.gradient(
+                targeted_margin, block.adv, block.labels, block.used
+            )
+            return gap, gradient
+        nearest: tuple[Tensor, Tensor, Tensor] | None = None
+        for other in range(1, self.classes):
+            target = (block.labels + other) % self.classes
+            labels = torch.stack([block.labels, target], dim=1)
+            gap, gradient, _ = self.runner.gradient(targeted_margin, block.adv, labels, block.used)
+            distance = gap.abs() / (length(gradient, DUAL[self.threat.norm]) + 1e-12)
+            if nearest is None:
+                nearest = distance, gap, gradient
+                continue
+            nearer = distance < nearest[0]
+            nearest = (
+                torch.where(nearer, distance, nearest[0]),
+                torch.where(nearer, gap, nearest[1]),
+                torch.where(per_image(gradient, nearer), gradient, nearest[2]),
+            )
+        assert nearest is not None
+        return nearest[1], nearest[2]
+
+    def _leave(self, blocks: list[_Rows], *, at_end: bool) -> list[_Rows]:
+        """Note what was found; let the rows of examples go that have a point inside the ball."""
+        for block in blocks:
+            check_finite(block.adv)
+        distance, example = gathered(blocks, "distance"), gathered(blocks, "example")
+        broken = distance <= self.threat.eps
+        if not at_end and not (self.leave and bool(broken.any())):
+            return blocks
+        best = self.distance.scatter_reduce(0, example, distance, "amin")
+        row = gathered(blocks, "row")
+        wins = (distance == best[example]) & (distance < self.distance[example])
+        last = torch.full_like(self.y, torch.iinfo(torch.long).max)
+        first = last.scatter_reduce(0, example[wins], row[wins], "amin")
+        taken = wins & (row == first[example])
+        self.nearest[example[taken]] = gathered(blocks, "nearest")[taken]
+        self.distance = best
+        if at_end:
+            return []
+        return repacked(blocks, best[example] > self.threat.eps, self.runner.batch)

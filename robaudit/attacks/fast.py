@@ -1,0 +1,83 @@
+"""The fast tier: two runs of Auto-PGD instead of an ensemble."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from robaudit.attacks.apgd import apgd_with
+from robaudit.attacks.ensemble import Attempt, Ensembled, in_turn
+from robaudit.attacks.result import Attacked
+from robaudit.attacks.targets import by_malt
+from robaudit.engine import Runner, device_of, frozen
+from robaudit.engine.runner import BatchSize
+from robaudit.types import Progress, ThreatModel
+
+# Classes whose gradients are looked at, and those that are then targeted.
+CANDIDATES = 9
+TARGETS = 3
+STEPS = 100
+
+
+def fast(
+    model: nn.Module,
+    x: Tensor,
+    y: Tensor,
+    threat: ThreatModel,
+    *,
+    seed: int = 0,
+    index: Tensor | None = None,
+    batch_size: BatchSize = "auto",
+    progress: Progress | None = None,
+) -> Ensembled:
+    """APGD on cross-entropy, then targeted APGD on the three classes that MALT puts nearest.
+
+    A robust example costs at most 424 forward and 411 backward passes, against 7857 and 1910 of
+    AutoAttack's standard version, of whose verdict this is no substitute. With fewer than four
+    classes the targeted runs climb the margin in place of the DLR loss.
+
+    Raises:
+        NotMeasuredError: logits or losses that are not finite.
+
+    Source: Croce & Hein, ICML 2020 (APGD); Melamed, Yehudai & Shamir, "MALT powers up adversarial
+    attacks", NeurIPS 2024 (the choice of targets).
+    """
+    with frozen(model):
+        runner = Runner(model, device_of(model), batch_size)
+        return fast_with(runner, x, y, threat, seed=seed, index=index, progress=progress)
+
+
+def fast_with(
+    runner: Runner,
+    x: Tensor,
+    y: Tensor,
+    threat: ThreatModel,
+    *,
+    seed: int = 0,
+    index: Tensor | None = None,
+    progress: Progress | None = None,
+) -> Ensembled:
+    """:func:`fast` on any function from images to logits, run by ``runner``."""
+    classes = runner.logits(x[:1]).shape[1]
+
+    def untargeted(x: Tensor, y: Tensor, index: Tensor, progress: Progress | None) -> Attacked:
+        return apgd_with(
+            runner, x, y, threat, steps=STEPS, seed=seed, index=index, progress=progress
+        )
+
+    def targeted(x: Tensor, y: Tensor, index: Tensor, progress: Progress | None) -> Attacked:
+        images, labels = x.to(runner.device), y.to(runner.device)
+        targets = by_malt(
+            runner, images, labels, runner.logits(images), TARGETS, norm=threat.norm,
+            candidates=CANDIDATES,
+        )  # fmt: skip
+        return apgd_with(
+            runner, x, y, threat, loss="dlr" if classes >= 4 else "margin", targets=targets,
+            steps=STEPS, seed=seed, index=index, progress=progress,
+        )  # fmt: skip
+
+    targets = min(TARGETS, classes - 1)
+    attempts = [
+        Attempt("apgd-ce", untargeted, 2 * STEPS),
+        Attempt("apgd-malt", targeted, 2 * STEPS * targets),
+    ]
+    return in_turn(runner, x, y, attempts, targets, classes, index, progress)

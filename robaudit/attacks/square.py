@@ -1,0 +1,198 @@
+"""Square attack: random search by square patches, from logits alone."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+
+from robaudit.attacks.blocks import check_finite, filled, parts, rows_at_once
+from robaudit.attacks.bumps import Bumps
+from robaudit.attacks.objectives import margin
+from robaudit.attacks.patches import Corners
+from robaudit.attacks.result import Attacked
+from robaudit.engine import Runner, device_of, frozen
+from robaudit.engine.runner import BatchSize
+from robaudit.types import Progress, ThreatModel
+
+# The share of the pixels that a patch covers at first, and the queries at which it halves.
+P_INIT = 0.8
+HALVES_AFTER = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)
+
+
+class Proposals(Protocol):
+    """What the images of a chunk would try, query after query, from their starting points."""
+
+    start: Tensor
+
+    def next(self, rows: Tensor, best: Tensor, query: Tensor) -> Tensor:
+        """Which of the ``rows`` try something.
+
+        ``best`` and ``query``, the best images and the queries spent, are of all rows; ``query``
+        moves on.
+        """
+        ...
+
+    def tried(self, part: slice, best: Tensor) -> Tensor:
+        """The images that a part of those rows try."""
+        ...
+
+    def settle(self, better: Tensor, best: Tensor) -> None:
+        """Told which of the tries helped: they become the best."""
+        ...
+
+
+def square(
+    model: nn.Module,
+    x: Tensor,
+    y: Tensor,
+    threat: ThreatModel,
+    *,
+    queries: int = 5000,
+    seed: int = 0,
+    index: Tensor | None = None,
+    batch_size: BatchSize = "auto",
+    progress: Progress | None = None,
+) -> Attacked:
+    """Lower the margin by patches at random places, each kept if it helps; no gradients.
+
+    linf: the patch sets every channel to one side of the ball. l2 and l1: the patch takes over
+    what another window has of the perturbation, in the shape of two opposite bumps.
+    Patches that are sure not to help, because they change nothing or were refused at the same
+    point before, are drawn but not passed through the network: it would give the same answer.
+
+    Args:
+        model: images in ``[0, 1]`` to logits; run in evaluation mode and left as it was.
+        x, y: images ``(n, c, h, w)`` and labels ``(n,)``.
+        queries: patches drawn for each example, after the first guess.
+        index: ``(n,)`` the examples' places in their data set, which seed their draws.
+        batch_size: images per pass on a GPU; results do not depend on it.
+
+    Raises:
+        NotMeasuredError: logits that are not finite.
+
+    Source: Andriushchenko, Croce, Flammarion & Hein, "Square Attack: a query-efficient black-box
+    adversarial attack via random search", ECCV 2020, with the schedule that AutoAttack uses; l1
+    from Croce & Hein, "Mind the box", ICML 2021.
+
+    >>> net = nn.Sequential(nn.Flatten(), nn.Linear(36, 2))
+    >>> x, y = torch.rand(3, 1, 6, 6), torch.zeros(3).long()
+    >>> found = square(net, x, y, ThreatModel("linf", 0.1), queries=20)
+    >>> found.backwards
+    0
+    """
+    with frozen(model):
+        runner = Runner(model, device_of(model), batch_size)
+        return square_with(
+            runner, x, y, threat, queries=queries, seed=seed, index=index, progress=progress
+        )
+
+
+def square_with(
+    runner: Runner,
+    x: Tensor,
+    y: Tensor,
+    threat: ThreatModel,
+    *,
+    queries: int = 5000,
+    seed: int = 0,
+    index: Tensor | None = None,
+    progress: Progress | None = None,
+) -> Attacked:
+    """:func:`square` on any function from images to logits, run by ``runner``."""
+    index = torch.arange(len(x)) if index is None else index
+    before = runner.forwards
+    found, robust, correct = x.clone(), [], []
+    for part in parts(len(x), rows_at_once(runner, x)):
+
+        def tick(share: float, part: slice = part) -> None:
+            if progress is not None:
+                n = part.stop - part.start
+                progress(round(1000 * (part.start + share * n)), 1000 * len(x))
+
+        images, labels = x[part].to(runner.device), y[part].to(runner.device)
+        logits = runner.logits(images)
+        check_finite(logits)
+        right = logits.argmax(1) == labels
+        stands = right.clone()
+        rows = torch.nonzero(right)[:, 0]
+        if len(rows):
+            adv, broken = _search(
+                runner, images[rows], labels[rows], index[part][rows.cpu()], threat, queries,
+                seed, tick,
+            )  # fmt: skip
+            stands[rows[broken]] = False
+            found[part][rows[broken].cpu()] = adv[broken].cpu()
+        correct.append(right.cpu())
+        robust.append(stands.cpu())
+    if progress is not None:
+        progress(1000 * len(x), 1000 * len(x))
+    return Attacked(
+        x=found,
+        loss=torch.full((len(x),), torch.nan),
+        robust=torch.cat(robust),
+        correct=torch.cat(correct),
+        forwards=runner.forwards - before,
+        backwards=0,
+    )
+
+
+def _search(
+    runner: Runner,
+    x: Tensor,
+    y: Tensor,
+    index: Tensor,
+    threat: ThreatModel,
+    queries: int,
+    seed: int,
+    tick: Callable[[float], None],
+) -> tuple[Tensor, Tensor]:
+    """The best points, and which of them are misclassified."""
+    sides = [_side(query, x.shape) for query in range(queries)]
+    draws: Proposals
+    if threat.norm == "linf":
+        draws = Corners(x, index, threat.eps, sides, seed)
+    else:
+        draws = Bumps(x, index, threat, sides, seed)
+    best_x = draws.start
+    best, broken = _judged(_logits(runner, best_x), y)
+    query = torch.zeros_like(y)
+    told = 0
+    while True:
+        rows = torch.nonzero(~broken & (query < queries))[:, 0]
+        if len(rows) == 0:
+            return best_x, broken
+        behind = int(query[rows].min())
+        if behind >= told + queries // 100 + 1:
+            told = behind
+            tick(behind / queries)
+        asked = draws.next(rows, best_x, query)
+        if len(asked) == 0:
+            continue
+        logits = [
+            _logits(runner, draws.tried(part, best_x)) for part in parts(len(asked), runner.batch)
+        ]
+        values, wrong = _judged(torch.cat(logits), y[asked])
+        better = (values > best[asked]) | wrong
+        best[asked[better]] = values[better]
+        broken[asked[wrong]] = True
+        draws.settle(better, best_x)
+
+
+def _logits(runner: Runner, x: Tensor) -> Tensor:
+    return runner.logits(filled(x), len(x))[: len(x)]
+
+
+def _judged(logits: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    """Margins, and which images are misclassified."""
+    check_finite(logits)
+    return margin(logits, y), logits.argmax(1) != y
+
+
+def _side(query: int, shape: torch.Size | tuple[int, ...]) -> float:
+    """The side of the patch at a query, before it is rounded."""
+    share = P_INIT / 2 ** sum(query > after for after in HALVES_AFTER)
+    return math.sqrt(share * shape[-2] * shape[-1])

@@ -1,0 +1,52 @@
+"""Which classes a targeted attack tries, and in which order."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from robaudit.attacks.balls import length
+from robaudit.attacks.blocks import filled, parts
+from robaudit.attacks.objectives import targeted_margin
+from robaudit.engine import Runner
+
+# The norm that the gradient is measured in: the dual of the threat model's.
+DUAL = {"linf": "l1", "l2": "l2", "l1": "linf"}
+
+
+def by_confidence(logits: Tensor, y: Tensor, count: int) -> Tensor:
+    """The ``count`` largest logits but the label's, largest first, ``(n, count)``."""
+    others = logits.scatter(1, y[:, None], -torch.inf)
+    return others.topk(min(count, logits.shape[1] - 1), dim=1).indices
+
+
+def by_malt(
+    runner: Runner,
+    x: Tensor,
+    y: Tensor,
+    logits: Tensor,
+    count: int,
+    *,
+    norm: str,
+    candidates: int,
+) -> Tensor:
+    """The classes that a linear model would put nearest, nearest first, ``(n, count)``.
+
+    Sorted by ``(z_y - z_t) / ||grad(z_y - z_t)||`` in the dual norm, over the ``candidates``
+    largest logits.
+
+    Source: Melamed, Yehudai & Shamir, "MALT powers up adversarial attacks", NeurIPS 2024, Alg. 1.
+    """
+    tried = by_confidence(logits, y, candidates)
+    distances = torch.empty(tried.shape, device=runner.device)
+    for part in parts(len(x), runner.batch):
+        images, own, used = filled(x[part]), filled(y[part]), part.stop - part.start
+        for rank, targets in enumerate(filled(tried[part]).unbind(1)):
+            labels = torch.stack([own, targets], dim=1)
+            gap, gradient, _ = runner.gradient(targeted_margin, images, labels, used)
+            slope = length(gradient, DUAL[norm])
+            # Without a gradient the class is as far as can be.
+            distance = torch.where(slope > 0, -gap / slope, torch.inf)
+            distances[part, rank] = distance[:used]
+    order = distances.argsort(dim=1, stable=True)[:, :count]
+    return tried.gather(1, order)

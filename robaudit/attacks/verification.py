@@ -1,0 +1,61 @@
+"""Whether adversarial examples are what they are said to be, by the classifier itself."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from robaudit.engine import Runner, device_of, frozen
+from robaudit.types import ThreatModel
+
+# What the rounding of float32 images and of a projection's arithmetic can add to a distance.
+_SLACK = 1e-5
+
+
+@dataclass(frozen=True)
+class Verified:
+    """What holds of each example, ``(n,)`` on the CPU.
+
+    Attributes:
+        distance: ``||x' - x||`` in the threat model's norm, in float64.
+        in_ball: the distance is at most eps, up to a relative 1e-5 and an absolute 1e-6.
+        in_box: every pixel is in [0, 1].
+        wrong: the classifier's largest logit is not the label's; not-a-number counts as right.
+    """
+
+    distance: Tensor
+    in_ball: Tensor
+    in_box: Tensor
+    wrong: Tensor
+
+    @property
+    def breaks(self) -> Tensor:
+        """The examples that count: inside the threat model, and misclassified."""
+        return self.in_ball & self.in_box & self.wrong
+
+
+def verify(model: nn.Module, x: Tensor, x_adv: Tensor, y: Tensor, threat: ThreatModel) -> Verified:
+    """Check adversarial examples ``x_adv`` of images ``x``, ``(n, c, h, w)``, with labels ``y``.
+
+    One pass of the classifier as it is, in float32, whatever found the examples.
+
+    >>> net = nn.Sequential(nn.Flatten(), nn.Linear(4, 2))
+    >>> x, y = torch.zeros(1, 1, 2, 2), torch.tensor([0])
+    >>> found = verify(net, x, x + 0.5, y, ThreatModel("linf", 0.1))
+    >>> bool(found.in_ball), bool(found.breaks)
+    (False, False)
+    """
+    with frozen(model):
+        logits = Runner(model, device_of(model)).logits(x_adv).cpu()
+    moved = (x_adv.cpu().double() - x.cpu().double()).flatten(1)
+    order = {"linf": torch.inf, "l2": 2, "l1": 1}[threat.norm]
+    distance = torch.linalg.vector_norm(moved, order, dim=1)
+    flat = x_adv.cpu().flatten(1)
+    return Verified(
+        distance=distance,
+        in_ball=distance <= threat.eps * (1 + _SLACK) + 1e-6,
+        in_box=((flat >= 0) & (flat <= 1)).all(1),
+        wrong=logits.isfinite().all(1) & (logits.argmax(1) != y.cpu()),
+    )

@@ -1,0 +1,47 @@
+"""Layer names: as the network's author knows them, and as the audited module has them.
+
+A :class:`~robaudit.checkpoints.Classifier` holds the author's network as ``network``; of another
+module every name is its author's.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+
+from torch import nn
+
+from robaudit.audit.plan import Layers, Plan
+from robaudit.checkpoints import Classifier
+from robaudit.curvature.selection import chosen_parameters
+
+
+def authors(model: nn.Module) -> Callable[[str], str]:
+    """Takes names, alone or in a sentence, to the author's."""
+    if not isinstance(model, Classifier):
+        return str
+    return lambda text: re.sub(r"(?<![\w.])network\.(?=\w)", "", text)
+
+
+def inside(model: nn.Module, layers: Layers) -> Layers:
+    """Takes the author's names to the module's."""
+    if not isinstance(layers, tuple) or not isinstance(model, Classifier):
+        return layers
+    return tuple(f"network.{name}" for name in layers)
+
+
+def restricting(model: nn.Module, layers: Layers) -> Sequence[str] | None:
+    """:func:`inside` for what takes ``None`` as all parameters."""
+    return None if layers == "all" else inside(model, layers)
+
+
+def check_names(model: nn.Module, plan: Plan) -> None:
+    """Find out before any work whether the network has the layers that a plan names.
+
+    Raises:
+        UsageError: it lacks one.
+    """
+    own = model.network if isinstance(model, Classifier) else model
+    for settings in (plan.wci, plan.hessian):
+        if settings is not None and isinstance(settings.layers, tuple):
+            chosen_parameters(own, settings.layers)

@@ -1,0 +1,166 @@
+"""Traces in any parameter whatever, one example at a time by plain automatic differentiation.
+
+What the recorded layers' way cannot do, this does: it asks nothing of how the network uses a
+parameter, and so serves fused attention, sequence-first layers, embeddings and weights that are
+used as functions.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from robaudit.curvature.exact import Factor
+from robaudit.engine import generator
+
+# Numbers that the gradients of one backward pass for several columns may fill.
+_TOGETHER = 1 << 22
+
+
+def squared_gradients(
+    model: nn.Module, parameters: Mapping[str, Tensor], image: Tensor, factor: Factor
+) -> Tensor:
+    """``sum_c ||J_k^T s_c||^2`` of one example for every parameter, ``(parameters,)`` float64.
+
+    As in :func:`robaudit.curvature.exact.gauss_newton_traces`, with the gradients written out.
+
+    Args:
+        image: ``(1, c, h, w)``.
+        factor: ``logits (1, k) -> columns (c, 1, k)``.
+    """
+    with wanting_gradients(parameters):
+        logits = model(image)
+        tensors = list(parameters.values())
+        totals = torch.zeros(len(tensors), dtype=torch.float64, device=image.device)
+        if logits.requires_grad:
+            columns = factor(logits.detach())
+            size = sum(tensor.numel() for tensor in tensors)
+            for part in torch.split(columns, max(1, _TOGETHER // max(size, 1))):
+                for k, gradient in enumerate(_gradients(logits, tensors, part)):
+                    if gradient is not None:
+                        totals[k] += torch.linalg.vector_norm(gradient, dtype=torch.float64) ** 2
+    return totals
+
+
+def hessian_samples(
+    model: nn.Module,
+    parameters: Mapping[str, Tensor],
+    image: Tensor,
+    label: Tensor,
+    example: int,
+    probe: int,
+    seed: int,
+) -> Tensor:
+    """One draw of ``t_k`` with ``E t_k = Tr(H_k)`` of one example, ``(parameters,)`` float64.
+
+    ``v_k`` is Rademacher over parameter k, ``t_k = <v_k, (H v)_k>`` with one Hessian-vector product
+    in all of them; terms between parameters have mean zero, since their draws are independent.
+    """
+    tensors = list(parameters.values())
+    signs = [_signs(tensor, seed, example, probe, name) for name, tensor in parameters.items()]
+    samples = torch.zeros(len(tensors), dtype=torch.float64, device=image.device)
+    with wanting_gradients(parameters):
+        loss = F.cross_entropy(model(image), label, reduction="sum")
+        if not loss.requires_grad:
+            return samples
+        gradients = torch.autograd.grad(loss, tensors, create_graph=True, allow_unused=True)
+        for k, product in enumerate(products(gradients, signs, tensors)):
+            if product is not None:
+                samples[k] = (product * signs[k]).double().sum()
+    return samples
+
+
+def products(
+    gradients: tuple[Tensor | None, ...], directions: list[Tensor], tensors: list[Tensor]
+) -> tuple[Tensor | None, ...]:
+    """``d <gradients, directions> / d tensors``; ``None`` where there is no curvature at all."""
+    moving = [
+        (gradient, direction)
+        for gradient, direction in zip(gradients, directions, strict=True)
+        if gradient is not None and gradient.requires_grad
+    ]
+    if not moving:
+        return (None,) * len(tensors)
+    return torch.autograd.grad(
+        [gradient for gradient, _ in moving],
+        tensors,
+        [direction for _, direction in moving],
+        allow_unused=True,
+        retain_graph=True,
+    )
+
+
+def kept_numbers(model: nn.Module, parameters: Mapping[str, Tensor], image: Tensor) -> int:
+    """About how many numbers are held at once: what the graph saves, and gradients three times."""
+    saved: dict[int, int] = {}
+
+    def keep(tensor: Tensor) -> Tensor:
+        saved[tensor.data_ptr()] = tensor.numel()
+        return tensor
+
+    with (
+        wanting_gradients(parameters),
+        torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor),
+    ):
+        model(image)
+    own = {tensor.data_ptr() for tensor in model.parameters()}
+    activations = sum(size for place, size in saved.items() if place not in own)
+    return activations + 3 * sum(tensor.numel() for tensor in parameters.values())
+
+
+@contextmanager
+def wanting_gradients(parameters: Mapping[str, Tensor]) -> Iterator[None]:
+    """Gradients in these parameters of a frozen network, twice where asked; frozen again after."""
+    before = [(tensor, tensor.requires_grad) for tensor in parameters.values()]
+    try:
+        for tensor, _ in before:
+            tensor.requires_grad_(True)
+        with torch.enable_grad(), sdpa_kernel(SDPBackend.MATH):
+            yield
+    finally:
+        for tensor, want in before:
+            tensor.requires_grad_(want)
+
+
+@contextmanager
+def plain_attention() -> Iterator[None]:
+    """Without torch's fused inference path, which has no gradients and calls no module inside."""
+    before = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(before)
+
+
+def _gradients(logits: Tensor, tensors: list[Tensor], columns: Tensor) -> Sequence[Tensor | None]:
+    """Gradients of every tensor for a few columns, ``(columns, *tensor.shape)`` each."""
+    if len(columns) > 1:
+        try:
+            with warnings.catch_warnings():  # operators without a batched form are only slower
+                warnings.simplefilter("ignore")
+                return torch.autograd.grad(
+                    logits, tensors, columns, retain_graph=True, allow_unused=True,
+                    is_grads_batched=True,
+                )  # fmt: skip
+        except RuntimeError:  # some functions cannot take several columns at once
+            pass
+    rows = [
+        torch.autograd.grad(logits, tensors, column, retain_graph=True, allow_unused=True)
+        for column in columns
+    ]
+    return [
+        None if any(g is None for g in parts) else torch.stack(parts)
+        for parts in zip(*rows, strict=True)
+    ]
+
+
+def _signs(tensor: Tensor, seed: int, example: int, probe: int, name: str) -> Tensor:
+    draw = generator(seed, "parameter-probe", example, probe, name)
+    return (torch.randint(2, tensor.shape, generator=draw) * 2 - 1).to(tensor)

@@ -1,0 +1,143 @@
+"""Curvature in an audit: which layers, which operator, which loss; and the terms of bounds."""
+
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+from support.dense import dense_full
+from support.gauss_newton import dense_gauss_newton
+from torch import nn
+
+from robaudit import attacks
+from robaudit.audit import Plan, audit
+from robaudit.audit.plan import Bound, Hessian, Pgd, TopLayer, Wci
+from robaudit.errors import UsageError
+from robaudit.report import render
+
+PGD = Pgd(steps=3)
+SPECTRUM = Hessian(PGD, None, top=2, probes=2)
+
+
+@pytest.fixture
+def linear():
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
+
+
+@pytest.fixture
+def deep():
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Flatten(), nn.Linear(64, 6), nn.ReLU(), nn.Linear(6, 10))
+
+
+def test_the_top_layer_and_the_bound_have_closed_forms(linear, few, threat):
+    """For one layer: Tr(H) = mean |x|^2 1^T (p - p^2), the same under every name."""
+    plan = Plan(wci=Wci(PGD, bound=Bound(beta=10, s0=0.1, lambda_=8)), top_layer=TopLayer(PGD))
+    report = audit(linear, few, threat, plan).report
+    at = attacks.pgd(linear, few.x, few.y, threat, steps=3, index=few.index)
+    images, weight = at.x.double().flatten(1), linear[1].weight.detach().double()
+    p = (images @ weight.T + linear[1].bias.detach().double()).softmax(1)
+    trace = float((images.square().sum(1) * (p * (1 - p)).sum(1)).mean())
+    assert report.get("trh.top_layer").value == pytest.approx(trace, rel=1e-5)
+    bound = report.get("pacbayes.bound")
+    squared = float(weight.square().sum())
+    expected = float(at.loss.double().mean()) + squared / (2 * 10 * 0.01) + 0.01 / 2 * trace
+    assert bound.value == pytest.approx(expected, rel=1e-5)
+    wci = math.sqrt(squared * trace)
+    assert bound.details["wci_term"]["value"] == pytest.approx(math.sqrt(2 / 8) * wci, rel=1e-5)
+    assert bound.settings["beta"] == 10
+
+
+def test_trades_counts_both_images(linear, few, threat):
+    def value(**kind):
+        plan = Plan(top_layer=TopLayer(PGD, **kind))
+        return audit(linear, few, threat, plan).report.get("trh.top_layer").value
+
+    clean = value(objective="trades", penalty=0.0)
+    assert value(objective="trades", penalty=2.0) == pytest.approx(clean + 2 * value(), rel=1e-6)
+
+
+def test_a_network_without_a_top_layer_is_no_failure(few, threat):
+    network = nn.Sequential(nn.Conv2d(1, 10, 8), nn.Flatten())
+    report = audit(network, few, threat, Plan(wci=Wci(PGD), top_layer=TopLayer(PGD))).report
+    found = report.get("trh.top_layer")
+    assert found.status == "skipped"
+    assert "no top layer" in found.reason
+    assert report.get("wci").status == "ok"
+
+
+def test_layers_are_named_as_in_the_report(robust, few, threat):
+    """The classifier around the network adds a prefix that its author never sees."""
+    chosen = audit(robust, few, threat, Plan(wci=Wci(PGD, layers=("head",)))).report
+    whole = audit(robust, few, threat, Plan(wci=Wci(PGD))).report
+    (row,) = chosen.get("wci").details["layers"]
+    assert row["name"] == "head"
+    same = next(r for r in whole.get("wci").details["layers"] if r["name"] == "head")
+    assert row["trace"] == pytest.approx(same["trace"], rel=1e-6)
+    assert chosen.get("pacbayes.bound") is None  # one layer's terms bound nothing
+    assert "chosen layers" in render([chosen], "md")
+
+
+@pytest.mark.parametrize("plan", [Plan(wci=Wci(PGD, layers=("hed",))),
+                                  Plan(hessian=replace(SPECTRUM, layers=("hed",)))])  # fmt: skip
+def test_an_unknown_layer_stops_the_audit_before_any_work(robust, few, threat, plan):
+    def forbidden(_):
+        raise AssertionError("work was begun")
+
+    with pytest.raises(UsageError, match="no layer 'hed'") as caught:
+        audit(robust, few, threat, plan, watch=forbidden)
+    assert "head" in caught.value.advice
+    assert "network." not in caught.value.advice
+
+
+def test_the_gauss_newton_spectrum_of_few_examples_is_whole(deep, few, threat):
+    few = replace(few, x=few.x[:6], y=few.y[:6], index=few.index[:6])
+    plan = Plan(hessian=replace(SPECTRUM, operator="gauss-newton"))
+    report = audit(deep, few, threat, plan).report
+    at = attacks.pgd(deep, few.x, few.y, threat, steps=3, index=few.index)
+    want = torch.linalg.eigvalsh(dense_gauss_newton(deep.double(), at.x.double())).flip(0)
+    found = report.get("hessian.largest")
+    assert found.settings["method"] == "gram"
+    assert found.details["eigenvalues"] == pytest.approx(want[:2].tolist(), rel=1e-4)
+    assert report.get("hessian.trace").value == pytest.approx(float(want.sum()), rel=1e-4)
+    assert report.get("hessian.trace").details["probed"]["standard_error"] == 0
+    assert "Gauss-Newton" in render([report], "md")
+
+
+def test_lanczos_takes_over_where_the_rank_is_high(deep, few, threat, monkeypatch):
+    from robaudit.audit import spectrum
+
+    plan = Plan(hessian=replace(SPECTRUM, operator="gauss-newton", tolerance=1e-5))
+    whole = audit(deep, few, threat, plan).report.get("hessian.largest")
+    monkeypatch.setattr(spectrum, "_SMALL_RANK", 1)
+    other = audit(deep, few, threat, plan).report.get("hessian.largest")
+    assert (whole.settings["method"], other.settings["method"]) == ("gram", "lanczos")
+    assert other.details["eigenvalues"] == pytest.approx(whole.details["eigenvalues"], rel=1e-4)
+
+
+def test_the_spread_of_each_layer_is_shown(deep, few, threat):
+    plan = Plan(hessian=replace(SPECTRUM, spread_probes=4))
+    report = audit(deep, few, threat, plan).report
+    rows = report.get("hessian.trace").details["layers"]
+    assert [row["name"] for row in rows] == ["1", "3"]
+    assert [row["dimension"] for row in rows] == [384, 60]
+    assert all(row["deviation"] > 0 for row in rows)
+    assert "Eigenvalues by layer" in render([report], "md")
+
+
+@pytest.mark.parametrize("restriction", [{"layers": ("head",)}, {"operator": "gauss-newton"}])
+def test_pyhessian_is_not_asked_for_what_it_cannot_do(restriction):
+    with pytest.raises(UsageError, match="whole network"):
+        replace(SPECTRUM, engine="pyhessian", **restriction)
+
+
+def test_the_trace_of_the_hessian_is_exact_where_its_blocks_are(deep, few, threat):
+    """In all parameters, biases included, against the dense matrix."""
+    few = replace(few, x=few.x[:6], y=few.y[:6], index=few.index[:6])
+    report = audit(deep, few, threat, Plan(hessian=SPECTRUM)).report
+    at = attacks.pgd(deep, few.x, few.y, threat, steps=3, index=few.index)
+    dense = dense_full(deep.double(), at.x.double(), few.y)
+    found = report.get("hessian.trace")
+    assert found.details["estimator"] == "exact"
+    assert found.value == pytest.approx(float(dense.trace()), rel=1e-4)
