@@ -31,7 +31,7 @@ def random_start(
     if threat.norm == "linf":
         uniform = uniform_rows(shape, index, seed, stream, restart)
         return (x + threat.eps * (2 * uniform - 1).to(x.device)).clamp(0, 1)
-    if not _euclidean(threat.norm):
+    if threat.norm == "l1":
         noise = torch.empty(len(index), *shape)
         for row, example in zip(noise, index.tolist(), strict=True):
             row.normal_(generator=generator(seed, stream, example, restart))
@@ -56,7 +56,7 @@ def ascend(adv: Tensor, gradient: Tensor, step: float, threat: ThreatModel) -> T
     """
     if threat.norm == "linf":
         return adv + step * gradient.sign()
-    if _euclidean(threat.norm):
+    if threat.norm == "l2":
         return adv + step * gradient / per_image(adv, length(gradient, "l2").clamp_min(1e-12))
     flat = gradient.flatten(1)
     moved = max(1, round(_L1_PIXELS * flat.shape[1]))
@@ -140,7 +140,3 @@ def project_l1(adv: Tensor, x: Tensor, eps: float) -> Tensor:
     total = kept.sum(1, keepdim=True).clamp_min_(1e-12)
     kept = kept * (eps / total).clamp_max_(1)
     return (x + (kept * moved.sign()).view_as(x)).clamp_(0, 1)
-
-
-def _euclidean(norm: str) -> bool:
-    return norm == "l2"

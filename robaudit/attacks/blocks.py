@@ -12,6 +12,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
+from robaudit.attacks.balls import per_image
 from robaudit.engine import TILE, Runner
 from robaudit.errors import NotMeasuredError
 
@@ -84,6 +85,16 @@ def repacked(blocks: Sequence[AnyBlock], keep: Tensor, size: int) -> list[AnyBlo
 def some(mask: Tensor) -> bool:
     """Whether any entry is set; on a GPU always true, as looking would wait for it."""
     return mask.device.type != "cpu" or bool(mask.any())
+
+
+def put(images: Tensor, mask: Tensor, others: Tensor) -> Tensor:
+    """``others`` where the mask ``(n,)`` is set, else ``images``, which may be changed in place."""
+    if mask.device.type != "cpu":
+        return torch.where(per_image(images, mask), others, images)
+    rows = torch.nonzero(mask)[:, 0]
+    if len(rows):
+        images[rows] = others[rows]
+    return images
 
 
 def check_finite(values: Tensor) -> None:

@@ -21,7 +21,7 @@ class Bumps:
     def __init__(
         self, x: Tensor, index: Tensor, threat: ThreatModel, sides: list[float], seed: int
     ) -> None:
-        self.x, self.norm = x, "l2" if threat.norm == "l2" else "l1"
+        self.x, self.norm = x, threat.norm
         # As the reference does: an l1 projection may end a rounding error outside.
         self.eps = threat.eps if self.norm == "l2" else threat.eps * (1 - 1e-6)
         _, self.channels, self.height, self.width = x.shape

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from robaudit.attacks.balls import Ball, length, per_image
-from robaudit.attacks.blocks import Block, check_finite, gathered, packed, repacked, some
+from robaudit.attacks.blocks import Block, check_finite, gathered, packed, put, repacked, some
 from robaudit.engine import Runner
 from robaudit.engine.runner import Objective
 
@@ -137,7 +137,7 @@ def _begin(runner: Runner, block: _Rows, setting: Setting) -> None:
     block.ball = Ball(block.x, setting.norm, setting.eps)
     block.best_x = block.adv.clone()
     if setting.leave:
-        block.found = block.best_x
+        block.found = block.adv.clone()
     block.old = block.adv
     if setting.norm == "l1":
         pixels = block.x[0].numel()
@@ -172,18 +172,17 @@ def _evaluate(runner: Runner, block: _Rows, setting: Setting, at: int, *, last: 
     if some(fresh):
         block.when = torch.where(fresh, at, block.when)
         if setting.leave:
-            block.found = torch.where(per_image(block.adv, fresh), block.adv, block.found)
+            block.found = put(block.found, fresh, block.adv)
     better = values > block.best
     block.rises = block.rises + (values > block.previous)
     block.previous = values
     if at == 0:
-        block.best, block.best_gradient = values, block.gradient
+        block.best, block.best_gradient = values, block.gradient.clone()
     elif some(better):
-        wide = per_image(block.adv, better)
         block.best = torch.where(better, values, block.best)
-        block.best_x = torch.where(wide, block.adv, block.best_x)
+        block.best_x = put(block.best_x, better, block.adv)
         if not last:
-            block.best_gradient = torch.where(wide, block.gradient, block.best_gradient)
+            block.best_gradient = put(block.best_gradient, better, block.gradient)
 
 
 def _step(block: _Rows, setting: Setting, at: int) -> None:
@@ -232,9 +231,8 @@ def _checkpoint(block: _Rows, setting: Setting, passed: int) -> None:
         block.halved, block.best_before = back, block.best
         block.step = torch.where(back, block.step / 2, block.step)
     block.rises = torch.zeros_like(block.rises)
-    wide = per_image(block.adv, back)
-    block.adv = torch.where(wide, block.best_x, block.adv)
-    block.gradient = torch.where(wide, block.best_gradient, block.gradient)
+    block.adv = put(block.adv, back, block.best_x)
+    block.gradient = put(block.gradient, back, block.best_gradient)
 
 
 def _leave(

@@ -9,20 +9,20 @@ import torch
 from torch import Tensor, nn
 
 from robaudit.attacks.apgd import Climbed, apgd_with
-from robaudit.attacks.autoattack import AutoAttacked, Version
-from robaudit.attacks.blocks import check_finite
+from robaudit.attacks.autoattack import STANDS, WRONG, AutoAttacked, Version
+from robaudit.attacks.blocks import check_finite, parts
 from robaudit.attacks.fab import NearestFound, fab_with
 from robaudit.attacks.objectives import TargetableLoss
 from robaudit.attacks.result import Attacked
 from robaudit.attacks.square import square_with
-from robaudit.engine import Runner, device_of, frozen
+from robaudit.engine import TILE, Runner, device_of, frozen
 from robaudit.engine.runner import BatchSize
-from robaudit.types import Progress, ThreatModel
-
-STANDING = -1
-WRONG_WHEN_CLEAN = -2
+from robaudit.types import Progress, Remember, ThreatModel, forget
 
 BLACK_BOX = ("square",)
+
+# Examples of an attack that are kept together once they are finished.
+_PIECE = 8 * TILE
 
 
 @dataclass(frozen=True)
@@ -30,8 +30,6 @@ class Ensembled(AutoAttacked):
     """An :class:`AutoAttacked` with each attack's account.
 
     Attributes:
-        broken_by: ``(n,)`` the place in ``attacks`` of the attack that broke an example,
-            ``STANDING`` where none did, ``WRONG_WHEN_CLEAN`` where there was nothing to break.
         attacks: the attacks that were to run, in order.
         passes: images passed forwards and backwards by each attack.
         distance: ``(n,)`` the smallest distance of a misclassified point that an attack for
@@ -39,7 +37,6 @@ class Ensembled(AutoAttacked):
         diagnostics: see :class:`Diagnostics`.
     """
 
-    broken_by: Tensor
     attacks: tuple[str, ...]
     passes: dict[str, tuple[int, int]]
     distance: Tensor
@@ -123,19 +120,24 @@ def native_autoattack_with(
     version: Version = "standard",
     seed: int = 0,
     index: Tensor | None = None,
+    remember: Remember = forget,
     progress: Progress | None = None,
 ) -> Ensembled:
-    """:func:`native_autoattack` on any function from images to logits, run by ``runner``."""
+    """:func:`native_autoattack` on any function from images to logits, run by ``runner``.
+
+    Args:
+        remember: keeps each finished part of the examples of each attack.
+    """
     classes = runner.logits(x[:1]).shape[1]
     attempts, wanted = _autoattack(runner, threat, version, seed, classes)
-    return in_turn(runner, x, y, attempts, wanted, classes, index, progress)
+    return in_turn(runner, x, y, attempts, wanted, classes, index, remember, progress)
 
 
 def _autoattack(
     runner: Runner, threat: ThreatModel, version: Version, seed: int, classes: int
 ) -> tuple[list[Attempt], int]:
     """The attempts of a version, and how many targets the targeted ones want."""
-    sparse = threat.norm not in ("linf", "l2")
+    sparse = threat.norm == "l1"
     wanted = 5 if sparse and version == "standard" else 9
     restarts = 5 if sparse or version == "plus" else 1
     samples = 1
@@ -193,16 +195,19 @@ def in_turn(
     wanted: int,
     classes: int,
     index: Tensor | None = None,
+    remember: Remember = forget,
     progress: Progress | None = None,
 ) -> Ensembled:
-    """Run attempts one after the other on the examples that still stand."""
+    """Run attempts one after the other on the examples that still stand.
+
+    ``wanted``: how many targets the targeted ones ask for.
+    """
     index = torch.arange(len(x)) if index is None else index
-    before = runner.forwards, runner.backwards
     logits = runner.logits(x).cpu()
     check_finite(logits)
     correct = logits.argmax(1) == y.cpu()
     found = x.cpu().clone()
-    broken_by = torch.where(correct, STANDING, WRONG_WHEN_CLEAN)
+    broken_by = torch.where(correct, STANDS, WRONG)
     distance = torch.full((len(x),), torch.inf)
     possible = [attempt for attempt in attempts if attempt.classes <= classes]
     missing = max(0, wanted - (classes - 1))
@@ -212,21 +217,29 @@ def in_turn(
     zero_gradient = stuck = 0
     spent, total = 0, sum(attempt.passes for attempt in possible)
     for place, attempt in enumerate(possible):
-        rows = torch.nonzero(broken_by == STANDING)[:, 0]
-        if len(rows):
-            attacked = attempt.run(
-                x[rows], y[rows], index[rows], _share(progress, spent, attempt.passes, total)
-            )
-            fell = rows[~attacked.robust]
-            found[fell] = attacked.x[~attacked.robust]
-            broken_by[fell] = place
-            passes[attempt.name] = attacked.forwards, attacked.backwards
-            if isinstance(attacked, NearestFound):
-                distance[rows] = torch.minimum(distance[rows], attacked.distance)
-            if isinstance(attacked, Climbed) and place == 0:
-                zero_gradient = int(attacked.zero_gradient.sum())
-                stuck = int(attacked.stuck.sum())
-        accuracies[attempt.name] = float((broken_by == STANDING).double().mean())
+        rows = torch.nonzero(broken_by == STANDS)[:, 0]
+        for part in parts(len(rows), _PIECE):
+            mine = rows[part]
+            share = attempt.passes / max(1, len(rows))
+            tell = _share(progress, spent + share * part.start, share * len(mine), total)
+
+            def run(
+                attempt: Attempt = attempt, mine: Tensor = mine, tell: Progress | None = tell
+            ) -> dict[str, Tensor]:
+                return _piece(attempt.run(x[mine], y[mine], index[mine], tell))
+
+            piece = remember(f"{attempt.name}-{part.start:07d}", run)
+            fell = ~piece["robust"]
+            found[mine[fell]] = piece["x"][fell]
+            broken_by[mine[fell]] = place
+            distance[mine] = torch.minimum(distance[mine], piece["distance"])
+            forwards, backwards = piece["passes"].tolist()
+            before = passes.get(attempt.name, (0, 0))
+            passes[attempt.name] = before[0] + forwards, before[1] + backwards
+            if place == 0:
+                zero_gradient += int(piece["zero_gradient"].sum())
+                stuck += int(piece["stuck"].sum())
+        accuracies[attempt.name] = float((broken_by == STANDS).double().mean())
         spent += attempt.passes
     if progress is not None:
         progress(total, total)
@@ -235,10 +248,10 @@ def in_turn(
     return Ensembled(
         x=found,
         loss=torch.full((len(x),), torch.nan),
-        robust=broken_by == STANDING,
+        robust=broken_by == STANDS,
         correct=correct,
-        forwards=runner.forwards - before[0],
-        backwards=runner.backwards - before[1],
+        forwards=len(x) + sum(spent for spent, _ in passes.values()),
+        backwards=sum(spent for _, spent in passes.values()),
         accuracies=accuracies,
         notes=tuple(notes),
         broken_by=broken_by,
@@ -269,12 +282,29 @@ def _notes(attempts: Sequence[Attempt], missing: int, classes: int) -> list[str]
     return notes
 
 
-def _share(progress: Progress | None, spent: int, passes: int, whole: int) -> Progress | None:
-    """A callback for one attempt that tells of the whole."""
+def _piece(attacked: Attacked) -> dict[str, Tensor]:
+    """What is kept of an attack on some examples."""
+    kept = {
+        "x": attacked.x,
+        "robust": attacked.robust,
+        "distance": torch.full(attacked.robust.shape, torch.inf),
+        "zero_gradient": torch.zeros_like(attacked.robust),
+        "stuck": torch.zeros_like(attacked.robust),
+        "passes": torch.tensor([attacked.forwards, attacked.backwards]),
+    }
+    if isinstance(attacked, NearestFound):
+        kept["distance"] = attacked.distance
+    if isinstance(attacked, Climbed):
+        kept |= {"zero_gradient": attacked.zero_gradient, "stuck": attacked.stuck}
+    return kept
+
+
+def _share(progress: Progress | None, spent: float, passes: float, whole: int) -> Progress | None:
+    """A callback for a part of an attempt that tells of the whole."""
     if progress is None:
         return None
 
     def tell(done: int, total: int) -> None:
-        progress(spent + passes * done // max(1, total), whole)
+        progress(round(spent + passes * done / max(1, total)), whole)
 
     return tell

@@ -16,6 +16,7 @@ from robaudit.attacks.blocks import (
     gathered,
     packed,
     parts,
+    put,
     repacked,
     rows_at_once,
     some,
@@ -201,7 +202,7 @@ class _Chunk:
             "labels": labels,
             "x": self.x[example],
             "adv": torch.stack(starts, dim=1).flatten(0, 1),
-            "nearest": self.x[example],
+            "nearest": self.x[example],  # a copy of its own: it is changed in place
             "distance": torch.full((len(example),), torch.inf, device=self.x.device),
         }
         blocks = packed(_Rows, self.runner.batch, state)
@@ -252,9 +253,8 @@ class _Chunk:
         if self.leave:
             closer &= block.distance > self.threat.eps
         block.distance = torch.where(closer, distance, block.distance)
-        block.nearest = torch.where(per_image(moved, closer), block.adv, block.nearest)
-        back = moved.mul_(BETA).add_(block.x)
-        block.adv = torch.where(per_image(moved, wrong), back, block.adv)
+        block.nearest = put(block.nearest, closer, block.adv)
+        block.adv = put(block.adv, wrong, moved.mul_(BETA).add_(block.x))
 
     def _own(self, block: _Rows) -> Tensor:
         return block.labels if self.aimed is None else block.labels[:, 0]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from torch import Tensor, nn
 
 from robaudit.attacks.apgd import apgd_with
@@ -10,12 +12,12 @@ from robaudit.attacks.result import Attacked
 from robaudit.attacks.targets import by_malt
 from robaudit.engine import Runner, device_of, frozen
 from robaudit.engine.runner import BatchSize
-from robaudit.types import Progress, ThreatModel
+from robaudit.types import Progress, Remember, ThreatModel, forget
 
 # Classes whose gradients are looked at, and those that are then targeted.
 CANDIDATES = 9
 TARGETS = 3
-STEPS = 100
+STEPS = 80
 
 
 def fast(
@@ -31,7 +33,7 @@ def fast(
 ) -> Ensembled:
     """APGD on cross-entropy, then targeted APGD on the three classes that MALT puts nearest.
 
-    A robust example costs at most 424 forward and 411 backward passes, against 7857 and 1910 of
+    A robust example costs at most 338 forward and 329 backward passes, against 7857 and 1910 of
     AutoAttack's standard version, of whose verdict this is no substitute. With fewer than four
     classes the targeted runs climb the margin in place of the DLR loss.
 
@@ -54,9 +56,14 @@ def fast_with(
     *,
     seed: int = 0,
     index: Tensor | None = None,
+    remember: Remember = forget,
     progress: Progress | None = None,
 ) -> Ensembled:
-    """:func:`fast` on any function from images to logits, run by ``runner``."""
+    """:func:`fast` on any function from images to logits, run by ``runner``.
+
+    Args:
+        remember: keeps each finished part of the examples of each attack.
+    """
     classes = runner.logits(x[:1]).shape[1]
 
     def untargeted(x: Tensor, y: Tensor, index: Tensor, progress: Progress | None) -> Attacked:
@@ -65,19 +72,23 @@ def fast_with(
         )
 
     def targeted(x: Tensor, y: Tensor, index: Tensor, progress: Progress | None) -> Attacked:
+        before = runner.forwards, runner.backwards
         images, labels = x.to(runner.device), y.to(runner.device)
         targets = by_malt(
             runner, images, labels, runner.logits(images), TARGETS, norm=threat.norm,
             candidates=CANDIDATES,
         )  # fmt: skip
-        return apgd_with(
+        found = apgd_with(
             runner, x, y, threat, loss="dlr" if classes >= 4 else "margin", targets=targets,
             steps=STEPS, seed=seed, index=index, progress=progress,
         )  # fmt: skip
+        return replace(
+            found, forwards=runner.forwards - before[0], backwards=runner.backwards - before[1]
+        )
 
     targets = min(TARGETS, classes - 1)
     attempts = [
         Attempt("apgd-ce", untargeted, 2 * STEPS),
         Attempt("apgd-malt", targeted, 2 * STEPS * targets),
     ]
-    return in_turn(runner, x, y, attempts, targets, classes, index, progress)
+    return in_turn(runner, x, y, attempts, targets, classes, index, remember, progress)

@@ -26,7 +26,7 @@ def to_hyperplane(points: Tensor, normal: Tensor, gap: Tensor, norm: str) -> Ten
         gap: ``(n,)`` ``normal . point - offset``.
     """
     way = -normal.sign() * gap.sign()[:, None]
-    room = torch.where(way > 0, 1 - points, points)
+    room = (way > 0).float().sub_(points).abs_()  # 1 - point upwards, point downwards
     weight, needed = normal.abs(), gap.abs()[:, None]
     if norm == "l1":
         return way * _greedy(weight, room, needed)
@@ -39,12 +39,13 @@ def _spread(weight: Tensor, room: Tensor, needed: Tensor, scale: Tensor | None) 
     capacity = weight * room
     reach = room if scale is None else room / scale.clamp_min(1e-12)
     at = torch.zeros_like(needed)
+    full, part = torch.empty_like(weight), torch.empty_like(weight)
     for _ in range(_NEWTON_STEPS):
         # The pieces decide the next point alone, so that a row that has arrived stays put
-        # whatever its neighbours still need.
-        full = reach <= at
-        slope = gains.masked_fill(full, 0).sum(1, keepdim=True)
-        used = capacity.masked_fill(~full, 0).sum(1, keepdim=True)
+        # whatever its neighbours still need. Ones and zeros are faster than masks.
+        torch.le(reach, at, out=full)
+        used = torch.mul(capacity, full, out=part).sum(1, keepdim=True)
+        slope = torch.mul(gains, full.neg_().add_(1), out=part).sum(1, keepdim=True)
         then = torch.where(slope > 0, (needed - used) / slope, _FAR).clamp_max_(_FAR)
         then = torch.maximum(then, at)
         if at.device.type == "cpu" and bool((then == at).all()):

@@ -10,11 +10,11 @@ from torch import Tensor, nn
 
 from robaudit.attacks.balls import ascend, project, random_start
 from robaudit.attacks.objectives import OBJECTIVES, LossName, cross_entropy
-from robaudit.attacks.result import Attacked
+from robaudit.attacks.result import Ascended
 from robaudit.engine import TILE, Runner, device_of, frozen
 from robaudit.engine.runner import BatchSize
 from robaudit.errors import NotMeasuredError
-from robaudit.types import Progress, ThreatModel
+from robaudit.types import Progress, Remember, ThreatModel, forget
 
 # Examples whose state is on the device at once; it bounds memory, not results.
 _CHUNK = 16 * TILE
@@ -33,9 +33,10 @@ def pgd(
     mode: Literal["loss", "accuracy"] = "loss",
     seed: int = 0,
     index: Tensor | None = None,
+    start: Tensor | None = None,
     batch_size: BatchSize = "auto",
     progress: Progress | None = None,
-) -> Attacked:
+) -> Ascended:
     """Maximise a loss over each image's ball; keep the best iterate over steps and restarts.
 
     ``x_{t+1} = P(x_t + a g)`` with ``g = sign(grad)`` (linf) or ``grad / ||grad||_2`` (l2), ``P``
@@ -51,6 +52,8 @@ def pgd(
         mode: ``loss`` runs every example to the end, for robust losses; ``accuracy`` lets an
             example go as soon as it is misclassified.
         index: ``(n,)`` the examples' places in their data set, which seed their starts.
+        start: ``(n, c, h, w)`` where the first restart begins, in place of a random point; those
+            outside the ball or the box are projected.
         batch_size: images per pass on a GPU; results do not depend on it.
 
     Raises:
@@ -68,7 +71,7 @@ def pgd(
         runner = Runner(model, device_of(model), batch_size)
         return pgd_with(
             runner, x, y, threat, steps=steps, step_size=step_size, restarts=restarts, loss=loss,
-            mode=mode, seed=seed, index=index, progress=progress,
+            mode=mode, seed=seed, index=index, start=start, progress=progress,
         )  # fmt: skip
 
 
@@ -85,36 +88,47 @@ def pgd_with(
     mode: Literal["loss", "accuracy"] = "loss",
     seed: int = 0,
     index: Tensor | None = None,
+    start: Tensor | None = None,
+    remember: Remember = forget,
     progress: Progress | None = None,
-) -> Attacked:
-    """:func:`pgd` on any function from images to logits, run by ``runner``."""
+) -> Ascended:
+    """:func:`pgd` on any function from images to logits, run by ``runner``.
+
+    Args:
+        remember: keeps each finished part of the examples.
+    """
     step = threat.eps / 4 if step_size is None else step_size
     index = torch.arange(len(x)) if index is None else index
-    before = runner.forwards, runner.backwards
     total = len(x) * restarts * (steps + 1)
-    chunks = []
-    for start in range(0, len(x), _CHUNK):
-        part = slice(start, start + _CHUNK)
-        spent = start * restarts * (steps + 1)
+    pieces = []
+    for begin in range(0, len(x), _CHUNK):
+        part = slice(begin, begin + _CHUNK)
 
-        def tick(done: int, spent: int = spent) -> None:
-            if progress is not None:
-                progress(spent + done, total)
+        def run(part: slice = part) -> dict[str, Tensor]:
+            before = torch.tensor([runner.forwards, runner.backwards])
+            rows = _Rows(runner, x[part], y[part], loss)
+            spent = part.start * restarts * (steps + 1)
 
-        rows = _Rows(runner, x[part], y[part], loss)
-        for restart in range(restarts):
-            rows.climb(index[part], threat, step, steps, seed, restart, mode, tick)
-        chunks.append(rows)
+            def tick(done: int) -> None:
+                if progress is not None:
+                    progress(spent + done, total)
+
+            first = None if start is None else start[part]
+            for restart in range(restarts):
+                rows.climb(index[part], threat, step, steps, seed, restart, mode, first, tick)
+                first = None
+            after = torch.tensor([runner.forwards, runner.backwards])
+            return {**rows.piece(), "passes": after - before}
+
+        pieces.append(remember(f"{begin:07d}", run))
     if progress is not None:
         progress(total, total)
-    return Attacked(
-        x=torch.cat([rows.best_x for rows in chunks]).cpu(),
-        loss=torch.cat([rows.best_loss for rows in chunks]).cpu(),
-        robust=torch.cat([rows.robust for rows in chunks]).cpu(),
-        correct=torch.cat([rows.correct for rows in chunks]).cpu(),
-        forwards=runner.forwards - before[0],
-        backwards=runner.backwards - before[1],
-    )
+    whole = {
+        name: torch.cat([piece[name] for piece in pieces]).cpu()
+        for name in ("x", "loss", "robust", "correct", "broken_x")
+    }
+    passes = torch.stack([piece["passes"] for piece in pieces]).sum(0).tolist()
+    return Ascended(**whole, forwards=passes[0], backwards=passes[1])
 
 
 class _Rows:
@@ -131,7 +145,20 @@ class _Rows:
         self.best_x = self.x.clone()
         self.correct = logits.argmax(1) == self.y
         self.robust = self.correct.clone()
+        self.broken_x = self.x.clone()
+        self.broken_best = torch.full_like(self.best, -torch.inf)
         self._check(self.best)
+
+    def piece(self) -> dict[str, Tensor]:
+        """The rows of a result."""
+        broken = (~self.robust).reshape(-1, *[1] * (self.x.dim() - 1))
+        return {
+            "x": self.best_x,
+            "loss": self.best_loss,
+            "robust": self.robust,
+            "correct": self.correct,
+            "broken_x": torch.where(broken, self.broken_x, self.best_x),
+        }
 
     def climb(
         self,
@@ -142,6 +169,7 @@ class _Rows:
         seed: int,
         restart: int,
         mode: Literal["loss", "accuracy"],
+        start: Tensor | None,
         tick: Callable[[int], None],
     ) -> None:
         """One restart: ``steps`` ascent steps for the examples still in the race."""
@@ -151,7 +179,10 @@ class _Rows:
             rows = rows[self.robust]
         if len(rows) == 0:
             return
-        adv = random_start(self.x[rows], index[rows.cpu()], threat, seed, restart)
+        if start is None:
+            adv = random_start(self.x[rows], index[rows.cpu()], threat, seed, restart)
+        else:
+            adv = project(start.to(self.x)[rows], self.x[rows], threat)
         for at in range(steps):
             values, gradient, logits = self.runner.gradient(self.objective, adv, self.y[rows])
             self._meet(rows, adv, values, logits, first_break=leave)
@@ -179,6 +210,10 @@ class _Rows:
         worse = cross_entropy(logits, y)
         self.best_loss[rows] = torch.maximum(self.best_loss[rows], worse)
         self.robust[rows[broken]] = False
+        worse_break = broken & (values > self.broken_best[rows])
+        at = rows[worse_break]
+        self.broken_best[at] = values[worse_break]
+        self.broken_x[at] = adv[worse_break]
 
     @staticmethod
     def _check(values: Tensor) -> None:

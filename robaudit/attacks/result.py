@@ -27,3 +27,15 @@ class Attacked:
     correct: Tensor
     forwards: int
     backwards: int
+
+
+@dataclass(frozen=True)
+class Ascended(Attacked):
+    """An :class:`Attacked` that went on after it had broken an example.
+
+    Attributes:
+        broken_x: ``(n, c, h, w)`` of each example that is not robust the misclassified iterate with
+            the highest objective; ``x`` need not be misclassified. Elsewhere ``x``.
+    """
+
+    broken_x: Tensor

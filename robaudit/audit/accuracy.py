@@ -7,13 +7,15 @@ from typing import Any
 
 from torch import Tensor
 
-from robaudit.attacks import autoattack
+from robaudit.attacks import Attacked
 from robaudit.attacks.objectives import cross_entropy
-from robaudit.audit.context import Context
-from robaudit.audit.numbers import accuracy, error_gap, loss, loss_gap
-from robaudit.audit.plan import AutoAttack, Pgd
+from robaudit.attacks.verification import verify
+from robaudit.audit.context import Context, Radius
+from robaudit.audit.numbers import LEVEL, accuracy, error_gap, loss, loss_gap
+from robaudit.audit.plan import Pgd, Replay, Transfer
 from robaudit.engine import Runner, device_of, frozen
 from robaudit.schema import Measurement
+from robaudit.statistics import clopper_pearson
 
 
 def clean(context: Context) -> list[Measurement]:
@@ -44,9 +46,12 @@ def pgd(context: Context, settings: Pgd) -> list[Measurement]:
         robust[split], losses[split] = attacked.robust, attacked.loss
         context.keep(split, "accuracy.pgd", attacked.robust)
         context.keep(split, "loss.robust", attacked.loss)
-        spent = {"forwards": attacked.forwards, "backwards": attacked.backwards}
+        details: dict[str, Any] = passes(attacked)
+        if split == context.main:
+            context.broken["pgd"] = attacked.broken_x, ~attacked.robust
+            details |= curve(context.within(settings))
         found += [
-            accuracy("accuracy.pgd", split, attacked.robust, settings=described, details=spent),
+            accuracy("accuracy.pgd", split, attacked.robust, settings=described, details=details),
             loss("loss.robust", split, attacked.loss, settings=described),
         ]
     if len(context.splits) == 2:
@@ -61,43 +66,79 @@ def cw(context: Context, settings: Pgd) -> list[Measurement]:
     """Robust accuracy under PGD on the margin."""
     attacked = context.adversarial(context.main, settings)
     context.keep(context.main, "accuracy.cw", attacked.robust)
-    spent = {"forwards": attacked.forwards, "backwards": attacked.backwards}
-    described = _described(context, settings)
-    return [
-        accuracy("accuracy.cw", context.main, attacked.robust, settings=described, details=spent)
-    ]
-
-
-def auto(context: Context, settings: AutoAttack) -> list[Measurement]:
-    """Robust accuracy under AutoAttack by the reference library."""
-    examples = context.splits[context.main]
-    label = f"AutoAttack {settings.version} on {len(examples)} {context.main} examples"
-    with context.watch(label) as progress:
-        attacked = autoattack(
-            context.model,
-            examples.x,
-            examples.y,
-            context.threat,
-            version=settings.version,
-            seed=context.seed,
-            batch_size=settings.batch_size,
-            progress=progress,
-        )
-    context.keep(context.main, "accuracy.autoattack", attacked.robust)
+    context.broken["cw"] = attacked.broken_x, ~attacked.robust
+    details = {**passes(attacked), **curve(context.within(settings), with_loss=False)}
     return [
         accuracy(
-            "accuracy.autoattack",
-            context.main,
-            attacked.robust,
-            settings={**asdict(settings), "engine": "pyautoattack"},
-            details={
-                "attacks": attacked.accuracies,
-                "forwards": attacked.forwards,
-                "backwards": attacked.backwards,
-            },
-            warnings=list(attacked.notes),
+            "accuracy.cw", context.main, attacked.robust,
+            settings=_described(context, settings), details=details,
         )
-    ]
+    ]  # fmt: skip
+
+
+def transfer(context: Context, settings: Transfer) -> list[Measurement]:
+    """Accuracy on another network's PGD examples, which this one was never asked about."""
+    attacked = context.transferred(settings.pgd)
+    described = {**_described(context, settings.pgd), "surrogate": settings.surrogate}
+    own = int((~attacked.robust).sum())
+    return [_judged(context, attacked.x, described, {**passes(attacked), "surrogate_broken": own})]
+
+
+def replay(context: Context, settings: Replay) -> list[Measurement]:
+    """Accuracy on adversarial examples from a file, each looked at again."""
+    found = context.replayed
+    assert found is not None
+    judged = _judged(context, found.x, {**asdict(settings), "made_by": found.made_by}, {})
+    breaks = context.broken["transfer"][1]
+    unconfirmed = int((found.broken & ~breaks).sum())
+    details = {
+        **judged.details,
+        "claimed": int(found.broken.sum()),
+        "confirmed": int((found.broken & breaks).sum()),
+        "made_on": found.made_on,
+    }
+    warnings = []
+    if unconfirmed:
+        warnings.append(
+            f"{unconfirmed} of {details['claimed']} images that broke the network they were made "
+            "on do not break this one, or leave the ball or the box"
+        )
+    return [judged.model_copy(update={"details": details, "warnings": warnings})]
+
+
+def _judged(
+    context: Context, x_adv: Tensor, settings: dict[str, Any], details: dict[str, Any]
+) -> Measurement:
+    """Accuracy on adversarial images that were made elsewhere."""
+    examples = context.splits[context.main]
+    judged = verify(context.model, examples.x, x_adv, examples.y, context.threat)
+    robust = context.outcomes[f"{context.main}.accuracy.clean"] & ~judged.breaks
+    context.keep(context.main, "accuracy.transfer", robust)
+    context.broken["transfer"] = x_adv, judged.breaks
+    held = {"in_ball": int(judged.in_ball.sum()), "in_box": int(judged.in_box.sum())}
+    return accuracy(
+        "accuracy.transfer", context.main, robust, settings=settings, details={**details, **held}
+    )
+
+
+def passes(attacked: Attacked) -> dict[str, Any]:
+    """What an attack cost, in images."""
+    return {"forwards": attacked.forwards, "backwards": attacked.backwards}
+
+
+def curve(radii: list[Radius], with_loss: bool = True) -> dict[str, Any]:
+    """Accuracy within each radius with its interval; nothing where there is but one."""
+    if len(radii) < 2:
+        return {}
+    rows = []
+    for radius in radii:
+        n, count = len(radius.robust), int(radius.robust.sum())
+        interval = clopper_pearson(count, n, LEVEL)
+        row = {"eps": radius.eps, "value": count / n, "low": interval.low, "high": interval.high}
+        if with_loss and radius.loss is not None:
+            row["loss"] = float(radius.loss.double().mean())
+        rows.append(row)
+    return {"curve": rows}
 
 
 def _described(context: Context, settings: Pgd) -> dict[str, Any]:

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import torch
 from torch import Tensor, nn
 
-from robaudit.attacks import Attacked, pgd
+from robaudit.attacks.pgd import pgd_with
+from robaudit.attacks.result import Ascended
+from robaudit.audit.adversarial_file import Adversarial
+from robaudit.audit.journal import weights_digest
 from robaudit.audit.plan import Pgd
+from robaudit.engine import Accelerated, Runner, accelerate, device_of, frozen
 from robaudit.engine.runner import BatchSize
-from robaudit.types import Examples, Progress, ThreatModel
+from robaudit.types import Examples, Progress, Remember, ThreatModel, forget
 
 Watch = Callable[[str], AbstractContextManager[Progress | None]]
 
@@ -23,14 +29,30 @@ def no_watch(_: str) -> AbstractContextManager[Progress | None]:
     return nullcontext()
 
 
+@dataclass(frozen=True)
+class Radius:
+    """What one attack left standing within one radius."""
+
+    eps: float
+    robust: Tensor
+    loss: Tensor | None = None
+
+
 @dataclass
 class Context:
     """One audit in progress.
 
     Attributes:
         splits: by name, the audited one first; a second one only where the gap is measured.
+        radii: smaller than the threat model's, ascending: what is broken within one of them is
+            broken within the larger ones, and attacks begin where the radius before left them.
+        surrogate: another network whose adversarial examples are tried on this one.
+        replayed: adversarial images made earlier, of the audited examples.
         watch: opens a progress display for a named piece of work.
+        remember: keeps finished pieces of attacks.
         outcomes: per-example results by ``split.name``, for ``examples.npz``.
+        broken: by attack, adversarial images of the audited split and which of them count.
+        curves: by measurement, what stood within each radius.
     """
 
     model: nn.Module
@@ -38,16 +60,37 @@ class Context:
     threat: ThreatModel
     seed: int
     batch_size: BatchSize
+    radii: tuple[float, ...] = ()
+    surrogate: nn.Module | None = None
+    replayed: Adversarial | None = None
     watch: Watch = no_watch
+    remember: Remember = forget
     outcomes: dict[str, Tensor] = field(default_factory=dict)
-    _made: dict[tuple[str, Pgd], Attacked] = field(default_factory=dict)
+    broken: dict[str, tuple[Tensor, Tensor]] = field(default_factory=dict)
+    curves: dict[str, list[Radius]] = field(default_factory=dict)
+    _made: dict[tuple[str, Pgd], tuple[Ascended, list[Radius]]] = field(default_factory=dict)
 
     @property
     def main(self) -> str:
         """The split that is audited."""
         return next(iter(self.splits))
 
-    def adversarial(self, split: str, settings: Pgd, n: int | None = None) -> Attacked:
+    @property
+    def threats(self) -> list[ThreatModel]:
+        """One threat model a radius, the audit's own last."""
+        return [dataclasses.replace(self.threat, eps=eps) for eps in (*self.radii, self.threat.eps)]
+
+    @cached_property
+    def engine(self) -> Accelerated:
+        """How searches that are verified afterwards run the network."""
+        return accelerate(self.model, tuple(self.splits[self.main].x.shape[1:]))
+
+    def keeping(self, name: str, *settings: object) -> Remember:
+        """Keeps an attack's pieces apart from those of other attacks and other settings."""
+        digest = hashlib.sha256(repr(settings).encode()).hexdigest()[:10]
+        return lambda key, compute: self.remember(f"{name}-{digest}-{key}", compute)
+
+    def adversarial(self, split: str, settings: Pgd, n: int | None = None) -> Ascended:
         """PGD examples in loss mode for the first ``n`` of a split, made at most once.
 
         An example's result does not depend on which others are attacked with it, so a part of what
@@ -56,30 +99,63 @@ class Context:
         examples = self.splits[split]
         n = len(examples) if n is None else min(n, len(examples))
         made = self._made.get((split, settings))
-        if made is None or len(made.x) < n:
-            label = "CW" if settings.loss == "margin" else "PGD"
-            with self.watch(f"{label}-{settings.steps} on {n} {split} examples") as progress:
-                made = pgd(
-                    self.model,
+        if made is None or len(made[0].x) < n:
+            made = self._climb(self.model, split, settings, n)
+            self._made[split, settings] = made
+        whole = made[0]
+        if len(whole.x) == n:
+            return whole
+        rows = ("x", "loss", "robust", "correct", "broken_x")
+        return dataclasses.replace(whole, **{name: getattr(whole, name)[:n] for name in rows})
+
+    def within(self, settings: Pgd) -> list[Radius]:
+        """What the PGD of the audited split left standing, radius by radius."""
+        return self._made[self.main, settings][1]
+
+    def transferred(self, settings: Pgd) -> Ascended:
+        """PGD examples of the surrogate on the audited split."""
+        assert self.surrogate is not None
+        return self._climb(self.surrogate, self.main, settings, len(self.splits[self.main]))[0]
+
+    def _climb(
+        self, model: nn.Module, split: str, settings: Pgd, n: int
+    ) -> tuple[Ascended, list[Radius]]:
+        examples = self.splits[split]
+        label = "CW" if settings.loss == "margin" else "PGD"
+        threats = self.threats if model is self.model and split == self.main else [self.threat]
+        found: list[Ascended] = []
+        passed: list[Radius] = []
+        for threat in threats:
+            where = f" within {threat.eps:.3g}" if len(threats) > 1 else ""
+            others = "" if model is self.model else " of the surrogate"
+            with (
+                self.watch(f"{label}-{settings.steps}{others} on {n} {split} examples{where}") as p,
+                frozen(model),
+            ):
+                made = pgd_with(
+                    Runner(model, device_of(model), self.batch_size),
                     examples.x[:n],
                     examples.y[:n],
-                    self.threat,
+                    threat,
                     steps=settings.steps,
                     restarts=settings.restarts,
-                    step_size=settings.step_over_eps * self.threat.eps,
+                    step_size=settings.step_over_eps * threat.eps,
                     loss=settings.loss,
                     seed=self.seed,
                     index=examples.index[:n],
-                    batch_size=self.batch_size,
-                    progress=progress,
+                    start=_grown(found[-1].x, examples.x[:n], passed[-1].eps, threat.eps)
+                    if found
+                    else None,
+                    remember=self.keeping(
+                        *("pgd", settings, examples.sha256, n, threat.eps, self.radii)
+                        if model is self.model
+                        else ("transfer", settings, n, threat.eps, weights_digest(model))
+                    ),
+                    progress=p,
                 )
-            self._made[split, settings] = made
-        if len(made.x) == n:
-            return made
-        return dataclasses.replace(
-            made,
-            **{name: getattr(made, name)[:n] for name in ("x", "loss", "robust", "correct")},
-        )
+            found.append(_worse(found[-1], made) if found else made)
+            passed.append(Radius(threat.eps, found[-1].robust, found[-1].loss))
+        return found[-1], passed
 
     def keep(self, split: str, name: str, values: Tensor) -> None:
         """Remember a per-example outcome."""
@@ -95,3 +171,27 @@ class Context:
         """Wait for the device, so that seconds mean something."""
         if torch.cuda.is_available():
             torch.cuda.synchronize()
+
+
+def _grown(adv: Tensor, x: Tensor, old: float, new: float) -> Tensor:
+    """The same perturbation, as much longer as the radius has grown."""
+    return x + (adv - x) * (new / old)
+
+
+def _worse(before: Ascended, after: Ascended) -> Ascended:
+    """For each example the worse of two attacks, of which the second was allowed more."""
+
+    def wide(mask: Tensor) -> Tensor:
+        return mask.reshape(-1, *[1] * (before.x.dim() - 1))
+
+    held = before.loss > after.loss
+    new = ~after.robust
+    return Ascended(
+        x=torch.where(wide(held), before.x, after.x),
+        loss=torch.maximum(before.loss, after.loss),
+        robust=before.robust & after.robust,
+        correct=after.correct,
+        forwards=before.forwards + after.forwards,
+        backwards=before.backwards + after.backwards,
+        broken_x=torch.where(wide(new | before.robust), after.broken_x, before.broken_x),
+    )

@@ -32,10 +32,49 @@ class Pgd:
 
 @dataclass(frozen=True)
 class AutoAttack:
-    """AutoAttack by the reference library."""
+    """AutoAttack, by the reference library or by robaudit's own code.
+
+    Attributes:
+        batch_size: of the reference library, whose verdicts depend on it.
+    """
 
     version: Literal["standard", "plus", "rand"] = "standard"
     batch_size: int = 250
+    engine: Literal["reference", "native"] = "reference"
+
+
+@dataclass(frozen=True)
+class Fast:
+    """APGD-CE, then targeted APGD on the classes that are nearest; nothing to set."""
+
+
+@dataclass(frozen=True)
+class Replay:
+    """Adversarial examples from a file, judged by the audited network."""
+
+    file: str
+
+
+@dataclass(frozen=True)
+class Square:
+    """Square, which asks the network for logits and nothing else."""
+
+    queries: int = 5000
+
+
+@dataclass(frozen=True)
+class Distance:
+    """The distance to the nearest misclassified point that FAB finds."""
+
+    restarts: int = 1
+
+
+@dataclass(frozen=True)
+class Transfer:
+    """PGD examples of a surrogate network, judged on the audited one."""
+
+    pgd: Pgd
+    surrogate: str
 
 
 @dataclass(frozen=True)
@@ -145,12 +184,19 @@ class Plan:
 
     Attributes:
         n: examples of each split, as far as the data has them.
+        radii: smaller than the threat model's, for a curve of accuracies.
     """
 
     n: int = 1000
     pgd: Pgd | None = None
     cw: Pgd | None = None
+    fast: Fast | None = None
     autoattack: AutoAttack | None = None
+    transfer: Transfer | None = None
+    replay: Replay | None = None
+    square: Square | None = None
+    distance: Distance | None = None
+    radii: tuple[float, ...] = ()
     wci: Wci | None = None
     top_layer: TopLayer | None = None
     hessian: Hessian | None = None

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 
 import robaudit
-from robaudit.audit import accuracy, curvature, flatness, sanity, spectrum
+from robaudit.audit import accuracy, curvature, ensembles, flatness, sanity, spectrum
+from robaudit.audit.adversarial_file import Adversarial
 from robaudit.audit.context import Context, Watch, no_watch
 from robaudit.audit.names import check_names
 from robaudit.audit.plan import Plan
@@ -22,7 +23,7 @@ from robaudit.engine import device_of
 from robaudit.engine.runner import BatchSize
 from robaudit.errors import NotMeasuredError
 from robaudit.schema import Data, Evidence, Measurement, Report, Subject, Threat
-from robaudit.types import Examples, ThreatModel
+from robaudit.types import Examples, Remember, ThreatModel, forget
 
 Probe = Callable[[], list[Measurement]]
 
@@ -33,10 +34,12 @@ class Audit:
 
     Attributes:
         outcomes: ``"split.name"`` to a tensor with one row per example.
+        adversarial: an image for each audited example, where something attacked them.
     """
 
     report: Report
     outcomes: dict[str, Tensor]
+    adversarial: Adversarial | None = None
 
 
 def audit(
@@ -48,7 +51,10 @@ def audit(
     train: Examples | None = None,
     seed: int = 0,
     batch_size: BatchSize = "auto",
+    surrogate: nn.Module | None = None,
+    replayed: Adversarial | None = None,
     watch: Watch = no_watch,
+    remember: Remember = forget,
 ) -> Audit:
     """Run every probe of ``plan``; one that cannot be measured becomes a failed measurement.
 
@@ -57,14 +63,19 @@ def audit(
             logits.
         examples: the examples to audit on.
         train: examples of the training split, for the generalisation gaps.
+        surrogate: the network that a plan's transfer attack is made on.
+        replayed: the adversarial examples that a plan replays, made of these examples.
         watch: opens a progress display for a named piece of work.
+        remember: keeps finished pieces of attacks.
 
     Raises:
         CheckpointError: the model does not take the images or has fewer outputs than labels.
     """
     started, clock = datetime.now(UTC), time.perf_counter()
     splits = {part.split: part for part in (examples, train) if part is not None}
-    context = Context(model, splits, threat, seed, batch_size, watch)
+    context = Context(
+        model, splits, threat, seed, batch_size, plan.radii, surrogate, replayed, watch, remember
+    )
     warnings = list(getattr(getattr(model, "origin", None), "warnings", ()))
     measurements: list[Measurement] = []
     for part in splits.values():
@@ -90,7 +101,7 @@ def audit(
             batch_size=None if batch_size == "auto" else batch_size,
         ),
     )
-    return Audit(report, context.outcomes)
+    return Audit(report, context.outcomes, strongest(context, report.subject))
 
 
 def run_audit(
@@ -110,6 +121,32 @@ def run_audit(
     ).report
 
 
+def strongest(context: Context, subject: Subject) -> Adversarial | None:
+    """For each example the first attack's image that counts, else the one of highest loss."""
+    if not context.broken:
+        return None
+    examples = context.splits[context.main]
+    x, broken = examples.x.clone(), torch.zeros(len(examples), dtype=torch.bool)
+    for images, counts in context.broken.values():
+        taken = counts & ~broken
+        x[taken] = images[taken]
+        broken |= counts
+    if "pgd" in context.broken:
+        x[~broken] = context.broken["pgd"][0][~broken]
+    return Adversarial(
+        x=x,
+        y=examples.y,
+        index=examples.index,
+        broken=broken,
+        threat=context.threat,
+        data=examples.name,
+        split=examples.split,
+        data_sha256=examples.sha256,
+        made_on=subject.sha256 or subject.source,
+        made_by=",".join(context.broken),
+    )
+
+
 def _probes(context: Context, plan: Plan) -> list[tuple[tuple[str, ...], Probe]]:
     """The plan's probes in order, each with the names of what it measures.
 
@@ -125,7 +162,12 @@ def _probes(context: Context, plan: Plan) -> list[tuple[tuple[str, ...], Probe]]
 
     add(accuracy.pgd, plan.pgd, "accuracy.pgd", "loss.robust")
     add(accuracy.cw, plan.cw, "accuracy.cw")
-    add(accuracy.auto, plan.autoattack, "accuracy.autoattack")
+    add(accuracy.transfer, plan.transfer, "accuracy.transfer")
+    add(accuracy.replay, plan.replay, "accuracy.transfer")
+    add(ensembles.square, plan.square, "accuracy.square")
+    add(ensembles.fast, plan.fast, "accuracy.fast")
+    add(ensembles.auto, plan.autoattack, "accuracy.autoattack")
+    add(ensembles.distance, plan.distance, "distance.median")
     add(curvature.wci, plan.wci, "wci", "trace.total")
     add(curvature.top_layer, plan.top_layer, "trh.top_layer")
     add(spectrum.hessian, plan.hessian, "hessian.largest", "hessian.smallest", "hessian.trace")

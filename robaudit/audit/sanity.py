@@ -12,7 +12,7 @@ from robaudit.audit.context import Context
 from robaudit.checkpoints.files.reading import check_finite
 from robaudit.engine import Runner, device_of, frozen
 from robaudit.engine.runner import Objective
-from robaudit.errors import CheckpointError
+from robaudit.errors import CheckpointError, NotMeasuredError
 from robaudit.schema import Measurement
 from robaudit.statistics import clopper_pearson
 
@@ -121,14 +121,17 @@ def _gradients(runner: Runner, x: Tensor, y: Tensor) -> Iterator[str]:
 
     try:
         dead = vanished(margin)
-    except RuntimeError as error:
-        yield f"no gradient of the logits reaches the image: {str(error).splitlines()[0][:160]}"
+    except (RuntimeError, NotMeasuredError) as error:
+        yield (
+            f"no gradient of the logits reaches the image ({str(error).splitlines()[0][:160]}): "
+            "attack it without gradients (--attack square)"
+        )
         return
     if float(dead.float().mean()) > _VANISHING:
         yield (
             f"the logits' gradient in the image is exactly zero for {_share(dead)} of {len(x)} "
             "images: gradients are masked, PGD cannot attack there and overstates robustness; only "
-            "black-box attacks (Square, in AutoAttack) say anything"
+            "black-box attacks (--attack square, or AutoAttack's) say anything"
         )
         return
     flat = vanished(cross_entropy)

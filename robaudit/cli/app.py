@@ -13,7 +13,7 @@ import typer
 from typer.core import TyperGroup
 
 import robaudit
-from robaudit.cli import audit, inspect, measure_commands, read
+from robaudit.cli import attack, audit, inspect, measure_commands, read
 from robaudit.cli.messages import say
 from robaudit.errors import RobauditError
 
@@ -108,7 +108,7 @@ def _root(
 _COMMANDS: dict[str, Callable[..., None]] = {
     "demo": audit.demo,
     "audit": audit.audit,
-    "attack": measure_commands.attack,
+    "attack": attack.attack,
     "wci": measure_commands.wci,
     "flatness": measure_commands.flatness,
     "hessian": measure_commands.hessian,

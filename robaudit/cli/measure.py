@@ -5,42 +5,71 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, cast
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import typer
 
 from robaudit.cli.messages import say
 from robaudit.cli.options import Format, Settings, Split
 from robaudit.errors import DataError, RobauditError, UsageError
+from robaudit.types import forget
 
 if TYPE_CHECKING:
     from robaudit import report
     from robaudit.audit import Audit, Plan, Watch
+    from robaudit.audit.adversarial_file import Adversarial
+    from robaudit.checkpoints import Classifier
     from robaudit.schema import Report
-    from robaudit.types import Examples, Progress, ThreatModel
+    from robaudit.types import Examples, Progress, Remember, ThreatModel
 
 
-def measure(checkpoints: list[str], plan: Plan, settings: Settings) -> None:
+@dataclass(frozen=True)
+class Surrogate:
+    """The network whose adversarial examples are tried on the audited one."""
+
+    source: str
+    arch: str | None = None
+    normalize: str | None = None
+
+
+def measure(
+    checkpoints: list[str],
+    plan: Plan,
+    settings: Settings,
+    *,
+    surrogate: Surrogate | None = None,
+    replayed: Adversarial | None = None,
+    save_adv: Path | None = None,
+) -> None:
     """Audit every checkpoint by ``plan``, show and write the reports.
 
     A checkpoint that cannot be audited does not stop the others. Exits with 3 when a measurement
     failed and with the error's code when a checkpoint could not be audited.
     """
-    found, code = run(checkpoints, plan, settings)
+    found, code = run(checkpoints, plan, settings, surrogate, replayed, save_adv)
     if any(not isinstance(one, str) for one in found):
         show(found, Format.json if settings.json else settings.format)
     if code:
         raise typer.Exit(code)
 
 
-def run(checkpoints: list[str], plan: Plan, settings: Settings) -> tuple[list[Report | str], int]:
+def run(
+    checkpoints: list[str],
+    plan: Plan,
+    settings: Settings,
+    surrogate: Surrogate | None = None,
+    replayed: Adversarial | None = None,
+    save_adv: Path | None = None,
+) -> tuple[list[Report | str], int]:
     """A report for each checkpoint, or its name where it could not be audited; the exit code."""
     threat = threat_of(settings)
     batch_size = _batch_size(settings.batch_size)
     if settings.sha256 is not None and len(checkpoints) > 1:
         raise UsageError("--sha256 is one file's, but there are several checkpoints")
+    if save_adv is not None and len(checkpoints) > 1:
+        raise UsageError("--save-adv is one checkpoint's file, but there are several checkpoints")
     names = _folder_names(checkpoints)
     found: list[Report | str] = []
     code = 0
@@ -51,9 +80,20 @@ def run(checkpoints: list[str], plan: Plan, settings: Settings) -> tuple[list[Re
 
             folder = stack.enter_context(report_folder(settings.out))
         examples, train = _examples(plan, settings)
+        if replayed is not None:
+            from robaudit.audit.adversarial_file import check_same_data
+
+            check_same_data(replayed, examples)
+        other = None if surrogate is None else _surrogate(surrogate, examples, settings)
         for checkpoint, name in zip(checkpoints, names, strict=True):
             try:
-                done = _audit(checkpoint, examples, train, threat, plan, settings, batch_size)
+                state = None
+                if settings.state is not None:
+                    state = settings.state if len(checkpoints) == 1 else settings.state / name
+                done = _audit(
+                    checkpoint, examples, train, threat, plan, settings, batch_size, state,
+                    surrogate=other, replayed=replayed,
+                )  # fmt: skip
             except RobauditError as error:
                 if len(checkpoints) == 1:
                     raise
@@ -65,6 +105,10 @@ def run(checkpoints: list[str], plan: Plan, settings: Settings) -> tuple[list[Re
             found.append(done.report)
             if any(m.status == "failed" for m in done.report.measurements):
                 code = code or 3
+            if save_adv is not None and done.adversarial is not None:
+                from robaudit.audit.adversarial_file import save_adversarial
+
+                save_adversarial(save_adv, done.adversarial)
             if folder is not None:
                 _write(folder if len(checkpoints) == 1 else folder / name, done)
         reports = _reports(found)
@@ -118,8 +162,22 @@ def _audit(
     plan: Plan,
     settings: Settings,
     batch_size: int | Literal["auto"],
+    state: Path | None,
+    **others: Any,
 ) -> Audit:
     from robaudit.audit import audit
+
+    model = load_classifier(checkpoint, examples, settings)
+    remember = forget if state is None else _journal(state, model, examples, threat, settings)
+    with _progress(Path(checkpoint).stem, settings.quiet) as watch:
+        return audit(
+            model, examples, threat, plan, train=train, seed=settings.seed, batch_size=batch_size,
+            watch=watch, remember=remember, **others,
+        )  # fmt: skip
+
+
+def load_classifier(checkpoint: str, examples: Examples, settings: Settings) -> Classifier:
+    """The checkpoint as the options say; what was found out about it is said on stderr."""
     from robaudit.checkpoints import load
 
     model = load(
@@ -141,11 +199,33 @@ def _audit(
             f"{checkpoint}: {origin.architecture}, identified by {origin.identified_by}; "
             f"normalisation {origin.normalization}, by {origin.normalized_by}"
         )
-    with _progress(Path(checkpoint).stem, settings.quiet) as watch:
-        return audit(
-            model, examples, threat, plan, train=train, seed=settings.seed, batch_size=batch_size,
-            watch=watch,
-        )  # fmt: skip
+    return model
+
+
+def _surrogate(surrogate: Surrogate, examples: Examples, settings: Settings) -> Classifier:
+    own = replace(
+        settings, arch=surrogate.arch, normalize=surrogate.normalize, member=None, weights=None,
+        sha256=None, trust_pickle=False,
+    )  # fmt: skip
+    return load_classifier(surrogate.source, examples, own)
+
+
+def _journal(
+    folder: Path, model: Classifier, examples: Examples, threat: ThreatModel, settings: Settings
+) -> Remember:
+    import robaudit
+    from robaudit.audit.journal import open_journal, weights_digest
+
+    key = {
+        "robaudit": robaudit.__version__,
+        "weights": weights_digest(model),
+        "architecture": model.origin.architecture,
+        "normalization": model.origin.normalization,
+        "data": examples.sha256,
+        "threat": {"norm": threat.norm, "eps": threat.eps},
+        "seed": settings.seed,
+    }
+    return open_journal(folder, key).remember
 
 
 def _examples(plan: Plan, settings: Settings) -> tuple[Examples, Examples | None]:
@@ -183,9 +263,9 @@ def _examples(plan: Plan, settings: Settings) -> tuple[Examples, Examples | None
 def threat_of(settings: Settings) -> ThreatModel:
     """The threat model asked for, or the usual one for the data set."""
     from robaudit.data import default_threat
-    from robaudit.types import ThreatModel, parse_eps
+    from robaudit.types import Norm, ThreatModel, parse_eps
 
-    norm: Literal["linf", "l2"] = settings.norm.value
+    norm: Norm = settings.norm.value
     if settings.eps is not None:
         return ThreatModel(norm, parse_eps(settings.eps))
     usual = default_threat(settings.data, norm)

@@ -1,4 +1,4 @@
-"""``robaudit attack``, ``wci``, ``flatness`` and ``hessian``: one family of measurements each."""
+"""``robaudit wci``, ``flatness`` and ``hessian``: one family of measurements each."""
 
 from __future__ import annotations
 
@@ -56,14 +56,6 @@ Spread = Annotated[
 ]
 
 
-class Version(StrEnum):
-    """AutoAttack's versions."""
-
-    standard = "standard"
-    plus = "plus"
-    rand = "rand"
-
-
 class Objective(StrEnum):
     """Losses that networks are trained with."""
 
@@ -94,47 +86,6 @@ class Estimator(StrEnum):
     exact = "exact"
     gauss_newton = "gauss-newton"
     hessian = "hessian"
-
-
-@with_settings(omit=_NO_GAP)
-def attack(
-    checkpoints: Checkpoints,
-    settings: Settings,
-    attack: Annotated[
-        str,
-        typer.Option(
-            metavar="pgd,cw,autoattack",
-            help="Which attacks, separated by commas; clean for none of them.",
-        ),
-    ] = "pgd",
-    steps: Steps = 20,
-    restarts: Restarts = 1,
-    step_size: StepSize = None,
-    version: Annotated[Version, typer.Option(help="Version of AutoAttack.")] = Version.standard,
-) -> None:
-    """Clean and robust accuracy, and the robust loss.
-
-    [bold]robaudit attack ckpt.pt --data cifar10 --data-dir ~/data --attack pgd,autoattack[/bold]
-
-    pgd maximises cross-entropy and gives the robust loss; cw maximises the margin; autoattack is
-    run by its reference library. Each accuracy is an upper bound on robust accuracy.
-    """
-    from robaudit.audit.plan import AutoAttack, Pgd, Plan
-
-    names = [name.strip() for name in attack.split(",")]
-    unknown = [name for name in names if name not in ("clean", "pgd", "cw", "autoattack")]
-    if unknown:
-        raise UsageError(
-            f"--attack {attack}: unknown attack {unknown[0]!r}",
-            "Known: pgd, cw, autoattack, clean.",
-        )
-    step = _relative_step(step_size, settings)
-    plan = Plan(
-        pgd=Pgd(steps, restarts, step) if "pgd" in names else None,
-        cw=Pgd(steps, restarts, step, loss="margin") if "cw" in names else None,
-        autoattack=AutoAttack(version.value) if "autoattack" in names else None,
-    )
-    measure(checkpoints, plan, settings)
 
 
 @with_settings(gap=True)
@@ -213,7 +164,7 @@ def wci(
     from robaudit.curvature import check_constants
 
     check_constants(beta, s0, lambda_)
-    pgd = Pgd(steps, restarts, _relative_step(step_size, settings))
+    pgd = Pgd(steps, restarts, relative_step(step_size, settings))
     index = Wci(
         pgd, estimator.value, probes, _layers(layers), _bytes(memory), Bound(beta, s0, lambda_)
     )
@@ -246,7 +197,7 @@ def flatness(
     """
     from robaudit.audit.plan import Average, Pgd, Plan, Worst
 
-    pgd = Pgd(steps, restarts, _relative_step(step_size, settings))
+    pgd = Pgd(steps, restarts, relative_step(step_size, settings))
     plan = Plan(
         pgd=pgd,
         average=Average(pgd, xi=xi, perturbations=perturbations),
@@ -296,7 +247,7 @@ def hessian(
 
     if spread_probes == 1:
         raise UsageError("--spread-probes 1: a standard deviation takes two probes or more")
-    pgd = Pgd(steps, restarts, _relative_step(step_size, settings))
+    pgd = Pgd(steps, restarts, relative_step(step_size, settings))
     chosen, budget = _layers(layers), _bytes(memory)
     spectrum = Hessian(
         pgd,
@@ -328,7 +279,7 @@ def _bytes(text: str | None) -> int | None:
     return None if text is None else parse_bytes(text)
 
 
-def _relative_step(step_size: float | None, settings: Settings) -> float:
+def relative_step(step_size: float | None, settings: Settings) -> float:
     """A step size in units of eps, as plans have it."""
     if step_size is None:
         return 0.25

@@ -37,6 +37,7 @@ class Norm(StrEnum):
 
     linf = "linf"
     l2 = "l2"
+    l1 = "l1"
 
 
 class Copy(StrEnum):
@@ -75,8 +76,11 @@ def read_config(ctx: typer.Context, path: Path | None) -> Path | None:
                 f"Options: {', '.join(sorted(name.replace('_', '-') for name in names))}.",
             )
         # Left alone, a table would become text and true the number 1.
-        if isinstance(value, dict | list) or (
-            isinstance(value, bool) and not options[name].is_flag
+        several = isinstance(value, list) and not options[name].multiple
+        if (
+            isinstance(value, dict)
+            or several
+            or (isinstance(value, bool) and not options[name].is_flag)
         ):
             kinds: dict[type, str] = {dict: "a table", list: "a list"}
             kind = kinds.get(type(value), str(value).lower())
@@ -87,6 +91,7 @@ def read_config(ctx: typer.Context, path: Path | None) -> Path | None:
 
 
 _MODEL, _DATA, _RUN, _OUT = "Model", "Data and threat", "Run", "Output"
+DATA_PANEL, OUT_PANEL = _DATA, _OUT
 
 Checkpoints = Annotated[
     list[str],
@@ -226,6 +231,14 @@ BatchSize = Annotated[
         rich_help_panel=_RUN,
     ),
 ]
+State = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="DIR",
+        help="Keep finished batches of attacks here; the same command goes on where it stopped.",
+        rich_help_panel=_RUN,
+    ),
+]
 Seed = Annotated[int, typer.Option(help="Seed of every random draw.", rich_help_panel=_RUN)]
 Config = Annotated[
     Path | None,
@@ -280,6 +293,7 @@ class Settings:
     device: Device = "auto"
     batch_size: BatchSize = "auto"
     seed: Seed = 0
+    state: State = None
     config: Config = None
     out: Out = None
     format: FormatOption = Format.table

@@ -14,6 +14,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from robaudit.errors import NotMeasuredError
+
 TILE = 64
 CUDA_BATCH = 1024
 
@@ -74,6 +76,11 @@ class Runner:
             with torch.enable_grad():
                 leaf = tile.detach().requires_grad_()
                 logits = self.forward(leaf)
+                if not logits.requires_grad:
+                    raise NotMeasuredError(
+                        "the network's logits have no gradient in the image",
+                        "Attack it without gradients: --attack square.",
+                    )
                 values = objective(logits, labels)
                 (gradient,) = torch.autograd.grad(values.sum(), leaf)
             return values.detach(), gradient, logits.detach()

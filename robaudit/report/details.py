@@ -38,6 +38,18 @@ class SpreadRow(BaseModel):
     standard_error: float
 
 
+class RadiusRow(BaseModel):
+    """An accuracy within one radius, with its interval; the robust loss where it was maximised."""
+
+    model_config = ConfigDict(frozen=True, allow_inf_nan=False)
+
+    eps: float
+    value: float
+    low: float
+    high: float
+    loss: float | None = None
+
+
 class Density(BaseModel):
     """A spectral density on a grid of eigenvalues."""
 
@@ -49,6 +61,7 @@ class Density(BaseModel):
 
 _LAYERS = TypeAdapter(list[LayerRow])
 _SPREADS = TypeAdapter(list[SpreadRow])
+_RADII = TypeAdapter(list[RadiusRow])
 
 
 def layer_rows(report: Report, split: str | None = None) -> list[LayerRow]:
@@ -88,6 +101,24 @@ def spread_rows(report: Report) -> list[SpreadRow]:
         return _SPREADS.validate_python(table)
     except ValidationError as error:
         raise _unreadable("layer table of hessian.trace", error) from None
+
+
+def robustness_curves(report: Report) -> dict[str, list[RadiusRow]]:
+    """By measurement, accuracies within ascending radii; empty where one radius was attacked.
+
+    Raises:
+        DataError: a curve that lacks a column or holds no numbers.
+    """
+    found = {}
+    for measurement in report.measurements:
+        table = measurement.details.get("curve")
+        if table is None or measurement.split != report.data.split:
+            continue
+        try:
+            found[measurement.name] = _RADII.validate_python(table)
+        except ValidationError as error:
+            raise _unreadable(f"curve of {plain(measurement.name)}", error) from None
+    return found
 
 
 def density(report: Report) -> Density | None:

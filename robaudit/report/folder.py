@@ -17,6 +17,7 @@ from robaudit.report.curve_plot import write_curve_plots
 from robaudit.report.jsonfile import write_report
 from robaudit.report.markdown import to_markdown
 from robaudit.report.plots import write_plots
+from robaudit.report.radii import write_radii
 from robaudit.schema import Report
 
 
@@ -64,7 +65,8 @@ def _put_in_place(staging: Path, target: Path) -> None:
 
 def fill_folder(folder: Path, report: Report, outcomes: Mapping[str, Any]) -> None:
     """Write ``report.json``, ``report.md``, ``measurements.csv``, ``layers.csv``, ``examples.npz``,
-    and the picture ``curvature`` as SVG and PNG where curvature was measured.
+    and as SVG and PNG the pictures ``curvature`` where curvature was measured and ``robustness``
+    where several radii were attacked.
 
     Args:
         outcomes: per-example arrays by ``split.name``.
@@ -81,6 +83,7 @@ def fill_folder(folder: Path, report: Report, outcomes: Mapping[str, Any]) -> No
         (folder / "measurements.csv").write_text(to_csv(report), encoding="utf-8")
         (folder / "layers.csv").write_text(layers_csv(report), encoding="utf-8")
         write_plots(report, folder)
+        write_radii(report, folder)
         np.savez_compressed(folder / "examples.npz", **outcomes)
     except OSError as error:
         raise _unwritable(folder, error) from error

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 
 from robaudit.report.details import layer_rows, spread_rows, trace_symbol
 from robaudit.report.numbers import number, percent, radius, shown, shown_number
+from robaudit.report.radii import curve_cells
 from robaudit.report.text import markdown, model_name
 from robaudit.report.verdicts import verdicts
 from robaudit.report.words import (
@@ -35,6 +36,9 @@ def to_markdown(report: Report) -> str:
         "## Measurements",
         _measurements(report),
     ]
+    headings, cells = curve_cells(report)
+    if cells:
+        parts += ["## Accuracy within each radius, %", _table(headings, cells, "r" * 20)]
     for heading, lines in (
         ("Not measured", not_measured(report)),
         ("Warnings", warnings(report)),
@@ -56,8 +60,8 @@ def to_markdown(report: Report) -> str:
             )
             for row in spreads
         ]
-        headings = ("Layer", "Count", "Mean", "s.e.", "Deviation", "s.e.")
-        parts += ["## Eigenvalues by layer", _table(headings, rows, " rrrrr")]
+        columns = ("Layer", "Count", "Mean", "s.e.", "Deviation", "s.e.")
+        parts += ["## Eigenvalues by layer", _table(columns, rows, " rrrrr")]
     settings = [(label(m), m.split, _pairs(m)) for m in ordered(report) if m.settings]
     if settings:
         parts += ["## Settings", _table(("Measurement", "Split", "Settings"), settings)]

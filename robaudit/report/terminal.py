@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from rich import box
 from rich.console import Group, RenderableType
@@ -23,6 +23,7 @@ from robaudit.report.details import (
 )
 from robaudit.report.details import trace_symbol as symbol_of
 from robaudit.report.numbers import aligned, number, percent, radius, shown, shown_number
+from robaudit.report.radii import curve_cells
 from robaudit.report.text import model_name, plain
 from robaudit.report.verdicts import verdicts
 from robaudit.report.words import (
@@ -55,6 +56,9 @@ def report_view(report: Report, max_layers: int = 24) -> RenderableType:
     """
     parts: list[RenderableType] = [_header(report), _measurements(report)]
     parts += _missing(report)
+    headings, cells = curve_cells(report)
+    if cells:
+        parts += [_heading("Accuracy within each radius, %"), _plain_table(headings, cells)]
     rows = layer_rows(report)
     if rows:
         parts += [_heading("Layers"), *_layers(report, rows, max_layers)]
@@ -232,6 +236,15 @@ def _spreads(rows: list[SpreadRow], most: int) -> RenderableType:
     if not left:
         return table
     return Group(table, Text(f" {left} layers of smaller deviation are not listed."))
+
+
+def _plain_table(headings: Sequence[str], lines: Iterable[Sequence[str]]) -> Table:
+    table = _table()
+    for heading in headings:
+        table.add_column(heading, justify="right", no_wrap=True)
+    for line in lines:
+        table.add_row(*map(Text, line))
+    return table
 
 
 def _share(share: float) -> Text:

@@ -61,7 +61,10 @@ def _accuracy(report: Report) -> list[str]:
     if not attacked:
         return lines
     smallest = attacked[0]
-    line = f"Robust accuracy {shown(smallest)}{_on(smallest)} under {attack(smallest)}"
+    if smallest.name == "accuracy.transfer":
+        line = f"Accuracy {shown(smallest)}{_on(smallest)}, with images made elsewhere"
+    else:
+        line = f"Robust accuracy {shown(smallest)}{_on(smallest)} under {attack(smallest)}"
     line += ", the smallest measured: an upper bound" if len(attacked) > 1 else ": an upper bound"
     reference = report.get("accuracy.autoattack")
     if reference is None or reference.status == "skipped":

@@ -6,7 +6,7 @@ from robaudit.report.text import plain
 from robaudit.schema import Measurement, Report, Subject
 
 _GROUPS: dict[str, tuple[str, ...]] = {
-    "Accuracy": ("accuracy",),
+    "Accuracy": ("accuracy", "distance"),
     "Loss": ("loss",),
     "Generalisation": ("gap",),
     "Curvature": ("wci", "weights", "trace", "hessian", "trh", "pacbayes"),
@@ -18,7 +18,9 @@ _LABELS = {
     "accuracy.cw": "Robust accuracy, {attack}",
     "accuracy.fast": "Robust accuracy, {attack}",
     "accuracy.autoattack": "Robust accuracy, {attack}",
-    "accuracy.transfer": "Accuracy under {attack}",
+    "accuracy.square": "Robust accuracy, {attack}",
+    "accuracy.transfer": "Accuracy on {attack}",
+    "distance.median": "Median distance to an error",
     "loss.clean": "Clean loss",
     "loss.robust": "Robust loss",
     "gap.error": "Robust error, test minus train",
@@ -41,7 +43,8 @@ _ATTACKS = {
     "accuracy.cw": "CW",
     "accuracy.fast": "fast",
     "accuracy.autoattack": "AutoAttack",
-    "accuracy.transfer": "transfer",
+    "accuracy.square": "Square",
+    "accuracy.transfer": "transferred images",
 }
 ATTACKS = tuple(_ATTACKS)
 _ORDER = {name: place for place, name in enumerate(_LABELS)}
@@ -57,6 +60,8 @@ def attack(measurement: Measurement) -> str:
         steps, restarts = settings.get("steps"), settings.get("restarts")
         name += f"-{steps}" if isinstance(steps, int) else ""
         name += f" x{restarts}" if isinstance(restarts, int) and restarts > 1 else ""
+    if settings.get("engine") == "robaudit":
+        name += " (native)"
     version = settings.get("version")
     if isinstance(version, str) and version != "standard":
         name += f" ({plain(version)})"

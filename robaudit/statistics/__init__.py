@@ -14,11 +14,13 @@ from robaudit.statistics.intervals import (
     wilson,
 )
 from robaudit.statistics.means import Mean, mean
+from robaudit.statistics.medians import median_interval
 
 __all__ = [
     "Mean",
     "clopper_pearson",
     "mean",
+    "median_interval",
     "newcombe",
     "normal_interval",
     "standard_error_of_proportion",

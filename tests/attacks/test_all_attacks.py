@@ -2,11 +2,12 @@
 
 import pytest
 import torch
-from support.attacks import ATTACKS, THREATS, distance, examples, network, threat
+from support.attacks import ATTACKS, THREATS, distance, examples, network
 from torch import nn
 
 from robaudit.attacks import apgd, fab, square
 from robaudit.errors import NotMeasuredError
+from robaudit.types import ThreatModel
 
 
 def named(value):
@@ -53,7 +54,7 @@ def test_the_same_bits_for_every_batch_size_order_and_shard(name, ball):
 def test_seeds_and_indices_matter(name):
     model = network()
     x, y = examples(model)
-    ball = threat("linf", 0.08)
+    ball = ThreatModel("linf", 0.08)
     first = ATTACKS[name](model, x, y, ball, seed=0)
     again = ATTACKS[name](model, x, y, ball, seed=0)
     assert torch.equal(first.x, again.x)
@@ -68,7 +69,7 @@ def test_seeds_and_indices_matter(name):
 def test_a_ball_of_no_size_leaves_the_clean_verdict(name, norm):
     model = network()
     x, y = examples(model, 24)
-    found = ATTACKS[name](model, x, y, threat(norm, 1e-9))
+    found = ATTACKS[name](model, x, y, ThreatModel(norm, 1e-9))
     assert torch.equal(found.robust, found.correct)
 
 
@@ -76,7 +77,7 @@ def test_a_ball_of_no_size_leaves_the_clean_verdict(name, norm):
 def test_two_classes(name):
     model = network(classes=2)
     x, y = examples(model)
-    found = ATTACKS[name](model, x, y, threat("linf", 0.3))
+    found = ATTACKS[name](model, x, y, ThreatModel("linf", 0.3))
     assert int(found.robust.sum()) < int(found.correct.sum())
 
 
@@ -88,7 +89,7 @@ def test_the_network_is_left_as_it_was(name):
     torch.manual_seed(5)
     expected = torch.rand(3)
     torch.manual_seed(5)
-    ATTACKS[name](model, x, y, threat("linf", 0.05))
+    ATTACKS[name](model, x, y, ThreatModel("linf", 0.05))
     assert torch.equal(torch.rand(3), expected)
     assert model.training
     assert all(p.requires_grad and p.grad is None for p in model.parameters())
@@ -101,7 +102,9 @@ def test_logits_that_are_not_finite_are_no_robustness(name):
     with torch.no_grad():
         model[5].bias[0] = float("nan")
     with pytest.raises(NotMeasuredError, match="not finite"):
-        ATTACKS[name](model, torch.rand(4, 1, 8, 8), torch.zeros(4).long(), threat("linf", 0.1))
+        ATTACKS[name](
+            model, torch.rand(4, 1, 8, 8), torch.zeros(4).long(), ThreatModel("linf", 0.1)
+        )
 
 
 @pytest.mark.parametrize("name", ATTACKS)
@@ -109,7 +112,7 @@ def test_progress_ends_where_it_said(name):
     model = network()
     x, y = examples(model, 30)
     told = []
-    ATTACKS[name](model, x, y, threat("linf", 0.02), progress=lambda *at: told.append(at))
+    ATTACKS[name](model, x, y, ThreatModel("linf", 0.02), progress=lambda *at: told.append(at))
     assert [done for done, _ in told] == sorted(done for done, _ in told)
     assert len({total for _, total in told}) == 1
     assert told[-1][0] == told[-1][1]
@@ -145,7 +148,7 @@ def exact_distance(model, x, y, norm):
 def test_fab_finds_the_exact_distance_on_a_linear_network(norm, classes, targets):
     model, x, y = linear(classes)
     exact = exact_distance(model, x, y, norm)
-    found = fab(model, x, y, threat(norm, 1e-6), targets=min(targets, classes - 1), steps=60)
+    found = fab(model, x, y, ThreatModel(norm, 1e-6), targets=min(targets, classes - 1), steps=60)
     assert bool((found.distance >= exact * (1 - 1e-4)).all())
     # beta and eta leave a misclassified point at most a few thousandths beyond the boundary
     torch.testing.assert_close(found.distance, exact, rtol=1e-2, atol=1e-6)
@@ -163,7 +166,7 @@ def test_apgd_breaks_a_linear_network_just_beyond_the_exact_distance(norm, loss)
     exact = exact_distance(model, x, y, norm)
     eps = float(exact.median())
     targets = {"ce": 0, "dlr": 5, "margin": 5}[loss]
-    found = apgd(model, x, y, threat(norm, eps), loss=loss, targets=targets)
+    found = apgd(model, x, y, ThreatModel(norm, eps), loss=loss, targets=targets)
     assert not bool((~found.robust & (exact > eps * 1.0001)).any())
     if targets:  # the untargeted loss may climb towards another class than the nearest
         assert not bool((found.robust & (exact < eps * 0.98)).any())
@@ -174,7 +177,7 @@ def test_square_in_linf_reaches_the_corner_of_a_linear_network():
     model, x, y = linear(2)
     exact = exact_distance(model, x, y, "linf")
     eps = float(exact.median())
-    found = square(model, x, y, threat("linf", eps))
+    found = square(model, x, y, ThreatModel("linf", eps))
     clear = (exact / eps - 1).abs() > 1e-3
     assert torch.equal(found.robust[clear], (exact > eps)[clear])
     assert found.forwards < 40 * 500  # most of the 5000 draws were known to be useless

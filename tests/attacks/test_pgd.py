@@ -158,3 +158,26 @@ def test_padding_is_not_counted():
     x, y = torch.rand(TILE + 3, 1, 8, 8), torch.zeros(TILE + 3).long()
     found = pgd(model, x, y, THREATS[0], steps=4)
     assert found.forwards == (TILE + 3) * (1 + 5)
+
+
+def test_a_broken_example_comes_with_a_point_that_breaks_it(batch):
+    """The point of highest loss may well be classified rightly."""
+    model, (x, y) = network().eval(), batch
+    found = pgd(model, x, y, THREATS[0], steps=5, restarts=2)
+    with torch.no_grad():
+        wrong = model(found.broken_x).argmax(1) != y
+    assert torch.equal(wrong, ~found.robust)
+    moved = (found.broken_x - x).abs().amax((1, 2, 3))
+    assert float(moved.max()) <= THREATS[0].eps + 1e-6
+
+
+def test_a_start_takes_the_place_of_the_first_random_point(batch):
+    """With no step to speak of, the loss is that of the start or of the clean image."""
+    model, (x, y) = network().eval(), batch
+    start = (x + THREATS[0].eps).clamp(0, 1)
+    found = pgd(model, x, y, THREATS[0], steps=1, step_size=1e-12, start=start)
+    with torch.no_grad():
+        losses = [F.cross_entropy(model(z), y, reduction="none") for z in (x, start)]
+    torch.testing.assert_close(found.loss, torch.maximum(*losses))
+    far = pgd(model, x, y, THREATS[0], steps=1, step_size=1e-12, start=x + 9)
+    torch.testing.assert_close(far.loss, found.loss)

@@ -1,32 +1,12 @@
 """One description of every attack, for the tests that hold for all of them."""
 
-from dataclasses import dataclass
-
 import torch
 from torch import nn
 
 from robaudit import attacks
-from robaudit.attacks.ensemble import Attempt, in_turn
-from robaudit.errors import UsageError
 from robaudit.types import ThreatModel
 
-
-@dataclass(frozen=True)
-class Sparse:
-    """An l1 threat model, where :class:`ThreatModel` does not take one."""
-
-    norm: str
-    eps: float
-
-
-def threat(norm, eps):
-    try:
-        return ThreatModel(norm, eps)
-    except UsageError:
-        return Sparse(norm, eps)
-
-
-THREATS = [threat("linf", 0.08), threat("l2", 0.4), threat("l1", 1.5)]
+THREATS = [ThreatModel("linf", 0.08), ThreatModel("l2", 0.4), ThreatModel("l1", 1.5)]
 
 ATTACKS = {
     "apgd-ce": lambda *a, **k: attacks.apgd(*a, steps=15, **k),
@@ -61,6 +41,3 @@ def examples(model, n=80, pixels=8, seed=1):
 def distance(adv, x, norm):
     order = {"linf": torch.inf, "l2": 2, "l1": 1}[norm]
     return torch.linalg.vector_norm((adv - x).flatten(1).double(), ord=order, dim=1)
-
-
-__all__ = ["ATTACKS", "THREATS", "Attempt", "distance", "examples", "in_turn", "network", "threat"]

@@ -1,0 +1,234 @@
+"""Probes by several attacks in turn: AutoAttack and the fast tier; and the distance FAB finds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from robaudit.attacks import Attacked, AutoAttacked, autoattack
+from robaudit.attacks.ensemble import BLACK_BOX, Diagnostics, Ensembled, native_autoattack_with
+from robaudit.attacks.fab import fab_with
+from robaudit.attacks.fast import fast_with
+from robaudit.attacks.square import square_with
+from robaudit.attacks.verification import verify
+from robaudit.audit.accuracy import curve
+from robaudit.audit.context import Context, Radius
+from robaudit.audit.numbers import LEVEL, accuracy
+from robaudit.audit.plan import AutoAttack, Distance, Fast, Square
+from robaudit.engine import Runner, device_of, frozen
+from robaudit.schema import Measurement
+from robaudit.statistics import median_interval
+from robaudit.types import Progress, ThreatModel
+
+Run = Callable[[ThreatModel, Tensor, Progress | None], Attacked]
+
+# Shares of the attacked examples that no honest network at hand comes near.
+_ZERO_GRADIENTS, _STUCK, _BLACK_BOX = 0.05, 0.25, 0.002
+
+
+def auto(context: Context, settings: AutoAttack) -> list[Measurement]:
+    """Robust accuracy under AutoAttack, by the reference library or natively."""
+    examples = context.splits[context.main]
+    native = settings.engine == "native"
+
+    def run(threat: ThreatModel, rows: Tensor, progress: Progress | None) -> AutoAttacked:
+        remember = context.keeping("autoattack", settings, threat.eps, context.radii)
+        x, y = examples.x[rows], examples.y[rows]
+        if not native:
+            return autoattack(
+                context.model, x, y, threat, version=settings.version, seed=context.seed,
+                batch_size=settings.batch_size, remember=remember, progress=progress,
+            )  # fmt: skip
+        return native_autoattack_with(
+            _searcher(context), x, y, threat, version=settings.version, seed=context.seed,
+            index=examples.index[rows], remember=remember, progress=progress,
+        )  # fmt: skip
+
+    engine = "robaudit" if native else "pyautoattack"
+    described = {**asdict(settings), "engine": engine}
+    if native:
+        del described["batch_size"]
+    label = f"AutoAttack {settings.version}{' (native)' if native else ''}"
+    return _measured(context, "accuracy.autoattack", label, described, run)
+
+
+def fast(context: Context, settings: Fast) -> list[Measurement]:
+    """Robust accuracy under APGD on cross-entropy and on the nearest classes."""
+    examples = context.splits[context.main]
+
+    def run(threat: ThreatModel, rows: Tensor, progress: Progress | None) -> AutoAttacked:
+        return fast_with(
+            _searcher(context), examples.x[rows], examples.y[rows], threat, seed=context.seed,
+            index=examples.index[rows],
+            remember=context.keeping("fast", settings, threat.eps, context.radii),
+            progress=progress,
+        )  # fmt: skip
+
+    return _measured(context, "accuracy.fast", "fast tier", asdict(settings), run)
+
+
+def square(context: Context, settings: Square) -> list[Measurement]:
+    """Robust accuracy under Square, which needs no gradients."""
+    examples = context.splits[context.main]
+
+    def run(threat: ThreatModel, rows: Tensor, progress: Progress | None) -> Attacked:
+        return square_with(
+            _searcher(context), examples.x[rows], examples.y[rows], threat,
+            queries=settings.queries, seed=context.seed, index=examples.index[rows],
+            progress=progress,
+        )  # fmt: skip
+
+    return _measured(context, "accuracy.square", "Square", asdict(settings), run)
+
+
+def distance(context: Context, settings: Distance) -> list[Measurement]:
+    """Median over examples of the distance to the nearest misclassified point found.
+
+    An upper bound: a nearer point may exist. Misclassified images have distance zero.
+    """
+    examples = context.splits[context.main]
+    with context.watch(f"FAB on {len(examples)} {context.main} examples") as progress:
+        with frozen(context.model):
+            found = fab_with(
+                _searcher(context), examples.x, examples.y, context.threat,
+                restarts=settings.restarts, seed=context.seed, index=examples.index,
+                progress=progress,
+            )  # fmt: skip
+        judged = verify(context.model, examples.x, found.nearest, examples.y, context.threat)
+    confirmed = judged.wrong & judged.in_box
+    distances = torch.where(confirmed, judged.distance, torch.inf)
+    context.keep(context.main, "distance", distances)
+    ordered = distances.sort().values.numpy()
+    middle, interval = median_interval(ordered, LEVEL)
+    common: dict[str, Any] = {
+        "name": "distance.median",
+        "split": context.main,
+        "settings": {**asdict(settings), "attack": "fab-t", "norm": context.threat.norm},
+        "n": len(examples),
+    }
+    if middle is None:
+        reason = "no misclassified point was found for half of the examples"
+        return [Measurement(status="skipped", reason=reason, **common)]
+    within = int((distances <= context.threat.eps).sum())
+    return [
+        Measurement(
+            value=middle,
+            unit=context.threat.norm,
+            interval=interval,
+            details={
+                "found": int(confirmed.sum()),
+                "within_eps": within,
+                "forwards": found.forwards,
+                "backwards": found.backwards,
+            },
+            **common,
+        )
+    ]
+
+
+def _searcher(context: Context) -> Runner:
+    """Runs the network as fast as it goes; what is found this way is verified."""
+    return Runner(context.engine.forward, device_of(context.model), context.batch_size)
+
+
+def _measured(
+    context: Context, name: str, label: str, settings: dict[str, Any], run: Run
+) -> list[Measurement]:
+    """Attack radius by radius what still stands, and count what the network itself confirms."""
+    examples = context.splits[context.main]
+    n = len(examples)
+    robust = context.outcomes[f"{context.main}.accuracy.clean"].clone()
+    clean = robust.clone()
+    broken_x = examples.x.clone()
+    radii: list[Radius] = []
+    notes: list[str] = []
+    passes = torch.zeros(2, dtype=torch.long)
+    for threat in context.threats:
+        rows = torch.nonzero(robust)[:, 0]
+        where = f" within {threat.eps:.3g}" if context.radii else ""
+        title = f"{label} on {len(rows)} {context.main} examples{where}"
+        with context.watch(title) as progress, frozen(context.model):
+            attacked = run(threat, rows, progress)
+        judged = verify(context.model, examples.x[rows], attacked.x, examples.y[rows], threat)
+        claimed = ~attacked.robust
+        fell = rows[claimed & judged.breaks]
+        robust[fell] = False
+        broken_x[fell] = attacked.x[claimed & judged.breaks]
+        radii.append(Radius(threat.eps, robust.clone()))
+        passes += torch.tensor([attacked.forwards, attacked.backwards])
+        notes += getattr(attacked, "notes", ())
+        if unconfirmed := int((claimed & ~judged.breaks).sum()):
+            notes.append(
+                f"{unconfirmed} adversarial examples do not count: the network itself is not "
+                "broken by them"
+            )
+    context.keep(context.main, name, robust)
+    context.broken[name.removeprefix("accuracy.")] = broken_x, ~robust & clean
+    details: dict[str, Any] = {
+        "forwards": int(passes[0]),
+        "backwards": int(passes[1]),
+        **curve(radii),
+    }
+    if isinstance(attacked, AutoAttacked):
+        details["attacks"] = _after_each(attacked, len(rows), n)
+        found = getattr(attacked, "diagnostics", _from_logits_alone(attacked))
+        details["diagnostics"] = asdict(found)
+        notes += doubts(found)
+    if isinstance(attacked, Ensembled):
+        details["passes"] = {key: list(value) for key, value in attacked.passes.items()}
+    return [
+        accuracy(
+            name, context.main, robust, settings=settings, details=details,
+            warnings=list(dict.fromkeys(notes)),
+        )
+    ]  # fmt: skip
+
+
+def _from_logits_alone(attacked: AutoAttacked) -> Diagnostics:
+    """What the reference library's verdicts say of gradients."""
+    stages = list(attacked.accuracies)
+    alone = [stages.index(name) for name in BLACK_BOX if name in stages]
+    return Diagnostics(
+        attacked=int(attacked.correct.sum()),
+        zero_gradient=0,
+        stuck=0,
+        black_box_only=sum(int((attacked.broken_by == place).sum()) for place in alone),
+        targets_missing=0,
+    )
+
+
+def _after_each(attacked: AutoAttacked, attacked_rows: int, n: int) -> dict[str, float]:
+    """Share of all examples that each attack of the last radius left standing."""
+    left, after = attacked_rows, {}
+    for place, stage in enumerate(attacked.accuracies):
+        left -= int((attacked.broken_by == place).sum())
+        after[stage] = left / n
+    return after
+
+
+def doubts(found: Diagnostics) -> list[str]:
+    """What speaks against trusting gradients, each with what to do."""
+    n = max(1, found.attacked)
+    lines = []
+    if found.zero_gradient > _ZERO_GRADIENTS * n:
+        lines.append(
+            f"the gradient is zero on {found.zero_gradient} of {n} images where the search began: "
+            "gradients are masked; trust the attacks without gradients, and attack a smoother "
+            "version of the network"
+        )
+    if found.stuck > _STUCK * n:
+        lines.append(
+            f"on {found.stuck} of {n} images no step raised the loss: gradients may be masked or "
+            "random; for a network that draws at random run AutoAttack's version rand"
+        )
+    if found.black_box_only > max(1.0, _BLACK_BOX * n):
+        lines.append(
+            f"Square broke {found.black_box_only} images without gradients that every attack with "
+            "gradients had left: they are masked, and robustness is likely lower still; an "
+            "adaptive attack is needed"
+        )
+    return lines

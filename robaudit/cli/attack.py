@@ -1,0 +1,193 @@
+"""``robaudit attack``: accuracies and robust losses, curves over radii, adversarial examples."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from robaudit.cli.measure import Surrogate, measure, threat_of
+from robaudit.cli.measure_commands import Restarts, Steps, StepSize, relative_step
+from robaudit.cli.options import (
+    DATA_PANEL,
+    OUT_PANEL,
+    Checkpoints,
+    Norm,
+    Settings,
+    Split,
+    with_settings,
+)
+from robaudit.errors import UsageError
+from robaudit.types import parse_eps
+
+_ATTACKS = ("clean", "pgd", "cw", "fast", "autoattack", "square", "fab", "transfer")
+_OTHER = "Transfer from another network"
+
+
+class Version(StrEnum):
+    """AutoAttack's versions."""
+
+    standard = "standard"
+    plus = "plus"
+    rand = "rand"
+
+
+class Engine(StrEnum):
+    """Whose AutoAttack."""
+
+    reference = "reference"
+    native = "native"
+
+
+@with_settings(omit=frozenset({"gap", "train_data", "eps"}))
+def attack(
+    checkpoints: Checkpoints,
+    settings: Settings,
+    attack: Annotated[
+        str,
+        typer.Option(
+            metavar="pgd,cw,fast,autoattack,square,fab,transfer",
+            help="Which attacks, separated by commas; clean for none of them.",
+        ),
+    ] = "pgd",
+    eps: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NUMBER|8/255",
+            help="Its radius; several, or one with commas, give the curve. [default: the usual one "
+            "for the data set]",
+            show_default=False,
+            rich_help_panel=DATA_PANEL,
+        ),
+    ] = None,
+    steps: Steps = 20,
+    restarts: Restarts = 1,
+    step_size: StepSize = None,
+    version: Annotated[Version, typer.Option(help="Version of AutoAttack.")] = Version.standard,
+    engine: Annotated[
+        Engine,
+        typer.Option(
+            help="Who runs AutoAttack. reference: its own library, pyautoattack. native: robaudit, "
+            "faster and the same for every batch size."
+        ),
+    ] = Engine.reference,
+    surrogate: Annotated[
+        str | None,
+        typer.Option(
+            metavar="CKPT",
+            help="Where transfer examples come from.",
+            rich_help_panel=_OTHER,
+        ),
+    ] = None,
+    surrogate_arch: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Its network, as for --arch.", rich_help_panel=_OTHER),
+    ] = None,
+    surrogate_normalize: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME", help="Its normalisation, as for --normalize.", rich_help_panel=_OTHER
+        ),
+    ] = None,
+    save_adv: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE.safetensors",
+            help="Write an adversarial image for each example.",
+            rich_help_panel=OUT_PANEL,
+        ),
+    ] = None,
+    verify: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE.safetensors",
+            help="Attack nothing; check the adversarial images of --save-adv on this checkpoint.",
+        ),
+    ] = None,
+) -> None:
+    """Clean and robust accuracy, and the robust loss.
+
+    [bold]robaudit attack ckpt.pt --data cifar10 --data-dir ~/data --attack pgd,autoattack[/bold]
+
+    pgd maximises cross-entropy and gives the robust loss; cw maximises the margin. autoattack is
+    the field's ensemble; fast, its first two stages on the nearest classes, takes a tenth of the
+    time or less and is no substitute. square needs no gradients; fab finds the distance to the
+    nearest misclassified point; transfer tries --surrogate's adversarial examples. Each accuracy is
+    an upper bound on robust accuracy.
+    """
+    from robaudit.audit.plan import AutoAttack, Distance, Fast, Pgd, Plan, Square, Transfer
+
+    radii = _radii(eps)
+    settings = replace(settings, eps=None if not radii else repr(radii[-1]))
+    if verify is not None:
+        if radii or save_adv is not None or surrogate is not None:
+            raise UsageError(
+                "--verify attacks nothing: --eps, --save-adv and --surrogate say nothing"
+            )
+        _verify(checkpoints, verify, settings)
+        return
+    names = _names(attack)
+    if ("transfer" in names) != (surrogate is not None):
+        raise UsageError(
+            "--attack transfer and --surrogate CKPT need each other",
+            "The surrogate is the network that the examples are made on.",
+        )
+    if save_adv is not None and save_adv.suffix != ".safetensors":
+        raise UsageError(f"--save-adv {save_adv} is no .safetensors file", "Rename it.")
+    pgd = Pgd(steps, restarts, relative_step(step_size, settings))
+    plan = Plan(
+        pgd=pgd if "pgd" in names else None,
+        cw=replace(pgd, loss="margin") if "cw" in names else None,
+        fast=Fast() if "fast" in names else None,
+        autoattack=AutoAttack(version.value, engine=engine.value)
+        if "autoattack" in names
+        else None,
+        square=Square() if "square" in names else None,
+        distance=Distance() if "fab" in names else None,
+        transfer=Transfer(pgd, surrogate) if surrogate is not None else None,
+        radii=radii[:-1],
+    )
+    other = None if surrogate is None else Surrogate(surrogate, surrogate_arch, surrogate_normalize)
+    measure(checkpoints, plan, settings, surrogate=other, save_adv=save_adv)
+
+
+def _verify(checkpoints: list[str], file: Path, settings: Settings) -> None:
+    """Judge a file's examples; radius, data and number are the file's unless they are given."""
+    from robaudit.audit.adversarial_file import read_adversarial
+    from robaudit.audit.plan import Plan, Replay
+
+    found = read_adversarial(file)
+    own = replace(
+        settings,
+        norm=Norm(found.threat.norm),
+        eps=repr(found.threat.eps),
+        data=found.data if settings.data == Settings.data else settings.data,
+        split=Split(found.split),
+        n=settings.n or len(found.y),
+    )
+    measure(checkpoints, Plan(replay=Replay(str(file))), own, replayed=found)
+
+
+def _names(text: str) -> list[str]:
+    names = [name.strip() for name in text.split(",")]
+    unknown = [name for name in names if name not in _ATTACKS]
+    if unknown:
+        raise UsageError(
+            f"--attack {text}: unknown attack {unknown[0]!r}",
+            f"Known: {', '.join([*_ATTACKS[1:], 'clean'])}.",
+        )
+    return names
+
+
+def _radii(given: list[str] | None) -> tuple[float, ...]:
+    """Radii in ascending order; zero among others is the clean accuracy, which is there anyway."""
+    texts = [text for option in given or [] for text in option.split(",")]
+    values = sorted({parse_eps(text) for text in texts})
+    if len(values) > 1 and values[0] == 0:
+        values = values[1:]
+    for value in values:
+        threat_of(Settings(eps=repr(value)))
+    return tuple(values)

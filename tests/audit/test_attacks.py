@@ -1,0 +1,253 @@
+"""Attacks in an audit: curves over radii, other networks' examples, doubts, pieces kept."""
+
+import dataclasses
+
+import pytest
+import torch
+from torch import nn
+
+from robaudit import attacks
+from robaudit.attacks.verification import verify
+from robaudit.audit import Plan, audit
+from robaudit.audit.journal import open_journal
+from robaudit.audit.plan import AutoAttack, Distance, Fast, Pgd, Replay, Square, Transfer
+from robaudit.checkpoints import load, samples_dir
+from robaudit.types import ThreatModel
+
+PGD = Pgd(steps=5)
+NATIVE = AutoAttack(engine="native")
+
+
+@pytest.fixture(scope="module")
+def standard():
+    return load(samples_dir() / "standard.pt", device="cpu")
+
+
+def first(examples, n):
+    return dataclasses.replace(
+        examples, x=examples.x[:n], y=examples.y[:n], index=examples.index[:n]
+    )
+
+
+# Several radii
+
+
+@pytest.fixture(scope="module")
+def curved(robust, few):
+    plan = Plan(pgd=PGD, fast=Fast(), radii=(0.05, 0.15))
+    return audit(robust, few, ThreatModel("linf", 0.3), plan)
+
+
+def test_accuracy_never_rises_with_the_radius(curved):
+    for name in ("accuracy.pgd", "accuracy.fast"):
+        found = curved.report.get(name)
+        rows = found.details["curve"]
+        assert [row["eps"] for row in rows] == [0.05, 0.15, 0.3]
+        values = [row["value"] for row in rows]
+        assert values == sorted(values, reverse=True)
+        assert values[0] > values[-1] == found.value
+        for row in rows:
+            assert row["low"] <= row["value"] <= row["high"]
+    losses = [row["loss"] for row in curved.report.get("accuracy.pgd").details["curve"]]
+    assert losses == sorted(losses)
+    assert losses[-1] == pytest.approx(curved.report.get("loss.robust").value)
+
+
+def test_a_point_of_the_curve_is_no_higher_than_an_attack_of_that_radius_alone(curved, robust, few):
+    """Both are upper bounds; a warm start and the smaller radii may only find more."""
+    rows = {row["eps"]: row["value"] for row in curved.report.get("accuracy.fast").details["curve"]}
+    alone = attacks.fast(robust, few.x, few.y, ThreatModel("linf", 0.15), index=few.index)
+    assert rows[0.15] == pytest.approx(alone.robust.double().mean().item(), abs=1 / len(few))
+
+
+def test_every_break_that_counts_is_one(curved, robust, few):
+    found = curved.adversarial
+    judged = verify(robust, few.x, found.x, few.y, ThreatModel("linf", 0.3))
+    assert bool(judged.in_ball.all())
+    assert bool(judged.in_box.all())
+    assert torch.equal(judged.breaks & found.broken, found.broken)
+    worst = min(curved.report.get(name).value for name in ("accuracy.pgd", "accuracy.fast"))
+    clean = curved.outcomes["test.accuracy.clean"]
+    assert (clean & ~found.broken).double().mean().item() <= worst
+
+
+# What others made
+
+
+def test_transferred_images_are_the_surrogate_s_and_the_judgement_is_ours(robust, standard, few):
+    threat = ThreatModel("linf", 0.15)
+    plan = Plan(pgd=PGD, transfer=Transfer(PGD, "standard.pt"))
+    report = audit(robust, few, threat, plan, surrogate=standard).report
+    made = attacks.pgd(standard, few.x, few.y, threat, steps=5, index=few.index)
+    with torch.no_grad():
+        right = (robust(few.x).argmax(1) == few.y) & (robust(made.x).argmax(1) == few.y)
+    found = report.get("accuracy.transfer")
+    assert found.value == right.double().mean().item()
+    assert found.value >= report.get("accuracy.pgd").value
+    assert found.settings["surrogate"] == "standard.pt"
+
+
+def test_replayed_images_confirm_themselves_and_no_other_network(robust, standard, few):
+    threat = ThreatModel("linf", 0.15)
+    made = audit(robust, few, threat, Plan(pgd=PGD))
+    plan = Plan(replay=Replay("adv.safetensors"))
+    again = audit(robust, few, threat, plan, replayed=made.adversarial).report
+    found = again.get("accuracy.transfer")
+    assert found.value == made.report.get("accuracy.pgd").value
+    assert found.details["claimed"] == found.details["confirmed"]
+    assert found.warnings == []
+    moved = dataclasses.replace(made.adversarial, x=few.x)
+    refused = audit(robust, few, threat, plan, replayed=moved).report.get("accuracy.transfer")
+    assert refused.details["confirmed"] < refused.details["claimed"]
+    assert "do not break this one" in refused.warnings[0]
+    far = audit(robust, few, ThreatModel("linf", 0.01), plan, replayed=made.adversarial).report
+    assert far.get("accuracy.transfer").value == far.get("accuracy.clean").value
+    assert far.get("accuracy.transfer").details["in_ball"] < len(few)
+
+
+# Doubts
+
+
+class Masked(nn.Module):
+    """A good network whose gradients are hidden, and whose predictions are not."""
+
+    def __init__(self, network, kind):
+        super().__init__()
+        self.network, self.kind = network, kind
+
+    def forward(self, x):
+        if self.kind == "quantised":
+            x = (x * 16).round() / 16
+        logits = self.network(x)
+        return logits * 1e4 if self.kind == "temperature" else logits
+
+
+@pytest.mark.parametrize("kind", ["quantised", "temperature"])
+def test_masked_gradients_are_said_and_square_sees_through_them(kind, standard, few):
+    """PGD overestimates what a search without gradients breaks."""
+    few = first(few, 16)
+    network = Masked(standard, kind)
+    plan = Plan(pgd=PGD, square=Square(queries=500), fast=Fast())
+    report = audit(network, few, ThreatModel("linf", 0.15), plan).report
+    assert report.get("accuracy.square").value < report.get("accuracy.pgd").value
+    said = [*report.warnings, *report.get("accuracy.fast").warnings]
+    assert any("gradient" in line for line in said), said
+
+
+def test_square_after_gradients_raises_a_doubt(standard, few):
+    network = Masked(standard, "quantised")
+    few = first(few, 8)
+    found = audit(network, few, ThreatModel("linf", 0.15), Plan(autoattack=NATIVE)).report
+    measured = found.get("accuracy.autoattack")
+    assert measured.details["diagnostics"]["black_box_only"] > 1
+    assert any("Square broke" in line and "masked" in line for line in measured.warnings)
+
+
+def test_a_random_network_is_told_to_run_rand(standard, few):
+    class Noisy(nn.Module):
+        def forward(self, x):
+            return standard(x) + 0.5 * torch.randn(len(x), 10)
+
+    report = audit(Noisy(), few, ThreatModel("linf", 0.1), Plan(pgd=PGD)).report
+    assert any("rand" in line for line in report.warnings)
+
+
+@pytest.mark.parametrize("name", ["robust.pt", "trades.safetensors", "overfit.pt", "standard.pt"])
+def test_honest_networks_raise_no_doubt(name, few):
+    network = load(samples_dir() / name, device="cpu")
+    plan = Plan(pgd=PGD, fast=Fast())
+    report = audit(network, few, ThreatModel("linf", 0.15), plan).report
+    assert report.get("accuracy.fast").warnings == []
+    assert not any("gradient" in line for line in report.warnings)
+
+
+def test_a_network_without_gradients_can_be_attacked_without(standard, few):
+    class Opaque(nn.Module):
+        def forward(self, x):
+            return standard(x.detach())
+
+    few = first(few, 8)
+    plan = Plan(pgd=PGD, square=Square(queries=200))
+    report = audit(Opaque(), few, ThreatModel("linf", 0.15), plan).report
+    failed = report.get("accuracy.pgd")
+    assert failed.status == "failed"
+    assert "no gradient" in failed.reason
+    assert report.get("accuracy.square").value < report.get("accuracy.clean").value
+
+
+# Distances
+
+
+def test_distances_bound_where_accuracy_falls(robust, few):
+    """Half of the examples have an error nearer than the median; PGD there finds no fewer than a
+    third of them broken."""
+    report = audit(robust, few, ThreatModel("linf", 0.15), Plan(distance=Distance())).report
+    found = report.get("distance.median")
+    assert found.interval.low <= found.value <= found.interval.high
+    assert found.unit == "linf"
+    at = attacks.fast(robust, few.x, few.y, ThreatModel("linf", found.value), index=few.index)
+    assert at.robust.double().mean().item() == pytest.approx(0.5, abs=0.17)
+
+
+# Pieces
+
+
+def test_an_interrupted_audit_ends_as_an_undisturbed_one(robust, few, tmp_path, numbers):
+    """Stopped after each piece in turn; every attack is computed once."""
+    plan = Plan(pgd=PGD, cw=Pgd(steps=2, loss="margin"), fast=Fast(), radii=(0.1,))
+    threat = ThreatModel("linf", 0.2)
+    whole = audit(robust, few, threat, plan)
+    computed = []
+
+    class Stop(BaseException):
+        pass
+
+    def stopping(journal):
+        def remember(name, compute):
+            before = len(computed)
+
+            def counted():
+                computed.append(name)
+                return compute()
+
+            piece = journal.remember(name, counted)
+            if len(computed) > before:
+                raise Stop
+            return piece
+
+        return remember
+
+    for _ in range(20):
+        try:
+            done = audit(
+                robust, few, threat, plan, remember=stopping(open_journal(tmp_path, {"k": 1}))
+            )
+            break
+        except Stop:
+            continue
+    assert len(computed) == len(set(computed)) >= 8
+    assert numbers(done.report) == numbers(whole.report)
+    for name, rows in whole.outcomes.items():
+        assert torch.equal(rows, done.outcomes[name])
+    assert torch.equal(done.adversarial.x, whole.adversarial.x)
+
+
+@pytest.mark.slow
+def test_the_reference_s_batches_are_kept_as_well(robust, few, tmp_path):
+    few = first(few, 6)
+    plan = Plan(autoattack=AutoAttack(batch_size=4))
+    threat = ThreatModel("linf", 0.15)
+    whole = audit(robust, few, threat, plan)
+    journal = open_journal(tmp_path, {"k": 1})
+    kept = audit(robust, few, threat, plan, remember=journal.remember)
+
+    def never(name, compute):
+        return journal.remember(name, lambda: pytest.fail(f"{name} was finished"))
+
+    again = audit(robust, few, threat, plan, remember=never)
+    for done in (kept, again):
+        assert torch.equal(done.adversarial.x, whole.adversarial.x)
+        assert (
+            done.report.get("accuracy.autoattack").value
+            == whole.report.get("accuracy.autoattack").value
+        )

@@ -1,0 +1,144 @@
+"""``robaudit attack``: several radii, other networks, saved examples, runs that were killed."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from support.console import ROBUST, robaudit
+
+STANDARD = ROBUST.parent / "standard.pt"
+QUICK = ("--n", 16, "--steps", 2, "--quiet")
+
+
+def measured(ran, name="accuracy.pgd"):
+    assert ran.code == 0, ran.err
+    report = json.loads(ran.out)
+    return report, next(m for m in report["measurements"] if m["name"] == name)
+
+
+@pytest.mark.parametrize(
+    "words", [("--eps", "0.2,0.05"), ("--eps", "0.05", "--eps", "0.2"), ("--eps", "0,0.05,0.2,0.2")]
+)
+def test_several_radii_give_the_curve_and_the_largest_is_the_report_s(words):
+    report, pgd = measured(robaudit("attack", ROBUST, *QUICK, *words, "--json"))
+    assert report["threat"]["eps"] == 0.2
+    assert [row["eps"] for row in pgd["details"]["curve"]] == [0.05, 0.2]
+
+
+def test_radii_from_a_config_file(place):
+    (place / "a.toml").write_text('eps = ["0.05", "8/255"]\n')
+    _, pgd = measured(robaudit("attack", ROBUST, *QUICK, "--config", "a.toml", "--json"))
+    assert [row["eps"] for row in pgd["details"]["curve"]] == [8 / 255, 0.05]
+
+
+def test_the_curve_is_a_table_and_a_picture(place):
+    ran = robaudit("attack", ROBUST, *QUICK, "--eps", "0.05,0.2", "--out", "out")
+    assert "Accuracy within each radius" in ran.out
+    assert (place / "out" / "robustness.svg").read_text().startswith("<?xml")
+    assert "Accuracy within each radius" in (place / "out" / "report.md").read_text()
+
+
+def test_saved_examples_are_verified_on_the_network_and_judged_on_another(place):
+    saved = robaudit("attack", ROBUST, *QUICK, "--save-adv", "adv.safetensors", "--json")
+    _, pgd = measured(saved)
+    again = robaudit("attack", ROBUST, "--verify", "adv.safetensors", "--quiet", "--json")
+    report, replayed = measured(again, "accuracy.transfer")
+    assert replayed["value"] == pgd["value"]
+    assert report["data"]["n"] == 16
+    assert replayed["details"]["confirmed"] == replayed["details"]["claimed"]
+    other = robaudit("attack", STANDARD, "--verify", "adv.safetensors", "--quiet", "--json")
+    assert measured(other, "accuracy.transfer")[1]["value"] <= 1
+
+
+def test_transfer_takes_a_surrogate_of_its_own():
+    ran = robaudit(
+        "attack", ROBUST, *QUICK, "--attack", "pgd,transfer", "--surrogate", STANDARD, "--json"
+    )
+    _, transfer = measured(ran, "accuracy.transfer")
+    assert transfer["settings"]["surrogate"] == str(STANDARD)
+
+
+@pytest.mark.parametrize(
+    ("words", "names"),
+    [
+        (("--attack", "transfer"), ["--surrogate"]),
+        (("--surrogate", STANDARD), ["--attack transfer"]),
+        (("--attack", "pgd,transfer", "--surrogate", "none.pt"), ["none.pt"]),
+        (("--save-adv", "adv.npz"), ["adv.npz", ".safetensors"]),
+        (("--save-adv", "none/adv.safetensors"), ["cannot write"]),
+        (("--verify", "none.safetensors"), ["no such file"]),
+        (("--verify", ROBUST), ["cannot be read"]),
+        (("--verify", "none.safetensors", "--eps", "0.1"), ["--verify attacks nothing"]),
+        (("--eps", "0.1,x"), ["'x'"]),
+        (("--eps", "0.1,-1"), ["positive"]),
+        (("--norm", "l1"), ["no usual l1 radius"]),
+        (("--state", ROBUST), ["cannot keep state"]),
+    ],
+)
+def test_what_cannot_be_meant(words, names, place):
+    ran = robaudit("attack", ROBUST, *QUICK, *words)
+    assert ran.code in (2, 4), ran.err
+    assert ran.out == ""
+    assert 1 <= len(ran.err.splitlines()) <= 2
+    assert "internal error" not in ran.err
+    for name in names:
+        assert name in ran.err
+
+
+def test_a_state_of_another_configuration_is_refused(place):
+    assert robaudit("attack", ROBUST, *QUICK, "--state", "state").code == 0
+    for words in (("--seed", 1), ("--eps", 0.1), ("--n", 17)):
+        ran = robaudit("attack", ROBUST, *QUICK, "--state", "state", *words)
+        assert ran.code == 2
+        assert "state of another run" in ran.err
+    ran = robaudit("attack", STANDARD, *QUICK, "--state", "state")
+    assert "weights" in ran.err
+    assert robaudit("attack", ROBUST, *QUICK, "--state", "state", "--attack", "cw").code == 0
+
+
+@pytest.mark.slow
+def test_killed_at_random_moments_it_ends_as_an_undisturbed_run(place):
+    """Twenty kills of the process, each some way into its work; then a run to the end."""
+    command = [
+        sys.executable, "-m", "robaudit", "attack", str(ROBUST), "--n", "128", "--sample",
+        "--steps", "3", "--data", "digits", "--split", "train", "--attack", "pgd,cw,fast", "--json",
+        "--quiet", "--eps", "0.1,0.2", "--device", "cpu",
+    ]  # fmt: skip
+    surroundings = {**os.environ, "PYTHONPATH": str(ROBUST.parents[1]), "OMP_NUM_THREADS": "1"}
+
+    def start(*words):
+        return subprocess.Popen(
+            [*command, *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+            cwd=place, env=surroundings,
+        )  # fmt: skip
+
+    began = time.monotonic()
+    whole = start()
+    out, err = whole.communicate(timeout=300)
+    assert whole.returncode == 0, err
+    lasts = time.monotonic() - began
+    draw = random.Random(0)
+    kills = 0
+    while kills < 20:
+        going = start("--state", "state", "--save-adv", "adv.safetensors")
+        try:
+            going.wait(timeout=draw.uniform(0.3, 1.0) * lasts)
+            assert going.returncode == 0
+        except subprocess.TimeoutExpired:
+            going.send_signal(signal.SIGKILL)
+        going.communicate()
+        kills += 1
+    last = start("--state", "state", "--save-adv", "adv.safetensors")
+    resumed, err = last.communicate(timeout=300)
+    assert last.returncode == 0, err
+    numbers = [
+        [(m["name"], m["value"], m["details"]) for m in json.loads(text)["measurements"]]
+        for text in (out, resumed)
+    ]
+    assert numbers[0] == numbers[1]
+    assert (place / "adv.safetensors").is_file()
