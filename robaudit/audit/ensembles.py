@@ -24,7 +24,8 @@ from robaudit.schema import Measurement
 from robaudit.statistics import median_interval
 from robaudit.types import Progress, ThreatModel
 
-Run = Callable[[ThreatModel, Tensor, Progress | None], Attacked]
+# Images of these rows under attack, run by the engine or, where that misled, as the network stands.
+Run = Callable[[ThreatModel, Tensor, bool, Progress | None], Attacked]
 
 # Shares of the attacked examples that no honest network at hand comes near.
 _ZERO_GRADIENTS, _STUCK, _BLACK_BOX = 0.05, 0.25, 0.002
@@ -35,16 +36,19 @@ def auto(context: Context, settings: AutoAttack) -> list[Measurement]:
     examples = context.splits[context.main]
     native = settings.engine == "native"
 
-    def run(threat: ThreatModel, rows: Tensor, progress: Progress | None) -> AutoAttacked:
-        remember = context.keeping("autoattack", settings, threat.eps, context.radii)
+    def run(
+        threat: ThreatModel, rows: Tensor, plain: bool, progress: Progress | None
+    ) -> AutoAttacked:
+        remember = context.keeping("autoattack", settings, threat.eps, context.radii, plain)
         x, y = examples.x[rows], examples.y[rows]
         if not native:
             return autoattack(
                 context.model, x, y, threat, version=settings.version, seed=context.seed,
-                batch_size=settings.batch_size, remember=remember, progress=progress,
+                batch_size=settings.batch_size, faster=not plain, remember=remember,
+                progress=progress,
             )  # fmt: skip
         return native_autoattack_with(
-            _searcher(context), x, y, threat, version=settings.version, seed=context.seed,
+            _searcher(context, plain), x, y, threat, version=settings.version, seed=context.seed,
             index=examples.index[rows], remember=remember, progress=progress,
         )  # fmt: skip
 
@@ -60,11 +64,13 @@ def fast(context: Context, settings: Fast) -> list[Measurement]:
     """Robust accuracy under APGD on cross-entropy and on the nearest classes."""
     examples = context.splits[context.main]
 
-    def run(threat: ThreatModel, rows: Tensor, progress: Progress | None) -> AutoAttacked:
+    def run(
+        threat: ThreatModel, rows: Tensor, plain: bool, progress: Progress | None
+    ) -> AutoAttacked:
         return fast_with(
-            _searcher(context), examples.x[rows], examples.y[rows], threat, seed=context.seed,
-            index=examples.index[rows],
-            remember=context.keeping("fast", settings, threat.eps, context.radii),
+            _searcher(context, plain), examples.x[rows], examples.y[rows], threat,
+            seed=context.seed, index=examples.index[rows],
+            remember=context.keeping("fast", settings, threat.eps, context.radii, plain),
             progress=progress,
         )  # fmt: skip
 
@@ -75,9 +81,9 @@ def square(context: Context, settings: Square) -> list[Measurement]:
     """Robust accuracy under Square, which needs no gradients."""
     examples = context.splits[context.main]
 
-    def run(threat: ThreatModel, rows: Tensor, progress: Progress | None) -> Attacked:
+    def run(threat: ThreatModel, rows: Tensor, plain: bool, progress: Progress | None) -> Attacked:
         return square_with(
-            _searcher(context), examples.x[rows], examples.y[rows], threat,
+            _searcher(context, plain), examples.x[rows], examples.y[rows], threat,
             queries=settings.queries, seed=context.seed, index=examples.index[rows],
             progress=progress,
         )  # fmt: skip
@@ -94,7 +100,7 @@ def distance(context: Context, settings: Distance) -> list[Measurement]:
     with context.watch(f"FAB on {len(examples)} {context.main} examples") as progress:
         with frozen(context.model):
             found = fab_with(
-                _searcher(context), examples.x, examples.y, context.threat,
+                _searcher(context, False), examples.x, examples.y, context.threat,
                 restarts=settings.restarts, seed=context.seed, index=examples.index,
                 progress=progress,
             )  # fmt: skip
@@ -130,9 +136,10 @@ def distance(context: Context, settings: Distance) -> list[Measurement]:
     ]
 
 
-def _searcher(context: Context) -> Runner:
-    """Runs the network as fast as it goes; what is found this way is verified."""
-    return Runner(context.engine.forward, device_of(context.model), context.batch_size)
+def _searcher(context: Context, plain: bool) -> Runner:
+    """Runs the network as fast as it goes, unless ``plain``; what is found is verified."""
+    forward = context.model if plain else context.engine.forward
+    return Runner(forward, device_of(context.model), context.batch_size)
 
 
 def _measured(
@@ -147,25 +154,32 @@ def _measured(
     radii: list[Radius] = []
     notes: list[str] = []
     passes = torch.zeros(2, dtype=torch.long)
-    for threat in context.threats:
-        rows = torch.nonzero(robust)[:, 0]
+    attacked: Attacked | None = None
+    entered = 0
+
+    def attack(threat: ThreatModel, rows: Tensor, plain: bool) -> tuple[Attacked, Tensor]:
+        """Also the rows that the search broke and the network itself is not broken by."""
+        nonlocal passes
         where = f" within {threat.eps:.3g}" if context.radii else ""
         title = f"{label} on {len(rows)} {context.main} examples{where}"
         with context.watch(title) as progress, frozen(context.model):
-            attacked = run(threat, rows, progress)
-        judged = verify(context.model, examples.x[rows], attacked.x, examples.y[rows], threat)
-        claimed = ~attacked.robust
-        fell = rows[claimed & judged.breaks]
-        robust[fell] = False
-        broken_x[fell] = attacked.x[claimed & judged.breaks]
+            made = run(threat, rows, plain, progress)
+        judged = verify(context.model, examples.x[rows], made.x, examples.y[rows], threat)
+        confirmed = ~made.robust & judged.breaks
+        robust[rows[confirmed]] = False
+        broken_x[rows[confirmed]] = made.x[confirmed]
+        passes += torch.tensor([made.forwards, made.backwards])
+        notes.extend(getattr(made, "notes", ()))
+        return made, rows[~made.robust & ~judged.breaks]
+
+    for threat in context.threats:
+        rows = torch.nonzero(robust)[:, 0]
+        if len(rows):
+            attacked, misled = attack(threat, rows, plain=False)
+            entered = len(rows)
+            if len(misled):
+                attack(threat, misled, plain=True)
         radii.append(Radius(threat.eps, robust.clone()))
-        passes += torch.tensor([attacked.forwards, attacked.backwards])
-        notes += getattr(attacked, "notes", ())
-        if unconfirmed := int((claimed & ~judged.breaks).sum()):
-            notes.append(
-                f"{unconfirmed} adversarial examples do not count: the network itself is not "
-                "broken by them"
-            )
     context.keep(context.main, name, robust)
     context.broken[name.removeprefix("accuracy.")] = broken_x, ~robust & clean
     details: dict[str, Any] = {
@@ -174,7 +188,7 @@ def _measured(
         **curve(radii),
     }
     if isinstance(attacked, AutoAttacked):
-        details["attacks"] = _after_each(attacked, len(rows), n)
+        details["attacks"] = _after_each(attacked, entered, n)
         found = getattr(attacked, "diagnostics", _from_logits_alone(attacked))
         details["diagnostics"] = asdict(found)
         notes += doubts(found)
@@ -201,9 +215,9 @@ def _from_logits_alone(attacked: AutoAttacked) -> Diagnostics:
     )
 
 
-def _after_each(attacked: AutoAttacked, attacked_rows: int, n: int) -> dict[str, float]:
+def _after_each(attacked: AutoAttacked, entered: int, n: int) -> dict[str, float]:
     """Share of all examples that each attack of the last radius left standing."""
-    left, after = attacked_rows, {}
+    left, after = entered, {}
     for place, stage in enumerate(attacked.accuracies):
         left -= int((attacked.broken_by == place).sum())
         after[stage] = left / n

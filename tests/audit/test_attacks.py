@@ -251,3 +251,18 @@ def test_the_reference_s_batches_are_kept_as_well(robust, few, tmp_path):
             done.report.get("accuracy.autoattack").value
             == whole.report.get("accuracy.autoattack").value
         )
+
+
+def test_what_misled_the_search_is_searched_again(robust, few, monkeypatch):
+    """An engine whose network is easier to break: its breaks do not count, and are no excuse."""
+    from robaudit.audit import context
+    from robaudit.engine import Accelerated
+
+    def biased(model, shape):
+        return Accelerated(lambda x: model(x) + 3 * torch.eye(10)[0])
+
+    threat = ThreatModel("linf", 0.1)
+    honest = audit(robust, few, threat, Plan(fast=Fast())).report.get("accuracy.fast")
+    monkeypatch.setattr(context, "accelerate", biased)
+    misled = audit(robust, few, threat, Plan(fast=Fast())).report.get("accuracy.fast")
+    assert misled.value == honest.value

@@ -172,7 +172,9 @@ def audited():
     from torch import nn
 
     from robaudit.audit import audit
-    from robaudit.audit.plan import Average, Hessian, Pgd, Plan, TopLayer, Wci, Worst
+    from robaudit.audit.plan import (
+        Average, Distance, Fast, Hessian, Pgd, Plan, Square, TopLayer, Transfer, Wci, Worst,
+    )  # fmt: skip
 
     torch.manual_seed(0)
     pgd = Pgd(steps=1)
@@ -180,6 +182,10 @@ def audited():
     plan = Plan(
         pgd=pgd,
         cw=Pgd(steps=1, loss="margin"),
+        fast=Fast(),
+        square=Square(queries=5),
+        transfer=Transfer(pgd, "itself"),
+        distance=Distance(),
         wci=Wci(pgd),
         top_layer=TopLayer(pgd),
         hessian=Hessian(pgd, top=1, probes=2, steps=10, density_steps=5),
@@ -189,7 +195,7 @@ def audited():
     test, train = (
         robaudit.load_examples("digits", split=split, n=8) for split in ("test", "train")
     )
-    return audit(network, test, robaudit.ThreatModel("linf", 0.1), plan, train=train)
+    return audit(network, test, robaudit.ThreatModel("linf", 0.1), plan, train=train, surrogate=network)
 
 
 def test_measurement_names_are_documented(audited):
