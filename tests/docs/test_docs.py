@@ -173,7 +173,17 @@ def audited():
 
     from robaudit.audit import audit
     from robaudit.audit.plan import (
-        Average, Distance, Fast, Hessian, Pgd, Plan, Square, TopLayer, Transfer, Wci, Worst,
+        Average,
+        Distance,
+        Fast,
+        Hessian,
+        Pgd,
+        Plan,
+        Square,
+        TopLayer,
+        Transfer,
+        Wci,
+        Worst,
     )  # fmt: skip
 
     torch.manual_seed(0)
@@ -195,7 +205,8 @@ def audited():
     test, train = (
         robaudit.load_examples("digits", split=split, n=8) for split in ("test", "train")
     )
-    return audit(network, test, robaudit.ThreatModel("linf", 0.1), plan, train=train, surrogate=network)
+    threat = robaudit.ThreatModel("linf", 0.1)
+    return audit(network, test, threat, plan, train=train, surrogate=network)
 
 
 def test_measurement_names_are_documented(audited):

@@ -1,0 +1,175 @@
+"""AutoAttack, its fast tier and PGD against the libraries that users have, in one run.
+
+    python benchmarks/attacks.py [--n 100] [--cnn 40] [--resnet 32]
+
+*AutoAttack*: ``pyautoattack`` alone on the classifier, the same library through robaudit's engine,
+robaudit's native ensemble, and the fast tier, with the verdicts they give: on the sample network
+``robust.pt`` and, where ``ROBAUDIT_REAL_DATA`` names the folder that holds it, on a published
+CIFAR-10 network (CNN-A). *ResNet-18*, a batch-norm network that comes with ``pyautoattack``: the
+same library alone and through the engine, with a twentieth of its iterations and queries on both
+sides.
+*PGD-20* on a network that it breaks: against ``torchattacks``, where that is installed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+
+import robaudit as ra
+from robaudit.attacks import autoattack, fast, native_autoattack, pgd
+from robaudit.attacks.ensemble import native_autoattack_with
+from robaudit.attacks.fast import fast_with
+from robaudit.checkpoints import samples_dir
+from robaudit.engine import Runner, accelerate, frozen
+
+NORMS = {"linf": "Linf", "l2": "L2"}
+
+
+def timed(run):
+    start = time.perf_counter()
+    found = run()
+    return time.perf_counter() - start, found
+
+
+def reference(forward, threat, shorter=1):
+    from pyautoattack import AutoAttack
+
+    attack = AutoAttack(
+        forward, norm=NORMS[threat.norm], eps=threat.eps, seed=0, version="standard", device="cpu"
+    )
+    for part in (attack.apgd, attack.apgd_targeted):
+        part.n_iter = part.n_iter_orig = 100 // shorter
+    attack.fab.n_iter //= shorter
+    attack.square.n_queries //= shorter
+    return attack
+
+
+def alone(forward, x, y, threat, shorter=1):
+    adv, predicted = reference(forward, threat, shorter).run_standard_evaluation(
+        x, y, batch_size=250
+    )
+    del adv
+    return predicted == y
+
+
+def through_engine(attack_with, model, x, y, threat):
+    with frozen(model):
+        runner = Runner(accelerate(model, x.shape[1:]).forward, torch.device("cpu"))
+        return attack_with(runner, x, y, threat)
+
+
+def ensembles(name, model, x, y, threat):
+    with frozen(model):
+        base, theirs = timed(lambda: alone(model, x, y, threat))
+    print(f"{name}: {len(x)} images, {threat.norm} {threat.eps:.4g}")
+    print(f"  {'pyautoattack alone':36} {base:8.1f} s   accuracy {100 * share(theirs):5.1f} %")
+    rows = {
+        "pyautoattack through the engine": lambda: autoattack(model, x, y, threat),
+        "native": lambda: through_engine(native_autoattack_with, model, x, y, threat),
+        "native, network as it stands": lambda: native_autoattack(model, x, y, threat),
+        "fast": lambda: through_engine(fast_with, model, x, y, threat),
+        "fast, network as it stands": lambda: fast(model, x, y, threat),
+    }
+    for label, run in rows.items():
+        spent, found = timed(run)
+        differ = int((found.robust != theirs).sum())
+        print(
+            f"  {label:36} {spent:8.1f} s   accuracy {100 * share(found.robust):5.1f} %, "
+            f"{differ} verdicts differ   ratio {spent / base:.2f}"
+        )
+    print()
+
+
+def engine_alone(name, model, x, y, threat, shorter=20):
+    with frozen(model):
+        base, theirs = timed(lambda: alone(model, x, y, threat, shorter))
+        engine = accelerate(model, x.shape[1:])
+        spent, ours = timed(lambda: alone(engine.forward, x, y, threat, shorter))
+    print(f"{name}: {len(x)} images, {threat.norm} {threat.eps:.4g}, 1/{shorter} of the iterations")
+    print(f"  pyautoattack alone                   {base:8.1f} s   {100 * share(theirs):5.1f} %")
+    print(
+        f"  through the engine ({', '.join(engine.used)}) {spent:8.1f} s   "
+        f"{int((ours != theirs).sum())} verdicts differ   ratio {spent / base:.2f}\n"
+    )
+
+
+def against_torchattacks(name, model, x, y, threat):
+    try:
+        import torchattacks
+    except ImportError:
+        print("torchattacks is not installed: no comparison of PGD\n")
+        return
+    theirs = torchattacks.PGD(model, eps=threat.eps, alpha=threat.eps / 4, steps=20)
+
+    def run():
+        adv = torch.cat([theirs(a, b) for a, b in zip(x.split(250), y.split(250), strict=True)])
+        with torch.no_grad():
+            return model(adv).argmax(1) == y
+
+    model.requires_grad_(True)
+    base, left = timed(run)
+    model.requires_grad_(False)
+    spent, found = min(
+        (timed(lambda: pgd(model, x, y, threat, steps=20, mode="accuracy")) for _ in range(3)),
+        key=lambda pair: pair[0],
+    )
+    base = min(base, timed(run)[0], timed(run)[0])
+    print(f"{name}: PGD-20 on {len(x)} images, {threat.norm} {threat.eps:.4g}")
+    print(f"  torchattacks {base:8.2f} s   accuracy {100 * share(left):5.1f} %")
+    print(
+        f"  robaudit     {spent:8.2f} s   accuracy {100 * share(found.robust):5.1f} %"
+        f"   ratio {spent / base:.2f}\n"
+    )
+
+
+def share(robust):
+    return float(robust.double().mean())
+
+
+def cifar(folder, n):
+    data = np.load(folder / "cifar10_test_first1017.npz")
+    return torch.tensor(data["x"][:n]).float() / 255, torch.tensor(data["y"][:n]).long()
+
+
+def main():
+    options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    options.add_argument("--n", type=int, default=100)
+    options.add_argument("--cnn", type=int, default=40)
+    options.add_argument("--resnet", type=int, default=32)
+    given = options.parse_args()
+    print(f"torch {torch.__version__}, {torch.get_num_threads()} CPU threads\n")
+    digits = ra.load_examples("digits")
+    x, y = digits.x[: given.n], digits.y[: given.n]
+    linf = ra.ThreatModel("linf", 0.15)
+    ensembles("digits, robust.pt", ra.load(samples_dir() / "robust.pt", device="cpu"), x, y, linf)
+    standard = ra.load(samples_dir() / "standard.pt", device="cpu")
+    against_torchattacks("digits, standard.pt", standard, digits.x, digits.y, linf)
+    real = os.environ.get("ROBAUDIT_REAL_DATA")
+    if not real:
+        return
+    model = ra.load(
+        Path(real) / "checkpoints" / "sdp_cifar_cnn_a_adv.model",
+        arch=f"{Path(__file__).parents[1] / 'tests/support/published_networks.py'}:cnn_a",
+        normalize="crown",
+        device="cpu",
+    )
+    ensembles(
+        "CIFAR-10, CNN-A", model, *cifar(Path(real), given.cnn), ra.ThreatModel("linf", 2 / 255)
+    )
+    import pyautoattack
+
+    file = Path(pyautoattack.__file__).parent / "examples" / "model_test.pt"
+    if file.is_file() and given.resnet:
+        resnet = ra.load(file, normalize="none", device="cpu")
+        tiny = ra.ThreatModel("linf", 0.25 / 255)
+        engine_alone("CIFAR-10, ResNet-18", resnet, *cifar(Path(real), given.resnet), tiny)
+
+
+if __name__ == "__main__":
+    main()
