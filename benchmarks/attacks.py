@@ -58,10 +58,10 @@ def alone(forward, x, y, threat, shorter=1):
     return predicted == y
 
 
-def through_engine(attack_with, model, x, y, threat):
+def through_engine(attack_with, model, x, y, threat, precision="fp32"):
     with frozen(model):
-        runner = Runner(accelerate(model, x.shape[1:]).forward, torch.device("cpu"))
-        return attack_with(runner, x, y, threat)
+        forward = accelerate(model, x.shape[1:], precision).forward
+        return attack_with(Runner(forward, torch.device("cpu")), x, y, threat)
 
 
 def ensembles(name, model, x, y, threat):
@@ -72,6 +72,9 @@ def ensembles(name, model, x, y, threat):
     rows = {
         "pyautoattack through the engine": lambda: autoattack(model, x, y, threat),
         "native": lambda: through_engine(native_autoattack_with, model, x, y, threat),
+        "native, searching in bf16": lambda: through_engine(
+            native_autoattack_with, model, x, y, threat, "bf16"
+        ),
         "native, network as it stands": lambda: native_autoattack(model, x, y, threat),
         "fast": lambda: through_engine(fast_with, model, x, y, threat),
         "fast, network as it stands": lambda: fast(model, x, y, threat),

@@ -17,7 +17,7 @@ from robaudit.attacks.result import Ascended
 from robaudit.audit.adversarial_file import Adversarial
 from robaudit.audit.journal import weights_digest
 from robaudit.audit.plan import Pgd
-from robaudit.engine import Accelerated, Runner, accelerate, device_of, frozen
+from robaudit.engine import Accelerated, Precision, Runner, accelerate, device_of, frozen
 from robaudit.engine.runner import BatchSize
 from robaudit.types import Examples, Progress, Remember, ThreatModel, forget
 
@@ -44,6 +44,7 @@ class Context:
 
     Attributes:
         splits: by name, the audited one first; a second one only where the gap is measured.
+        precision: of searches whose finds are verified in float32.
         radii: smaller than the threat model's, ascending: what is broken within one of them is
             broken within the larger ones, and attacks begin where the radius before left them.
         surrogate: another network whose adversarial examples are tried on this one.
@@ -60,6 +61,7 @@ class Context:
     threat: ThreatModel
     seed: int
     batch_size: BatchSize
+    precision: Precision = "fp32"
     radii: tuple[float, ...] = ()
     surrogate: nn.Module | None = None
     replayed: Adversarial | None = None
@@ -83,7 +85,8 @@ class Context:
     @cached_property
     def engine(self) -> Accelerated:
         """How searches that are verified afterwards run the network."""
-        return accelerate(self.model, tuple(self.splits[self.main].x.shape[1:]))
+        shape = tuple(self.splits[self.main].x.shape[1:])
+        return accelerate(self.model, shape, self.precision)
 
     def keeping(self, name: str, *settings: object) -> Remember:
         """Keeps an attack's pieces apart from those of other attacks and other settings."""

@@ -39,7 +39,9 @@ def auto(context: Context, settings: AutoAttack) -> list[Measurement]:
     def run(
         threat: ThreatModel, rows: Tensor, plain: bool, progress: Progress | None
     ) -> AutoAttacked:
-        remember = context.keeping("autoattack", settings, threat.eps, context.radii, plain)
+        remember = context.keeping(
+            "autoattack", settings, threat.eps, context.radii, context.precision, plain
+        )
         x, y = examples.x[rows], examples.y[rows]
         if not native:
             return autoattack(
@@ -70,7 +72,9 @@ def fast(context: Context, settings: Fast) -> list[Measurement]:
         return fast_with(
             _searcher(context, plain), examples.x[rows], examples.y[rows], threat,
             seed=context.seed, index=examples.index[rows],
-            remember=context.keeping("fast", settings, threat.eps, context.radii, plain),
+            remember=context.keeping(
+                "fast", settings, threat.eps, context.radii, context.precision, plain
+            ),
             progress=progress,
         )  # fmt: skip
 
@@ -192,6 +196,8 @@ def _measured(
         found = getattr(attacked, "diagnostics", _from_logits_alone(attacked))
         details["diagnostics"] = asdict(found)
         notes += doubts(found)
+    if context.engine.used:
+        details["engine"] = list(context.engine.used)
     if isinstance(attacked, Ensembled):
         details["passes"] = {key: list(value) for key, value in attacked.passes.items()}
     return [

@@ -11,13 +11,20 @@ from importlib import metadata
 import torch
 
 import robaudit
+from robaudit.engine import Precision
 from robaudit.schema import Git, Provenance
 
 _PACKAGES = ("torch", "torchvision", "numpy", "scipy", "safetensors", "pyautoattack")
 
 
 def provenance(
-    *, seed: int, started: datetime, seconds: float, device: torch.device, batch_size: int | None
+    *,
+    seed: int,
+    started: datetime,
+    seconds: float,
+    device: torch.device,
+    batch_size: int | None,
+    precision: Precision = "fp32",
 ) -> Provenance:
     """The circumstances of a run that ends now."""
     return Provenance(
@@ -27,7 +34,7 @@ def provenance(
         seconds=seconds,
         versions=_versions(),
         device=_device(device),
-        precision="fp32",
+        precision="fp32" if precision == "fp32" else f"fp32, searches in {precision}",
         batch_size=batch_size,
         git=_git(),
     )

@@ -19,7 +19,7 @@ from robaudit.audit.plan import Plan
 from robaudit.audit.plan import preset as plan_of
 from robaudit.audit.provenance import provenance
 from robaudit.checkpoints.suitability import check_suits
-from robaudit.engine import device_of
+from robaudit.engine import Precision, device_of
 from robaudit.engine.runner import BatchSize
 from robaudit.errors import NotMeasuredError
 from robaudit.schema import Data, Evidence, Measurement, Report, Subject, Threat
@@ -51,6 +51,7 @@ def audit(
     train: Examples | None = None,
     seed: int = 0,
     batch_size: BatchSize = "auto",
+    precision: Precision = "fp32",
     surrogate: nn.Module | None = None,
     replayed: Adversarial | None = None,
     watch: Watch = no_watch,
@@ -63,6 +64,7 @@ def audit(
             logits.
         examples: the examples to audit on.
         train: examples of the training split, for the generalisation gaps.
+        precision: of searches by the ensembles; whatever counts is verified in float32.
         surrogate: the network that a plan's transfer attack is made on.
         replayed: the adversarial examples that a plan replays, made of these examples.
         watch: opens a progress display for a named piece of work.
@@ -74,7 +76,17 @@ def audit(
     started, clock = datetime.now(UTC), time.perf_counter()
     splits = {part.split: part for part in (examples, train) if part is not None}
     context = Context(
-        model, splits, threat, seed, batch_size, plan.radii, surrogate, replayed, watch, remember
+        model,
+        splits,
+        threat,
+        seed,
+        batch_size,
+        precision,
+        plan.radii,
+        surrogate,
+        replayed,
+        watch,
+        remember,
     )
     warnings = list(getattr(getattr(model, "origin", None), "warnings", ()))
     measurements: list[Measurement] = []
@@ -99,6 +111,7 @@ def audit(
             seconds=time.perf_counter() - clock,
             device=device_of(model),
             batch_size=None if batch_size == "auto" else batch_size,
+            precision=precision,
         ),
     )
     return Audit(report, context.outcomes, strongest(context, report.subject))

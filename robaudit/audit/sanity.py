@@ -15,6 +15,7 @@ from robaudit.engine.runner import Objective
 from robaudit.errors import CheckpointError, NotMeasuredError
 from robaudit.schema import Measurement
 from robaudit.statistics import clopper_pearson
+from robaudit.types import ThreatModel
 
 _IMAGES = 64
 _PIECE = 16
@@ -34,7 +35,7 @@ def sanity(context: Context) -> list[str]:
     model, device = context.model, device_of(context.model)
     check_finite({**dict(model.named_parameters()), **dict(model.named_buffers())}, "the network")
     with frozen(model):
-        found = list(_training(model))
+        found = [*_training(model), *_radius(context.threat, x[0].numel())]
         with torch.no_grad():
             logits, again = (model(x.to(device)).float().cpu() for _ in range(2))
             piece = model(x[:_PIECE].to(device)).float().cpu()
@@ -77,6 +78,23 @@ def _training(model: nn.Module) -> Iterator[str]:
         yield (
             f"{len(stuck)} layers stay in training mode ({', '.join(stuck[:3])}): dropout and "
             "batch statistics there make the output random or dependent on the batch"
+        )
+
+
+def _radius(threat: ThreatModel, d: int) -> Iterator[str]:
+    """A ball as large as the box holds every image there is."""
+    widest = {"linf": 1.0, "l2": d**0.5, "l1": float(d)}[threat.norm]
+    half = {"linf": 0.5, "l2": d**0.5 / 2, "l1": d / 2}[threat.norm]
+    if threat.eps >= widest:
+        yield (
+            f"eps {threat.eps:g} is as large as the box [0, 1] itself: every image may become any "
+            "other, and no network is robust to that; radii are in units of [0, 1], so perhaps "
+            f"{threat.eps:g}/255 was meant"
+        )
+    elif threat.eps >= half:
+        yield (
+            f"within eps {threat.eps:g} every image may become the grey one: whatever stands was "
+            "not attacked well enough"
         )
 
 

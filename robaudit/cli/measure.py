@@ -172,7 +172,7 @@ def _audit(
     with _progress(Path(checkpoint).stem, settings.quiet) as watch:
         return audit(
             model, examples, threat, plan, train=train, seed=settings.seed, batch_size=batch_size,
-            watch=watch, remember=remember, **others,
+            precision=settings.precision.value, watch=watch, remember=remember, **others,
         )  # fmt: skip
 
 

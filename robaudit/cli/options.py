@@ -40,6 +40,13 @@ class Norm(StrEnum):
     l1 = "l1"
 
 
+class Precision(StrEnum):
+    """Of searches."""
+
+    fp32 = "fp32"
+    bf16 = "bf16"
+
+
 class Copy(StrEnum):
     """Which copy of the weights."""
 
@@ -231,6 +238,15 @@ BatchSize = Annotated[
         rich_help_panel=_RUN,
     ),
 ]
+PrecisionOption = Annotated[
+    Precision,
+    typer.Option(
+        "--precision",
+        help="Arithmetic in which fast, native AutoAttack, Square and FAB search. What they find "
+        "counts if it breaks the network in fp32; bf16 may miss something.",
+        rich_help_panel=_RUN,
+    ),
+]
 State = Annotated[
     Path | None,
     typer.Option(
@@ -292,6 +308,7 @@ class Settings:
     eps: Eps = None
     device: Device = "auto"
     batch_size: BatchSize = "auto"
+    precision: PrecisionOption = Precision.fp32
     seed: Seed = 0
     state: State = None
     config: Config = None

@@ -5,7 +5,7 @@ examples and the seed alone, and not on the batch size or on who else was in the
 on a CPU, up to the rounding of the kernels that a library chooses on a GPU.
 """
 
-from robaudit.engine.acceleration import Accelerated, accelerate
+from robaudit.engine.acceleration import Accelerated, Precision, accelerate
 from robaudit.engine.device import device_of, resolve_device
 from robaudit.engine.freezing import frozen
 from robaudit.engine.precision import full_precision
@@ -15,6 +15,7 @@ from robaudit.engine.seeding import generator, seed_for, uniform_rows
 __all__ = [
     "TILE",
     "Accelerated",
+    "Precision",
     "Runner",
     "accelerate",
     "device_of",

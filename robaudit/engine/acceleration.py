@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -19,9 +20,12 @@ Forward = Callable[[Tensor], Tensor]
 # On these many images a candidate is compared. They are noise, the same for every data set and
 # every part of one, so that how a network is run depends on the network alone.
 _PROBES = 16
-# Rounding moves logits by about 1e-6 of their size and, through units of ReLU at zero, gradients by
-# about a hundredth; whatever else is wrong moves them by more.
-_LOGITS, _COSINE = 1e-4, 0.999
+Precision = Literal["fp32", "bf16"]
+
+# What a candidate's logits may be off by, in units of the largest, and the least cosine of its
+# gradients. In float32 rounding moves logits by about 1e-6 of their size and, through units of ReLU
+# at zero, gradients by about a hundredth; whatever else is wrong moves them by more.
+_ALLOWED: dict[Precision, tuple[float, float]] = {"fp32": (1e-4, 0.999), "bf16": (0.05, 0.9)}
 
 
 @dataclass(frozen=True)
@@ -39,7 +43,9 @@ class Accelerated:
     notes: tuple[str, ...] = ()
 
 
-def accelerate(model: nn.Module, shape: Sequence[int]) -> Accelerated:
+def accelerate(
+    model: nn.Module, shape: Sequence[int], precision: Precision = "fp32"
+) -> Accelerated:
     """The network with batch norms folded and in channels-last order, where that is the same.
 
     A candidate's logits and input gradients on noise have to agree with the network's, else it is
@@ -47,6 +53,8 @@ def accelerate(model: nn.Module, shape: Sequence[int]) -> Accelerated:
 
     Args:
         shape: of one image, ``(c, h, w)``.
+        precision: ``bf16`` has convolutions and matrix products round their inputs to eight bits:
+            good enough to search with, not to judge with.
     """
     notes: list[str] = []
     with frozen(model):
@@ -73,6 +81,14 @@ def accelerate(model: nn.Module, shape: Sequence[int]) -> Accelerated:
             else:
                 found = reordered
                 used.append("channels last")
+        if precision == "bf16":
+            rounded = _Rounded(found)
+            problem = _differs(model, rounded, noise, "bf16")
+            if problem:
+                notes.append(f"bf16 is not used: {problem}")
+            else:
+                found = rounded
+                used.append("bf16")
     return Accelerated(found, tuple(used), tuple(notes))
 
 
@@ -89,8 +105,24 @@ class _ChannelsLast(nn.Module):
         return logits
 
 
-def _differs(model: nn.Module, candidate: Forward, images: Tensor) -> str:
+class _Rounded(nn.Module):
+    """A network whose convolutions and matrix products run in bfloat16."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, x: Tensor) -> Tensor:
+        with torch.autocast(x.device.type, dtype=torch.bfloat16):
+            logits: Tensor = self.network(x)
+        return logits.float()
+
+
+def _differs(
+    model: nn.Module, candidate: Forward, images: Tensor, precision: Precision = "fp32"
+) -> str:
     """How the candidate differs from the network; empty where it does not."""
+    most, least = _ALLOWED[precision]
     logits, gradient = _sensitivity(model, images)
     try:
         others, other_gradient = _sensitivity(candidate, images)
@@ -99,14 +131,14 @@ def _differs(model: nn.Module, candidate: Forward, images: Tensor) -> str:
     if others.shape != logits.shape:
         return "its output then has another shape"
     off = float((others - logits).abs().max() / logits.abs().max().clamp_min(1e-12))
-    if not off <= _LOGITS:
+    if not off <= most:
         return f"its logits differ by {off:.1g} of their size"
     if gradient is None or other_gradient is None:
         return "" if gradient is other_gradient else "its gradients exist no more"
     cosine = torch.cosine_similarity(gradient.flatten(), other_gradient.flatten(), dim=0, eps=0)
     if not gradient.any() and not other_gradient.any():
         return ""
-    return "" if cosine >= _COSINE else f"the cosine of its gradients is {float(cosine):.3f}"
+    return "" if cosine >= least else f"the cosine of its gradients is {float(cosine):.3f}"
 
 
 def _sensitivity(forward: Forward, images: Tensor) -> tuple[Tensor, Tensor | None]:

@@ -152,7 +152,10 @@ def test_a_random_network_is_told_to_run_rand(standard, few):
     assert any("rand" in line for line in report.warnings)
 
 
-@pytest.mark.parametrize("name", ["robust.pt", "trades.safetensors", "overfit.pt", "standard.pt"])
+@pytest.mark.parametrize(
+    "name",
+    ["robust.pt", "trades.safetensors", "overfit.pt", "standard.pt", "smooth.safetensors"],
+)
 def test_honest_networks_raise_no_doubt(name, few):
     network = load(samples_dir() / name, device="cpu")
     plan = Plan(pgd=PGD, fast=Fast())
@@ -258,7 +261,7 @@ def test_what_misled_the_search_is_searched_again(robust, few, monkeypatch):
     from robaudit.audit import context
     from robaudit.engine import Accelerated
 
-    def biased(model, shape):
+    def biased(model, shape, precision):
         return Accelerated(lambda x: model(x) + 3 * torch.eye(10)[0])
 
     threat = ThreatModel("linf", 0.1)
@@ -266,3 +269,30 @@ def test_what_misled_the_search_is_searched_again(robust, few, monkeypatch):
     monkeypatch.setattr(context, "accelerate", biased)
     misled = audit(robust, few, threat, Plan(fast=Fast())).report.get("accuracy.fast")
     assert misled.value == honest.value
+
+
+@pytest.mark.parametrize(
+    ("threat", "said"),
+    [
+        (ThreatModel("linf", 8), "8/255 was meant"),
+        (ThreatModel("linf", 0.5), "grey one"),
+        (ThreatModel("l2", 8), "as large as the box"),
+        (ThreatModel("l1", 40), "grey one"),
+    ],
+)
+def test_a_ball_that_holds_everything_is_said(robust, few, threat, said):
+    """An image has 64 pixels: from corner to corner it is 1, 8 or 64."""
+    warnings = audit(robust, first(few, 4), threat, Plan()).report.warnings
+    assert any(said in line for line in warnings)
+
+
+def test_a_search_in_bf16_is_verified_in_float32(robust, few):
+    threat = ThreatModel("linf", 0.15)
+    found = audit(robust, few, threat, Plan(fast=Fast()), precision="bf16")
+    measured = found.report.get("accuracy.fast")
+    assert "bf16" in measured.details["engine"]
+    assert found.report.provenance.precision == "fp32, searches in bf16"
+    judged = verify(robust, few.x, found.adversarial.x, few.y, threat)
+    assert torch.equal(judged.breaks & found.adversarial.broken, found.adversarial.broken)
+    full = audit(robust, few, threat, Plan(fast=Fast())).report.get("accuracy.fast")
+    assert measured.value == pytest.approx(full.value, abs=1 / len(few))
