@@ -1,6 +1,6 @@
 """AutoAttack, its fast tier and PGD against the libraries that users have, in one run.
 
-    python benchmarks/attacks.py [--n 100] [--cnn 40] [--resnet 32]
+    python benchmarks/attacks.py [--n 75] [--cnn 110] [--resnet 32]
 
 *AutoAttack*: ``pyautoattack`` alone on the classifier, the same library through robaudit's engine,
 robaudit's native ensemble, and the fast tier, with the verdicts they give: on the sample network
@@ -8,7 +8,8 @@ robaudit's native ensemble, and the fast tier, with the verdicts they give: on t
 CIFAR-10 network (CNN-A). *ResNet-18*, a batch-norm network that comes with ``pyautoattack``: the
 same library alone and through the engine, with a twentieth of its iterations and queries on both
 sides.
-*PGD-20* on a network that it breaks: against ``torchattacks``, where that is installed.
+The native attacks work on tiles of 64 images, so the numbers of images are such that about that many
+withstand. *PGD-20* on a network that it breaks: against ``torchattacks``, where that is installed.
 """
 
 from __future__ import annotations
@@ -142,8 +143,8 @@ def cifar(folder, n):
 
 def main():
     options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    options.add_argument("--n", type=int, default=100)
-    options.add_argument("--cnn", type=int, default=40)
+    options.add_argument("--n", type=int, default=75)
+    options.add_argument("--cnn", type=int, default=110)
     options.add_argument("--resnet", type=int, default=32)
     given = options.parse_args()
     print(f"torch {torch.__version__}, {torch.get_num_threads()} CPU threads\n")

@@ -183,3 +183,26 @@ def test_the_network_is_left_as_it_was():
     assert [p.requires_grad for p in network.parameters()] == wanted
     for key, value in network.state_dict().items():
         assert torch.equal(value, before[key])
+
+
+def test_bf16_is_near_and_a_network_that_it_ruins_goes_without():
+    network = warm(Residual())
+    found = accelerate(network, (3, 8, 8), "bf16")
+    assert found.used[-1] == "bf16"
+    torch.manual_seed(1)
+    x = torch.rand(64, 3, 8, 8)
+    with torch.no_grad():
+        logits, rounded = network(x), found.forward(x)
+    assert rounded.dtype == torch.float32
+    assert 1e-5 < float((rounded - logits).abs().max() / logits.abs().max()) < 0.05
+
+    class Delicate(Residual):
+        """What is left of a large number minus another large one."""
+
+        def forward(self, x):
+            h = self.first(x).mean((2, 3))
+            return self.head(self.head.weight.new_tensor(1e4) * (h - h.round(decimals=2)))
+
+    ruined = accelerate(warm(Delicate()), (3, 8, 8), "bf16")
+    assert "bf16" not in ruined.used
+    assert any("bf16 is not used" in note for note in ruined.notes)
