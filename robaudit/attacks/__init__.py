@@ -10,16 +10,19 @@ from robaudit.attacks.ensemble import Diagnostics, Ensembled, native_autoattack
 from robaudit.attacks.fab import NearestFound, fab
 from robaudit.attacks.fast import fast
 from robaudit.attacks.pgd import pgd
-from robaudit.attacks.result import Attacked
+from robaudit.attacks.result import Ascended, Attacked
 from robaudit.attacks.square import square
+from robaudit.attacks.verification import Verified, verify
 
 __all__ = [
+    "Ascended",
     "Attacked",
     "AutoAttacked",
     "Climbed",
     "Diagnostics",
     "Ensembled",
     "NearestFound",
+    "Verified",
     "apgd",
     "autoattack",
     "fab",
@@ -27,4 +30,5 @@ __all__ = [
     "native_autoattack",
     "pgd",
     "square",
+    "verify",
 ]
