@@ -251,7 +251,7 @@ def test_cuda_where_there_is_none(refuses):
         ("epz = 0.1", ["attack has no option 'epz'", "Did you mean eps?"]),
         ("preset = 'quick'", ["attack has no option 'preset'"]),
         ("{{{", ["not TOML"]),
-        ("eps = [0.1, 0.2]", ["eps", "a list"]),
+        ("norm = [0.1, 0.2]", ["norm", "a list"]),
         ("[attack]\nn = 3", ["attack", "a table"]),
         ("n = true", ["n ", "true"]),
     ],
