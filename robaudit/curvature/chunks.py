@@ -73,7 +73,7 @@ def chunks(foot: Footprint, columns: int, device: torch.device, memory: int | No
         raise UsageError(
             f"one image needs about {(fixed + per_column) * foot.itemsize} bytes of memory; "
             f"{memory} were granted",
-            "Grant more memory.",
+            "Grant at least that much.",
         )
     together = min(together, (numbers - fixed) // per_column)
     return Chunks(min(images, numbers // (fixed + together * per_column)), together)

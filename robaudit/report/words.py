@@ -35,6 +35,8 @@ _LABELS = {
     "hessian.relative_largest": "Largest relative eigenvalue",
     "flatness.average": "Average flatness",
     "flatness.worst": "Worst-case flatness",
+    "flatness.clean_average": "Average flatness, clean loss",
+    "flatness.clean_worst": "Worst-case flatness, clean loss",
     "trh.top_layer": "Top-layer Hessian trace, {objective}",
     "pacbayes.bound": "PAC-Bayes bound, up to constants",
 }
@@ -79,8 +81,15 @@ def label(measurement: Measurement) -> str:
     if settings.get("operator") == "gauss-newton":
         named = named.replace("Hessian", "Gauss-Newton")
         named += "" if "Gauss-Newton" in named else ", Gauss-Newton"
-    if isinstance(settings.get("layers"), list | tuple):
+    if settings.get("protocol") == "stutz2021":
+        named += ", stutz2021"
+    if settings.get("tolerance") is not None and "perturbations" in measurement.details:
+        named += f", {plain(str(measurement.details['perturbations']))} draws"
+    chosen = settings.get("layers")
+    if isinstance(chosen, list | tuple):
         named = named.removesuffix(", all layers") + ", chosen layers"
+    elif chosen == "all" and not measurement.name.startswith("hessian."):
+        named = named.removesuffix(", all layers") + ", all parameters"
     return named
 
 

@@ -1,0 +1,78 @@
+"""The files of a landscape, put into a folder all at once."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from robaudit.errors import UsageError
+from robaudit.report.landscape import Landscape, Lines, landscape_csv, write_npz
+from robaudit.report.landscape_plot import write_contour, write_lines, write_surface
+
+_PICTURES = ("landscape", "landscape-contour", "landscape-surface")
+_FILES = (
+    "landscape.npz",
+    "landscape.csv",
+    *(f"{name}.{kind}" for name in _PICTURES for kind in ("svg", "png")),
+)
+
+
+@contextmanager
+def landscape_folder(target: Path) -> Iterator[Path]:
+    """A folder to write to, whose files go to ``target`` when the block ends well.
+
+    Opened before the work begins, it finds out at once whether ``target`` can be written. Files of
+    an earlier landscape are replaced; others there, a report's for one, stay as they are.
+
+    Raises:
+        UsageError: ``target`` cannot be written.
+    """
+    target = target.expanduser().absolute()
+    made = [folder for folder in (target, *target.parents) if not folder.exists()]
+    try:
+        target.mkdir(parents=True, exist_ok=True)
+        staging = Path(tempfile.mkdtemp(prefix=".landscape.", dir=target))
+    except OSError as error:
+        raise _unwritable(target, error) from error
+    try:
+        yield staging
+        try:
+            for name in _FILES:
+                (target / name).unlink(missing_ok=True)
+            for file in staging.iterdir():
+                file.replace(target / file.name)
+        except OSError as error:
+            raise _unwritable(target, error) from error
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+        for folder in made:  # the nearest first; those that hold files stay
+            with suppress(OSError):
+                folder.rmdir()
+
+
+def fill_landscape(folder: Path, landscape: Landscape) -> None:
+    """Write ``landscape.npz`` and ``.csv``, and as SVG and PNG ``landscape``, or over a plane
+    ``landscape-contour`` and ``landscape-surface``.
+
+    Raises:
+        UsageError: the folder cannot be written.
+    """
+    try:
+        write_npz(landscape, folder / "landscape.npz")
+        (folder / "landscape.csv").write_text(landscape_csv(landscape), encoding="utf-8")
+        if isinstance(landscape, Lines):
+            write_lines(landscape, folder)
+        else:
+            write_contour(landscape, folder)
+            write_surface(landscape, folder)
+    except OSError as error:
+        raise _unwritable(folder, error) from error
+
+
+def _unwritable(target: Path, error: OSError) -> UsageError:
+    return UsageError(
+        f"cannot write to {target}: {error.strerror or error}", "Choose another --out."
+    )
