@@ -15,14 +15,20 @@ from robaudit.statistics.intervals import (
 )
 from robaudit.statistics.means import Mean, mean
 from robaudit.statistics.medians import median_interval
+from robaudit.statistics.paired import Paired, paired
+from robaudit.statistics.sequences import Counts, population_counts
 
 __all__ = [
+    "Counts",
     "Mean",
+    "Paired",
     "clopper_pearson",
     "mean",
     "median_interval",
     "newcombe",
     "normal_interval",
+    "paired",
+    "population_counts",
     "standard_error_of_proportion",
     "wilson",
 ]
