@@ -5,11 +5,11 @@
 *AutoAttack*: ``pyautoattack`` alone on the classifier, the same library through robaudit's engine,
 robaudit's native ensemble, and the fast tier, with the verdicts they give: on the sample network
 ``robust.pt`` and, where ``ROBAUDIT_REAL_DATA`` names the folder that holds it, on a published
-CIFAR-10 network (CNN-A). The native attacks work on tiles of 64 images, so the numbers of images are
-such that about that many withstand. *ResNet-18*, a batch-norm network that comes with
+CIFAR-10 network (CNN-A). The native attacks work on tiles of 64 images, so the numbers of images
+are such that about that many withstand. *ResNet-18*, a batch-norm network that comes with
 ``pyautoattack``: the same library alone and through the engine, with a twentieth of its iterations
-and queries on both sides. *PGD-20* on a network that it breaks: against ``torchattacks``, where that
-is installed.
+and queries on both sides. *PGD-20* on a network that it breaks: against ``torchattacks``, where
+that is installed.
 """
 
 from __future__ import annotations

@@ -45,6 +45,8 @@ def probe_values(model, x, y, layers, probes):
         for probe in range(probes):
             draw = torch.Generator().manual_seed(probe)
             v = (torch.randint(2, (sum(sizes.values()),), generator=draw) * 2 - 1).float()
-            parts = dict(zip(sizes, (v * product(v)).double().split([*sizes.values()]), strict=True))
+            parts = dict(
+                zip(sizes, (v * product(v)).double().split([*sizes.values()]), strict=True)
+            )
             rows.append([float(parts[f"{layer}.weight"].sum()) for layer in layers])
     return torch.tensor(rows, dtype=torch.float64)

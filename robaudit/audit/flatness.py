@@ -2,39 +2,93 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import asdict
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, replace
 from typing import Any
 
 from robaudit import flatness
+from robaudit.attacks.result import Attacked
 from robaudit.audit.context import Context
 from robaudit.audit.numbers import estimate, finite
 from robaudit.audit.plan import Average, Worst
+from robaudit.flatness.protocols import reference_restarts
+from robaudit.flatness.rises import Rise
 from robaudit.schema import Measurement
+from robaudit.types import ThreatModel
 
 
 def average(context: Context, settings: Average) -> list[Measurement]:
-    """Average-case flatness."""
-    found = _run(
-        context, settings, "average", flatness.average,
-        perturbations=settings.perturbations, restarts=settings.pgd.restarts,
-    )  # fmt: skip
-    details = {
-        "perturbed": list(found.perturbed),
-        "standard_error_examples": finite(found.standard_error_examples),
-        "standard_error_perturbations": finite(found.standard_error_perturbations),
-    }
-    return [_measurement(context, settings, "flatness.average", found, details)]
+    """Average-case flatness of the robust loss and, where asked for, of the clean one."""
+
+    def measure(kind: str, threat: ThreatModel | None, xi: float, draws: int) -> Any:
+        return _run(
+            context, settings, kind, flatness.average, threat, xi,
+            perturbations=draws, ball=settings.ball, restarts=settings.pgd.restarts,
+            tolerance=settings.tolerance if threat is not None else None,
+        )  # fmt: skip
+
+    radii = (*settings.radii, settings.xi)
+    draws = settings.perturbations
+    robust = [measure("average", context.threat, xi, draws) for xi in radii]
+    found = [_average(context, settings, "flatness.average", robust)]
+    if settings.clean:
+        clean = [
+            measure("average clean", None, xi, len(same.perturbed))
+            for xi, same in zip(radii, robust, strict=True)
+        ]
+        found.append(_average(context, settings, "flatness.clean_average", clean))
+    return found
 
 
 def worst(context: Context, settings: Worst) -> list[Measurement]:
-    """Worst-case flatness."""
-    found = _run(
-        context, settings, "worst-case", flatness.worst,
-        passes=settings.passes, restarts=settings.restarts, attack_restarts=settings.pgd.restarts,
+    """Worst-case flatness of the robust loss and, where asked for, of the clean one."""
+
+    def measure(kind: str, threat: ThreatModel | None) -> list[Any]:
+        found: list[Any] = []
+        for xi in (*settings.radii, settings.xi):
+            new = _run(
+                context, settings, kind, flatness.worst, threat, xi,
+                passes=settings.passes, restarts=settings.restarts,
+                attack_restarts=settings.pgd.restarts,
+            )  # fmt: skip
+            # What was found within a smaller radius is within this one, too.
+            worse = found and settings.protocol == "default" and found[-1].value > new.value
+            found.append(found[-1] if worse else new)
+        return found
+
+    robust = measure("worst-case", context.threat)
+    made = [_worst(context, settings, "flatness.worst", robust)]
+    if settings.clean:
+        clean = measure("worst-case clean", None)
+        made.append(_worst(context, settings, "flatness.clean_worst", clean))
+    return made
+
+
+def _average(context: Context, settings: Average, name: str, found: list[Any]) -> Measurement:
+    last = found[-1]
+    return _measurement(
+        context, settings, name, found,
+        perturbed=list(last.perturbed),
+        perturbations=len(last.perturbed),
+        standard_error_examples=finite(last.standard_error_examples),
+        standard_error_perturbations=finite(last.standard_error_perturbations),
+        warnings=_short_of(settings, last) if name == "flatness.average" else [],
     )  # fmt: skip
-    details = {"restarts": list(found.restarts)}
-    return [_measurement(context, settings, "flatness.worst", found, details)]
+
+
+def _worst(context: Context, settings: Worst, name: str, found: list[Any]) -> Measurement:
+    return _measurement(context, settings, name, found, restarts=list(found[-1].restarts))
+
+
+def _short_of(settings: Average, found: Any) -> list[str]:
+    """Why the standard error is not within the tolerance, where it is not."""
+    limit = settings.tolerance
+    if limit is None or found.standard_error < limit:
+        return []
+    text = f"the standard error is above the tolerance of {limit:g} after all draws"
+    if found.standard_error_examples >= limit:
+        return [f"{text}: that of so few examples alone is"]
+    return [text]
 
 
 def _run(
@@ -42,39 +96,78 @@ def _run(
     settings: Average | Worst,
     kind: str,
     measure: Callable[..., Any],
+    threat: ThreatModel | None,
+    xi: float,
     **own: Any,
 ) -> Any:
-    reference = context.adversarial(context.main, settings.pgd, settings.n)
+    reference = _reference(context, settings)
     n = len(reference.x)
-    with context.watch(f"{kind} flatness on {n} {context.main} examples") as progress:
+    several = f" within {xi:g}" if settings.radii else ""
+    with context.watch(f"{kind} flatness{several} on {n} {context.main} examples") as progress:
         return measure(
             context.model,
             context.splits[context.main].x[:n],
             context.y(context.main, n),
-            context.threat,
-            xi=settings.xi,
+            threat,
+            xi=xi,
+            protocol=settings.protocol,
             steps=settings.pgd.steps,
             step_size=settings.pgd.step_over_eps * context.threat.eps,
             seed=context.seed,
             index=context.index(context.main, n),
-            reference=reference,
+            reference=None if threat is None else reference,
             batch_size=context.batch_size,
             progress=progress,
             **own,
         )
 
 
+def _reference(context: Context, settings: Average | Worst) -> Attacked:
+    restarts = reference_restarts(settings.protocol, settings.pgd.restarts)
+    pgd = replace(settings.pgd, restarts=restarts)
+    return context.adversarial(context.main, pgd, settings.n)
+
+
 def _measurement(
-    context: Context, settings: Average | Worst, name: str, found: Any, details: dict[str, Any]
+    context: Context,
+    settings: Average | Worst,
+    name: str,
+    found: list[Any],
+    warnings: list[str] | None = None,
+    **own: Any,
 ) -> Measurement:
+    """The flatness within the largest radius; the others go to ``details.sweep``."""
     there = len(context.splits[context.main])
+    last = found[-1]
+    details = {"xi": settings.xi, "reference": last.reference, **own, "parts": _parts(last.parts)}
+    if settings.radii:
+        radii = (*settings.radii, settings.xi)
+        details["sweep"] = [
+            {"xi": xi, **_row(one), **_draws(one)} for xi, one in zip(radii, found, strict=True)
+        ]
     return estimate(
         name,
         context.main,
-        found.value,
-        found.standard_error,
+        last.value,
+        last.standard_error,
         n=min(settings.n or there, there),
         unit="nats",
-        settings=asdict(settings),
-        details={"xi": settings.xi, "reference": found.reference, **details},
+        settings={**asdict(settings), "radii": list(settings.radii)},
+        details=details,
+        warnings=warnings or [],
     )
+
+
+def _parts(parts: Mapping[str, Rise]) -> dict[str, dict[str, Any]]:
+    return {
+        name: {"n": part.n, "reference": part.reference, **_row(part)}
+        for name, part in parts.items()
+    }
+
+
+def _row(found: Any) -> dict[str, Any]:
+    return {"value": found.value, "standard_error": finite(found.standard_error)}
+
+
+def _draws(found: Any) -> dict[str, int]:
+    return {"perturbations": len(found.perturbed)} if hasattr(found, "perturbed") else {}

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from robaudit.errors import UsageError
+from robaudit.flatness.protocols import STUTZ_STEP_OVER_EPS, Protocol, reference_restarts
 from robaudit.flatness.weights import check_radius
 
 PresetName = Literal["quick", "standard", "paper"]
@@ -153,29 +154,49 @@ class Hessian:
 
 @dataclass(frozen=True)
 class Average:
-    """Average-case flatness."""
+    """Average-case flatness.
+
+    Attributes:
+        perturbations: draws, or the most of them where ``tolerance`` may stop earlier.
+        radii: smaller than ``xi``, measured as well.
+        clean: the flatness of the clean loss, too.
+    """
 
     pgd: Pgd
     n: int | None = None
     xi: float = 0.5
     perturbations: int = 10
+    ball: Literal["sphere", "ball"] = "sphere"
+    tolerance: float | None = None
+    radii: tuple[float, ...] = ()
+    protocol: Protocol = "default"
+    clean: bool = False
 
     def __post_init__(self) -> None:
-        check_radius(self.xi, "average", 0.5)
+        for xi in (*self.radii, self.xi):
+            check_radius(xi, "average", 0.5)
+        if self.tolerance is not None and not 0 < self.tolerance < float("inf"):
+            raise UsageError(f"the tolerance must be a positive number, not {self.tolerance:g}")
+        reference_restarts(self.protocol, self.pgd.restarts)
 
 
 @dataclass(frozen=True)
 class Worst:
-    """Worst-case flatness."""
+    """Worst-case flatness; ``radii`` and ``clean`` as in :class:`Average`."""
 
     pgd: Pgd
     n: int | None = None
     xi: float = 0.00075
     passes: int = 20
     restarts: int = 10
+    radii: tuple[float, ...] = ()
+    protocol: Protocol = "default"
+    clean: bool = False
 
     def __post_init__(self) -> None:
-        check_radius(self.xi, "worst-case", 0.00075)
+        for xi in (*self.radii, self.xi):
+            check_radius(xi, "worst-case", 0.00075)
+        reference_restarts(self.protocol, self.pgd.restarts)
 
 
 @dataclass(frozen=True)
@@ -208,7 +229,7 @@ class Plan:
 _PGD10 = Pgd(steps=10)
 _PGD20 = Pgd(steps=20)
 # Flatness paper, sec. 4: PGD-20 of step 0.007 at eps 8/255; RLoss with ten restarts.
-_STUTZ = Pgd(steps=20, step_over_eps=0.007 * 255 / 8)
+_STUTZ = Pgd(steps=20, step_over_eps=STUTZ_STEP_OVER_EPS)
 
 PRESETS: dict[str, Plan] = {
     "quick": Plan(

@@ -184,8 +184,13 @@ def _probes(context: Context, plan: Plan) -> list[tuple[tuple[str, ...], Probe]]
     add(curvature.wci, plan.wci, "wci", "trace.total")
     add(curvature.top_layer, plan.top_layer, "trh.top_layer")
     add(spectrum.hessian, plan.hessian, "hessian.largest", "hessian.smallest", "hessian.trace")
-    add(flatness.average, plan.average, "flatness.average")
-    add(flatness.worst, plan.worst, "flatness.worst")
+    average, worst = ["flatness.average"], ["flatness.worst"]
+    if plan.average is not None and plan.average.clean:
+        average.append("flatness.clean_average")
+    if plan.worst is not None and plan.worst.clean:
+        worst.append("flatness.clean_worst")
+    add(flatness.average, plan.average, *average)
+    add(flatness.worst, plan.worst, *worst)
     return probes
 
 

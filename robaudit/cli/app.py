@@ -13,7 +13,7 @@ import typer
 from typer.core import TyperGroup
 
 import robaudit
-from robaudit.cli import attack, audit, inspect, measure_commands, read
+from robaudit.cli import attack, audit, inspect, landscape, measure_commands, read
 from robaudit.cli.messages import say
 from robaudit.errors import RobauditError
 
@@ -112,6 +112,7 @@ _COMMANDS: dict[str, Callable[..., None]] = {
     "wci": measure_commands.wci,
     "flatness": measure_commands.flatness,
     "hessian": measure_commands.hessian,
+    "landscape": landscape.landscape,
     "inspect": inspect.inspect,
     "report": read.report,
     "schema": read.schema,

@@ -65,7 +65,7 @@ def run(
 ) -> tuple[list[Report | str], int]:
     """A report for each checkpoint, or its name where it could not be audited; the exit code."""
     threat = threat_of(settings)
-    batch_size = _batch_size(settings.batch_size)
+    batch_size = batch_size_of(settings.batch_size)
     if settings.sha256 is not None and len(checkpoints) > 1:
         raise UsageError("--sha256 is one file's, but there are several checkpoints")
     if save_adv is not None and len(checkpoints) > 1:
@@ -79,7 +79,7 @@ def run(
             from robaudit.report import report_folder
 
             folder = stack.enter_context(report_folder(settings.out))
-        examples, train = _examples(plan, settings)
+        examples, train = load_splits(plan, settings)
         if replayed is not None:
             from robaudit.audit.adversarial_file import check_same_data
 
@@ -169,7 +169,7 @@ def _audit(
 
     model = load_classifier(checkpoint, examples, settings)
     remember = forget if state is None else _journal(state, model, examples, threat, settings)
-    with _progress(Path(checkpoint).stem, settings.quiet) as watch:
+    with progress_bar(Path(checkpoint).stem, settings.quiet) as watch:
         return audit(
             model, examples, threat, plan, train=train, seed=settings.seed, batch_size=batch_size,
             precision=settings.precision.value, watch=watch, remember=remember, **others,
@@ -228,7 +228,7 @@ def _journal(
     return open_journal(folder, key).remember
 
 
-def _examples(plan: Plan, settings: Settings) -> tuple[Examples, Examples | None]:
+def load_splits(plan: Plan, settings: Settings) -> tuple[Examples, Examples | None]:
     from robaudit.data import load_examples
 
     def load(name: str, split: str) -> Examples:
@@ -288,7 +288,7 @@ def _one_example(settings: Settings) -> None:
     )  # fmt: skip
 
 
-def _batch_size(text: str) -> int | Literal["auto"]:
+def batch_size_of(text: str) -> int | Literal["auto"]:
     if text == "auto":
         return "auto"
     if not text.isdigit() or int(text) < 1:
@@ -314,7 +314,7 @@ def _write(folder: Path, done: Audit) -> None:
 
 
 @contextmanager
-def _progress(name: str, quiet: bool) -> Iterator[Watch]:
+def progress_bar(name: str, quiet: bool) -> Iterator[Watch]:
     """One bar for the work at hand, on stderr, where that is a terminal."""
     from contextlib import nullcontext
 

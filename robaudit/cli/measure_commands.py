@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from robaudit.cli.flatness import measure_flatness
 from robaudit.cli.measure import measure
 from robaudit.cli.options import Checkpoints, Settings, with_settings
 from robaudit.errors import UsageError
@@ -77,6 +79,13 @@ class Engine(StrEnum):
 
     robaudit = "robaudit"
     pyhessian = "pyhessian"
+
+
+class ProtocolName(StrEnum):
+    """How hard each side is attacked."""
+
+    default = "default"
+    stutz2021 = "stutz2021"
 
 
 class Estimator(StrEnum):
@@ -176,14 +185,50 @@ def wci(
 def flatness(
     checkpoints: Checkpoints,
     settings: Settings,
-    xi: Annotated[float, typer.Option(help="Relative radius of the random weight changes.")] = 0.5,
+    xi: Annotated[
+        str,
+        typer.Option(
+            metavar="X[,X...]",
+            help="Relative radius of the random weight changes; several give a table over radii.",
+        ),
+    ] = "0.5",
     perturbations: Annotated[
         int, typer.Option(min=1, help="Random weight changes; 0.5 and 10 are the paper's.")
     ] = 10,
+    tolerance: Annotated[
+        float | None,
+        typer.Option(
+            help="Stop drawing weight changes once the standard error is below this, after five at "
+            "the earliest. [default: draw them all]",
+            show_default=False,
+        ),
+    ] = None,
+    ball: Annotated[
+        bool,
+        typer.Option("--ball", help="Draw weight changes inside the ball, not on its surface."),
+    ] = False,
     worst_xi: Annotated[
-        float, typer.Option(help="Relative radius of the worst-case weight change.")
-    ] = 0.00075,
+        str,
+        typer.Option(
+            metavar="X[,X...]",
+            help="Relative radius of the worst-case weight change; several give a table over them",
+        ),
+    ] = "0.00075",
     worst_restarts: Annotated[int, typer.Option(min=1, help="Restarts of the search for it.")] = 10,
+    protocol: Annotated[
+        ProtocolName,
+        typer.Option(
+            help="stutz2021, as published: ten random starts of PGD for the unperturbed network, "
+            "one for the perturbed; steps of 0.007 at eps 8/255; the worst case's last iterate."
+        ),
+    ] = ProtocolName.default,
+    clean: Annotated[
+        bool, typer.Option("--clean", help="Also the flatness of the loss on clean images.")
+    ] = False,
+    eigenvalue: Annotated[
+        bool,
+        typer.Option("--eigenvalue", help="Also the largest eigenvalue of the Hessian."),
+    ] = False,
     steps: Steps = 20,
     restarts: Restarts = 1,
     step_size: StepSize = None,
@@ -194,16 +239,40 @@ def flatness(
 
     How much the robust loss rises when every parameter tensor moves by the fraction xi of its own
     norm, in random directions and in the worst one found. Does not change when layers are rescaled.
-    """
-    from robaudit.audit.plan import Average, Pgd, Plan, Worst
 
-    pgd = Pgd(steps, restarts, relative_step(step_size, settings))
+    Several checkpoints give flatness beside the robust loss, in the order of their epochs, and how
+    the two go together. With --out: flatness.csv, and as .svg and .png both pictures.
+    """
+    from robaudit.audit.plan import Average, Hessian, Pgd, Plan, Worst
+    from robaudit.flatness.protocols import STUTZ_STEP_OVER_EPS, reference_restarts
+
+    radii, worst_radii = _relative_radii(xi, "--xi"), _relative_radii(worst_xi, "--worst-xi")
+    published = protocol is ProtocolName.stutz2021 and step_size is None
+    step = STUTZ_STEP_OVER_EPS if published else relative_step(step_size, settings)
+    pgd = Pgd(steps, restarts, step)
     plan = Plan(
-        pgd=pgd,
-        average=Average(pgd, xi=xi, perturbations=perturbations),
-        worst=Worst(pgd, xi=worst_xi, restarts=worst_restarts),
+        pgd=replace(pgd, restarts=reference_restarts(protocol.value, restarts)),
+        hessian=Hessian(pgd) if eigenvalue else None,
+        average=Average(
+            pgd,
+            xi=radii[-1],
+            perturbations=perturbations,
+            ball="ball" if ball else "sphere",
+            tolerance=tolerance,
+            radii=radii[:-1],
+            protocol=protocol.value,
+            clean=clean,
+        ),
+        worst=Worst(
+            pgd,
+            xi=worst_radii[-1],
+            restarts=worst_restarts,
+            radii=worst_radii[:-1],
+            protocol=protocol.value,
+            clean=clean,
+        ),
     )
-    measure(checkpoints, plan, settings)
+    measure_flatness(checkpoints, plan, settings)
 
 
 @with_settings(omit=_NO_GAP)
@@ -273,6 +342,17 @@ def _layers(text: str | None) -> Layers:
     if not names:
         raise UsageError("--layers names no layer", "Name one, or leave the option out.")
     return names
+
+
+def _relative_radii(text: str, option: str) -> tuple[float, ...]:
+    """Ascending, no two alike."""
+    try:
+        found = sorted({float(part) for part in text.split(",")})
+    except ValueError:
+        raise UsageError(
+            f"{option} {text}: not a list of numbers", f"Write it as {option} 0.1,0.25,0.5."
+        ) from None
+    return tuple(found)
 
 
 def _bytes(text: str | None) -> int | None:

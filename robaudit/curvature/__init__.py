@@ -5,6 +5,7 @@ and every estimate says which quantity it is and how sure it is.
 """
 
 from robaudit.curvature.gram import gram_bytes, gram_spectrum
+from robaudit.curvature.largest import Largest, largest_eigenvalue
 from robaudit.curvature.layer_spread import LayerSpread, layer_spreads
 from robaudit.curvature.pacbayes import PacBayes, bound_terms, check_constants, pac_bayes
 from robaudit.curvature.second_opinion import PyHessian, pyhessian
@@ -16,6 +17,7 @@ from robaudit.curvature.wci import LayerContribution, WeightCurvature, wci
 
 __all__ = [
     "Density",
+    "Largest",
     "LayerContribution",
     "LayerSpread",
     "LayerTrace",
@@ -29,6 +31,7 @@ __all__ = [
     "check_constants",
     "gram_bytes",
     "gram_spectrum",
+    "largest_eigenvalue",
     "layer_spreads",
     "layer_traces",
     "pac_bayes",

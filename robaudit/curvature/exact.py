@@ -18,7 +18,12 @@ Factor = Callable[[Tensor], Tensor]
 
 
 def gauss_newton_traces(
-    model: nn.Module, layers: list[Layer], x: Tensor, factor: Factor, together: int
+    model: nn.Module,
+    layers: list[Layer],
+    x: Tensor,
+    factor: Factor,
+    together: int,
+    dtype: torch.dtype | None = None,
 ) -> Tensor:
     """``t_ik = sum_c ||J_ki^T s_ic||^2``, shape ``(n, layers)``, float64.
 
@@ -34,6 +39,8 @@ def gauss_newton_traces(
     Args:
         factor: ``logits (n, k) -> columns (c, n, k)``.
         together: columns per backward sweep.
+        dtype: what the backward passes compute in, by default what the network does. The forward
+            pass is not rounded, nor which units are active.
 
     A layer that is called several times has its calls' gradients summed before the norm.
 
@@ -45,7 +52,8 @@ def gauss_newton_traces(
         x = x.contiguous(memory_format=torch.channels_last)
     with torch.enable_grad(), recording(layers) as record:
         logits = model(x)
-    columns = factor(logits.detach())
+    start = factor(logits.detach())
+    start = start.to(dtype or start.dtype)
     totals = torch.zeros(len(x), len(layers), dtype=torch.float64, device=x.device)
     at = {layer.name: k for k, layer in enumerate(layers)}
     owners = [(name, call) for name, calls in record.calls.items() for call in range(len(calls))]
@@ -53,15 +61,15 @@ def gauss_newton_traces(
     grams: dict[str, Tensor] = {}
     waiting: dict[str, dict[int, Tensor]] = {name: {} for name in record.calls}
 
-    def finish(name: str, columns: int) -> None:
+    def finish(name: str, part: int) -> None:
         calls, gradients = record.calls[name], waiting[name]
         complete = [
-            gradients[i] if i in gradients else call.output.new_zeros(columns, *call.output.shape)
+            gradients[i] if i in gradients else start.new_zeros(part, *call.output.shape)
             for i, call in enumerate(calls)
         ]
         gradients.clear()
         if name not in inputs:
-            inputs[name] = fixed(calls)
+            inputs[name] = fixed(calls).to(start.dtype)
         rows = moving(calls, complete)
         totals[:, at[name]] += _squared_norms(inputs[name], rows, grams, name)
 
@@ -73,7 +81,7 @@ def gauss_newton_traces(
 
     with torch.no_grad():
         sweep = Sweep(logits, record.all_outputs())
-        for part in torch.split(columns, together):
+        for part in torch.split(start, together):
             sweep(part, deliver)
             for name in [name for name, gradients in waiting.items() if gradients]:
                 finish(name, len(part))  # the logits do not depend on some of its calls
@@ -89,11 +97,12 @@ def _squared_norms(a: Tensor, g: Tensor, grams: dict[str, Tensor], name: str) ->
     """
     columns, n, groups, d, T = g.shape
     p, rows = a.shape[2], columns * d
+    wide = torch.promote_types(g.dtype, torch.float32)
     stacked = g.permute(1, 2, 4, 0, 3).reshape(n, groups, T, rows)
     if T * T * (p + rows + _TOUCH) < p * rows * (T + _TOUCH):
         if name not in grams:
-            grams[name] = a.transpose(2, 3) @ a
-        squares = grams[name] * (stacked @ stacked.transpose(2, 3))
+            grams[name] = (a.transpose(2, 3) @ a).to(wide)
+        squares = grams[name] * (stacked @ stacked.transpose(2, 3)).to(wide)
     else:
-        squares = (a @ stacked).square_()
+        squares = (a @ stacked).to(wide).square_()
     return squares.sum(3).sum((1, 2), dtype=torch.float64)

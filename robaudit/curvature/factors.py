@@ -124,7 +124,7 @@ def _windows(
         views = views.unfold(2 + dim, reach, int(module.stride[dim]))[..., ::dilation]
         if size is not None:
             views = views.narrow(2 + dim, 0, size[dim])
-    views = views.unflatten(1, (module.groups, -1))
+    views = views.reshape(len(padded), module.groups, -1, *views.shape[2:])
     positions, kernels = range(3, 3 + dims), range(3 + dims, 3 + 2 * dims)
     # Channels innermost, as they mostly lie in memory: copying is several times faster so.
     ordered = views.permute(0, 1, *positions, *kernels, 2)

@@ -62,7 +62,8 @@ class Sweep:
         """Call ``deliver(i, gradient)`` for every target that ``root`` depends on.
 
         Args:
-            columns: gradients of ``root``, ``(columns, *root.shape)``.
+            columns: gradients of ``root``, ``(columns, *root.shape)``. The sweep computes in their
+                precision, which may be less than the network's.
             deliver: receives the target's place and its gradient, ``(columns, *target.shape)``,
                 of any strides; not to be written to.
         """
@@ -100,19 +101,20 @@ def _backward(node: Node, slots: dict[int, Tensor], places: list[int]) -> list[T
             return [rule(node, slots[0])]
         if node.name() == "AddBackward0" and node._saved_alpha == 1:
             return [slots[0]] * len(places)
+    computed = next(iter(slots.values())).dtype
     # Not callable: the backward of a Python autograd.Function.
     call = node if callable(node) else node.apply
     rows = []
     for column in range(len(next(iter(slots.values())))):
         arguments = [
-            slots[slot][column] if slot in slots else _missing(node, meta)
+            slots[slot][column].to(meta.dtype) if slot in slots else _missing(node, meta)
             for slot, meta in enumerate(node._input_metadata)
         ]
         found = call(*arguments)
         found = found if isinstance(found, tuple) else (found,)
         rows.append([found[place] for place in places])
     return [
-        None if any(part is None for part in parts) else torch.stack(parts)
+        None if any(part is None for part in parts) else torch.stack(parts).to(computed)
         for parts in zip(*rows, strict=True)
     ]
 
@@ -139,6 +141,7 @@ def _convolution(node: Node, g: Tensor) -> Tensor:
     size, weight = node._saved_input.shape[2:], node._saved_weight
     stride, padding, dilation = node._saved_stride, node._saved_padding, node._saved_dilation
     rows = _channels_last(g.flatten(0, 1))
+    weight = weight.to(rows.dtype)
     extra = [0] * len(stride)
     if not node._saved_transposed:
         extra = [
@@ -158,13 +161,14 @@ def _batch_norm(node: Node, g: Tensor) -> Tensor:
     scale: Tensor = (node._saved_running_var + node._saved_eps).rsqrt()
     if node._saved_weight is not None:
         scale = scale * node._saved_weight
-    return g * scale.reshape(-1, *[1] * (g.dim() - 3))
+    return g * scale.to(g.dtype).reshape(-1, *[1] * (g.dim() - 3))
 
 
 def _relu(node: Node, g: Tensor) -> Tensor:
     # In this order: the product has the layout of its first factor, the network's own, whatever
     # that of the gradient. Products with numbers are faster than with truth values.
-    return (node._saved_result > 0).to(g.dtype) * g
+    active: Tensor = (node._saved_result > 0).to(g.dtype)
+    return active * g
 
 
 def _view(node: Node, g: Tensor) -> Tensor:
@@ -177,7 +181,7 @@ def _same(node: Node, g: Tensor) -> Tensor:
 
 def _linear(node: Node, g: Tensor) -> Tensor:
     transposed: Tensor = node._saved_mat2.t()
-    return g @ transposed
+    return g @ transposed.to(g.dtype)
 
 
 def _channels_last(rows: Tensor) -> Tensor:

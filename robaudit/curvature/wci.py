@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from robaudit.curvature.rounding import Precision
 from robaudit.curvature.targets import Layers
 from robaudit.curvature.traces import (
     Estimator,
@@ -65,6 +66,7 @@ def wci(
     seed: int = 0,
     index: Tensor | None = None,
     memory: int | None = None,
+    precision: Precision = "fp32",
     progress: Progress | None = None,
 ) -> WeightCurvature:
     """``WCI = sum_k sqrt(||W_k||_F^2 Tr(H_k))`` over the weights of convolutions, linear
@@ -78,7 +80,7 @@ def wci(
     Args:
         x: adversarial images ``(n, c, h, w)``, held fixed (the paper: PGD-10).
         y: labels ``(n,)``.
-        estimator, layers, probes, seed, index, memory: as in
+        estimator, layers, probes, seed, index, memory, precision: as in
             :func:`robaudit.curvature.layer_traces`; all chosen tensors enter the sum.
 
     Source: Xu & Zhang, "Understanding adversarially robust generalization via Weight-Curvature
@@ -93,7 +95,7 @@ def wci(
     def measured(which: Estimator) -> LayerTraces:
         return layer_traces(
             model, x, y, estimator=which, layers=layers, probes=probes, seed=seed, index=index,
-            memory=memory, progress=progress,
+            memory=memory, precision=precision, progress=progress,
         )  # fmt: skip
 
     traces = measured(estimator)

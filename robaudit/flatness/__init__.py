@@ -3,9 +3,44 @@
 A *layer* here is one parameter tensor; weights and biases each have their own relative ball,
 normalisation parameters are left out, tensors of zero norm are left alone. Perturbed networks are
 evaluated without ever writing to the model's own parameters.
+
+A *landscape* is the loss over a family of networks: around one, along directions scaled to its
+weights, or between several.
 """
 
 from robaudit.flatness.average import AverageFlatness, average
+from robaudit.flatness.directions import adversarial_direction, normalized, random_direction
+from robaudit.flatness.families import around, between
+from robaudit.flatness.input_surface import input_surface
+from robaudit.flatness.landscape import (
+    Adversary,
+    Slice,
+    Surface,
+    landscape,
+    landscape_plane,
+    mean_and_error,
+    places_between,
+    symmetric_places,
+)
 from robaudit.flatness.worst import WorstFlatness, worst
 
-__all__ = ["AverageFlatness", "WorstFlatness", "average", "worst"]
+__all__ = [
+    "Adversary",
+    "AverageFlatness",
+    "Slice",
+    "Surface",
+    "WorstFlatness",
+    "adversarial_direction",
+    "around",
+    "average",
+    "between",
+    "input_surface",
+    "landscape",
+    "landscape_plane",
+    "mean_and_error",
+    "normalized",
+    "places_between",
+    "random_direction",
+    "symmetric_places",
+    "worst",
+]

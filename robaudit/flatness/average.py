@@ -2,58 +2,58 @@
 
 from __future__ import annotations
 
-import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
-from robaudit.attacks.pgd import pgd_with
 from robaudit.attacks.result import Attacked
-from robaudit.engine import Runner, device_of, frozen
+from robaudit.engine import device_of, frozen
 from robaudit.engine.runner import BatchSize
+from robaudit.flatness.losses import Loss
+from robaudit.flatness.perturbed import Forward, Perturbed
+from robaudit.flatness.protocols import Protocol, reference_restarts, step_of
+from robaudit.flatness.rises import Rise, parts, rise
 from robaudit.flatness.weights import (
     check_radius,
     draw_for,
     in_ball,
     movable_weights,
-    moved_network,
     on_sphere,
 )
 from robaudit.types import Progress, ThreatModel
 
+# A standard error over fewer draws than this is too uncertain itself to stop at.
+_FEWEST = 5
+
 
 @dataclass(frozen=True)
-class AverageFlatness:
+class AverageFlatness(Rise):
     """The mean rise of the robust loss under random weight perturbations.
 
     Attributes:
-        value: mean over perturbations and examples of the perturbed robust loss, minus the
-            reference.
-        standard_error: of ``value``, over examples and over perturbations together:
-            ``sqrt(se_examples^2 + se_perturbations^2)``, which errs on the safe side.
-        reference: the robust loss of the unperturbed network under the same attack.
-        perturbed: the robust loss under each perturbation.
+        perturbed: the robust loss under each perturbation that was drawn.
+        parts: the same for the examples that the unperturbed network classifies correctly when
+            clean, and for the others.
     """
 
-    value: float
-    standard_error: float
-    standard_error_examples: float
-    standard_error_perturbations: float
-    reference: float
     perturbed: tuple[float, ...]
+    parts: Mapping[str, Rise]
 
 
 def average(
     model: nn.Module,
     x: Tensor,
     y: Tensor,
-    threat: ThreatModel,
+    threat: ThreatModel | None,
     *,
     xi: float = 0.5,
     perturbations: int = 10,
     ball: Literal["sphere", "ball"] = "sphere",
+    protocol: Protocol = "default",
+    tolerance: float | None = None,
     steps: int = 20,
     step_size: float | None = None,
     restarts: int = 1,
@@ -70,50 +70,58 @@ def average(
     side is attacked harder. Invariant under rescaling of layers that leaves the function unchanged.
 
     Args:
+        threat: ``None`` for the flatness of the clean loss.
         xi: relative radius.
         perturbations: how many are drawn.
         ball: ``sphere`` as the paper's public code does, or uniform inside the ``ball``.
-        steps, step_size, restarts: of PGD, on both sides.
-        reference: the unperturbed network under the same PGD and seed, where it is there already.
+        protocol: ``stutz2021`` attacks the reference from ten random starts and the perturbed
+            networks from one, as published, which lowers the value.
+        tolerance: stop drawing once the standard error is below it, after five draws at the
+            earliest. Which draws are made then depends on the losses, so the mean is no longer
+            exactly unbiased.
+        steps, step_size, restarts: of PGD, on both sides; a step is eps/4 unless given, 0.007 at
+            eps 8/255 and in proportion elsewhere in ``stutz2021``.
+        reference: the unperturbed network under the reference's PGD and seed, where it is there.
 
     Source: Stutz, Hein & Schiele, "Relating adversarially robust generalization to flat minima",
     ICCV 2021, Eq. 3-4.
     """
     check_radius(xi, "average", 0.5)
     device = device_of(model)
-    total = len(x) * (perturbations + (reference is None))
+    many = reference_restarts(protocol, restarts)
+    step = step_of(protocol, threat, step_size)
+    loss = Loss(x, y, threat, steps, step, seed, index, device, batch_size)
+    work = len(x) * (perturbations * restarts + (many if reference is None else 0))
+    spent = 0
 
-    def robust_losses(nu: dict[str, Tensor], turn: int) -> Tensor:
-        runner = Runner(moved_network(model, weights, nu), device, batch_size)
-        found = pgd_with(
-            runner, x, y, threat, steps=steps, step_size=step_size, restarts=restarts, seed=seed,
-            index=index,
-            progress=progress and (lambda d, t: progress(turn * len(x) + d * len(x) // t, total)),
-        )  # fmt: skip
-        return found.loss.double()
+    def losses(forward: Forward, restarts: int) -> Attacked:
+        nonlocal spent
+
+        def tick(done: int, total: int) -> None:
+            if progress is not None:
+                progress(spent + done * len(x) * restarts // total, work)
+
+        found = loss.of(forward, restarts, tick)
+        spent += len(x) * restarts
+        return found
 
     with frozen(model):
         weights = movable_weights(model)
+        network = Perturbed(model, weights, x.shape[1:])
         if reference is None:
-            before, turn = robust_losses({}, 0), 1
-        else:
-            before, turn = reference.loss.double(), 0
+            reference = losses(model, many)
+        before = reference.loss.double()
         draw = on_sphere if ball == "sphere" else in_ball
-        rows = torch.stack(
-            [
-                robust_losses(draw(weights, xi, draw_for(seed, "average", j)), turn + j)
-                for j in range(perturbations)
-            ]
-        )
-    rises = rows - before
-    over_examples = float(rises.mean(0).std() / math.sqrt(len(x))) if len(x) > 1 else math.nan
-    means = rises.mean(1)
-    over_draws = float(means.std() / math.sqrt(perturbations)) if perturbations > 1 else math.nan
+        rows: list[Tensor] = []
+        for j in range(perturbations):
+            nu = draw(weights, xi, draw_for(seed, "average", j))
+            rows.append(losses(network.at(nu), restarts).loss.double())
+            enough = tolerance is not None and len(rows) >= _FEWEST
+            if enough and rise(torch.stack(rows), before).standard_error < (tolerance or 0):
+                break
+    made = torch.stack(rows)
     return AverageFlatness(
-        value=float(means.mean()),
-        standard_error=math.hypot(over_examples, over_draws),
-        standard_error_examples=over_examples,
-        standard_error_perturbations=over_draws,
-        reference=float(before.mean()),
-        perturbed=tuple(rows.mean(1).tolist()),
+        **vars(rise(made, before)),
+        perturbed=tuple(made.mean(1).tolist()),
+        parts=parts(made, before, reference.correct),
     )

@@ -2,27 +2,28 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
 
 from robaudit.attacks.balls import ascend, project, random_start
 from robaudit.attacks.objectives import cross_entropy
-from robaudit.attacks.pgd import pgd_with
 from robaudit.attacks.result import Attacked
-from robaudit.engine import TILE, Runner, device_of, frozen
+from robaudit.engine import TILE, device_of, frozen
 from robaudit.engine.runner import BatchSize
+from robaudit.errors import NotMeasuredError
+from robaudit.flatness.losses import Loss
+from robaudit.flatness.perturbed import Perturbed
+from robaudit.flatness.protocols import Protocol, reference_restarts, step_of
+from robaudit.flatness.rises import Rise, parts, rise
 from robaudit.flatness.weights import (
     Weights,
     check_radius,
     draw_for,
     in_ball,
     movable_weights,
-    moved_network,
 )
 from robaudit.types import Progress, ThreatModel
 
@@ -38,6 +39,8 @@ class WorstFlatness:
         reference: robust loss of the unperturbed network.
         restarts: the joint loss that each restart reached.
         nu: the worst perturbation found, per parameter tensor.
+        parts: value and error of the examples that the unperturbed network classifies correctly
+            when clean, and of the others, at the same weights.
     """
 
     value: float
@@ -45,18 +48,20 @@ class WorstFlatness:
     reference: float
     restarts: tuple[float, ...]
     nu: Weights
+    parts: Mapping[str, Rise]
 
 
 def worst(
     model: nn.Module,
     x: Tensor,
     y: Tensor,
-    threat: ThreatModel,
+    threat: ThreatModel | None,
     *,
     xi: float = 0.00075,
     passes: int = 20,
     weight_step: float = 0.01,
     restarts: int = 10,
+    protocol: Protocol = "default",
     steps: int = 20,
     step_size: float | None = None,
     attack_restarts: int = 1,
@@ -78,12 +83,17 @@ def worst(
     loss of each example counts. With no perturbation this is the reference itself, so that neither
     side is attacked harder.
 
+    The protocol ``stutz2021`` keeps the last pass of each restart, begins every restart at random
+    points and attacks no further; the reference gets ten random starts. Its value can be negative.
+
     Args:
+        threat: ``None`` for the flatness of the clean loss: no input moves.
         xi: relative radius.
         passes: over the set, per restart.
         steps, step_size, attack_restarts: of PGD, on both sides; ``step_size`` also of the joint
-            ascent in the inputs; ``eps / 4`` unless given.
-        reference: the unperturbed network under the same PGD and seed, where it is there already.
+            ascent in the inputs; ``eps / 4`` unless given, 0.007 at eps 8/255 and in proportion
+            elsewhere in ``stutz2021``.
+        reference: the unperturbed network under the reference's PGD and seed, where it is there.
 
     Source: Stutz, Hein & Schiele, "Relating adversarially robust generalization to flat minima",
     ICCV 2021, Eq. 5.
@@ -91,22 +101,16 @@ def worst(
     check_radius(xi, "worst-case", 0.00075)
     device = device_of(model)
     index = torch.arange(len(x)) if index is None else index
-    step = threat.eps / 4 if step_size is None else step_size
+    step = step_of(protocol, threat, step_size)
+    many = reference_restarts(protocol, attack_restarts)
+    loss = Loss(x, y, threat, steps, step, seed, index, device, batch_size)
+    published = protocol == "stutz2021"
     total = passes * restarts
-
-    def attacked(nu: Weights) -> Attacked:
-        return pgd_with(
-            runner(nu), x, y, threat, steps=steps, step_size=step, restarts=attack_restarts,
-            seed=seed, index=index,
-        )  # fmt: skip
-
-    def runner(nu: Weights) -> Runner:
-        return Runner(moved_network(model, weights, nu), device, batch_size)
-
     with frozen(model):
         weights = movable_weights(model)
+        network = Perturbed(model, weights, x.shape[1:])
         if reference is None:
-            reference = attacked({})
+            reference = loss.of(model, many)
         climbs = []
         for restart in range(restarts):
 
@@ -114,58 +118,72 @@ def worst(
                 if progress is not None:
                     progress(restart * passes + done, total)
 
+            if threat is None:
+                begin = x
+            elif published or restart:
+                begin = random_start(x, index, threat, seed, restart)
+            else:
+                begin = reference.x
             climbs.append(
                 _climb(
-                    model, weights, x.to(device), y.to(device), index, threat, xi, passes,
-                    weight_step, step, seed, restart, tick, None if restart else reference.x,
+                    network, weights, x.to(device), y.to(device), threat, xi, passes, weight_step,
+                    step, draw_for(seed, "worst", restart), begin.to(device), not published, tick,
                 )
             )  # fmt: skip
         highest = max(climbs, key=lambda climb: climb.mean)
-        anew = attacked(highest.nu).loss
-        carried = cross_entropy(runner(highest.nu).logits(reference.x).cpu(), y)
-    rises = torch.maximum(anew, carried).double() - reference.loss.double()
-    nu = highest.nu
-    if float(rises.mean()) < 0:  # the unperturbed weights are the worst that was found
-        rises, nu = torch.zeros_like(rises), {name: 0 * moved for name, moved in nu.items()}
+        nu, before = highest.nu, reference.loss.double()
+        if published:
+            after = highest.losses.cpu()
+        else:
+            forward = network.at(nu)
+            anew = loss.of(forward, attack_restarts).loss
+            carried = cross_entropy(loss.runner(forward).logits(reference.x).cpu(), y.cpu())
+            after = torch.maximum(anew, carried).double()
+            if float((after - before).mean()) < 0:  # the unperturbed weights are the worst found
+                after, nu = before, {name: 0 * moved for name, moved in nu.items()}
+    found = rise(after[None], before, drawn=False)
     return WorstFlatness(
-        value=float(rises.mean()),
-        standard_error=float(rises.std() / math.sqrt(len(x))) if len(x) > 1 else math.nan,
-        reference=float(reference.loss.double().mean()),
+        value=found.value,
+        standard_error=found.standard_error,
+        reference=found.reference,
         restarts=tuple(climb.mean for climb in climbs),
         nu=nu,
+        parts=parts(after[None], before, reference.correct, drawn=False),
     )
 
 
 @dataclass(frozen=True)
 class _Climb:
     mean: float
+    losses: Tensor
     nu: Weights
 
 
 def _climb(
-    model: nn.Module,
+    network: Perturbed,
     weights: Weights,
     x: Tensor,
     y: Tensor,
-    index: Tensor,
-    threat: ThreatModel,
+    threat: ThreatModel | None,
     xi: float,
     passes: int,
     weight_step: float,
     step: float,
-    seed: int,
-    restart: int,
+    draw: torch.Generator,
+    adv: Tensor,
+    keep_best: bool,
     tick: Callable[[int], None],
-    begin: Tensor | None,
 ) -> _Climb:
-    """One restart of the joint ascent; its best pass, the start included."""
-    nu = in_ball(weights, xi, draw_for(seed, "worst", restart))
-    adv = random_start(x, index, threat, seed, restart) if begin is None else begin.to(x)
+    """One restart of the joint ascent from ``adv``: its best pass, start included, or its last."""
+    nu = in_ball(weights, xi, draw)
     best: _Climb | None = None
     for done in range(passes + 1):
-        losses, slopes, adv_next = _pass(model, weights, nu, x, adv, y, threat, step)
-        if best is None or float(losses.mean()) > best.mean:
-            best = _Climb(float(losses.mean()), nu)
+        losses, slopes, adv_next = _pass(network, weights, nu, x, adv, y, threat, step)
+        mean = float(losses.mean())
+        if not mean < float("inf"):
+            raise NotMeasuredError("the perturbed network's losses are not finite")
+        if best is None or mean > best.mean or not keep_best:
+            best = _Climb(mean, losses, nu)
         if done == passes:
             break
         tick(done + 1)
@@ -181,13 +199,13 @@ def _climb(
 
 
 def _pass(
-    model: nn.Module,
+    network: Perturbed,
     weights: Weights,
     nu: Weights,
     x: Tensor,
     adv: Tensor,
     y: Tensor,
-    threat: ThreatModel,
+    threat: ThreatModel | None,
     step: float,
 ) -> tuple[Tensor, Weights, Tensor]:
     """Losses ``(n,)`` at ``(nu, adv)``, their gradient in the weights, and the next inputs."""
@@ -197,16 +215,17 @@ def _pass(
     for start in range(0, len(x), TILE):
         part = slice(start, start + TILE)
         with torch.enable_grad():
-            image = adv[part].detach().requires_grad_()
-            loss = cross_entropy(functional_call(model, leaves, (image,)), y[part])
-            gradient, *parts = torch.autograd.grad(
-                loss.sum(), [image, *leaves.values()], materialize_grads=True
-            )
+            image = adv[part].detach().requires_grad_(threat is not None)
+            loss = cross_entropy(network.logits(leaves, image), y[part])
+            wanted = [*leaves.values(), *([image] if threat is not None else [])]
+            pieces = torch.autograd.grad(loss.sum(), wanted, materialize_grads=True)
         losses.append(loss.detach().double())
-        moved.append(project(ascend(image.detach(), gradient, step, threat), x[part], threat))
-        for name, piece in zip(leaves, parts, strict=True):
+        if threat is not None:
+            ascended = ascend(image.detach(), pieces[-1], step, threat)
+            moved.append(project(ascended, x[part], threat))
+        for name, piece in zip(leaves, pieces, strict=False):
             slopes[name] += piece
-    return torch.cat(losses), slopes, torch.cat(moved)
+    return torch.cat(losses), slopes, torch.cat(moved) if moved else adv
 
 
 def _unit(gradient: Tensor) -> Tensor:

@@ -60,14 +60,16 @@ def _course(curve: FlatnessCurve, folder: Path) -> list[Path]:
             linestyle="-" if curve.connected else "",
         )  # fmt: skip
         lost = [point.place for point in curve.points if key not in point.numbers]
-        # On the axis, in its own coordinates, so that no value is meant.
-        axis.plot(
-            lost, [0.06] * len(lost), "x", color="#777777", markersize=4, clip_on=False,
-            transform=axis.get_xaxis_transform(),
-        )  # fmt: skip
+        if lost:
+            # On the axis, in its own coordinates, so that no value is meant.
+            axis.plot(
+                lost, [0.06] * len(lost), "x", color="#777777", markersize=4, clip_on=False,
+                transform=axis.get_xaxis_transform(),
+            )  # fmt: skip
+        axis.margins(x=0.04, y=0.1)
         _from_zero(axis)
         axis.set_ylabel(words)
-        axis.margins(x=0.04)
+    axes[0].set_title("bars: ± one standard error", fontsize=6.5, loc="right", color="#555555")
     _places(axes[-1], curve)
     figure.align_ylabels(axes)
     return _saved(figure, folder / "flatness")
@@ -92,6 +94,7 @@ def _against(curve: FlatnessCurve, folder: Path) -> list[Path]:
             axis.plot(
                 [n.value for n in x], [n.value for n in y], color="#BBBBBB", linewidth=0.8, zorder=0
             )
+        named = _apart([(a.value, b.value) for a, b in zip(x, y, strict=True)])
         for at, point in enumerate(there):
             shade = 0.85 - 0.75 * at / max(len(there) - 1, 1) if curve.connected else 0.3
             color = matplotlib.colormaps["viridis"](shade)
@@ -99,10 +102,11 @@ def _against(curve: FlatnessCurve, folder: Path) -> list[Path]:
                 x[at].value, y[at].value, xerr=x[at].standard_error, yerr=y[at].standard_error,
                 color=color, marker="o", markersize=4, elinewidth=0.6, linestyle="",
             )  # fmt: skip
-            axis.annotate(
-                _name(curve, point.place, point.name), (x[at].value, y[at].value), fontsize=6.5,
-                xytext=(4, 3), textcoords="offset points",
-            )  # fmt: skip
+            if at in named:
+                axis.annotate(
+                    _name(curve, point.place, point.name), (x[at].value, y[at].value),
+                    xytext=(4, 3), textcoords="offset points", fontsize=6.5,
+                )  # fmt: skip
         if key in curve.correlations:
             axis.set_title(correlation_words(curve.correlations[key]), fontsize=7)
         axis.set_xlabel(f"{_AGAINST[key]} (nats)")
@@ -110,6 +114,22 @@ def _against(curve: FlatnessCurve, folder: Path) -> list[Path]:
         axis.spines[["top", "right"]].set_visible(False)
         axis.margins(0.12)
     return _saved(figure, folder / "flatness-loss")
+
+
+def _apart(places: list[tuple[float, float]]) -> set[int]:
+    """Which points can carry a name: ends first, then those far enough from all that do."""
+    spans = [max(column) - min(column) or 1.0 for column in zip(*places, strict=True)]
+    order = [0, len(places) - 1, *range(1, len(places) - 1)]
+    kept: list[int] = []
+    for at in order:
+        near = (
+            abs(places[at][0] - places[other][0]) < 0.12 * spans[0]
+            and abs(places[at][1] - places[other][1]) < 0.06 * spans[1]
+            for other in kept
+        )
+        if not any(near):
+            kept.append(at)
+    return set(kept)
 
 
 def _name(curve: FlatnessCurve, place: float, name: str) -> str:

@@ -57,6 +57,8 @@ def correlation_notes(curve: FlatnessCurve) -> list[str]:
         f"Robust loss and {_FLATNESS[name]} over {found.n} models: {correlation_words(found)}."
         for name, found in curve.correlations.items()
     ]
+    if any(found.pearson_interval for found in curve.correlations.values()):
+        lines.append("In brackets: 95 % bootstrap intervals over the models.")
     if lines and curve.connected:
         lines.append("Checkpoints of one run are no random sample: the intervals only describe.")
     return lines

@@ -35,7 +35,7 @@ class Losses:
 
 @dataclass(frozen=True)
 class Model:
-    """One model's losses, by kind: ``clean`` and, in weight space, ``robust``."""
+    """One model's losses, by kind: ``clean`` and ``robust``, or around images just ``loss``."""
 
     source: str
     losses: dict[str, Losses]
@@ -59,7 +59,9 @@ class Lines:
 
     @property
     def names(self) -> list[str]:
-        """A short name for each model."""
+        """A short name for each model; for a line between two, both of theirs."""
+        if self.ends:
+            return [" - ".join(model_names([source for _, source in self.ends]))]
         return model_names([model.source for model in self.models])
 
 
@@ -79,8 +81,19 @@ class Plane:
     model: Model
     corners: tuple[tuple[float, float, str], ...] = ()
 
+    @property
+    def name(self) -> str:
+        """The model's short name, or those of the three."""
+        names = model_names([source for *_, source in self.corners] or [self.model.source])
+        return ", ".join(names)
+
 
 Landscape: TypeAlias = Lines | Plane
+
+
+def loss_name(kind: str) -> str:
+    """A kind of loss as it is written over a panel."""
+    return kind if kind == "loss" else f"{kind} loss"
 
 
 def landscape_object(landscape: Landscape) -> dict[str, Any]:
@@ -154,7 +167,7 @@ def _known(values: Any) -> Any:
 
 
 def _line_count(model: Model) -> int:
-    lines = model.losses["clean"].lines
+    lines = next(iter(model.losses.values())).lines
     return 1 if lines is None else len(lines)
 
 

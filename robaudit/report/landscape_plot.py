@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
-from robaudit.report.landscape import Lines, Losses, Plane
-from robaudit.report.text import model_name, model_names, plain
+from robaudit.report.landscape import Lines, Losses, Plane, loss_name
+from robaudit.report.text import model_names, plain
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -28,6 +28,9 @@ _SMALL = 7
 # Where the largest loss is so many times the smallest, a linear scale shows the largest alone.
 _WIDE = 50
 _LEVELS = 12
+# From here up the colour map is too light for white lines.
+_BRIGHT = 0.6
+_STEPS = [1, 2, 2.5, 5, 10]
 
 
 def write_lines(landscape: Lines, folder: Path) -> list[Path]:
@@ -50,7 +53,7 @@ def write_lines(landscape: Lines, folder: Path) -> list[Path]:
         for axis, panel in zip(axes, panels, strict=True):
             for (name, losses), style in zip(_curves(landscape, panel), _LINES * 9, strict=False):
                 _curve(axis, landscape.s, losses, name, *(_KINDS[name] if single else style))
-            what = "loss" if single else f"{panel[0]} loss"
+            what = "loss" if single else loss_name(panel[0])
             axis.set_ylabel(f"{what} (nats{', log scale' if log else ''})")
             if log:
                 axis.set_yscale("log")
@@ -80,7 +83,7 @@ def write_lines(landscape: Lines, folder: Path) -> list[Path]:
 
             handles.append(Line2D([], [], color="#777777", alpha=0.5, linewidth=0.6))
             labels.append("single directions")
-        name = model_name(landscape.models[0].source) if single and not landscape.ends else ""
+        name = landscape.names[0] if single and not landscape.ends else ""
         axes[0].set_title(_title(landscape.settings, name), fontsize=_SMALL)
         figure.legend(
             handles, labels, loc="outside upper center", ncols=2, frameon=False, fontsize=_SMALL,
@@ -101,20 +104,20 @@ def write_contour(landscape: Plane, folder: Path) -> list[Path]:
     space = np.geomspace if log else np.linspace
     levels = space(low, high, _LEVELS + 1)
     norm = (LogNorm if log else Normalize)(low, high)
-    with _figure(0.6 + 2.45 * len(losses)) as figure:
+    with _figure(0.6 + 2.45 * len(losses), "compressed") as figure:
         axes = figure.subplots(len(losses), sharex=True, squeeze=False)[:, 0]
         for axis, (kind, one) in zip(axes, losses.items(), strict=True):
             grid = (landscape.s, landscape.t, np.clip(one.mean, low, high))
             drawn = axis.contourf(*grid, levels=levels, norm=norm, cmap="cividis")
-            lines = axis.contour(
-                *grid, levels=levels[1:-1:2], colors="white", linewidths=0.6, norm=norm
-            )
+            shown = levels[1:-1:2]
+            colours = ["white" if norm(level) < _BRIGHT else "black" for level in shown]
+            lines = axis.contour(*grid, levels=shown, colors=colours, linewidths=0.6)
             _label(axis, lines)
-            axis.set_title(f"{kind} loss", fontsize=8)
+            axis.set_title(loss_name(kind), fontsize=8)
             axis.set_ylabel(_text(landscape.labels[1]))
             axis.set_aspect("equal")
             for either in (axis.xaxis, axis.yaxis):
-                either.set_major_locator(MaxNLocator(5))
+                either.set_major_locator(MaxNLocator(5, steps=_STEPS))
             _corners(axis, landscape)
         axes[-1].set_xlabel(_text(landscape.labels[0]))
         bar = figure.colorbar(
@@ -145,12 +148,14 @@ def write_surface(landscape: Plane, folder: Path) -> list[Path]:
                 rstride=1, cstride=1, linewidth=0.2, edgecolor="#333333",
             )  # fmt: skip
             axis.set_zlim(height(low) if log else 0, height(high))
-            axis.set_title(f"{kind} loss", fontsize=8, y=0.98)
+            axis.set_title(loss_name(kind), fontsize=8, y=0.98)
             axis.set_xlabel("s", labelpad=-6)
             axis.set_ylabel("t", labelpad=-6)
             axis.set_zlabel(f"loss (nats{', log scale' if log else ''})", labelpad=-3)
             for either in (axis.xaxis, axis.yaxis, axis.zaxis):
-                either.set_major_locator(MaxNLocator(4, integer=log and either is axis.zaxis))
+                either.set_major_locator(
+                    MaxNLocator(4, steps=_STEPS, integer=log and either is axis.zaxis)
+                )
             if log:
                 axis.zaxis.set_major_formatter(lambda value, _: f"{10**value:.3g}")
             axis.tick_params(labelsize=_SMALL - 1, pad=-2)
@@ -191,9 +196,12 @@ def _corners(axis: Axes, landscape: Plane) -> None:
     names = model_names([source for *_, source in landscape.corners])
     for (s, t, _), name in zip(landscape.corners, names, strict=True):
         axis.plot([s], [t], "o", markersize=4, color="white", markeredgecolor="black")
+        # Apart from each other: the first below its point, the second to the left of its.
+        first, left = s == t == 0, s > 0.5
         axis.annotate(
-            _text(name), (s, t), xytext=(-3 if s > 0.5 else 3, 4), textcoords="offset points",
-            fontsize=_SMALL, ha="right" if s > 0.5 else "left",
+            _text(name), (s, t), xytext=(-3 if left else 3, -5 if first else 4),
+            textcoords="offset points", fontsize=_SMALL, ha="right" if left else "left",
+            va="top" if first else "bottom",
             bbox={"boxstyle": "round,pad=0.15", "facecolor": "white", "alpha": 0.8, "lw": 0},
         )  # fmt: skip
     if not landscape.corners:
@@ -218,11 +226,11 @@ def _wide(means: list[Array]) -> bool:
 
 
 def _short(value: float) -> str:
-    return f"{value:.2g}" if value < 100 else f"{value:.0f}"
+    return f"{value:.2g}" if value < 99.5 else f"{value:.0f}"
 
 
 def _plane_title(landscape: Plane) -> str:
-    return "" if landscape.corners else model_name(landscape.model.source)
+    return "" if landscape.corners else landscape.name
 
 
 def _title(settings: dict[str, Any], name: str) -> str:
@@ -230,7 +238,9 @@ def _title(settings: dict[str, Any], name: str) -> str:
 
 
 @contextmanager
-def _figure(height: float) -> Iterator[Figure]:
+def _figure(
+    height: float, layout: Literal["constrained", "compressed"] = "constrained"
+) -> Iterator[Figure]:
     import matplotlib
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -239,7 +249,7 @@ def _figure(height: float) -> Iterator[Figure]:
     with matplotlib.rc_context(
         {"font.size": 8, "svg.fonttype": "none", "svg.hashsalt": "robaudit"}
     ):
-        figure = Figure(figsize=(_WIDTH, height), layout="constrained")
+        figure = Figure(figsize=(_WIDTH, height), layout=layout)
         FigureCanvasAgg(figure)
         yield figure
 

@@ -9,9 +9,8 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from robaudit.report.landscape import Landscape, Lines, Losses
+from robaudit.report.landscape import Landscape, Lines, Losses, loss_name
 from robaudit.report.numbers import aligned, number, shown_number
-from robaudit.report.text import model_name
 
 if TYPE_CHECKING:
     from robaudit.report.landscape import Array, Plane
@@ -38,7 +37,7 @@ def _of_lines(landscape: Lines) -> list[RenderableType]:
         for kind, losses in model.losses.items()
     ]
     for name, kind, _ in columns:
-        table.add_column(Text(f"{name}\n{kind} loss"), justify="right")
+        table.add_column(Text(f"{name}\n{loss_name(kind)}"), justify="right")
     cells = [_cells(losses) for _, _, losses in columns]
     places = aligned([f"{s:z.4g}" for s in landscape.s.tolist()])
     for row in zip(places, *cells, strict=True):
@@ -55,14 +54,14 @@ def _of_lines(landscape: Lines) -> list[RenderableType]:
 
 
 def _of_plane(landscape: Plane) -> list[RenderableType]:
-    parts: list[RenderableType] = [Text(model_name(landscape.model.source), style="bold")]
+    parts: list[RenderableType] = [Text(landscape.name, style="bold")]
     # Every k-th column, so that the middle and both ends are among those shown.
     half = len(landscape.s) // 2
     step = next(
         k for k in range(1, half + 1) if half % k == 0 and 2 * half // k + 1 <= _MOST_COLUMNS
     )
     for kind, losses in landscape.model.losses.items():
-        table = Table(title=f"{kind} loss", box=None, title_justify="left", padding=(0, 1, 0, 0))
+        table = Table(title=loss_name(kind), box=None, title_justify="left", padding=(0, 1, 0, 0))
         table.add_column("t \\ s", justify="right")
         for s in landscape.s.tolist()[::step]:
             table.add_column(f"{s:z.3g}", justify="right")
@@ -70,7 +69,7 @@ def _of_plane(landscape: Plane) -> list[RenderableType]:
             cells = [number(value, 3) for value in losses.mean[row].tolist()[::step]]
             table.add_row(f"{landscape.t[row]:z.3g}", *cells)
         low, high = float(losses.mean.min()), float(losses.mean.max())
-        parts += [table, Text(f"{kind} loss {number(low, 3)} to {number(high, 3)}"), Text("")]
+        parts += [table, Text(f"{loss_name(kind)} {number(low, 3)} to {number(high, 3)}"), Text("")]
     s, t = landscape.labels
     left = f" Every {step}. place is shown." if step > 1 else ""
     parts.append(Text(f"{s}; {t}. Losses in nats.{left}", style="dim"))

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from robaudit import attacks, curvature, run_audit
+from robaudit.attacks.pgd import pgd_with
 from robaudit.audit import Plan, audit, preset
 from robaudit.audit.plan import Average, Pgd, Wci, Worst
 from robaudit.checkpoints import Classifier, Origin
@@ -164,11 +165,11 @@ def calls(monkeypatch):
     """The attacks that the context makes: ``(examples, steps, loss)``."""
     made = []
 
-    def counted(model, x, *rest, **settings):
+    def counted(runner, x, *rest, **settings):
         made.append((len(x), settings["steps"], settings["loss"]))
-        return attacks.pgd(model, x, *rest, **settings)
+        return pgd_with(runner, x, *rest, **settings)
 
-    monkeypatch.setattr("robaudit.audit.context.pgd", counted)
+    monkeypatch.setattr("robaudit.audit.context.pgd_with", counted)
     return made
 
 
@@ -243,11 +244,21 @@ def test_what_the_network_raises_ends_its_own_probe_alone(few, threat):
             with torch.no_grad():
                 return super().forward(x)
 
-    found = audit(Rounded(nn.Flatten(), nn.Linear(64, 10)), few, threat, LIGHT).report
-    assert found.get("accuracy.clean").status == "ok"
-    failed = found.get("accuracy.pgd")
-    assert failed.status == "failed"
-    assert failed.reason.startswith("the network raised: ")
+    class Strict(nn.Sequential):
+        """Refuses images that somebody differentiates by."""
+
+        def forward(self, x):
+            if x.requires_grad:
+                raise RuntimeError("for inference alone")
+            return super().forward(x)
+
+    for kind, reason in ((Rounded, "no gradient"), (Strict, "the network raised: for inference")):
+        network = kind(nn.Flatten(), nn.Linear(64, 10))
+        found = audit(network, few, threat, LIGHT).report
+        assert found.get("accuracy.clean").status == "ok"
+        failed = found.get("accuracy.pgd")
+        assert failed.status == "failed"
+        assert reason in failed.reason
 
 
 def test_a_network_with_random_output_is_told(few, threat):

@@ -5,7 +5,9 @@ import torch
 from support.networks import piecewise_linear, smooth, warmed
 from torch import nn
 from torch.nn import functional as F
+from torch.utils._python_dispatch import TorchDispatchMode
 
+from robaudit.curvature.exact import _squared_norms, gauss_newton_traces
 from robaudit.curvature.layers import find_layers, recording
 from robaudit.curvature.sweep import Sweep
 
@@ -92,3 +94,47 @@ def test_sweep_equals_autograd(name):
                 assert at not in found
             else:
                 torch.testing.assert_close(found[at][column], gradient, rtol=1e-11, atol=1e-13)
+
+
+@pytest.mark.parametrize("groups", [1, 3])
+@pytest.mark.parametrize("T", [1, 4, 40])
+def test_either_way_to_the_norms_is_the_sum_over_written_gradients(T, groups):
+    """Few positions are cheaper by Gram matrices, many by the product itself."""
+    torch.manual_seed(0)
+    a = torch.randn(2, groups, 5, T, dtype=torch.float64)
+    g = torch.randn(4, 2, groups, 6, T, dtype=torch.float64)
+    want = torch.einsum("ngpt,cngdt->cngpd", a, g).square().sum((0, 2, 3, 4))
+    grams = {}
+    for _ in range(2):
+        found = _squared_norms(a, g, grams, "layer")
+        torch.testing.assert_close(found, want, rtol=1e-12, atol=0)
+    assert bool(grams) is (T < 40)
+
+
+def test_no_gradient_is_taken_in_the_images():
+    """One adjoint for each convolution but the first, whose input no weight comes before."""
+
+    class Adjoints(TorchDispatchMode):
+        count = 0
+
+        def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+            transposed = function is torch.ops.aten.convolution.default and args[6]
+            self.count += transposed or function is torch.ops.aten.convolution_backward.default
+            return function(*args, **(kwargs or {}))
+
+    model = warmed(
+        nn.Sequential(
+            nn.Conv2d(2, 3, 3), nn.ReLU(), nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Conv2d(4, 3, 2),
+            nn.Flatten(),
+        ),
+        (2, 6, 6),
+    ).requires_grad_(False)  # fmt: skip
+    with Adjoints() as adjoints:
+        gauss_newton_traces(
+            model,
+            find_layers(model),
+            torch.rand(2, 2, 6, 6, dtype=torch.float64),
+            lambda logits: torch.eye(3).double()[:, None].expand(3, *logits.shape),
+            3,
+        )
+    assert adjoints.count == 2

@@ -1,0 +1,63 @@
+"""What ``robaudit flatness`` shows and writes beyond the reports."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+import typer
+
+from robaudit.cli.measure import run, show
+from robaudit.cli.options import Format, Settings
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from robaudit.audit import Plan
+    from robaudit.report.flatness_curve import FlatnessCurve
+    from robaudit.schema import Report
+
+
+def measure_flatness(checkpoints: list[str], plan: Plan, settings: Settings) -> None:
+    """Audit every checkpoint; show radii in a table, several checkpoints as a curve.
+
+    Exits as :func:`robaudit.cli.measure.measure` does.
+    """
+    from robaudit.report.flatness_curve import flatness_curve
+
+    found, code = run(checkpoints, plan, settings)
+    reports = [one for one in found if not isinstance(one, str)]
+    if reports:
+        curve = flatness_curve(found) if len(found) > 1 else None
+        if settings.json or settings.format is not Format.table:
+            show(found, Format.json if settings.json else settings.format)
+        else:
+            if curve is None:
+                show(found, Format.table)
+            _print(reports, curve)
+        if curve is not None and settings.out is not None:
+            _write(settings.out, curve)
+    if code:
+        raise typer.Exit(code)
+
+
+def _print(reports: list[Report], curve: FlatnessCurve | None) -> None:
+    from rich.console import Console
+
+    from robaudit.report.flatness_curve_table import flatness_view, sweep_view
+
+    console = Console() if sys.stdout.isatty() else Console(width=100)
+    if curve is not None:
+        console.print(flatness_view(curve))
+    for report in reports:
+        if (view := sweep_view(report, named=len(reports) > 1)) is not None:
+            console.print()
+            console.print(view)
+
+
+def _write(folder: Path, curve: FlatnessCurve) -> None:
+    from robaudit.report.flatness_curve_plot import write_flatness_plots
+    from robaudit.report.flatness_curve_table import flatness_csv
+
+    (folder / "flatness.csv").write_text(flatness_csv(curve), encoding="utf-8")
+    write_flatness_plots(curve, folder)

@@ -1,0 +1,303 @@
+"""What ``robaudit landscape`` does: load, cut, hand to the pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from robaudit.cli.measure import (
+    batch_size_of,
+    load_classifier,
+    load_splits,
+    progress_bar,
+    threat_of,
+)
+from robaudit.cli.options import Settings
+from robaudit.errors import UsageError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from robaudit.checkpoints import Classifier
+    from robaudit.flatness import Slice, Surface
+    from robaudit.flatness.weights import Weights
+    from robaudit.report.landscape import Landscape, Lines, Losses, Model, Plane
+    from robaudit.types import Examples, Progress, ThreatModel
+
+_EXAMPLES = 256
+
+
+@dataclass(frozen=True)
+class Cut:
+    """What is cut, and how the robust loss is found.
+
+    Attributes:
+        through: ``directions`` of each checkpoint's own, the ``checkpoints`` themselves, or around
+            ``images``.
+        reach: ``None`` for 1, in adversarial directions 0.05, or around images for twice the
+            threat model's radius.
+        example: the place of the one image to look at.
+    """
+
+    through: Literal["directions", "checkpoints", "images"]
+    dimensions: int
+    directions: Literal["random", "adversarial"]
+    by: Literal["layer", "filter"]
+    points: int
+    repeats: int
+    reach: float | None
+    example: int | None
+    steps: int
+    step_size: float | None
+    restarts: int
+    fixed: bool
+
+    @property
+    def usual_reach(self) -> float:
+        """Around a network; at 1 an adversarial direction has losses of thousands of nats."""
+        return 1 if self.directions == "random" else 0.05
+
+
+def cut_landscape(checkpoints: Sequence[str], cut: Cut, settings: Settings) -> Landscape:
+    """The landscape asked for."""
+    work = _Work.of(cut, settings)
+    if cut.through == "images":
+        return _around_images(checkpoints[0], work)
+    if cut.through == "checkpoints":
+        return _through(checkpoints, work)
+    if cut.dimensions == 2:
+        return _plane(checkpoints[0], work)
+    return _lines(checkpoints, work)
+
+
+@dataclass(frozen=True)
+class _Work:
+    cut: Cut
+    settings: Settings
+    threat: ThreatModel
+    examples: Examples
+    shared: dict[str, Any]  # what every measurement of losses is told
+    direction: dict[str, Any]  # what every search for a direction is told
+
+    @classmethod
+    def of(cls, cut: Cut, settings: Settings) -> _Work:
+        from robaudit.flatness import Adversary, places_between, symmetric_places
+
+        if cut.through == "checkpoints":
+            places_between(cut.points)
+        else:
+            symmetric_places(cut.points, cut.usual_reach if cut.reach is None else cut.reach)
+        threat, batch_size = threat_of(settings), batch_size_of(settings.batch_size)
+        examples = _chosen(cut, settings)
+        common = {"index": examples.index, "batch_size": batch_size}
+        adversary = Adversary(cut.steps, cut.step_size, cut.restarts, settings.seed, cut.fixed)
+        return cls(
+            cut, settings, threat, examples, {**common, "adversary": adversary},
+            {**common, "by": cut.by, "seed": settings.seed, "steps": cut.steps,
+             "step_size": cut.step_size},
+        )  # fmt: skip
+
+    def load(self, checkpoint: str) -> Classifier:
+        return load_classifier(checkpoint, self.examples, self.settings)
+
+    @contextmanager
+    def watch(self, checkpoint: str, label: str) -> Iterator[Progress | None]:
+        """One bar for one piece of work."""
+        name = Path(checkpoint).stem
+        with progress_bar(name, self.settings.quiet) as watch, watch(label) as progress:
+            yield progress
+
+    @property
+    def data(self) -> tuple[Tensor, Tensor, ThreatModel]:
+        return self.examples.x, self.examples.y, self.threat
+
+    def search(self, model: Classifier, checkpoint: str, which: int) -> Weights:
+        """The ``which``-th direction of the kind asked for."""
+        from robaudit.flatness import adversarial_direction, random_direction
+
+        if self.cut.directions == "random":
+            return random_direction(model, by=self.cut.by, seed=self.settings.seed, which=which)
+        with self.watch(checkpoint, f"adversarial direction {which + 1}") as progress:
+            return adversarial_direction(
+                model, *self.data, which=which, progress=progress, **self.direction
+            )
+
+    def described(self, kind: str) -> dict[str, Any]:
+        """The settings of a result."""
+        import robaudit
+        from robaudit.report.numbers import radius
+
+        cut, examples = self.cut, self.examples
+        many = f"{len(examples)} {examples.split} examples of {examples.name}"
+        if cut.example is not None:
+            many = f"{examples.split} example {cut.example} of {examples.name}"
+        attack = f"; PGD-{cut.steps}, {self.threat.norm} {radius(self.threat.eps)}"
+        around = {
+            "directions": cut.directions,
+            "normalize_by": cut.by,
+            "repeats": cut.repeats if cut.dimensions == 1 else 1,
+        }
+        pgd = {
+            "steps": cut.steps,
+            "step_size": cut.step_size or self.threat.eps / 4,
+            "restarts": cut.restarts,
+            "fixed_examples": cut.fixed,
+        }
+        images = cut.through == "images"
+        return {
+            "robaudit": robaudit.__version__,
+            "landscape": kind,
+            "title": many if images else many + attack,
+            "space": "input" if images else "weights",
+            **(around if cut.through == "directions" else {}),
+            "data": {
+                "name": examples.name,
+                "split": examples.split,
+                "n": len(examples),
+                "sha256": examples.sha256,
+                **({} if cut.example is None else {"example": cut.example}),
+            },
+            "threat": {"norm": self.threat.norm, "eps": self.threat.eps},
+            **({} if images else {"attack": pgd}),
+            "seed": self.settings.seed,
+        }
+
+
+def _lines(checkpoints: Sequence[str], work: _Work) -> Lines:
+    from robaudit.flatness import around, landscape, symmetric_places
+    from robaudit.report.landscape import Lines
+
+    cut = work.cut
+    s = symmetric_places(cut.points, cut.reach or cut.usual_reach)
+    models = []
+    for checkpoint in checkpoints:
+        model = work.load(checkpoint)
+        families = [
+            around(model, work.search(model, checkpoint, which)) for which in range(cut.repeats)
+        ]
+        with work.watch(checkpoint, f"loss at {len(families) * cut.points} places") as progress:
+            found = landscape(model, families, s, *work.data, progress=progress, **work.shared)
+        models.append(_line_model(checkpoint, found))
+    label = f"s, relative change of the weights ({cut.directions})"
+    return Lines(work.described("lines"), label, s.numpy(), tuple(models))
+
+
+def _plane(checkpoint: str, work: _Work) -> Plane:
+    from robaudit.flatness import around, landscape_plane, random_direction, symmetric_places
+    from robaudit.report.landscape import Plane
+
+    cut = work.cut
+    s = symmetric_places(cut.points, cut.reach or cut.usual_reach)
+    model = work.load(checkpoint)
+    first = work.search(model, checkpoint, 0)
+    second = random_direction(model, by=cut.by, seed=work.settings.seed, which=1)
+    with work.watch(checkpoint, f"loss at {cut.points**2} places") as progress:
+        found = landscape_plane(
+            model, around(model, first, second), s, s, *work.data, progress=progress, **work.shared
+        )
+    labels = (f"s ({cut.directions} direction)", "t (random direction)")
+    return Plane(
+        work.described("plane"), labels, s.numpy(), s.numpy(), _plane_model(checkpoint, found)
+    )
+
+
+def _through(checkpoints: Sequence[str], work: _Work) -> Landscape:
+    from robaudit.flatness import between, landscape, landscape_plane, places_between
+    from robaudit.report.landscape import Lines, Plane
+    from robaudit.report.text import model_names
+
+    s = places_between(work.cut.points)
+    models = [work.load(checkpoint) for checkpoint in checkpoints]
+    kinds = {model.origin.architecture for model in models}
+    if len(kinds) > 1:
+        raise UsageError(
+            f"there is no line between different architectures: {', '.join(sorted(kinds))}",
+            "Give checkpoints of one architecture, or --compare.",
+        )
+    family = between(*models)
+    names = model_names(list(checkpoints))
+    together = " - ".join(checkpoints)
+    about = {**work.described("between"), "checkpoints": list(checkpoints)}
+    if len(models) == 2:
+        with work.watch(checkpoints[0], f"loss at {len(s)} places") as progress:
+            slice_ = landscape(models[0], [family], s, *work.data, progress=progress, **work.shared)
+        ends = tuple(zip((0.0, 1.0), checkpoints, strict=True))
+        label = f"s, from {names[0]} to {names[1]}"
+        one = _line_model(together, slice_)
+        return Lines(about, label, s.numpy(), (one,), ends)
+    with work.watch(checkpoints[0], f"loss at {len(s) ** 2} places") as progress:
+        found = landscape_plane(
+            models[0], family, s, s, *work.data, progress=progress, **work.shared
+        )
+    corners = tuple(zip((0.0, 1.0, 0.0), (0.0, 0.0, 1.0), checkpoints, strict=True))
+    labels = (f"s, from {names[0]} to {names[1]}", f"t, from {names[0]} to {names[2]}")
+    whole = _plane_model(together, found)
+    return Plane(about, labels, s.numpy(), s.numpy(), whole, corners)
+
+
+def _around_images(checkpoint: str, work: _Work) -> Plane:
+    from robaudit.flatness import input_surface, symmetric_places
+    from robaudit.flatness.input_surface import usual_reach
+    from robaudit.report.landscape import Plane
+
+    x, y = work.examples.x, work.examples.y
+    s = symmetric_places(work.cut.points, work.cut.reach or usual_reach(work.threat, x[0].numel()))
+    model = work.load(checkpoint)
+    with work.watch(checkpoint, f"loss at {len(s) ** 2} places") as progress:
+        found = input_surface(
+            model, x, y, s, s, seed=work.settings.seed, index=work.examples.index,
+            batch_size=work.shared["batch_size"], progress=progress,
+        )  # fmt: skip
+    labels = ("s, along the gradient's signs (pixel value)", "t, random signs (pixel value)")
+    return Plane(
+        work.described("input"), labels, s.numpy(), s.numpy(), _plane_model(checkpoint, found)
+    )
+
+
+def _line_model(source: str, found: Slice) -> Model:
+    from robaudit.flatness import mean_and_error
+    from robaudit.report.landscape import Losses, Model
+
+    def losses(rows: Tensor) -> Losses:
+        # The directions are those of the picture: the error is over examples alone.
+        mean, error = mean_and_error(rows.mean(0))
+        return Losses(mean.numpy(), error.numpy(), rows.mean(2).numpy())
+
+    return Model(source, {"clean": losses(found.clean), "robust": losses(found.robust)})
+
+
+def _plane_model(source: str, found: Surface) -> Model:
+    from robaudit.flatness import mean_and_error
+    from robaudit.report.landscape import Losses, Model
+
+    if found.robust is None:
+        kinds = {"loss": found.clean}
+    else:
+        kinds = {"clean": found.clean, "robust": found.robust}
+    return Model(
+        source,
+        {
+            kind: Losses(*(part.numpy() for part in mean_and_error(rows)))
+            for kind, rows in kinds.items()
+        },
+    )
+
+
+def _chosen(cut: Cut, settings: Settings) -> Examples:
+    from robaudit.audit.plan import Plan
+
+    settings = Settings(**{**vars(settings), "gap": False})
+    if cut.example is None:
+        return load_splits(Plan(n=_EXAMPLES), settings)[0]
+    found, _ = load_splits(Plan(n=cut.example + 1), replace(settings, sample=False))
+    at = (found.index == cut.example).nonzero().flatten()
+    if len(at) == 0:
+        raise UsageError(
+            f"--example {cut.example}: the {found.split} split of {found.name} has "
+            f"{len(found)} examples",
+            "They are counted from 0.",
+        )
+    return replace(found, x=found.x[at], y=found.y[at], index=found.index[at])

@@ -1,0 +1,126 @@
+"""The Hessian's largest eigenvalue alone, in as few products as it takes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from robaudit.curvature.obstacles import check_loss, naming_obstacles
+from robaudit.curvature.products import hessian_product
+from robaudit.curvature.selection import chosen_parameters
+from robaudit.curvature.spectrum import MEMORY
+from robaudit.curvature.thick_restart import SPARE, extremes
+from robaudit.engine import device_of, frozen, generator
+from robaudit.errors import NotMeasuredError
+
+
+@dataclass(frozen=True)
+class Largest:
+    """An eigenvalue of the Hessian, the largest by all that is known.
+
+    Attributes:
+        residual: ``||H u - value u||`` for its unit vector: an eigenvalue lies within it.
+        products: Hessian products spent; one gradient comes on top.
+        converged: whether the residual is within the tolerance.
+    """
+
+    value: float
+    residual: float
+    products: int
+    converged: bool
+
+
+def largest_eigenvalue(
+    model: nn.Module,
+    x: Tensor,
+    y: Tensor,
+    *,
+    tolerance: float = 1e-3,
+    steps: int = 100,
+    layers: Sequence[str] | None = None,
+    seed: int = 0,
+) -> Largest:
+    """The largest eigenvalue of the mean cross-entropy's Hessian.
+
+    Lanczos from :func:`curved_direction` until the residual is within ``tolerance`` of the value,
+    or ``steps`` products. It takes far fewer than :func:`robaudit.curvature.spectrum`, which also
+    looks for the smallest eigenvalue and for the density, and so starts from random vectors.
+
+    Args:
+        layers: see :func:`robaudit.curvature.selection.chosen_parameters`; by default all.
+        seed: of the random vector that takes the direction's place where it vanishes.
+
+    Raises:
+        NotMeasuredError: the loss or its second derivative is not finite, or does not exist.
+
+    >>> net = nn.Sequential(nn.Flatten(), nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, 2))
+    >>> largest_eigenvalue(net, torch.rand(5, 1, 2, 2), torch.zeros(5).long()).converged
+    True
+    """
+    with frozen(model), naming_obstacles(model, x, y, layers):
+        start = curved_direction(model, x, layers=layers)
+        if not bool(start.isfinite().all()):
+            check_loss(model, x, y)
+            raise NotMeasuredError("the logits' gradients are not finite")
+        if not bool(start.any()):
+            draw = generator(seed, "largest eigenvalue")
+            start = torch.randn(start.shape, generator=draw).to(start)
+        product = hessian_product(model, x, y, layers=layers)
+
+        def checked(v: Tensor) -> Tensor:
+            out = product(v)
+            if not bool(out.isfinite().all()):
+                check_loss(model, x, y)
+                raise NotMeasuredError("the loss's second derivative is not finite")
+            return out
+
+        held = max(MEMORY // (start.element_size() * len(start)), 1 + SPARE)
+        found = extremes(checked, start, steps, largest=1, tolerance=tolerance, held=held)
+    value, residual = float(found.eigenvalues[-1]), float(found.residuals[-1])
+    return Largest(value, residual, found.products, residual <= tolerance * abs(value))
+
+
+def curved_direction(
+    model: nn.Module, x: Tensor, chunk: int = 256, *, layers: Sequence[str] | None = None
+) -> Tensor:
+    """A direction of strong curvature for one backward pass, ``(P,)``, of no particular length.
+
+    ``(1/n) sum_i J_i^T Lambda_i z``, with ``Lambda_i = diag(p_i) - p_i p_i^T`` and ``z`` the
+    leading eigenvector of their mean. The few large eigenvalues of a classifier's Hessian belong to
+    directions in which the logits of whole classes move together.
+
+    Source of that observation: Papyan, "Traces of class/cross-class structure pervade deep learning
+    spectra", JMLR 21, 2020.
+    """
+    with frozen(model):
+        device = device_of(model)
+        leaves = {
+            name: parameter.detach().requires_grad_()
+            for name, parameter in chosen_parameters(model, layers).items()
+        }
+        with torch.no_grad():
+            logits = torch.cat([model(images.to(device)) for images in torch.split(x, chunk)])
+        p = logits.double().softmax(1)
+        mean = p.mean(0).diag() - p.T @ p / len(p)
+        if not bool(mean.isfinite().all()):
+            return torch.cat(
+                [torch.full_like(leaf, torch.nan).flatten() for leaf in leaves.values()]
+            )
+        z = torch.linalg.eigh(mean).eigenvectors[:, -1]
+        moved = (p * (z - (p @ z)[:, None]) / len(p)).to(logits)
+        total = torch.cat([torch.zeros_like(leaf).flatten() for leaf in leaves.values()])
+        for images, part in zip(torch.split(x, chunk), torch.split(moved, chunk), strict=True):
+            with torch.enable_grad(), sdpa_kernel(SDPBackend.MATH):
+                pieces = torch.autograd.grad(
+                    functional_call(model, leaves, (images.to(device),)),
+                    list(leaves.values()),
+                    part,
+                    materialize_grads=True,
+                )
+            total += torch.cat([piece.flatten() for piece in pieces])
+    return total

@@ -1,0 +1,60 @@
+"""Backward passes in bfloat16, where they are seen to change no number that counts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+Precision = Literal["fp32", "bf16"]
+
+# Images that are computed both ways before the rest is computed one way.
+_BOTH = 16
+# What rounding may move a layer's trace by, in standard errors of the whole measurement.
+_ALLOWED = 0.1
+
+
+class Trial:
+    """Layer traces both ways on the first images; then the verdict on the others.
+
+    Rounding is allowed where it moves every layer's mean by less than a tenth of the standard error
+    that the mean over all images will have. On the first images the mean also holds what averages
+    out over more of them, so the verdict errs to the safe side.
+
+    Attributes:
+        dtype: in which the next images are to be computed; ``None`` for the network's own.
+        note: why nothing was rounded although it was asked for.
+    """
+
+    def __init__(self, precision: Precision, images: int) -> None:
+        self.dtype: torch.dtype | None = None
+        self.note: str | None = None
+        self._images = images
+        self._both: list[tuple[Tensor, Tensor]] = []
+        self._open = precision == "bf16"
+        if self._open and images <= _BOTH:
+            self._open = False
+            self.note = f"fp32, not bf16: {_BOTH} images would be computed both ways to compare"
+
+    def compare(self, exact: Tensor, rounded: Callable[[torch.dtype], Tensor]) -> None:
+        """Hear of ``exact`` traces, ``(images, layers)``, and what rounding makes of them."""
+        if not self._open:
+            return
+        self._both.append((exact, rounded(torch.bfloat16)))
+        if sum(len(one) for one, _ in self._both) < _BOTH:
+            return
+        self._open = False
+        exact, coarse = (torch.cat(parts) for parts in zip(*self._both, strict=True))
+        error = exact.std(0) / self._images**0.5
+        # A layer without any trace has no error either, and rounding leaves it so.
+        off = torch.where(coarse == exact, 0.0, (coarse - exact)).mean(0).abs() / error
+        worst = float(off.nan_to_num(0.0, posinf=torch.inf).max())
+        if bool(coarse.isfinite().all()) and worst < _ALLOWED:
+            self.dtype = torch.bfloat16
+        else:
+            self.note = (
+                f"fp32, not bf16: rounding would move a layer's trace by {worst:.2g} standard "
+                f"errors on the first {len(exact)} images"
+            )

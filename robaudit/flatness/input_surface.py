@@ -1,0 +1,54 @@
+"""The loss around images: the sign of its gradient against a random sign pattern."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from robaudit.attacks.objectives import cross_entropy
+from robaudit.engine import Runner, device_of, frozen, uniform_rows
+from robaudit.engine.runner import BatchSize
+from robaudit.flatness.landscape import Surface
+from robaudit.types import Progress, ThreatModel
+
+
+def input_surface(
+    model: nn.Module,
+    x: Tensor,
+    y: Tensor,
+    s: Tensor,
+    t: Tensor,
+    *,
+    seed: int = 0,
+    index: Tensor | None = None,
+    batch_size: BatchSize = "auto",
+    progress: Progress | None = None,
+) -> Surface:
+    """``L(x + s sign(grad_x L) + t r)``, ``r`` Rademacher, one for each image, in ``[0, 1]``.
+
+    Both directions move every pixel by one: ``s`` and ``t`` are changes of pixel values. Images are
+    clipped to the box, outside which the classifier is not defined.
+
+    Source: Jin et al., "Randomized adversarial training via Taylor expansion", CVPR 2023, Fig. 2.
+    """
+    index = torch.arange(len(x)) if index is None else index
+    uniform = uniform_rows(tuple(x.shape[1:]), index, seed, "rademacher")
+    with frozen(model):
+        runner = Runner(model, device_of(model), batch_size)
+        _, gradient, _ = runner.gradient(cross_entropy, x, y)
+        along = gradient.sign().cpu()
+        across = torch.where(uniform < 0.5, -1.0, 1.0)
+        rows = []
+        for b in t.tolist():
+            for a in s.tolist():
+                moved = (x + a * along + b * across).clamp(0, 1)
+                rows.append(cross_entropy(runner.logits(moved).cpu(), y.cpu()).double())
+                if progress is not None:
+                    progress(len(rows), len(s) * len(t))
+    return Surface(s, t, torch.stack(rows).reshape(len(t), len(s), len(x)), None)
+
+
+def usual_reach(threat: ThreatModel, pixels: int) -> float:
+    """Twice the pixel change that, made to every pixel, reaches the threat model's radius."""
+    edge: float = {"linf": 1.0, "l2": pixels**-0.5, "l1": 1 / pixels}[threat.norm]
+    return 2 * threat.eps * edge

@@ -1,0 +1,149 @@
+"""One network at many weights, in the fastest form that computes the same."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from robaudit.engine import accelerate, device_of, generator
+from robaudit.engine.folding import Layer, fold_batch_norm
+from robaudit.flatness.weights import Weights, moved_network
+
+Forward = Callable[[Tensor], Tensor]
+
+
+class Perturbed:
+    """``f(x; w + nu)`` for many ``nu``, the model's own parameters untouched.
+
+    Normalisation parameters do not move, so a batch norm is folded once: what follows a layer with
+    weight ``W`` and bias ``c`` becomes ``s W`` and ``s c + t`` with ``s`` and ``t`` fixed, and each
+    perturbation costs a rescaling of the weights. Images and weights are in channels-last order.
+    Each of the two is used where the engine finds that the network stays the same.
+
+    Attributes:
+        used: what makes it faster.
+    """
+
+    def __init__(self, model: nn.Module, weights: Weights, shape: Sequence[int]) -> None:
+        self._model, self._weights = model, weights
+        self._scales: dict[str, tuple[Tensor, Tensor]] = {}
+        self._copy: nn.Module | None = None
+        self.used: tuple[str, ...] = ()
+        # What cannot be copied, or not be run on float32 noise, is run as it stands.
+        with suppress(RuntimeError, TypeError, NotImplementedError):
+            used = accelerate(model, shape).used
+            if "batch norm folded" in used:
+                self._copy, self._scales = _folded(model, shape)
+            elif used:
+                self._copy = copy.deepcopy(model).eval().requires_grad_(False)
+            self.used = used
+        self._last = "channels last" in self.used
+        if self._copy is not None and self._last:
+            self._copy = self._copy.to(memory_format=torch.channels_last)
+            for module in self._copy.modules():
+                if isinstance(module, nn.AdaptiveAvgPool2d):
+                    module.register_forward_pre_hook(_slopes_last)
+
+    def at(self, nu: Mapping[str, Tensor]) -> Forward:
+        """``x -> f(x; w + nu)``, to be used until the next call; tensors not in ``nu`` stay."""
+        if self._copy is None:
+            return moved_network(self._model, self._weights, nu)
+        moved = {
+            name: weight + nu[name] if name in nu else weight
+            for name, weight in self._weights.items()
+        }
+        own = dict(self._copy.named_parameters())
+        with torch.no_grad():
+            for name, value in self._effective(moved).items():
+                own[name].copy_(value)
+        return self._run
+
+    def logits(self, moved: Weights, x: Tensor) -> Tensor:
+        """``f(x; moved)``, differentiable in the weights and in the images."""
+        if self._copy is None:
+            found: Tensor = functional_call(self._model, moved, (x,))
+            return found
+        found = functional_call(self._copy, self._effective(moved), (self._ordered(x),))
+        return found
+
+    def _run(self, x: Tensor) -> Tensor:
+        assert self._copy is not None
+        logits: Tensor = self._copy(self._ordered(x))
+        return logits
+
+    def _ordered(self, x: Tensor) -> Tensor:
+        return x.contiguous(memory_format=torch.channels_last) if self._last else x
+
+    def _effective(self, moved: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The folded network's parameters, from those of the network."""
+        found = dict(moved)
+        for layer, (scale, shift) in self._scales.items():
+            weight, bias = f"{layer}weight", f"{layer}bias"
+            if weight in moved:
+                wide = scale.reshape(-1, *[1] * (moved[weight].dim() - 1))
+                found[weight] = moved[weight] * wide
+            if bias in moved:
+                found[bias] = moved[bias] * scale + shift
+        if self._last:
+            found = {
+                name: value.contiguous(memory_format=torch.channels_last)
+                if value.dim() == 4
+                else value
+                for name, value in found.items()
+            }
+        return found
+
+
+class _SlopesLast(torch.autograd.Function):
+    """The images as they are; their gradient in channels-last order."""
+
+    @staticmethod
+    def forward(_: object, x: Tensor) -> Tensor:
+        return x.view_as(x)
+
+    @staticmethod
+    def backward(_: object, *slopes: Tensor) -> Tensor:
+        return slopes[0].contiguous(memory_format=torch.channels_last)
+
+
+def _slopes_last(_: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    # Pooling hands its gradient on in the other order, and every layer before it would convert it.
+    found: Tensor = _SlopesLast.apply(inputs[0])
+    return (found, *inputs[1:])
+
+
+def _folded(
+    model: nn.Module, shape: Sequence[int]
+) -> tuple[nn.Module, dict[str, tuple[Tensor, Tensor]]]:
+    """The network with batch norms folded, and each folded layer's scale and shift by its prefix.
+
+    Folding is affine in a layer's weight and bias, so folding weights of one and biases of nought
+    shows both.
+    """
+    images = torch.rand(2, *shape, generator=generator(0, "folding")).to(device_of(model))
+    network = fold_batch_norm(model, images)
+    bare = copy.deepcopy(model)
+    layers = {name: part for name, part in bare.named_modules() if isinstance(part, Layer)}
+    with torch.no_grad():
+        for layer in layers.values():
+            layer.weight.fill_(1)
+            if layer.bias is not None:
+                layer.bias.zero_()
+    shown = fold_batch_norm(bare, images)
+    assert network is not None
+    assert shown is not None
+    scales = {}
+    for name in layers:
+        folded = shown.get_submodule(name)
+        assert isinstance(folded, Layer)
+        if folded.bias is None:
+            continue
+        scale = folded.weight.detach().flatten(1)[:, 0].clone()
+        if bool((scale != 1).any()) or bool((folded.bias != 0).any()):
+            scales[f"{name}." if name else ""] = (scale, folded.bias.detach().clone())
+    return network, scales

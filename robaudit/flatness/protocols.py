@@ -1,0 +1,37 @@
+"""How hard each side is attacked: robaudit's own protocol, and the published one."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from robaudit.errors import UsageError
+from robaudit.types import ThreatModel
+
+Protocol = Literal["default", "stutz2021"]
+
+# Stutz, Hein & Schiele, sec. 4: ten restarts for the robust loss; steps of 0.007 at eps 8/255.
+REFERENCE_RESTARTS = 10
+STUTZ_STEP_OVER_EPS = 0.007 * 255 / 8
+
+
+def reference_restarts(protocol: Protocol, restarts: int) -> int:
+    """Random starts for the unperturbed network, where the perturbed one gets ``restarts``.
+
+    Raises:
+        UsageError: restarts that the published protocol does not have.
+    """
+    if protocol == "default":
+        return restarts
+    if restarts != 1:
+        raise UsageError(
+            f"the protocol stutz2021 attacks perturbed networks once, not {restarts} times",
+            "Leave the restarts out, or the protocol.",
+        )
+    return REFERENCE_RESTARTS
+
+
+def step_of(protocol: Protocol, threat: ThreatModel | None, step_size: float | None) -> float:
+    """The step size of PGD: what is given, else the protocol's."""
+    if step_size is not None or threat is None:
+        return step_size or 0.0
+    return threat.eps * (0.25 if protocol == "default" else STUTZ_STEP_OVER_EPS)

@@ -1,0 +1,46 @@
+import numpy as np
+import pytest
+from scipy import stats
+
+from robaudit.statistics.correlations import correlation
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_coefficients_are_scipys(seed):
+    rng = np.random.default_rng(seed)
+    x = rng.normal(size=15).round(1)  # with ties
+    y = x + rng.normal(size=15)
+    found = correlation(x.tolist(), y.tolist())
+    assert found.pearson == pytest.approx(stats.pearsonr(x, y).statistic, abs=1e-12)
+    assert found.spearman == pytest.approx(stats.spearmanr(x, y).statistic, abs=1e-12)
+
+
+def test_the_interval_is_scipys_bootstrap_up_to_its_own_noise():
+    rng = np.random.default_rng(7)
+    x = rng.normal(size=40)
+    y = x + rng.normal(size=40)
+    found = correlation(x.tolist(), y.tolist()).pearson_interval
+    theirs = stats.bootstrap(
+        (x, y), lambda a, b: stats.pearsonr(a, b).statistic, paired=True, method="percentile",
+        vectorized=False, n_resamples=2000, rng=1,
+    ).confidence_interval  # fmt: skip
+    assert (found.low, found.high) == pytest.approx((theirs.low, theirs.high), abs=0.03)
+    assert found.method == "bootstrap over models"
+
+
+def test_a_rank_correlation_stays_under_monotone_maps():
+    x = [0.1, 0.4, 0.2, 0.9, 0.5, 0.3]
+    y = [1.0, 3.0, 2.0, 9.0, 4.0, 2.5]
+    a = correlation(x, y)
+    b = correlation(np.exp(x).tolist(), [v**3 for v in y])
+    assert a.spearman == b.spearman == 1.0
+    assert a.spearman_interval.low == pytest.approx(1.0)
+    assert a.pearson != b.pearson
+
+
+def test_what_has_no_correlation():
+    assert correlation([1, 2], [1, 2]) is None
+    assert correlation([1, 1, 1], [1, 2, 3]) is None
+    assert correlation([1, 2, 3, 4], [1, 2, 3, 5]).pearson_interval is None
+    with pytest.raises(ValueError, match="3 values and 2"):
+        correlation([1, 2, 3], [1, 2])
