@@ -73,7 +73,7 @@ def compare(case):
 
 
 def attacked(case):
-    n = 16 if case.name == "resnet-18" else len(case.x)
+    n = 8 if case.name == "resnet-18" else len(case.x)
     x, y = case.x[:n], case.y[:n]
     threat = ra.ThreatModel("linf", EPS[case.name])
     return Case(case.name, case.model, ra.attacks.pgd(case.model, x, y, threat, steps=10).x, y)
