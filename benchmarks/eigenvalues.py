@@ -23,10 +23,10 @@ MOST, MOST_POWER = 100, 300
 
 @dataclass(frozen=True)
 class Found:
-    """How an eigenvector was had and how good it is; one that took all it might has a large residual.
+    """How an eigenvector was had and how good it is.
 
     Attributes:
-        products: Hessian products spent.
+        products: Hessian products spent; at the most allowed, the residual is larger than asked.
         eigenvalue: as the method itself reports it.
         residual: ``||H u - (u . H u) u|| / |u . H u|`` by an independent product in float64.
     """

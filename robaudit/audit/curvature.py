@@ -38,6 +38,7 @@ def wci(context: Context, settings: Wci) -> list[Measurement]:
                 seed=context.seed,
                 index=context.index(split, n),
                 memory=settings.memory,
+                precision=context.precision,
                 progress=progress,
             )
         context.keep(split, "trace", index.traces.per_example)
@@ -135,6 +136,8 @@ def _wci_measurements(
     if settings.layers is not None:
         described["layers"] = settings.layers
     warnings = [] if index.note is None else [own(index.note)]
+    if traces.precision_note is not None:
+        warnings.append(own(traces.precision_note))
     if traces.uncovered:
         few = ", ".join(own(name) for name in traces.uncovered[:3])
         warnings.append(
@@ -146,6 +149,7 @@ def _wci_measurements(
     details = {
         "quantity": traces.quantity,
         "estimator": traces.estimator,
+        "precision": traces.precision,
         "bias": finite(index.bias),
         "uncovered": [own(name) for name in traces.uncovered],
         "layers": [

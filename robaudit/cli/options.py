@@ -242,8 +242,10 @@ PrecisionOption = Annotated[
     Precision,
     typer.Option(
         "--precision",
-        help="Arithmetic in which fast, native AutoAttack, Square and FAB search. What they find "
-        "counts if it breaks the network in fp32; bf16 may miss something.",
+        help="Arithmetic in which fast, native AutoAttack, Square and FAB search, and of the "
+        "backward passes of layer traces. What a search finds counts if it breaks the network in "
+        "fp32, but bf16 may miss something; traces stay in fp32 where bf16 would move one by a "
+        "tenth of its standard error.",
         rich_help_panel=_RUN,
     ),
 ]

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Literal
 
 import torch
 from torch import Tensor
 
-Precision = Literal["fp32", "bf16"]
+from robaudit.engine import Precision
 
 # Images that are computed both ways before the rest is computed one way.
 _BOTH = 16

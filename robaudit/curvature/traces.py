@@ -21,10 +21,10 @@ from robaudit.curvature.one_by_one import (
     squared_gradients,
 )
 from robaudit.curvature.output_probes import hessian_trace_samples
-from robaudit.curvature.rounding import Precision, Trial
+from robaudit.curvature.rounding import Trial
 from robaudit.curvature.softmax import logit_curvature_factor, mixed_columns
 from robaudit.curvature.targets import Layers, Targets, find_targets
-from robaudit.engine import device_of, frozen
+from robaudit.engine import Precision, device_of, frozen
 from robaudit.errors import NotMeasuredError, UsageError
 from robaudit.types import Progress
 

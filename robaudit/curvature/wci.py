@@ -8,7 +8,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from robaudit.curvature.rounding import Precision
 from robaudit.curvature.targets import Layers
 from robaudit.curvature.traces import (
     Estimator,
@@ -16,6 +15,7 @@ from robaudit.curvature.traces import (
     gauss_newton_estimator,
     layer_traces,
 )
+from robaudit.engine import Precision
 from robaudit.types import Progress
 
 

@@ -12,6 +12,7 @@ from torch import nn
 from robaudit import attacks
 from robaudit.audit import Plan, audit
 from robaudit.audit.plan import Bound, Hessian, Pgd, TopLayer, Wci
+from robaudit.data import load_examples
 from robaudit.errors import UsageError
 from robaudit.report import render
 
@@ -141,3 +142,16 @@ def test_the_trace_of_the_hessian_is_exact_where_its_blocks_are(deep, few, threa
     found = report.get("hessian.trace")
     assert found.details["estimator"] == "exact"
     assert found.value == pytest.approx(float(dense.trace()), rel=1e-4)
+
+
+def test_rounded_traces_are_within_a_tenth_of_their_error_or_said_to_be_none(robust, threat):
+    examples = load_examples("digits", n=64)
+    plan = Plan(wci=Wci(PGD))
+    full = audit(robust, examples, threat, plan).report.get("wci")
+    rounded = audit(robust, examples, threat, plan, precision="bf16").report.get("wci")
+    assert (full.details["precision"], rounded.details["precision"]) == ("fp32", "bf16")
+    for a, b in zip(full.details["layers"], rounded.details["layers"], strict=True):
+        assert abs(a["trace"] - b["trace"]) < a["standard_error"] / 10
+    few = audit(robust, load_examples("digits", n=8), threat, plan, precision="bf16").report
+    assert few.get("wci").details["precision"] == "fp32"
+    assert any("fp32, not bf16" in line for line in few.get("wci").warnings)
