@@ -196,7 +196,8 @@ def _measured(
         found = getattr(attacked, "diagnostics", _from_logits_alone(attacked))
         details["diagnostics"] = asdict(found)
         notes += doubts(found)
-    if context.engine.used:
+    # The reference library has an engine of its own, always in float32.
+    if type(attacked) is not AutoAttacked and context.engine.used:
         details["engine"] = list(context.engine.used)
     if isinstance(attacked, Ensembled):
         details["passes"] = {key: list(value) for key, value in attacked.passes.items()}
