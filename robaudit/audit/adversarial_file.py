@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,9 +9,10 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
+from robaudit.audit.whole_file import write_whole
 from robaudit.errors import DataError, UsageError
 from robaudit.types import Examples, ThreatModel
 
@@ -57,12 +57,9 @@ def save_adversarial(path: Path, found: Adversarial) -> None:
         **{name: getattr(found, name) for name in _TEXTS},
     }
     tensors = {name: getattr(found, name).cpu().contiguous() for name in _TENSORS}
-    draft = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        save_file(tensors, draft, metadata)
-        draft.replace(path)
-    except (OSError, SafetensorError) as error:
-        draft.unlink(missing_ok=True)
+        write_whole(path, save(tensors, metadata))
+    except OSError as error:
         raise UsageError(
             f"cannot write adversarial examples to {path}: {error}", "Choose another --save-adv."
         ) from error

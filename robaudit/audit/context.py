@@ -53,7 +53,6 @@ class Context:
         remember: keeps finished pieces of attacks.
         outcomes: per-example results by ``split.name``, for ``examples.npz``.
         broken: by attack, adversarial images of the audited split and which of them count.
-        curves: by measurement, what stood within each radius.
     """
 
     model: nn.Module
@@ -69,7 +68,6 @@ class Context:
     remember: Remember = forget
     outcomes: dict[str, Tensor] = field(default_factory=dict)
     broken: dict[str, tuple[Tensor, Tensor]] = field(default_factory=dict)
-    curves: dict[str, list[Radius]] = field(default_factory=dict)
     _made: dict[tuple[str, Pgd], tuple[Ascended, list[Radius]]] = field(default_factory=dict)
 
     @property

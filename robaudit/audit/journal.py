@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +14,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
+from robaudit.audit.whole_file import DRAFT, write_whole
 from robaudit.errors import UsageError
 
 _KEY = "journal.json"
@@ -66,7 +65,7 @@ def open_journal(folder: Path, key: Mapping[str, Any]) -> Journal:
         raise _unwritable(folder, error) from error
     path = folder / _KEY
     if path not in entries:
-        if any(not entry.name.startswith(".draft-") for entry in entries):
+        if any(not entry.name.startswith(DRAFT) for entry in entries):
             raise UsageError(f"{folder} holds other files than a run's state", "Name a new folder.")
         _write(path, json.dumps(ours, indent=2).encode())
         return Journal(folder)
@@ -99,17 +98,9 @@ def weights_digest(model: nn.Module) -> str:
 
 
 def _write(path: Path, data: bytes) -> None:
-    draft = None
     try:
-        handle, draft = tempfile.mkstemp(prefix=".draft-", dir=path.parent)
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(draft).replace(path)
+        write_whole(path, data)
     except OSError as error:
-        if draft is not None:
-            Path(draft).unlink(missing_ok=True)
         raise _unwritable(path.parent, error) from error
 
 
