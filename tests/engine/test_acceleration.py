@@ -27,9 +27,9 @@ def warm(network, shape=(3, 8, 8)):
 class Residual(nn.Module):
     def __init__(self):
         super().__init__()
-        self.first, self.norm = nn.Conv2d(3, 6, 3, padding=1, bias=False), nn.BatchNorm2d(6)
-        self.second, self.pre = nn.Conv2d(6, 6, 3, padding=1), nn.BatchNorm2d(6)
-        self.head, self.tail = nn.Linear(6, 5), nn.BatchNorm1d(5, affine=False)
+        self.first, self.norm = nn.Conv2d(3, 16, 3, padding=1, bias=False), nn.BatchNorm2d(16)
+        self.second, self.pre = nn.Conv2d(16, 16, 3, padding=1), nn.BatchNorm2d(16)
+        self.head, self.tail = nn.Linear(16, 5), nn.BatchNorm1d(5, affine=False)
 
     def forward(self, x):
         h = self.norm(self.first(x)).relu()
@@ -161,6 +161,7 @@ class OneOrder(Residual):
         (ReadsItsNorm, ("channels last",), "then raises AttributeError"),
         (OneOrder, ("batch norm folded",), "channels are not last: the network then raises"),
         (lambda: nn.Sequential(nn.Flatten(), nn.Linear(192, 4)), (), None),
+        (lambda: nn.Sequential(nn.Conv2d(3, 16, 3), nn.Flatten()), (), None),  # all work on three
     ],
 )
 def test_what_does_not_work_is_noted_and_left_out(make, used, note):
