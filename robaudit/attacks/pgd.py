@@ -9,11 +9,12 @@ import torch
 from torch import Tensor, nn
 
 from robaudit.attacks.balls import ascend, project, random_start
-from robaudit.attacks.objectives import OBJECTIVES, LossName, cross_entropy
+from robaudit.attacks.first_break import break_all
+from robaudit.attacks.met import Met
+from robaudit.attacks.objectives import LossName
 from robaudit.attacks.result import Ascended
-from robaudit.engine import TILE, Runner, device_of, frozen
+from robaudit.engine import TILE, Runner, accelerate, device_of, frozen
 from robaudit.engine.runner import BatchSize
-from robaudit.errors import NotMeasuredError
 from robaudit.types import Progress, Remember, ThreatModel, forget
 
 # Examples whose state is on the device at once; it bounds memory, not results.
@@ -50,7 +51,8 @@ def pgd(
         step_size: ``a``; ``eps / 4`` unless given.
         loss: ``ce``, or ``margin`` (linf: the CW-20 of the RAT paper).
         mode: ``loss`` runs every example to the end, for robust losses; ``accuracy`` lets an
-            example go as soon as it is misclassified.
+            example go as soon as it is misclassified, and searches in the fastest way to run the
+            network (:func:`robaudit.engine.accelerate`); the network itself confirms each break.
         index: ``(n,)`` the examples' places in their data set, which seed their starts.
         start: ``(n, c, h, w)`` where the first restart begins, in place of a random point; those
             outside the ball or the box are projected.
@@ -68,10 +70,13 @@ def pgd(
     (torch.Size([3, 1, 2, 2]), True)
     """
     with frozen(model):
-        runner = Runner(model, device_of(model), batch_size)
+        judge = Runner(model, device_of(model), batch_size)
+        searcher = None
+        if mode == "accuracy":
+            searcher = Runner(accelerate(model, x.shape[1:]).forward, judge.device, batch_size)
         return pgd_with(
-            runner, x, y, threat, steps=steps, step_size=step_size, restarts=restarts, loss=loss,
-            mode=mode, seed=seed, index=index, start=start, progress=progress,
+            judge, x, y, threat, steps=steps, step_size=step_size, restarts=restarts, loss=loss,
+            searcher=searcher, seed=seed, index=index, start=start, progress=progress,
         )  # fmt: skip
 
 
@@ -85,7 +90,7 @@ def pgd_with(
     step_size: float | None = None,
     restarts: int = 1,
     loss: LossName = "ce",
-    mode: Literal["loss", "accuracy"] = "loss",
+    searcher: Runner | None = None,
     seed: int = 0,
     index: Tensor | None = None,
     start: Tensor | None = None,
@@ -95,6 +100,8 @@ def pgd_with(
     """:func:`pgd` on any function from images to logits, run by ``runner``.
 
     Args:
+        searcher: what looks for breaks in the mode ``accuracy``, perhaps in a faster way; each is
+            confirmed by ``runner``. Without it the mode is ``loss``.
         remember: keeps each finished part of the examples.
     """
     step = threat.eps / 4 if step_size is None else step_size
@@ -105,20 +112,30 @@ def pgd_with(
         part = slice(begin, begin + _CHUNK)
 
         def run(part: slice = part) -> dict[str, Tensor]:
-            before = torch.tensor([runner.forwards, runner.backwards])
-            rows = _Rows(runner, x[part], y[part], loss)
-            spent = part.start * restarts * (steps + 1)
+            before = _passes(runner, searcher)
+            met = Met(runner, x[part], y[part], loss)
+            done = part.start * restarts * (steps + 1)
 
-            def tick(done: int) -> None:
+            def tick(steps_done: int) -> None:
+                nonlocal done
+                done = min(done + steps_done, total)
                 if progress is not None:
-                    progress(spent + done, total)
+                    progress(done, total)
 
             first = None if start is None else start[part]
-            for restart in range(restarts):
-                rows.climb(index[part], threat, step, steps, seed, restart, mode, first, tick)
-                first = None
-            after = torch.tensor([runner.forwards, runner.backwards])
-            return {**rows.piece(), "passes": after - before}
+            if searcher is not None:
+                break_all(
+                    runner, searcher, met, index[part], threat, step, steps, restarts, seed, first,
+                    lambda ended: tick(ended * (steps + 1)),
+                )  # fmt: skip
+            else:
+                for restart in range(restarts):
+                    if restart or first is None:
+                        points = random_start(met.x, index[part], threat, seed, restart)
+                    else:
+                        points = project(first.to(met.x), met.x, threat)
+                    _climb(runner, met, points, threat, step, steps, tick)
+            return {**met.piece(), "passes": _passes(runner, searcher) - before}
 
         pieces.append(remember(f"{begin:07d}", run))
     if progress is not None:
@@ -131,94 +148,28 @@ def pgd_with(
     return Ascended(**whole, forwards=passes[0], backwards=passes[1])
 
 
-class _Rows:
-    """The state of a chunk of examples on the device: clean image, best iterate, verdict."""
+def _passes(*runners: Runner | None) -> Tensor:
+    used = [(runner.forwards, runner.backwards) for runner in runners if runner is not None]
+    return torch.tensor(used).sum(0)
 
-    def __init__(self, runner: Runner, x: Tensor, y: Tensor, loss: LossName) -> None:
-        self.runner = runner
-        self.x = x.to(runner.device)
-        self.y = y.to(runner.device)
-        self.objective = OBJECTIVES[loss]
-        logits = runner.logits(self.x)
-        self.best = self.objective(logits, self.y)
-        self.best_loss = cross_entropy(logits, self.y)
-        self.best_x = self.x.clone()
-        self.correct = logits.argmax(1) == self.y
-        self.robust = self.correct.clone()
-        self.broken_x = self.x.clone()
-        self.broken_best = torch.full_like(self.best, -torch.inf)
-        self._check(self.best)
 
-    def piece(self) -> dict[str, Tensor]:
-        """The rows of a result."""
-        broken = (~self.robust).reshape(-1, *[1] * (self.x.dim() - 1))
-        return {
-            "x": self.best_x,
-            "loss": self.best_loss,
-            "robust": self.robust,
-            "correct": self.correct,
-            "broken_x": torch.where(broken, self.broken_x, self.best_x),
-        }
-
-    def climb(
-        self,
-        index: Tensor,
-        threat: ThreatModel,
-        step: float,
-        steps: int,
-        seed: int,
-        restart: int,
-        mode: Literal["loss", "accuracy"],
-        start: Tensor | None,
-        tick: Callable[[int], None],
-    ) -> None:
-        """One restart: ``steps`` ascent steps for the examples still in the race."""
-        leave = mode == "accuracy"
-        rows = torch.arange(len(self.x), device=self.x.device)
-        if leave:
-            rows = rows[self.robust]
-        if len(rows) == 0:
-            return
-        if start is None:
-            adv = random_start(self.x[rows], index[rows.cpu()], threat, seed, restart)
-        else:
-            adv = project(start.to(self.x)[rows], self.x[rows], threat)
-        for at in range(steps):
-            values, gradient, logits = self.runner.gradient(self.objective, adv, self.y[rows])
-            self._meet(rows, adv, values, logits, first_break=leave)
-            adv = project(ascend(adv, gradient, step, threat), self.x[rows], threat)
-            if leave:
-                alive = self.robust[rows]
-                rows, adv = rows[alive], adv[alive]
-                if len(rows) == 0:
-                    return
-            tick((restart * (steps + 1) + at + 1) * len(self.x))
-        logits = self.runner.logits(adv)
-        self._meet(rows, adv, self.objective(logits, self.y[rows]), logits, first_break=leave)
-
-    def _meet(
-        self, rows: Tensor, adv: Tensor, values: Tensor, logits: Tensor, first_break: bool
-    ) -> None:
-        self._check(values)
-        y = self.y[rows]
-        broken = logits.argmax(1) != y
-        better = values > self.best[rows]
-        kept = better | broken if first_break else better
-        to = rows[kept]
-        self.best[to] = values[kept]
-        self.best_x[to] = adv[kept]
-        worse = cross_entropy(logits, y)
-        self.best_loss[rows] = torch.maximum(self.best_loss[rows], worse)
-        self.robust[rows[broken]] = False
-        worse_break = broken & (values > self.broken_best[rows])
-        at = rows[worse_break]
-        self.broken_best[at] = values[worse_break]
-        self.broken_x[at] = adv[worse_break]
-
-    @staticmethod
-    def _check(values: Tensor) -> None:
-        if not bool(values.isfinite().all()):
-            raise NotMeasuredError(
-                "the network's logits are not finite on some images",
-                "Look for NaN or overflow in the weights; low precision can be a cause.",
-            )
+def _climb(
+    runner: Runner,
+    met: Met,
+    start: Tensor,
+    threat: ThreatModel,
+    step: float,
+    steps: int,
+    tick: Callable[[int], None],
+) -> None:
+    """One restart of every example to its end."""
+    rows = torch.arange(len(met.x), device=met.x.device)
+    adv = start
+    for _ in range(steps):
+        values, gradient, logits = runner.gradient(met.objective, adv, met.y)
+        met.meet(rows, adv, values, logits, first_break=False)
+        adv = project(ascend(adv, gradient, step, threat), met.x, threat)
+        tick(len(rows))
+    logits = runner.logits(adv)
+    met.meet(rows, adv, met.objective(logits, met.y), logits, first_break=False)
+    tick(len(rows))

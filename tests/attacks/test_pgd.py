@@ -8,7 +8,8 @@ from torch.nn import functional as F
 from robaudit.attacks import pgd
 from robaudit.attacks.balls import project, random_start
 from robaudit.attacks.objectives import margin
-from robaudit.engine import TILE
+from robaudit.attacks.pgd import pgd_with
+from robaudit.engine import TILE, Runner, frozen
 from robaudit.errors import NotMeasuredError
 from robaudit.types import ThreatModel
 
@@ -57,18 +58,20 @@ def test_every_example_is_in_the_ball_and_the_box_and_does_what_is_said(threat, 
 
 
 @pytest.mark.parametrize("threat", THREATS)
-def test_results_do_not_depend_on_batch_size_order_or_subset(threat, batch):
+@pytest.mark.parametrize("mode", ["loss", "accuracy"])
+def test_results_do_not_depend_on_batch_size_order_or_subset(threat, mode, batch):
     model, (x, y) = network(), batch
-    whole = pgd(model, x, y, threat, steps=5, seed=3)
+    how = {"steps": 5, "seed": 3, "restarts": 2, "mode": mode}
+    whole = pgd(model, x, y, threat, **how)
     for size in (1, 7, 200):
-        other = pgd(model, x, y, threat, steps=5, seed=3, batch_size=size)
+        other = pgd(model, x, y, threat, **how, batch_size=size)
         assert torch.equal(other.x, whole.x)
     order = torch.randperm(len(x))
-    shuffled = pgd(model, x[order], y[order], threat, steps=5, seed=3, index=order)
+    shuffled = pgd(model, x[order], y[order], threat, **how, index=order)
     assert torch.equal(shuffled.x, whole.x[order])
-    alone = pgd(model, x[40:41], y[40:41], threat, steps=5, seed=3, index=torch.tensor([40]))
+    alone = pgd(model, x[40:41], y[40:41], threat, **how, index=torch.tensor([40]))
     assert torch.equal(alone.x, whole.x[40:41])
-    assert not torch.equal(pgd(model, x, y, threat, steps=5, seed=4).x, whole.x)
+    assert not torch.equal(pgd(model, x, y, threat, **{**how, "seed": 4}).x, whole.x)
 
 
 def test_linear_model_reaches_the_closed_form_maximum():
@@ -96,6 +99,22 @@ def test_accuracy_mode_agrees_with_loss_mode_and_costs_less(batch):
     assert full.forwards == len(x) * (1 + 2 * 11)
     assert full.backwards == len(x) * 2 * 10
     assert quick.forwards < full.forwards
+
+
+def test_what_a_faster_way_to_run_the_network_says_is_confirmed_by_the_network(batch):
+    """The searcher sees each image misclassified, so that every break it reports is doubtful."""
+    model, (x, y) = network().eval(), batch
+    threat, cpu = ThreatModel("linf", 0.03), torch.device("cpu")
+    with frozen(model):
+        judge = Runner(model, cpu)
+        alone = pgd_with(judge, x, y, threat, steps=4, searcher=Runner(model, cpu))
+        liar = Runner(lambda images: -model(images), cpu)
+        misled = pgd_with(judge, x, y, threat, steps=4, searcher=liar)
+    assert 0 < int(alone.robust.sum()) < int(alone.correct.sum())
+    assert torch.equal(misled.correct, alone.correct)
+    assert torch.equal(misled.robust, alone.robust)
+    with torch.no_grad():
+        assert torch.equal(model(misled.broken_x).argmax(1) == y, misled.robust)
 
 
 def test_more_restarts_never_help_the_defender(batch):
