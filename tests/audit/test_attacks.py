@@ -237,9 +237,9 @@ def test_an_interrupted_audit_ends_as_an_undisturbed_one(robust, few, tmp_path, 
 
 @pytest.mark.slow
 def test_the_reference_s_batches_are_kept_as_well(robust, few, tmp_path):
-    few = first(few, 6)
-    plan = Plan(autoattack=AutoAttack(batch_size=4))
-    threat = ThreatModel("linf", 0.15)
+    few = first(few, 4)
+    plan = Plan(autoattack=AutoAttack(batch_size=3))
+    threat = ThreatModel("linf", 0.2)
     whole = audit(robust, few, threat, plan)
     journal = open_journal(tmp_path, {"k": 1})
     kept = audit(robust, few, threat, plan, remember=journal.remember)

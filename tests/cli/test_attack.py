@@ -3,13 +3,14 @@
 import json
 import os
 import random
+import shutil
 import signal
-import subprocess
-import sys
 import time
+from contextlib import suppress
 
 import pytest
 from support.console import ROBUST, robaudit
+from support.processes import nursery
 
 STANDARD = ROBUST.parent / "standard.pt"
 QUICK = ("--n", 16, "--steps", 2, "--quiet")
@@ -104,41 +105,37 @@ def test_a_state_of_another_configuration_is_refused(place):
 @pytest.mark.slow
 def test_killed_at_random_moments_it_ends_as_an_undisturbed_run(place):
     """Twenty kills of the process, each some way into its work; then a run to the end."""
-    command = [
-        sys.executable, "-m", "robaudit", "attack", str(ROBUST), "--n", "128", "--sample",
-        "--steps", "3", "--data", "digits", "--split", "train", "--attack", "pgd,cw,fast", "--json",
-        "--quiet", "--eps", "0.1,0.2", "--device", "cpu",
-    ]  # fmt: skip
-    surroundings = {**os.environ, "PYTHONPATH": str(ROBUST.parents[1]), "OMP_NUM_THREADS": "1"}
-
-    def start(*words):
-        return subprocess.Popen(
-            [*command, *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-            cwd=place, env=surroundings,
-        )  # fmt: skip
-
-    began = time.monotonic()
-    whole = start()
-    out, err = whole.communicate(timeout=300)
-    assert whole.returncode == 0, err
-    lasts = time.monotonic() - began
+    command = (
+        "attack", ROBUST, "--n", 40, "--sample", "--steps", 3, "--data", "digits", "--split",
+        "train", "--attack", "pgd,cw,fast", "--json", "--quiet", "--eps", "0.1,0.2", "--device",
+        "cpu",
+    )  # fmt: skip
+    kept = ("--state", "state", "--save-adv", "adv.safetensors")
     draw = random.Random(0)
-    kills = 0
-    while kills < 20:
-        going = start("--state", "state", "--save-adv", "adv.safetensors")
-        try:
-            going.wait(timeout=draw.uniform(0.3, 1.0) * lasts)
-            assert going.returncode == 0
-        except subprocess.TimeoutExpired:
-            going.send_signal(signal.SIGKILL)
-        going.communicate()
-        kills += 1
-    last = start("--state", "state", "--save-adv", "adv.safetensors")
-    resumed, err = last.communicate(timeout=300)
-    assert last.returncode == 0, err
+    with nursery(place, ROBUST.parents[1]) as processes:
+        began = time.monotonic()
+        processes.start("whole.json", *command)
+        assert processes.wait() == 0, (place / "whole.json").read_text()
+        lasts = time.monotonic() - began
+        killed = 0
+        for _ in range(60):
+            child = processes.start("killed.txt", *command, *kept)
+            time.sleep(draw.uniform(0, 0.5) * lasts)
+            with suppress(ProcessLookupError):  # it has ended
+                os.kill(child, signal.SIGKILL)
+            status = processes.wait()
+            assert status in (0, -signal.SIGKILL), (place / "killed.txt").read_text()
+            killed += status != 0
+            if killed == 20:
+                break
+            if status == 0:  # nothing is left to interrupt
+                shutil.rmtree(place / "state")
+        assert killed == 20
+        processes.start("resumed.json", *command, *kept)
+        assert processes.wait() == 0, (place / "resumed.json").read_text()
     numbers = [
         [(m["name"], m["value"], m["details"]) for m in json.loads(text)["measurements"]]
-        for text in (out, resumed)
+        for text in ((place / "whole.json").read_text(), (place / "resumed.json").read_text())
     ]
     assert numbers[0] == numbers[1]
     assert (place / "adv.safetensors").is_file()

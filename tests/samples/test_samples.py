@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 
-import robaudit as ra
 from robaudit.checkpoints import samples_dir
 
 FOLDER = Path(__file__).parents[2] / "sample_checkpoints"
@@ -78,23 +77,3 @@ def test_robust_overfitting_shows_along_the_epochs():
     assert 0 < lowest < len(epochs) - 1
     assert test[-1] > 1.3 * test[lowest]
     assert all(b < a for a, b in zip(train[lowest:], train[lowest + 1 :], strict=False))
-
-
-@pytest.mark.slow
-def test_autoattack_gives_the_reference_librarys_verdict_on_a_sample():
-    """The standard ensemble through robaudit and called directly, same seed, same batches."""
-    from pyautoattack import AutoAttack
-
-    from robaudit.attacks import autoattack, pgd
-
-    model = ra.load(samples_dir() / "robust.pt", device="cpu")
-    examples, threat = ra.load_examples("digits"), ra.ThreatModel("linf", 0.15)
-    # Six that PGD breaks and six that it does not: AutoAttack's time goes into the latter.
-    robust = pgd(model, examples.x, examples.y, threat, steps=20).robust
-    rows = [*(~robust).nonzero()[:6, 0].tolist(), *robust.nonzero()[:6, 0].tolist()]
-    x, y = examples.x[rows], examples.y[rows]
-    ours = autoattack(model, x, y, threat, seed=3)
-    alone = AutoAttack(model, norm="Linf", eps=threat.eps, seed=3, version="standard")
-    _, predicted = alone.run_standard_evaluation(x, y, batch_size=250)
-    assert (ours.robust == (predicted == y)).all()
-    assert 0 < int(ours.robust.sum()) <= 6
