@@ -1,15 +1,16 @@
 """AutoAttack, its fast tier and PGD against the libraries that users have, in one run.
 
-    python benchmarks/attacks.py [--n 75] [--cnn 110] [--resnet 32]
+    python benchmarks/attacks.py [--n 75] [--cnn 133] [--resnet 64]
+    python benchmarks/attacks.py --verdicts
 
 *AutoAttack*: ``pyautoattack`` alone on the classifier, the same library through robaudit's engine,
 robaudit's native ensemble, and the fast tier, with the verdicts they give: on the sample network
 ``robust.pt`` and, where ``ROBAUDIT_REAL_DATA`` names the folder that holds it, on a published
 CIFAR-10 network (CNN-A). The native attacks work on tiles of 64 images, so the numbers of images
 are such that about that many withstand. *ResNet-18*, a batch-norm network that comes with
-``pyautoattack``: the same library alone and through the engine, with a twentieth of its iterations
-and queries on both sides. *PGD-20* on a network that it breaks: against ``torchattacks``, where
-that is installed.
+``pyautoattack``: the same, with a twentieth of the iterations and queries on both sides. *PGD-20*
+on a network that it breaks: against ``torchattacks``, where that is installed. *Verdicts*
+(``--verdicts``, no times): whole ensembles on more networks and norms.
 """
 
 from __future__ import annotations
@@ -24,12 +25,16 @@ import torch
 
 import robaudit as ra
 from robaudit.attacks import autoattack, fast, native_autoattack, pgd
+from robaudit.attacks.apgd import apgd_with
 from robaudit.attacks.ensemble import native_autoattack_with
+from robaudit.attacks.fab import fab_with
 from robaudit.attacks.fast import fast_with
+from robaudit.attacks.square import square_with
 from robaudit.checkpoints import samples_dir
 from robaudit.engine import Runner, accelerate, frozen
 
-NORMS = {"linf": "Linf", "l2": "L2"}
+NORMS = {"linf": "Linf", "l2": "L2", "l1": "L1"}
+CPU = torch.device("cpu")
 
 
 def timed(run):
@@ -62,7 +67,7 @@ def alone(forward, x, y, threat, shorter=1):
 def through_engine(attack_with, model, x, y, threat, precision="fp32"):
     with frozen(model):
         forward = accelerate(model, x.shape[1:], precision).forward
-        return attack_with(Runner(forward, torch.device("cpu")), x, y, threat)
+        return attack_with(Runner(forward, CPU), x, y, threat)
 
 
 def ensembles(name, model, x, y, threat):
@@ -90,16 +95,63 @@ def ensembles(name, model, x, y, threat):
     print()
 
 
-def engine_alone(name, model, x, y, threat, shorter=20):
+def shortened(name, model, x, y, threat, shorter=20):
+    """The same with a part of the iterations and queries on both sides, for large networks."""
+
+    def native(precision):
+        with frozen(model):
+            runner = Runner(accelerate(model, x.shape[1:], precision).forward, CPU)
+            steps, queries = 100 // shorter, 5000 // shorter
+            stands = torch.ones(len(x), dtype=torch.bool)
+            for attack in (
+                lambda a, b: apgd_with(runner, a, b, threat, steps=steps),
+                lambda a, b: apgd_with(runner, a, b, threat, loss="dlr", targets=9, steps=steps),
+                lambda a, b: fab_with(
+                    runner, a, b, threat, targets=9, steps=steps, mode="accuracy"
+                ),
+                lambda a, b: square_with(runner, a, b, threat, queries=queries),
+            ):
+                left = stands.nonzero()[:, 0]
+                if len(left):
+                    stands[left] = attack(x[left], y[left]).robust
+            return stands
+
     with frozen(model):
         base, theirs = timed(lambda: alone(model, x, y, threat, shorter))
         engine = accelerate(model, x.shape[1:])
-        spent, ours = timed(lambda: alone(engine.forward, x, y, threat, shorter))
-    print(f"{name}: {len(x)} images, {threat.norm} {threat.eps:.4g}, 1/{shorter} of the iterations")
-    print(f"  pyautoattack alone                   {base:8.1f} s   {100 * share(theirs):5.1f} %")
+        rows = {
+            f"through the engine ({', '.join(engine.used)})": lambda: alone(
+                engine.forward, x, y, threat, shorter
+            ),
+            "native": lambda: native("fp32"),
+            "native, searching in bf16": lambda: native("bf16"),
+        }
+        print(
+            f"{name}: {len(x)} images, {threat.norm} {threat.eps:.4g}, "
+            f"1/{shorter} of the iterations and queries"
+        )
+        print(f"  {'pyautoattack alone':60} {base:8.1f} s   {100 * share(theirs):5.1f} %")
+        for label, run in rows.items():
+            spent, ours = timed(run)
+            print(
+                f"  {label:60} {spent:8.1f} s   {100 * share(ours):5.1f} %, "
+                f"{int((ours != theirs).sum())} verdicts differ   ratio {spent / base:.2f}",
+                flush=True,
+            )
+    print()
+
+
+def verdicts(name, model, x, y, threat):
+    """Robust accuracy under the whole ensemble, the reference's and ours, and where they differ."""
+    with frozen(model):
+        theirs = alone(model, x, y, threat)
+    ours = through_engine(native_autoattack_with, model, x, y, threat).robust
+    lost, held = (~ours & theirs).nonzero()[:, 0], (ours & ~theirs).nonzero()[:, 0]
     print(
-        f"  through the engine ({', '.join(engine.used)}) {spent:8.1f} s   "
-        f"{int((ours != theirs).sum())} verdicts differ   ratio {spent / base:.2f}\n"
+        f"{name}, {len(x)} images, {threat.norm} {threat.eps:.4g}: pyautoattack "
+        f"{100 * share(theirs):.1f} %, native {100 * share(ours):.1f} %; broken by ours alone "
+        f"{lost.tolist()}, by theirs alone {held.tolist()}",
+        flush=True,
     )
 
 
@@ -141,38 +193,77 @@ def cifar(folder, n):
     return torch.tensor(data["x"][:n]).float() / 255, torch.tensor(data["y"][:n]).long()
 
 
-def main():
-    options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    options.add_argument("--n", type=int, default=75)
-    options.add_argument("--cnn", type=int, default=110)
-    options.add_argument("--resnet", type=int, default=32)
-    given = options.parse_args()
-    print(f"torch {torch.__version__}, {torch.get_num_threads()} CPU threads\n")
-    digits = ra.load_examples("digits")
-    x, y = digits.x[: given.n], digits.y[: given.n]
-    linf = ra.ThreatModel("linf", 0.15)
-    ensembles("digits, robust.pt", ra.load(samples_dir() / "robust.pt", device="cpu"), x, y, linf)
-    standard = ra.load(samples_dir() / "standard.pt", device="cpu")
-    against_torchattacks("digits, standard.pt", standard, digits.x, digits.y, linf)
-    real = os.environ.get("ROBAUDIT_REAL_DATA")
-    if not real:
-        return
-    model = ra.load(
-        Path(real) / "checkpoints" / "sdp_cifar_cnn_a_adv.model",
+class Steep(torch.nn.Module):
+    """Logits so large that cross-entropy saturates in float32: gradients are masked."""
+
+    def __init__(self, model):
+        super().__init__()
+        self.model = model
+
+    def forward(self, x):
+        return 1e5 * self.model(x)
+
+
+def cnn_a(real):
+    return ra.load(
+        real / "checkpoints" / "sdp_cifar_cnn_a_adv.model",
         arch=f"{Path(__file__).parents[1] / 'tests/support/published_networks.py'}:cnn_a",
         normalize="crown",
         device="cpu",
     )
-    ensembles(
-        "CIFAR-10, CNN-A", model, *cifar(Path(real), given.cnn), ra.ThreatModel("linf", 2 / 255)
-    )
+
+
+def all_verdicts(real):
+    digits, robust = ra.load_examples("digits"), ra.load(samples_dir() / "robust.pt", device="cpu")
+    few = digits.x[:75], digits.y[:75]
+    for norm, eps in (("linf", 0.15), ("l2", 0.6), ("l1", 1.5)):
+        verdicts("digits, robust.pt", robust, *few, ra.ThreatModel(norm, eps))
+    linf = ra.ThreatModel("linf", 0.15)
+    verdicts("digits, trades", ra.load(samples_dir() / "trades.safetensors"), *few, linf)
+    verdicts("digits, robust.pt with masked gradients", Steep(robust), *few, linf)
+    if not real:
+        return
+    model = cnn_a(real)
+    for norm, eps in (("linf", 2 / 255), ("l2", 0.25), ("l1", 3.0)):
+        verdicts("CIFAR-10, CNN-A", model, *cifar(real, 100), ra.ThreatModel(norm, eps))
+    mnist = ra.load_examples(str(real / "mnist_test.npz"), n=64)
+    trades = ra.load(real / "checkpoints" / "trades_mnist_smallcnn.pt", device="cpu")
+    verdicts("MNIST, TRADES", trades, mnist.x, mnist.y, ra.ThreatModel("linf", 0.3))
+
+
+def main():
+    options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    options.add_argument("--n", type=int, default=75)
+    options.add_argument("--cnn", type=int, default=133)
+    options.add_argument("--resnet", type=int, default=64)
+    options.add_argument("--verdicts", action="store_true")
+    given = options.parse_args()
+    print(f"torch {torch.__version__}, {torch.get_num_threads()} CPU threads\n")
+    found = os.environ.get("ROBAUDIT_REAL_DATA")
+    real = Path(found) if found else None
+    if given.verdicts:
+        all_verdicts(real)
+        return
+    digits = ra.load_examples("digits")
+    linf = ra.ThreatModel("linf", 0.15)
+    if given.n:
+        x, y = digits.x[: given.n], digits.y[: given.n]
+        robust = ra.load(samples_dir() / "robust.pt", device="cpu")
+        ensembles("digits, robust.pt", robust, x, y, linf)
+        standard = ra.load(samples_dir() / "standard.pt", device="cpu")
+        against_torchattacks("digits, standard.pt", standard, digits.x, digits.y, linf)
+    if not real:
+        return
+    if given.cnn:
+        threat = ra.ThreatModel("linf", 2 / 255)
+        ensembles("CIFAR-10, CNN-A", cnn_a(real), *cifar(real, given.cnn), threat)
     import pyautoattack
 
     file = Path(pyautoattack.__file__).parent / "examples" / "model_test.pt"
     if file.is_file() and given.resnet:
         resnet = ra.load(file, normalize="none", device="cpu")
         tiny = ra.ThreatModel("linf", 0.25 / 255)
-        engine_alone("CIFAR-10, ResNet-18", resnet, *cifar(Path(real), given.resnet), tiny)
+        shortened("CIFAR-10, ResNet-18", resnet, *cifar(real, given.resnet), tiny)
 
 
 if __name__ == "__main__":

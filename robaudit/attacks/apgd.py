@@ -189,10 +189,12 @@ class _Chunk:
         if len(example) == 0:
             return
         aims = 1 if self.aimed is None else self.aimed.shape[1]
+        stages = _stages(self.threat.norm, self.threat.eps, steps)
+        widest = ThreatModel(self.threat.norm, stages[0][0])
         start = torch.stack(
             [
                 random_start(
-                    self.x[example], self.index[example.cpu()], self.threat, seed, restart,
+                    self.x[example], self.index[example.cpu()], widest, seed, restart,
                     self.stream if self.aimed is None else f"{self.stream} {aim}",
                 )
                 for aim in range(aims)
@@ -205,14 +207,12 @@ class _Chunk:
             labels = torch.stack([labels, self.aimed[example, rank]], dim=1)
         x = self.x[example]
         spent = 0
-        stages = _stages(self.threat.norm, self.threat.eps, steps)
         for eps, count in stages:
             last = (eps, count) == stages[-1]
             start = Ball(x, self.threat.norm, eps).project_(start) if spent else start
             setting = Setting(
-                self.threat.norm, eps, self.objective, count, samples, self.leave and last,
-                warm=spent > 0,
-            )  # fmt: skip
+                self.threat.norm, eps, self.objective, count, samples, self.leave and last
+            )
             # Points outside the ball are no verdict.
             verdicts = self.verdicts if last else Verdicts(self.x, self.correct)
 

@@ -29,7 +29,6 @@ class Setting:
     steps: int
     samples: int
     leave: bool
-    warm: bool = False
 
 
 class Verdicts:
@@ -142,8 +141,7 @@ def _begin(runner: Runner, block: _Rows, setting: Setting) -> None:
     if setting.norm == "l1":
         pixels = block.x[0].numel()
         support = (block.adv != block.x).flatten(1).sum(1).float()
-        block.share = support / pixels / 1.5 if setting.warm else torch.full_like(support, 0.2)
-        block.support = support if setting.warm else torch.full_like(support, pixels)
+        block.share, block.support = support / pixels / 1.5, support
     block.best = torch.full_like(block.rises, -torch.inf)
     block.previous = block.best
     _evaluate(runner, block, setting, 0, last=False)
