@@ -11,8 +11,6 @@ from robaudit.cli.measure import run, show
 from robaudit.cli.options import Format, Settings
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from robaudit.audit import Plan
     from robaudit.report.flatness_curve import FlatnessCurve
     from robaudit.schema import Report
@@ -36,7 +34,9 @@ def measure_flatness(checkpoints: list[str], plan: Plan, settings: Settings) -> 
                 show(found, Format.table)
             _print(reports, curve)
         if curve is not None and settings.out is not None:
-            _write(settings.out, curve)
+            from robaudit.report.flatness_folder import write_flatness
+
+            write_flatness(settings.out, curve)
     if code:
         raise typer.Exit(code)
 
@@ -53,11 +53,3 @@ def _print(reports: list[Report], curve: FlatnessCurve | None) -> None:
         if (view := sweep_view(report, named=len(reports) > 1)) is not None:
             console.print()
             console.print(view)
-
-
-def _write(folder: Path, curve: FlatnessCurve) -> None:
-    from robaudit.report.flatness_curve_plot import write_flatness_plots
-    from robaudit.report.flatness_curve_table import flatness_csv
-
-    (folder / "flatness.csv").write_text(flatness_csv(curve), encoding="utf-8")
-    write_flatness_plots(curve, folder)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from robaudit.engine.device import device_of
-from robaudit.engine.folding import fold_batch_norm
+from robaudit.engine.folding import Folded, fold_batch_norm
 from robaudit.engine.freezing import frozen
 from robaudit.engine.seeding import uniform_rows
 
@@ -43,11 +43,13 @@ class Accelerated:
         forward: images ``(n, c, h, w)`` to logits ``(n, k)``, up to rounding the network's own.
         used: what makes it faster.
         notes: what was tried and dropped, and why.
+        folded: the network with batch norms folded, where that is used.
     """
 
     forward: Forward
     used: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    folded: Folded | None = None
 
 
 def accelerate(
@@ -72,11 +74,12 @@ def accelerate(
         used: list[str] = []
         folded = fold_batch_norm(model, noise[:2])
         if folded is not None:
-            problem = _differs(model, folded, noise)
+            problem = _differs(model, folded.network, noise)
             if problem:
                 notes.append(f"batch norm is not folded: {problem}")
+                folded = None
             else:
-                found = folded
+                found = folded.network
                 used.append("batch norm folded")
         if _mostly_many_channels(model, noise[:1]):
             problem = "the network cannot be copied"
@@ -98,7 +101,7 @@ def accelerate(
             else:
                 found = rounded
                 used.append("bf16")
-    return Accelerated(found, tuple(used), tuple(notes))
+    return Accelerated(found, tuple(used), tuple(notes), folded)
 
 
 def _mostly_many_channels(model: nn.Module, image: Tensor) -> bool:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -18,7 +20,21 @@ _FORWARDS = (
 )  # fmt: skip
 
 
-def fold_batch_norm(model: nn.Module, images: Tensor) -> nn.Module | None:
+@dataclass(frozen=True)
+class Folded:
+    """A network whose batch norms are part of the layers before them.
+
+    Attributes:
+        network: the copy.
+        affine: scale ``(o,)`` and shift ``(o,)`` by a folded layer's name: where the network's
+            layer has weight ``W`` and bias ``c``, the copy's has ``s W`` and ``s c + t``.
+    """
+
+    network: nn.Module
+    affine: Mapping[str, tuple[Tensor, Tensor]]
+
+
+def fold_batch_norm(model: nn.Module, images: Tensor) -> Folded | None:
     """A copy in which each batch norm that follows a layer at once is part of that layer.
 
     With running mean ``m`` and variance ``v``, scale ``g`` and shift ``b``, evaluation mode
@@ -41,14 +57,15 @@ def fold_batch_norm(model: nn.Module, images: Tensor) -> nn.Module | None:
             folded = copy.deepcopy(model)
         except (RuntimeError, TypeError, NotImplementedError):
             return None
+    affine = {}
     for layer_name, norm_name in pairs:
         layer, norm = folded.get_submodule(layer_name), folded.get_submodule(norm_name)
         assert isinstance(layer, Layer)
         assert isinstance(norm, Norm)
-        _fold(layer, norm)
+        affine[layer_name] = _fold(layer, norm)
         parent, _, name = norm_name.rpartition(".")
         setattr(folded.get_submodule(parent), name, nn.Identity())
-    return folded.eval().requires_grad_(False)
+    return Folded(folded.eval().requires_grad_(False), affine)
 
 
 def _pairs(model: nn.Module, images: Tensor) -> list[tuple[str, str]]:
@@ -106,15 +123,17 @@ def _norms(model: nn.Module) -> dict[str, Norm]:
     }
 
 
-def _fold(layer: Layer, norm: Norm) -> None:
+def _fold(layer: Layer, norm: Norm) -> tuple[Tensor, Tensor]:
+    """Make the norm part of the layer; the scale and shift that this was."""
     assert norm.running_mean is not None
     assert norm.running_var is not None
     kind = layer.weight.dtype
     scale = (norm.running_var.double() + norm.eps).rsqrt()
     scale = scale if norm.weight is None else scale * norm.weight.detach().double()
-    weight = layer.weight.detach().double() * scale.reshape(-1, *[1] * (layer.weight.dim() - 1))
-    bias = 0 if layer.bias is None else layer.bias.detach().double()
-    shift = (bias - norm.running_mean.double()) * scale
+    shift = -norm.running_mean.double() * scale
     shift = shift if norm.bias is None else shift + norm.bias.detach().double()
+    weight = layer.weight.detach().double() * scale.reshape(-1, *[1] * (layer.weight.dim() - 1))
+    bias = 0 if layer.bias is None else layer.bias.detach().double() * scale
     layer.weight = nn.Parameter(weight.to(kind), requires_grad=False)
-    layer.bias = nn.Parameter(shift.to(kind), requires_grad=False)
+    layer.bias = nn.Parameter((bias + shift).to(kind), requires_grad=False)
+    return scale.to(kind), shift.to(kind)

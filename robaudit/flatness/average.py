@@ -13,7 +13,7 @@ from robaudit.attacks.result import Attacked
 from robaudit.engine import device_of, frozen
 from robaudit.engine.runner import BatchSize
 from robaudit.flatness.losses import Loss
-from robaudit.flatness.perturbed import Forward, Perturbed
+from robaudit.flatness.perturbed import Perturbed
 from robaudit.flatness.protocols import Protocol, reference_restarts, step_of
 from robaudit.flatness.rises import Rise, parts, rise
 from robaudit.flatness.weights import (
@@ -94,28 +94,27 @@ def average(
     work = len(x) * (perturbations * restarts + (many if reference is None else 0))
     spent = 0
 
-    def losses(forward: Forward, restarts: int) -> Attacked:
+    def share(many: int) -> Progress:
         nonlocal spent
+        before, spent = spent, spent + len(x) * many
 
         def tick(done: int, total: int) -> None:
             if progress is not None:
-                progress(spent + done * len(x) * restarts // total, work)
+                progress(before + done * len(x) * many // total, work)
 
-        found = loss.of(forward, restarts, tick)
-        spent += len(x) * restarts
-        return found
+        return tick
 
     with frozen(model):
         weights = movable_weights(model)
         network = Perturbed(model, weights, x.shape[1:])
         if reference is None:
-            reference = losses(model, many)
+            reference = loss.reference(model, many, share(many))
         before = reference.loss.double()
         draw = on_sphere if ball == "sphere" else in_ball
         rows: list[Tensor] = []
         for j in range(perturbations):
             nu = draw(weights, xi, draw_for(seed, "average", j))
-            rows.append(losses(network.at(nu), restarts).loss.double())
+            rows.append(loss.of(network.at(nu), restarts, share(restarts)).double())
             enough = tolerance is not None and len(rows) >= _FEWEST
             if enough and rise(torch.stack(rows), before).standard_error < (tolerance or 0):
                 break

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from robaudit.engine import accelerate, device_of, generator
-from robaudit.engine.folding import Layer, fold_batch_norm
-from robaudit.flatness.weights import Weights, moved_network
-
-Forward = Callable[[Tensor], Tensor]
+from robaudit.engine import accelerate
+from robaudit.flatness.weights import Forward, Weights, moved_network
 
 
 class Perturbed:
@@ -31,17 +28,17 @@ class Perturbed:
 
     def __init__(self, model: nn.Module, weights: Weights, shape: Sequence[int]) -> None:
         self._model, self._weights = model, weights
-        self._scales: dict[str, tuple[Tensor, Tensor]] = {}
+        self._affine: Mapping[str, tuple[Tensor, Tensor]] = {}
         self._copy: nn.Module | None = None
         self.used: tuple[str, ...] = ()
         # What cannot be copied, or not be run on float32 noise, is run as it stands.
         with suppress(RuntimeError, TypeError, NotImplementedError):
-            used = accelerate(model, shape).used
-            if "batch norm folded" in used:
-                self._copy, self._scales = _folded(model, shape)
-            elif used:
+            found = accelerate(model, shape)
+            if found.folded is not None:
+                self._copy, self._affine = found.folded.network, found.folded.affine
+            elif found.used:
                 self._copy = copy.deepcopy(model).eval().requires_grad_(False)
-            self.used = used
+            self.used = found.used
         self._last = "channels last" in self.used
         if self._copy is not None and self._last:
             self._copy = self._copy.to(memory_format=torch.channels_last)
@@ -82,8 +79,8 @@ class Perturbed:
     def _effective(self, moved: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """The folded network's parameters, from those of the network."""
         found = dict(moved)
-        for layer, (scale, shift) in self._scales.items():
-            weight, bias = f"{layer}weight", f"{layer}bias"
+        for layer, (scale, shift) in self._affine.items():
+            weight, bias = (f"{layer}.{part}".lstrip(".") for part in ("weight", "bias"))
             if weight in moved:
                 wide = scale.reshape(-1, *[1] * (moved[weight].dim() - 1))
                 found[weight] = moved[weight] * wide
@@ -115,35 +112,3 @@ def _slopes_last(_: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]
     # Pooling hands its gradient on in the other order, and every layer before it would convert it.
     found: Tensor = _SlopesLast.apply(inputs[0])
     return (found, *inputs[1:])
-
-
-def _folded(
-    model: nn.Module, shape: Sequence[int]
-) -> tuple[nn.Module, dict[str, tuple[Tensor, Tensor]]]:
-    """The network with batch norms folded, and each folded layer's scale and shift by its prefix.
-
-    Folding is affine in a layer's weight and bias, so folding weights of one and biases of nought
-    shows both.
-    """
-    images = torch.rand(2, *shape, generator=generator(0, "folding")).to(device_of(model))
-    network = fold_batch_norm(model, images)
-    bare = copy.deepcopy(model)
-    layers = {name: part for name, part in bare.named_modules() if isinstance(part, Layer)}
-    with torch.no_grad():
-        for layer in layers.values():
-            layer.weight.fill_(1)
-            if layer.bias is not None:
-                layer.bias.zero_()
-    shown = fold_batch_norm(bare, images)
-    assert network is not None
-    assert shown is not None
-    scales = {}
-    for name in layers:
-        folded = shown.get_submodule(name)
-        assert isinstance(folded, Layer)
-        if folded.bias is None:
-            continue
-        scale = folded.weight.detach().flatten(1)[:, 0].clone()
-        if bool((scale != 1).any()) or bool((folded.bias != 0).any()):
-            scales[f"{name}." if name else ""] = (scale, folded.bias.detach().clone())
-    return network, scales

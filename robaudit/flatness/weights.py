@@ -13,6 +13,7 @@ from robaudit.engine import generator
 from robaudit.errors import NotMeasuredError, UsageError
 
 Weights = dict[str, Tensor]
+Forward = Callable[[Tensor], Tensor]
 
 _NORMALISATION = (_NormBase, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)
 
@@ -35,7 +36,10 @@ def movable_weights(model: nn.Module) -> Weights:
         if id(parameter) not in normalising and bool(parameter.detach().norm() > 0)
     }
     if not weights:
-        raise NotMeasuredError("the network has no weights to perturb")
+        raise NotMeasuredError(
+            "the network has no weights to perturb",
+            "Normalisation parameters and tensors of zeros do not move.",
+        )
     return weights
 
 
@@ -71,9 +75,7 @@ def draw_for(seed: int, kind: str, which: int) -> torch.Generator:
     return generator(seed, "weights", kind, which)
 
 
-def moved_network(
-    model: nn.Module, weights: Weights, nu: Mapping[str, Tensor]
-) -> Callable[[Tensor], Tensor]:
+def moved_network(model: nn.Module, weights: Weights, nu: Mapping[str, Tensor]) -> Forward:
     """``x -> f(x; w + nu)``, the model's own parameters untouched; tensors not in ``nu`` stay."""
     moved = {name: weights[name] + moved for name, moved in nu.items()}
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from robaudit.attacks.balls import ascend, project, random_start
 from robaudit.attacks.objectives import cross_entropy
 from robaudit.attacks.result import Attacked
-from robaudit.engine import TILE, device_of, frozen
+from robaudit.engine import device_of, frozen
 from robaudit.engine.runner import BatchSize
 from robaudit.errors import NotMeasuredError
 from robaudit.flatness.losses import Loss
@@ -110,7 +110,7 @@ def worst(
         weights = movable_weights(model)
         network = Perturbed(model, weights, x.shape[1:])
         if reference is None:
-            reference = loss.of(model, many)
+            reference = loss.reference(model, many)
         climbs = []
         for restart in range(restarts):
 
@@ -127,7 +127,8 @@ def worst(
             climbs.append(
                 _climb(
                     network, weights, x.to(device), y.to(device), threat, xi, passes, weight_step,
-                    step, draw_for(seed, "worst", restart), begin.to(device), not published, tick,
+                    step, loss.tile, draw_for(seed, "worst", restart), begin.to(device),
+                    not published, tick,
                 )
             )  # fmt: skip
         highest = max(climbs, key=lambda climb: climb.mean)
@@ -136,7 +137,7 @@ def worst(
             after = highest.losses.cpu()
         else:
             forward = network.at(nu)
-            anew = loss.of(forward, attack_restarts).loss
+            anew = loss.of(forward, attack_restarts)
             carried = cross_entropy(loss.runner(forward).logits(reference.x).cpu(), y.cpu())
             after = torch.maximum(anew, carried).double()
             if float((after - before).mean()) < 0:  # the unperturbed weights are the worst found
@@ -169,6 +170,7 @@ def _climb(
     passes: int,
     weight_step: float,
     step: float,
+    tile: int,
     draw: torch.Generator,
     adv: Tensor,
     keep_best: bool,
@@ -178,24 +180,33 @@ def _climb(
     nu = in_ball(weights, xi, draw)
     best: _Climb | None = None
     for done in range(passes + 1):
-        losses, slopes, adv_next = _pass(network, weights, nu, x, adv, y, threat, step)
-        mean = float(losses.mean())
+        found = _pass(network, weights, nu, x, adv, y, threat, step, tile, last=done == passes)
+        mean = float(found.losses.mean())
         if not mean < float("inf"):
             raise NotMeasuredError("the perturbed network's losses are not finite")
         if best is None or mean > best.mean or not keep_best:
-            best = _Climb(mean, losses, nu)
-        if done == passes:
-            break
-        tick(done + 1)
-        nu = {
-            name: _into_ball(
-                nu[name] + weight_step * weight.norm() * _unit(slopes[name]), xi * weight.norm()
-            )
-            for name, weight in weights.items()
-        }
-        adv = adv_next
+            best = _Climb(mean, found.losses, nu)
+        if done < passes:
+            tick(done + 1)
+            adv = found.moved
+            nu = {
+                name: _into_ball(
+                    nu[name] + weight_step * weight.norm() * _unit(found.slopes[name]),
+                    xi * weight.norm(),
+                )
+                for name, weight in weights.items()
+            }
     assert best is not None
     return best
+
+
+@dataclass(frozen=True)
+class _Pass:
+    """Losses ``(n,)``, their gradient in the weights, and the next inputs."""
+
+    losses: Tensor
+    slopes: Weights
+    moved: Tensor
 
 
 def _pass(
@@ -207,25 +218,29 @@ def _pass(
     y: Tensor,
     threat: ThreatModel | None,
     step: float,
-) -> tuple[Tensor, Weights, Tensor]:
-    """Losses ``(n,)`` at ``(nu, adv)``, their gradient in the weights, and the next inputs."""
-    leaves = {name: (weights[name] + nu[name]).requires_grad_() for name in weights}
+    tile: int,
+    last: bool,
+) -> _Pass:
+    """At ``(nu, adv)``; of the last pass the losses alone."""
+    leaves = {name: (weights[name] + nu[name]).requires_grad_(not last) for name in weights}
     slopes = {name: torch.zeros_like(weight) for name, weight in weights.items()}
     losses, moved = [], []
-    for start in range(0, len(x), TILE):
-        part = slice(start, start + TILE)
-        with torch.enable_grad():
-            image = adv[part].detach().requires_grad_(threat is not None)
+    for start in range(0, len(x), tile):
+        part = slice(start, start + tile)
+        with torch.set_grad_enabled(not last):
+            image = adv[part].detach().requires_grad_(threat is not None and not last)
             loss = cross_entropy(network.logits(leaves, image), y[part])
+            losses.append(loss.detach().double())
+            if last:
+                continue
             wanted = [*leaves.values(), *([image] if threat is not None else [])]
             pieces = torch.autograd.grad(loss.sum(), wanted, materialize_grads=True)
-        losses.append(loss.detach().double())
         if threat is not None:
             ascended = ascend(image.detach(), pieces[-1], step, threat)
             moved.append(project(ascended, x[part], threat))
         for name, piece in zip(leaves, pieces, strict=False):
             slopes[name] += piece
-    return torch.cat(losses), slopes, torch.cat(moved) if moved else adv
+    return _Pass(torch.cat(losses), slopes, torch.cat(moved) if moved else adv)
 
 
 def _unit(gradient: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ from robaudit.report.curve import Number
 from robaudit.report.curve_axis import Axis, axis_of
 from robaudit.report.differences import architectures_differ, differing, gone, settings_differ
 from robaudit.report.text import model_names, plain
-from robaudit.schema import Measurement, Report
+from robaudit.schema import Interval, Measurement, Report
 from robaudit.statistics.correlations import Correlation, correlation
 
 
@@ -173,15 +173,15 @@ def _caveats(points: Sequence[FlatnessPoint], axis: Axis) -> list[str]:
     return notes + gone([point.name for point in points if point.report], reports)
 
 
-def correlation_words(found: Correlation) -> str:
-    """Both coefficients with their intervals, in words."""
+def correlation_words(found: Correlation) -> list[str]:
+    """Each coefficient with its interval, in words."""
 
-    def one(name: str, value: float, interval: object) -> str:
-        low, high = getattr(interval, "low", None), getattr(interval, "high", None)
-        around = "" if low is None or high is None else f" [{low:.2f}, {high:.2f}]"
+    def one(name: str, value: float, interval: Interval | None) -> str:
+        around = "" if interval is None else f" [{interval.low:.2f}, {interval.high:.2f}]"
         return f"{name} {value:.2f}{around}"
 
-    return (
-        f"{one('Pearson', found.pearson, found.pearson_interval)}, "
-        f"{one('Spearman', found.spearman, found.spearman_interval)}"
-    )
+    return [
+        one("Pearson", found.pearson, found.pearson_interval),
+        one("Spearman", found.spearman, found.spearman_interval),
+        one("Kendall", found.kendall, found.kendall_interval),
+    ]

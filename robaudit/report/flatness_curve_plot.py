@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from robaudit.report.curve_axis import shown_place
 from robaudit.report.flatness_curve import FlatnessCurve, correlation_words
+from robaudit.report.palette import BLACK, BLUE, GREEN, VERMILION
 from robaudit.report.text import plain
 
 if TYPE_CHECKING:
@@ -15,12 +16,11 @@ if TYPE_CHECKING:
 
 _WIDTH, _PANEL = 3.5, 1.15  # inches: the column of a two-column page, and the height of a panel
 _MOST_NAMES, _LONGEST_NAME = 16, 18
-# Colours of Okabe & Ito, which colour-blind readers tell apart; so do the markers.
 _PANELS = {
-    "loss_robust": ("robust loss\n(nats)", "#333333", "o"),
-    "flatness_average": ("average\nflatness (nats)", "#0072B2", "s"),
-    "flatness_worst": ("worst-case\nflatness (nats)", "#D55E00", "^"),
-    "hessian_largest": ("largest\neigenvalue", "#009E73", "D"),
+    "loss_robust": ("robust loss\n(nats)", BLACK, "o"),
+    "flatness_average": ("average\nflatness (nats)", BLUE, "s"),
+    "flatness_worst": ("worst-case\nflatness (nats)", VERMILION, "^"),
+    "hessian_largest": ("largest\neigenvalue", GREEN, "D"),
 }
 _AGAINST = {"flatness_average": "average flatness", "flatness_worst": "worst-case flatness"}
 
@@ -108,11 +108,16 @@ def _against(curve: FlatnessCurve, folder: Path) -> list[Path]:
                     xytext=(4, 3), textcoords="offset points", fontsize=6.5,
                 )  # fmt: skip
         if key in curve.correlations:
-            axis.set_title(correlation_words(curve.correlations[key]), fontsize=7)
+            axis.set_title("\n".join(correlation_words(curve.correlations[key])), fontsize=7)
         axis.set_xlabel(f"{_AGAINST[key]} (nats)")
         axis.set_ylabel("robust loss (nats)")
         axis.spines[["top", "right"]].set_visible(False)
         axis.margins(0.12)
+    brackets = "; in brackets 95 % bootstrap intervals over the models"
+    known = any(found.pearson_interval for found in curve.correlations.values())
+    figure.supxlabel(
+        f"bars: ± one standard error{brackets if known else ''}", fontsize=6, color="#555555"
+    )
     return _saved(figure, folder / "flatness-loss")
 
 

@@ -54,7 +54,8 @@ def flatness_view(curve: FlatnessCurve) -> RenderableType:
 def correlation_notes(curve: FlatnessCurve) -> list[str]:
     """One line for each flatness that goes, or does not go, with the robust loss."""
     lines = [
-        f"Robust loss and {_FLATNESS[name]} over {found.n} models: {correlation_words(found)}."
+        f"Robust loss and {_FLATNESS[name]} over {found.n} models: "
+        f"{', '.join(correlation_words(found))}."
         for name, found in curve.correlations.items()
     ]
     if any(found.pearson_interval for found in curve.correlations.values()):

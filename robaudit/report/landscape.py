@@ -6,7 +6,6 @@ import csv
 import io
 import math
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from robaudit.report.text import csv_cell, model_names
@@ -131,27 +130,6 @@ def landscape_csv(landscape: Landscape) -> str:
                 cells = _cells(landscape.model, (row, at), False)
                 writer.writerow([csv_cell(landscape.model.source), s, t, *cells])
     return text.getvalue()
-
-
-def write_npz(landscape: Landscape, path: Path) -> None:
-    """Arrays with the models first: ``clean_mean``, ``clean_standard_error``, ``clean_lines``, and
-    so on; ``s``, ``t``, ``models``.
-    """
-    import numpy as np
-
-    arrays: dict[str, Any] = {"s": landscape.s}
-    if isinstance(landscape, Plane):
-        arrays["t"] = landscape.t
-        models: tuple[Model, ...] = (landscape.model,)
-    else:
-        models = landscape.models
-    arrays["models"] = np.array([model.source for model in models])
-    for kind, losses in models[0].losses.items():
-        arrays[f"{kind}_mean"] = np.stack([m.losses[kind].mean for m in models])
-        arrays[f"{kind}_standard_error"] = np.stack([m.losses[kind].standard_error for m in models])
-        if losses.lines is not None:
-            arrays[f"{kind}_lines"] = np.stack([m.losses[kind].lines for m in models])  # type: ignore[misc]
-    np.savez_compressed(path, **arrays)
 
 
 def _object(losses: Losses) -> dict[str, Any]:

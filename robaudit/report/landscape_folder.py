@@ -9,12 +9,13 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from robaudit.errors import UsageError
-from robaudit.report.landscape import Landscape, Lines, landscape_csv, write_npz
+from robaudit.report.landscape import Landscape, Lines, landscape_csv
+from robaudit.report.landscape_npz import FILE_NAME, write_npz
 from robaudit.report.landscape_plot import write_contour, write_lines, write_surface
 
 _PICTURES = ("landscape", "landscape-contour", "landscape-surface")
 _FILES = (
-    "landscape.npz",
+    FILE_NAME,
     "landscape.csv",
     *(f"{name}.{kind}" for name in _PICTURES for kind in ("svg", "png")),
 )
@@ -61,7 +62,7 @@ def fill_landscape(folder: Path, landscape: Landscape) -> None:
         UsageError: the folder cannot be written.
     """
     try:
-        write_npz(landscape, folder / "landscape.npz")
+        write_npz(landscape, folder / FILE_NAME)
         (folder / "landscape.csv").write_text(landscape_csv(landscape), encoding="utf-8")
         if isinstance(landscape, Lines):
             write_lines(landscape, folder)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from robaudit.report.landscape import Lines, Losses, Plane, loss_name
+from robaudit.report.palette import BLACK, BLUE, GREEN, ORANGE, PURPLE, SKY, VERMILION
 from robaudit.report.text import model_names, plain
 
 if TYPE_CHECKING:
@@ -17,10 +18,9 @@ if TYPE_CHECKING:
 
     from robaudit.report.landscape import Array
 
-# Okabe & Ito's colours, with dashes that tell the lines apart without them.
 _LINES = (
-    ("#0072B2", "-"), ("#D55E00", "--"), ("#009E73", "-."), ("#CC79A7", ":"), ("#E69F00", "-"),
-    ("#56B4E9", "--"), ("#000000", "-."),
+    (BLUE, "-"), (VERMILION, "--"), (GREEN, "-."), (PURPLE, ":"), (ORANGE, "-"), (SKY, "--"),
+    (BLACK, "-."),
 )  # fmt: skip
 _KINDS = {"clean": _LINES[0], "robust": _LINES[1]}
 _WIDTH = 3.5  # inches: the column of a two-column page

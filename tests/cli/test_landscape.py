@@ -41,6 +41,13 @@ def test_lines_around_a_checkpoint(place):
     assert [float(row["robust"]) for row in rows] == model["robust"]["mean"]
     held = np.load(place / "out" / "landscape.npz")
     assert held["robust_mean"][0].tolist() == model["robust"]["mean"]
+    again = robaudit("report", place / "out", "--format", "json", "--out", place / "again")
+    assert (again.code, json.loads(again.out)) == (0, found)
+    assert {path.name for path in (place / "again").iterdir()} == names
+    assert "clean loss" in robaudit("report", place / "out").out
+    refused = robaudit("report", place / "out", "--format", "md")
+    assert (refused.code, refused.out) == (2, "")
+    assert "table, json, csv" in refused.err
 
 
 def test_the_line_between_two_checkpoints():

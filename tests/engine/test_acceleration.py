@@ -98,10 +98,17 @@ def test_folding_changes_nothing_but_the_number_of_norms(name):
     make, folds = FOLDABLE[name]
     network = warm(make()).double()
     before = copy.deepcopy(network.state_dict())
-    folded = fold_batch_norm(network, torch.rand(2, 3, 8, 8, dtype=torch.float64))
+    found = fold_batch_norm(network, torch.rand(2, 3, 8, 8, dtype=torch.float64))
+    folded = found.network
     agree(network, folded)
     gone = sum(isinstance(module, nn.Identity) for module in folded.modules())
-    assert gone == folds
+    assert gone == len(found.affine) == folds
+    for name, (scale, shift) in found.affine.items():
+        own, its = network.get_submodule(name), folded.get_submodule(name)
+        bias = 0 if own.bias is None else own.bias
+        wide = scale.reshape(-1, *[1] * (own.weight.dim() - 1))
+        torch.testing.assert_close(its.weight, own.weight * wide)
+        torch.testing.assert_close(its.bias, bias * scale + shift)
     for key, value in network.state_dict().items():
         assert torch.equal(value, before[key])
 

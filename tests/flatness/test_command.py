@@ -125,7 +125,7 @@ def test_several_checkpoints_are_shown_in_the_order_of_their_epochs(run):
 def test_their_folder_holds_numbers_and_pictures(run):
     folder, _ = run
     names = {path.name for path in folder.iterdir() if path.is_file()}
-    assert names == {
+    assert names - {"index.html"} == {
         "flatness.csv", "flatness.svg", "flatness.png", "flatness-loss.svg", "flatness-loss.png",
     }  # fmt: skip
     with (folder / "flatness.csv").open(encoding="utf-8") as file:
@@ -146,6 +146,22 @@ def test_their_folder_holds_numbers_and_pictures(run):
     assert "eigenvalue" not in course  # it was not measured
 
 
+def test_the_table_and_the_pictures_come_again_from_the_folder(run, tmp_path):
+    folder, out = run
+    again = robaudit("report", folder, "--out", tmp_path / "again")
+    assert (again.code, again.err) == (0, "")
+    assert again.out.strip() == out.strip()
+    made = {path.name for path in (tmp_path / "again").iterdir()}
+    assert made == {
+        "flatness.csv", "flatness.svg", "flatness.png", "flatness-loss.svg", "flatness-loss.png",
+    }  # fmt: skip
+    for name in made:
+        assert (tmp_path / "again" / name).read_bytes() == (folder / name).read_bytes(), name
+    (folder / "flatness.csv").rename(folder / "moved.csv")
+    assert robaudit("report", folder).code == 0  # compared, as any reports are
+    (folder / "moved.csv").rename(folder / "flatness.csv")
+
+
 def test_a_checkpoint_that_is_lost_leaves_a_gap(tmp_path):
     lost = tmp_path / "epoch_050.pt"
     lost.write_bytes(b"nothing")
@@ -158,3 +174,4 @@ def test_a_checkpoint_that_is_lost_leaves_a_gap(tmp_path):
     assert row.split()[1:] == ["-"] * 3
     assert "a gap in the curve: epoch_050" in ran.out
     assert (tmp_path / "out" / "flatness.png").stat().st_size > 1000
+    assert robaudit("report", tmp_path / "out").out.strip() == ran.out.strip()

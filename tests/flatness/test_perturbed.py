@@ -18,15 +18,15 @@ class Residual(nn.Module):
 
     def __init__(self):
         super().__init__()
-        self.conv1 = nn.Conv2d(1, 4, 3, padding=1, bias=False)
-        self.bn1 = nn.BatchNorm2d(4)
-        self.conv2 = nn.Conv2d(4, 4, 3, padding=1)
-        self.bn2 = nn.BatchNorm2d(4)
-        self.bn3 = nn.BatchNorm2d(4)
-        self.tied = nn.Linear(4, 4, bias=False)
-        self.again = nn.Linear(4, 4, bias=False)
+        self.conv1 = nn.Conv2d(1, 8, 3, padding=1, bias=False)
+        self.bn1 = nn.BatchNorm2d(8)
+        self.conv2 = nn.Conv2d(8, 8, 3, padding=1)
+        self.bn2 = nn.BatchNorm2d(8)
+        self.bn3 = nn.BatchNorm2d(8)
+        self.tied = nn.Linear(8, 8, bias=False)
+        self.again = nn.Linear(8, 8, bias=False)
         self.again.weight = self.tied.weight
-        self.head = nn.Linear(4, 3)
+        self.head = nn.Linear(8, 3)
 
     def forward(self, x):
         x = torch.relu(self.bn1(self.conv1(x)))

@@ -8,7 +8,7 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 
-from robaudit.errors import UsageError
+from robaudit.errors import DataError, UsageError
 from robaudit.report.landscape import (
     Lines,
     Losses,
@@ -18,6 +18,7 @@ from robaudit.report.landscape import (
     landscape_object,
 )
 from robaudit.report.landscape_folder import fill_landscape, landscape_folder
+from robaudit.report.landscape_npz import read_npz, write_npz
 
 SETTINGS = {"title": "9 test examples of digits; PGD-5, linf 0.15"}
 S = np.linspace(-1, 1, 5)
@@ -117,6 +118,71 @@ def test_numbers_come_back_from_every_file(tmp_path):
             assert [float(row[f"{kind}_2"]) for row in own] == losses.lines[1].tolist()
             assert told["models"][at][kind]["mean"] == losses.mean.tolist()
             assert told["models"][at][kind]["lines"] == losses.lines.tolist()
+
+
+ENDS = ((0.0, "a.pt"), (1.0, "b.pt"))
+CORNERS = ((0.0, 0.0, "a"), (1.0, 0.0, "b"), (0.0, 1.0, "c"))
+
+
+@pytest.mark.parametrize("made", [lines(2), lines(ends=ENDS), plane(), plane(("loss",))])
+def test_the_arrays_hold_the_whole_landscape(made, tmp_path):
+    write_npz(made, tmp_path / "landscape.npz")
+    again = read_npz(tmp_path / "landscape.npz")
+    assert landscape_object(again) == landscape_object(made)
+    assert landscape_csv(again) == landscape_csv(made)
+
+
+@pytest.mark.parametrize("made", [lines(ends=ENDS), plane(("loss",), corners=CORNERS)])
+def test_pictures_are_drawn_again_from_the_arrays(made, tmp_path):
+    first, second = tmp_path / "first", tmp_path / "second"
+    for folder in (first, second):
+        folder.mkdir()
+    fill_landscape(first, made)
+    fill_landscape(second, read_npz(first / "landscape.npz"))
+    for file in first.iterdir():
+        if file.suffix != ".npz":
+            assert (second / file.name).read_bytes() == file.read_bytes(), file.name
+
+
+def spoilt(name, value):
+    def spoil(arrays):
+        arrays[name] = value
+
+    return spoil
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda arrays: arrays.pop("about"),
+        lambda arrays: arrays.pop("s"),
+        spoilt("about", np.array("{")),
+        spoilt("about", np.array('{"settings": 3, "labels": ["s"], "checkpoints": []}')),
+        spoilt("about", np.array([None], dtype=object)),
+        spoilt("clean_mean", np.full((1, 5), np.nan)),
+        spoilt("clean_mean", np.zeros((1, 4))),
+        spoilt("clean_standard_error", np.zeros((1, 5), dtype=str)),
+        spoilt("models", np.array([])),
+        spoilt("s", np.array(["a"] * 5)),
+    ],
+)
+def test_a_file_that_holds_no_landscape_is_refused(spoil, tmp_path):
+    fill_landscape(tmp_path, lines())
+    path = tmp_path / "landscape.npz"
+    with np.load(path) as file:
+        arrays = dict(file)
+    spoil(arrays)
+    np.savez(path, **arrays)
+    with pytest.raises(DataError, match="no landscape"):
+        read_npz(path)
+
+
+@pytest.mark.parametrize("content", [b"", b"PK", b"nothing"])
+def test_a_file_of_another_kind_is_refused(content, tmp_path):
+    path = tmp_path / "landscape.npz"
+    path.write_bytes(content)
+    with pytest.raises(DataError, match="no landscape"):
+        read_npz(path)
 
 
 def test_a_plane_comes_back_with_both_places():

@@ -13,15 +13,20 @@ def test_coefficients_are_scipys(seed):
     found = correlation(x.tolist(), y.tolist())
     assert found.pearson == pytest.approx(stats.pearsonr(x, y).statistic, abs=1e-12)
     assert found.spearman == pytest.approx(stats.spearmanr(x, y).statistic, abs=1e-12)
+    assert found.kendall == pytest.approx(stats.kendalltau(x, y).statistic, abs=1e-12)
 
 
-def test_the_interval_is_scipys_bootstrap_up_to_its_own_noise():
+@pytest.mark.parametrize(
+    ("name", "of"),
+    [("pearson", stats.pearsonr), ("spearman", stats.spearmanr), ("kendall", stats.kendalltau)],
+)
+def test_the_interval_is_scipys_bootstrap_up_to_its_own_noise(name, of):
     rng = np.random.default_rng(7)
-    x = rng.normal(size=40)
+    x = rng.normal(size=40).round(1)  # with ties
     y = x + rng.normal(size=40)
-    found = correlation(x.tolist(), y.tolist()).pearson_interval
+    found = getattr(correlation(x.tolist(), y.tolist()), f"{name}_interval")
     theirs = stats.bootstrap(
-        (x, y), lambda a, b: stats.pearsonr(a, b).statistic, paired=True, method="percentile",
+        (x, y), lambda a, b: of(a, b).statistic, paired=True, method="percentile",
         vectorized=False, n_resamples=2000, rng=1,
     ).confidence_interval  # fmt: skip
     assert (found.low, found.high) == pytest.approx((theirs.low, theirs.high), abs=0.03)
@@ -33,7 +38,7 @@ def test_a_rank_correlation_stays_under_monotone_maps():
     y = [1.0, 3.0, 2.0, 9.0, 4.0, 2.5]
     a = correlation(x, y)
     b = correlation(np.exp(x).tolist(), [v**3 for v in y])
-    assert a.spearman == b.spearman == 1.0
+    assert a.spearman == b.spearman == a.kendall == b.kendall == 1.0
     assert a.spearman_interval.low == pytest.approx(1.0)
     assert a.pearson != b.pearson
 

@@ -1,0 +1,71 @@
+"""``robaudit report`` on a folder of a landscape, or of flatness over checkpoints."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from robaudit.errors import UsageError
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+
+def redraw(folder: Path, format: str, out: Path | None) -> bool:
+    """Show the table again, and with ``out`` write the pictures and numbers into that folder.
+
+    Returns:
+        whether the folder holds a landscape and no report, or flatness over checkpoints and a table
+        of it was asked for; else nothing is done.
+    """
+    from robaudit.report.flatness_folder import FILE_NAME as FLATNESS
+    from robaudit.report.landscape_npz import FILE_NAME as LANDSCAPE
+
+    if (folder / "report.json").exists():
+        return False
+    if (folder / LANDSCAPE).is_file():
+        _landscape(folder / LANDSCAPE, format, out)
+        return True
+    if (folder / FLATNESS).is_file() and format == "table":
+        _flatness(folder, out)
+        return True
+    return False
+
+
+def _flatness(folder: Path, out: Path | None) -> None:
+    from robaudit.report.flatness_curve_table import flatness_view
+    from robaudit.report.flatness_folder import read_flatness, write_flatness
+
+    curve = read_flatness(folder)
+    if out is not None:
+        write_flatness(out, curve)
+    _print(flatness_view(curve))
+
+
+def _landscape(file: Path, format: str, out: Path | None) -> None:
+    from robaudit.report.landscape import landscape_csv, landscape_object
+    from robaudit.report.landscape_folder import fill_landscape, landscape_folder
+    from robaudit.report.landscape_npz import read_npz
+    from robaudit.report.landscape_table import landscape_view
+
+    if format not in ("table", "json", "csv"):
+        raise UsageError(f"a landscape has no format {format}", "Known formats: table, json, csv.")
+    found = read_npz(file)
+    if out is not None:
+        with landscape_folder(out) as staging:
+            fill_landscape(staging, found)
+    if format == "json":
+        sys.stdout.write(json.dumps(landscape_object(found), indent=2, allow_nan=False) + "\n")
+    elif format == "csv":
+        sys.stdout.write(landscape_csv(found))
+    else:
+        _print(landscape_view(found))
+
+
+def _print(view: RenderableType) -> None:
+    from rich.console import Console
+
+    console = Console() if sys.stdout.isatty() else Console(width=100)
+    console.print(view)

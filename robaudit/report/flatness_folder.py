@@ -1,0 +1,54 @@
+"""The files of flatness over checkpoints, and the curve read back from them."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+from robaudit.errors import DataError, UsageError
+from robaudit.report.flatness_curve import FlatnessCurve, flatness_curve
+from robaudit.report.flatness_curve_plot import write_flatness_plots
+from robaudit.report.flatness_curve_table import flatness_csv
+from robaudit.report.jsonfile import read_report
+from robaudit.report.text import csv_cell, plain
+from robaudit.schema import Report
+
+FILE_NAME = "flatness.csv"
+
+
+def write_flatness(folder: Path, curve: FlatnessCurve) -> None:
+    """Write ``flatness.csv``, and as SVG and PNG ``flatness`` and ``flatness-loss``.
+
+    Raises:
+        UsageError: the folder cannot be written.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / FILE_NAME).write_text(flatness_csv(curve), encoding="utf-8")
+        write_flatness_plots(curve, folder)
+    except OSError as error:
+        raise UsageError(
+            f"cannot write to {plain(folder)}: {error.strerror or error}", "Choose another --out."
+        ) from error
+
+
+def read_flatness(folder: Path) -> FlatnessCurve:
+    """The curve of a folder: which checkpoints, in which order, and which were lost, from its
+    ``flatness.csv``; all else from the reports below it.
+
+    Raises:
+        DataError: a file in it that cannot be read.
+    """
+    file = folder / FILE_NAME
+    try:
+        with file.open(encoding="utf-8", newline="") as rows:
+            subjects = [row["subject"] for row in csv.DictReader(rows)]
+    except (OSError, KeyError, ValueError, csv.Error) as error:
+        raise DataError(f"{plain(file)} cannot be read: {plain(error)}") from None
+    reports: dict[str, list[Report]] = {}
+    for path in sorted(folder.glob("*/report.json")):
+        report = read_report(path)
+        reports.setdefault(csv_cell(report.subject.source), []).append(report)
+    return flatness_curve(
+        [reports[one].pop(0) if reports.get(one) else str(one) for one in subjects]
+    )

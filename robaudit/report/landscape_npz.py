@@ -1,0 +1,107 @@
+"""A landscape as arrays in a file, and back."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+from zipfile import BadZipFile
+
+from robaudit.errors import DataError, UsageError
+from robaudit.report.landscape import Landscape, Lines, Losses, Model, Plane
+from robaudit.report.text import plain
+
+FILE_NAME = "landscape.npz"
+_KINDS = ("clean", "robust", "loss")
+
+
+def write_npz(landscape: Landscape, path: Path) -> None:
+    """Arrays with the models first: ``clean_mean``, ``clean_standard_error``, ``clean_lines``, and
+    so on; ``s``, ``t``, ``models``; and as JSON in ``about`` the settings, the axes' labels, and
+    where checkpoints lie.
+    """
+    import numpy as np
+
+    arrays: dict[str, Any] = {"s": landscape.s}
+    about: dict[str, Any] = {"settings": landscape.settings}
+    if isinstance(landscape, Plane):
+        arrays["t"] = landscape.t
+        about |= {"labels": landscape.labels, "checkpoints": landscape.corners}
+        models: tuple[Model, ...] = (landscape.model,)
+    else:
+        about |= {"labels": [landscape.label], "checkpoints": landscape.ends}
+        models = landscape.models
+    arrays["about"] = np.array(json.dumps(about, allow_nan=False))
+    arrays["models"] = np.array([model.source for model in models])
+    for kind, losses in models[0].losses.items():
+        arrays[f"{kind}_mean"] = np.stack([m.losses[kind].mean for m in models])
+        arrays[f"{kind}_standard_error"] = np.stack([m.losses[kind].standard_error for m in models])
+        if losses.lines is not None:
+            arrays[f"{kind}_lines"] = np.stack([m.losses[kind].lines for m in models])  # type: ignore[misc]
+    np.savez_compressed(path, **arrays)
+
+
+def read_npz(path: Path) -> Landscape:
+    """What :func:`write_npz` wrote.
+
+    Raises:
+        UsageError: there is no such file.
+        DataError: it holds something else.
+    """
+    import numpy as np
+
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            arrays = {name: file[name] for name in file.files}
+        return _landscape(arrays)
+    except FileNotFoundError:
+        raise UsageError(f"no landscape at {plain(path)}") from None
+    except (OSError, EOFError, KeyError, ValueError, TypeError, IndexError, BadZipFile) as error:
+        raise DataError(
+            f"{plain(path)} is no landscape: {type(error).__name__}: {plain(error)}"
+        ) from None
+
+
+def _landscape(arrays: dict[str, Any]) -> Landscape:
+    about = json.loads(str(arrays["about"]))
+    settings, labels = about["settings"], [str(label) for label in about["labels"]]
+    if not isinstance(settings["title"], str):
+        raise ValueError("its title is no text")
+    s = _finite(arrays["s"])
+    t = _finite(arrays["t"]) if "t" in arrays else None
+    shape = s.shape if t is None else t.shape + s.shape
+    models = tuple(
+        Model(str(source), _losses(arrays, at, shape)) for at, source in enumerate(arrays["models"])
+    )
+    if not models or not models[0].losses:
+        raise ValueError("it has no losses")
+    if t is None:
+        ends = tuple((float(a), str(source)) for a, source in about["checkpoints"])
+        return Lines(settings, labels[0], s, models, ends)
+    corners = tuple((float(a), float(b), str(source)) for a, b, source in about["checkpoints"])
+    return Plane(settings, (labels[0], labels[1]), s, t, models[0], corners)
+
+
+def _losses(arrays: dict[str, Any], at: int, shape: tuple[int, ...]) -> dict[str, Losses]:
+    found = {}
+    for kind in _KINDS:
+        if f"{kind}_mean" not in arrays:
+            continue
+        mean = _finite(arrays[f"{kind}_mean"][at])
+        error = arrays[f"{kind}_standard_error"][at]
+        lines = arrays.get(f"{kind}_lines")
+        each = None if lines is None else _finite(lines[at])
+        if mean.shape != shape or error.shape != shape or error.dtype != mean.dtype:
+            raise ValueError(f"its {kind} loss does not fit its places")
+        if each is not None and each.shape[1:] != shape:
+            raise ValueError(f"its {kind} loss by line does not fit its places")
+        found[kind] = Losses(mean, error, each)
+    return found
+
+
+def _finite(values: Any) -> Any:
+    import numpy as np
+
+    if values.dtype != np.float64 or not np.isfinite(values).all():
+        raise ValueError("it has losses or places that are no numbers")
+    return values
