@@ -32,8 +32,10 @@ def on_page_content(html, page, config, files):
 def cli_page():
     """Every command with its arguments and options, as markdown."""
     from robaudit.cli import command
+    from robaudit.cli.app import leaves
 
     group = command()
+    commands = leaves(group)
     lines = [
         "# Command line",
         "",
@@ -46,11 +48,11 @@ def cli_page():
         "| command | does |",
         "|---|---|",
     ]
-    for name, sub in group.commands.items():
+    for name, sub in commands.items():
         first = (sub.help or "").split("\n\n")[0]
-        lines.append(f"| [`robaudit {name}`](#robaudit-{name}) | {_inline(first)} |")
-    for name, sub in group.commands.items():
-        lines += ["", f"## `robaudit {name}` {{ #robaudit-{name} }}", "", _prose(sub.help), ""]
+        lines.append(f"| [`robaudit {name}`](#{_anchor(name)}) | {_inline(first)} |")
+    for name, sub in commands.items():
+        lines += ["", f"## `robaudit {name}` {{ #{_anchor(name)} }}", "", _prose(sub.help), ""]
         arguments = [p for p in sub.params if p.param_type_name == "argument"]
         if arguments:
             lines += ["| argument | |", "|---|---|"]
@@ -64,6 +66,10 @@ def cli_page():
         for panel, options in panels.items():
             lines += [f"**{panel}**", "", *_options(options, sub), ""]
     return "\n".join(lines).rstrip() + "\n"
+
+
+def _anchor(name):
+    return f"robaudit-{name.replace(' ', '-')}"
 
 
 def _options(options, command):
@@ -112,11 +118,11 @@ def _inline(text):
 
 
 def field_tables():
-    """The fields of ``report.json``, one table a model."""
+    """The fields of ``report.json`` and of a gate's verdict, one table a model."""
     from robaudit import schema
 
     models = ("Report", "Subject", "Evidence", "Data", "Threat", "Measurement", "Interval")
-    models += ("Provenance", "Git")
+    models += ("Provenance", "Git", "Verdict", "Suite", "Decision")
     lines = []
     for name in models:
         model = getattr(schema, name)

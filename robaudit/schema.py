@@ -146,3 +146,60 @@ class Report(_Model):
             if measurement.name == name and measurement.split == wanted:
                 return measurement
         return None
+
+
+Outcome = Literal["pass", "fail", "inconclusive"]
+
+
+class Suite(_Model):
+    """What a gate's rules were checked on: the population of examples, and the threat model."""
+
+    name: str
+    data: Data
+    threat: Threat
+
+
+class Decision(_Model):
+    """What a gate decided on one rule, and on what evidence.
+
+    ``value`` is the estimate from the ``examples`` looked at, out of ``population``; ``interval``
+    covers the population's value however often the gate looked. ``line`` is where the policy
+    states the rule. What could not be measured is inconclusive, with its ``reason``.
+    """
+
+    metric: str
+    suite: str
+    rule: Literal["min", "max", "max_drop"]
+    threshold: float
+    outcome: Outcome
+    severity: Literal["error", "warning"] = "error"
+    sentence: str
+    alpha: float = Field(gt=0, lt=1)
+    value: float | None = None
+    interval: Interval | None = None
+    examples: int | None = None
+    population: int | None = None
+    baseline: float | None = None
+    reason: str | None = None
+    line: int | None = None
+    seconds: float | None = None
+
+
+class Verdict(_Model):
+    """Every rule of a policy decided for one checkpoint."""
+
+    schema_version: Literal[1] = SCHEMA_VERSION
+    robaudit: str
+    subject: Subject
+    policy: str
+    policy_sha256: str
+    suites: list[Suite]
+    decisions: list[Decision]
+    warnings: list[str] = Field(default_factory=list)
+    provenance: Provenance
+
+    @property
+    def outcome(self) -> Outcome:
+        """The worst of the rules of severity ``error``: fail, then inconclusive, then pass."""
+        found = {rule.outcome for rule in self.decisions if rule.severity == "error"}
+        return "fail" if "fail" in found else "inconclusive" if "inconclusive" in found else "pass"

@@ -13,7 +13,6 @@ import sys
 import time
 from collections import OrderedDict
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 
 import torch
@@ -23,7 +22,7 @@ from torch import Tensor, nn
 from robaudit.attacks import pgd
 from robaudit.checkpoints.architectures import ARCHITECTURES, identify
 from robaudit.data import default_threat, load_examples
-from robaudit.training import at_loss, cosine, standard_loss, trades_loss, train
+from robaudit.training import At, Standard, Trades, cosine, train
 from robaudit.types import Examples, ThreatModel
 
 HERE = Path(__file__).parent
@@ -67,7 +66,7 @@ def make_standard(data: Examples) -> None:
     """Clean images only: accurate, and not robust."""
     model, epochs = network(), 40
     train(
-        model, data.x, data.y, standard_loss, learning_rates=cosine(0.1, epochs),
+        model, data.x, data.y, Standard(), learning_rates=cosine(0.1, epochs),
         batch_size=BATCH, weight_decay=5e-4, on_epoch=report("standard", epochs),
     )  # fmt: skip
     torch.save(state_of(model), HERE / "standard.pt")
@@ -88,7 +87,7 @@ def make_robust(data: Examples) -> None:
             best = held, epoch, state_of(model)
 
     train(
-        model, x, y, partial(at_loss, threat=THREAT), learning_rates=rates,
+        model, x, y, At(THREAT), learning_rates=rates,
         batch_size=BATCH, weight_decay=3e-3, on_epoch=keep,
     )  # fmt: skip
     print(f"robust: kept epoch {best[1]}, held-out robust loss {best[0]:.3f}")
@@ -112,7 +111,7 @@ def make_overfit(data: Examples) -> None:
     # it again; the second lets the robust training loss go on falling to the end.
     rates = [0.1] * 24 + [0.03] * 126 + [0.01] * (last - 150)
     train(
-        model, data.x, data.y, partial(at_loss, threat=THREAT), learning_rates=rates,
+        model, data.x, data.y, At(THREAT), learning_rates=rates,
         batch_size=BATCH, on_epoch=keep,
     )  # fmt: skip
     torch.save(state_of(model), HERE / "overfit.pt")
@@ -122,7 +121,7 @@ def make_trades(data: Examples) -> None:
     """TRADES with beta 6, all epochs of a falling rate."""
     model, epochs = network(), 50
     train(
-        model, data.x, data.y, partial(trades_loss, threat=THREAT, beta=6.0),
+        model, data.x, data.y, Trades(THREAT, penalty=6.0),
         learning_rates=cosine(0.1, epochs), batch_size=BATCH, weight_decay=5e-4,
         on_epoch=report("trades", epochs),
     )  # fmt: skip
@@ -136,8 +135,8 @@ def make_smooth(data: Examples) -> None:
     # Adversarial training alone never leaves the constant prediction here, so it starts from a
     # network that already tells the digits apart.
     stages = (
-        ("smooth, clean", standard_loss, clean),
-        ("smooth", partial(at_loss, threat=THREAT), epochs),
+        ("smooth, clean", Standard(), clean),
+        ("smooth", At(THREAT), epochs),
     )
     for label, objective, count in stages:
         train(
@@ -185,9 +184,7 @@ def read(path: Path) -> nn.Module:
     state = (
         load_file(path) if path.suffix == ".safetensors" else torch.load(path, weights_only=True)
     )
-    found = identify({key: tuple(value.shape) for key, value in state.items()})
-    assert found is not None, path
-    model = ARCHITECTURES[found[0]].factory(**found[1])
+    model = identify({key: tuple(value.shape) for key, value in state.items()})[0].build()
     model.load_state_dict(state)
     return model.eval()
 

@@ -16,6 +16,7 @@ from robaudit.audit.plan import Pgd, Replay, Transfer
 from robaudit.engine import Runner, device_of, frozen
 from robaudit.schema import Measurement
 from robaudit.statistics import clopper_pearson
+from robaudit.types import ThreatModel
 
 
 def clean(context: Context) -> list[Measurement]:
@@ -37,7 +38,7 @@ def clean(context: Context) -> list[Measurement]:
 
 def pgd(context: Context, settings: Pgd) -> list[Measurement]:
     """Robust accuracy and robust loss under one PGD on every split, and the gaps."""
-    described = _described(context, settings)
+    described = pgd_settings(settings, context.threat)
     found: list[Measurement] = []
     robust: dict[str, Tensor] = {}
     losses: dict[str, Tensor] = {}
@@ -71,7 +72,7 @@ def cw(context: Context, settings: Pgd) -> list[Measurement]:
     return [
         accuracy(
             "accuracy.cw", context.main, attacked.robust,
-            settings=_described(context, settings), details=details,
+            settings=pgd_settings(settings, context.threat), details=details,
         )
     ]  # fmt: skip
 
@@ -79,7 +80,7 @@ def cw(context: Context, settings: Pgd) -> list[Measurement]:
 def transfer(context: Context, settings: Transfer) -> list[Measurement]:
     """Accuracy on another network's PGD examples, which this one was never asked about."""
     attacked = context.transferred(settings.pgd)
-    described = {**_described(context, settings.pgd), "surrogate": settings.surrogate}
+    described = {**pgd_settings(settings.pgd, context.threat), "surrogate": settings.surrogate}
     own = int((~attacked.robust).sum())
     return [_judged(context, attacked.x, described, {**passes(attacked), "surrogate_broken": own})]
 
@@ -141,10 +142,11 @@ def curve(radii: list[Radius], with_loss: bool = True) -> dict[str, Any]:
     return {"curve": rows}
 
 
-def _described(context: Context, settings: Pgd) -> dict[str, Any]:
+def pgd_settings(settings: Pgd, threat: ThreatModel) -> dict[str, Any]:
+    """What a measurement says of its PGD."""
     return {
         "steps": settings.steps,
         "restarts": settings.restarts,
-        "step_size": settings.step_over_eps * context.threat.eps,
+        "step_size": settings.step_over_eps * threat.eps,
         "loss": settings.loss,
     }

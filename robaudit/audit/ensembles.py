@@ -54,12 +54,17 @@ def auto(context: Context, settings: AutoAttack) -> list[Measurement]:
             index=examples.index[rows], remember=remember, progress=progress,
         )  # fmt: skip
 
-    engine = "robaudit" if native else "pyautoattack"
-    described = {**asdict(settings), "engine": engine}
+    label = f"AutoAttack {settings.version}{' (native)' if native else ''}"
+    return _measured(context, "accuracy.autoattack", label, autoattack_settings(settings), run)
+
+
+def autoattack_settings(settings: AutoAttack) -> dict[str, Any]:
+    """What a measurement says of its AutoAttack."""
+    native = settings.engine == "native"
+    described = {**asdict(settings), "engine": "robaudit" if native else "pyautoattack"}
     if native:
         del described["batch_size"]
-    label = f"AutoAttack {settings.version}{' (native)' if native else ''}"
-    return _measured(context, "accuracy.autoattack", label, described, run)
+    return described
 
 
 def fast(context: Context, settings: Fast) -> list[Measurement]:

@@ -14,6 +14,7 @@ import robaudit
 from robaudit.audit import accuracy, curvature, ensembles, flatness, sanity, spectrum
 from robaudit.audit.adversarial_file import Adversarial
 from robaudit.audit.context import Context, Watch, no_watch
+from robaudit.audit.failures import not_measured
 from robaudit.audit.names import check_names
 from robaudit.audit.plan import Plan
 from robaudit.audit.plan import preset as plan_of
@@ -99,9 +100,9 @@ def audit(
     warnings += sanity.claims(model, measurements, context.main)
     report = Report(
         robaudit=robaudit.__version__,
-        subject=_subject(model),
-        data=_data(examples),
-        train_data=None if train is None else _data(train),
+        subject=subject_of(model),
+        data=data_of(examples),
+        train_data=None if train is None else data_of(train),
         threat=Threat(norm=threat.norm, eps=threat.eps),
         measurements=measurements,
         warnings=warnings,
@@ -202,15 +203,10 @@ def _measured(names: Sequence[str], probe: Probe, context: Context) -> list[Meas
     """
     clock = time.perf_counter()
     try:
-        found = probe()
+        with not_measured():
+            found = probe()
     except NotMeasuredError as error:
         return _failed(names, error.message, context)
-    except (torch.cuda.OutOfMemoryError, MemoryError):
-        reason = "out of memory; fewer examples (--n) or a smaller --batch-size may fit"
-        return _failed(names, reason, context)
-    except RuntimeError as error:
-        lines = str(error).splitlines() or [type(error).__name__]
-        return _failed(names, f"the network raised: {lines[0][:200]}", context)
     context.sync()
     seconds = time.perf_counter() - clock
     return [found[0].model_copy(update={"seconds": seconds}), *found[1:]]
@@ -222,7 +218,8 @@ def _failed(names: Sequence[str], reason: str, context: Context) -> list[Measure
     ]
 
 
-def _subject(model: nn.Module) -> Subject:
+def subject_of(model: nn.Module) -> Subject:
+    """What a report says of the checkpoint."""
     origin = getattr(model, "origin", None)
     if origin is None:
         return Subject(
@@ -258,7 +255,8 @@ def _subject(model: nn.Module) -> Subject:
     )
 
 
-def _data(examples: Examples) -> Data:
+def data_of(examples: Examples) -> Data:
+    """What a report says of the examples."""
     return Data(
         name=examples.name,
         split=examples.split,

@@ -13,7 +13,18 @@ import typer
 from typer.core import TyperGroup
 
 import robaudit
-from robaudit.cli import attack, audit, inspect, landscape, measure_commands, read
+from robaudit.cli import (
+    attack,
+    audit,
+    batch,
+    compare,
+    gate,
+    inspect,
+    landscape,
+    measure_commands,
+    read,
+    train,
+)
 from robaudit.cli.messages import say
 from robaudit.errors import RobauditError
 
@@ -84,8 +95,9 @@ Audit a trained image classifier for adversarial robustness, with error bars.
 
 Start with [bold]robaudit demo[/bold], then [bold]robaudit audit CKPT --data NAME[/bold].
 
-Exit codes: 0 done; 2 usage; 3 something could not be measured; 4 checkpoint or data unsafe,
-unreadable or not identified; 5 internal error; 130 interrupted.
+Exit codes: 0 done, gate passed; 1 gate failed; 2 usage; 3 something could not be measured or
+decided; 4 checkpoint or data unsafe, unreadable or not identified; 5 internal error;
+130 interrupted.
 
 Every option also reads ROBAUDIT_<OPTION> from the environment.
 """
@@ -113,8 +125,11 @@ _COMMANDS: dict[str, Callable[..., None]] = {
     "flatness": measure_commands.flatness,
     "hessian": measure_commands.hessian,
     "landscape": landscape.landscape,
+    "gate": gate.gate,
     "inspect": inspect.inspect,
+    "compare": compare.compare,
     "report": read.report,
+    "train": train.train,
     "schema": read.schema,
 }
 
@@ -122,15 +137,29 @@ _COMMANDS: dict[str, Callable[..., None]] = {
 for _name, _function in _COMMANDS.items():
     app.command(_name, help=_flowing(_function.__doc__))(_function)
 
+_batch = typer.Typer(cls=batch.RunByDefault, no_args_is_help=True)
+for _name, _function in batch.COMMANDS.items():
+    _batch.command(_name, help=_flowing(_function.__doc__))(_function)
+app.add_typer(_batch, name="batch", help=_flowing(batch.HELP))
+
 
 def command() -> Any:
     """The click command, with an environment variable for every option."""
     group: Any = typer.main.get_command(app)
-    for sub in group.commands.values():
+    for sub in leaves(group).values():
         for parameter in sub.params:
             if parameter.param_type_name == "option" and parameter.name != "help":
                 parameter.envvar = f"ROBAUDIT_{parameter.name.upper()}"
     return group
+
+
+def leaves(group: Any) -> dict[str, Any]:
+    """Every command by its words, as in ``batch status``."""
+    found: dict[str, Any] = {}
+    for name, sub in group.commands.items():
+        inner = leaves(sub) if hasattr(sub, "commands") else {}
+        found |= {f"{name} {word}": leaf for word, leaf in inner.items()} or {name: sub}
+    return found
 
 
 def main() -> NoReturn:

@@ -51,8 +51,9 @@ def audit(
 
     Accuracies and losses clean and under attack with their intervals, generalisation gaps, the
     Weight-Curvature Index layer by layer, the Hessian's spectrum, and flatness. Adversarial
-    examples that several probes need are made once. With --out: report.json, report.md,
-    measurements.csv, layers.csv, curvature.svg and .png, and examples.npz (per-example outcomes).
+    examples that several probes need are made once. With --out: report.html, report.json,
+    report.md, measurements.csv, layers.csv, curvature.svg and .png, examples.npz (per-example
+    outcomes) and gallery.npz; of several checkpoints also index.html.
     """
     from robaudit.audit import preset as plan_of
 

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from robaudit.audit import Audit, Plan, Watch
     from robaudit.audit.adversarial_file import Adversarial
     from robaudit.checkpoints import Classifier
+    from robaudit.report.gallery import Gallery
     from robaudit.schema import Report
     from robaudit.types import Examples, Progress, Remember, ThreatModel
 
@@ -90,7 +91,7 @@ def run(
                 state = None
                 if settings.state is not None:
                     state = settings.state if len(checkpoints) == 1 else settings.state / name
-                done = _audit(
+                done, gallery = _audit(
                     checkpoint, examples, train, threat, plan, settings, batch_size, state,
                     surrogate=other, replayed=replayed,
                 )  # fmt: skip
@@ -110,16 +111,19 @@ def run(
 
                 save_adversarial(save_adv, done.adversarial)
             if folder is not None:
-                _write(folder if len(checkpoints) == 1 else folder / name, done)
+                _write(folder if len(checkpoints) == 1 else folder / name, done, gallery)
         reports = _reports(found)
         if folder is not None and not reports:
             raise typer.Exit(code)
         if folder is not None:
             from robaudit.report.curve import curve, is_curve
-            from robaudit.report.folder import fill_curve
+            from robaudit.report.folder import fill_curve, fill_index
 
             if is_curve(reports):
                 fill_curve(folder, curve(found))
+            if len(reports) > 1:
+                there = [n for one, n in zip(found, names, strict=True) if not isinstance(one, str)]
+                fill_index(folder, reports, there)
     return found, code
 
 
@@ -164,16 +168,22 @@ def _audit(
     batch_size: int | Literal["auto"],
     state: Path | None,
     **others: Any,
-) -> Audit:
+) -> tuple[Audit, Gallery | None]:
+    """The audit, and the adversarial examples to show where a folder is written."""
     from robaudit.audit import audit
 
     model = load_classifier(checkpoint, examples, settings)
     remember = forget if state is None else _journal(state, model, examples, threat, settings)
     with progress_bar(Path(checkpoint).stem, settings.quiet) as watch:
-        return audit(
+        done = audit(
             model, examples, threat, plan, train=train, seed=settings.seed, batch_size=batch_size,
             precision=settings.precision.value, watch=watch, remember=remember, **others,
         )  # fmt: skip
+    if settings.out is None or done.adversarial is None:
+        return done, None
+    from robaudit.report.gallery import make_gallery
+
+    return done, make_gallery(model, examples, done.adversarial)
 
 
 def load_classifier(checkpoint: str, examples: Examples, settings: Settings) -> Classifier:
@@ -307,10 +317,11 @@ def _folder_names(sources: list[str]) -> list[str]:
     return [name if names.count(name) == 1 else f"{at + 1}-{name}" for at, name in enumerate(names)]
 
 
-def _write(folder: Path, done: Audit) -> None:
+def _write(folder: Path, done: Audit, gallery: Gallery | None) -> None:
     from robaudit.report import fill_folder
 
-    fill_folder(folder, done.report, {name: rows.numpy() for name, rows in done.outcomes.items()})
+    outcomes = {name: rows.numpy() for name, rows in done.outcomes.items()}
+    fill_folder(folder, done.report, outcomes, gallery)
 
 
 @contextmanager

@@ -3,13 +3,28 @@
 from __future__ import annotations
 
 import sys
+from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from robaudit.cli.options import Format, FormatOption
+from robaudit.cli.options import Format
 from robaudit.errors import UsageError
+
+if TYPE_CHECKING:
+    from robaudit.schema import Report
+
+
+class ReportFormat(StrEnum):
+    """What a report that is there already can be turned into."""
+
+    table = "table"
+    json = "json"
+    csv = "csv"
+    md = "md"
+    html = "html"
+    parquet = "parquet"
 
 
 def report(
@@ -19,7 +34,10 @@ def report(
             metavar="DIR...", show_default=False, help="Report folders, or report.json files."
         ),
     ],
-    format: FormatOption = Format.table,
+    format: Annotated[
+        ReportFormat,
+        typer.Option(help="What is printed or written; parquet needs --out and the extra."),
+    ] = ReportFormat.table,
     out: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Write to this file instead of stdout.")
     ] = None,
@@ -28,20 +46,63 @@ def report(
 
     [bold]robaudit report results/robust --format md[/bold]
 
-    A folder that holds one report folder per checkpoint stands for all of them.
+    A folder that holds one report folder per checkpoint stands for all of them. Of a folder that
+    robaudit landscape or robaudit flatness wrote, the table is shown again, and with --out FOLDER
+    the pictures are drawn again.
     """
     from robaudit.cli.measure import show
+    from robaudit.cli.redraw import redraw
     from robaudit.report import read_report, render
+    from robaudit.report.parquet import to_parquet
 
-    reports = [read_report(path) for given in paths for path in _expanded(given)]
-    if out is None:
-        show(reports, format)
+    if len(paths) == 1 and redraw(paths[0], format.value, out):
         return
+    if format is ReportFormat.parquet and out is None:
+        raise UsageError("parquet is no text for a terminal", "Give --out FILE.parquet.")
+    places = [path for given in paths for path in _expanded(given)]
+    reports = [read_report(path) for path in places]
+    if format is ReportFormat.parquet:
+        content = to_parquet(reports)
+    elif format is ReportFormat.html:
+        content = _page(reports, places, out).encode()
+    elif out is not None:
+        content = render(reports, Format(format.value).value).encode()
+    else:
+        show(reports, Format(format.value))
+        return
+    if out is None:
+        sys.stdout.write(content.decode())
+    else:
+        write_file(out, content)
+
+
+def _page(reports: list[Report], places: list[Path], out: Path | None) -> str:
+    """The page of one report, or an index of several that links to those below it."""
+    from robaudit.report.html import index_html, to_html
+
+    folders = [path if path.is_dir() else path.parent for path in places]
+    if len(reports) == 1:
+        return to_html(reports[0], folders[0])
+    here = (Path() if out is None else out.parent).resolve()
+    pages = [folder.resolve() / "report.html" for folder in folders]
+    links = [
+        page.relative_to(here).as_posix() if page.exists() and page.is_relative_to(here) else None
+        for page in pages
+    ]
+    return index_html(reports, links)
+
+
+def write_file(path: Path, content: bytes) -> None:
+    """Write what ``--out`` names.
+
+    Raises:
+        UsageError: it cannot be written.
+    """
     try:
-        out.write_text(render(reports, format.value), encoding="utf-8")
+        path.write_bytes(content)
     except OSError as error:
         raise UsageError(
-            f"cannot write to {out}: {error.strerror}", "Choose another --out."
+            f"cannot write to {path}: {error.strerror}", "Choose another --out."
         ) from None
 
 
@@ -54,9 +115,23 @@ def _expanded(path: Path) -> list[Path]:
     return [path]
 
 
-def schema() -> None:
-    """Print the JSON Schema of report.json, for tools that read it."""
-    from robaudit.report import schema_json
+class Schema(StrEnum):
+    """What robaudit reads or writes as JSON or TOML."""
 
-    sys.stdout.write(schema_json())
+    report = "report"
+    policy = "policy"
+    verdict = "verdict"
+
+
+def schema(
+    what: Annotated[
+        Schema, typer.Argument(metavar="WHAT", help="report, policy or verdict.")
+    ] = Schema.report,
+) -> None:
+    """Print a JSON Schema: of report.json, of a gate's policy, or of its verdict."""
+    from robaudit.gate.policy import policy_schema
+    from robaudit.report.jsonfile import schema_json, verdict_schema_json
+
+    made = {"report": schema_json, "policy": policy_schema, "verdict": verdict_schema_json}
+    sys.stdout.write(made[what.value]())
     sys.stdout.write("\n")

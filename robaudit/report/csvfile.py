@@ -11,7 +11,7 @@ from robaudit.report.text import csv_cell
 from robaudit.schema import Report
 
 _SUBJECT = ("subject", "sha256", "data", "split", "norm", "eps")
-_MEASUREMENT = (
+COLUMNS = (
     *_SUBJECT,
     *("name", "status", "reason", "value", "unit", "n"),
     *("low", "high", "level", "method", "standard_error", "seconds"),
@@ -28,6 +28,11 @@ def to_csv(*reports: Report) -> str:
     An empty cell is a number that was not measured. Text that a spreadsheet would take for a
     formula is preceded by ``'``.
     """
+    return csv_text(COLUMNS, measurement_rows(reports))
+
+
+def measurement_rows(reports: Iterable[Report]) -> list[tuple[object, ...]]:
+    """The cells of :data:`COLUMNS`, one row a measurement."""
     rows = []
     for report in reports:
         for m in report.measurements:
@@ -45,7 +50,7 @@ def to_csv(*reports: Report) -> str:
                     *(m.standard_error, m.seconds),
                 )
             )
-    return _write(_MEASUREMENT, rows)
+    return rows
 
 
 def layers_csv(*reports: Report) -> str:
@@ -67,7 +72,7 @@ def layers_csv(*reports: Report) -> str:
                 )
                 for row in layer_rows(report, split)
             ]
-    return _write(_LAYER, rows)
+    return csv_text(_LAYER, rows)
 
 
 def _subject(report: Report, split: str) -> tuple[object, ...]:
@@ -76,7 +81,8 @@ def _subject(report: Report, split: str) -> tuple[object, ...]:
     return (subject.source, subject.sha256, data.name, split, threat.norm, threat.eps)
 
 
-def _write(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+def csv_text(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    """A table as CSV, foreign text in it made harmless."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(header)

@@ -9,17 +9,17 @@ from typing import TYPE_CHECKING
 
 from robaudit.report.curve import Curve, Number
 from robaudit.report.differences import architectures_differ
+from robaudit.report.palette import BLUE, VERMILION
 from robaudit.report.text import plain
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist
     from matplotlib.axes import Axes
 
-# Blue and vermilion of Okabe & Ito, which colour-blind readers tell apart; so do the markers.
 # By split: colour, marker, line.
 _STYLES = {
-    "test": ("#0072B2", "o", "-"),
-    "train": ("#D55E00", "s", "--"),
+    "test": (BLUE, "o", "-"),
+    "train": (VERMILION, "s", "--"),
     "": ("#333333", "D", "-"),
 }
 _WIDTH, _PANEL = 3.5, 1.15  # inches: the column of a two-column page, and the height of a panel

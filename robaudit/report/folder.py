@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from robaudit.errors import UsageError
 from robaudit.report.csvfile import layers_csv, to_csv
@@ -19,6 +19,9 @@ from robaudit.report.markdown import to_markdown
 from robaudit.report.plots import write_plots
 from robaudit.report.radii import write_radii
 from robaudit.schema import Report
+
+if TYPE_CHECKING:
+    from robaudit.report.gallery import Gallery
 
 
 @contextmanager
@@ -63,18 +66,24 @@ def _put_in_place(staging: Path, target: Path) -> None:
     shutil.rmtree(old)
 
 
-def fill_folder(folder: Path, report: Report, outcomes: Mapping[str, Any]) -> None:
-    """Write ``report.json``, ``report.md``, ``measurements.csv``, ``layers.csv``, ``examples.npz``,
-    and as SVG and PNG the pictures ``curvature`` where curvature was measured and ``robustness``
-    where several radii were attacked.
+def fill_folder(
+    folder: Path, report: Report, outcomes: Mapping[str, Any], gallery: Gallery | None = None
+) -> None:
+    """Write ``report.html``, ``report.json``, ``report.md``, ``measurements.csv``, ``layers.csv``,
+    ``examples.npz``, and as SVG and PNG the pictures ``curvature`` where curvature was measured and
+    ``robustness`` where several radii were attacked; ``gallery.npz`` where there is a gallery.
 
     Args:
         outcomes: per-example arrays by ``split.name``.
+        gallery: adversarial examples to look at.
 
     Raises:
         UsageError: the folder cannot be written.
     """
     import numpy as np
+
+    from robaudit.report.gallery import write_gallery
+    from robaudit.report.html import to_html
 
     try:
         folder.mkdir(exist_ok=True)
@@ -85,6 +94,27 @@ def fill_folder(folder: Path, report: Report, outcomes: Mapping[str, Any]) -> No
         write_plots(report, folder)
         write_radii(report, folder)
         np.savez_compressed(folder / "examples.npz", **outcomes)
+        if gallery is not None:
+            write_gallery(gallery, folder / "gallery.npz")
+        (folder / "report.html").write_text(to_html(report, folder), encoding="utf-8")
+    except OSError as error:
+        raise _unwritable(folder, error) from error
+
+
+def fill_index(folder: Path, reports: Sequence[Report], names: Sequence[str]) -> None:
+    """Write ``index.html``, which links to the page of each report.
+
+    Args:
+        names: of the reports' own folders in ``folder``.
+
+    Raises:
+        UsageError: the folder cannot be written.
+    """
+    from robaudit.report.html import index_html
+
+    page = index_html(reports, [f"{name}/report.html" for name in names])
+    try:
+        (folder / "index.html").write_text(page, encoding="utf-8")
     except OSError as error:
         raise _unwritable(folder, error) from error
 

@@ -13,9 +13,10 @@ from pydantic import ValidationError
 
 from robaudit.errors import DataError, RobauditError, UsageError
 from robaudit.report.text import plain
-from robaudit.schema import SCHEMA_VERSION, Report
+from robaudit.schema import SCHEMA_VERSION, Report, Verdict
 
 FILE_NAME = "report.json"
+_DIALECT = {"$schema": "https://json-schema.org/draft/2020-12/schema"}
 
 
 def to_json(report: Report) -> str:
@@ -127,8 +128,13 @@ def schema_json() -> str:
         "else": {"properties": {"value": {"type": "null"}, "reason": {"minLength": 1}}},
     }
     schema["$defs"]["Measurement"]["else"]["properties"]["reason"]["type"] = "string"
-    dialect = {"$schema": "https://json-schema.org/draft/2020-12/schema"}
-    return json.dumps(dialect | schema, indent=2)
+    return json.dumps(_DIALECT | schema, indent=2)
+
+
+def verdict_schema_json() -> str:
+    """The JSON Schema (draft 2020-12) of a gate's verdict."""
+    schema = Verdict.model_json_schema(mode="serialization")
+    return json.dumps(_DIALECT | schema, indent=2)
 
 
 def _not_finite(data: Any) -> Iterator[str]:

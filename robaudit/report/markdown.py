@@ -2,26 +2,22 @@
 
 from __future__ import annotations
 
-import json
-import shlex
 from collections.abc import Iterable, Sequence
 
 from robaudit.report.details import layer_rows, spread_rows, trace_symbol
-from robaudit.report.numbers import number, percent, radius, shown, shown_number
+from robaudit.report.facts import header_rows, measurement_cells, provenance_rows, settings_text
+from robaudit.report.numbers import number, percent, shown_number
 from robaudit.report.radii import curve_cells
 from robaudit.report.text import markdown, model_name
 from robaudit.report.verdicts import verdicts
 from robaudit.report.words import (
-    evidence,
     has_splits,
-    interval_heading,
     label,
-    normalization,
     not_measured,
     ordered,
     warnings,
 )
-from robaudit.schema import Data, Measurement, Report
+from robaudit.schema import Report
 
 
 def to_markdown(report: Report) -> str:
@@ -32,7 +28,7 @@ def to_markdown(report: Report) -> str:
     """
     parts = [
         f"# robaudit: {markdown(model_name(report.subject.source))}",
-        _table(("", ""), _header(report)),
+        _table(("", ""), header_rows(report)),
         "## Measurements",
         _measurements(report),
     ]
@@ -62,10 +58,11 @@ def to_markdown(report: Report) -> str:
         ]
         columns = ("Layer", "Count", "Mean", "s.e.", "Deviation", "s.e.")
         parts += ["## Eigenvalues by layer", _table(columns, rows, " rrrrr")]
-    settings = [(label(m), m.split, _pairs(m)) for m in ordered(report) if m.settings]
+    settings = [(label(m), m.split, settings_text(m)) for m in ordered(report) if m.settings]
     if settings:
         parts += ["## Settings", _table(("Measurement", "Split", "Settings"), settings)]
-    parts += ["## Provenance", _table(("", ""), _provenance(report))]
+    provenance = provenance_rows(report.provenance, report.robaudit)
+    parts += ["## Provenance", _table(("", ""), provenance)]
     return "\n\n".join(parts) + "\n"
 
 
@@ -80,49 +77,10 @@ def _line(cells: Sequence[str]) -> str:
     return f"| {' | '.join(markdown(cell) for cell in cells)} |"
 
 
-def _header(report: Report) -> list[tuple[str, str]]:
-    subject, threat = report.subject, report.threat
-    rows = [
-        ("Checkpoint", f"{subject.source} ({subject.format})"),
-        ("sha256", subject.sha256 or "none"),
-        ("Architecture", f"{subject.architecture}, {subject.parameters:,} parameters"),
-        ("Identified by", subject.identified_by),
-        ("Normalisation", normalization(subject)),
-        *([("Tried on the data", tried)] if (tried := evidence(subject)) else []),
-        ("Data", _data(report.data)),
-    ]
-    if report.train_data is not None:
-        rows.append(("Training data", _data(report.train_data)))
-    rows.append(("Threat model", f"{threat.norm}, eps = {radius(threat.eps)}, images in [0, 1]"))
-    return rows
-
-
-def _data(data: Data) -> str:
-    classes = f", {data.classes} classes" if data.classes else ""
-    return f"{data.name}, {data.n} {data.split} examples{classes}, sha256 {data.sha256}"
-
-
 def _measurements(report: Report) -> str:
-    splits = has_splits(report)
-    headings = ["Measurement", "Value", interval_heading(report), "Unit", "n", "Seconds"]
-    if splits:
-        headings.insert(4, "Split")
-    rows = []
-    for m in ordered(report):
-        parts = shown(m) if m.status == "ok" else None
-        row = [
-            label(m),
-            parts.value if parts else m.status,
-            parts.spread if parts else "",
-            parts.unit if parts else "",
-            "" if m.n is None else str(m.n),
-            "" if m.seconds is None else f"{m.seconds:.1f}",
-        ]
-        if splits:
-            row.insert(4, "both" if m.split == "gap" else m.split)
-        rows.append(row)
-    note = "Intervals at the level named; ± is one standard error."
-    return f"{_table(headings, rows, ' r   rr' if splits else ' r  rr')}\n\n{note}"
+    headings, rows = measurement_cells(report)
+    cells = _table(headings, [row for _, row in rows], " r   rr" if len(headings) > 6 else " r  rr")
+    return f"{cells}\n\nIntervals at the level named; ± is one standard error."
 
 
 def _layers(report: Report) -> str:
@@ -139,28 +97,3 @@ def _layers(report: Report) -> str:
             caption = f"On the {split} examples:\n\n" if has_splits(report) else ""
             tables.append(caption + _table(headings, rows, " rrrrr"))
     return "\n\n".join(tables)
-
-
-def _pairs(measurement: Measurement) -> str:
-    return ", ".join(
-        f"{key} = {value if isinstance(value, str) else json.dumps(value, default=str)}"
-        for key, value in measurement.settings.items()
-    )
-
-
-def _provenance(report: Report) -> list[tuple[str, str]]:
-    p = report.provenance
-    rows = [
-        ("Command", shlex.join(p.argv)),
-        ("Started", p.started),
-        ("Seconds", f"{p.seconds:.1f}"),
-        ("Device", p.device),
-        ("Precision", p.precision),
-        ("Batch size", "none" if p.batch_size is None else str(p.batch_size)),
-        ("Seed", str(p.seed)),
-        ("robaudit", report.robaudit),
-        ("Versions", ", ".join(f"{name} {version}" for name, version in p.versions.items())),
-    ]
-    if p.git is not None:
-        rows.append(("Commit", p.git.commit + (" with changes" if p.git.dirty else "")))
-    return rows

@@ -6,14 +6,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from robaudit.report.details import LayerRow, layer_rows, trace_symbol
+from robaudit.report.palette import BLUE, VERMILION
 from robaudit.report.text import model_name, plain
 from robaudit.schema import Measurement, Report
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-# Blue and orange of Okabe & Ito, which colour-blind readers tell apart.
-_BLUE, _ORANGE = "#0072B2", "#D55E00"
 _MOST_LAYERS = 30
 
 
@@ -64,8 +63,8 @@ def _layers(axis: Axes, report: Report, rows: list[LayerRow]) -> None:
         [_text(row.name) for row in shown],
         [row.contribution for row in shown],
         xerr=errors,
-        color=_BLUE,
-        error_kw={"ecolor": _ORANGE, "elinewidth": 1.5},
+        color=BLUE,
+        error_kw={"ecolor": VERMILION, "elinewidth": 1.5},
     )
     matrix = "G_k" if "G" in trace_symbol(report) else "H_k"
     wci = report.get("wci")
@@ -80,14 +79,14 @@ def _spectrum(axis: Axes, report: Report, density: dict[str, Any]) -> None:
     floor = max(values) * 1e-6
     height = [max(value, floor) for value in values]
     errors = density.get("standard_error") or [None] * len(grid)
-    axis.plot(grid, height, color=_BLUE, linewidth=1.2, label="density")
+    axis.plot(grid, height, color=BLUE, linewidth=1.2, label="density")
     if all(isinstance(error, int | float) for error in errors):
         low = [max(v - e, floor) for v, e in zip(values, errors, strict=True)]
         high = [max(v + e, floor) for v, e in zip(values, errors, strict=True)]
-        axis.fill_between(grid, low, high, color=_BLUE, alpha=0.25, linewidth=0)
+        axis.fill_between(grid, low, high, color=BLUE, alpha=0.25, linewidth=0)
     for at, eigenvalue in enumerate(_extremes(report)):
         label = "extreme eigenvalues" if at == 0 else None
-        axis.axvline(eigenvalue, color=_ORANGE, linestyle="--", linewidth=1, label=label)
+        axis.axvline(eigenvalue, color=VERMILION, linestyle="--", linewidth=1, label=label)
     axis.set_yscale("log")
     axis.set_xlabel("eigenvalue of the Hessian", fontsize=9)
     axis.set_ylabel("density", fontsize=9)

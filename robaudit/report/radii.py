@@ -6,15 +6,10 @@ from pathlib import Path
 
 from robaudit.report.details import robustness_curves
 from robaudit.report.numbers import radius
+from robaudit.report.palette import LINES
 from robaudit.report.text import model_name, plain
 from robaudit.report.words import attack
 from robaudit.schema import Measurement, Report
-
-# Okabe & Ito's colours, with dashes and markers that tell the lines apart without them.
-_LINES = (
-    ("#0072B2", "-", "o"), ("#D55E00", "--", "s"), ("#009E73", "-.", "^"), ("#CC79A7", ":", "D"),
-    ("#E69F00", "-", "v"),
-)  # fmt: skip
 
 
 def curve_cells(report: Report) -> tuple[list[str], list[list[str]]]:
@@ -49,7 +44,7 @@ def write_radii(report: Report, folder: Path) -> list[Path]:
     axis.spines[["top", "right"]].set_visible(False)
     axis.tick_params(labelsize=8)
     clean = report.get("accuracy.clean")
-    for (name, rows), (colour, dash, marker) in zip(curves.items(), _LINES * 2, strict=False):
+    for (name, rows), (colour, dash, marker) in zip(curves.items(), LINES * 2, strict=False):
         points = [(row.eps, row.value, row.low, row.high) for row in rows]
         if clean is not None and clean.value is not None and clean.interval is not None:
             points.insert(0, (0.0, clean.value, clean.interval.low, clean.interval.high))

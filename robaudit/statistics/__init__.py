@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from robaudit.statistics.intervals import (
     clopper_pearson,
+    hypergeometric,
     newcombe,
     normal_interval,
     standard_error_of_proportion,
@@ -16,19 +17,29 @@ from robaudit.statistics.intervals import (
 from robaudit.statistics.means import Mean, mean
 from robaudit.statistics.medians import median_interval
 from robaudit.statistics.paired import Paired, paired
-from robaudit.statistics.sequences import Counts, population_counts
+from robaudit.statistics.sequences import (
+    Counts,
+    Stratum,
+    population_counts,
+    settled,
+    stratified_counts,
+)
 
 __all__ = [
     "Counts",
     "Mean",
     "Paired",
+    "Stratum",
     "clopper_pearson",
+    "hypergeometric",
     "mean",
     "median_interval",
     "newcombe",
     "normal_interval",
     "paired",
     "population_counts",
+    "settled",
     "standard_error_of_proportion",
+    "stratified_counts",
     "wilson",
 ]

@@ -1,22 +1,49 @@
-"""Training methods of the papers, as far as the sample checkpoints need them; one objective a file.
+"""Training methods of the papers; one objective, regulariser or schedule a file.
 
-An objective is a plain function of a model and a batch that returns the loss to descend;
-:func:`train` is the one loop that descends it. Everything is seeded.
+An objective makes adversarial examples and gives the loss at them; a :class:`Method` puts
+regularisers to it; :func:`train` is a plain loop, and :func:`fit` one that follows a recipe and can
+be taken up where it stopped. Nothing here writes a file.
 """
 
-from robaudit.training.at import at_loss
+from robaudit.training.alp import Alp
+from robaudit.training.at import At
+from robaudit.training.awp import Awp
 from robaudit.training.inner import maximise
-from robaudit.training.loop import Objective, cosine, train
-from robaudit.training.standard import standard_loss
-from robaudit.training.trades import kl_divergence, trades_loss
+from robaudit.training.loop import DivergedError, train
+from robaudit.training.mart import Mart
+from robaudit.training.method import Method
+from robaudit.training.moving import moved_weights
+from robaudit.training.objective import Objective, kl_divergence
+from robaudit.training.schedules import constant, cosine, cyclic, piecewise
+from robaudit.training.standard import Standard
+from robaudit.training.swa import Swa, averaged_state
+from robaudit.training.taylor import Taylor
+from robaudit.training.trades import Trades
+from robaudit.training.trh import TrH
+from robaudit.training.wci_control import WCIController, fixed_batch_wci
 
 __all__ = [
+    "Alp",
+    "At",
+    "Awp",
+    "DivergedError",
+    "Mart",
+    "Method",
     "Objective",
-    "at_loss",
+    "Standard",
+    "Swa",
+    "Taylor",
+    "TrH",
+    "Trades",
+    "WCIController",
+    "averaged_state",
+    "constant",
     "cosine",
+    "cyclic",
+    "fixed_batch_wci",
     "kl_divergence",
     "maximise",
-    "standard_loss",
-    "trades_loss",
+    "moved_weights",
+    "piecewise",
     "train",
 ]

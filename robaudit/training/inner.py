@@ -2,16 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from robaudit.attacks.balls import ascend, project
+from robaudit.engine import frozen
 
 if TYPE_CHECKING:
     from robaudit.types import Images, ThreatModel
+
+
+@contextmanager
+def attacked(model: nn.Module) -> Iterator[None]:
+    """The model frozen as :func:`robaudit.engine.frozen` does, in the caller's own arithmetic.
+
+    A measurement must not be rounded to TF32; the examples of a training step may be.
+    """
+    matmul, cudnn = torch.get_float32_matmul_precision(), torch.backends.cudnn
+    kept = {
+        "enabled": cudnn.enabled,
+        "benchmark": cudnn.benchmark,
+        "deterministic": cudnn.deterministic,
+        "allow_tf32": cudnn.allow_tf32,
+    }
+    with frozen(model), cudnn.flags(**kept):
+        torch.set_float32_matmul_precision(matmul)
+        yield
 
 
 def maximise(

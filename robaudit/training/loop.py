@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING, Protocol
 import torch
 from torch import Tensor, nn
 
+from robaudit.errors import NotMeasuredError
+
 if TYPE_CHECKING:
     from robaudit.types import Images, Labels
 
 
-class Objective(Protocol):
+class Loss(Protocol):
     """The loss of a batch, a scalar; draws its randomness from ``generator``."""
 
     def __call__(
@@ -21,24 +23,23 @@ class Objective(Protocol):
     ) -> Tensor: ...
 
 
-def cosine(peak: float, epochs: int, *, warmup: int = 0, floor: float = 0.0) -> list[float]:
-    """Learning rates: linear warm-up to ``peak``, then half a cosine down to about ``floor``.
+class DivergedError(NotMeasuredError):
+    """The loss or a weight is no finite number any more.
 
-    >>> [round(rate, 3) for rate in cosine(0.1, 4)]
-    [0.1, 0.085, 0.05, 0.015]
+    Attributes:
+        step: of the epoch, from 1.
     """
-    falling = epochs - warmup
-    up = [peak * (epoch + 1) / (warmup + 1) for epoch in range(warmup)]
-    return up + [
-        floor + (peak - floor) * (1 + math.cos(math.pi * t / falling)) / 2 for t in range(falling)
-    ]
+
+    def __init__(self, what: str, step: int) -> None:
+        super().__init__(f"{what} at step {step}")
+        self.step = step
 
 
 def train(
     model: nn.Module,
     x: Images,
     y: Labels,
-    objective: Objective,
+    objective: Loss,
     *,
     learning_rates: Sequence[float],
     batch_size: int = 128,
@@ -58,7 +59,7 @@ def train(
         model: trained in place; in train mode while ``objective`` is called.
         x: images ``(n, c, h, w)``.
         y: labels ``(n,)``.
-        objective: the loss to descend, such as :func:`robaudit.training.at.at_loss`.
+        objective: the loss to descend, such as an :class:`~robaudit.training.at.At`.
         learning_rates: one per epoch.
         batch_size: a last, smaller batch of an epoch is used as well.
         momentum: ``m``.
@@ -67,10 +68,19 @@ def train(
         seed: of the order, of the objective and of the model's own draws such as dropout.
         on_epoch: called after each epoch with its number from 1 and the mean objective, the model
             in eval mode.
+
+    Raises:
+        DivergedError: the loss is not finite.
     """
     generator = torch.Generator(x.device).manual_seed(seed)
     parameters = [p for p in model.parameters() if p.requires_grad]
     optimizer = torch.optim.SGD(parameters, 0.0, momentum, weight_decay=weight_decay)
+
+    def descend(x: Images, y: Labels) -> float:
+        loss = objective(model, x, y, generator)
+        loss.backward()  # type: ignore[no-untyped-call]
+        return float(loss.detach())
+
     devices = [x.device] if x.device.type == "cuda" else []
     with torch.random.fork_rng(devices=devices):
         torch.manual_seed(seed)
@@ -78,16 +88,46 @@ def train(
             for group in optimizer.param_groups:
                 group["lr"] = rate
             model.train()
-            total = 0.0
-            order = torch.randperm(len(x), generator=generator, device=x.device)
-            for batch in torch.split(order, batch_size):
-                loss = objective(model, x[batch], y[batch], generator)
-                optimizer.zero_grad(set_to_none=True)
-                loss.backward()  # type: ignore[no-untyped-call]
-                if clip_norm is not None:
-                    nn.utils.clip_grad_norm_(parameters, clip_norm)
-                optimizer.step()
-                total += float(loss.detach()) * len(batch)
+            mean = run_epoch(
+                x, y, descend, optimizer, generator, batch_size=batch_size, clip_norm=clip_norm
+            )
             model.eval()
             if on_epoch is not None:
-                on_epoch(epoch, total / len(x))
+                on_epoch(epoch, mean)
+
+
+def run_epoch(
+    x: Images,
+    y: Labels,
+    descend: Callable[[Images, Labels], float],
+    optimizer: torch.optim.Optimizer,
+    generator: torch.Generator,
+    *,
+    batch_size: int,
+    clip_norm: float | None = None,
+    after_step: Callable[[], None] | None = None,
+) -> float:
+    """One pass over ``(x, y)`` in an order that ``generator`` draws; the mean loss.
+
+    Args:
+        descend: adds a batch's gradients to the parameters' and gives its loss.
+        after_step: called after every step of the optimizer.
+
+    Raises:
+        DivergedError: a loss is not finite; its step is not taken.
+    """
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    total = 0.0
+    order = torch.randperm(len(x), generator=generator, device=x.device)
+    for step, batch in enumerate(torch.split(order, batch_size), start=1):
+        optimizer.zero_grad(set_to_none=True)
+        loss = descend(x[batch], y[batch])
+        if not math.isfinite(loss):
+            raise DivergedError(f"the loss is {loss}", step)
+        if clip_norm is not None:
+            nn.utils.clip_grad_norm_(parameters, clip_norm)
+        optimizer.step()
+        if after_step is not None:
+            after_step()
+        total += loss * len(batch)
+    return total / len(x)

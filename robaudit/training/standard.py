@@ -2,21 +2,32 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from robaudit.training.objective import Forward, Objective, Trace
+
 if TYPE_CHECKING:
     from robaudit.types import Images, Labels
 
 
-def standard_loss(
-    model: nn.Module, x: Images, y: Labels, generator: torch.Generator | None = None
-) -> Tensor:
-    """``E[CE(f(x), y)]``, a scalar.
+@dataclass(frozen=True)
+class Standard(Objective):
+    """``E[CE(f(x), y)]``."""
 
-    ``generator`` is not used; it is there so that all objectives are called alike.
-    """
-    return F.cross_entropy(model(x), y)
+    trace: ClassVar[Trace] = "at"
+    penalty: float = 0.0
+
+    def examples(
+        self, model: nn.Module, x: Images, y: Labels, generator: torch.Generator | None = None
+    ) -> Images:
+        """The clean images themselves."""
+        return x
+
+    def loss(self, forward: Forward, x: Images, moved: Images, y: Labels) -> Tensor:
+        """The mean cross-entropy at ``moved``."""
+        return F.cross_entropy(forward(moved), y)

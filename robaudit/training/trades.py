@@ -2,68 +2,45 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from robaudit.engine import frozen
-from robaudit.training.inner import maximise
+from robaudit.training.objective import Adversarial, Forward, Trace, kl_divergence
 
 if TYPE_CHECKING:
-    from robaudit.types import Images, Labels, Logits, ThreatModel
+    from robaudit.types import Images, Labels
 
 
-def kl_divergence(clean: Logits, moved: Logits) -> Tensor:
-    """``KL(p || q) = sum_c p_c (log p_c - log q_c)`` summed over examples, a scalar.
+@dataclass(frozen=True)
+class Trades(Adversarial):
+    """``E[CE(f(x), y) + penalty KL(f(x) || f(x'))]`` with ``x'`` from PGD on the divergence.
 
-    ``p = softmax(clean)``, ``q = softmax(moved)``; logits are ``(n, k)``, the unit is nats.
-    """
-    log_p, log_q = clean.log_softmax(dim=1), moved.log_softmax(dim=1)
-    return (log_p.exp() * (log_p - log_q)).sum()
+    The ascent begins uniformly in the ball: at ``x' = x`` the divergence has no gradient. Gradients
+    of the loss flow through both forward passes.
 
-
-def trades_loss(
-    model: nn.Module,
-    x: Images,
-    y: Labels,
-    generator: torch.Generator | None = None,
-    *,
-    threat: ThreatModel,
-    beta: float = 6.0,
-    steps: int = 10,
-    step_size: float | None = None,
-) -> Tensor:
-    """``E[CE(f(x), y) + beta KL(f(x) || f(x'))]`` with ``x'`` from PGD on the divergence, a scalar.
-
-    ``x'`` is made in eval mode, as in :func:`robaudit.training.at.at_loss`, from a start that is
-    uniform in the ball (at ``x' = x`` the divergence has no gradient). Both forward passes of the
-    loss run in the mode the model came in, and gradients flow through both.
-
-    Args:
-        model: images in ``[0, 1]`` to logits.
-        x: clean images ``(n, c, h, w)``.
-        y: labels ``(n,)``.
-        generator: source of the random start.
-        threat: norm and radius of the perturbations.
-        beta: weight of the divergence (``1 / lambda`` in the paper).
-        steps: PGD steps.
-        step_size: of one step; a quarter of the radius if not given.
+    Attributes:
+        penalty: ``1 / lambda`` in the paper.
 
     Source: H. Zhang et al., "Theoretically Principled Trade-off between Robustness and Accuracy",
     ICML 2019, Eq. 5 and Algorithm 1.
     """
-    with frozen(model):
+
+    trace: ClassVar[Trace] = "trades"
+    penalty: float = 6.0
+
+    def climbed(self, model: nn.Module, x: Images, y: Labels) -> Forward:
+        """The divergence from the predictions at ``x``, which are held fixed."""
         with torch.no_grad():
             target = model(x)
-        moved = maximise(
-            lambda z: kl_divergence(target, model(z)),
-            x,
-            threat,
-            steps=steps,
-            step_size=step_size,
-            generator=generator,
-        )
-    clean = model(x)
-    return F.cross_entropy(clean, y) + beta * kl_divergence(clean, model(moved)) / len(x)
+        return lambda z: kl_divergence(target, model(z))
+
+    def loss(self, forward: Forward, x: Images, moved: Images, y: Labels) -> Tensor:
+        """Clean cross-entropy and the weighted divergence."""
+        clean = forward(x)
+        return F.cross_entropy(clean, y) + self.penalty * kl_divergence(
+            clean, forward(moved)
+        ) / len(x)

@@ -34,7 +34,8 @@ def test_the_curve_is_printed_in_the_order_of_the_epochs(curve):
 def test_the_folder_holds_the_curve_and_every_report(curve):
     folder, _ = curve
     names = sorted(path.name for path in folder.iterdir())
-    assert names == ["curve.csv", "curve.png", "curve.svg", "epoch_001", "epoch_012", "epoch_240"]
+    pictures = ["curve.csv", "curve.png", "curve.svg"]
+    assert names == [*pictures, "epoch_001", "epoch_012", "epoch_240", "index.html"]
     with (folder / "curve.csv").open(encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     assert [row["place"] for row in rows] == ["1", "12", "240"]

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import re
 
 import jsonschema
 import numpy as np
@@ -12,7 +13,10 @@ from support.console import ROBUST, SAMPLES, Terminal, entries, robaudit
 from robaudit.report import read_report, to_csv, to_markdown
 
 QUICK = ("--n", 8, "--steps", 2)
-FILES = ["examples.npz", "layers.csv", "measurements.csv", "report.json", "report.md"]
+FILES = [
+    "examples.npz", "gallery.npz", "layers.csv", "measurements.csv", "report.html", "report.json",
+    "report.md",
+]  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -139,7 +143,12 @@ def test_several_checkpoints_have_a_folder_each_and_an_array(place, valid):
     for report in found:
         valid(report)
     folders = sorted(path.name for path in (place / "out").iterdir())
-    assert folders == ["mine-robust.pt", "sample_checkpoints-robust.pt", "standard"]
+    assert folders == ["index.html", "mine-robust.pt", "sample_checkpoints-robust.pt", "standard"]
+    index = (place / "out" / "index.html").read_text(encoding="utf-8")
+    assert re.findall(r'href="\./([^"]*)"', index) == [
+        f"{name}/report.html"
+        for name in ("sample_checkpoints-robust.pt", "standard", "mine-robust.pt")
+    ]
     for name, at in (
         ("sample_checkpoints-robust.pt", 0), ("standard", 1), ("mine-robust.pt", 2),
     ):  # fmt: skip
@@ -207,7 +216,7 @@ def test_a_failed_measurement_leaves_the_others_and_exits_with_3(place, linear, 
         "loss.robust": "failed",
     }  # fmt: skip
     assert "not finite" in data["measurements"][2]["reason"]
-    assert entries(place / "out") == FILES
+    assert entries(place / "out") == [name for name in FILES if name != "gallery.npz"]
 
 
 def test_a_single_example_can_be_audited(valid):

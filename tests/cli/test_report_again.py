@@ -33,6 +33,34 @@ def test_out_takes_what_would_be_printed(audited, place):
     assert (place / "table.csv").read_text() == (folder / "measurements.csv").read_text()
 
 
+def test_html_is_a_page_or_an_index(audited, place):
+    one = robaudit("report", audited[0], "--format", "html")
+    assert (one.code, one.err) == (0, "")
+    assert one.out.startswith("<!doctype html>")
+    shutil.copytree(audited[0], place / "below" / "a")
+    (place / "below" / "a" / "report.html").write_text(one.out, encoding="utf-8")
+    words = ("report", place / "below" / "a", audited[0], "--format", "html")
+    ran = robaudit(*words, "--out", "index.html")
+    assert (ran.code, ran.out, ran.err) == (0, "", "")
+    index = (place / "index.html").read_text(encoding="utf-8")
+    assert index.count('href="./below/a/report.html"') == index.count('href="./') == 1
+    assert "2 checkpoints" in index
+
+
+def test_parquet_goes_to_a_file(audited, place):
+    parquet = pytest.importorskip("pyarrow.parquet")
+    ran = robaudit("report", audited[0], audited[0], "--format", "parquet", "--out", "all.parquet")
+    assert (ran.code, ran.out, ran.err) == (0, "", "")
+    table = parquet.read_table(place / "all.parquet")
+    assert table.num_rows == 2 * len(json.loads(audited[1])["measurements"])
+
+
+def test_parquet_is_not_for_a_terminal(audited):
+    ran = robaudit("report", audited[0], "--format", "parquet")
+    assert (ran.code, ran.out) == (2, "")
+    assert "--out FILE.parquet" in ran.err
+
+
 def test_a_folder_of_report_folders_stands_for_all_of_them(audited, place):
     for name in ("b", "a"):
         shutil.copytree(audited[0], place / "all" / name)

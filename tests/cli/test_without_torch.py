@@ -31,7 +31,8 @@ def test_commands_that_need_no_torch(audited):
     lines += [[name, "--help"] for name in command().commands]
     lines += [["inspect", str(path)] for path in (ROBUST, SAMPLES / "smooth.safetensors")]
     lines += [["inspect", "--json", "--tensors", str(ROBUST)]]
-    lines += [["report", folder, "--format", name] for name in ("table", "json", "csv", "md")]
+    formats = ("table", "json", "csv", "md", "html")
+    lines += [["report", folder, "--format", name] for name in formats]
     lines += [["report", folder, folder]]
     done = subprocess.run(
         [sys.executable, "-c", SCRIPT, json.dumps(lines)], capture_output=True, text=True,

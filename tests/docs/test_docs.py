@@ -14,6 +14,7 @@ import pytest
 
 import robaudit
 from robaudit.cli import command
+from robaudit.cli.app import leaves
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"
@@ -121,13 +122,19 @@ def check(words):
         return
     assert words[0] in GROUP.commands, f"there is no command {words[0]}"
     sub = GROUP.commands[words[0]]
+    if hasattr(sub, "commands"):
+        rest = words[1:]
+        words = rest if rest and rest[0] in sub.commands else ["run", *rest]
+        sub = sub.commands[words[0]]
     try:
         sub.make_context(words[0], words[1:])
     except Exception as error:
         # A command may stand in a sentence without its arguments.
         if type(error).__name__ not in ("MissingParameter", "NoArgsIsHelpError"):
             raise
-        sub.make_context(words[0], [*words[1:], "model.pt"])
+        wanted = [p for p in sub.params if p.required and not set(p.opts) & set(words)]
+        given = [[p.opts[0], "x"] if p.opts[0][0] == "-" else ["model.pt"] for p in wanted]
+        sub.make_context(words[0], [*words[1:], *(word for one in given for word in one)])
 
 
 def reference_of(name):
@@ -136,10 +143,10 @@ def reference_of(name):
     return found[0]
 
 
-@pytest.mark.parametrize("name", GROUP.commands)
+@pytest.mark.parametrize("name", leaves(GROUP))
 def test_every_command_and_option_is_in_the_reference(name):
     section = reference_of(name)
-    for parameter in GROUP.commands[name].params:
+    for parameter in leaves(GROUP)[name].params:
         if parameter.param_type_name == "argument":
             assert f"`{parameter.metavar}`" in section
         else:

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from robaudit.training import cosine, standard_loss, train
+from robaudit.training import DivergedError, Standard, train
 
 
 @pytest.fixture
@@ -28,7 +28,7 @@ def test_the_same_seed_gives_the_same_weights_bit_for_bit(task):
     for seed, noise in [(0, 1), (0, 2), (1, 1)]:
         model = net()
         torch.manual_seed(noise)  # what the caller drew before must not matter
-        train(model, *task, standard_loss, learning_rates=[0.1] * 3, batch_size=16, seed=seed)
+        train(model, *task, Standard(), learning_rates=[0.1] * 3, batch_size=16, seed=seed)
         results.append(weights(model))
     assert torch.equal(results[0], results[1])
     assert not torch.equal(results[0], results[2])
@@ -39,7 +39,7 @@ def test_training_leaves_the_callers_random_state_alone(task):
     expected = torch.rand(3)
     model = net()
     torch.manual_seed(5)
-    train(model, *task, standard_loss, learning_rates=[0.1])
+    train(model, *task, Standard(), learning_rates=[0.1])
     assert torch.equal(torch.rand(3), expected)
 
 
@@ -50,17 +50,17 @@ def test_one_full_batch_step_is_momentum_descent_with_weight_decay(task):
     reference = nn.Sequential(nn.Flatten(), nn.Linear(4, 2)).double()
     for rate in (0.5, 0.2):
         nn.utils.vector_to_parameters(start, reference.parameters())
-        gradients = torch.autograd.grad(standard_loss(reference, x, y), reference.parameters())
+        gradients = torch.autograd.grad(Standard()(reference, x, y), reference.parameters())
         velocity = 0.9 * velocity + torch.cat([g.flatten() for g in gradients]) + 0.01 * start
         start = start - rate * velocity
-    train(model, x, y, standard_loss, learning_rates=[0.5, 0.2], batch_size=40, weight_decay=0.01)
+    train(model, x, y, Standard(), learning_rates=[0.5, 0.2], batch_size=40, weight_decay=0.01)
     torch.testing.assert_close(weights(model), start)
 
 
 def test_a_clipped_step_is_no_longer_than_the_rate_times_the_bound(task):
     model = net()
     before = weights(model)
-    train(model, *task, standard_loss, learning_rates=[0.3], batch_size=40, clip_norm=0.01)
+    train(model, *task, Standard(), learning_rates=[0.3], batch_size=40, clip_norm=0.01)
     assert float((weights(model) - before).norm()) == pytest.approx(0.003, rel=1e-3)
 
 
@@ -69,7 +69,7 @@ def test_every_example_is_used_once_an_epoch(task):
 
     def objective(model, x, y, generator):
         seen.append(x)
-        return standard_loss(model, x, y)
+        return Standard()(model, x, y)
 
     train(net(), *task, objective, learning_rates=[0.1], batch_size=16)
     assert [len(part) for part in seen] == [16, 16, 8]
@@ -80,7 +80,7 @@ def test_every_example_is_used_once_an_epoch(task):
 def test_callback_gets_epochs_from_one_with_the_model_in_eval_mode(task):
     model, calls = net(), []
     train(
-        model, *task, standard_loss, learning_rates=[0.5] * 5,
+        model, *task, Standard(), learning_rates=[0.5] * 5,
         on_epoch=lambda epoch, loss: calls.append((epoch, loss, model.training)),
     )  # fmt: skip
     assert [epoch for epoch, _, _ in calls] == [1, 2, 3, 4, 5]
@@ -89,9 +89,15 @@ def test_callback_gets_epochs_from_one_with_the_model_in_eval_mode(task):
     assert not model.training
 
 
-def test_cosine_warms_up_and_falls_to_its_floor():
-    rates = cosine(1.0, 103, warmup=3, floor=0.1)
-    assert rates[:4] == [0.25, 0.5, 0.75, 1.0]
-    assert rates[3:] == sorted(rates[3:], reverse=True)
-    assert len(rates) == 103
-    assert 0.1 < rates[-1] < 0.101
+def test_a_loss_that_is_no_number_stops_before_the_step(task):
+    model, calls = net(), []
+
+    def objective(model, x, y, generator):
+        calls.append(weights(model))
+        return Standard()(model, x, y) * (float("nan") if len(calls) == 3 else 1)
+
+    with pytest.raises(DivergedError, match="nan at step 3") as caught:
+        train(model, *task, objective, learning_rates=[0.1], batch_size=10)
+    assert caught.value.step == 3
+    assert torch.equal(weights(model), calls[2])
+    assert caught.value.exit_code == 3

@@ -1,5 +1,7 @@
 """The objectives against their formulas written out, and the inner maximisation's promises."""
 
+import math
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -7,7 +9,8 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.nn import functional as F
 
-from robaudit.training import at_loss, kl_divergence, maximise, standard_loss, trades_loss
+from robaudit.training import Alp, At, Mart, Standard, Trades, kl_divergence, maximise
+from robaudit.training.mart import boosted_cross_entropy
 from robaudit.types import ThreatModel
 
 LINF = ThreatModel("linf", 0.1)
@@ -56,7 +59,7 @@ def test_kl_gradient_in_the_clean_logits_agrees_with_differences():
 def test_trades_loss_is_its_formula(batch):
     x, y = batch
     net = small_net().eval()
-    loss = trades_loss(net, x, y, torch.Generator().manual_seed(2), threat=LINF, beta=6.0, steps=3)
+    loss = Trades(LINF, steps=3, penalty=6.0)(net, x, y, torch.Generator().manual_seed(2))
     with torch.no_grad():
         target = net(x)
     moved = maximise(
@@ -71,35 +74,35 @@ def test_trades_loss_is_its_formula(batch):
 def test_trades_without_its_divergence_is_standard_training(batch):
     x, y = batch
     net = small_net().eval()
-    loss = trades_loss(net, x, y, threat=LINF, beta=0.0, steps=1)
-    torch.testing.assert_close(loss, standard_loss(net, x, y))
+    loss = Trades(LINF, steps=1, penalty=0.0)(net, x, y)
+    torch.testing.assert_close(loss, Standard()(net, x, y))
 
 
 def test_at_loss_is_the_cross_entropy_at_the_maximised_images(batch):
     x, y = batch
     net = small_net().eval()
-    loss = at_loss(net, x, y, torch.Generator().manual_seed(2), threat=LINF, steps=4)
+    loss = At(LINF, steps=4)(net, x, y, torch.Generator().manual_seed(2))
     moved = maximise(
         lambda z: F.cross_entropy(net(z), y, reduction="sum"),
         x, LINF, steps=4, generator=torch.Generator().manual_seed(2),
     )  # fmt: skip
     torch.testing.assert_close(loss, F.cross_entropy(net(moved), y))
-    assert loss > standard_loss(net, x, y)
+    assert loss > Standard()(net, x, y)
 
 
-@pytest.mark.parametrize("loss", [at_loss, trades_loss])
+@pytest.mark.parametrize("kind", [At, Trades, Mart, Alp])
 def test_making_examples_leaves_mode_and_gradients_alone_and_statistics_see_the_batch_once(
-    loss, batch
+    kind, batch
 ):
     x, y = batch
     net = small_net().train()
     net[2].eval()
-    loss(net, x, y, threat=LINF, steps=5)
+    kind(LINF, steps=5)(net, x, y)
     assert net.training
     assert net[1].training
     assert not net[2].training
-    # TRADES forwards the clean and the perturbed batch, AT only the perturbed one.
-    assert int(net[1].num_batches_tracked) == (1 if loss is at_loss else 2)
+    # The others forward the clean and the perturbed batch, AT only the perturbed one.
+    assert int(net[1].num_batches_tracked) == (1 if kind is At else 2)
     assert all(p.grad is None for p in net.parameters())
 
 
@@ -112,9 +115,71 @@ def test_at_examples_do_not_depend_on_their_neighbours(batch):
         seen.append(module.training)
 
     net[1].register_forward_hook(record)
-    at_loss(net, x, y, threat=LINF, steps=3)
+    At(LINF, steps=3)(net, x, y)
     # In eval mode batch norm treats every image alone; only the loss itself runs in train mode.
     assert seen == [False, False, False, True]
+
+
+def double_batch():
+    generator = torch.Generator().manual_seed(3)
+    x = torch.rand(5, 1, 4, 4, generator=generator, dtype=torch.float64)
+    moved = (x + 0.2 * torch.rand(x.shape, generator=generator, dtype=torch.float64)).clamp(0, 1)
+    net = small_net().double().eval().requires_grad_(False)
+    return net, x, moved, torch.tensor([0, 1, 2, 2, 1])
+
+
+def test_mart_is_its_formula_written_out():
+    net, x, moved, y = double_batch()
+    p, q = net(x).softmax(1), net(moved).softmax(1)
+    expected = 0.0
+    for i, label in enumerate(y.tolist()):
+        rival = max(float(q[i, c]) for c in range(3) if c != label)
+        divergence = sum(float(p[i, c] * torch.log(p[i, c] / q[i, c])) for c in range(3))
+        expected -= math.log(float(q[i, label])) + math.log(1 - rival)
+        expected += 5.0 * divergence * (1 - float(p[i, label]))
+    loss = Mart(LINF, penalty=5.0).loss(net, x, moved, y)
+    assert float(loss) == pytest.approx(expected / 5, rel=1e-12)
+
+
+def test_boosted_cross_entropy_stays_finite_where_the_rival_has_all_the_probability():
+    logits = torch.tensor([[0.0, 200.0, -5.0]], requires_grad=True)
+    loss = boosted_cross_entropy(logits, torch.tensor([0]))
+    assert float(loss.detach()) == pytest.approx(400, rel=1e-4)  # 200 each: log p_0, log(1 - p_1)
+    (gradient,) = torch.autograd.grad(loss.sum(), logits)
+    assert gradient.isfinite().all()
+
+
+def test_boosted_cross_entropy_of_two_classes_is_the_cross_entropy_twice():
+    logits = torch.randn(6, 2, dtype=torch.float64)
+    y = torch.tensor([0, 1, 1, 0, 1, 0])
+    expected = 2 * F.cross_entropy(logits, y, reduction="none")
+    torch.testing.assert_close(boosted_cross_entropy(logits, y), expected)
+
+
+def test_alp_is_its_formula_written_out():
+    net, x, moved, y = double_batch()
+    p, q = net(x).softmax(1), net(moved).softmax(1)
+    squares = [(float(p[i, c]) - float(q[i, c])) ** 2 for i in range(5) for c in range(3)]
+    expected = -float(torch.log(q[range(5), y]).mean()) + 0.7 * sum(squares) / 5
+    loss = Alp(LINF, penalty=0.7).loss(net, x, moved, y)
+    assert float(loss) == pytest.approx(expected, rel=1e-12)
+
+
+@pytest.mark.parametrize("kind", [Trades, Mart, Alp])
+def test_gradients_of_the_penalties_agree_with_differences(kind):
+    net, x, moved, y = double_batch()
+    top = net[4].weight
+    top.requires_grad_(True)
+    loss = kind(LINF, penalty=2.0).loss(net, x, moved, y)
+    (gradient,) = torch.autograd.grad(loss, top)
+    step = torch.randn(top.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        sides = []
+        for sign in (1, -1):
+            top.add_(sign * 1e-5 * step)
+            sides.append(float(kind(LINF, penalty=2.0).loss(net, x, moved, y)))
+            top.sub_(sign * 1e-5 * step)
+    assert float((gradient * step).sum()) == pytest.approx((sides[0] - sides[1]) / 2e-5, rel=1e-6)
 
 
 @pytest.mark.parametrize("threat", [LINF, L2], ids=["linf", "l2"])

@@ -1,0 +1,237 @@
+"""A run's folder: the journal, one folder a job, and what they say together. No torch here.
+
+``run.json`` says which version wrote it, ``journal.jsonl`` what happened, ``jobs/NAME-KEY`` has one
+job's report. A job is done when its report is there: that folder appears whole or not at all.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import robaudit
+from robaudit.batch import log
+from robaudit.batch.jobs import Job
+from robaudit.batch.listing import Row
+from robaudit.batch.lock import Holder, holder
+from robaudit.batch.results import Result
+from robaudit.errors import DataError, UsageError
+from robaudit.report.jsonfile import FILE_NAME
+from robaudit.report.text import model_name
+from robaudit.schema import SCHEMA_VERSION
+
+LAYOUT = 1
+_RUN, _JOURNAL, _LOCK, _JOBS = "run.json", "journal.jsonl", "lock", "jobs"
+# In a job's folder: its report, and while it is not finished what an audit keeps on its way.
+REPORT, STATE, STAGES = "report", "state", "stages"
+
+
+@dataclass(frozen=True)
+class Listed:
+    """A row of the run, as its journal has it.
+
+    Attributes:
+        key: the job's.
+        stages: that the job has.
+        published: what RobustBench's leaderboards say of the network.
+    """
+
+    job: Job
+    key: str
+    stages: tuple[str, ...] = ()
+    published: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass
+class State:
+    """What the journal says of every job by its key.
+
+    Attributes:
+        results: of finished jobs.
+        failed: the reason of the last attempt, where it failed.
+        running: since when, of jobs that were begun and are neither.
+        stages: of those, the stages that are finished.
+        workers: of the last driver.
+        started: when it began, or ``None`` where none has.
+    """
+
+    rows: list[Listed] = field(default_factory=list)
+    results: dict[str, Result] = field(default_factory=dict)
+    failed: dict[str, str] = field(default_factory=dict)
+    running: dict[str, float] = field(default_factory=dict)
+    stages: dict[str, list[str]] = field(default_factory=dict)
+    seconds: dict[str, float] = field(default_factory=dict)
+    workers: int = 1
+    started: float | None = None
+
+
+@dataclass(frozen=True)
+class Directory:
+    """A run's folder, there and of this version."""
+
+    path: Path
+
+    @property
+    def lock(self) -> Path:
+        return self.path / _LOCK
+
+    @property
+    def journal(self) -> Path:
+        return self.path / _JOURNAL
+
+    def driver(self) -> Holder | None:
+        """Who drives the run at this moment."""
+        found = holder(self.lock)
+        return found if found is not None and found.alive else None
+
+    def folder(self, row: Row | Listed) -> Path:
+        """A job's own folder; that of the first row with its key."""
+        jobs = self.path / _JOBS
+        there = next(jobs.glob(f"*-{row.key[:12]}"), None)
+        if there is not None:
+            return there
+        name = re.sub(r"[^A-Za-z0-9._-]+", "_", model_name(row.job.source))[:60].lstrip(".")
+        return jobs / f"{name}-{row.key[:12]}"
+
+    def note(self, kind: str, **said: Any) -> None:
+        """Write an event into the journal.
+
+        Raises:
+            UsageError: it cannot be written.
+        """
+        try:
+            log.append(self.journal, kind, **said)
+        except OSError as error:
+            raise UsageError(
+                f"cannot write to {self.journal}: {error.strerror or error}",
+                "What was finished is kept: make room, and run the same command again.",
+            ) from error
+
+    def state(self) -> State:
+        """Everything the journal says.
+
+        Raises:
+            DataError: it is none of robaudit's.
+        """
+        try:
+            return _state(log.events(self.journal))
+        except (KeyError, TypeError) as error:
+            raise DataError(f"{self.journal} cannot be read: {error}") from None
+
+
+def create(path: Path) -> Directory:
+    """The run in this folder, begun there or gone on with.
+
+    Raises:
+        UsageError: the folder holds something else, or cannot be written.
+        DataError: it is of another version.
+    """
+    path = path.expanduser().absolute()
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        if not (path / _RUN).exists():
+            if any(not entry.name.startswith(".") for entry in path.iterdir()):
+                raise UsageError(f"--out {path} holds other files", "Name a new folder.")
+            said = {"layout": LAYOUT, "schema": SCHEMA_VERSION, "robaudit": robaudit.__version__}
+            draft = path / f".{_RUN}"
+            draft.write_text(json.dumps(said) + "\n")
+            (path / _JOBS).mkdir(exist_ok=True)
+            draft.replace(path / _RUN)
+    except OSError as error:
+        raise UsageError(
+            f"cannot write to {path}: {error.strerror or error}", "Choose another --out."
+        ) from error
+    return find(path)
+
+
+def find(path: Path) -> Directory:
+    """The run in this folder.
+
+    Raises:
+        UsageError: there is none.
+        DataError: it is of another version.
+    """
+    file = path / _RUN
+    try:
+        said = json.loads(file.read_bytes())
+        versions = (said["layout"], said["schema"])
+    except (FileNotFoundError, NotADirectoryError):
+        raise UsageError(
+            f"{path} is no batch run", "robaudit batch MANIFEST --out DIR makes one."
+        ) from None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DataError(f"{file} cannot be read: {error}") from None
+    if versions != (LAYOUT, SCHEMA_VERSION):
+        raise DataError(
+            f"{path} was written by robaudit {said.get('robaudit')}: layout and report schema "
+            f"{versions}, this one reads {(LAYOUT, SCHEMA_VERSION)}",
+            "Go on with that version, or name a new folder.",
+        )
+    return Directory(path)
+
+
+def is_done(folder: Path) -> bool:
+    """Whether a job's report is there."""
+    return (folder / REPORT / FILE_NAME).is_file()
+
+
+def tidy(folder: Path) -> None:
+    """Remove what a finished job no longer needs."""
+    for name in (STATE, STAGES):
+        shutil.rmtree(folder / name, ignore_errors=True)
+
+
+def _state(events: list[log.Event]) -> State:
+    state = State()
+    rows: dict[Job, Listed] = {}
+    for event in events:
+        key = event.get("key", "")
+        match event["event"]:
+            case "driver":
+                state.started, state.workers = event["at"], event["workers"]
+                state.running.clear()  # its predecessor's died with it
+            case "listed":
+                # A file that has changed since is listed again, under its new key.
+                job = Job(**event["job"])
+                rows[job] = Listed(job, key, tuple(event["stages"]), event["published"])
+            case "started":
+                state.running[key] = event["at"]
+                state.failed.pop(key, None)
+            case "stage":
+                state.stages.setdefault(key, []).append(event["stage"])
+            case "done":
+                state.running.pop(key, None)
+                state.failed.pop(key, None)
+                state.results[key] = Result(**event["result"])
+                state.seconds[key] = event["seconds"]
+            case "failed":
+                state.running.pop(key, None)
+                state.failed[key] = event["reason"]
+    state.rows = list(rows.values())
+    return state
+
+
+def list_rows(directory: Directory, rows: list[Row]) -> None:
+    """Write down the rows that the run does not have yet."""
+    there = {row.job: row.key for row in directory.state().rows}
+    for row in rows:
+        if there.get(row.job) != row.key:
+            directory.note(
+                "listed", key=row.key, job=asdict(row.job), stages=row.stages,
+                published=_published(row.job.source),
+            )  # fmt: skip
+
+
+def _published(source: str) -> dict[str, Any]:
+    scheme, _, name = source.partition(":")
+    if scheme != "robustbench":
+        return {}
+    from robaudit.checkpoints.sources.catalogue import find_entry
+    from robaudit.checkpoints.sources.published import published
+
+    return dict(published(find_entry(name)))

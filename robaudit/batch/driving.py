@@ -1,0 +1,103 @@
+"""The driver: which jobs are left, who does them, and what is written down of it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from contextlib import closing
+from dataclasses import asdict, dataclass
+
+from robaudit.batch import log
+from robaudit.batch.directory import REPORT, Directory, State, is_done, list_rows, tidy
+from robaudit.batch.listing import Row
+from robaudit.batch.lock import locked
+from robaudit.batch.results import result_of
+from robaudit.batch.tasks import Executor, Happening, Task
+from robaudit.report import read_report
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a run ended.
+
+    Attributes:
+        held_back: jobs that failed in an earlier run and were not tried again.
+    """
+
+    state: State
+    held_back: int
+
+    @property
+    def complete(self) -> bool:
+        """Whether every row has a report and every measurement a value."""
+        results = self.state.results
+        return all(row.key in results and not results[row.key].failed for row in self.state.rows)
+
+
+def drive(
+    directory: Directory,
+    rows: Sequence[Row],
+    executor: Executor,
+    *,
+    workers: int,
+    retry_failed: bool = False,
+    look: Callable[[Happening | None], None] = lambda _: None,
+) -> Outcome:
+    """Do what is not done yet of the rows' jobs.
+
+    Args:
+        workers: how many tasks the executor has in hand at once, for the time left.
+        retry_failed: also what failed in an earlier run.
+        look: told everything that happens, after it is written down; ``None`` twice a second.
+
+    Raises:
+        UsageError: another driver has the run, or it cannot be written.
+    """
+    with locked(directory.lock):
+        log.mend(directory.journal)
+        directory.note("driver", pid=os.getpid(), workers=workers)
+        list_rows(directory, list(rows))
+        for row in {row.key: row for row in rows if row.reason}.values():
+            directory.note("failed", key=row.key, reason=row.reason, seconds=0.0)
+            look(Happening("failed", row.key, row.reason))
+        tasks, held_back = _left(directory, rows, retry_failed)
+        by_key = {task.key: task for task in tasks}
+        with closing(executor(tasks)) as happenings:  # ends its workers, whatever happens here
+            for happened in happenings:
+                if happened is not None:
+                    _write_down(directory, happened, by_key[happened.key])
+                look(happened)
+        return Outcome(directory.state(), held_back)
+
+
+def _left(directory: Directory, rows: Sequence[Row], retry_failed: bool) -> tuple[list[Task], int]:
+    """The tasks that are to be done, and how many failed before and are left as they are."""
+    state = directory.state()
+    tasks: dict[str, Task] = {}
+    held_back: set[str] = set()
+    for row in rows:
+        if row.reason or row.key in tasks:
+            continue
+        task = Task(row.key, row.job, directory.folder(row))
+        if is_done(task.folder):
+            if row.key not in state.results:  # a driver was killed before it wrote that down
+                _write_down(directory, Happening("done", row.key), task)
+        elif row.key in state.failed and not retry_failed:
+            held_back.add(row.key)
+        else:
+            tasks[row.key] = task
+    return list(tasks.values()), len(held_back)
+
+
+def _write_down(directory: Directory, happened: Happening, task: Task) -> None:
+    match happened.kind:
+        case "started":
+            directory.note("started", key=task.key, where=happened.text)
+        case "stage":
+            directory.note("stage", key=task.key, stage=happened.text, seconds=happened.seconds)
+        case "failed":
+            directory.note("failed", key=task.key, reason=happened.text, seconds=happened.seconds)
+        case "done":
+            tidy(task.folder)
+            result = asdict(result_of(read_report(task.folder / REPORT)))
+            directory.note("done", key=task.key, seconds=happened.seconds, result=result)

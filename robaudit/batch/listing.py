@@ -1,0 +1,231 @@
+"""From a manifest to rows, one for each model, data set and threat model, and their jobs."""
+
+from __future__ import annotations
+
+import fnmatch
+import glob
+import hashlib
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import cast, get_args
+
+from robaudit.batch.jobs import Job, key_of
+from robaudit.batch.manifest import Manifest, Models
+from robaudit.checkpoints.files.container import read_container
+from robaudit.checkpoints.files.display import shown
+from robaudit.checkpoints.sidecar import statement_of
+from robaudit.checkpoints.sources import files_of, is_source
+from robaudit.checkpoints.sources.catalogue import catalogue, find_entry
+from robaudit.checkpoints.sources.opened import joint_sha256
+from robaudit.errors import CheckpointError, RobauditError, UsageError
+from robaudit.tables import guess
+from robaudit.types import Norm, ThreatModel, parse_eps
+
+Notice = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the run's tables.
+
+    Attributes:
+        key: the job's, or one made of what the row says where the checkpoint cannot be read.
+        stages: that the job has.
+        reason: why there is no job; ``""`` where there is one.
+    """
+
+    job: Job
+    key: str
+    stages: tuple[str, ...]
+    reason: str = ""
+
+
+def jobs_of(manifest: Manifest) -> list[Job]:
+    """Every model on every data set within every threat model, in the manifest's order.
+
+    Raises:
+        UsageError: a file or zoo's name that is not there, or a threat model that cannot be meant.
+    """
+    found: list[Job] = []
+    for group in manifest.models:
+        threats = [_threat(text) for text in group.threats]
+        for source in _sources(group):
+            for data in group.data:
+                for norm, eps in threats:
+                    found.append(_job(group, source, data, norm, eps))
+    return list(dict.fromkeys(found))
+
+
+def rows_of(jobs: list[Job], notice: Notice = lambda _: None) -> list[Row]:
+    """The jobs with their keys: reads the data and hashes every checkpoint.
+
+    Args:
+        notice: told what is being read.
+
+    Raises:
+        UsageError, DataError: examples that cannot be had.
+    """
+    from robaudit.audit.plan import preset
+    from robaudit.batch.stages import stages
+    from robaudit.batch.work import load_parts
+
+    examples: dict[tuple[object, ...], list[str]] = {}
+    hashes: dict[Job, str | RobauditError] = {}
+    rows = []
+    for job in jobs:
+        if job.examples not in examples:
+            notice(f"reading {job.data}")
+            examples[job.examples] = [part.sha256 for part in load_parts(job) if part is not None]
+        read = replace(job, data="", norm="linf", eps=1.0)
+        if read not in hashes:
+            notice(f"hashing {job.source}")
+            hashes[read] = _hash_or_error(job)
+        weights = hashes[read]
+        reason = ""
+        if isinstance(weights, RobauditError):
+            reason = " ".join(filter(None, (weights.message, weights.advice)))
+            weights = f"unread {job.source}"
+        plan = preset(job.preset)
+        key = key_of(job, weights, examples[job.examples], asdict(plan))
+        rows.append(Row(job, key, tuple(name for name, _ in stages(plan)), reason))
+    return rows
+
+
+def weights_hash(job: Job) -> str:
+    """Of everything that decides which network is loaded: files, what lies beside them, own code.
+
+    Raises:
+        UsageError, CheckpointError: the checkpoint is not there or unreadable.
+    """
+    if is_source(job.source):
+        files = _files_of_zoo(job)
+        hashes = [(read_container(file, hash=True).sha256, file.name) for file in files]
+        parts = [str(joint_sha256(hashes)), job.source]
+    else:
+        container = read_container(Path(job.source), hash=True)
+        said = statement_of(container)
+        parts = [str(container.sha256)]
+        parts += [repr((said.architecture, said.normalization, said.kwargs))] if said else []
+    if job.arch is not None and ".py:" in job.arch:
+        code = Path(job.arch.rpartition(":")[0])
+        parts.append(code.read_text(encoding="utf-8") if code.is_file() else "")
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+
+
+def shapes_of(job: Job) -> tuple[object, ...]:
+    """What networks that take equally long have in common: names and shapes of their tensors.
+
+    Raises:
+        UsageError, CheckpointError: the checkpoint is not there or unreadable.
+    """
+    zoo = is_source(job.source)
+    files = _files_of_zoo(job) if zoo else (Path(job.source),)
+    read = (read_container(file, hash=False, member=job.member) for file in files)
+    return tuple((tensor.name, tensor.shape) for one in read for tensor in one.tensors)
+
+
+def _files_of_zoo(job: Job) -> tuple[Path, ...]:
+    folder = None if job.model_dir is None else Path(job.model_dir)
+    try:
+        return files_of(job.source, model_dir=folder)
+    except CheckpointError:
+        if not job.download:
+            raise
+    from robaudit.checkpoints.sources import open_source
+
+    open_source(job.source, model_dir=folder, download=True)
+    return files_of(job.source, model_dir=folder)
+
+
+def _hash_or_error(job: Job) -> str | RobauditError:
+    try:
+        return weights_hash(job)
+    except RobauditError as error:
+        return error
+
+
+def _threat(text: str) -> tuple[Norm, float | None]:
+    norm, _, eps = text.strip().partition(" ")
+    if norm not in get_args(Norm):
+        known = list(get_args(Norm))
+        raise UsageError(
+            f"threats: unknown norm {norm!r}{guess(norm, known)}",
+            'Write a threat model as "linf 8/255", or "linf" for the usual radius.',
+        )
+    if not eps.strip():
+        return cast("Norm", norm), None
+    return cast("Norm", norm), ThreatModel(cast("Norm", norm), parse_eps(eps.strip())).eps
+
+
+def _job(group: Models, source: str, data: str, norm: Norm, eps: float | None) -> Job:
+    if eps is None:
+        from robaudit.data import default_threat
+
+        usual = default_threat(data, norm)
+        if usual is None:
+            raise UsageError(
+                f"no usual {norm} radius is known for data {data!r}",
+                f'Give one: threats = ["{norm} 8/255"], on the command line --eps 8/255.',
+            )
+        eps = usual.eps
+    same = group.model_dump(include=_SHARED)
+    return Job(source=source, data=data, norm=norm, eps=eps, **same)
+
+
+_SHARED = {
+    *("preset", "data_dir", "split", "n", "sample", "gap", "train_data", "arch", "normalize"),
+    *("weights", "member", "sha256", "trust_pickle", "model_dir", "download", "seed", "precision"),
+}
+
+
+def _sources(group: Models) -> list[str]:
+    """The models of a group, each once, without those excluded."""
+    found: list[str] = []
+    for pattern in group.files or []:
+        found += _files(pattern)
+    for pattern in group.robustbench or []:
+        found += _of_robustbench(pattern)
+    found += [f"timm:{name}" for name in group.timm or []]
+    found += [f"torchvision:{name}" for name in group.torchvision or []]
+    excluded = group.exclude
+    kept = [source for source in dict.fromkeys(found) if not _matches(source, excluded)]
+    if not kept:
+        raise UsageError("exclude leaves no model of a table [[models]]", "Take the table out.")
+    return kept
+
+
+def _matches(source: str, patterns: list[str]) -> bool:
+    names = (source, Path(source).name, source.partition(":")[2])
+    return any(fnmatch.fnmatchcase(name, pattern) for name in names for pattern in patterns)
+
+
+def _files(pattern: str) -> list[str]:
+    if Path(pattern).exists():  # also names with brackets in them
+        return [pattern]
+    found = [
+        name
+        for name in sorted(glob.glob(pattern, recursive=True))  # noqa: PTH207 - absolute patterns
+        if Path(name).suffix not in _NO_CHECKPOINTS
+    ]
+    if not found:
+        raise UsageError(f"no checkpoint is {shown(pattern, 300)}", "Check the path.")
+    return found
+
+
+# What lies beside checkpoints and is matched by runs/*.
+_NO_CHECKPOINTS = {".toml", ".json", ".yaml", ".yml", ".txt", ".md", ".log", ".csv", ".py"}
+
+
+def _of_robustbench(pattern: str) -> list[str]:
+    if not set("*?[") & set(pattern):
+        return [find_entry(pattern).text]
+    entries = [entry.text for entry in catalogue()]
+    found = [text for text in entries if fnmatch.fnmatch(text, f"robustbench:{pattern}")]
+    if not found:
+        names = [text.partition(":")[2] for text in entries]
+        raise UsageError(
+            f"RobustBench has no network that is {pattern!r}{guess(pattern.rstrip('*'), names)}",
+            'Write it as "cifar10/Linf/*".',
+        )
+    return found

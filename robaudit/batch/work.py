@@ -1,0 +1,212 @@
+"""One job, done: a checkpoint and examples in, a report's folder out, resumable at any moment."""
+
+from __future__ import annotations
+
+import io
+import shutil
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+import robaudit
+from robaudit.audit import Audit, audit
+from robaudit.audit.journal import Journal, open_journal, weights_digest
+from robaudit.audit.plan import preset
+from robaudit.audit.whole_file import write_whole
+from robaudit.batch.directory import REPORT, STAGES, STATE, is_done, tidy
+from robaudit.batch.jobs import Job
+from robaudit.batch.stages import stages
+from robaudit.checkpoints import Classifier, load
+from robaudit.data import load_examples
+from robaudit.errors import DataError, RobauditError, UsageError
+from robaudit.report import fill_folder, read_report, report_folder, write_report
+from robaudit.report.gallery import Gallery, make_gallery, read_gallery, write_gallery
+from robaudit.schema import Report
+from robaudit.types import Examples, ThreatModel
+
+_GALLERY = "gallery.npz"
+Told = Callable[[str, float], None]
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why a job has no report."""
+
+    reason: str
+
+
+def load_parts(job: Job) -> tuple[Examples, Examples | None]:
+    """The examples a job is audited on, and those of the training split for the gaps.
+
+    Raises:
+        UsageError, DataError: they cannot be had.
+    """
+    plan = preset(job.preset)
+
+    def part(name: str, split: str) -> Examples:
+        return load_examples(
+            name,
+            split=split,
+            n=job.n,
+            at_most=plan.n,
+            sample_seed=job.seed if job.sample else None,
+            data_dir=job.data_dir,
+            download=job.download,
+        )
+
+    examples = part(job.data, job.split)
+    if job.train_data is not None:
+        try:
+            return examples, part(job.train_data, "train")
+        except DataError:  # a file of training examples has no splits of its own
+            return examples, replace(part(job.train_data, "test"), split="train")
+    if not job.gap or job.split == "train":
+        return examples, None
+    try:
+        return examples, part(job.data, "train")
+    except DataError:  # data without a training split has no gaps
+        return examples, None
+
+
+def load_model(job: Job, examples: Examples, device: str) -> Classifier:
+    """The job's checkpoint as a classifier.
+
+    Raises:
+        CheckpointError, UsageError: see :func:`robaudit.checkpoints.load`.
+    """
+    return load(
+        job.source,
+        arch=job.arch,
+        normalize=job.normalize,
+        device=device,
+        examples=examples,
+        member=job.member,
+        weights=job.weights,
+        sha256=job.sha256,
+        trust_pickle=job.trust_pickle,
+        model_dir=None if job.model_dir is None else Path(job.model_dir),
+        download=job.download,
+    )
+
+
+def attempt(job: Job, folder: Path, device: str, told: Told = lambda *_: None) -> Failure | None:
+    """:func:`work`, whose every error is a reason: one model must not end the others' run."""
+    try:
+        work(job, folder, device, told)
+    except RobauditError as error:
+        return Failure(" ".join(filter(None, (error.message, error.advice))))
+    except (torch.cuda.OutOfMemoryError, MemoryError):
+        return Failure("out of memory; fewer examples (n) may fit")
+    except Exception as error:
+        lines = str(error).splitlines() or ["no message"]
+        return Failure(f"internal error: {type(error).__name__}: {lines[0][:200]}")
+    return None
+
+
+def work(job: Job, folder: Path, device: str, told: Told = lambda *_: None) -> None:
+    """Audit by stages, each kept once it is finished, and write the report's folder last.
+
+    Args:
+        folder: the job's own; what an earlier attempt finished there is not done again.
+        device: ``auto``, ``cpu``, ``cuda`` or ``cuda:i``.
+        told: each stage and its seconds as it is finished.
+
+    Raises:
+        RobauditError: the checkpoint or the data cannot be audited, or the folder not be written.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    for left in folder.glob(f".{REPORT}.*"):  # of an attempt that was killed while it wrote
+        shutil.rmtree(left, ignore_errors=True)
+    if is_done(folder):
+        return
+    examples, train = load_parts(job)
+    model = load_model(job, examples, device)
+    threat = ThreatModel(job.norm, job.eps)
+    remember = _journal(folder / STATE, model, examples, threat, job).remember
+    kept = folder / STAGES
+    kept.mkdir(exist_ok=True)
+    parts: list[Report] = []
+    outcomes: dict[str, Any] = {}
+    for name, plan in stages(preset(job.preset)):
+        clock = time.perf_counter()
+        if not (kept / f"{name}.json").is_file():
+            done = audit(
+                model, examples, threat, plan, train=train, seed=job.seed,
+                precision=job.precision, remember=remember,
+            )  # fmt: skip
+            if done.adversarial is not None:
+                _keep_gallery(kept, make_gallery(model, examples, done.adversarial))
+            _keep(kept, name, done)
+            told(name, time.perf_counter() - clock)
+        parts.append(read_report(kept / f"{name}.json"))
+        with np.load(kept / f"{name}.npz") as arrays:
+            outcomes |= dict(arrays)
+    with report_folder(folder / REPORT) as target:
+        there = (kept / _GALLERY).is_file()
+        gallery = read_gallery(kept / _GALLERY) if there else None
+        fill_folder(target, merged(parts), outcomes, gallery)
+    tidy(folder)
+
+
+def merged(parts: list[Report]) -> Report:
+    """The stages' reports as the one that a single audit would have written."""
+    first, *others = parts
+    measurements = list(first.measurements)
+    for part in others:
+        measurements += [m for m in part.measurements if m.name not in _EVERY_STAGE]
+    provenance = first.provenance.model_copy(
+        update={"seconds": sum(part.provenance.seconds for part in parts)}
+    )
+    warnings = list(dict.fromkeys(text for part in parts for text in part.warnings))
+    return first.model_copy(
+        update={"measurements": measurements, "warnings": warnings, "provenance": provenance}
+    )
+
+
+_EVERY_STAGE = ("accuracy.clean", "loss.clean")
+
+
+def _keep_gallery(kept: Path, gallery: Gallery) -> None:
+    draft = kept / f"draft-{_GALLERY}"
+    try:
+        write_gallery(gallery, draft)
+        draft.replace(kept / _GALLERY)
+    except OSError as error:
+        raise UsageError(f"cannot write to {kept}: {error.strerror or error}") from error
+
+
+def _keep(kept: Path, name: str, done: Audit) -> None:
+    packed = io.BytesIO()
+    arrays: dict[str, Any] = {key: rows.numpy() for key, rows in done.outcomes.items()}
+    np.savez(packed, **arrays)
+    try:
+        write_whole(kept / f"{name}.npz", packed.getvalue())
+        # The report is the sign that the stage is finished.
+        write_report(done.report, kept / f"{name}.json")
+    except OSError as error:
+        raise UsageError(f"cannot write to {kept}: {error.strerror or error}") from error
+
+
+def _journal(
+    folder: Path, model: Classifier, examples: Examples, threat: ThreatModel, job: Job
+) -> Journal:
+    key = {
+        "robaudit": robaudit.__version__,
+        "weights": weights_digest(model),
+        "architecture": model.origin.architecture,
+        "normalization": model.origin.normalization,
+        "data": examples.sha256,
+        "threat": {"norm": threat.norm, "eps": threat.eps},
+        "seed": job.seed,
+    }
+    try:
+        return open_journal(folder, key)
+    except UsageError:  # of another robaudit, or damaged: it is this job's all the same
+        shutil.rmtree(folder, ignore_errors=True)
+        shutil.rmtree(folder.with_name(STAGES), ignore_errors=True)
+        return open_journal(folder, key)

@@ -1,0 +1,401 @@
+"""``robaudit batch``: many checkpoints in one run, and what can be read from it."""
+
+from __future__ import annotations
+
+import io
+import sys
+import time
+from collections.abc import Callable
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from robaudit.cli.audit import Preset
+from robaudit.cli.batch_look import looking, reading
+from robaudit.cli.messages import say
+from robaudit.cli.options import Settings, with_settings
+from robaudit.errors import UsageError
+
+if TYPE_CHECKING:
+    from robaudit.batch.directory import Directory, State
+    from robaudit.batch.listing import Row
+    from robaudit.batch.manifest import Manifest
+    from robaudit.batch.study import Study
+    from robaudit.batch.tasks import Executor
+
+_INTERRUPTED = 130
+_DEFAULT = "run"
+
+
+class RunByDefault(TyperGroup):
+    """``batch MANIFEST`` is ``batch run MANIFEST``."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        known = {*self.commands, "--help", "-h"}
+        if args and args[0] not in known:
+            args = [_DEFAULT, *args]
+        parsed: list[str] = super().parse_args(ctx, args)
+        return parsed
+
+
+class Engine(StrEnum):
+    """Who does the jobs."""
+
+    local = "local"
+    ray = "ray"
+
+
+class Retry(StrEnum):
+    """What is done again."""
+
+    failed = "failed"
+
+
+Directories = Annotated[
+    Path, typer.Argument(metavar="DIR", show_default=False, help="The run's folder.")
+]
+
+
+@with_settings(omit=frozenset(["batch_size", "state", "config", "out", "format", "json"]), gap=True)
+def run(
+    ctx: typer.Context,
+    what: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="MANIFEST|CKPT...",
+            show_default=False,
+            help="A manifest, FILE.toml; or checkpoints, globs, and names in zoos such as "
+            "'robustbench:cifar10/Linf/*'.",
+        ),
+    ],
+    settings: Settings,
+    out: Annotated[
+        Path,
+        typer.Option(
+            metavar="DIR", show_default=False, help="The run's folder: a new one, or one begun."
+        ),
+    ],
+    preset: Annotated[
+        Preset, typer.Option(help="How much is measured; see robaudit audit.")
+    ] = Preset.standard,
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            min=0,
+            help="Worker processes; 0 works in this one. [default: one a GPU, else one]",
+            show_default=False,
+        ),
+    ] = None,
+    timeout: Annotated[
+        float | None,
+        typer.Option(
+            min=0.001,
+            metavar="SECONDS",
+            help="A job that takes longer has failed, and its worker is killed.",
+        ),
+    ] = None,
+    engine: Annotated[
+        Engine, typer.Option(help="local: processes on this machine. ray: a Ray cluster.")
+    ] = Engine.local,
+    address: Annotated[
+        str | None,
+        typer.Option(
+            metavar="HOST:PORT|auto", help="With ray: a cluster that runs; else one is started."
+        ),
+    ] = None,
+    retry: Annotated[
+        Retry | None, typer.Option(help="Begin again what failed in an earlier run.")
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show the jobs and what they will cost, and stop.")
+    ] = False,
+) -> None:
+    """Audit many checkpoints in one run, several at a time, and lose nothing.
+
+    [bold]robaudit batch models.toml --out runs/zoo --workers 2[/bold]
+
+    A model that fails is a row with its reason; the others go on, and the exit code is 3. The same
+    command goes on where the run was interrupted and does nothing twice; with more models in the
+    manifest it adds those. robaudit batch status shows a run from another terminal.
+    """
+    from robaudit.batch.directory import create
+    from robaudit.batch.listing import jobs_of, rows_of
+
+    jobs = jobs_of(_manifest(ctx, what, preset, settings))
+    with reading(settings.quiet) as notice:
+        rows = rows_of(jobs, notice)
+    if dry_run:
+        _show_cost(rows, out, workers, settings)
+        return
+    directory = create(out)
+    executor, at_once = _executor(engine, workers, timeout, address, settings.device)
+    _driven(directory, rows, executor, at_once, retry is not None, settings.quiet)
+
+
+def status(directory: Directories) -> None:
+    """Show how far a run is: from another terminal, or after it.
+
+    [bold]robaudit batch status runs/zoo[/bold]
+    """
+    from robaudit.batch.directory import find
+    from robaudit.batch.view import run_view
+
+    found = find(directory)
+    _console().print(run_view(found.state(), found.driver(), time.time()))
+
+
+class Format(StrEnum):
+    """What is printed."""
+
+    table = "table"
+    csv = "csv"
+    md = "md"
+    html = "html"
+
+
+def leaderboard(
+    directory: Directories,
+    format: Annotated[Format, typer.Option("--format", help="What is printed.")] = Format.table,
+    out: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write to this file instead of stdout.")
+    ] = None,
+) -> None:
+    """Show a run's models by their robust accuracy.
+
+    [bold]robaudit batch leaderboard runs/zoo --format html --out zoo.html[/bold]
+
+    Ranked by the strongest attack that all were measured with; those whose intervals overlap share
+    their places. RobustBench's published figure stands beside ours, with the difference.
+    """
+    from robaudit.batch import leaderboard_formats as formats
+    from robaudit.batch.directory import find
+    from robaudit.batch.leaderboard import tables
+
+    found = tables(find(directory).state())
+    match format:
+        case Format.csv:
+            text = formats.leaderboard_csv(found)
+        case Format.md:
+            text = formats.leaderboard_markdown(found)
+        case Format.html:
+            text = formats.leaderboard_html(found)
+        case Format.table:
+            text = _as_text(formats.leaderboard_view(found), out)
+    _put(text, out)
+
+
+class StudyFormat(StrEnum):
+    """What is printed."""
+
+    table = "table"
+    csv = "csv"
+    md = "md"
+
+
+def study(
+    directory: Directories,
+    format: Annotated[
+        StudyFormat, typer.Option("--format", help="What is printed.")
+    ] = StudyFormat.table,
+    out: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Also write study.csv, study.md and the pictures here."),
+    ] = None,
+) -> None:
+    """Correlate curvature, flatness and norms with robust loss, error and gaps over a run's models.
+
+    [bold]robaudit batch study runs/zoo --out study[/bold]
+
+    Pearson's, Spearman's and Kendall's coefficients with bootstrap intervals, for each data set and
+    threat model with three models or more; the pictures show each outcome against each measure.
+    """
+    from robaudit.batch import study as read
+    from robaudit.batch.directory import find
+
+    found = read.studies(find(directory).state())
+    if out is not None:
+        _write_study(found, out)
+    match format:
+        case StudyFormat.csv:
+            sys.stdout.write(read.study_csv(found))
+        case StudyFormat.md:
+            sys.stdout.write(read.study_markdown(found))
+        case StudyFormat.table:
+            _console().print(read.study_view(found))
+
+
+def _write_study(found: list[Study], out: Path) -> None:
+    from robaudit.batch.study import study_csv, study_markdown
+    from robaudit.batch.study_plot import write_study_plots
+
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        (out / "study.csv").write_text(study_csv(found), encoding="utf-8")
+        (out / "study.md").write_text(study_markdown(found), encoding="utf-8")
+        write_study_plots(found, out)
+    except OSError as error:
+        raise UsageError(
+            f"cannot write to {out}: {error.strerror or error}", "Choose another --out."
+        ) from None
+
+
+def _as_text(view: Any, out: Path | None) -> str:
+    """Printed at once, in colour on a terminal; as text where it goes to a file."""
+    if out is None:
+        _console().print(view)
+        return ""
+    from rich.console import Console
+
+    text = io.StringIO()
+    Console(file=text, width=120).print(view)
+    return text.getvalue()
+
+
+def _put(text: str, out: Path | None) -> None:
+    if out is None:
+        sys.stdout.write(text)
+        return
+    try:
+        out.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise UsageError(
+            f"cannot write to {out}: {error.strerror}", "Choose another --out."
+        ) from None
+
+
+def _manifest(ctx: typer.Context, what: list[str], preset: Preset, settings: Settings) -> Manifest:
+    from robaudit.batch.manifest import manifest_of, read_manifest
+
+    if not any(word.lower().endswith(".toml") for word in what):
+        return manifest_of(what, _said(preset, settings))
+    if len(what) > 1:
+        raise UsageError(
+            "a manifest stands alone, but several names were given",
+            "Name the checkpoints in it, in a table [[models]].",
+        )
+    said = [name for name in (*_MANIFEST_SAYS, "norm", "eps") if _given(ctx, name)]
+    if said:
+        options = ", ".join(f"--{name.replace('_', '-')}" for name in said)
+        raise UsageError(
+            f"{options}: the manifest {what[0]} says what is measured",
+            "Write it into the manifest; the command line says only how it is run.",
+        )
+    return read_manifest(Path(what[0]))
+
+
+_MANIFEST_SAYS = (
+    *("preset", "data", "data_dir", "split", "n", "sample", "gap", "train_data", "arch"),
+    *("normalize", "weights", "model_dir", "download", "seed", "precision"),
+    *("member", "sha256", "trust_pickle"),
+)
+
+
+def _given(ctx: typer.Context, name: str) -> bool:
+    source: Any = ctx.get_parameter_source(name)
+    return source is not None and source.name == "COMMANDLINE"
+
+
+def _said(preset: Preset, settings: Settings) -> dict[str, Any]:
+    """The options in the manifest's words; those left out keep the manifest's defaults."""
+    eps = "" if settings.eps is None else f" {settings.eps}"
+    said: dict[str, Any] = {"threats": f"{settings.norm.value}{eps}", "preset": preset.value}
+    for name in _MANIFEST_SAYS:
+        if name == "preset":
+            continue
+        value = getattr(settings, name)
+        if value is not None:
+            plain = value.value if isinstance(value, StrEnum) else value
+            said[name] = str(plain) if isinstance(plain, Path) else plain
+    return said
+
+
+def _executor(
+    engine: Engine, workers: int | None, timeout: float | None, address: str | None, device: str
+) -> tuple[Executor, int]:
+    """Who does the jobs, and how many at once."""
+    if engine is Engine.ray:
+        from robaudit.batch.on_ray import on_ray
+
+        return on_ray(address, workers, device, timeout)
+    if address is not None:
+        raise UsageError("--address is for --engine ray")
+    if workers == 0:
+        from robaudit.batch.inline import inline
+
+        if timeout is not None:
+            raise UsageError("--timeout needs a worker that can be killed", "Give --workers 1.")
+        return inline(device), 1
+    from robaudit.batch.local import local, places
+
+    where = places(workers, device)
+    return local(where, timeout), len(where)
+
+
+def _driven(
+    directory: Directory,
+    rows: list[Row],
+    executor: Executor,
+    workers: int,
+    retry: bool,
+    quiet: bool,
+) -> None:
+    """Drive the run, look on, and say how it ended."""
+    from robaudit.batch.driving import drive
+
+    try:
+        with looking(directory, quiet) as look:
+            outcome = drive(
+                directory, rows, executor, workers=workers, retry_failed=retry, look=look
+            )
+    except KeyboardInterrupt:
+        say("interrupted; what was finished is kept", "The same command goes on.")
+        raise typer.Exit(_INTERRUPTED) from None
+    if outcome.held_back and not quiet:
+        say(f"{outcome.held_back} failed before and were left", "--retry failed tries them again.")
+    _show_end(outcome.state)
+    if not outcome.complete:
+        raise typer.Exit(3)
+
+
+def _show_cost(rows: list[Row], out: Path, workers: int | None, settings: Settings) -> None:
+    from robaudit.batch.directory import find
+    from robaudit.batch.estimate import estimates, total
+    from robaudit.batch.local import places
+    from robaudit.batch.view import cost_view
+
+    # What a worker takes until it can begin is what this process took for the same imports.
+    start = time.process_time()
+    there = find(out) if (out / "run.json").exists() else None
+    done = frozenset() if there is None else frozenset(there.state().results)
+    at_once = len(places(workers, settings.device)) if workers != 0 else 1
+    with reading(settings.quiet) as notice:
+        found = estimates(rows, done, settings.device, notice)
+    _console().print(cost_view(found, total(found, at_once, start), at_once))
+
+
+def _show_end(state: State) -> None:
+    from robaudit.batch.view import run_view
+
+    _console().print(run_view(state, None, time.time()))
+
+
+def _console() -> Any:
+    from rich.console import Console
+
+    return Console() if sys.stdout.isatty() else Console(width=100)
+
+
+HELP = """
+Audit many checkpoints in one run, and read what it found.
+
+[bold]robaudit batch MANIFEST --out DIR[/bold] is short for robaudit batch run.
+"""
+COMMANDS: dict[str, Callable[..., None]] = {
+    _DEFAULT: run,
+    "status": status,
+    "leaderboard": leaderboard,
+    "study": study,
+}

@@ -1,0 +1,132 @@
+"""``robaudit compare``: two audits, or two checkpoints, on the same examples."""
+
+from __future__ import annotations
+
+import io
+import sys
+import tempfile
+from dataclasses import replace
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from robaudit.cli.audit import Preset
+from robaudit.cli.measure import run
+from robaudit.cli.options import Settings, with_settings
+from robaudit.cli.read import write_file
+from robaudit.errors import UsageError
+
+if TYPE_CHECKING:
+    from robaudit.report.compare import Comparison
+
+_OUT = "Output"
+
+
+class ComparisonFormat(StrEnum):
+    """What a comparison can be written as."""
+
+    table = "table"
+    json = "json"
+    csv = "csv"
+    md = "md"
+    html = "html"
+
+
+@with_settings(omit=frozenset(["out", "format", "json", "sha256", "state"]))
+def compare(
+    a: Annotated[
+        str,
+        typer.Argument(metavar="A", show_default=False, help="A report folder, or a checkpoint."),
+    ],
+    b: Annotated[str, typer.Argument(metavar="B", show_default=False, help="Another.")],
+    settings: Settings,
+    preset: Annotated[
+        Preset, typer.Option(help="What is measured of two checkpoints.")
+    ] = Preset.quick,
+    format: Annotated[
+        ComparisonFormat,
+        typer.Option("--format", help="What is printed or written.", rich_help_panel=_OUT),
+    ] = ComparisonFormat.table,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="Write to this file instead of stdout.", rich_help_panel=_OUT
+        ),
+    ] = None,
+) -> None:
+    """Say by how much two checkpoints differ in every measurement, and on which examples.
+
+    [bold]robaudit compare results/before results/after[/bold]
+
+    Accuracies and losses are paired example by example, with an exact test and an interval of the
+    difference. Of two report folders nothing is measured again, and no other option is needed; of
+    two checkpoints both are audited first, with the same options.
+    """
+    from robaudit.report.compare import compare as compared
+    from robaudit.report.compare_outcomes import read_audited
+
+    if out is not None and not out.absolute().parent.is_dir():  # known before any work
+        raise UsageError(f"cannot write to {out}: no such folder", "Choose another --out.")
+    code = 0
+    if _is_report(a) and _is_report(b):
+        found = compared(read_audited(Path(a)), read_audited(Path(b)))
+    elif _is_report(a) or _is_report(b):
+        raise UsageError(
+            f"one of {a} and {b} is a report and the other is not",
+            "Give two report folders, or two checkpoints.",
+        )
+    else:
+        found, code = _measured(a, b, preset, settings)
+    _write(found, format, out)
+    if code:
+        raise typer.Exit(code)
+
+
+def _is_report(name: str) -> bool:
+    path = Path(name)
+    return path.suffix == ".json" or (path / "report.json").is_file()
+
+
+def _measured(a: str, b: str, preset: Preset, settings: Settings) -> tuple[Comparison, int]:
+    """Both audited into folders that are not kept, so that a comparison is made in one way only."""
+    from robaudit.audit import preset as plan_of
+    from robaudit.report.compare import compare as compared
+    from robaudit.report.compare_outcomes import read_audited
+
+    with tempfile.TemporaryDirectory() as place:
+        folders = [Path(place) / name for name in ("first", "second")]
+        code = 0
+        for checkpoint, folder in zip((a, b), folders, strict=True):
+            _, failed = run([checkpoint], plan_of(preset.value), replace(settings, out=folder))
+            code = code or failed
+        return compared(*(read_audited(folder) for folder in folders)), code
+
+
+def _write(found: Comparison, format: ComparisonFormat, out: Path | None) -> None:
+    from rich.console import Console
+
+    from robaudit.report.compare_text import compare_csv, compare_json, compare_markdown
+    from robaudit.report.compare_view import compare_view
+    from robaudit.report.html.compare_page import compare_html
+
+    texts = {
+        ComparisonFormat.json: compare_json,
+        ComparisonFormat.csv: compare_csv,
+        ComparisonFormat.md: compare_markdown,
+        ComparisonFormat.html: compare_html,
+    }
+    if format is not ComparisonFormat.table:
+        text = texts[format](found)
+    elif out is not None:
+        console = Console(file=io.StringIO(), width=100, color_system=None, record=True)
+        console.print(compare_view(found))
+        text = console.export_text()
+    else:
+        Console(width=None if sys.stdout.isatty() else 100).print(compare_view(found))
+        return
+    if out is None:
+        sys.stdout.write(text)
+    else:
+        write_file(out, text.encode())

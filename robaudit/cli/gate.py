@@ -1,0 +1,280 @@
+"""``robaudit gate``: a policy, a verdict, an exit code."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from robaudit.cli.messages import say
+from robaudit.cli.options import OUT_PANEL, Settings, with_settings
+from robaudit.errors import DataError, RobauditError, UsageError
+
+if TYPE_CHECKING:
+    from robaudit.gate.baseline import Baseline
+    from robaudit.gate.policy import Policy, SuitePolicy
+    from robaudit.gate.run import Population
+    from robaudit.schema import Verdict
+
+_IN_POLICY = frozenset(
+    [
+        "data",
+        "split",
+        "n",
+        "sample",
+        "gap",
+        "train_data",
+        "norm",
+        "eps",
+        "seed",
+        "state",
+        "format",
+        "out",
+    ]
+)
+_PANEL = "Policy"
+
+
+def _file(help: str) -> object:
+    return typer.Option(metavar="FILE", help=help, rich_help_panel=OUT_PANEL)
+
+
+@with_settings(omit=_IN_POLICY)
+def gate(
+    settings: Settings,
+    checkpoints: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="CKPT...", show_default=False, help="Checkpoints, as for robaudit audit."
+        ),
+    ] = None,
+    policy: Annotated[
+        Path,
+        typer.Option(metavar="FILE", help="TOML file of thresholds.", rich_help_panel=_PANEL),
+    ] = Path("robaudit.toml"),
+    baseline: Annotated[
+        list[Path] | None,
+        typer.Option(
+            metavar="DIR",
+            help="Report that max_drop compares with, on the same examples; several for several "
+            "suites.",
+            rich_help_panel=_PANEL,
+        ),
+    ] = None,
+    exhaustive: Annotated[
+        bool,
+        typer.Option(
+            "--exhaustive",
+            help="Look at every example instead of stopping once a rule is decided.",
+            rich_help_panel=_PANEL,
+        ),
+    ] = False,
+    init: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Print a first policy, made from this report, and do nothing else.",
+            rich_help_panel=_PANEL,
+        ),
+    ] = None,
+    junit: Annotated[Path | None, _file("Write the verdicts as JUnit XML.")] = None,
+    sarif: Annotated[Path | None, _file("Write the verdicts as SARIF.")] = None,
+    summary: Annotated[
+        Path | None,
+        _file("Append the verdicts as markdown. [default: $GITHUB_STEP_SUMMARY]"),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Write verdicts.json, verdicts.md and a page for each checkpoint here.",
+            rich_help_panel=OUT_PANEL,
+        ),
+    ] = None,
+) -> None:
+    """Decide whether checkpoints meet a policy of thresholds, with a known error rate.
+
+    [bold]robaudit gate ckpt.pt --policy robaudit.toml[/bold]
+
+    Accuracies are decided example by example, in random order, cheap attacks first, and no longer
+    than needed. Exits with 0 when the gate passed, 1 when it failed, 3 when a rule could not be
+    decided: what was not measured never passes. A first policy: robaudit gate --init REPORT.
+    """
+    if init is not None:
+        from robaudit.gate.initial import initial_policy
+        from robaudit.report import read_report
+
+        sys.stdout.write(initial_policy(read_report(init)))
+        return
+    if not checkpoints:
+        raise UsageError("no checkpoint to gate", "robaudit gate CKPT... --policy FILE")
+    from robaudit.gate.policy import read_policy
+
+    rules = read_policy(policy)
+    step = os.environ.get("GITHUB_STEP_SUMMARY")
+    if summary is None and step:
+        summary = Path(step)
+    files: list[tuple[Path | None, Callable[[list[Verdict]], str]]] = [
+        (junit, _junit),
+        (sarif, _sarif),
+        (summary, _markdown),
+        *(
+            []
+            if out is None
+            else [(out / "verdicts.json", _array), (out / "verdicts.md", _markdown)]
+        ),
+    ]
+    _check_writable([path for path, _ in files if path])
+    verdicts, code = _verdicts(checkpoints, rules, baseline or [], exhaustive, settings)
+    if not verdicts:
+        raise typer.Exit(code)
+    _show(verdicts, len(checkpoints) > 1, settings)
+    for path, text in files:
+        if path is not None:
+            # GitHub's summary may hold what earlier commands wrote.
+            with path.open("a" if path == summary else "w", encoding="utf-8") as file:
+                file.write(text(verdicts))
+    if out is not None:
+        _write_pages(out, verdicts)
+    outcomes = {verdict.outcome for verdict in verdicts}
+    code = 1 if "fail" in outcomes else code or (3 if "inconclusive" in outcomes else 0)
+    if code:
+        raise typer.Exit(code)
+
+
+def _verdicts(
+    checkpoints: list[str],
+    policy: Policy,
+    baselines: list[Path],
+    exhaustive: bool,
+    settings: Settings,
+) -> tuple[list[Verdict], int]:
+    """The verdicts, and the code of the first checkpoint that could not be gated."""
+    from robaudit.cli.measure import batch_size_of, load_classifier, progress_bar
+    from robaudit.gate.run import gate as run
+
+    batch_size = batch_size_of(settings.batch_size)
+    read = [_baseline(path) for path in baselines]
+    populations = [_population(suite, settings) for suite in policy.suites]
+    found: list[Verdict] = []
+    code = 0
+    for checkpoint in checkpoints:
+        try:
+            model = load_classifier(checkpoint, populations[0].examples, settings)
+            with progress_bar(Path(checkpoint).stem, settings.quiet) as watch:
+                found.append(
+                    run(
+                        model, policy, populations, baselines=read, exhaustive=exhaustive,
+                        batch_size=batch_size, precision=settings.precision.value, watch=watch,
+                    )
+                )  # fmt: skip
+        except RobauditError as error:
+            if len(checkpoints) == 1:
+                raise
+            named = str(checkpoint) in error.message
+            say(error.message if named else f"{checkpoint}: {error.message}", error.advice)
+            code = code or error.exit_code
+    return found, code
+
+
+def _population(suite: SuitePolicy, settings: Settings) -> Population:
+    from robaudit.audit import Plan
+    from robaudit.cli.measure import load_splits, threat_of
+    from robaudit.cli.options import Norm, Split
+    from robaudit.gate.run import Population
+
+    own = replace(
+        settings, data=suite.data, split=Split(suite.split), n=suite.n, norm=Norm(suite.norm),
+        eps=None if suite.eps is None else repr(suite.eps),
+        gap=any(rule.metric.startswith("gap.") for rule in suite.rules),
+    )  # fmt: skip
+    try:
+        threat = threat_of(own)
+        examples, train = load_splits(Plan(n=sys.maxsize), own)
+    except (UsageError, DataError) as error:
+        advice = error.advice or ""
+        if "--eps" in advice:
+            advice = 'Say it in the policy: eps = "8/255".'
+        raise type(error)(f"line {suite.line}: {error.message}", advice or None) from None
+    return Population(suite, examples, threat, train)
+
+
+def _baseline(path: Path) -> Baseline:
+    from robaudit.gate.baseline import Baseline, read_outcomes
+    from robaudit.report import read_report
+
+    report = read_report(path)
+    return Baseline(str(path), report, read_outcomes(path))
+
+
+def _show(verdicts: list[Verdict], several: bool, settings: Settings) -> None:
+    from rich.console import Console
+
+    from robaudit.report.gate_terminal import gate_view
+
+    if settings.json:
+        sys.stdout.write(_json(verdicts, several))
+        return
+    console = Console() if sys.stdout.isatty() else Console(width=100)
+    for verdict in verdicts:
+        console.print(gate_view(verdict))
+
+
+def _junit(verdicts: list[Verdict]) -> str:
+    from robaudit.report.junit import to_junit
+
+    return to_junit(verdicts)
+
+
+def _sarif(verdicts: list[Verdict]) -> str:
+    from robaudit.report.sarif import to_sarif
+
+    return to_sarif(verdicts)
+
+
+def _markdown(verdicts: list[Verdict]) -> str:
+    from robaudit.report.gate_markdown import gate_markdown
+
+    return gate_markdown(verdicts)
+
+
+def _array(verdicts: list[Verdict]) -> str:
+    return _json(verdicts, several=True)
+
+
+def _write_pages(folder: Path, verdicts: list[Verdict]) -> None:
+    from robaudit.report.html import verdict_html
+    from robaudit.report.text import model_names
+
+    names = model_names([verdict.subject.source for verdict in verdicts])
+    for verdict, name in zip(verdicts, names, strict=True):
+        page = folder / f"{re.sub(r'[^A-Za-z0-9._-]+', '-', name)}.html"
+        page.write_text(verdict_html(verdict), encoding="utf-8")
+
+
+def _json(verdicts: list[Verdict], several: bool) -> str:
+    objects = [verdict.model_dump(mode="json") for verdict in verdicts]
+    return json.dumps(objects if several else objects[0], indent=2, allow_nan=False) + "\n"
+
+
+def _check_writable(paths: list[Path]) -> None:
+    """Find out before any work whether the files can be written."""
+    for path in paths:
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            new = not path.exists()
+            with path.open("ab"):
+                pass
+            if new:
+                path.unlink()
+        except OSError as error:
+            raise UsageError(
+                f"cannot write to {path}: {error.strerror}", "Name another file."
+            ) from None

@@ -1,0 +1,268 @@
+"""``robaudit train``: a recipe's run, from its beginning or from where it stopped."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from enum import StrEnum
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from robaudit.cli import options
+from robaudit.cli.measure import progress_bar, threat_of
+from robaudit.cli.messages import say
+from robaudit.cli.options import Settings, Split, with_settings
+from robaudit.errors import DataError, UsageError
+
+if TYPE_CHECKING:
+    from robaudit.cli.train_folder import TrainFolder
+    from robaudit.training.fitting import Epoch
+    from robaudit.training.network import Fresh
+    from robaudit.training.recipe import Recipe
+    from robaudit.types import Examples, ThreatModel
+
+_USUAL_ARCH = {"digits": "digits_resnet"}
+_TRACKED = 256
+_OMITTED = (
+    "member", "weights", "model_dir", "sha256", "trust_pickle", "split", "gap", "train_data",
+    "batch_size", "precision", "seed", "state", "norm", "format", "json",
+)  # fmt: skip
+
+
+class Precision(StrEnum):
+    """Of training."""
+
+    fp32 = "fp32"
+    tf32 = "tf32"
+    bf16 = "bf16"
+
+
+@with_settings(omit=frozenset(_OMITTED))
+def train(
+    recipe: Annotated[
+        str,
+        typer.Argument(
+            metavar="RECIPE", show_default=False,
+            help="A TOML file, or the name of a preset such as digits-at or trades-awp.",
+        ),
+    ],
+    settings: Settings,
+    epochs: Annotated[
+        int | None, typer.Option(min=1, help="In place of the recipe's.", show_default=False)
+    ] = None,
+    seed: Annotated[
+        int | None,
+        typer.Option(
+            min=0, help="Of weights, order and every draw, in place of the recipe's.",
+            show_default=False,
+        ),
+    ] = None,
+    norm: Annotated[
+        options.Norm | None,
+        typer.Option(help="In place of the recipe's.", show_default=False),
+    ] = None,
+    every: Annotated[
+        int, typer.Option(min=1, help="Write a checkpoint every so many epochs, and the last.")
+    ] = 1,
+    track: Annotated[
+        str,
+        typer.Option(
+            metavar="wci,flatness,robust",
+            help="Measure these at every checkpoint, on both splits, into metrics.csv.",
+        ),
+    ] = "",
+    track_n: Annotated[
+        int, typer.Option(min=1, help="Images of each split to measure on: the first ones.")
+    ] = _TRACKED,
+    precision: Annotated[
+        Precision,
+        typer.Option(
+            "--precision", help="Arithmetic of training; tf32 and bf16 are for GPUs."
+        ),
+    ] = Precision.fp32,
+) -> None:  # fmt: skip
+    """Train a network by one of the papers' methods; every epoch leaves a checkpoint.
+
+    The folder --out has checkpoints/epoch_NNN.safetensors, which every other command opens as they
+    are, and metrics.csv. The same command goes on where it stopped; on a CPU it ends with the same
+    weights bit for bit.
+    """
+    from robaudit.cli.train_folder import train_folder
+    from robaudit.cli.train_tracking import parse_track
+    from robaudit.training.network import fresh_classifier
+    from robaudit.training.recipe import read_recipe
+
+    if settings.out is None:
+        raise UsageError("no folder to train in", "Give one: --out DIR.")
+    measures = parse_track(track)
+    found = read_recipe(recipe)
+    changes = {"epochs": epochs, "seed": seed}
+    found = found.model_copy(update={k: v for k, v in changes.items() if v is not None})
+    threat = _threat(found, settings, norm)
+    arch = settings.arch or _USUAL_ARCH.get(settings.data)
+    if arch is None:
+        raise UsageError(
+            f"no network is named for --data {settings.data}",
+            'Name one: --arch "preact_resnet(depth=18)", or file.py:factory.',
+        )
+    examples = _training(settings, found.seed)
+    fresh = fresh_classifier(arch, settings.normalize, examples, found.seed)
+    folder = train_folder(
+        settings.out,
+        {
+            "recipe": found.model_dump(mode="json"),
+            "data": {"name": settings.data, "n": len(examples), "sha256": examples.sha256},
+            "threat": {"norm": threat.norm, "eps": threat.eps},
+            "architecture": fresh.architecture or arch,
+            "normalization": fresh.model.origin.normalization,
+            "precision": precision.value,
+            "track": [*measures, track_n] if measures else [],
+            "every": every,
+        },
+    )
+    splits = _tracked_splits(examples, settings, track_n) if measures else []
+    _run(found, threat, fresh, examples, folder, settings, every, splits, measures, precision)
+
+
+def _run(
+    recipe: Recipe,
+    threat: ThreatModel,
+    fresh: Fresh,
+    examples: Examples,
+    folder: TrainFolder,
+    settings: Settings,
+    every: int,
+    splits: Sequence[Examples],
+    measures: Any,
+    precision: Precision,
+) -> None:
+    import torch
+
+    from robaudit.cli.train_folder import AVERAGED, CHECKPOINTS
+    from robaudit.cli.train_tracking import tracked
+    from robaudit.engine import resolve_device
+    from robaudit.training import DivergedError, averaged_state
+    from robaudit.training.fitting import fit
+
+    device = resolve_device(settings.device)
+    model = fresh.model.to(device)
+    if device.type == "cuda":
+        model = model.to(memory_format=torch.channels_last)
+    x, y = examples.x.to(device), examples.y.to(device)
+    said = _metadata(recipe, threat, fresh, settings)
+    name, begun = settings.out.name if settings.out else "", time.monotonic()
+    at = 0 if folder.state is None else int(folder.state["epoch"])
+    if at and not settings.quiet:
+        then = "nothing is left to do" if at == recipe.epochs else "going on"
+        say(f"{folder.path}: epoch {at} of {recipe.epochs} is done; {then}")
+
+    def keep(epoch: Epoch) -> None:
+        nonlocal at, begun
+        row: dict[str, float | None] = {
+            "epoch": epoch.number, "learning_rate": epoch.learning_rate, "loss": epoch.loss,
+            "seconds": round(time.monotonic() - begun, 3),
+        }  # fmt: skip
+        if recipe.wci is not None:
+            row["wci.control"] = epoch.wci
+        if epoch.number % every == 0 or epoch.number == recipe.epochs:
+            network = model.network.state_dict()
+            folder.save(CHECKPOINTS, epoch.number, network, said)
+            if epoch.average:
+                mean = averaged_state(model, epoch.average, x, recipe.batch_size)
+                inner = {k.removeprefix("network."): value for k, value in mean.items()}
+                folder.save(AVERAGED, epoch.number, inner, said)
+            row |= tracked(model, splits, threat, measures, recipe.seed)
+        folder.commit(epoch.state, row)
+        at, begun = epoch.number, time.monotonic()
+        if not settings.quiet:
+            say(
+                f"epoch {epoch.number}/{recipe.epochs}: loss {epoch.loss:.4f}, "
+                f"learning rate {epoch.learning_rate:.3g}, {row['seconds']:.1f} s"
+            )
+
+    try:
+        with progress_bar(name, settings.quiet) as watch, watch("training") as bar:
+            fit(
+                model, x, y, recipe, threat, state=folder.state, precision=precision.value,
+                on_epoch=keep, on_step=bar,
+            )  # fmt: skip
+    except KeyboardInterrupt:
+        say(
+            f"interrupted; epoch {at} of {recipe.epochs} is done",
+            "The same command goes on from there.",
+        )
+        raise typer.Exit(130) from None
+    except DivergedError as error:
+        good = folder.checkpoints()
+        error.message = f"{error.message} of epoch {at + 1}: training stopped"
+        error.advice = (
+            f"The last good checkpoint is {good[-1]}; take a lower learning_rate, or clip_norm."
+            if good
+            else "Take a lower learning_rate, or clip_norm."
+        )
+        raise
+    typer.echo(str(folder.checkpoints()[-1]))
+
+
+def _threat(recipe: Recipe, settings: Settings, norm: options.Norm | None) -> ThreatModel:
+    """The command line's threat model, else the recipe's, else the data's usual one."""
+    from robaudit.types import ThreatModel
+
+    chosen = norm or options.Norm(recipe.threat.norm)
+    if settings.eps is None and recipe.threat.eps is not None:
+        return ThreatModel(chosen.value, recipe.threat.eps)
+    return threat_of(replace(settings, norm=chosen, split=Split.train))
+
+
+def _metadata(
+    recipe: Recipe, threat: ThreatModel, fresh: Fresh, settings: Settings
+) -> dict[str, str]:
+    parts = [recipe.objective.upper() if recipe.objective != "standard" else "standard"]
+    tables = ("trh", "taylor", "awp", "swa", "wci")
+    parts += [name.upper() for name in tables if getattr(recipe, name) is not None]
+    how = f"{' + '.join(parts)}, {threat.norm} {threat.eps:.4g}, seed {recipe.seed}"
+    said = {
+        "robaudit.normalization": fresh.model.origin.normalization,
+        "robaudit.trained": how,
+        "robaudit.data": settings.data,
+    }
+    return said | ({"robaudit.architecture": fresh.architecture} if fresh.architecture else {})
+
+
+def _training(settings: Settings, seed: int) -> Examples:
+    """The training split; of a file that has no splits, all of it."""
+    from robaudit.data import load_examples
+    from robaudit.data.arrayfile import SUFFIXES
+
+    def load(split: str) -> Examples:
+        return load_examples(
+            settings.data, split=split, n=settings.n, data_dir=settings.data_dir,
+            sample_seed=seed if settings.sample else None, download=settings.download,
+        )  # fmt: skip
+
+    try:
+        return load("train")
+    except DataError:
+        if not settings.data.lower().endswith(SUFFIXES):
+            raise
+        return load("test")
+
+
+def _tracked_splits(train: Examples, settings: Settings, n: int) -> list[Examples]:
+    from robaudit.data import load_examples
+
+    where = {"data_dir": settings.data_dir, "download": settings.download}
+    parts = []
+    try:
+        if train.split == "test":
+            raise DataError(f"{settings.data} has no test split of its own")
+        parts.append(load_examples(settings.data, split="test", at_most=n, **where))  # type: ignore[arg-type]
+    except DataError as error:
+        if not settings.quiet:
+            say(f"tracking the training split only: {error.message}")
+    m = min(n, len(train))
+    first = {"x": train.x[:m], "y": train.y[:m], "index": train.index[:m], "split": "train"}
+    parts.append(replace(train, **first))  # type: ignore[arg-type]
+    return parts

@@ -1,0 +1,122 @@
+"""The folder of a training run: checkpoints, metrics, and the state to go on from."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from robaudit.audit.whole_file import write_whole
+from robaudit.errors import UsageError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+_RUN, _STATE, _METRICS = "run.json", "state.pt", "metrics.csv"
+CHECKPOINTS, AVERAGED = "checkpoints", "averaged"
+
+Row = dict[str, float | None]
+
+
+@dataclass(frozen=True)
+class TrainFolder:
+    """What an earlier start of the same run left, if there was one.
+
+    Attributes:
+        state: of its last finished epoch, or ``None``.
+        rows: its metrics, an epoch each.
+    """
+
+    path: Path
+    state: dict[str, Any] | None
+    rows: list[Row]
+
+    def save(
+        self, folder: str, epoch: int, tensors: Mapping[str, Tensor], said: Mapping[str, str]
+    ) -> None:
+        """A safetensors checkpoint that says what it is."""
+        path = self.path / folder / f"epoch_{epoch:03d}.safetensors"
+        path.parent.mkdir(exist_ok=True)
+        write_whole(path, _stored(tensors, {**said, "epoch": str(epoch)}))
+
+    def commit(self, state: dict[str, Any], row: Row) -> None:
+        """The metrics with this epoch's, then the state: from here on the epoch is done."""
+        import torch
+
+        self.rows.append(row)
+        write_whole(self.path / _METRICS, _table(self.rows))
+        blob = io.BytesIO()
+        torch.save({"state": state, "rows": self.rows}, blob)
+        write_whole(self.path / _STATE, blob.getvalue())
+
+    def checkpoints(self) -> list[Path]:
+        """Those of the network as trained, in the order of epochs."""
+        return sorted((self.path / CHECKPOINTS).glob("epoch_*.safetensors"))
+
+
+def train_folder(path: Path, run: dict[str, Any]) -> TrainFolder:
+    """The folder of this run, made or taken up.
+
+    Args:
+        run: everything the weights depend on, as JSON takes it.
+
+    Raises:
+        UsageError: the folder holds another run or other files, or cannot be written.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        said = path / _RUN
+        if not said.is_file():
+            if any(path.iterdir()):
+                raise UsageError(
+                    f"--out {path} has files in it and no training run", "Name another folder."
+                )
+            write_whole(said, json.dumps(run, indent=2, sort_keys=True).encode())
+        else:
+            _compare(path, json.loads(said.read_text("utf-8")), run)
+        if not (path / _STATE).is_file():
+            return TrainFolder(path, None, [])
+    except (OSError, ValueError) as error:
+        raise UsageError(f"--out {path}: {error}", "Name another folder.") from None
+    import torch
+
+    kept = torch.load(path / _STATE, map_location="cpu", weights_only=True)
+    return TrainFolder(path, kept["state"], kept["rows"])
+
+
+def _compare(path: Path, earlier: Any, run: dict[str, Any]) -> None:
+    now = json.loads(json.dumps(run))
+    keys = sorted(set(now) | set(earlier)) if isinstance(earlier, dict) else ["run"]
+    for key in keys:
+        there = earlier.get(key) if isinstance(earlier, dict) else earlier
+        if there != now.get(key):
+            raise UsageError(
+                f"--out {path} holds another run: its {key} is not the same",
+                "Name another folder, or give the same options to go on.",
+            )
+
+
+def _stored(tensors: Mapping[str, Tensor], said: Mapping[str, str]) -> bytes:
+    """A safetensors file with its metadata in order: the library writes them in a random one."""
+    from safetensors.torch import save
+
+    blob = save({name: value.cpu().contiguous() for name, value in tensors.items()}, dict(said))
+    end = 8 + int.from_bytes(blob[:8], "little")
+    header = json.loads(blob[8:end])
+    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode().ljust(end - 8)
+    # Where another writer of JSON needs more room, the order is not worth it.
+    return blob[:8] + text + blob[end:] if len(text) == end - 8 else bytes(blob)
+
+
+def _table(rows: Sequence[Row]) -> bytes:
+    text = io.StringIO()
+    columns = list(dict.fromkeys(name for row in rows for name in row))
+    writer = csv.DictWriter(text, columns, lineterminator="\n", restval="")
+    writer.writeheader()
+    writer.writerows({k: "" if v is None else v for k, v in row.items()} for row in rows)
+    return text.getvalue().encode()

@@ -1,0 +1,177 @@
+"""What an accuracy may not fall below: an earlier report's, on the very same examples."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from robaudit.errors import DataError, UsageError
+from robaudit.gate.metrics import METRICS
+from robaudit.gate.policy import Rule
+from robaudit.schema import Data, Measurement, Report, Threat
+
+# An attack's settings as an audit's measurement of it would record them.
+Described = Callable[[str], dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """A report, and its per-example outcomes by ``split.name`` where they lie beside it."""
+
+    path: str
+    report: Report
+    outcomes: Mapping[str, NDArray[Any]] | None
+
+
+@dataclass(frozen=True)
+class Before:
+    """How the baseline did on the population.
+
+    Attributes:
+        chain: the attacks that both sides go through.
+        successes: examples that withstood them.
+        outcomes: which; ``None`` where only their number is known.
+    """
+
+    chain: tuple[str, ...]
+    successes: int
+    outcomes: NDArray[Any] | None
+
+
+def read_outcomes(report: Path) -> dict[str, NDArray[Any]] | None:
+    """The arrays of the ``examples.npz`` beside a report; ``None`` where there is none.
+
+    Raises:
+        DataError: it cannot be read.
+    """
+    file = (report if report.is_dir() else report.parent) / "examples.npz"
+    if not file.exists():
+        return None
+    try:
+        with np.load(file, allow_pickle=False) as arrays:
+            return {name: arrays[name] for name in arrays.files}
+    except (OSError, ValueError, EOFError, KeyError) as error:
+        raise DataError(f"{file} cannot be read: {error}") from None
+    except Exception as error:  # zipfile and zlib raise their own
+        raise DataError(f"{file} is no archive of arrays: {error}") from None
+
+
+def before(
+    rule: Rule,
+    baselines: Sequence[Baseline],
+    data: Data,
+    threat: Threat,
+    index: NDArray[Any],
+    label: NDArray[Any],
+    described: Described,
+) -> Before:
+    """The baseline's side of a ``max_drop`` rule.
+
+    Both sides go through the same attacks: the metric's own, and of the cheaper ones that may show
+    an example broken, those that the baseline recorded with the same settings.
+
+    Args:
+        index, label: ``(n,)`` of the population.
+
+    Raises:
+        UsageError: no baseline, or none of these examples, threat model and attack; says what
+            either side has.
+        DataError: outcomes that contradict their report.
+    """
+    if not baselines:
+        raise UsageError(
+            f"line {rule.line}: {rule.metric} has a max_drop, and there is no baseline",
+            "Give one: --baseline DIR of robaudit attack or audit --out DIR.",
+        )
+    refused = []
+    for baseline in baselines:
+        reason = _unlike(baseline, data, threat)
+        if reason is None:
+            return _before(rule, baseline, index, label, described)
+        refused.append(f"{baseline.path}: {reason}")
+    raise UsageError(
+        f"line {rule.line}: no baseline to compare {rule.metric} with; {'; '.join(refused)}",
+        "Audit the baseline on the policy's data, n, norm and eps, or change the policy to its.",
+    )
+
+
+def _unlike(baseline: Baseline, data: Data, threat: Threat) -> str | None:
+    theirs = baseline.report
+    if theirs.threat != threat:
+        return (
+            f"its threat is {theirs.threat.norm} {theirs.threat.eps:.6g}, "
+            f"the policy's {threat.norm} {threat.eps:.6g}"
+        )
+    if (theirs.data.n, theirs.data.sha256) != (data.n, data.sha256):
+        ours = f"{data.name} {data.split}, {data.n} examples, sha256 {data.sha256[:12]}"
+        return (
+            f"its data are {theirs.data.name} {theirs.data.split}, {theirs.data.n} examples, "
+            f"sha256 {theirs.data.sha256[:12]}, the policy's {ours}"
+        )
+    return None
+
+
+def _before(
+    rule: Rule,
+    baseline: Baseline,
+    index: NDArray[Any],
+    label: NDArray[Any],
+    described: Described,
+) -> Before:
+    report, split = baseline.report, baseline.report.data.split
+    chain = METRICS[rule.metric].chain
+    own = chain[-1]
+    measured = _measured(report, own)
+    if measured is None:
+        raise UsageError(f"{baseline.path} has no {rule.metric}", "Audit it with that attack.")
+    if own != "clean" and measured.settings != described(own):
+        advice = "Audit the baseline with the preset of the policy."
+        if measured.settings.get("engine") == "pyautoattack":
+            advice = (
+                "Its verdicts depend on batches, a gate's may not: audit the baseline with "
+                "robaudit attack --attack pgd,fast,autoattack --engine native."
+            )
+        raise UsageError(
+            f"{baseline.path} measured {rule.metric} with {_listed(measured.settings)}, "
+            f"the gate does with {_listed(described(own))}",
+            advice,
+        )
+    assert measured.value is not None
+    n = report.data.n
+    if baseline.outcomes is None:
+        return Before(("clean", own) if own != "clean" else chain, round(measured.value * n), None)
+    shared = tuple(
+        stage for stage in chain
+        if stage in ("clean", own)
+        or ((found := _measured(report, stage)) is not None and found.settings == described(stage))
+    )  # fmt: skip
+    outcomes = np.ones(n, dtype=bool)
+    for stage in shared:
+        found = _measured(report, stage)
+        rows = baseline.outcomes.get(f"{split}.accuracy.{stage}")
+        if rows is None or rows.shape != (n,) or found is None or found.value is None:
+            raise DataError(f"{baseline.path}: examples.npz lacks {split}.accuracy.{stage}")
+        if round(found.value * n) != int(rows.astype(bool).sum()):
+            raise DataError(
+                f"{baseline.path}: examples.npz and report disagree on accuracy.{stage}: "
+                f"{int(rows.astype(bool).sum())} and {round(found.value * n)} of {n}"
+            )
+        outcomes &= rows.astype(bool)
+    for name, wanted in (("index", index), ("label", label)):
+        if not np.array_equal(baseline.outcomes.get(f"{split}.{name}", np.zeros(0)), wanted):
+            raise DataError(f"{baseline.path}: examples.npz is of other examples than its report")
+    return Before(shared, int(outcomes.sum()), outcomes)
+
+
+def _measured(report: Report, stage: str) -> Measurement | None:
+    found = report.get(f"accuracy.{stage}")
+    return found if found is not None and found.status == "ok" and found.value is not None else None
+
+
+def _listed(settings: dict[str, Any]) -> str:
+    return ", ".join(f"{key} {value}" for key, value in settings.items()) or "no settings"

@@ -1,0 +1,164 @@
+"""A rule and what was found -> a decision in one sentence."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Literal
+
+from robaudit.errors import NotMeasuredError
+from robaudit.gate.baseline import Before
+from robaudit.gate.metrics import METRICS
+from robaudit.gate.policy import Rule
+from robaudit.gate.sequential import Answer, Question
+from robaudit.schema import Decision, Interval, Measurement, Outcome
+from robaudit.statistics import normal_interval
+
+# A share of the population that a decimal fraction means may come out a rounding error off.
+_SLACK = 1e-9
+
+
+def question(rule: Rule, population: int, before: Before | None) -> Question:
+    """The rule in counts; a ``max`` passes where the answer is no."""
+    at = rule.threshold * population
+    if rule.kind == "max":
+        least = math.floor(at + _SLACK * population) + 1
+    else:
+        reference = before.successes - at if before is not None else at
+        least = math.ceil(reference - _SLACK * population)
+    return Question(
+        chain=METRICS[rule.metric].chain if before is None else before.chain,
+        least=least,
+        alpha=rule.alpha,
+        min_n=rule.min_n,
+        before=None if before is None else before.outcomes,
+    )
+
+
+def from_answer(
+    rule: Rule,
+    suite: str,
+    asked: Question,
+    answer: Answer,
+    population: int,
+    before: Before | None,
+    words: dict[str, str],
+) -> Decision:
+    """The decision on an accuracy.
+
+    Args:
+        words: the attacks, as sentences name them.
+    """
+    outcome: Outcome = "inconclusive"
+    if answer.decided is not None:
+        outcome = "pass" if answer.decided == (rule.kind != "max") else "fail"
+    digits = max(2, math.ceil(math.log10(population)))
+    low, high = (f"{count / population:.{digits}f}" for count in (answer.low, answer.high))
+    number = f"at most {answer.possible}" if answer.possible > answer.certain else answer.certain
+    looked = f"{number} of {answer.draws} examples looked at {_did(asked.chain, words)}"
+    if answer.low == answer.high:
+        spread = f"of all {population}, {low} do"
+    else:
+        spread = (
+            f"with error at most {100 * rule.alpha:g} %, between {low} and {high} of the "
+            f"{population} do"
+        )
+    sentence = f"{looked}; {spread}"
+    if before is not None:
+        kind = "" if before.outcomes is not None else ", its examples not known one by one"
+        sentence += f"; of the baseline {before.successes / population:.{digits}f}{kind}"
+    reason = None
+    if outcome == "inconclusive":
+        reason = answer.failed or (
+            f"the {answer.draws} examples that max_n allows leave it open"
+            if answer.draws < population
+            else "some examples could not be judged"
+        )
+    return Decision(
+        **_of(rule, suite),
+        outcome=outcome,
+        sentence=f"{sentence}.",
+        value=answer.share,
+        interval=Interval(
+            low=answer.low / population,
+            high=answer.high / population,
+            level=1 - rule.alpha,
+            method="prior-posterior-ratio",
+        ),
+        examples=answer.draws,
+        population=population,
+        baseline=None if before is None else before.successes / population,
+        reason=reason,
+        seconds=answer.seconds,
+    )
+
+
+def from_measurement(rule: Rule, suite: str, found: Measurement | None) -> Decision:
+    """The decision on a number that an audit measured, by its error bar at level 1 - 2 alpha.
+
+    Each end is then passed by the truth with probability at most ``alpha``, if the estimate is near
+    normal.
+    """
+    if found is None or found.status != "ok" or found.value is None:
+        reason = "was not measured" if found is None or found.reason is None else found.reason
+        return Decision(
+            **_of(rule, suite), outcome="inconclusive", sentence="Not measured.", reason=reason,
+            seconds=None if found is None else found.seconds,
+        )  # fmt: skip
+    value, examples = found.value, f" on {found.n} examples" if found.n else ""
+    interval = _interval(rule, found)
+    if interval is None and not METRICS[rule.metric].exact:
+        return Decision(
+            **_of(rule, suite), outcome="inconclusive", value=value, examples=found.n,
+            sentence=f"{value:.6g}{examples}, without an error bar.",
+            reason="a number without an error bar decides nothing", seconds=found.seconds,
+        )  # fmt: skip
+    low, high = (value, value) if interval is None else (interval.low, interval.high)
+    side = "in doubt"
+    if rule.kind == "min":
+        side = "pass" if low >= rule.threshold else "fail" if high < rule.threshold else side
+    else:
+        side = "pass" if high <= rule.threshold else "fail" if low > rule.threshold else side
+    outcome: Outcome = "inconclusive" if side == "in doubt" else _outcome(side)
+    spread = "exactly"
+    if interval is not None:
+        spread = f"with error at most {100 * rule.alpha:g} %, between {low:.5g} and {high:.5g}"
+    return Decision(
+        **_of(rule, suite),
+        outcome=outcome,
+        sentence=f"{value:.5g}{examples}; {spread}.",
+        value=value,
+        interval=interval,
+        examples=found.n,
+        reason="the threshold lies inside the error bar" if side == "in doubt" else None,
+        seconds=found.seconds,
+    )
+
+
+def _interval(rule: Rule, found: Measurement) -> Interval | None:
+    level = 1 - 2 * rule.alpha
+    if found.standard_error is not None and found.value is not None:
+        try:
+            return normal_interval(found.value, found.standard_error, level, "normal")
+        except NotMeasuredError:
+            return None
+    # A wider interval than asked for errs less often.
+    return found.interval if found.interval and found.interval.level >= level else None
+
+
+def _outcome(side: str) -> Literal["pass", "fail"]:
+    return "pass" if side == "pass" else "fail"
+
+
+def _of(rule: Rule, suite: str) -> dict[str, Any]:
+    return {
+        "metric": rule.metric, "suite": suite, "rule": rule.kind, "threshold": rule.threshold,
+        "severity": rule.severity, "alpha": rule.alpha, "line": rule.line,
+    }  # fmt: skip
+
+
+def _did(chain: tuple[str, ...], words: dict[str, str]) -> str:
+    if chain == ("clean",):
+        return "were classified correctly"
+    named = [words[stage] for stage in chain if stage != "clean"]
+    listed = named[0] if len(named) == 1 else f"{', '.join(named[:-1])} and {named[-1]}"
+    return f"withstood {listed}"

@@ -1,0 +1,93 @@
+"""A first policy, from a report."""
+
+from __future__ import annotations
+
+import json
+import math
+
+from robaudit.audit.plan import PRESETS
+from robaudit.checkpoints.files.display import shown
+from robaudit.errors import UsageError
+from robaudit.gate.metrics import METRICS
+from robaudit.schema import Interval, Measurement, Report
+
+_HEAD = """\
+# A policy for robaudit gate, from a report on {source}.
+#
+# Each threshold is the end of the report's interval at which a checkpoint as good as that one
+# passes: an accuracy may be as low as the interval's lower end, anything else as high as its upper
+# end. Raise what you would not ship below; a threshold near the truth takes many examples to
+# decide. To compare with the report example by example, add max_drop = 0.02 to an accuracy and give
+# --baseline.
+
+[gate]
+data = {data}
+split = {split}
+n = {n}                 # the first n examples; leave it out for all
+norm = {norm}
+eps = {eps!r}
+alpha = 0.05            # the most often a decision may be wrong
+preset = {preset}       # whose settings PGD, losses, curvature and flatness have
+"""
+
+
+def initial_policy(report: Report) -> str:
+    """TOML that the report's own checkpoint should pass, with what to think of in comments.
+
+    Numbers that are no accuracies warn and do not fail.
+
+    Raises:
+        UsageError: the report has no measurement that a rule can be on.
+    """
+    preset = _preset(report)
+    rules = [
+        _rule(name, found, found.interval, bool(METRICS[name].chain))
+        for name in METRICS
+        if (found := report.get(name)) is not None
+        and found.interval is not None
+        and _same(found, preset)
+    ]
+    if not rules:
+        raise UsageError(
+            "the report has no measurement with an interval that a rule can be on",
+            "Begin with one of robaudit audit, or of robaudit attack --attack pgd,fast.",
+        )
+    head = _HEAD.format(
+        source=shown(report.subject.source),
+        data=json.dumps(report.data.name),
+        split=json.dumps(report.data.split),
+        n=report.data.n,
+        norm=json.dumps(report.threat.norm),
+        eps=report.threat.eps,
+        preset=json.dumps(preset),
+    )
+    return "\n".join([head, *rules])
+
+
+def _rule(name: str, found: Measurement, interval: Interval, accuracy: bool) -> str:
+    said = f"# {found.value:.5g} on {found.n} examples, {interval.low:.5g} to {interval.high:.5g}"
+    table = f'[gate.metrics."{name}"]'
+    if accuracy:
+        return f"{table}  {said}\nmin = {math.floor(1000 * interval.low) / 1000:g}\n"
+    place = 10.0 ** (math.floor(math.log10(abs(interval.high) or 1.0)) - 3)
+    most = round(math.ceil(interval.high / place) * place, 12)
+    return f'{table}  {said}\nmax = {most:g}\nseverity = "warning"\n'
+
+
+def _preset(report: Report) -> str:
+    """The preset whose PGD the report's is; ``standard`` where there is none."""
+    for name in PRESETS:
+        found = report.get("accuracy.pgd")
+        if found is not None and _same(found, name):
+            return name
+    return "standard"
+
+
+def _same(found: Measurement, preset: str) -> bool:
+    """Whether the gate would measure an accuracy under PGD as the report did."""
+    if found.name != "accuracy.pgd":
+        return True
+    plan = PRESETS[preset].pgd
+    assert plan is not None
+    wanted = {"steps": plan.steps, "restarts": plan.restarts, "loss": plan.loss}
+    return wanted.items() <= found.settings.items()

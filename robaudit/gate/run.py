@@ -1,0 +1,246 @@
+"""Run a policy on one checkpoint."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+
+import numpy as np
+import torch
+from torch import nn
+
+import robaudit
+from robaudit.audit import Plan, Watch, audit
+from robaudit.audit import preset as plan_of
+from robaudit.audit.context import Context, no_watch
+from robaudit.audit.plan import AutoAttack, Distance, Fast, Pgd, Square
+from robaudit.audit.provenance import provenance
+from robaudit.audit.rows import RowAttacks
+from robaudit.audit.run import data_of, subject_of
+from robaudit.audit.sanity import sanity
+from robaudit.checkpoints.suitability import check_suits
+from robaudit.engine import Precision, device_of, seed_for
+from robaudit.engine.runner import BatchSize
+from robaudit.errors import NotMeasuredError, RobauditError
+from robaudit.gate.baseline import Baseline, Before, before
+from robaudit.gate.decisions import from_answer, from_measurement, question
+from robaudit.gate.metrics import METRICS
+from robaudit.gate.policy import Policy, Rule, SuitePolicy
+from robaudit.gate.sequential import Rows, answers
+from robaudit.schema import Decision, Measurement, Suite, Threat, Verdict
+from robaudit.types import Examples, ThreatModel
+
+
+@dataclass(frozen=True)
+class Population:
+    """What a suite's rules are about; ``train`` where one of them is on a generalisation gap."""
+
+    suite: SuitePolicy
+    examples: Examples
+    threat: ThreatModel
+    train: Examples | None = None
+
+
+def gate(
+    model: nn.Module,
+    policy: Policy,
+    populations: Sequence[Population],
+    *,
+    baselines: Sequence[Baseline] = (),
+    exhaustive: bool = False,
+    batch_size: BatchSize = "auto",
+    precision: Precision = "fp32",
+    watch: Watch = no_watch,
+) -> Verdict:
+    """Decide every rule of ``policy``.
+
+    Accuracies are decided example by example (:mod:`robaudit.gate.sequential`), AutoAttack by
+    robaudit's own engine, whose verdicts do not depend on batches; everything else is measured by
+    one audit with the settings of the suite's preset. A rule whose attack or measurement cannot be
+    run is inconclusive, and the others are decided all the same.
+
+    Args:
+        model: as for :func:`robaudit.audit.audit`.
+        populations: one for each suite, in the policy's order.
+        baselines: what ``max_drop`` compares with.
+        exhaustive: look at every example.
+
+    Raises:
+        UsageError: a ``max_drop`` without a baseline that is like it.
+        CheckpointError: the model does not take the images, or its weights are not finite.
+    """
+    started, clock = datetime.now(UTC), time.perf_counter()
+    decisions: list[Decision] = []
+    warnings = list(getattr(getattr(model, "origin", None), "warnings", ()))
+    for at in populations:
+        check_suits(model, at.examples)
+    runs = [_Suite(model, at, batch_size, precision, watch) for at in populations]
+    sides = [run.compare(baselines) for run in runs]
+    for run, side in zip(runs, sides, strict=True):
+        warnings += sanity(run.context)
+        decisions += run.decide(side, exhaustive)
+        warnings += run.warnings()
+    return Verdict(
+        robaudit=robaudit.__version__,
+        subject=subject_of(model),
+        policy=policy.path,
+        policy_sha256=policy.sha256,
+        suites=[
+            Suite(
+                name=at.suite.name,
+                data=data_of(at.examples),
+                threat=Threat(norm=at.threat.norm, eps=at.threat.eps),
+            )
+            for at in populations
+        ],
+        decisions=decisions,
+        warnings=list(dict.fromkeys(warnings)),
+        provenance=provenance(
+            seed=populations[0].suite.seed,
+            started=started,
+            seconds=time.perf_counter() - clock,
+            device=device_of(model),
+            batch_size=None if batch_size == "auto" else batch_size,
+            precision=precision,
+        ),
+    )
+
+
+class _Suite:
+    """One suite's rules on their way to decisions."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        population: Population,
+        batch_size: BatchSize,
+        precision: Precision,
+        watch: Watch,
+    ) -> None:
+        self.population = population
+        self.suite, self.examples = population.suite, population.examples
+        self.plan = plan_of(self.suite.preset)
+        self.context = Context(
+            model, {self.examples.split: self.examples}, population.threat, self.suite.seed,
+            batch_size, precision, watch=watch,
+        )  # fmt: skip
+        assert self.plan.pgd is not None
+        self.attacks = RowAttacks(
+            self.context,
+            {
+                "pgd": self.plan.pgd,
+                "cw": self.plan.cw or replace(self.plan.pgd, loss="margin"),
+                "fast": Fast(),
+                "square": Square(),
+                "autoattack": AutoAttack(engine="native"),
+            },
+        )
+        self.sequential = [rule for rule in self.suite.rules if METRICS[rule.metric].chain]
+        self.measured = [rule for rule in self.suite.rules if METRICS[rule.metric].probe]
+        self._audited: list[str] = []
+
+    def compare(self, baselines: Sequence[Baseline]) -> dict[Rule, Before]:
+        """The baseline's side of each ``max_drop``, found out before any work."""
+        threat = self.population.threat
+        return {
+            rule: before(
+                rule, baselines, data_of(self.examples), Threat(norm=threat.norm, eps=threat.eps),
+                self.examples.index.numpy(), self.examples.y.numpy(), self.attacks.described,
+            )
+            for rule in self.sequential
+            if rule.kind == "max_drop"
+        }  # fmt: skip
+
+    def decide(self, sides: dict[Rule, Before], exhaustive: bool) -> list[Decision]:
+        """In the policy's order."""
+        found = {**self._looked(sides, exhaustive), **self._measured()}
+        return [found[rule] for rule in self.suite.rules]
+
+    def warnings(self) -> list[str]:
+        """What attacks and audit warned of, each once whatever its numbers."""
+        kinds = {re.sub(r"\d+", "#", note): note for note in self.attacks.notes}
+        return [*kinds.values(), *self._audited]
+
+    def _looked(self, sides: dict[Rule, Before], exhaustive: bool) -> dict[Rule, Decision]:
+        rules, n = self.sequential, len(self.examples)
+        if not rules:
+            return {}
+        asked = [question(rule, n, sides.get(rule)) for rule in rules]
+        # By hash, because no library's generator promises the same order in its next release.
+        seed, index = self.suite.seed, self.examples.index.tolist()
+        order = np.array(sorted(range(n), key=lambda i: seed_for(seed, "gate", index[i])))
+        with self.context.watch(f"examples looked at, {self.suite.name}") as progress:
+            told = answers(
+                asked, order, self._attack, max_n=self.suite.max_n, exhaustive=exhaustive,
+                tell=progress,
+            )  # fmt: skip
+        return {
+            rule: from_answer(rule, self.suite.name, one, answer, n, sides.get(rule), self._words())
+            for rule, one, answer in zip(rules, asked, told, strict=True)
+        }
+
+    def _attack(self, name: str, rows: Rows) -> Rows:
+        try:
+            return self.attacks.stands(name, torch.from_numpy(rows)).numpy()
+        except RobauditError:
+            raise
+        except Exception as error:
+            # Whatever a network does under attack, it must not end the other rules, nor pass.
+            raise _unforeseen(error) from error
+
+    def _measured(self) -> dict[Rule, Decision]:
+        if not self.measured:
+            return {}
+        probes = {METRICS[rule.metric].probe for rule in self.measured}
+        plan = Plan(
+            n=self.plan.n,
+            **{name: getattr(self.plan, name) for name in probes - {"clean", "distance"}},
+            distance=Distance() if "distance" in probes else None,
+        )
+        few, train = _first(self.examples, plan.n), self.population.train
+        context = self.context
+        try:
+            report = audit(
+                context.model, few, context.threat, plan, seed=context.seed,
+                train=None if train is None else _first(train, plan.n),
+                batch_size=context.batch_size, precision=context.precision, watch=context.watch,
+            ).report  # fmt: skip
+        except RobauditError:
+            raise
+        except Exception as error:
+            reason = _unforeseen(error).message
+            failed = {rule: Measurement(name=rule.metric, status="failed", reason=reason)
+                      for rule in self.measured}  # fmt: skip
+            return {rule: from_measurement(rule, self.suite.name, m) for rule, m in failed.items()}
+        self._audited = [*report.warnings, *(w for m in report.measurements for w in m.warnings)]
+        return {
+            rule: from_measurement(rule, self.suite.name, report.get(rule.metric))
+            for rule in self.measured
+        }
+
+    def _words(self) -> dict[str, str]:
+        pgd = self.attacks.settings["pgd"]
+        cw = self.attacks.settings["cw"]
+        assert isinstance(pgd, Pgd)
+        assert isinstance(cw, Pgd)
+        return {
+            "pgd": f"PGD-{pgd.steps}" + (f" x{pgd.restarts}" if pgd.restarts > 1 else ""),
+            "cw": f"CW-{cw.steps}" + (f" x{cw.restarts}" if cw.restarts > 1 else ""),
+            "fast": "the fast tier",
+            "square": "Square",
+            "autoattack": "AutoAttack (native)",
+        }
+
+
+def _unforeseen(error: Exception) -> NotMeasuredError:
+    said = str(error).splitlines() or [""]
+    return NotMeasuredError(f"{type(error).__name__}: {said[0][:200]}")
+
+
+def _first(examples: Examples, n: int) -> Examples:
+    if len(examples) <= n:
+        return examples
+    return replace(examples, x=examples.x[:n], y=examples.y[:n], index=examples.index[:n])

@@ -1,0 +1,88 @@
+"""A report with its per-example outcomes, which make a comparison a paired one."""
+
+from __future__ import annotations
+
+import zipfile
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from robaudit.errors import DataError
+from robaudit.report.jsonfile import read_report
+from robaudit.report.text import plain
+from robaudit.schema import Measurement, Report
+
+# Measurements that are the mean of the outcomes of their own name.
+_MEANS = ("loss.clean", "loss.robust", "trh.top_layer")
+
+
+@dataclass(frozen=True)
+class Audited:
+    """A report, and its outcomes by ``split.name``; none where the file was not beside it."""
+
+    report: Report
+    outcomes: Mapping[str, NDArray[Any]]
+
+
+@dataclass(frozen=True)
+class Outcomes:
+    """One measurement, example by example; ``index`` is their places in the data set."""
+
+    index: NDArray[np.int64]
+    values: NDArray[Any]
+
+
+def read_audited(path: Path) -> Audited:
+    """A report folder, or a ``report.json`` with ``examples.npz`` beside it where there is one.
+
+    Raises:
+        UsageError: there is no report.
+        DataError: the report or the outcomes cannot be read.
+    """
+    report = read_report(path)
+    file = (path if path.is_dir() else path.parent) / "examples.npz"
+    if not file.exists():
+        return Audited(report, {})
+    try:
+        with np.load(file, allow_pickle=False) as arrays:
+            outcomes = {name: arrays[name] for name in arrays.files}
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        raise DataError(f"{plain(file)} cannot be read: {plain(error)}") from None
+    return Audited(report, outcomes)
+
+
+def outcomes_of(audited: Audited, measurement: Measurement) -> Outcomes | None:
+    """What a measurement is the mean of: bools for an accuracy, else numbers; or ``None``.
+
+    Raises:
+        DataError: outcomes that are there, but not those of this measurement.
+    """
+    accuracy = measurement.name.startswith("accuracy.")
+    key = f"{measurement.split}.{measurement.name}"
+    index = audited.outcomes.get(f"{measurement.split}.index")
+    values = audited.outcomes.get(key)
+    if not (accuracy or measurement.name in _MEANS) or index is None or values is None:
+        return None
+    fitting = (
+        index.ndim == values.ndim == 1
+        and index.dtype.kind == "i"
+        and values.dtype.kind == ("b" if accuracy else "f")
+        and len(values) == measurement.n
+        and len(values) <= len(index)
+    )
+    if fitting and measurement.value is not None:
+        mean = float(values.mean(dtype=np.float64))
+        fitting = abs(mean - measurement.value) <= 1e-5 * max(1.0, abs(measurement.value))
+    if not fitting:
+        raise DataError(
+            f"examples.npz does not belong to the report of "
+            f"{plain(audited.report.subject.source)}: {plain(key)} is not what its "
+            f"{plain(measurement.name)} was made of",
+            "Audit again, or take examples.npz away to compare without pairing.",
+        )
+    return Outcomes(index[: len(values)].astype(np.int64), values)

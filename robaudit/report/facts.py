@@ -1,0 +1,104 @@
+"""What was audited and how, as rows of a name and a text; the text is foreign and not escaped."""
+
+from __future__ import annotations
+
+import json
+import shlex
+
+from robaudit.report.numbers import radius, shown
+from robaudit.report.words import (
+    evidence,
+    has_splits,
+    interval_heading,
+    label,
+    normalization,
+    ordered,
+)
+from robaudit.schema import Data, Measurement, Provenance, Report, Subject, Threat
+
+
+def subject_rows(subject: Subject) -> list[tuple[str, str]]:
+    """The checkpoint, and who said what it is."""
+    tried = evidence(subject)
+    return [
+        ("Checkpoint", f"{subject.source} ({subject.format})"),
+        ("sha256", subject.sha256 or "none"),
+        ("Architecture", f"{subject.architecture}, {subject.parameters:,} parameters"),
+        ("Identified by", subject.identified_by),
+        ("Normalisation", normalization(subject)),
+        *([("Tried on the data", tried)] if tried else []),
+    ]
+
+
+def header_rows(report: Report) -> list[tuple[str, str]]:
+    """Checkpoint, data and threat model."""
+    rows = [*subject_rows(report.subject), ("Data", data_text(report.data))]
+    if report.train_data is not None:
+        rows.append(("Training data", data_text(report.train_data)))
+    rows.append(("Threat model", f"{threat_text(report.threat)}, images in [0, 1]"))
+    return rows
+
+
+def data_text(data: Data) -> str:
+    """A data set: what, how much of it, and its hash."""
+    classes = f", {data.classes} classes" if data.classes else ""
+    return f"{data.name}, {data.n} {data.split} examples{classes}, sha256 {data.sha256}"
+
+
+def threat_text(threat: Threat) -> str:
+    """``linf, eps = 8/255``."""
+    return f"{threat.norm}, eps = {radius(threat.eps)}"
+
+
+def measurement_cells(report: Report) -> tuple[list[str], list[tuple[Measurement, list[str]]]]:
+    """Headings, and in reading order every measurement with its cells."""
+    splits = has_splits(report)
+    headings = ["Measurement", "Value", interval_heading(report), "Unit", "n", "Seconds"]
+    if splits:
+        headings.insert(4, "Split")
+    rows = []
+    for m in ordered(report):
+        parts = shown(m) if m.status == "ok" else None
+        cells = [
+            label(m),
+            parts.value if parts else m.status,
+            parts.spread if parts else "",
+            parts.unit if parts else "",
+            "" if m.n is None else str(m.n),
+            "" if m.seconds is None else f"{m.seconds:.1f}",
+        ]
+        if splits:
+            cells.insert(4, "both" if m.split == "gap" else m.split)
+        rows.append((m, cells))
+    return headings, rows
+
+
+def settings_text(measurement: Measurement) -> str:
+    """``steps = 20, restarts = 1``."""
+    return ", ".join(
+        f"{key} = {value if isinstance(value, str) else json.dumps(value, default=str)}"
+        for key, value in measurement.settings.items()
+    )
+
+
+def command(provenance: Provenance) -> str:
+    """The command line as a shell takes it."""
+    return shlex.join(provenance.argv)
+
+
+def provenance_rows(made: Provenance, version: str) -> list[tuple[str, str]]:
+    """How to get the same numbers again, by which ``version`` of robaudit."""
+    rows = [
+        ("Command", command(made)),
+        ("Started", made.started),
+        ("Seconds", f"{made.seconds:.1f}"),
+        ("Device", made.device),
+        ("Precision", made.precision),
+        ("Batch size", "none" if made.batch_size is None else str(made.batch_size)),
+        ("Seed", str(made.seed)),
+        ("robaudit", version),
+        ("Versions", ", ".join(f"{name} {version}" for name, version in made.versions.items())),
+    ]
+    if made.git is not None:
+        rows.append(("Commit", made.git.commit + (" with changes" if made.git.dirty else "")))
+    return rows

@@ -1,0 +1,176 @@
+"""A few adversarial examples to look at: chosen after an audit, kept as pixels beside the report.
+
+They are made once, with the network at hand; a report is rendered from them without torch.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeAlias
+from zipfile import BadZipFile
+
+import numpy as np
+from numpy.typing import NDArray
+
+from robaudit.errors import DataError
+from robaudit.report.text import plain
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from robaudit.audit.adversarial_file import Adversarial
+    from robaudit.types import Examples
+
+Pixels: TypeAlias = NDArray[np.uint8]
+
+MOST = 8
+_MOST_SIDE = 256
+# Of all pictures together: noise does not compress, and a page stays under 3 MB.
+_MOST_BYTES = 1_500_000
+
+
+@dataclass(frozen=True)
+class Gallery:
+    """Up to eight examples, each as three pictures with what the network says of them.
+
+    Attributes:
+        clean, perturbation, adversarial: ``(n, h, w)`` grey or ``(n, h, w, 3)`` uint8; the
+            perturbation is ``factor`` times as large, around middle grey.
+        index, label: ``(n,)`` places in the data set, and true classes.
+        clean_class, clean_confidence, adversarial_class, adversarial_confidence: ``(n,)``.
+        factor: how much the perturbation is amplified.
+        stride: where larger than 1, only every so many pixels of a row or column are shown.
+    """
+
+    clean: Pixels
+    perturbation: Pixels
+    adversarial: Pixels
+    index: NDArray[np.int64]
+    label: NDArray[np.int64]
+    clean_class: NDArray[np.int64]
+    clean_confidence: NDArray[np.float64]
+    adversarial_class: NDArray[np.int64]
+    adversarial_confidence: NDArray[np.float64]
+    factor: float
+    stride: int = 1
+
+    def __len__(self) -> int:
+        return len(self.clean)
+
+
+_PICTURES = ("clean", "perturbation", "adversarial")
+_CLASSES = ("index", "label", "clean_class", "adversarial_class")
+_CONFIDENCES = ("clean_confidence", "adversarial_confidence")
+
+
+def make_gallery(model: nn.Module, examples: Examples, found: Adversarial) -> Gallery:
+    """Choose examples, and ask the network what it takes them for.
+
+    Args:
+        model: from images in [0, 1] to logits.
+        examples: the clean examples that ``found`` was made of, in the same order.
+    """
+    from robaudit.engine import Runner, device_of, frozen
+
+    stride = math.ceil(max(examples.x.shape[2:]) / _MOST_SIDE)
+    size = 3 * math.prod(examples.x[0, :, ::stride, ::stride].shape)
+    rows = chosen(found.y.numpy(), found.broken.numpy(), min(MOST, max(1, _MOST_BYTES // size)))
+    runner = Runner(model, device_of(model), "auto")
+
+    def said(x: Tensor) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+        with frozen(model):
+            sure, which = runner.logits(x).cpu().double().softmax(1).max(1)
+        return which.numpy(), sure.numpy()
+
+    def pixels(x: Tensor) -> Pixels:
+        seen = x[:, :, ::stride, ::stride].numpy()
+        seen = np.moveaxis(seen, 1, -1) if seen.shape[1] == 3 else seen[:, 0]
+        return np.asarray(np.rint(255 * seen.clip(0, 1)), np.uint8)
+
+    x, adversarial = examples.x[rows], found.x[rows]
+    factor = amplification(float((adversarial - x).abs().max()))
+    clean_class, clean_confidence = said(x)
+    adversarial_class, adversarial_confidence = said(adversarial)
+    return Gallery(
+        clean=pixels(x),
+        perturbation=pixels(0.5 + factor * (adversarial - x)),
+        adversarial=pixels(adversarial),
+        index=found.index[rows].numpy(),
+        label=found.y[rows].numpy(),
+        clean_class=clean_class,
+        clean_confidence=clean_confidence,
+        adversarial_class=adversarial_class,
+        adversarial_confidence=adversarial_confidence,
+        factor=factor,
+        stride=stride,
+    )
+
+
+def chosen(labels: NDArray[np.int64], broken: NDArray[np.bool_], most: int) -> list[int]:
+    """The rows to show: broken examples first, those of different classes before two of one.
+
+    >>> chosen(np.array([3, 3, 5, 7]), np.array([True, True, True, False]), 3)
+    [0, 2, 1]
+    """
+    met: Counter[tuple[bool, int]] = Counter()
+    order = []
+    for row, kind in enumerate(zip(~broken, labels, strict=True)):
+        key = (bool(kind[0]), int(kind[1]))
+        order.append((key[0], met[key], row))
+        met[key] += 1
+    return [row for *_, row in sorted(order)[:most]]
+
+
+def amplification(largest: float) -> float:
+    """The largest of ... 1, 2, 5, 10, 20 ... by which no pixel of a perturbation leaves the grey.
+
+    >>> amplification(8 / 255), amplification(0.3)
+    (10.0, 1.0)
+    """
+    if largest <= 0:
+        return 1.0
+    room = 0.5 / largest
+    power = 10.0 ** math.floor(math.log10(room))
+    return max(step * power for step in (1, 2, 5) if step * power <= room * (1 + 1e-9))
+
+
+def write_gallery(gallery: Gallery, path: Path) -> None:
+    """Write an ``.npz`` with an array for each field."""
+    arrays = {field.name: np.asarray(getattr(gallery, field.name)) for field in fields(Gallery)}
+    np.savez_compressed(path, **arrays)  # type: ignore[arg-type]
+
+
+def read_gallery(path: Path) -> Gallery:
+    """Read what :func:`write_gallery` wrote.
+
+    Raises:
+        DataError: another kind of file, or arrays that do not belong together.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            arrays = {field.name: file[field.name] for field in fields(Gallery)}
+    except (OSError, KeyError, ValueError, EOFError, BadZipFile) as error:
+        raise DataError(f"{plain(path)} is no gallery: {plain(error)}") from None
+    shape = arrays["clean"].shape
+    factor, stride = arrays.pop("factor"), arrays.pop("stride")
+    fits = (
+        len(shape) in (3, 4)
+        and shape[3:] in ((), (3,))
+        and 0 < shape[0] <= MOST
+        and min(shape) > 0
+        and max(shape[1:3]) <= _MOST_SIDE
+        and all(arrays[name].shape == shape for name in _PICTURES)
+        and all(arrays[name].dtype == np.uint8 for name in _PICTURES)
+        and all(arrays[name].shape == shape[:1] for name in (*_CLASSES, *_CONFIDENCES))
+        and all(arrays[name].dtype.kind == "i" for name in _CLASSES)
+        and all(arrays[name].dtype.kind == "f" for name in _CONFIDENCES)
+        and factor.shape == stride.shape == ()
+        and factor.dtype.kind == "f"
+        and stride.dtype.kind == "i"
+    )
+    if not fits:
+        raise DataError(f"{plain(path)} is no gallery: its arrays do not fit together")
+    return Gallery(**arrays, factor=float(factor), stride=int(stride))

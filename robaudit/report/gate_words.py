@@ -1,0 +1,66 @@
+"""A gate's rules and their outcomes in words, for the formats that CI systems read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Final
+
+from robaudit.report.numbers import radius, shown
+from robaudit.report.text import model_names, plain
+from robaudit.schema import Decision, Measurement, Outcome, Suite, Verdict
+
+_SIGNS = {"min": ">=", "max": "<=", "max_drop": "drop <="}
+WORDS: Final[dict[Outcome, str]] = {
+    "pass": "passed",
+    "fail": "failed",
+    "inconclusive": "inconclusive",
+}
+
+
+def rule_words(decision: Decision) -> str:
+    """The rule as the policy states it, in the metric's own unit.
+
+    >>> rule_words(
+    ...     Decision(metric="accuracy.pgd", suite="digits", rule="max_drop", threshold=0.02,
+    ...              outcome="pass", sentence="", alpha=0.05)
+    ... )
+    'accuracy.pgd drop <= 0.02'
+    """
+    return f"{plain(decision.metric)} {_SIGNS[decision.rule]} {decision.threshold:.6g}"
+
+
+def found_words(decision: Decision) -> str:
+    """The estimate and its interval in the metric's own unit, or ``""`` where there is none."""
+    if decision.value is None:
+        return ""
+    return str(
+        shown(Measurement(name=decision.metric, value=decision.value, interval=decision.interval))
+    )
+
+
+def examples_words(decision: Decision) -> str:
+    """How many examples were looked at, of how many."""
+    if decision.examples is None:
+        return ""
+    of = "" if decision.population is None else f" of {decision.population:,}"
+    return f"{decision.examples:,}{of}"
+
+
+def suite_words(suite: Suite) -> str:
+    """The examples and the threat model that the suite's rules are about."""
+    data, threat = suite.data, suite.threat
+    return (
+        f"{plain(data.name)} {plain(data.split)}, {data.n:,} examples, "
+        f"{threat.norm} {radius(threat.eps)}, sha256 {plain(data.sha256)[:12]}"
+    )
+
+
+def worst(outcomes: Iterable[Outcome]) -> Outcome:
+    """Fail before inconclusive before pass."""
+    found = set(outcomes)
+    return "fail" if "fail" in found else "inconclusive" if "inconclusive" in found else "pass"
+
+
+def names(verdicts: Sequence[Verdict]) -> list[str]:
+    """A short name for each verdict's checkpoint, no two alike."""
+    return model_names([verdict.subject.source for verdict in verdicts])

@@ -1,0 +1,181 @@
+"""TOML files checked against a model, with the line and the nearest name of what is wrong."""
+
+from __future__ import annotations
+
+import difflib
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar, get_args
+
+from pydantic import BaseModel, ValidationError
+
+from robaudit.errors import UsageError
+
+Place = tuple[str | int, ...]
+M = TypeVar("M", bound=BaseModel)
+
+
+@dataclass(frozen=True)
+class Tables:
+    """A TOML file's content, and the line on which each key and table begins.
+
+    ``lines`` has tables of an array by their number, as in ``("models", 0, "data")``.
+    """
+
+    path: Path
+    content: dict[str, Any]
+    lines: Mapping[Place, int]
+
+    def stated(self, place: Place) -> Place:
+        """The innermost part of ``place`` that stands in the file."""
+        return next((place[:n] for n in range(len(place), 0, -1) if place[:n] in self.lines), ())
+
+    def line(self, place: Place) -> int | None:
+        """The line on which the innermost part of ``place`` begins that stands in the file."""
+        return self.lines.get(self.stated(place))
+
+    def refusal(self, place: Place, message: str, advice: str | None = None) -> UsageError:
+        """An error that begins with the file and the line."""
+        line = self.line(place)
+        where = str(self.path) if line is None else f"{self.path}:{line}"
+        return UsageError(f"{where}: {message}", advice)
+
+
+def read_tables(path: Path) -> Tables:
+    """Read a TOML file.
+
+    Raises:
+        UsageError: it cannot be read, or is not TOML.
+    """
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+        content = tomllib.loads(text)
+    except OSError as error:
+        raise UsageError(f"{path}: {error.strerror}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path} is not TOML: {error}") from None
+    return Tables(path, content, _lines(text))
+
+
+def checked(model: type[M], tables: Tables) -> M:
+    """The file's content as a ``model``.
+
+    Raises:
+        UsageError: the first thing that is wrong, with its line; for an unknown key the nearest
+            one that there is.
+    """
+    try:
+        return model.model_validate(tables.content)
+    except ValidationError as error:
+        # An unknown key is the likelier cause of a missing one than the other way round.
+        found = sorted(error.errors(), key=lambda one: one["type"] != "extra_forbidden")[0]
+    place = tuple(found["loc"])
+    if found["type"] == "extra_forbidden":
+        known = _keys(model, place[:-1])
+        raise tables.refusal(
+            place, f"unknown key {place[-1]!r}{guess(str(place[-1]), known)}",
+            f"Keys here: {', '.join(known)}." if known else None,
+        )  # fmt: skip
+    # What a union's alternatives add to the place is no part of the file.
+    stated = place if found["type"] == "missing" else tables.stated(place)
+    named = ".".join(str(part) for part in stated if isinstance(part, str))
+    said = found["msg"].removeprefix("Value error, ")
+    raise tables.refusal(place, f"{named}: {said}" if named else said)
+
+
+def guess(name: str, known: list[str]) -> str:
+    """``"; did you mean 'eps'?"``, or nothing where no known name is near.
+
+    >>> guess("epss", ["eps", "data"])
+    "; did you mean 'eps'?"
+    """
+    near = difflib.get_close_matches(name.lower(), known, 1)
+    return f"; did you mean {near[0]!r}?" if near else ""
+
+
+def _keys(model: type[BaseModel], place: Place) -> list[str]:
+    """The keys that a table at ``place`` may have."""
+    for part in place:
+        if isinstance(part, int):
+            continue
+        field = model.model_fields.get(part)
+        if field is None:
+            continue  # a free name, such as a suite's: its table has the same keys as the others
+        inner = _model_in(field.annotation)
+        if inner is None:
+            return []
+        model = inner
+    return sorted(field.alias or name for name, field in model.model_fields.items())
+
+
+def _model_in(annotation: Any) -> type[BaseModel] | None:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    found = (_model_in(part) for part in get_args(annotation))
+    return next((model for model in found if model is not None), None)
+
+
+def _lines(text: str) -> dict[Place, int]:
+    """The line of every key and table: statements are read one by one, as tomllib names no lines.
+
+    ``text`` is TOML.
+    """
+    found: dict[Place, int] = {}
+    counts: dict[Place, int] = {}
+    table: Place = ()
+    begun: list[str] = []
+    first = 1
+    for number, line in enumerate(text.splitlines(), 1):
+        if not begun:
+            first = number
+        begun.append(line)
+        try:
+            statement = tomllib.loads("\n".join(begun))
+        except tomllib.TOMLDecodeError:  # a value that goes on
+            continue
+        begun = []
+        if not statement:
+            continue
+        if line.lstrip().startswith("[") and first == number:
+            many = line.lstrip().startswith("[[")
+            table = _placed(_path(statement), counts, many)
+            found.setdefault(table, number)
+        else:
+            for place in _places(statement):
+                found.setdefault(table + place, first)
+    return found
+
+
+def _path(statement: dict[str, Any]) -> list[str]:
+    """The one path in ``[a.b]`` or ``[[a.b]]``."""
+    path: list[str] = []
+    inner: Any = statement
+    while inner:
+        (name,) = inner
+        path.append(name)
+        inner = inner[name][0] if isinstance(inner[name], list) else inner[name]
+    return path
+
+
+def _placed(path: list[str], counts: dict[Place, int], many: bool) -> Place:
+    """The path with the numbers of the arrays' tables that it lies in."""
+    place: Place = ()
+    for at, name in enumerate(path):
+        place = (*place, name)
+        if many and at == len(path) - 1:
+            counts[place] = counts.get(place, 0) + 1
+        if place in counts:
+            place = (*place, counts[place] - 1)
+    return place
+
+
+def _places(statement: dict[str, Any]) -> list[Place]:
+    """``a.b = 1`` begins both ``a`` and ``a.b``; an inline table's keys are on its line too."""
+    found: list[Place] = []
+    for name, value in statement.items():
+        found.append((name,))
+        if isinstance(value, dict):
+            found += [(name, *inner) for inner in _places(value)]
+    return found

@@ -1,0 +1,36 @@
+"""Random changes of training images, drawn for a whole batch at once."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+if TYPE_CHECKING:
+    from robaudit.types import Images
+
+
+def augment(x: Images, pad: int, flip: bool, generator: torch.Generator | None = None) -> Images:
+    """Each image shifted by up to ``pad`` pixels with zeros behind, and mirrored half the time.
+
+    Args:
+        x: images ``(n, c, h, w)``.
+        pad: a crop of the old size is taken out of the image with that many zeros on each side.
+        flip: whether images are mirrored left to right, each with probability one half.
+        generator: source of the draws, on the device of ``x``.
+    """
+    n, _, height, width = x.shape
+    if pad:
+        shifts = torch.randint(0, 2 * pad + 1, (2, n), generator=generator, device=x.device)
+        rows = shifts[0][:, None] + torch.arange(height, device=x.device)
+        columns = shifts[1][:, None] + torch.arange(width, device=x.device)
+        padded = F.pad(x, (pad, pad, pad, pad)).movedim(1, -1)
+        example = torch.arange(n, device=x.device)[:, None, None]
+        x = padded[example, rows[:, :, None], columns[:, None, :]].movedim(-1, 1).contiguous()
+    if flip:
+        turned = torch.rand(n, generator=generator, device=x.device) < 0.5
+        mirrored: Tensor = torch.where(turned[:, None, None, None], x.flip(3), x)
+        return mirrored
+    return x

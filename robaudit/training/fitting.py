@@ -1,0 +1,216 @@
+"""Training by a recipe, epoch by epoch, from the beginning or from where it stopped."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from robaudit.training.alp import Alp
+from robaudit.training.arithmetic import Arithmetic, arithmetic
+from robaudit.training.at import At
+from robaudit.training.augment import augment
+from robaudit.training.awp import Awp
+from robaudit.training.loop import DivergedError, run_epoch
+from robaudit.training.mart import Mart
+from robaudit.training.method import Method
+from robaudit.training.objective import Objective
+from robaudit.training.schedules import constant, cosine, cyclic, piecewise
+from robaudit.training.standard import Standard
+from robaudit.training.swa import Swa
+from robaudit.training.taylor import Taylor
+from robaudit.training.trades import Trades
+from robaudit.training.trh import TrH
+from robaudit.training.wci_control import WCIController, fixed_batch_wci
+
+if TYPE_CHECKING:
+    from robaudit.training.recipe import Recipe
+    from robaudit.types import Images, Labels, ThreatModel
+
+_ADVERSARIAL: dict[str, Callable[..., Objective]] = {
+    "at": At,
+    "trades": Trades,
+    "mart": Mart,
+    "alp": Alp,
+}
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """What is known after an epoch.
+
+    Attributes:
+        number: from 1.
+        loss: the mean training loss, regularisers in.
+        learning_rate: in this epoch.
+        wci: the controller's measurement after it, or ``None``.
+        average: the averaged parameters by name; empty where there are none yet.
+        state: everything :func:`fit` needs to go on from here; tensors and plain values.
+    """
+
+    number: int
+    loss: float
+    learning_rate: float
+    wci: float | None
+    average: dict[str, Tensor]
+    state: dict[str, Any]
+
+
+def fit(
+    model: nn.Module,
+    x: Images,
+    y: Labels,
+    recipe: Recipe,
+    threat: ThreatModel,
+    *,
+    state: dict[str, Any] | None = None,
+    precision: Arithmetic = "fp32",
+    on_epoch: Callable[[Epoch], None],
+    on_step: Callable[[int, int], None] | None = None,
+) -> None:
+    """Train ``model`` in place.
+
+    Every draw follows the recipe's seed, and the state has the generators in it: on a CPU, a run
+    that was stopped after any epoch and taken up from that epoch's state ends with the weights of
+    one that never stopped, bit for bit. The model is in eval mode whenever ``on_epoch`` is called,
+    and draws made there leave the training alone.
+
+    Args:
+        model: images in ``[0, 1]`` to logits; on the device where it is trained.
+        x, y: training images and labels, on the same device.
+        recipe: epochs, schedule, objective and regularisers.
+        threat: what is trained against.
+        state: of an earlier :class:`Epoch` of the same run.
+        on_epoch: called after each epoch.
+        on_step: called after each step with the steps done and the steps in all, of this epoch.
+
+    Raises:
+        UsageError: a regulariser does not fit the network.
+        DivergedError: the loss is not finite, or the weights after an epoch.
+    """
+    device = x.device
+    method = method_of(recipe, threat)
+    generator = torch.Generator(device).manual_seed(recipe.seed)
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    optimizer = torch.optim.SGD(
+        parameters, recipe.learning_rate, recipe.momentum, weight_decay=recipe.weight_decay
+    )
+    control = _control(recipe, optimizer, model, x, y, threat)
+    rates = None if control else learning_rates(recipe)
+    swa = None if recipe.swa is None else Swa(recipe.swa.decay, recipe.swa.after)
+    average: dict[str, Tensor] = {}
+    batches = -(-len(x) // recipe.batch_size)
+    epoch, step = 0, 0
+
+    def descend(x: Images, y: Labels) -> float:
+        nonlocal step
+        done = (epoch - 1 + step / batches) / recipe.epochs
+        step += 1
+        changed = augment(x, recipe.augment.pad, recipe.augment.flip, generator)
+        with arithmetic(precision, device):
+            return method.descend(model, changed, y, generator, done=done, epoch=epoch)
+
+    def after_step() -> None:
+        if swa is not None and epoch > swa.after:
+            swa.update(average, model)
+        if on_step is not None:
+            on_step(step, batches)
+
+    devices = [device] if device.type == "cuda" else []
+    with torch.random.fork_rng(devices=devices):
+        torch.manual_seed(recipe.seed)
+        first = 1
+        if state is not None:
+            first = state["epoch"] + 1
+            model.load_state_dict(state["model"])
+            optimizer.load_state_dict(state["optimizer"])
+            average.update({name: value.to(device) for name, value in state["average"].items()})
+            generator.set_state(state["generator"])
+            torch.set_rng_state(state["rng"])
+            if devices:
+                torch.cuda.set_rng_state(state["cuda_rng"], device)
+            if control is not None:
+                control.load_state_dict(state["control"])
+        for epoch in range(first, recipe.epochs + 1):
+            if rates is not None:
+                for group in optimizer.param_groups:
+                    group["lr"] = rates[epoch - 1]
+            rate, step = float(optimizer.param_groups[0]["lr"]), 0
+            model.train()
+            loss = run_epoch(
+                x, y, descend, optimizer, generator, batch_size=recipe.batch_size,
+                clip_norm=recipe.clip_norm, after_step=after_step,
+            )  # fmt: skip
+            model.eval()
+            # The last step's loss may have been finite and what it made of the weights not.
+            if not all(bool(value.isfinite().all()) for value in model.state_dict().values()):
+                raise DivergedError("the network's weights or statistics are not finite", step)
+            if control is not None:
+                control.step()
+            now = {
+                "epoch": epoch,
+                "model": model.state_dict(),
+                "optimizer": optimizer.state_dict(),
+                "average": average,
+                "generator": generator.get_state(),
+                "rng": torch.get_rng_state(),
+                "cuda_rng": torch.cuda.get_rng_state(device) if devices else None,
+                "control": None if control is None else control.state_dict(),
+            }
+            index = None if control is None else control.last_wci
+            with torch.random.fork_rng(devices=devices):
+                on_epoch(Epoch(epoch, loss, rate, index, average, now))
+
+
+def method_of(recipe: Recipe, threat: ThreatModel) -> Method:
+    """The recipe's objective and regularisers."""
+    return Method(
+        _objective(recipe, threat),
+        trh=None if recipe.trh is None else TrH(**recipe.trh.model_dump()),
+        taylor=None if recipe.taylor is None else Taylor(**recipe.taylor.model_dump()),
+        awp=None if recipe.awp is None else Awp(**recipe.awp.model_dump()),
+    )
+
+
+def learning_rates(recipe: Recipe) -> list[float]:
+    """The schedule's rates, one per epoch."""
+    plan, peak, epochs = recipe.schedule, recipe.learning_rate, recipe.epochs
+    if plan.kind == "piecewise":
+        return piecewise(peak, epochs, plan.milestones, plan.factor, warmup=plan.warmup)
+    if plan.kind == "cosine":
+        return cosine(peak, epochs, warmup=plan.warmup)
+    if plan.kind == "cyclic":
+        return cyclic(peak, epochs)
+    return constant(peak, epochs, warmup=plan.warmup)
+
+
+def _objective(recipe: Recipe, threat: ThreatModel) -> Objective:
+    if recipe.objective == "standard":
+        return Standard()
+    kind = _ADVERSARIAL[recipe.objective]
+    attack = recipe.attack
+    if recipe.penalty is None:
+        return kind(threat, attack.steps, attack.step_size)
+    return kind(threat, attack.steps, attack.step_size, recipe.penalty)
+
+
+def _control(
+    recipe: Recipe,
+    optimizer: torch.optim.Optimizer,
+    model: nn.Module,
+    x: Images,
+    y: Labels,
+    threat: ThreatModel,
+) -> WCIController | None:
+    if recipe.wci is None:
+        return None
+    settings = recipe.wci
+    part = x[: settings.n].cpu(), y[: settings.n].cpu()
+    return WCIController(
+        optimizer, fixed_batch_wci(model, *part, threat, seed=recipe.seed),
+        threshold=settings.threshold, after=settings.after, every=settings.every,
+        decay=settings.decay,
+    )  # fmt: skip

@@ -1,0 +1,83 @@
+"""An objective with its regularisers: the gradient of one training step."""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from robaudit.training.awp import Awp
+from robaudit.training.moving import moved_weights
+from robaudit.training.objective import Objective
+from robaudit.training.taylor import Taylor
+from robaudit.training.trh import Passes, TrH, full_trace, top_layer, top_trace
+
+if TYPE_CHECKING:
+    from robaudit.types import Images, Labels
+
+
+@dataclass(frozen=True)
+class Method:
+    """What a step descends: the objective, and what is added to it or done around it.
+
+    The adversarial examples are made first (with a Taylor term at ``w + u``); AWP then moves the
+    weights against the objective alone; the gradient of objective and regularisers is taken there.
+    """
+
+    objective: Objective
+    trh: TrH | None = None
+    taylor: Taylor | None = None
+    awp: Awp | None = None
+
+    def descend(
+        self,
+        model: nn.Module,
+        x: Images,
+        y: Labels,
+        generator: torch.Generator | None = None,
+        *,
+        done: float = 0.0,
+        epoch: int = 1,
+    ) -> float:
+        """Add the gradient of one batch to the parameters' and give the loss, regularisers in.
+
+        Args:
+            model: in train mode.
+            done: the fraction of all steps that is done.
+            epoch: from 1.
+
+        Raises:
+            UsageError: a regulariser does not fit the network.
+        """
+        layer = None
+        if self.trh is not None and self.trh.where == "top":
+            layer = top_layer(model, x[:1])
+        randomised = [] if self.taylor is None else [
+            self.taylor.draw(model, generator) for _ in range(self.taylor.draws)
+        ]  # fmt: skip
+        with moved_weights(model, randomised[0]) if randomised else nullcontext():
+            moved = self.objective.examples(model, x, y, generator)
+        against: dict[str, Tensor] = {}
+        if self.awp is not None and epoch > self.awp.after:
+            against = self.awp.adversary(model, lambda: self.objective.loss(model, x, moved, y))
+        with moved_weights(model, against):
+            if layer is None:
+                loss = self.objective.loss(model, x, moved, y)
+            else:
+                passes = Passes(model, layer)
+                loss = self.objective.loss(passes, x, moved, y)
+            if self.trh is not None:
+                trace = (
+                    full_trace(self.objective, model, x, moved)
+                    if layer is None
+                    else top_trace(self.objective, passes, y)
+                )
+                loss = loss + self.trh.weight_at(done) * trace
+            if self.taylor is not None:
+                terms = [self.taylor.terms(model, x, moved, u) for u in randomised]
+                loss = loss + torch.stack(terms).mean()
+            loss.backward()  # type: ignore[no-untyped-call]
+        return float(loss.detach())

@@ -1,0 +1,93 @@
+"""Worker processes: the numbers of one process, and no model that ends the others' run."""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from support.batch_runs import numbers_of
+
+from robaudit.batch.directory import create, find
+from robaudit.batch.driving import drive
+from robaudit.batch.inline import inline
+from robaudit.batch.local import Place, local, places
+
+ROOT = Path(__file__).parents[2]
+
+
+def one_by_one(folder, rows):
+    directory = create(folder)
+    assert drive(directory, rows, inline("cpu"), workers=1).complete
+    return numbers_of(directory, rows)
+
+
+def test_workers_give_the_same_numbers_and_survive_every_model(rows, tmp_path, models):
+    """Two good ones among one that kills its worker and one that never ends."""
+    good = rows("a.pt", "b.pt")
+    (deadly,) = rows("c.pt", arch=f"{models / 'nets.py'}:deadly")
+    (hanging,) = rows("c.pt", arch=f"{models / 'nets.py'}:hanging")
+    directory = create(tmp_path / "run")
+    executor = local([Place("cpu", 1)] * 2, timeout=5)
+    outcome = drive(directory, [hanging, deadly, *good], executor, workers=2)
+    assert outcome.state.failed.keys() == {deadly.key, hanging.key}
+    assert "longer than 5 seconds" in outcome.state.failed[hanging.key]
+    assert "killed (signal 9)" in outcome.state.failed[deadly.key]
+    assert "memory" in outcome.state.failed[deadly.key]
+    assert numbers_of(directory, good) == one_by_one(tmp_path / "alone", good)
+
+
+def test_cores_are_shared():
+    import torch
+
+    before = torch.get_num_threads()
+    whole = min(before, len(os.sched_getaffinity(0)))
+    assert places(None, "cpu") == [Place("cpu", whole)]
+    assert places(3, "cpu") == [Place("cpu", max(1, whole // 3))] * 3
+
+
+@pytest.mark.slow
+def test_kills_at_random_moments_leave_no_trace(rows, tmp_path, models):
+    """Worker and driver are killed again and again; the run ends as an undisturbed one does."""
+    listed = rows("a.pt", "b.pt", "c.pt")
+    folder = tmp_path / "run"
+    command = [
+        *(sys.executable, "-m", "robaudit", "batch", *(row.job.source for row in listed)),
+        *("--out", folder, "--workers", "2", "--preset", "quick", "--n", "12", "--eps", "0.1"),
+        *("--no-gap", "--normalize", "none", "--arch", f"{models / 'nets.py'}:linear"),
+        *("--device", "cpu", "--quiet", "--retry", "failed"),
+    ]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    chance = random.Random(7)
+
+    def children(pid):
+        listing = Path(f"/proc/{pid}/task/{pid}/children")
+        return [int(child) for child in listing.read_text().split()] if listing.exists() else []
+
+    for victim in ("driver", "worker", "driver"):
+        process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL)
+        wait_for_workers(process, folder)
+        time.sleep(chance.uniform(0, 0.4))
+        if victim == "driver":
+            process.kill()
+            process.wait()
+        else:
+            for child in children(process.pid)[-1:]:
+                os.kill(child, signal.SIGKILL)
+            process.wait()
+    done = subprocess.run(command, env=environment, stdout=subprocess.DEVNULL, timeout=120)
+    assert done.returncode == 0
+    assert numbers_of(find(folder), listed) == one_by_one(tmp_path / "alone", listed)
+
+
+def wait_for_workers(process, folder):
+    """Until the driver has begun with a job, or has nothing left to do."""
+    journal = folder / "journal.jsonl"
+    before = journal.read_bytes().count(b'"started"') if journal.exists() else 0
+    while process.poll() is None:
+        if journal.exists() and journal.read_bytes().count(b'"started"') > before:
+            return
+        time.sleep(0.02)

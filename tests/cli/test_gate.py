@@ -1,0 +1,301 @@
+"""The gate on the command line: exit codes, sentences, files, baselines and refusals."""
+
+import json
+import tomllib
+
+import numpy as np
+import pytest
+import torch
+from support.console import ROBUST, SAMPLES, robaudit
+
+from robaudit.data import load_examples
+from robaudit.schema import Verdict
+
+STANDARD = SAMPLES / "standard.pt"
+HEAD = '[gate]\ndata = "digits"\npreset = "quick"\n'
+
+
+@pytest.fixture(autouse=True)
+def no_summary(monkeypatch):
+    monkeypatch.delenv("GITHUB_STEP_SUMMARY", raising=False)
+
+
+@pytest.fixture
+def gate(place):
+    def of(policy, *words, checkpoint=ROBUST):
+        (place / "robaudit.toml").write_text(HEAD + policy)
+        return robaudit("gate", checkpoint, "--quiet", *words)
+
+    return of
+
+
+FAST = '[gate.metrics."accuracy.fast"]\nmin = 0.4\n'
+
+
+@pytest.mark.parametrize(
+    ("checkpoint", "policy", "code", "said"),
+    [
+        (ROBUST, FAST, 0, "✓ accuracy.fast >= 0.4: PASS."),
+        (STANDARD, FAST.replace("fast", "autoattack"), 1, "✗ accuracy.autoattack >= 0.4: FAIL."),
+        (ROBUST, "max_n = 64\n" + FAST.replace("fast", "pgd").replace("0.4", "0.87"), 3,
+         "? accuracy.pgd >= 0.87: INCONCLUSIVE."),
+    ],
+)  # fmt: skip
+def test_passed_failed_and_inconclusive(checkpoint, policy, code, said, gate):
+    ran = gate(policy, checkpoint=checkpoint)
+    assert (ran.code, ran.err) == (code, "")
+    flat = " ".join(ran.out.split())
+    assert said in flat
+    assert "of 64 examples looked at withstood PGD-10" in flat
+    assert "with error at most 5 %, between" in flat
+    assert flat.endswith(f"{said[0]} Gate {['passed', 'failed', '', 'inconclusive'][code]}: "
+                         f"{int(code == 0)} of 1 rules passed.")  # fmt: skip
+
+
+def test_a_warning_fails_nothing_and_an_undecidable_number_is_inconclusive(gate):
+    rule = '[gate.metrics."accuracy.clean"]\nmin = 0.5\n[gate.metrics."loss.clean"]\nmax = 1e-9\n'
+    assert gate(rule).code == 1
+    ran = gate(rule + 'severity = "warning"\n', "--json")
+    assert ran.code == 0
+    verdict = Verdict.model_validate_json(ran.out)
+    clean, loss = verdict.decisions
+    assert (verdict.outcome, clean.outcome, loss.outcome) == ("pass", "pass", "fail")
+    assert (clean.line, clean.examples, clean.population) == (5, 64, 500)
+    assert clean.interval.low <= clean.value <= clean.interval.high
+    assert loss.interval.level == pytest.approx(0.9)
+    inside = gate(rule.replace("1e-9", repr(loss.value)), "--json")
+    assert (inside.code, Verdict.model_validate_json(inside.out).outcome) == (3, "inconclusive")
+
+
+def test_several_suites_checkpoints_and_every_file(gate, place, monkeypatch):
+    monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(place / "step.md"))
+    (place / "step.md").write_text("before\n")
+    policy = (
+        "[gate.suites.strong]\neps = 0.3\n"
+        '[gate.suites.strong.metrics."accuracy.pgd"]\nmin = 0.05\nmax = 0.97\n'
+        '[gate.suites.clean.metrics."accuracy.clean"]\nmin = 0.5\n'
+    )
+    ran = gate(policy, STANDARD, "--junit", "j.xml", "--sarif", "s.sarif", "--out", "out", "--json")
+    assert ran.code == 1
+    found = [Verdict.model_validate(one) for one in json.loads(ran.out)]
+    assert [verdict.outcome for verdict in found] == ["pass", "fail"]
+    assert [suite.name for suite in found[0].suites] == ["strong", "clean"]
+    assert [suite.threat.eps for suite in found[0].suites] == [0.3, 0.15]
+    assert json.loads((place / "out" / "verdicts.json").read_text()) == json.loads(ran.out)
+    pages = sorted(path.name for path in (place / "out").glob("*.html"))
+    assert pages == ["robust.html", "standard.html"]
+    assert "<testsuites" in (place / "j.xml").read_text()
+    assert json.loads((place / "s.sarif").read_text())["version"] == "2.1.0"
+    step = (place / "step.md").read_text()
+    assert step.startswith("before\n")
+    assert "accuracy.pgd" in step
+
+
+def test_exhaustive_agrees_with_the_attack_command(gate, place):
+    ran = gate("n = 100\n" + '[gate.metrics."accuracy.pgd"]\nmin = 0.1\n', "--exhaustive", "--json")
+    rule = Verdict.model_validate_json(ran.out).decisions[0]
+    audited = robaudit(
+        "attack", ROBUST, "--n", 100, "--attack", "pgd", "--steps", 10, "--json", "-q"
+    )
+    values = {m["name"]: m["value"] for m in json.loads(audited.out)["measurements"]}
+    assert rule.value == values["accuracy.pgd"]
+    assert rule.interval.low == rule.interval.high == rule.value
+    assert "of all 100" in rule.sentence
+
+
+# Baselines
+
+
+@pytest.fixture(scope="module")
+def baseline(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("baseline") / "robust"
+    ran = robaudit(
+        "attack", ROBUST, "--n", 200, "--attack", "pgd", "--steps", 10, "--out", folder,
+        "--device", "cpu", "-q",
+    )  # fmt: skip
+    assert ran.code == 0, ran.err
+    return folder
+
+
+DROP = 'n = 200\n[gate.metrics."accuracy.pgd"]\nmax_drop = 0.05\n'
+
+
+def test_against_itself_nothing_drops_and_another_network_fails(gate, baseline):
+    ran = gate(DROP, "--baseline", baseline, "--json")
+    rule = Verdict.model_validate_json(ran.out).decisions[0]
+    assert (ran.code, rule.outcome, rule.rule) == (0, "pass", "max_drop")
+    assert 0 < rule.baseline < 1
+    assert rule.interval.low >= rule.baseline - 0.05
+    ran = gate(DROP, "--baseline", baseline, checkpoint=STANDARD)
+    assert ran.code == 1
+    assert f"of the baseline {rule.baseline:.3f}" in " ".join(ran.out.split())
+
+
+def test_without_examples_the_baselines_number_is_known_all_the_same(gate, baseline, place):
+    (place / "report.json").write_bytes((baseline / "report.json").read_bytes())
+    ran = gate(DROP, "--baseline", "report.json", "--json")
+    rule = Verdict.model_validate_json(ran.out).decisions[0]
+    assert ran.code == 0
+    assert "not known one by one" in rule.sentence
+
+
+def _edited(place, baseline, edit=lambda report: None, arrays=lambda arrays: None):
+    folder = place / "edited"
+    folder.mkdir()
+    report = json.loads((baseline / "report.json").read_text())
+    edit(report)
+    (folder / "report.json").write_text(json.dumps(report))
+    found = dict(np.load(baseline / "examples.npz"))
+    arrays(found)
+    np.savez(folder / "examples.npz", **found)
+    return folder
+
+
+def _other_steps(report):
+    for m in report["measurements"]:
+        if m["name"] == "accuracy.pgd":
+            m["settings"]["steps"] = 40
+
+
+def _gone(report):
+    report["measurements"] = [m for m in report["measurements"] if m["name"] != "accuracy.pgd"]
+
+
+@pytest.mark.parametrize(
+    ("edit", "code", "names"),
+    [
+        (lambda r: r["threat"].update(eps=0.1), 2, ["linf 0.1,", "linf 0.15"]),
+        (lambda r: r["threat"].update(norm="l2"), 2, ["l2 0.15", "linf 0.15"]),
+        (lambda r: r["data"].update(sha256="0" * 64), 2, ["sha256 000000000000", "200 examples"]),
+        (lambda r: r["data"].update(n=100), 2, ["100 examples", "200 examples"]),
+        (_other_steps, 2, ["steps 40", "steps 10"]),
+        (_gone, 2, ["no accuracy.pgd"]),
+        (lambda r: r.update(schema_version=2), 4, ["schema version 2", "this one reads 1"]),
+    ],
+)
+def test_a_baseline_of_something_else_is_refused(edit, code, names, gate, baseline, place):
+    ran = gate(DROP, "--baseline", _edited(place, baseline, edit))
+    assert (ran.code, ran.out) == (code, "")
+    for name in names:
+        assert name in ran.err
+
+
+@pytest.mark.parametrize(
+    ("change", "names"),
+    [
+        (lambda a: a.update({"test.accuracy.pgd": ~a["test.accuracy.pgd"]}), ["disagree"]),
+        (lambda a: a.pop("test.accuracy.pgd"), ["lacks test.accuracy.pgd"]),
+        (lambda a: a.update({"test.index": a["test.index"] + 1}), ["other examples"]),
+    ],
+)
+def test_outcomes_that_contradict_their_report_are_refused(change, names, gate, baseline, place):
+    ran = gate(DROP, "--baseline", _edited(place, baseline, arrays=change))
+    assert (ran.code, ran.out) == (4, "")
+    for name in names:
+        assert name in ran.err
+
+
+def test_no_baseline_where_one_is_needed(gate):
+    ran = gate(DROP)
+    assert (ran.code, ran.out) == (2, "")
+    assert "--baseline" in ran.err
+
+
+# The policy, and the first one
+
+
+def test_a_policy_of_a_report_passes_on_its_own_checkpoint(gate, baseline, place):
+    made = robaudit("gate", "--init", baseline)
+    assert made.code == 0
+    content = tomllib.loads(made.out)["gate"]
+    report = json.loads((baseline / "report.json").read_text())
+    low = next(m for m in report["measurements"] if m["name"] == "accuracy.pgd")["interval"]["low"]
+    assert low - 0.001 <= content["metrics"]["accuracy.pgd"]["min"] <= low
+    assert (content["n"], content["eps"], content["preset"]) == (200, 0.15, "quick")
+    (place / "made.toml").write_text(made.out)
+    ran = robaudit("gate", ROBUST, "--policy", "made.toml", "-q")
+    assert ran.code == 0, ran.out
+
+
+def test_a_hostile_report_stays_in_its_comment(baseline, place):
+    def edit(report):
+        report["subject"]["source"] = 'x\n[gate]\n\x1b[31m"'
+        report["data"]["name"] = 'a"\n[evil]\nb = "'
+
+    made = robaudit("gate", "--init", _edited(place, baseline, edit))
+    content = tomllib.loads(made.out)
+    assert list(content) == ["gate"]
+    assert content["gate"]["data"] == 'a"\n[evil]\nb = "'
+    assert "\x1b" not in made.out
+
+
+@pytest.mark.parametrize(
+    ("words", "names"),
+    [
+        ((), ["no checkpoint"]),
+        ((ROBUST, "--policy", "none.toml"), ["none.toml", "No such file"]),
+        ((ROBUST, "--policy", "bad.toml"), ["bad.toml:3", "accuracy.autoatack", "autoattack"]),
+        ((ROBUST, "--policy", "good.toml", "--junit", "bad.toml/x"), ["cannot write", "bad.toml"]),
+        (("--init", "nowhere"), ["no report at nowhere"]),
+    ],
+)
+def test_usage(words, names, place):
+    (place / "bad.toml").write_text(
+        '[gate]\ndata = "digits"\n[gate.metrics."accuracy.autoatack"]\nmin = 1'
+    )
+    (place / "good.toml").write_text(HEAD + FAST)
+    ran = robaudit("gate", *words)
+    assert (ran.code, ran.out) == (2, "")
+    for name in names:
+        assert name in ran.err
+
+
+@pytest.mark.parametrize(
+    ("data", "code", "names"),
+    [
+        ('data = "digit"\n', 2, ["line 1: ", "'digit'", "Did you mean digits?"]),
+        ('data = "digits"\nn = 501\n', 4, ["line 1: ", "500", "501"]),
+        ('data = "digits"\nnorm = "l2"\n', 2, ["line 1: ", "l2", 'eps = "8/255"']),
+    ],
+)
+def test_a_policy_of_data_that_are_not_there(data, code, names, place):
+    (place / "robaudit.toml").write_text("[gate]\n" + data + FAST)
+    ran = robaudit("gate", ROBUST)
+    assert (ran.code, ran.out) == (code, "")
+    for name in names:
+        assert name in ran.err
+
+
+def test_gaps_come_from_the_training_split(gate):
+    ran = gate('n = 64\n[gate.metrics."gap.loss"]\nmax = 50\nmin = 10\n', "--json")
+    assert [rule.outcome for rule in Verdict.model_validate_json(ran.out).decisions] == [
+        "fail", "pass",
+    ]  # fmt: skip
+
+
+def test_a_network_that_breaks_under_attack_is_inconclusive_and_the_rest_is_decided(place, linear):
+    """The nearest class mean, but NaN off the data's grey levels, so that PGD cannot be run."""
+    train = load_examples("digits", split="train", n=500)
+    means = torch.stack([train.x[train.y == k].mean(0).flatten() for k in range(10)])
+    torch.save({"1.weight": means, "1.bias": -means.square().sum(1) / 2}, linear)
+    (place / "robaudit.toml").write_text(
+        HEAD + '[gate.metrics."accuracy.pgd"]\nmin = 0.5\n'
+        '[gate.metrics."accuracy.clean"]\nmin = 0.6\n[gate.metrics."loss.robust"]\nmax = 1\n'
+    )
+    ran = robaudit(
+        "gate", linear, "--arch", "net.py:fragile", "--normalize", "none", "--json", "-q"
+    )
+    assert ran.err == ""
+    verdict = Verdict.model_validate_json(ran.out)
+    pgd, clean, loss = verdict.decisions
+    assert [rule.outcome for rule in (pgd, clean, loss)] == ["inconclusive", "pass", "inconclusive"]
+    assert "not finite" in pgd.reason
+    assert "not finite" in loss.reason
+    assert ran.code == 3
+
+
+@pytest.mark.parametrize("what", ["report", "policy", "verdict"])
+def test_schemas(what):
+    import jsonschema
+
+    jsonschema.Draft202012Validator.check_schema(json.loads(robaudit("schema", what).out))

@@ -1,0 +1,216 @@
+"""``robaudit train``: what a run leaves, that it goes on where it stopped, and what it refuses."""
+
+import csv
+import os
+import random
+import signal
+import time
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+from support.console import entries, robaudit
+
+import robaudit as ra
+
+SMALL = ("--arch", "digits_resnet(width=4)", "--n", 48, "--epochs", 2)
+RECIPE = """
+epochs = 3
+batch_size = 16
+weight_decay = 5e-4
+
+[attack]
+steps = 2
+
+[swa]
+decay = 0.9
+
+[awp]
+
+[trh]
+"""
+
+TIRING = """
+from torch import nn
+
+
+class Tiring(nn.Sequential):
+    def __init__(self):
+        super().__init__(nn.Flatten(), nn.Linear(64, 10))
+        self.calls = 0
+
+    def forward(self, x):
+        self.calls += self.training
+        return super().forward(x) * (float("nan") if self.calls == 5 else 1)
+"""
+
+
+@pytest.fixture
+def recipe(place):
+    (place / "recipe.toml").write_text(RECIPE)
+    return "recipe.toml"
+
+
+def rows(folder):
+    with (folder / "metrics.csv").open() as file:
+        return list(csv.DictReader(file))
+
+
+def test_a_run_leaves_checkpoints_that_every_command_opens_unasked(recipe, place):
+    ran = robaudit("train", recipe, *SMALL, "--out", "run", "--track", "robust,wci", "--track-n", 8)
+    assert ran.code == 0, ran.err
+    last = place / "run" / "checkpoints" / "epoch_002.safetensors"
+    assert ran.out.strip() == "run/checkpoints/epoch_002.safetensors"
+    assert "epoch 2/2: loss" in ran.err
+    assert entries(place / "run") == [
+        "averaged", "averaged/epoch_001.safetensors", "averaged/epoch_002.safetensors",
+        "checkpoints", "checkpoints/epoch_001.safetensors", "checkpoints/epoch_002.safetensors",
+        "metrics.csv", "run.json", "state.pt",
+    ]  # fmt: skip
+    clf = ra.load(last, device="cpu")
+    assert clf.origin.architecture == "digits_resnet(width=4)"
+    assert (clf.origin.identified_by, clf.origin.epoch) == ("the file's metadata", 2)
+    assert clf.origin.normalization == "none"
+    found = rows(place / "run")
+    assert [row["epoch"] for row in found] == ["1", "2"]
+    examples = ra.load_examples("digits", n=8)
+    right = float((clf(examples.x).argmax(1) == examples.y).double().mean())
+    assert float(found[1]["accuracy.clean.test"]) == right
+    for split in ("test", "train"):
+        assert float(found[1][f"accuracy.pgd.{split}"]) <= float(
+            found[1][f"accuracy.clean.{split}"]
+        )
+        assert float(found[1][f"wci.{split}"]) > 0
+    averaged = load_file(place / "run" / "averaged" / "epoch_002.safetensors")
+    trained = load_file(last)
+    assert averaged.keys() == trained.keys()
+    assert any(not torch.equal(averaged[key], trained[key]) for key in trained)
+    seen = robaudit("inspect", last)
+    assert seen.code == 0
+    assert "digits_resnet" in seen.out
+
+
+def test_a_finished_run_is_left_as_it_is_and_another_is_refused(recipe, place):
+    assert robaudit("train", recipe, *SMALL, "--out", "run", "-q").code == 0
+    files = {path: path.read_bytes() for path in (place / "run").rglob("*") if path.is_file()}
+    ran = robaudit("train", recipe, *SMALL, "--out", "run")
+    assert ran.code == 0
+    assert "nothing is left to do" in ran.err
+    assert all(path.read_bytes() == data for path, data in files.items())
+    for words, key in (
+        (("--seed", 1), "recipe"), (("--eps", 0.1), "threat"), (("--normalize", "half"), "normal"),
+        (("--every", 2), "every"),
+    ):  # fmt: skip
+        ran = robaudit("train", recipe, *SMALL, "--out", "run", *words)
+        assert ran.code == 2
+        assert f"holds another run: its {key}" in ran.flat
+
+
+def forked(*words):
+    """The command in a child of this process, where torch is imported and warm."""
+    child = os.fork()
+    if child == 0:
+        code = 5
+        try:
+            torch.set_num_threads(1)  # the parent's pool of threads does not live here
+            code = robaudit(*words).code
+        finally:
+            os._exit(code)
+    return child
+
+
+def test_killed_at_random_moments_it_ends_with_the_same_files(recipe, place):
+    command = ("train", recipe, *SMALL[:-1], 6, "--quiet", "--out")
+    began = time.monotonic()
+    assert os.waitpid(forked(*command, "whole"), 0)[1] == 0
+    lasts = time.monotonic() - began
+    draw, killed = random.Random(0), 0
+    for _ in range(8):
+        child = forked(*command, "run")
+        time.sleep(draw.uniform(0.1, 0.7) * lasts)
+        os.kill(child, signal.SIGKILL)  # it is there until it is waited for
+        killed += os.waitpid(child, 0)[1] != 0
+    assert killed >= 1
+    assert os.waitpid(forked(*command, "run"), 0)[1] == 0
+    for folder in ("checkpoints", "averaged"):
+        whole = sorted((place / "whole" / folder).iterdir())
+        assert len(whole) == 6
+        for path in whole:
+            assert (place / "run" / folder / path.name).read_bytes() == path.read_bytes()
+    assert [row["loss"] for row in rows(place / "run")] == [
+        row["loss"] for row in rows(place / "whole")
+    ]
+
+
+def test_a_loss_that_is_no_number_keeps_the_last_good_checkpoint(place):
+    text = "objective = 'standard'\nepochs = 3\nbatch_size = 16\n"
+    (place / "plain.toml").write_text(text)
+    (place / "wild.toml").write_text(text + "learning_rate = 1e25\n")
+    (place / "tiring.py").write_text(TIRING)
+    ran = robaudit("train", "wild.toml", *SMALL, "--out", "at-once")
+    assert ran.code == 3
+    assert "of epoch 1: training stopped" in ran.flat
+    assert "lower learning_rate" in ran.flat
+    assert entries(place / "at-once") == ["run.json"]
+    ran = robaudit(
+        "train", "plain.toml", *SMALL[2:], "--out", "later", "--arch", "tiring.py:Tiring"
+    )
+    assert ran.code == 3
+    assert "the loss is nan at step 2 of epoch 2: training stopped" in ran.flat
+    assert "last good checkpoint is later/checkpoints/epoch_001.safetensors" in ran.flat
+    (kept,) = (place / "later" / "checkpoints").iterdir()
+    assert all(value.isfinite().all() for value in load_file(kept).values())
+
+
+def test_every_says_how_often_a_checkpoint_is_written(recipe, place):
+    words = (*SMALL[:-1], 5, "--every", 2, "--out", "run", "-q")
+    assert robaudit("train", recipe, *words).code == 0
+    names = [path.stem for path in sorted((place / "run" / "checkpoints").iterdir())]
+    assert names == ["epoch_002", "epoch_004", "epoch_005"]
+    assert len(rows(place / "run")) == 5
+
+
+def test_code_of_the_users_own_and_a_normalisation(recipe, place):
+    ran = robaudit(
+        "train", recipe, "--arch", "net.py:deep", "--normalize", "0.3;0.4", "--n", 32, "--epochs",
+        1, "--out", "run", "-q",
+    )  # fmt: skip
+    assert ran.code == 0, ran.err
+    clf = ra.load(ran.out.strip(), arch="net.py:deep", device="cpu")
+    assert clf.origin.normalization == "0.3;0.4"
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("digits-at",), "no folder to train in"),
+        (("digits-ta", "--out", "run"), "no recipe 'digits-ta'; did you mean 'digits-at'"),
+        (("digits-at", "--out", "run", "--track", "wcy"), "did you mean 'wci'"),
+        (("digits-at", "--out", "run", "--arch", "digits_resnt"), "did you mean 'digits_resnet'"),
+        (("digits-at", "--out", "run", "--arch", "small_cnn"), "does not take images of 1x8x8"),
+        (("digits-at", "--out", "run", "--arch", "net.py:five"), "the data has 10 classes"),
+        (("digits-at", "--out", "run", "--data", "mnist"), "no network is named"),
+        (("digits-at", "--out", "."), "has files in it and no training run"),
+        (("digits-trh", "--out", "run", "--arch", "net.py:softmax"), "not the output of a linear"),
+    ],
+)
+def test_what_cannot_be_meant_is_refused(words, said, place):
+    ran = robaudit("train", *words, "-q")
+    assert ran.code == 2, ran.err
+    assert said in ran.flat
+    assert "Traceback" not in ran.err
+
+
+def test_a_file_without_splits_is_trained_on_as_a_whole(recipe, place):
+    examples = ra.load_examples("digits", n=32)
+    np.savez(place / "mine.npz", x=examples.x.numpy(), y=examples.y.numpy())
+    words = ("--data", "mine.npz", "--eps", 0.1, "--arch", "digits_resnet(width=4)")
+    ran = robaudit(
+        "train", recipe, *words, "--epochs", 1, "--out", "run", "--track", "robust", "--track-n", 4
+    )
+    assert ran.code == 0, ran.err
+    assert "tracking the training split only" in ran.flat
+    (row,) = rows(place / "run")
+    assert "accuracy.pgd.train" in row
+    assert "accuracy.pgd.test" not in row

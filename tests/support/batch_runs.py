@@ -1,0 +1,107 @@
+"""Runs that nobody computed: as many finished models as a test wants, with numbers drawn."""
+
+import random
+from dataclasses import asdict
+
+from robaudit.batch import log
+from robaudit.batch.directory import REPORT, create
+from robaudit.batch.jobs import Job
+from robaudit.batch.results import result_of
+from robaudit.report import read_report
+from robaudit.report.jsonfile import to_object
+from robaudit.schema import (
+    Data,
+    Interval,
+    Measurement,
+    Provenance,
+    Report,
+    Subject,
+    Threat,
+)
+
+STAGES = ("attacks", "wci", "average", "worst")
+
+
+def job(source, **said):
+    return Job(source, "cifar10", "linf", 8 / 255, "standard", **said)
+
+
+def report(source, robust, chance, n=1000, warnings=()):
+    """A report in which every measure follows the robust error, with noise."""
+
+    def accuracy(name, value, warnings=()):
+        half = 1.96 * (value * (1 - value) / n) ** 0.5
+        interval = Interval(
+            low=max(0, value - half), high=min(1, value + half), level=0.95, method="wald"
+        )
+        return Measurement(
+            name=name, value=value, unit="fraction", n=n, interval=interval,
+            settings={"version": "standard"}, warnings=list(warnings),
+        )  # fmt: skip
+
+    error = 1 - robust
+    measures = {
+        "loss.robust": 2 * error, "wci": 400 * error, "trace.total": 900 * error,
+        "weights.frobenius": 20 + 5 * robust, "flatness.average": error, "flatness.worst": error,
+        "trh.top_layer": 3 * error, "hessian.largest": 90 * error, "hessian.trace": 950 * error,
+    }  # fmt: skip
+    gaps = {"gap.error": 0.4 * error, "gap.loss": error}
+    return Report(
+        robaudit="0.1.0",
+        subject=Subject(
+            source=source, sha256=source, format="torch-zip", architecture="resnet18",
+            identified_by="its keys and shapes", normalization="none", parameters=11_000_000,
+        ),
+        data=Data(name="cifar10", split="test", n=n, sha256="d" * 64, classes=10),
+        threat=Threat(norm="linf", eps=8 / 255),
+        measurements=[
+            accuracy("accuracy.clean", 0.85), accuracy("accuracy.autoattack", robust, warnings),
+            *(Measurement(name=name, value=value * chance.uniform(0.8, 1.2), n=n)
+              for name, value in measures.items()),
+            *(Measurement(name=name, value=value * chance.uniform(0.8, 1.2), split="gap")
+              for name, value in gaps.items()),
+        ],
+        provenance=Provenance(
+            argv=[], seed=0, started="2026-01-01T00:00:00Z", seconds=60, versions={},
+            device="cpu", precision="fp32", batch_size=None,
+        ),
+    )  # fmt: skip
+
+
+def finished(folder, count, published=None):
+    """A run of ``count`` models, of robust accuracies spread from 0.2 to 0.7."""
+    chance = random.Random(0)
+    directory = create(folder)
+    log.append(directory.journal, "driver", pid=1, workers=2)
+    for at in range(count):
+        source = f"runs/model_{at:04d}.pt"
+        key = f"{at:064d}"
+        log_listed(directory, source, key, published or {})
+        made = report(source, 0.2 + 0.5 * at / max(1, count - 1), chance)
+        log.append(directory.journal, "started", key=key, where="worker 1")
+        for stage in STAGES:
+            log.append(directory.journal, "stage", key=key, stage=stage, seconds=10.0)
+        result = asdict(result_of(made))
+        log.append(directory.journal, "done", key=key, seconds=60.0, result=result)
+    return directory
+
+
+def log_listed(directory, source, key, published=None, **said):
+    log.append(
+        directory.journal, "listed", key=key, job=asdict(job(source, **said)), stages=STAGES,
+        published=published or {},
+    )  # fmt: skip
+
+
+def numbers(report):
+    """A report without what differs from run to run."""
+    found = to_object(report)
+    del found["provenance"]
+    for measurement in found["measurements"]:
+        del measurement["seconds"]
+    return found
+
+
+def numbers_of(directory, rows):
+    """The :func:`numbers` of every row's report."""
+    return {row.key: numbers(read_report(directory.folder(row) / REPORT)) for row in rows}

@@ -1,0 +1,146 @@
+"""A run that was stopped and taken up ends with the weights of one that never stopped."""
+
+import io
+
+import pytest
+import torch
+from torch import nn
+
+from robaudit.training import DivergedError, Standard, train
+from robaudit.training.augment import augment
+from robaudit.training.fitting import fit, learning_rates, method_of
+from robaudit.training.recipe import Recipe
+from robaudit.types import ThreatModel
+
+LINF = ThreatModel("linf", 0.1)
+EVERYTHING = {
+    "objective": "trades", "epochs": 4, "batch_size": 8, "attack": {"steps": 2},
+    "schedule": {"kind": "cosine", "warmup": 1}, "augment": {"pad": 1, "flip": True},
+    "trh": {"schedule": "linear"}, "taylor": {"order": 2}, "awp": {"after": 1},
+    "swa": {"decay": 0.9, "after": 1},
+}  # fmt: skip
+CONTROLLED = {
+    "epochs": 4, "batch_size": 8, "attack": {"steps": 2},
+    "wci": {"threshold": 1.0, "after": 1, "n": 6},
+}  # fmt: skip
+
+
+def net():
+    torch.manual_seed(0)
+    return nn.Sequential(
+        nn.Conv2d(1, 3, 3, padding=1), nn.BatchNorm2d(3), nn.ReLU(), nn.Flatten(), nn.Dropout(0.2),
+        nn.Linear(48, 3),
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def task():
+    generator = torch.Generator().manual_seed(0)
+    return torch.rand(20, 1, 4, 4, generator=generator), torch.arange(20) % 3
+
+
+def run(settings, task, state=None):
+    """The epochs, with their states as a file would give them back."""
+    model, seen = net(), []
+
+    def keep(epoch):
+        file = io.BytesIO()
+        torch.save(epoch.state, file)
+        torch.rand(7)  # what is drawn while an epoch is looked at must not matter
+        seen.append((epoch, file))
+
+    fit(model, *task, Recipe.model_validate(settings), LINF, state=state, on_epoch=keep)
+    return model, seen
+
+
+def loaded(file):
+    file.seek(0)
+    return torch.load(file, weights_only=True)
+
+
+def same(one, other):
+    return one.keys() == other.keys() and all(torch.equal(one[k], other[k]) for k in one)
+
+
+@pytest.mark.parametrize("settings", [EVERYTHING, CONTROLLED], ids=["everything", "controlled"])
+@pytest.mark.parametrize("stopped", [1, 3])
+def test_taken_up_from_any_state_the_weights_are_the_same(settings, stopped, task):
+    whole, seen = run(settings, task)
+    state = loaded(seen[stopped - 1][1])
+    torch.manual_seed(99)
+    rest, later = run(settings, task, state)
+    assert same(whole.state_dict(), rest.state_dict())
+    assert [epoch.number for epoch, _ in later] == list(range(stopped + 1, 5))
+    for (one, _), (other, _) in zip(seen[stopped:], later, strict=True):
+        assert (one.loss, one.learning_rate, one.wci) == (
+            other.loss, other.learning_rate, other.wci
+        )  # fmt: skip
+        assert same(one.average, other.average)
+    assert bool(seen[-1][0].average) is ("swa" in settings)
+
+
+def test_another_seed_gives_other_weights(task):
+    one, _ = run(CONTROLLED, task)
+    other, _ = run(CONTROLLED | {"seed": 1}, task)
+    assert not same(one.state_dict(), other.state_dict())
+
+
+def test_without_regularisers_it_is_the_plain_loop(task):
+    settings = {"objective": "standard", "epochs": 3, "batch_size": 8, "clip_norm": 0.5}
+    model, _ = run(settings, task)
+    plain = net()
+    train(plain, *task, Standard(), learning_rates=[0.1] * 3, batch_size=8, weight_decay=5e-4,
+          clip_norm=0.5)  # fmt: skip
+    assert same(model.state_dict(), plain.state_dict())
+
+
+def test_control_lowers_the_rate_by_the_index(task):
+    _, seen = run(CONTROLLED, task)
+    epochs = [epoch for epoch, _ in seen]
+    assert epochs[0].wci is None
+    assert epochs[1].learning_rate == pytest.approx(0.01)
+    assert epochs[1].wci > 1
+    assert epochs[2].learning_rate == pytest.approx(0.01 / epochs[1].wci)
+
+
+def test_a_diverging_run_stops_and_its_last_state_is_finite(task):
+    settings = {"objective": "standard", "epochs": 3, "batch_size": 8, "learning_rate": 1e30}
+    with pytest.raises(DivergedError, match=r"the loss is (nan|inf) at step [123]$"):
+        run(settings, task)
+    # One step an epoch: its loss is finite, the weights it leaves are not.
+    with pytest.raises(DivergedError, match=r"not finite at step 1$"):
+        run(settings | {"batch_size": 20, "learning_rate": 3e38, "weight_decay": 100.0}, task)
+
+
+def test_training_leaves_the_callers_random_state_alone(task):
+    torch.manual_seed(5)
+    expected = torch.rand(3)
+    model = net()
+    torch.manual_seed(5)
+    fit(model, *task, Recipe.model_validate(CONTROLLED), LINF, on_epoch=lambda _: None)
+    assert torch.equal(torch.rand(3), expected)
+
+
+def test_a_recipe_says_what_the_method_is():
+    recipe = Recipe.model_validate(EVERYTHING | {"penalty": 3.0})
+    method = method_of(recipe, LINF)
+    assert (method.objective.penalty, method.objective.steps) == (3.0, 2)
+    assert (method.trh.schedule, method.taylor.order, method.awp.after) == ("linear", 2, 1)
+    assert learning_rates(recipe)[:2] == [0.05, 0.1]
+    for name, penalty in {"at": 0, "trades": 6, "mart": 6, "alp": 1}.items():
+        plain = Recipe.model_validate({"objective": name, "epochs": 1})
+        objective = method_of(plain, LINF).objective
+        assert (objective.trace, objective.penalty) == (name, penalty)
+
+
+def test_augmented_images_are_shifted_with_zeros_behind():
+    x = torch.arange(1.0, 17).reshape(1, 1, 4, 4).repeat(200, 1, 1, 1)
+    found = augment(x, 1, True, torch.Generator().manual_seed(0))
+    padded = torch.zeros(6, 6)
+    padded[1:5, 1:5] = x[0, 0]
+    crops = [padded[i : i + 4, j : j + 4] for i in range(3) for j in range(3)]
+    options = torch.stack([*crops, *(crop.flip(1) for crop in crops)])
+    hits = (found[:, 0, None] == options).all((2, 3))
+    assert (hits.sum(1) == 1).all()
+    assert hits.any(0).all()  # each of the 18 is drawn among 200, all but surely
+    assert torch.equal(augment(x, 0, False), x)
