@@ -13,7 +13,7 @@ from robaudit.attacks.verification import verify
 from robaudit.audit.context import Context, Radius
 from robaudit.audit.numbers import LEVEL, accuracy, error_gap, loss, loss_gap
 from robaudit.audit.plan import Pgd, Replay, Transfer
-from robaudit.engine import Runner, device_of, frozen
+from robaudit.engine import frozen
 from robaudit.schema import Measurement
 from robaudit.statistics import clopper_pearson
 from robaudit.types import ThreatModel
@@ -22,10 +22,9 @@ from robaudit.types import ThreatModel
 def clean(context: Context) -> list[Measurement]:
     """Accuracy and loss on the clean images of every split."""
     found = []
-    device = device_of(context.model)
     for split, examples in context.splits.items():
         with frozen(context.model):
-            logits = Runner(context.model, device, context.batch_size).logits(examples.x).cpu()
+            logits = context.runner().logits(examples.x).cpu()
         right = logits.argmax(1) == examples.y
         losses = cross_entropy(logits, examples.y)
         context.keep(split, "index", examples.index)

@@ -69,6 +69,7 @@ class Context:
     outcomes: dict[str, Tensor] = field(default_factory=dict)
     broken: dict[str, tuple[Tensor, Tensor]] = field(default_factory=dict)
     _made: dict[tuple[str, Pgd], tuple[Ascended, list[Radius]]] = field(default_factory=dict)
+    _runners: list[Runner] = field(default_factory=list)
 
     @property
     def main(self) -> str:
@@ -85,6 +86,23 @@ class Context:
         """How searches that are verified afterwards run the network."""
         shape = tuple(self.splits[self.main].x.shape[1:])
         return accelerate(self.model, shape, self.precision)
+
+    def runner(self, forward: Callable[[Tensor], Tensor] | None = None) -> Runner:
+        """Runs the network, or ``forward`` in its place."""
+        made = Runner(forward or self.model, device_of(self.model), self.batch_size)
+        self._runners.append(made)
+        return made
+
+    def memory_notes(self) -> list[str]:
+        """Whether passes had to be made smaller than they began."""
+        tried = [size for runner in self._runners for size in runner.backoffs]
+        if not tried:
+            return []
+        return [
+            f"memory ran out in passes of {max(tried)} images; they went on with "
+            f"{min(runner.batch for runner in self._runners)}, which can change the last digits, "
+            "not the method: give --batch-size that to begin with"
+        ]
 
     def keeping(self, name: str, *settings: object) -> Remember:
         """Keeps an attack's pieces apart from those of other attacks and other settings."""
@@ -134,7 +152,7 @@ class Context:
                 frozen(model),
             ):
                 made = pgd_with(
-                    Runner(model, device_of(model), self.batch_size),
+                    self.runner(model),
                     examples.x[:n],
                     examples.y[:n],
                     threat,

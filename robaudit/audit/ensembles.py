@@ -19,7 +19,7 @@ from robaudit.audit.accuracy import curve
 from robaudit.audit.context import Context, Radius
 from robaudit.audit.numbers import LEVEL, accuracy
 from robaudit.audit.plan import AutoAttack, Distance, Fast, Square
-from robaudit.engine import Runner, device_of, frozen
+from robaudit.engine import Runner, frozen
 from robaudit.schema import Measurement
 from robaudit.statistics import median_interval
 from robaudit.types import Progress, ThreatModel
@@ -147,8 +147,7 @@ def distance(context: Context, settings: Distance) -> list[Measurement]:
 
 def _searcher(context: Context, plain: bool) -> Runner:
     """Runs the network as fast as it goes, unless ``plain``; what is found is verified."""
-    forward = context.model if plain else context.engine.forward
-    return Runner(forward, device_of(context.model), context.batch_size)
+    return context.runner(context.model if plain else context.engine.forward)
 
 
 def _measured(

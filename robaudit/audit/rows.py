@@ -14,7 +14,7 @@ from robaudit.audit import accuracy, ensembles
 from robaudit.audit.context import Context
 from robaudit.audit.failures import not_measured
 from robaudit.audit.plan import AutoAttack, Fast, Pgd, Square
-from robaudit.engine import Runner, device_of, frozen
+from robaudit.engine import frozen
 from robaudit.schema import Measurement
 
 Settings = Pgd | Fast | Square | AutoAttack
@@ -78,9 +78,8 @@ class RowAttacks:
         """PGD that lets go of an example once it is broken; that alone is asked here."""
         examples = part.splits[part.main]
         label = "CW" if settings.loss == "margin" else "PGD"
-        judge, searcher = (
-            Runner(part.model, device_of(part.model), part.batch_size) for _ in range(2)
-        )  # both the network as it stands, so that the steps are those of an audit's PGD
+        # Both run the network as it stands, so that the steps are those of an audit's PGD.
+        judge, searcher = part.runner(), part.runner()
         with (
             part.watch(f"{label}-{settings.steps} on {len(examples)} {part.main} examples") as p,
             frozen(part.model),

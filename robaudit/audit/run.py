@@ -97,7 +97,7 @@ def audit(
     warnings += sanity.sanity(context)
     for names, probe in _probes(context, plan):
         measurements += _measured(names, probe, context)
-    warnings += sanity.claims(model, measurements, context.main)
+    warnings += sanity.claims(model, measurements, context.main) + context.memory_notes()
     report = Report(
         robaudit=robaudit.__version__,
         subject=subject_of(model),

@@ -50,7 +50,7 @@ def sanity(context: Context) -> list[str]:
         found += _classes(logits, examples.classes)
         if len(x) > 1 and bool((logits == logits[0]).all()):
             return [*found, "the model returns the same output for every image"]
-        found += _gradients(Runner(model, device, context.batch_size), x, y)
+        found += _gradients(context.runner(), x, y)
     return found
 
 

@@ -14,6 +14,7 @@ from robaudit.audit import Plan, audit, preset
 from robaudit.audit.plan import Average, Pgd, Wci, Worst
 from robaudit.checkpoints import Classifier, Origin
 from robaudit.data import load_examples
+from robaudit.engine import TILE, Runner
 from robaudit.errors import CheckpointError, DataError, NotMeasuredError, UsageError
 from robaudit.report import read_report, write_report
 from robaudit.schema import Report
@@ -387,3 +388,32 @@ def test_layers_are_called_as_their_author_calls_them(few, threat):
     assert names(Inner()) == ["network.1"]
     assert names(Classifier(Inner(), None, origin)) == ["network.1"]
     assert names(Classifier(Inner().network, None, origin)) == ["1"]
+
+
+def test_passes_that_memory_made_smaller_are_said_and_change_no_number(
+    robust, threat, numbers, monkeypatch
+):
+    """A device that takes one tile at a time and is offered four."""
+    some = load_examples("digits", n=3 * TILE)
+    plan = Plan(pgd=Pgd(steps=2))
+    wanted = audit(robust, some, threat, plan).report
+
+    class Narrow(nn.Module):
+        def forward(self, x):
+            if len(x) > TILE:
+                raise torch.cuda.OutOfMemoryError("too much")
+            return robust(x)
+
+    begin = Runner.__init__
+
+    def wide(self, *given):
+        begin(self, *given)
+        self.batch = 4 * TILE  # as on a GPU
+
+    monkeypatch.setattr(Runner, "__init__", wide)
+    found = audit(robust, some, threat, plan).report
+    assert not any("memory" in warning for warning in found.warnings)
+    monkeypatch.setattr("robaudit.audit.sanity.sanity", lambda _: [])  # it runs no tiles
+    found = audit(Narrow(), some, threat, plan).report
+    assert any("passes of 256 images; they went on with 64" in note for note in found.warnings)
+    assert numbers(found) == numbers(wanted)
