@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -90,6 +91,23 @@ def read_manifest(path: Path) -> Manifest:
             'Name the models: [[models]], and below it files = "runs/*.pt".',
         )
     return _settled(checked(Manifest, tables), path.expanduser().absolute().parent)
+
+
+def manifest_schema() -> str:
+    """The JSON Schema (draft 2020-12) of a manifest."""
+    dialect = {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "manifest"}
+    schema = Manifest.model_json_schema()
+    for table in (schema, schema["$defs"]["Models"]):
+        for name in _LISTS & table["properties"].keys():
+            said = table["properties"][name]
+            said["anyOf"] = [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]
+            said.pop("type", None)
+            said.pop("items", None)
+            said.pop("minItems", None)
+    return json.dumps(dialect | schema, indent=2)
+
+
+_LISTS = {"data", "threats", "files", "robustbench", "timm", "torchvision", "exclude"}
 
 
 def manifest_of(checkpoints: list[str], said: dict[str, Any]) -> Manifest:

@@ -15,7 +15,7 @@ import torch
 
 import robaudit
 from robaudit.audit import Audit, audit
-from robaudit.audit.journal import Journal, open_journal, weights_digest
+from robaudit.audit.journal import Journal, open_journal
 from robaudit.audit.plan import preset
 from robaudit.audit.whole_file import write_whole
 from robaudit.batch.directory import REPORT, STAGES, STATE, is_done, tidy
@@ -127,7 +127,7 @@ def work(job: Job, folder: Path, device: str, told: Told = lambda *_: None) -> N
     examples, train = load_parts(job)
     model = load_model(job, examples, device)
     threat = ThreatModel(job.norm, job.eps)
-    remember = _journal(folder / STATE, model, examples, threat, job).remember
+    remember = _journal(folder / STATE).remember
     kept = folder / STAGES
     kept.mkdir(exist_ok=True)
     parts: list[Report] = []
@@ -192,18 +192,9 @@ def _keep(kept: Path, name: str, done: Audit) -> None:
         raise UsageError(f"cannot write to {kept}: {error.strerror or error}") from error
 
 
-def _journal(
-    folder: Path, model: Classifier, examples: Examples, threat: ThreatModel, job: Job
-) -> Journal:
-    key = {
-        "robaudit": robaudit.__version__,
-        "weights": weights_digest(model),
-        "architecture": model.origin.architecture,
-        "normalization": model.origin.normalization,
-        "data": examples.sha256,
-        "threat": {"norm": threat.norm, "eps": threat.eps},
-        "seed": job.seed,
-    }
+def _journal(folder: Path) -> Journal:
+    """The pieces of a job's attacks; the folder's name holds the hash of all they depend on."""
+    key = {"robaudit": robaudit.__version__, "job": folder.parent.name}
     try:
         return open_journal(folder, key)
     except UsageError:  # of another robaudit, or damaged: it is this job's all the same

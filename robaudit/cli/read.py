@@ -121,17 +121,24 @@ class Schema(StrEnum):
     report = "report"
     policy = "policy"
     verdict = "verdict"
+    manifest = "manifest"
 
 
 def schema(
     what: Annotated[
-        Schema, typer.Argument(metavar="WHAT", help="report, policy or verdict.")
+        Schema, typer.Argument(metavar="WHAT", help="report, policy, verdict or manifest.")
     ] = Schema.report,
 ) -> None:
-    """Print a JSON Schema: of report.json, of a gate's policy, or of its verdict."""
+    """Print a JSON Schema: of report.json, a gate's policy, its verdict, or a batch's manifest."""
+    from robaudit.batch.manifest import manifest_schema
     from robaudit.gate.policy import policy_schema
     from robaudit.report.jsonfile import schema_json, verdict_schema_json
 
-    made = {"report": schema_json, "policy": policy_schema, "verdict": verdict_schema_json}
-    sys.stdout.write(made[what.value]())
+    made = {
+        Schema.report: schema_json,
+        Schema.policy: policy_schema,
+        Schema.verdict: verdict_schema_json,
+        Schema.manifest: manifest_schema,
+    }
+    sys.stdout.write(made[what]())
     sys.stdout.write("\n")

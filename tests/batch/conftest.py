@@ -4,7 +4,7 @@ import os
 
 import pytest
 import torch
-from torch import nn
+from support.batch_runs import linear_network
 
 from robaudit.batch.jobs import Job
 from robaudit.batch.listing import rows_of
@@ -52,17 +52,7 @@ def models(tmp_path_factory):
     folder = tmp_path_factory.mktemp("models")
     (folder / "nets.py").write_text(NETWORKS)
     for seed, name in enumerate("abc"):
-        torch.manual_seed(seed)
-        network = nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
-        from robaudit.data import load_examples
-
-        train = load_examples("digits", split="train", n=300)
-        step = torch.optim.SGD(network.parameters(), lr=0.5)
-        for _ in range(40):
-            step.zero_grad()
-            nn.functional.cross_entropy(network(train.x), train.y).backward()
-            step.step()
-        torch.save(network.state_dict(), folder / f"{name}.pt")
+        torch.save(linear_network(seed), folder / f"{name}.pt")
     return folder
 
 

@@ -1,6 +1,7 @@
 """What is done is never done again, what fails is a row, and the numbers are a single audit's."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from robaudit.batch import work as working
 from robaudit.batch.directory import REPORT, create
 from robaudit.batch.driving import drive
 from robaudit.batch.inline import inline
+from robaudit.batch.listing import rows_of
 from robaudit.batch.tasks import Happening
 from robaudit.batch.work import load_model, load_parts
 from robaudit.report import read_report
@@ -47,6 +49,9 @@ def test_a_job_is_a_single_audit(run, rows, job):
     with np.load(folder / "examples.npz") as arrays:
         assert arrays.keys() == alone.outcomes.keys()
         assert all((arrays[name] == alone.outcomes[name].numpy()).all() for name in arrays)
+    assert {"report.html", "gallery.npz", "curvature.svg"} <= {
+        path.name for path in folder.iterdir()
+    }
     left = [path.name for path in run.directory.folder(row).iterdir()]
     assert left == [REPORT]
 
@@ -80,12 +85,8 @@ def test_whatever_changes_the_result_changes_the_key(rows, change):
 
 
 def test_where_a_file_lies_does_not(rows, models, tmp_path, job):
-    from robaudit.batch.listing import rows_of
-
     moved = tmp_path / "elsewhere.pt"
     moved.write_bytes((models / "a.pt").read_bytes())
-    from dataclasses import replace
-
     (there,) = rows_of([replace(job("a.pt"), source=str(moved))])
     assert there.key == rows("a.pt")[0].key
     (tmp_path / "elsewhere.pt.toml").write_text('normalization = "none"')

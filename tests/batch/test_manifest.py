@@ -141,3 +141,20 @@ def test_zoo_queries(written, monkeypatch):
         jobs_of(read_manifest(written('[[models]]\nrobustbench = "cifar10/Linf/Wong2020Fasd"')))
     with pytest.raises(UsageError, match=r"no network that is 'cifar10/Lin/\*'"):
         jobs_of(read_manifest(written('[[models]]\nrobustbench = "cifar10/Lin/*"')))
+
+
+def test_the_schema_takes_what_is_read():
+    import json
+    import tomllib
+
+    import jsonschema
+
+    from robaudit.batch.manifest import manifest_schema
+
+    schema = json.loads(manifest_schema())
+    jsonschema.Draft202012Validator.check_schema(schema)
+    good = "data = 'digits'\n[[models]]\nfiles = ['a', 'b']\nthreats = 'linf'\nmember = 'x'"
+    jsonschema.validate(tomllib.loads(good), schema)
+    for bad in ("[[models]]\nfils = 'x'", "n = 0\n[[models]]\nfiles = 'x'", "data = 'x'"):
+        with pytest.raises(jsonschema.ValidationError):
+            jsonschema.validate(tomllib.loads(bad), schema)

@@ -5,7 +5,7 @@ import time
 
 import pytest
 from rich.console import Console
-from support.batch_runs import finished, job, log_listed
+from support.batch_runs import finished, log_listed
 
 from robaudit.batch import log
 from robaudit.batch.directory import create
@@ -95,4 +95,3 @@ def test_the_same_weights_twice_are_one_job(tmp_path):
 def test_an_empty_run(tmp_path):
     directory = create(tmp_path / "run")
     assert "0 of 0 jobs done" in text(directory.state())
-    assert job("a.pt") == job("a.pt")

@@ -6,7 +6,8 @@ import subprocess
 import sys
 
 import pytest
-from support.batch_runs import finished
+import torch
+from support.batch_runs import finished, linear_network
 from support.console import ROBUST, Terminal, robaudit
 
 from robaudit.batch.directory import find
@@ -27,24 +28,12 @@ def manifest(place):
 
 @pytest.fixture
 def place(tmp_path, monkeypatch):
-    import torch
-
     (tmp_path / "nets.py").write_text(
         "from torch import nn\ndef linear():\n"
         "    return nn.Sequential(nn.Flatten(), nn.Linear(64, 10))\n"
     )
-    from robaudit.data import load_examples
-
-    train = load_examples("digits", split="train", n=200)
     for seed, name in enumerate(("net.pt", "other_net.pt")):
-        torch.manual_seed(seed)
-        network = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 10))
-        step = torch.optim.SGD(network.parameters(), lr=0.5)
-        for _ in range(30):
-            step.zero_grad()
-            torch.nn.functional.cross_entropy(network(train.x), train.y).backward()
-            step.step()
-        torch.save(network.state_dict(), tmp_path / name)
+        torch.save(linear_network(seed), tmp_path / name)
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -62,14 +51,9 @@ def test_a_run_from_manifest_to_tables(manifest):
     assert len(board) == 1 + 4  # listed twice is shown twice
     again = robaudit("batch", "run", "models.toml", "--out", "run", "--workers", 0, "--quiet")
     assert (again.code, again.err) == (3, "")
-    kinds = [json.loads(line)["event"] for line in find_journal().read_text().splitlines()]
+    journal = find(manifest.parent / "run").journal
+    kinds = [json.loads(line)["event"] for line in journal.read_text().splitlines()]
     assert kinds.count("done") == 2
-
-
-def find_journal():
-    from pathlib import Path
-
-    return find(Path("run")).journal
 
 
 def test_a_dry_run_writes_nothing_and_counts_only_what_is_left(manifest):

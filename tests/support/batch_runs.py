@@ -1,12 +1,16 @@
-"""Runs that nobody computed: as many finished models as a test wants, with numbers drawn."""
+"""Small networks to run; and runs that nobody computed, of as many models as a test wants."""
 
 import random
 from dataclasses import asdict
+
+import torch
+from torch import nn
 
 from robaudit.batch import log
 from robaudit.batch.directory import REPORT, create
 from robaudit.batch.jobs import Job
 from robaudit.batch.results import result_of
+from robaudit.data import load_examples
 from robaudit.report import read_report
 from robaudit.report.jsonfile import to_object
 from robaudit.schema import (
@@ -105,3 +109,16 @@ def numbers(report):
 def numbers_of(directory, rows):
     """The :func:`numbers` of every row's report."""
     return {row.key: numbers(read_report(directory.folder(row) / REPORT)) for row in rows}
+
+
+def linear_network(seed):
+    """One layer, trained a little on the digits; another one for another seed."""
+    train = load_examples("digits", split="train", n=300)
+    torch.manual_seed(seed)
+    network = nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
+    step = torch.optim.SGD(network.parameters(), lr=0.5)
+    for _ in range(40):
+        step.zero_grad()
+        nn.functional.cross_entropy(network(train.x), train.y).backward()
+        step.step()
+    return network.state_dict()
