@@ -12,9 +12,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from robaudit.audit.whole_file import write_whole
 from robaudit.errors import DataError, UsageError
 from robaudit.types import Examples, ThreatModel
+from robaudit.whole_file import write_whole
 
 _KIND = "robaudit adversarial examples"
 

@@ -14,8 +14,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
-from robaudit.audit.whole_file import DRAFT, write_whole
 from robaudit.errors import UsageError
+from robaudit.whole_file import DRAFT, write_whole
 
 _KEY = "journal.json"
 

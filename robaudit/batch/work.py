@@ -17,7 +17,6 @@ import robaudit
 from robaudit.audit import Audit, audit
 from robaudit.audit.journal import Journal, open_journal
 from robaudit.audit.plan import preset
-from robaudit.audit.whole_file import write_whole
 from robaudit.batch.directory import REPORT, STAGES, STATE, is_done, tidy
 from robaudit.batch.jobs import Job
 from robaudit.batch.stages import stages
@@ -28,6 +27,7 @@ from robaudit.report import fill_folder, read_report, report_folder, write_repor
 from robaudit.report.gallery import Gallery, make_gallery, read_gallery, write_gallery
 from robaudit.schema import Report
 from robaudit.types import Examples, ThreatModel
+from robaudit.whole_file import write_whole
 
 _GALLERY = "gallery.npz"
 Told = Callable[[str, float], None]

@@ -133,8 +133,6 @@ def gate(
     ]
     _check_writable([path for path, _ in files if path])
     verdicts, code = _verdicts(checkpoints, rules, baseline or [], exhaustive, settings)
-    if not verdicts:
-        raise typer.Exit(code)
     _show(verdicts, len(checkpoints) > 1, settings)
     for path, text in files:
         if path is not None:
@@ -159,6 +157,7 @@ def _verdicts(
     """The verdicts, and the code of the first checkpoint that could not be gated."""
     from robaudit.cli.measure import batch_size_of, load_classifier, progress_bar
     from robaudit.gate.run import gate as run
+    from robaudit.gate.run import not_gated
 
     batch_size = batch_size_of(settings.batch_size)
     read = [_baseline(path) for path in baselines]
@@ -181,6 +180,7 @@ def _verdicts(
             named = str(checkpoint) in error.message
             say(error.message if named else f"{checkpoint}: {error.message}", error.advice)
             code = code or error.exit_code
+            found.append(not_gated(checkpoint, policy, populations, error.message))
     return found, code
 
 
@@ -207,7 +207,8 @@ def _population(suite: SuitePolicy, settings: Settings) -> Population:
 
 
 def _baseline(path: Path) -> Baseline:
-    from robaudit.gate.baseline import Baseline, read_outcomes
+    from robaudit.gate.baseline import Baseline
+    from robaudit.outcomes import read_outcomes
     from robaudit.report import read_report
 
     report = read_report(path)

@@ -194,6 +194,8 @@ def _run(
             "The same command goes on from there.",
         )
         raise typer.Exit(130) from None
+    except OSError as error:
+        raise UsageError(f"--out {folder.path}: {error.strerror or error}") from None
     except DivergedError as error:
         good = folder.checkpoints()
         error.message = f"{error.message} of epoch {at + 1}: training stopped"

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from robaudit.audit.whole_file import write_whole
 from robaudit.errors import UsageError
+from robaudit.whole_file import write_whole
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -82,10 +82,23 @@ def train_folder(path: Path, run: dict[str, Any]) -> TrainFolder:
             return TrainFolder(path, None, [])
     except (OSError, ValueError) as error:
         raise UsageError(f"--out {path}: {error}", "Name another folder.") from None
+    return TrainFolder(path, *_kept(path / _STATE))
+
+
+def _kept(path: Path) -> tuple[dict[str, Any], list[Row]]:
+    """State and rows of the last finished epoch."""
+    import pickle
+
     import torch
 
-    kept = torch.load(path / _STATE, map_location="cpu", weights_only=True)
-    return TrainFolder(path, kept["state"], kept["rows"])
+    try:
+        kept = torch.load(path, map_location="cpu", weights_only=True)
+        return kept["state"], kept["rows"]
+    except (RuntimeError, EOFError, KeyError, TypeError, OSError, pickle.UnpicklingError) as error:
+        said = next(iter(str(error).splitlines()), type(error).__name__)
+        raise UsageError(
+            f"{path} cannot be read: {said[:160]}", "Remove it to begin anew in this folder."
+        ) from None
 
 
 def _compare(path: Path, earlier: Any, run: dict[str, Any]) -> None:

@@ -98,9 +98,11 @@ def top_layer_trh(
         device = device_of(model)
         for start in range(0, len(x), chunk):
             here = slice(start, start + chunk)
-            layer, z, logits = _top(model, x[here].to(device))
-            _, z_adv, logits_adv = _top(model, x_adv[here].to(device))
-            found = _terms(objective, penalty, z, z_adv, logits, logits_adv, y[here].to(device))
+            layer, z, logits = top_layer_pass(model, x[here].to(device))
+            _, z_adv, logits_adv = top_layer_pass(model, x_adv[here].to(device))
+            found = trace_terms(
+                objective, penalty, z, z_adv, logits, logits_adv, y[here].to(device)
+            )
             for name, values in found.items():
                 parts.setdefault(name, []).append(values.cpu())
     terms = {name: torch.cat(values) for name, values in parts.items()}
@@ -117,7 +119,7 @@ def top_layer_trh(
     )
 
 
-def _terms(
+def trace_terms(
     objective: Objective,
     penalty: float,
     z: Tensor,
@@ -126,6 +128,12 @@ def _terms(
     logits_adv: Tensor,
     y: Tensor,
 ) -> dict[str, Tensor]:
+    """Terms ``(n,)`` that sum to each example's trace of the objective in the top layer's weight.
+
+    Args:
+        z, z_adv: inputs ``(n, d)`` of the layer, clean and adversarial.
+        logits, logits_adv: its outputs ``(n, k)``.
+    """
     clean, squared = z.square().sum(1), z_adv.square().sum(1)
     p, q = logits.softmax(1), logits_adv.softmax(1)
     cross_entropy = squared * _gini(q)
@@ -155,7 +163,7 @@ def _gini(p: Tensor) -> Tensor:
     return (p * (1 - p)).sum(1)
 
 
-def _top(model: nn.Module, x: Tensor) -> tuple[str, Tensor, Tensor]:
+def top_layer_pass(model: nn.Module, x: Tensor) -> tuple[str, Tensor, Tensor]:
     """Name of the linear layer whose output the logits are, its input, and the logits."""
     calls: list[tuple[str, Tensor, Tensor]] = []
     handles = [

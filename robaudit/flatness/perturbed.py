@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from robaudit.engine import accelerate
+from robaudit.engine.acceleration import WINOGRAD
 from robaudit.flatness.weights import Forward, Weights, moved_network
 
 
@@ -38,7 +39,8 @@ class Perturbed:
                 self._copy, self._affine = found.folded.network, found.folded.affine
             elif found.used:
                 self._copy = copy.deepcopy(model).eval().requires_grad_(False)
-            self.used = found.used
+            # Winograd's kernels are transformed weights: what moves the weights does without.
+            self.used = tuple(name for name in found.used if name != WINOGRAD)
         self._last = "channels last" in self.used
         if self._copy is not None and self._last:
             self._copy = self._copy.to(memory_format=torch.channels_last)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+import robaudit
 from robaudit.errors import DataError, UsageError
 from robaudit.gate.metrics import METRICS
 from robaudit.gate.policy import Rule
@@ -41,24 +41,6 @@ class Before:
     chain: tuple[str, ...]
     successes: int
     outcomes: NDArray[Any] | None
-
-
-def read_outcomes(report: Path) -> dict[str, NDArray[Any]] | None:
-    """The arrays of the ``examples.npz`` beside a report; ``None`` where there is none.
-
-    Raises:
-        DataError: it cannot be read.
-    """
-    file = (report if report.is_dir() else report.parent) / "examples.npz"
-    if not file.exists():
-        return None
-    try:
-        with np.load(file, allow_pickle=False) as arrays:
-            return {name: arrays[name] for name in arrays.files}
-    except (OSError, ValueError, EOFError, KeyError) as error:
-        raise DataError(f"{file} cannot be read: {error}") from None
-    except Exception as error:  # zipfile and zlib raise their own
-        raise DataError(f"{file} is no archive of arrays: {error}") from None
 
 
 def before(
@@ -96,7 +78,7 @@ def before(
         refused.append(f"{baseline.path}: {reason}")
     raise UsageError(
         f"line {rule.line}: no baseline to compare {rule.metric} with; {'; '.join(refused)}",
-        "Audit the baseline on the policy's data, n, norm and eps, or change the policy to its.",
+        "Audit the baseline again, on the policy's data, n, norm and eps.",
     )
 
 
@@ -112,6 +94,11 @@ def _unlike(baseline: Baseline, data: Data, threat: Threat) -> str | None:
         return (
             f"its data are {theirs.data.name} {theirs.data.split}, {theirs.data.n} examples, "
             f"sha256 {theirs.data.sha256[:12]}, the policy's {ours}"
+        )
+    if theirs.robaudit != robaudit.__version__:
+        return (
+            f"it was made by robaudit {theirs.robaudit}, this is {robaudit.__version__}: attacks "
+            "may differ"
         )
     return None
 

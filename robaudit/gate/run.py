@@ -30,7 +30,15 @@ from robaudit.gate.decisions import from_answer, from_measurement, question
 from robaudit.gate.metrics import METRICS
 from robaudit.gate.policy import Policy, Rule, SuitePolicy
 from robaudit.gate.sequential import Rows, answers
-from robaudit.schema import Decision, Measurement, Suite, Threat, Verdict
+from robaudit.schema import (
+    Decision,
+    Measurement,
+    Provenance,
+    Subject,
+    Suite,
+    Threat,
+    Verdict,
+)
 from robaudit.types import Examples, ThreatModel
 
 
@@ -83,9 +91,57 @@ def gate(
         warnings += sanity(run.context)
         decisions += run.decide(side, exhaustive)
         warnings += run.warnings()
+    return _verdict(
+        subject_of(model), policy, populations, decisions, warnings,
+        provenance(
+            seed=populations[0].suite.seed,
+            started=started,
+            seconds=time.perf_counter() - clock,
+            device=device_of(model),
+            batch_size=None if batch_size == "auto" else batch_size,
+            precision=precision,
+        ),
+    )  # fmt: skip
+
+
+def not_gated(
+    source: str, policy: Policy, populations: Sequence[Population], reason: str
+) -> Verdict:
+    """The verdict on a checkpoint that could not be opened: every rule inconclusive.
+
+    So that it is not missing among the others.
+    """
+    decisions = [
+        from_measurement(
+            rule,
+            at.suite.name,
+            Measurement(name=rule.metric, status="failed", reason=reason),
+        )
+        for at in populations
+        for rule in at.suite.rules
+    ]
+    subject = Subject(
+        source=source, sha256=None, format="not opened", architecture="unknown",
+        identified_by="nothing", normalization="unknown", parameters=0,
+    )  # fmt: skip
+    here = provenance(
+        seed=populations[0].suite.seed, started=datetime.now(UTC), seconds=0.0,
+        device=torch.device("cpu"), batch_size=None,
+    )  # fmt: skip
+    return _verdict(subject, policy, populations, decisions, [], here)
+
+
+def _verdict(
+    subject: Subject,
+    policy: Policy,
+    populations: Sequence[Population],
+    decisions: list[Decision],
+    warnings: list[str],
+    here: Provenance,
+) -> Verdict:
     return Verdict(
         robaudit=robaudit.__version__,
-        subject=subject_of(model),
+        subject=subject,
         policy=policy.path,
         policy_sha256=policy.sha256,
         suites=[
@@ -98,14 +154,7 @@ def gate(
         ],
         decisions=decisions,
         warnings=list(dict.fromkeys(warnings)),
-        provenance=provenance(
-            seed=populations[0].suite.seed,
-            started=started,
-            seconds=time.perf_counter() - clock,
-            device=device_of(model),
-            batch_size=None if batch_size == "auto" else batch_size,
-            precision=precision,
-        ),
+        provenance=here,
     )
 
 

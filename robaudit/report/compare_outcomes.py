@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import zipfile
-import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from robaudit.errors import DataError
+from robaudit.outcomes import read_outcomes
 from robaudit.report.jsonfile import read_report
 from robaudit.report.text import plain
 from robaudit.schema import Measurement, Report
@@ -44,16 +43,7 @@ def read_audited(path: Path) -> Audited:
         UsageError: there is no report.
         DataError: the report or the outcomes cannot be read.
     """
-    report = read_report(path)
-    file = (path if path.is_dir() else path.parent) / "examples.npz"
-    if not file.exists():
-        return Audited(report, {})
-    try:
-        with np.load(file, allow_pickle=False) as arrays:
-            outcomes = {name: arrays[name] for name in arrays.files}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        raise DataError(f"{plain(file)} cannot be read: {plain(error)}") from None
-    return Audited(report, outcomes)
+    return Audited(read_report(path), read_outcomes(path) or {})
 
 
 def outcomes_of(audited: Audited, measurement: Measurement) -> Outcomes | None:

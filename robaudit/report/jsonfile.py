@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from pydantic import ValidationError
 from robaudit.errors import DataError, RobauditError, UsageError
 from robaudit.report.text import plain
 from robaudit.schema import SCHEMA_VERSION, Report, Verdict
+from robaudit.whole_file import write_whole
 
 FILE_NAME = "report.json"
 _DIALECT = {"$schema": "https://json-schema.org/draft/2020-12/schema"}
@@ -59,13 +59,7 @@ def write_report(report: Report, path: Path) -> Path:
     text = to_json(report)
     file = path if path.suffix == ".json" and not path.is_dir() else path / FILE_NAME
     file.parent.mkdir(parents=True, exist_ok=True)
-    draft = file.with_name(f".{file.name}.{os.getpid()}.tmp")
-    try:
-        draft.write_text(text + "\n", encoding="utf-8", newline="\n")
-        draft.replace(file)
-    except BaseException:
-        draft.unlink(missing_ok=True)
-        raise
+    write_whole(file, (text + "\n").encode())
     return file
 
 

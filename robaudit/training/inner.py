@@ -47,8 +47,9 @@ def maximise(
 
     ``d_t`` is the steepest ascent direction of ``objective`` at ``x'_t`` in the threat model's norm
     (the gradient's sign, or the gradient over its l2 norm), ``P`` the projection on the ball and
-    on ``[0, 1]``. The start is uniform in the ball. Unlike an attack that measures robustness, it
-    returns the last iterate, not the best one: that is the published training procedure.
+    on ``[0, 1]``. The start is uniform in the ball; in l1, normal noise projected on it. Unlike an
+    attack that measures robustness, it returns the last iterate, not the best one: that is the
+    published training procedure.
 
     Args:
         objective: perturbed images ``(n, c, h, w)`` to a scalar; a *sum* over examples, or a mean
@@ -79,6 +80,8 @@ def _start(x: Tensor, threat: ThreatModel, generator: torch.Generator | None) ->
         noise = torch.rand(x.shape, generator=generator, device=x.device, dtype=x.dtype)
         return threat.eps * (2 * noise - 1)
     noise = torch.randn(x.shape, generator=generator, device=x.device, dtype=x.dtype)
+    if threat.norm == "l1":
+        return noise
     shape = (len(x), *[1] * (x.dim() - 1))
     radius = torch.rand(shape, generator=generator, device=x.device, dtype=x.dtype)
     # The share of the ball's volume within radius r is r^d, hence the d-th root.

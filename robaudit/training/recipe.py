@@ -1,4 +1,4 @@
-"""A training recipe: a TOML file of settings, checked before any work begins. No torch here."""
+"""A training recipe: a TOML file of settings, checked before any work begins."""
 
 from __future__ import annotations
 

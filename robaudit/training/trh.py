@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, jacrev, vmap
 
-from robaudit.curvature.top_layer import _terms, _top
+from robaudit.curvature.top_layer import top_layer_pass, trace_terms
 from robaudit.engine import frozen
 from robaudit.errors import NotMeasuredError, UsageError
 from robaudit.training.moving import evaluating
@@ -62,7 +62,7 @@ def top_layer(model: nn.Module, x: Images) -> nn.Module:
     """
     try:
         with frozen(model), torch.no_grad():
-            name, _, _ = _top(model, x)
+            name, _, _ = top_layer_pass(model, x)
     except NotMeasuredError as error:
         raise UsageError(
             f"top-layer TrH: {error.message}",
@@ -101,7 +101,7 @@ def top_trace(objective: Objective, passes: Passes, y: Labels) -> Tensor:
     penalty held fixed; the regulariser's own gradient flows through everything.
     """
     (z, logits), (z_moved, moved) = passes.seen[0], passes.seen[-1]
-    terms = _terms(objective.trace, objective.penalty, z, z_moved, logits, moved, y)
+    terms = trace_terms(objective.trace, objective.penalty, z, z_moved, logits, moved, y)
     return torch.stack([values.mean() for values in terms.values()]).sum()
 
 

@@ -91,6 +91,20 @@ def test_several_suites_checkpoints_and_every_file(gate, place, monkeypatch):
     assert "accuracy.pgd" in step
 
 
+def test_a_checkpoint_that_cannot_be_opened_is_not_missing_among_the_others(gate, place):
+    (place / "torn.pt").write_bytes(b"PK\x03\x04 torn")
+    ran = gate(
+        '[gate.metrics."accuracy.clean"]\nmin = 0.5\n', "torn.pt", "--junit", "j.xml", "--json"
+    )
+    assert ran.code == 4
+    assert "torn.pt" in ran.err
+    fine, torn = (Verdict.model_validate(one) for one in json.loads(ran.out))
+    assert (fine.outcome, torn.outcome) == ("pass", "inconclusive")
+    assert torn.subject.source == "torn.pt"
+    assert torn.decisions[0].reason in ran.err
+    assert (place / "j.xml").read_text().count("<testsuite ") == 2
+
+
 def test_exhaustive_agrees_with_the_attack_command(gate, place):
     ran = gate("n = 100\n" + '[gate.metrics."accuracy.pgd"]\nmin = 0.1\n', "--exhaustive", "--json")
     rule = Verdict.model_validate_json(ran.out).decisions[0]
@@ -168,6 +182,7 @@ def _gone(report):
         (lambda r: r["threat"].update(norm="l2"), 2, ["l2 0.15", "linf 0.15"]),
         (lambda r: r["data"].update(sha256="0" * 64), 2, ["sha256 000000000000", "200 examples"]),
         (lambda r: r["data"].update(n=100), 2, ["100 examples", "200 examples"]),
+        (lambda r: r.update(robaudit="0.0.1"), 2, ["robaudit 0.0.1", "attacks may differ"]),
         (_other_steps, 2, ["steps 40", "steps 10"]),
         (_gone, 2, ["no accuracy.pgd"]),
         (lambda r: r.update(schema_version=2), 4, ["schema version 2", "this one reads 1"]),

@@ -161,7 +161,7 @@ def test_demo_audits_five_samples_side_by_side(place):
     ran = robaudit("demo", "--n", 4, "--no-gap", "--quiet", "--out", "out")
     assert (ran.code, ran.err) == (0, "")
     names = ["overfit", "robust", "smooth", "standard", "trades"]
-    assert sorted(path.name for path in (place / "out").iterdir()) == names
+    assert sorted(path.name for path in (place / "out").iterdir()) == ["index.html", *names]
     for name in names:
         assert name in ran.out
         report = json.loads((place / "out" / name / "report.json").read_text())

@@ -163,6 +163,22 @@ def test_a_loss_that_is_no_number_keeps_the_last_good_checkpoint(place):
     assert all(value.isfinite().all() for value in load_file(kept).values())
 
 
+def test_a_state_that_cannot_be_read_is_said(recipe, place):
+    assert robaudit("train", recipe, *SMALL, "--out", "run", "-q").code == 0
+    (place / "run" / "state.pt").write_bytes(b"no state")
+    ran = robaudit("train", recipe, *SMALL, "--out", "run", "-q")
+    assert ran.code == 2
+    assert "run/state.pt cannot be read" in ran.flat
+
+
+def test_a_folder_that_cannot_be_written_is_said(recipe, place):
+    (place / "run").mkdir()
+    (place / "run" / "run.json").mkdir()
+    ran = robaudit("train", recipe, *SMALL, "--out", "run", "-q")
+    assert ran.code == 2
+    assert "--out run" in ran.flat
+
+
 def test_every_says_how_often_a_checkpoint_is_written(recipe, place):
     words = (*SMALL[:-1], 5, "--every", 2, "--out", "run", "-q")
     assert robaudit("train", recipe, *words).code == 0

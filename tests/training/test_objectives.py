@@ -15,6 +15,7 @@ from robaudit.types import ThreatModel
 
 LINF = ThreatModel("linf", 0.1)
 L2 = ThreatModel("l2", 0.5)
+L1 = ThreatModel("l1", 1.0)
 
 
 def small_net(seed=0):
@@ -182,7 +183,7 @@ def test_gradients_of_the_penalties_agree_with_differences(kind):
     assert float((gradient * step).sum()) == pytest.approx((sides[0] - sides[1]) / 2e-5, rel=1e-6)
 
 
-@pytest.mark.parametrize("threat", [LINF, L2], ids=["linf", "l2"])
+@pytest.mark.parametrize("threat", [LINF, L2, L1], ids=["linf", "l2", "l1"])
 @given(seed=st.integers(0, 2**31), steps=st.integers(0, 4))
 @settings(max_examples=20, deadline=None)
 def test_maximised_images_lie_in_the_ball_and_in_the_box(threat, seed, steps):
@@ -193,7 +194,7 @@ def test_maximised_images_lie_in_the_ball_and_in_the_box(threat, seed, steps):
         lambda z: (z.flatten(1) @ weight).sum(), x, threat, steps=steps, generator=generator
     )
     delta = (moved - x).flatten(1)
-    lengths = delta.abs().amax(1) if threat.norm == "linf" else delta.norm(dim=1)
+    lengths = delta.norm({"linf": torch.inf, "l2": 2, "l1": 1}[threat.norm], dim=1)
     # Subtracting two float32 images loses at most one rounding of each.
     assert (lengths <= threat.eps * (1 + 1e-5)).all()
     assert moved.min() >= 0

@@ -21,6 +21,6 @@ def write_whole(path: Path, data: bytes) -> None:
             file.flush()
             os.fsync(file.fileno())
         draft.replace(path)
-    except OSError:
+    except BaseException:  # an interrupt, too
         draft.unlink(missing_ok=True)
         raise
