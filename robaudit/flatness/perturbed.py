@@ -12,6 +12,7 @@ from torch.func import functional_call
 
 from robaudit.engine import accelerate
 from robaudit.engine.acceleration import WINOGRAD
+from robaudit.engine.winograd import with_winograd
 from robaudit.flatness.weights import Forward, Weights, moved_network
 
 
@@ -31,6 +32,7 @@ class Perturbed:
         self._model, self._weights = model, weights
         self._affine: Mapping[str, tuple[Tensor, Tensor]] = {}
         self._copy: nn.Module | None = None
+        self._network: nn.Module | None = None
         self.used: tuple[str, ...] = ()
         # What cannot be copied, or not be run on float32 noise, is run as it stands.
         with suppress(RuntimeError, TypeError, NotImplementedError):
@@ -39,8 +41,7 @@ class Perturbed:
                 self._copy, self._affine = found.folded.network, found.folded.affine
             elif found.used:
                 self._copy = copy.deepcopy(model).eval().requires_grad_(False)
-            # Winograd's kernels are transformed weights: what moves the weights does without.
-            self.used = tuple(name for name in found.used if name != WINOGRAD)
+            self.used = found.used
         self._last = "channels last" in self.used
         if self._copy is not None and self._last:
             self._copy = self._copy.to(memory_format=torch.channels_last)
@@ -60,6 +61,8 @@ class Perturbed:
         with torch.no_grad():
             for name, value in self._effective(moved).items():
                 own[name].copy_(value)
+        # Winograd's kernels are transformed weights: new ones for every perturbation.
+        self._network = with_winograd(self._copy) if WINOGRAD in self.used else None
         return self._run
 
     def logits(self, moved: Weights, x: Tensor) -> Tensor:
@@ -71,8 +74,9 @@ class Perturbed:
         return found
 
     def _run(self, x: Tensor) -> Tensor:
-        assert self._copy is not None
-        logits: Tensor = self._copy(self._ordered(x))
+        network = self._network or self._copy
+        assert network is not None
+        logits: Tensor = network(self._ordered(x))
         return logits
 
     def _ordered(self, x: Tensor) -> Tensor:
