@@ -19,6 +19,7 @@ from running import Row, Study, main, table
 
 import robaudit as ra
 from robaudit.curvature import layer_traces, spectrum, top_layer_trh
+from robaudit.report import palette
 from robaudit.statistics.correlations import correlation
 
 BASE = 'objective = "{objective}"\nepochs = {epochs}\nbatch_size = 64\nseed = {seed}\n'
@@ -145,25 +146,36 @@ def correlations(rows: list[Row]) -> str:
     return table(("measure", *(f"{target}: Pearson [95 %], Kendall" for target in TARGETS)), lines)
 
 
+_LOOKS = (
+    (palette.BLUE, "o"), (palette.VERMILION, "s"), (palette.GREEN, "^"), (palette.PURPLE, "D"),
+    (palette.ORANGE, "v"), (palette.SKY, "P"), (palette.BLACK, "X"), ("#707070", "*"),
+)  # fmt: skip
+
+
 def scatter(rows: list[Row], path: Path) -> None:
-    """Four measures against the robust loss and its gap, a colour a recipe."""
+    """Four measures against the robust loss and its gap, a colour and a marker a recipe."""
     import matplotlib
 
     matplotlib.use("svg")
     matplotlib.rcParams["svg.hashsalt"] = "robaudit"
     from matplotlib import pyplot as plt
 
-    shown = ("wci", "flatness.average", "flatness.worst", "hessian.relative")
-    figure, axes = plt.subplots(2, 4, figsize=(12, 5.5), layout="constrained")
+    shown = {
+        "wci": "WCI", "flatness.average": "average flatness (nats)",
+        "flatness.worst": "worst-case flatness (nats)",
+        "hessian.relative": "relative largest eigenvalue",
+    }  # fmt: skip
+    targets = {"loss.robust": "robust loss (nats)", "gap.loss": "robust loss, test - train (nats)"}
+    figure, axes = plt.subplots(2, 4, figsize=(12, 6), layout="constrained")
     for column, measure in enumerate(shown):
-        for line, target in enumerate(("loss.robust", "gap.loss")):
+        for line, target in enumerate(targets):
             panel = axes[line][column]
-            for k, recipe in enumerate(RECIPES):
+            for recipe, (color, marker) in zip(RECIPES, _LOOKS, strict=True):
                 own = [row for row in rows if row["recipe"] == recipe]
                 xs, ys = [row[measure] for row in own], [row[target] for row in own]
-                panel.scatter(xs, ys, s=18, color=f"C{k}", label=recipe)
-            panel.set_xlabel(measure)
-            panel.set_ylabel(target)
+                panel.scatter(xs, ys, s=26, color=color, marker=marker, label=recipe)
+            panel.set_xlabel(shown[measure])
+            panel.set_ylabel(targets[target])
     figure.legend(*axes[0][0].get_legend_handles_labels(), loc="outside lower center", ncols=8)
     figure.savefig(path, metadata={"Date": None})
     plt.close(figure)
