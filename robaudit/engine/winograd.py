@@ -27,9 +27,6 @@ _TILE = 4
 _CHANNELS = 128
 # The area of the tiles beside the image's, at most; an image of 7 x 7 has 1.31.
 _WASTE = 1.4
-# More numbers than these leave the processor's cache between the transforms; then a few images at a
-# time are faster: 64 images of 128 x 16 x 16 took 0.7 of their time on one core and 0.63 on two.
-_WHOLE, _PART = 2**20, 2**18
 
 
 def with_winograd(network: nn.Module) -> nn.Module | None:
@@ -108,9 +105,6 @@ def _transformed(weight: Tensor) -> Tensor:
 
 def _convolved(x: Tensor, kernels: Tensor) -> Tensor:
     """``(n, c, h, w)`` to ``(n, o, h, w)`` in channels-last order."""
-    if x.numel() > _WHOLE and len(x) > 1:
-        few = max(1, _PART // x[0].numel())
-        return torch.cat([_convolved(part, kernels) for part in torch.split(x, few)])
     (n, _, h, w), (_, channels, out) = x.shape, kernels.shape
     down, across = _tiles(x)
     below, beyond = 1 + down * _TILE - h, 1 + across * _TILE - w
