@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import io
-import sys
 import time
 from collections.abc import Callable
 from enum import StrEnum
@@ -15,7 +13,8 @@ from typer.core import TyperGroup
 
 from robaudit.cli.audit import Preset
 from robaudit.cli.batch_look import looking, reading
-from robaudit.cli.messages import say
+from robaudit.cli.batch_tables import Directories, leaderboard, study
+from robaudit.cli.messages import console, say
 from robaudit.cli.options import Settings, with_settings
 from robaudit.errors import UsageError
 
@@ -23,7 +22,6 @@ if TYPE_CHECKING:
     from robaudit.batch.directory import Directory, State
     from robaudit.batch.listing import Row
     from robaudit.batch.manifest import Manifest
-    from robaudit.batch.study import Study
     from robaudit.batch.tasks import Executor
 
 _INTERRUPTED = 130
@@ -52,11 +50,6 @@ class Retry(StrEnum):
     """What is done again."""
 
     failed = "failed"
-
-
-Directories = Annotated[
-    Path, typer.Argument(metavar="DIR", show_default=False, help="The run's folder.")
-]
 
 
 @with_settings(omit=frozenset(["batch_size", "state", "config", "out", "format", "json"]), gap=True)
@@ -144,126 +137,7 @@ def status(directory: Directories) -> None:
     from robaudit.batch.view import run_view
 
     found = find(directory)
-    _console().print(run_view(found.state(), found.driver(), time.time()))
-
-
-class Format(StrEnum):
-    """What is printed."""
-
-    table = "table"
-    csv = "csv"
-    md = "md"
-    html = "html"
-
-
-def leaderboard(
-    directory: Directories,
-    format: Annotated[Format, typer.Option("--format", help="What is printed.")] = Format.table,
-    out: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Write to this file instead of stdout.")
-    ] = None,
-) -> None:
-    """Show a run's models by their robust accuracy.
-
-    [bold]robaudit batch leaderboard runs/zoo --format html --out zoo.html[/bold]
-
-    Ranked by the strongest attack that all were measured with; those whose intervals overlap share
-    their places. RobustBench's published figure stands beside ours, with the difference.
-    """
-    from robaudit.batch import leaderboard_formats as formats
-    from robaudit.batch.directory import find
-    from robaudit.batch.leaderboard import tables
-
-    found = tables(find(directory).state())
-    match format:
-        case Format.csv:
-            text = formats.leaderboard_csv(found)
-        case Format.md:
-            text = formats.leaderboard_markdown(found)
-        case Format.html:
-            text = formats.leaderboard_html(found)
-        case Format.table:
-            text = _as_text(formats.leaderboard_view(found), out)
-    _put(text, out)
-
-
-class StudyFormat(StrEnum):
-    """What is printed."""
-
-    table = "table"
-    csv = "csv"
-    md = "md"
-
-
-def study(
-    directory: Directories,
-    format: Annotated[
-        StudyFormat, typer.Option("--format", help="What is printed.")
-    ] = StudyFormat.table,
-    out: Annotated[
-        Path | None,
-        typer.Option(metavar="DIR", help="Also write study.csv, study.md and the pictures here."),
-    ] = None,
-) -> None:
-    """Correlate curvature, flatness and norms with robust loss, error and gaps over a run's models.
-
-    [bold]robaudit batch study runs/zoo --out study[/bold]
-
-    Pearson's, Spearman's and Kendall's coefficients with bootstrap intervals, for each data set and
-    threat model with three models or more; the pictures show each outcome against each measure.
-    """
-    from robaudit.batch import study as read
-    from robaudit.batch.directory import find
-
-    found = read.studies(find(directory).state())
-    if out is not None:
-        _write_study(found, out)
-    match format:
-        case StudyFormat.csv:
-            sys.stdout.write(read.study_csv(found))
-        case StudyFormat.md:
-            sys.stdout.write(read.study_markdown(found))
-        case StudyFormat.table:
-            _console().print(read.study_view(found))
-
-
-def _write_study(found: list[Study], out: Path) -> None:
-    from robaudit.batch.study import study_csv, study_markdown
-    from robaudit.batch.study_plot import write_study_plots
-
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        (out / "study.csv").write_text(study_csv(found), encoding="utf-8")
-        (out / "study.md").write_text(study_markdown(found), encoding="utf-8")
-        write_study_plots(found, out)
-    except OSError as error:
-        raise UsageError(
-            f"cannot write to {out}: {error.strerror or error}", "Choose another --out."
-        ) from None
-
-
-def _as_text(view: Any, out: Path | None) -> str:
-    """Printed at once, in colour on a terminal; as text where it goes to a file."""
-    if out is None:
-        _console().print(view)
-        return ""
-    from rich.console import Console
-
-    text = io.StringIO()
-    Console(file=text, width=120).print(view)
-    return text.getvalue()
-
-
-def _put(text: str, out: Path | None) -> None:
-    if out is None:
-        sys.stdout.write(text)
-        return
-    try:
-        out.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise UsageError(
-            f"cannot write to {out}: {error.strerror}", "Choose another --out."
-        ) from None
+    console().print(run_view(found.state(), found.driver(), time.time()))
 
 
 def _manifest(ctx: typer.Context, what: list[str], preset: Preset, settings: Settings) -> Manifest:
@@ -373,19 +247,13 @@ def _show_cost(rows: list[Row], out: Path, workers: int | None, settings: Settin
     at_once = len(places(workers, settings.device)) if workers != 0 else 1
     with reading(settings.quiet) as notice:
         found = estimates(rows, done, settings.device, notice)
-    _console().print(cost_view(found, total(found, at_once, start), at_once))
+    console().print(cost_view(found, total(found, at_once, start), at_once))
 
 
 def _show_end(state: State) -> None:
     from robaudit.batch.view import run_view
 
-    _console().print(run_view(state, None, time.time()))
-
-
-def _console() -> Any:
-    from rich.console import Console
-
-    return Console() if sys.stdout.isatty() else Console(width=100)
+    console().print(run_view(state, None, time.time()))
 
 
 HELP = """

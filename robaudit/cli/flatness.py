@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from typing import TYPE_CHECKING
 
 import typer
 
 from robaudit.cli.measure import run, show
+from robaudit.cli.messages import console
 from robaudit.cli.options import Format, Settings
 
 if TYPE_CHECKING:
@@ -42,14 +42,13 @@ def measure_flatness(checkpoints: list[str], plan: Plan, settings: Settings) -> 
 
 
 def _print(reports: list[Report], curve: FlatnessCurve | None) -> None:
-    from rich.console import Console
 
     from robaudit.report.flatness_curve_table import flatness_view, sweep_view
 
-    console = Console() if sys.stdout.isatty() else Console(width=100)
+    screen = console()
     if curve is not None:
-        console.print(flatness_view(curve))
+        screen.print(flatness_view(curve))
     for report in reports:
         if (view := sweep_view(report, named=len(reports) > 1)) is not None:
-            console.print()
-            console.print(view)
+            screen.print()
+            screen.print(view)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from robaudit.cli.messages import say
+from robaudit.cli.messages import console, say_of
 from robaudit.cli.options import OUT_PANEL, Settings, with_settings
 from robaudit.errors import DataError, RobauditError, UsageError
 
@@ -116,19 +116,22 @@ def gate(
     if not checkpoints:
         raise UsageError("no checkpoint to gate", "robaudit gate CKPT... --policy FILE")
     from robaudit.gate.policy import read_policy
+    from robaudit.report.gate_markdown import gate_markdown
+    from robaudit.report.junit import to_junit
+    from robaudit.report.sarif import to_sarif
 
     rules = read_policy(policy)
     step = os.environ.get("GITHUB_STEP_SUMMARY")
     if summary is None and step:
         summary = Path(step)
     files: list[tuple[Path | None, Callable[[list[Verdict]], str]]] = [
-        (junit, _junit),
-        (sarif, _sarif),
-        (summary, _markdown),
+        (junit, to_junit),
+        (sarif, to_sarif),
+        (summary, gate_markdown),
         *(
             []
             if out is None
-            else [(out / "verdicts.json", _array), (out / "verdicts.md", _markdown)]
+            else [(out / "verdicts.json", _array), (out / "verdicts.md", gate_markdown)]
         ),
     ]
     _check_writable([path for path, _ in files if path])
@@ -177,8 +180,7 @@ def _verdicts(
         except RobauditError as error:
             if len(checkpoints) == 1:
                 raise
-            named = str(checkpoint) in error.message
-            say(error.message if named else f"{checkpoint}: {error.message}", error.advice)
+            say_of(checkpoint, error)
             code = code or error.exit_code
             found.append(not_gated(checkpoint, policy, populations, error.message))
     return found, code
@@ -216,34 +218,13 @@ def _baseline(path: Path) -> Baseline:
 
 
 def _show(verdicts: list[Verdict], several: bool, settings: Settings) -> None:
-    from rich.console import Console
-
     from robaudit.report.gate_terminal import gate_view
 
     if settings.json:
         sys.stdout.write(_json(verdicts, several))
         return
-    console = Console() if sys.stdout.isatty() else Console(width=100)
     for verdict in verdicts:
-        console.print(gate_view(verdict))
-
-
-def _junit(verdicts: list[Verdict]) -> str:
-    from robaudit.report.junit import to_junit
-
-    return to_junit(verdicts)
-
-
-def _sarif(verdicts: list[Verdict]) -> str:
-    from robaudit.report.sarif import to_sarif
-
-    return to_sarif(verdicts)
-
-
-def _markdown(verdicts: list[Verdict]) -> str:
-    from robaudit.report.gate_markdown import gate_markdown
-
-    return gate_markdown(verdicts)
+        console().print(gate_view(verdict))
 
 
 def _array(verdicts: list[Verdict]) -> str:

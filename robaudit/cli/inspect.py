@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from robaudit.cli.messages import console
 from robaudit.cli.options import Copy, Json
 
 if TYPE_CHECKING:
@@ -100,7 +101,6 @@ def _progress(path: Path | None) -> Iterator[Callable[[int], None] | None]:
 
 
 def _show(found: Inspection, every: bool) -> None:
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
@@ -132,15 +132,15 @@ def _show(found: Inspection, every: bool) -> None:
         row("Refused", found.refusal.message)
         if found.refusal.advice:
             row("", found.refusal.advice)
-    console = Console() if sys.stdout.isatty() else Console(width=100)
-    console.print(table)
+    screen = console()
+    screen.print(table)
     listed = found.tensors if every else found.tensors[:12]
     if listed:
-        console.print()
+        screen.print()
     for info in listed:
-        console.print(Text(f"  {plain(info.name)}  {tuple(info.shape)}  {plain(info.dtype)}"))
+        screen.print(Text(f"  {plain(info.name)}  {tuple(info.shape)}  {plain(info.dtype)}"))
     if len(found.tensors) > len(listed):
-        console.print(f"  ... and {len(found.tensors) - len(listed)} more (--tensors lists all)")
+        screen.print(f"  ... and {len(found.tensors) - len(listed)} more (--tensors lists all)")
 
 
 def _weights(found: Inspection) -> str:

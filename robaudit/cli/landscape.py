@@ -12,6 +12,7 @@ import typer
 
 from robaudit.cli.landscape_run import Cut, cut_landscape
 from robaudit.cli.measure_commands import Restarts, Steps, StepSize
+from robaudit.cli.messages import console
 from robaudit.cli.options import Checkpoints, Settings, with_settings
 from robaudit.errors import UsageError
 
@@ -164,12 +165,11 @@ def landscape(
         json.dump(landscape_object(found), sys.stdout, indent=2, allow_nan=False)
         sys.stdout.write("\n")
         return
-    from rich.console import Console
 
     from robaudit.report.landscape_table import landscape_view
 
-    console = Console() if sys.stdout.isatty() else Console(width=100)
-    console.print(landscape_view(found))
+    screen = console()
+    screen.print(landscape_view(found))
 
 
 def _check(

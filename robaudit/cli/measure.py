@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 
 import typer
 
-from robaudit.cli.messages import say
+from robaudit.cli.messages import console, say, say_of
 from robaudit.cli.options import Format, Settings, Split
 from robaudit.errors import DataError, RobauditError, UsageError
 from robaudit.types import forget
@@ -98,8 +98,7 @@ def run(
             except RobauditError as error:
                 if len(checkpoints) == 1:
                     raise
-                named = str(checkpoint) in error.message
-                say(error.message if named else f"{checkpoint}: {error.message}", error.advice)
+                say_of(checkpoint, error)
                 code = code or error.exit_code
                 found.append(checkpoint)
                 continue
@@ -134,8 +133,6 @@ def show(found: Sequence[Report | str], format: Format) -> None:
         found: a report, or the name of a checkpoint that was asked for and could not be audited,
             which leaves a gap in a curve; where several were asked for, JSON is an array.
     """
-    from rich.console import Console
-
     from robaudit.report import comparison_view, render, report_view
     from robaudit.report.curve import curve, is_curve
     from robaudit.report.curve_table import curve_view
@@ -145,13 +142,13 @@ def show(found: Sequence[Report | str], format: Format) -> None:
         name = cast("report.Format", format.value)
         sys.stdout.write(render(reports, name, several=len(found) > 1))
         return
-    console = Console() if sys.stdout.isatty() else Console(width=100)
+    screen = console()
     if is_curve(reports):
-        console.print(curve_view(curve(found)))
+        screen.print(curve_view(curve(found)))
     elif len(reports) == 1:
-        console.print(report_view(reports[0]))
+        screen.print(report_view(reports[0]))
     else:
-        console.print(comparison_view(reports))
+        screen.print(comparison_view(reports))
 
 
 def _reports(found: Sequence[Report | str]) -> list[Report]:

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from robaudit.cli.messages import console
 from robaudit.errors import UsageError
 
 if TYPE_CHECKING:
@@ -65,7 +66,6 @@ def _landscape(file: Path, format: str, out: Path | None) -> None:
 
 
 def _print(view: RenderableType) -> None:
-    from rich.console import Console
 
-    console = Console() if sys.stdout.isatty() else Console(width=100)
-    console.print(view)
+    screen = console()
+    screen.print(view)

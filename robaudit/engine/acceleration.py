@@ -76,46 +76,34 @@ def accelerate(
         noise = uniform_rows(shape, torch.arange(_PROBES), 0, "acceleration").to(device_of(model))
         found: nn.Module = model
         used: list[str] = []
+
+        def offer(
+            name: str, refusal: str, candidate: nn.Module, precision: Precision = "fp32"
+        ) -> bool:
+            """Take the candidate in the network's place if it is the same."""
+            nonlocal found
+            problem = _differs(model, candidate, noise, precision)
+            if problem:
+                notes.append(f"{refusal}: {problem}")
+            else:
+                found = candidate
+                used.append(name)
+            return not problem
+
         folded = fold_batch_norm(model, noise[:2])
-        if folded is not None:
-            problem = _differs(model, folded.network, noise)
-            if problem:
-                notes.append(f"batch norm is not folded: {problem}")
-                folded = None
-            else:
-                found = folded.network
-                used.append("batch norm folded")
-        fewer = None
-        if precision == "fp32":
-            with suppress(RuntimeError, TypeError, NotImplementedError):  # it cannot be copied
-                fewer = with_winograd(found)
-        if fewer is not None:
-            problem = _differs(model, fewer, noise)
-            if problem:
-                notes.append(f"{WINOGRAD} is not used: {problem}")
-            else:
-                found = fewer
-                used.append(WINOGRAD)
+        if folded and not offer("batch norm folded", "batch norm is not folded", folded.network):
+            folded = None
+        with suppress(RuntimeError, TypeError):  # it cannot be copied
+            fewer = with_winograd(found) if precision == "fp32" else None
+            if fewer is not None:
+                offer(WINOGRAD, f"{WINOGRAD} is not used", fewer)
         if _mostly_many_channels(model, noise[:1]):
-            problem = "the network cannot be copied"
             try:
-                reordered = _ChannelsLast(found)
-                problem = _differs(model, reordered, noise)
-            except (RuntimeError, TypeError, NotImplementedError):
-                pass
-            if problem:
-                notes.append(f"channels are not last: {problem}")
-            else:
-                found = reordered
-                used.append("channels last")
+                offer("channels last", "channels are not last", _ChannelsLast(found))
+            except (RuntimeError, TypeError):
+                notes.append("channels are not last: the network cannot be copied")
         if precision == "bf16":
-            rounded = _Rounded(found)
-            problem = _differs(model, rounded, noise, "bf16")
-            if problem:
-                notes.append(f"bf16 is not used: {problem}")
-            else:
-                found = rounded
-                used.append("bf16")
+            offer("bf16", "bf16 is not used", _Rounded(found), "bf16")
     return Accelerated(found, tuple(used), tuple(notes), folded)
 
 

@@ -55,7 +55,7 @@ def fold_batch_norm(model: nn.Module, images: Tensor) -> Folded | None:
             return None
         try:
             folded = copy.deepcopy(model)
-        except (RuntimeError, TypeError, NotImplementedError):
+        except (RuntimeError, TypeError):
             return None
     affine = {}
     for layer_name, norm_name in pairs:

@@ -35,7 +35,7 @@ class Perturbed:
         self._network: nn.Module | None = None
         self.used: tuple[str, ...] = ()
         # What cannot be copied, or not be run on float32 noise, is run as it stands.
-        with suppress(RuntimeError, TypeError, NotImplementedError):
+        with suppress(RuntimeError, TypeError):
             found = accelerate(model, shape)
             if found.folded is not None:
                 self._copy, self._affine = found.folded.network, found.folded.affine
