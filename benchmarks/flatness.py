@@ -1,14 +1,16 @@
 """Average and worst-case flatness against plain loops, same weight changes, in one run.
 
-    python benchmarks/flatness.py [--only digits] [--repeats 3] [--draws 3]
+    python benchmarks/flatness.py [--only digits] [--repeats 3] [--draws 3] [--device cpu]
 
 The plain loops are what the published code does: one network after the other, as it stands, in
 batches of 128, with a backward pass into inputs and weights in every step of PGD, at the last
 iterate as well, and in every pass of the joint ascent. They get robaudit's weight changes and
 starts, and keep the clean image as an iterate, so that both compute the same number; a difference
 above a thousandth stops the run. A second row of the average has the plain loop with frozen
-weights, which spares the backward pass into them. The runs take turns, and each row is the fastest
-of its repeats. Images come in multiples of 64, robaudit's tile: fewer would be filled up.
+weights, which spares the backward pass into them; two more have one perturbed network in a pass and
+all of them, in place of what robaudit chooses on the device. The runs take turns, and each row is
+the fastest of its repeats. Images come in multiples of 64, robaudit's tile: fewer would be filled
+up.
 
 *Where the time goes* takes robaudit's share apart: the network's passes as it stands, with batch
 norms folded, and as the engine runs it.
@@ -26,7 +28,7 @@ from torch.nn import functional as F
 
 import robaudit as ra
 from robaudit.attacks.balls import ascend, project, random_start
-from robaudit.engine import Runner, accelerate, frozen
+from robaudit.engine import Runner, accelerate, frozen, full_precision
 from robaudit.engine.folding import fold_batch_norm
 from robaudit.flatness import average, worst
 from robaudit.flatness.protocols import STUTZ_STEP_OVER_EPS
@@ -42,6 +44,8 @@ ALLOWED = 1e-3  # rounding turns a gradient's sign here and there
 def timed(run):
     start = time.perf_counter()
     found = run()
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
     return time.perf_counter() - start, found
 
 
@@ -116,13 +120,22 @@ def compared(name, model, x, y, draws, repeats):
         unperturbed = ra.attacks.pgd(model, x, y, threat, steps=1)  # no row pays for a reference
     own = {"xi": XI, "steps": STEPS, "reference": unperturbed}
     published = {"protocol": "stutz2021", "restarts": 1, "reference": unperturbed}
+
+    def robaudit(stack):
+        found = average(model, x, y, threat, perturbations=draws, stack=stack, **own)
+        for note in found.notes:
+            print(f"    note: {note}")
+        return found.perturbed
+
     print(f"{name}: {len(x)} images")
     table(
         f"average flatness: {draws} weight changes, PGD-{STEPS}",
         {
             "plain loop, as published": lambda: plain_average(model, x, y, threat, draws, True),
             "plain loop, weights frozen": lambda: plain_average(model, x, y, threat, draws, False),
-            "robaudit": lambda: average(model, x, y, threat, perturbations=draws, **own).perturbed,
+            "robaudit": lambda: robaudit("auto"),
+            "robaudit, one in a pass": lambda: robaudit(1),
+            "robaudit, all in a pass": lambda: robaudit(draws),
         },
         repeats,
     )
@@ -168,7 +181,7 @@ def parts(model, x, y, repeats):
         best = dict.fromkeys(networks, float("inf"))
         for _ in range(2 * repeats):
             for label, forward in networks.items():
-                runner = Runner(forward, torch.device("cpu"))
+                runner = Runner(forward, x.device)
                 spent, _ = timed(lambda runner=runner: runner.gradient(cross_entropy, x, y))
                 best[label] = min(best[label], spent)
     words = ", ".join(f"{label} {1e6 * spent / len(x):.0f} us" for label, spent in best.items())
@@ -184,6 +197,7 @@ def main():
     options.add_argument("--only", action="append", default=[])
     options.add_argument("--repeats", type=int, default=3)
     options.add_argument("--draws", type=int, default=3)
+    options.add_argument("--device", default="cpu")
     given = options.parse_args()
     print(f"torch {torch.__version__}, {torch.get_num_threads()} CPU threads\n")
     for case in cases(given.only):
@@ -192,7 +206,9 @@ def main():
         x, y = cifar(real_data(), n) if few else (case.x[:n], case.y[:n])
         # The largest network once and twice: a plain loop over it takes most of a minute.
         draws, repeats = (1, min(2, given.repeats)) if few else (given.draws, given.repeats)
-        compared(case.name, case.model, x, y, draws, repeats)
+        model, x, y = (part.to(given.device) for part in (case.model, x, y))
+        with full_precision():  # on a GPU the plain loop as well
+            compared(case.name, model, x, y, draws, repeats)
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -72,7 +72,7 @@ def _average(context: Context, settings: Average, name: str, found: list[Any]) -
         perturbations=len(last.perturbed),
         standard_error_examples=finite(last.standard_error_examples),
         standard_error_perturbations=finite(last.standard_error_perturbations),
-        warnings=_short_of(settings, last) if name == "flatness.average" else [],
+        warnings=_short_of(settings, last) if name == "flatness.average" else (),
     )  # fmt: skip
 
 
@@ -101,20 +101,21 @@ def _run(
     **own: Any,
 ) -> Any:
     reference = _reference(context, settings)
-    n = len(reference.x)
+    examples = context.splits[context.main]
     several = f" within {xi:g}" if settings.radii else ""
-    with context.watch(f"{kind} flatness{several} on {n} {context.main} examples") as progress:
+    label = f"{kind} flatness{several} on {len(examples)} {context.main} examples"
+    with context.watch(label) as progress:
         return measure(
             context.model,
-            context.splits[context.main].x[:n],
-            context.y(context.main, n),
+            examples.x,
+            examples.y,
             threat,
             xi=xi,
             protocol=settings.protocol,
             steps=settings.pgd.steps,
             step_size=settings.pgd.step_over_eps * context.threat.eps,
             seed=context.seed,
-            index=context.index(context.main, n),
+            index=examples.index,
             reference=None if threat is None else reference,
             batch_size=context.batch_size,
             progress=progress,
@@ -125,7 +126,7 @@ def _run(
 def _reference(context: Context, settings: Average | Worst) -> Attacked:
     restarts = reference_restarts(settings.protocol, settings.pgd.restarts)
     pgd = replace(settings.pgd, restarts=restarts)
-    return context.adversarial(context.main, pgd, settings.n)
+    return context.adversarial(context.main, pgd)
 
 
 def _measurement(
@@ -133,11 +134,10 @@ def _measurement(
     settings: Average | Worst,
     name: str,
     found: list[Any],
-    warnings: list[str] | None = None,
+    warnings: Sequence[str] = (),
     **own: Any,
 ) -> Measurement:
     """The flatness within the largest radius; the others go to ``details.sweep``."""
-    there = len(context.splits[context.main])
     last = found[-1]
     details = {"xi": settings.xi, "reference": last.reference, **own, "parts": _parts(last.parts)}
     if settings.radii:
@@ -150,11 +150,11 @@ def _measurement(
         context.main,
         last.value,
         last.standard_error,
-        n=min(settings.n or there, there),
+        n=len(context.splits[context.main]),
         unit="nats",
         settings={**asdict(settings), "radii": list(settings.radii)},
         details=details,
-        warnings=warnings or [],
+        warnings=list(dict.fromkeys([*warnings, *(note for one in found for note in one.notes)])),
     )
 
 

@@ -163,7 +163,6 @@ class Average:
     """
 
     pgd: Pgd
-    n: int | None = None
     xi: float = 0.5
     perturbations: int = 10
     ball: Literal["sphere", "ball"] = "sphere"
@@ -185,7 +184,6 @@ class Worst:
     """Worst-case flatness; ``radii`` and ``clean`` as in :class:`Average`."""
 
     pgd: Pgd
-    n: int | None = None
     xi: float = 0.00075
     passes: int = 20
     restarts: int = 10

@@ -16,6 +16,7 @@ from robaudit.checkpoints.proposal import Proposal
 from robaudit.checkpoints.replacing import replace_swish
 from robaudit.checkpoints.sources import is_source, open_source
 from robaudit.engine.device import resolve_device
+from robaudit.engine.memory import keep_freed_memory
 from robaudit.errors import CheckpointError, UsageError
 from robaudit.types import Examples
 
@@ -64,6 +65,8 @@ def load(
         UsageError: an option cannot be meant.
     """
     place = resolve_device(device)
+    if place.type == "cpu":
+        keep_freed_memory()
     asked = None if normalize is None else parse_normalization(normalize)
     if isinstance(source, nn.Module):
         proposal = _live(source)

@@ -15,6 +15,7 @@ from robaudit.cli.measure import (
     progress_bar,
     threat_of,
 )
+from robaudit.cli.messages import say
 from robaudit.cli.options import Settings
 from robaudit.errors import UsageError
 
@@ -266,6 +267,7 @@ def _line_model(source: str, found: Slice) -> Model:
         mean, error = mean_and_error(rows.mean(0))
         return Losses(mean.numpy(), error.numpy(), rows.mean(2).numpy())
 
+    _say_all(found.notes)
     return Model(source, {"clean": losses(found.clean), "robust": losses(found.robust)})
 
 
@@ -277,6 +279,7 @@ def _plane_model(source: str, found: Surface) -> Model:
         kinds = {"loss": found.clean}
     else:
         kinds = {"clean": found.clean, "robust": found.robust}
+    _say_all(found.notes)
     return Model(
         source,
         {
@@ -284,6 +287,11 @@ def _plane_model(source: str, found: Surface) -> Model:
             for kind, rows in kinds.items()
         },
     )
+
+
+def _say_all(notes: Sequence[str]) -> None:
+    for note in notes:
+        say(note)
 
 
 def _chosen(cut: Cut, settings: Settings) -> Examples:

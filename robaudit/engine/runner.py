@@ -1,9 +1,9 @@
 """Forward and backward passes in fixed tiles.
 
-A convolution may pick another kernel for another batch size, and its last bits change with it. So
-every pass here runs on a multiple of :data:`TILE` images, the last tile padded with copies of its
-last row; on a CPU on exactly one tile at a time, which measures equal or faster than larger batches
-and makes a result bit-equal for every batch size, order and neighbourhood.
+Every pass here runs on a multiple of :data:`~robaudit.engine.tile.TILE` images, the last tile
+padded with copies of its last row; on a CPU on exactly one tile at a time, which measures equal or
+faster than larger batches and makes a result bit-equal for every batch size, order and
+neighbourhood.
 """
 
 from __future__ import annotations
@@ -14,9 +14,10 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from robaudit.engine.memory import keep_freed_memory
+from robaudit.engine.tile import TILE
 from robaudit.errors import NotMeasuredError
 
-TILE = 64
 CUDA_BATCH = 1024
 
 Objective = Callable[[Tensor, Tensor], Tensor]
@@ -42,6 +43,7 @@ class Runner:
         self.device = device
         if device.type == "cpu":
             self.batch = TILE
+            keep_freed_memory()
         else:
             asked = CUDA_BATCH if batch_size == "auto" else batch_size
             self.batch = max(1, -(-asked // TILE)) * TILE

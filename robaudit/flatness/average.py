@@ -12,10 +12,11 @@ from torch import Tensor, nn
 from robaudit.attacks.result import Attacked
 from robaudit.engine import device_of, frozen
 from robaudit.engine.runner import BatchSize
-from robaudit.flatness.losses import Loss
+from robaudit.flatness.losses import Loss, finite
 from robaudit.flatness.perturbed import Perturbed
 from robaudit.flatness.protocols import Protocol, reference_restarts, step_of
 from robaudit.flatness.rises import Rise, parts, rise
+from robaudit.flatness.stacked import Blocks, StackSize
 from robaudit.flatness.weights import (
     check_radius,
     draw_for,
@@ -37,10 +38,12 @@ class AverageFlatness(Rise):
         perturbed: the robust loss under each perturbation that was drawn.
         parts: the same for the examples that the unperturbed network classifies correctly when
             clean, and for the others.
+        notes: why fewer perturbed networks or images were in a pass than was tried.
     """
 
     perturbed: tuple[float, ...]
     parts: Mapping[str, Rise]
+    notes: tuple[str, ...]
 
 
 def average(
@@ -61,6 +64,7 @@ def average(
     index: Tensor | None = None,
     reference: Attacked | None = None,
     batch_size: BatchSize = "auto",
+    stack: StackSize = "auto",
     progress: Progress | None = None,
 ) -> AverageFlatness:
     """``E_nu [ RLoss(w + nu) ] - RLoss(w)``, ``||nu_l|| = xi ||w_l||`` per parameter tensor.
@@ -79,6 +83,8 @@ def average(
         tolerance: stop drawing once the standard error is below it, after five draws at the
             earliest. Which draws are made then depends on the losses, so the mean is no longer
             exactly unbiased.
+        stack: perturbed networks in a pass; ``auto`` is one on a CPU and what is fastest on a GPU
+            with room for it. Rounding apart, nothing depends on it, not when drawing stops either.
         steps, step_size, restarts: of PGD, on both sides; a step is eps/4 unless given, 0.007 at
             eps 8/255 and in proportion elsewhere in ``stutz2021``.
         reference: the unperturbed network under the reference's PGD and seed, where it is there.
@@ -91,30 +97,32 @@ def average(
     many = reference_restarts(protocol, restarts)
     step = step_of(protocol, threat, step_size)
     loss = Loss(x, y, threat, steps, step, seed, index, device, batch_size)
-    work = len(x) * (perturbations * restarts + (many if reference is None else 0))
-    spent = 0
+    first = len(x) * many if reference is None else 0
+    work = first + len(x) * perturbations * restarts
 
-    def share(many: int) -> Progress:
-        nonlocal spent
-        before, spent = spent, spent + len(x) * many
-
-        def tick(done: int, total: int) -> None:
-            if progress is not None:
-                progress(before + done * len(x) * many // total, work)
-
-        return tick
+    def share(before: int, own: int) -> Progress | None:
+        """Of one bar, the part from ``before`` on."""
+        if progress is None:
+            return None
+        return lambda done, total: progress(before + done * own // total, work)
 
     with frozen(model):
         weights = movable_weights(model)
         network = Perturbed(model, weights, x.shape[1:])
         if reference is None:
-            reference = loss.reference(model, many, share(many))
+            reference = loss.reference(model, many, share(0, first))
         before = reference.loss.double()
         draw = on_sphere if ball == "sphere" else in_ball
+
+        def drawn(block: range) -> list[Tensor]:
+            nus = [draw(weights, xi, draw_for(seed, "average", j)) for j in block]
+            bar = share(first + len(x) * block.start * restarts, len(x) * len(nus) * restarts)
+            return list(loss.of_all(network.at(*nus), len(nus), restarts, bar))
+
+        blocks = Blocks(stack, device, network.refusal)
         rows: list[Tensor] = []
-        for j in range(perturbations):
-            nu = draw(weights, xi, draw_for(seed, "average", j))
-            rows.append(loss.of(network.at(nu), restarts, share(restarts)).double())
+        for losses in blocks.over(perturbations, drawn):
+            rows.append(finite(losses).double())
             enough = tolerance is not None and len(rows) >= _FEWEST
             if enough and rise(torch.stack(rows), before).standard_error < (tolerance or 0):
                 break
@@ -123,4 +131,5 @@ def average(
         **vars(rise(made, before)),
         perturbed=tuple(made.mean(1).tolist()),
         parts=parts(made, before, reference.correct),
+        notes=(*blocks.notes, *loss.notes),
     )

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import TypedDict, Unpack
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
 
-from robaudit.attacks.objectives import cross_entropy
-from robaudit.attacks.pgd import pgd_with
-from robaudit.attacks.result import Attacked
-from robaudit.engine import Runner, device_of, frozen
+from robaudit.engine import device_of, frozen
 from robaudit.engine.runner import BatchSize
 from robaudit.errors import NotMeasuredError, UsageError
 from robaudit.flatness.families import Family
+from robaudit.flatness.losses import Loss
+from robaudit.flatness.protocols import step_of
+from robaudit.flatness.stacked import Blocks, StackSize, moved_to, refusal
 from robaudit.flatness.weights import Weights
 from robaudit.types import Progress, ThreatModel
 
@@ -45,11 +46,13 @@ class Slice:
     Attributes:
         s: ``(p,)`` the places.
         clean, robust: ``(r, p, n)`` float64, by line, place and example.
+        notes: why fewer networks or images were in a pass than was tried.
     """
 
     s: Tensor
     clean: Tensor
     robust: Tensor
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -59,12 +62,14 @@ class Surface:
     Attributes:
         s, t: ``(p,)`` and ``(q,)`` the places along both axes.
         clean, robust: ``(q, p, n)`` float64; ``robust`` is ``None`` in input space.
+        notes: as of :class:`Slice`.
     """
 
     s: Tensor
     t: Tensor
     clean: Tensor
     robust: Tensor | None
+    notes: tuple[str, ...] = ()
 
 
 def symmetric_places(points: int, reach: float = 1.0) -> Tensor:
@@ -95,6 +100,16 @@ def places_between(points: int) -> Tensor:
     return torch.tensor([(k - beyond) / inside for k in range(points)], dtype=torch.float64)
 
 
+class How(TypedDict, total=False):
+    """How losses are found along lines and over planes."""
+
+    adversary: Adversary
+    index: Tensor | None
+    batch_size: BatchSize
+    stack: StackSize
+    progress: Progress | None
+
+
 def landscape(
     model: nn.Module,
     lines: Sequence[Family],
@@ -106,6 +121,7 @@ def landscape(
     adversary: Adversary | None = None,
     index: Tensor | None = None,
     batch_size: BatchSize = "auto",
+    stack: StackSize = "auto",
     progress: Progress | None = None,
 ) -> Slice:
     """The loss along each of several lines, ``L(w + s nu)``, clean and robust.
@@ -114,6 +130,8 @@ def landscape(
         lines: one-dimensional families: :func:`around` one direction, or :func:`between` two
             networks.
         s: ``(p,)`` places.
+        stack: networks in a pass; ``auto`` is one on a CPU and what is fastest on a GPU with room
+            for it. Rounding apart, nothing depends on it.
 
     Raises:
         NotMeasuredError: a loss that is not finite.
@@ -121,12 +139,41 @@ def landscape(
     Source: Stutz, Hein & Schiele, "Relating adversarially robust generalization to flat minima",
     ICCV 2021, sec. 3.2 and Fig. 4.
     """
-    places = [[value] for value in s.tolist()]
-    point = _Evaluator(model, x, y, threat, adversary or Adversary(), index, batch_size)
+    how = adversary or Adversary()
+    device, step = device_of(model), step_of("default", threat, how.step_size)
+    robust = Loss(x, y, threat, how.steps, step, how.seed, index, device, batch_size)
+    clean = replace(robust, threat=None)
+    places = [(line, value) for line in lines for value in s.tolist()]
+    total = len(places) + how.fixed
+
+    def share(before: int, own: int) -> Progress | None:
+        """Of one bar, the part from ``before`` on."""
+        if progress is None:
+            return None
+        return lambda done, of: progress(before * of + done * own, total * of)
+
     with frozen(model):
-        rows = point.over([(line, place) for line in lines for place in places], lines[0], progress)
-    clean, robust = (part.reshape(len(lines), len(places), len(x)) for part in rows)
-    return Slice(s, clean, robust)
+        if how.fixed:
+            kept = robust.reference(model, how.restarts, share(0, 1)).x
+            robust = replace(clean, x=kept)
+
+        def at(block: range) -> list[tuple[Tensor, Tensor]]:
+            networks = [line([value]) for line, value in places[block.start : block.stop]]
+            forward, many = moved_to(model, networks), len(networks)
+            bar = share(how.fixed + block.start, many)
+            found = clean.of_all(forward, many), robust.of_all(forward, many, how.restarts, bar)
+            return list(zip(*found, strict=True))
+
+        blocks = Blocks(stack, device, lambda: refusal(model, lines[0]([0.0]), x.shape[1:]))
+        rows = []
+        for (_, value), pair in zip(places, blocks.over(len(places), at), strict=True):
+            if not all(bool(losses.isfinite().all()) for losses in pair):
+                raise NotMeasuredError(
+                    f"the loss at {value:g} is not finite", "Take a smaller --range."
+                )
+            rows.append(torch.stack(pair).double())
+    found = torch.stack(rows, 1).reshape(2, len(lines), len(s), len(x))
+    return Slice(s, found[0], found[1], (*blocks.notes, *robust.notes))
 
 
 def landscape_plane(
@@ -137,19 +184,16 @@ def landscape_plane(
     x: Tensor,
     y: Tensor,
     threat: ThreatModel,
-    *,
-    adversary: Adversary | None = None,
-    index: Tensor | None = None,
-    batch_size: BatchSize = "auto",
-    progress: Progress | None = None,
+    **how: Unpack[How],
 ) -> Surface:
-    """The loss over a two-dimensional family; otherwise as :func:`landscape`."""
-    places = [[a, b] for b in t.tolist() for a in s.tolist()]
-    point = _Evaluator(model, x, y, threat, adversary or Adversary(), index, batch_size)
-    with frozen(model):
-        rows = point.over([(plane, place) for place in places], plane, progress)
-    clean, robust = (part.reshape(len(t), len(s), len(x)) for part in rows)
-    return Surface(s, t, clean, robust)
+    """The loss over a two-dimensional family; what else there is to say as in :func:`landscape`."""
+    lines = [partial(_row, plane, second) for second in t.tolist()]
+    found = landscape(model, lines, s, x, y, threat, **how)
+    return Surface(s, t, found.clean, found.robust, found.notes)
+
+
+def _row(plane: Family, second: float, place: Sequence[float]) -> Weights:
+    return plane([*place, second])
 
 
 def mean_and_error(rows: Tensor) -> tuple[Tensor, Tensor]:
@@ -157,77 +201,6 @@ def mean_and_error(rows: Tensor) -> tuple[Tensor, Tensor]:
     n = rows.shape[-1]
     error = rows.std(-1) / math.sqrt(n) if n > 1 else torch.full_like(rows[..., 0], math.nan)
     return rows.mean(-1), error
-
-
-@dataclass(frozen=True)
-class _Evaluator:
-    model: nn.Module
-    x: Tensor
-    y: Tensor
-    threat: ThreatModel
-    adversary: Adversary
-    index: Tensor | None
-    batch_size: BatchSize
-
-    def over(
-        self,
-        places: Sequence[tuple[Family, Sequence[float]]],
-        origin: Family,
-        progress: Progress | None,
-    ) -> tuple[Tensor, Tensor]:
-        """Clean and robust losses ``(places, n)``."""
-        count = len(places) + self.adversary.fixed
-        kept = None
-        if self.adversary.fixed:
-            start = [0.0] * len(places[0][1])
-            kept = self._attacked(origin(start), _share(progress, 0, count)).x
-        rows = []
-        for turn, (family, place) in enumerate(places, start=self.adversary.fixed):
-            tensors = family(place)
-            clean = self._loss(tensors, self.x)
-            if kept is None:
-                robust = self._attacked(tensors, _share(progress, turn, count)).loss.double()
-            else:
-                robust = self._loss(tensors, kept)
-            if not (torch.isfinite(clean).all() and torch.isfinite(robust).all()):
-                where = ", ".join(f"{value:g}" for value in place)
-                raise NotMeasuredError(
-                    f"the loss at ({where}) is not finite", "Take a smaller --range."
-                )
-            rows.append((clean, robust))
-            if progress is not None:
-                progress(turn + 1, count)
-        return torch.stack([clean for clean, _ in rows]), torch.stack([rob for _, rob in rows])
-
-    def _loss(self, tensors: Weights, images: Tensor) -> Tensor:
-        logits = self._runner(tensors).logits(images).cpu()
-        return cross_entropy(logits, self.y.cpu()).double()
-
-    def _attacked(self, tensors: Weights, progress: Progress | None) -> Attacked:
-        how = self.adversary
-        return pgd_with(
-            self._runner(tensors), self.x, self.y, self.threat, steps=how.steps,
-            step_size=how.step_size, restarts=how.restarts, seed=how.seed, index=self.index,
-            progress=progress,
-        )  # fmt: skip
-
-    def _runner(self, tensors: Weights) -> Runner:
-        return Runner(_network(self.model, tensors), device_of(self.model), self.batch_size)
-
-
-def _network(model: nn.Module, tensors: Weights) -> Callable[[Tensor], Tensor]:
-    def forward(images: Tensor) -> Tensor:
-        logits: Tensor = functional_call(model, tensors, (images,))
-        return logits
-
-    return forward
-
-
-def _share(progress: Progress | None, turn: int, count: int) -> Progress | None:
-    """Of a bar for ``count`` equal pieces of work, the piece that is the ``turn``-th."""
-    if progress is None:
-        return None
-    return lambda done, total: progress(turn * total + done, count * total)
 
 
 def _check_points(points: int) -> None:

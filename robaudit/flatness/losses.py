@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +15,7 @@ from robaudit.attacks.result import Attacked
 from robaudit.engine import TILE, Runner
 from robaudit.engine.runner import BatchSize
 from robaudit.errors import NotMeasuredError
+from robaudit.flatness.stacked import StackedRunner
 from robaudit.flatness.weights import Forward
 from robaudit.types import Progress, ThreatModel
 
@@ -28,6 +29,9 @@ class Loss:
     """Each example's highest cross-entropy under PGD, from the same random starts every time.
 
     Without a threat model the cross-entropy of the clean image.
+
+    Attributes:
+        backoffs: passes, in images of one network, that memory ran out in.
     """
 
     x: Tensor
@@ -39,13 +43,26 @@ class Loss:
     index: Tensor | None
     device: torch.device
     batch_size: BatchSize
+    backoffs: list[int] = field(default_factory=list)
 
-    def runner(self, forward: Forward) -> Runner:
-        """Runs a network on these examples' device."""
-        found = Runner(forward, self.device, self.batch_size)
+    def runner(self, forward: Forward, many: int = 1) -> Runner:
+        """Runs a network, or several in one pass, on these examples' device."""
+        how = self.device, self.batch_size
+        found = Runner(forward, *how) if many == 1 else StackedRunner(forward, many, *how)
         if self.device.type == "cpu":
             found.batch = self.tile
+        found.backoffs = self.backoffs
         return found
+
+    @property
+    def notes(self) -> list[str]:
+        """Whether passes had to be made smaller than they began."""
+        if not self.backoffs:
+            return []
+        return [
+            f"memory ran out in passes of {max(self.backoffs)} images; smaller ones went on, which "
+            "can change the last digits, not the method: give a smaller --batch-size to begin with"
+        ]
 
     @property
     def tile(self) -> int:
@@ -67,7 +84,11 @@ class Loss:
                 runner, self.x, self.y, self.threat, steps=self.steps, step_size=self.step,
                 restarts=restarts, seed=self.seed, index=self.index, progress=progress,
             )  # fmt: skip
-        found, right = self.clean(runner)
+        logits = runner.logits(self.x).cpu()
+        found = cross_entropy(logits, self.y.cpu())
+        if not bool(found.isfinite().all()):
+            raise NotMeasuredError("the network's logits are not finite on some images")
+        right = logits.argmax(1) == self.y.cpu()
         if progress is not None:
             progress(len(self.x), len(self.x))
         return Attacked(self.x, found, right, right, len(self.x), 0)
@@ -80,57 +101,67 @@ class Loss:
         Raises:
             NotMeasuredError: losses that are not finite.
         """
-        runner = self.runner(forward)
-        total = len(self.x) * restarts * (self.steps + 1)
-        if self.threat is None:
-            found, _ = self.clean(runner)
-        else:
-            index = torch.arange(len(self.x)) if self.index is None else self.index
-            rows, done = [], 0
-            for begin in range(0, len(self.x), runner.batch):
-                part = slice(begin, begin + runner.batch)
+        (found,) = self.of_all(forward, 1, restarts, progress)
+        return finite(found)
 
-                def tick(passed: int) -> None:
-                    nonlocal done
-                    done += passed
-                    if progress is not None:
-                        progress(done, total)
+    def of_all(
+        self, forward: Forward, many: int, restarts: int = 1, progress: Progress | None = None
+    ) -> Tensor:
+        """What each of ``many`` networks loses, ``(many, n)`` on the CPU, finite or not.
 
-                x, y = self.x[part].to(self.device), self.y[part].to(self.device)
-                rows.append(self._highest(runner, x, y, index[part], self.threat, restarts, tick))
-            found = torch.cat(rows)
-        if not bool(found.isfinite().all()):
-            raise NotMeasuredError("the perturbed network's losses are not finite")
+        More than one run in one pass, and up to rounding these are the losses of each alone: each
+        has adversarial examples of its own, found from the same starts.
+
+        Args:
+            forward: ``(b, c, h, w)`` to ``(b, k)``, or of several, ``(b, K, c, h, w)`` to
+                ``(b, K, k)``.
+        """
+        runner = self.runner(forward, many)
+        index = torch.arange(len(self.x)) if self.index is None else self.index
+        restarts = restarts if self.threat is not None else 0
+        total, done = len(self.x) * (restarts * (self.steps + 1) or 1), 0
+
+        def tick(passed: int) -> None:
+            nonlocal done
+            done += passed
+            if progress is not None:
+                progress(done, total)
+
+        rows = []
+        for begin in range(0, len(self.x), runner.batch):
+            part = slice(begin, begin + runner.batch)
+            x, y = self.x[part].to(self.device), self.y[part].to(self.device)
+            found = self._highest(runner, x, y, index[part], many, restarts, tick)
+            rows.append(found.reshape(-1, many).T)
         if progress is not None:
             progress(total, total)
-        return found
-
-    def clean(self, runner: Runner) -> tuple[Tensor, Tensor]:
-        """Losses of the images as they are, and which are classified correctly.
-
-        Raises:
-            NotMeasuredError: losses that are not finite.
-        """
-        logits = runner.logits(self.x).cpu()
-        found = cross_entropy(logits, self.y.cpu())
-        if not bool(found.isfinite().all()):
-            raise NotMeasuredError("the network's logits are not finite on some images")
-        return found, logits.argmax(1) == self.y.cpu()
+        return torch.cat(rows, 1)
 
     def _highest(
-        self, runner: Runner, x: Tensor, y: Tensor, index: Tensor, threat: ThreatModel,
+        self, runner: Runner, x: Tensor, y: Tensor, index: Tensor, many: int,
         restarts: int, tick: Callable[[int], None],
     ) -> Tensor:  # fmt: skip
-        """Of the images that pass through the network together."""
-        ball = Ball(x, threat.norm, threat.eps)
-        highest = cross_entropy(runner.logits(x), y)
+        """Of the images that pass together: row ``i many + j`` is image i in network j."""
+        images, labels = x.repeat_interleave(many, 0), y.repeat_interleave(many)
+        highest = cross_entropy(runner.logits(images), labels)
+        if self.threat is None:
+            return highest.cpu()
+        ball = Ball(images, self.threat.norm, self.threat.eps)
         for restart in range(restarts):
-            adv = random_start(x, index, threat, self.seed, restart)
+            start = random_start(x, index, self.threat, self.seed, restart)
+            adv = start.repeat_interleave(many, 0)
             for _ in range(self.steps):
-                values, gradient, _ = runner.gradient(cross_entropy, adv, y)
+                values, gradient, _ = runner.gradient(cross_entropy, adv, labels)
                 highest = torch.maximum(highest, values)
-                adv = ball.project_(ascend(adv, gradient, self.step, threat))
+                adv = ball.project_(ascend(adv, gradient, self.step, self.threat))
                 tick(len(x))
-            highest = torch.maximum(highest, cross_entropy(runner.logits(adv), y))
+            highest = torch.maximum(highest, cross_entropy(runner.logits(adv), labels))
             tick(len(x))
         return highest.cpu()
+
+
+def finite(losses: Tensor) -> Tensor:
+    """The losses, refused where one is not finite."""
+    if not bool(losses.isfinite().all()):
+        raise NotMeasuredError("the perturbed network's losses are not finite")
+    return losses

@@ -11,9 +11,10 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from robaudit.engine import accelerate
-from robaudit.engine.acceleration import WINOGRAD
-from robaudit.engine.winograd import with_winograd
-from robaudit.flatness.weights import Forward, Weights, moved_network
+from robaudit.engine.convolutions import FASTER_CONVOLUTIONS, with_faster_convolutions
+from robaudit.engine.parallel import IN_PARALLEL, Parallel
+from robaudit.flatness.stacked import moved_to, refusal, stacked_logits
+from robaudit.flatness.weights import Forward, Weights
 
 
 class Perturbed:
@@ -29,16 +30,17 @@ class Perturbed:
     """
 
     def __init__(self, model: nn.Module, weights: Weights, shape: Sequence[int]) -> None:
-        self._model, self._weights = model, weights
+        self._model, self._weights, self._shape = model, weights, shape
         self._affine: Mapping[str, tuple[Tensor, Tensor]] = {}
         self._copy: nn.Module | None = None
-        self._network: nn.Module | None = None
+        self._stacked = model  # several at once: without what vmap cannot run
         self.used: tuple[str, ...] = ()
         # What cannot be copied, or not be run on float32 noise, is run as it stands.
         with suppress(RuntimeError, TypeError):
             found = accelerate(model, shape)
             if found.folded is not None:
-                self._copy, self._affine = found.folded.network, found.folded.affine
+                self._stacked, self._affine = found.folded.network, found.folded.affine
+                self._copy = copy.deepcopy(self._stacked)
             elif found.used:
                 self._copy = copy.deepcopy(model).eval().requires_grad_(False)
             self.used = found.used
@@ -49,57 +51,78 @@ class Perturbed:
                 if isinstance(module, nn.AdaptiveAvgPool2d):
                     module.register_forward_pre_hook(_slopes_last)
 
-    def at(self, nu: Mapping[str, Tensor]) -> Forward:
-        """``x -> f(x; w + nu)``, to be used until the next call; tensors not in ``nu`` stay."""
+    def at(self, *nus: Mapping[str, Tensor]) -> Forward:
+        """``x -> f(x; w + nu)``, to be used until the next call; tensors not in ``nu`` stay.
+
+        For several ``nu`` it takes images ``(b, K, c, h, w)`` to logits ``(b, K, k)``.
+        """
+        moves = [
+            {name: w + nu[name] if name in nu else w for name, w in self._weights.items()}
+            for nu in nus
+        ]
+        if len(nus) > 1:
+            return moved_to(self._stacked, [self._effective(moved) for moved in moves])
+        (moved,) = moves
         if self._copy is None:
-            return moved_network(self._model, self._weights, nu)
-        moved = {
-            name: weight + nu[name] if name in nu else weight
-            for name, weight in self._weights.items()
-        }
+            return moved_to(self._model, [moved])
         own = dict(self._copy.named_parameters())
         with torch.no_grad():
             for name, value in self._effective(moved).items():
                 own[name].copy_(value)
-        # Winograd's kernels are transformed weights: new ones for every perturbation.
-        self._network = with_winograd(self._copy) if WINOGRAD in self.used else None
-        return self._run
+        network: nn.Module = self._copy
+        if FASTER_CONVOLUTIONS in self.used:
+            # Winograd's kernels are transformed weights: new ones for every perturbation.
+            network = with_faster_convolutions(self._copy) or network
+        if self._last:
+            network = _ImagesLast(network)
+        return Parallel(network) if IN_PARALLEL in self.used else network
 
     def logits(self, moved: Weights, x: Tensor) -> Tensor:
         """``f(x; moved)``, differentiable in the weights and in the images."""
         if self._copy is None:
             found: Tensor = functional_call(self._model, moved, (x,))
             return found
-        found = functional_call(self._copy, self._effective(moved), (self._ordered(x),))
+        effective = {name: self._ordered(w) for name, w in self._effective(moved).items()}
+        found = functional_call(self._copy, effective, (self._ordered(x),))
         return found
 
-    def _run(self, x: Tensor) -> Tensor:
-        network = self._network or self._copy
-        assert network is not None
-        logits: Tensor = network(self._ordered(x))
-        return logits
+    def logits_of_all(self, moved: Weights, x: Tensor) -> Tensor:
+        """:meth:`logits` of ``K`` networks: ``(K, ...)`` each and ``(b, K, c, h, w)``."""
+        if x.shape[1] == 1:
+            alone = {name: weight.squeeze(0) for name, weight in moved.items()}
+            return self.logits(alone, x.squeeze(1)).unsqueeze(1)
+        return stacked_logits(self._stacked, self._effective(moved), x)
+
+    def refusal(self) -> str:
+        """Why several cannot run at once; empty where they can."""
+        return refusal(self._stacked, self._effective(self._weights), self._shape)
 
     def _ordered(self, x: Tensor) -> Tensor:
-        return x.contiguous(memory_format=torch.channels_last) if self._last else x
+        return x.contiguous(memory_format=torch.channels_last) if self._last and x.dim() == 4 else x
 
     def _effective(self, moved: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """The folded network's parameters, from those of the network."""
+        """The folded network's parameters, from those of the network, or of several."""
         found = dict(moved)
         for layer, (scale, shift) in self._affine.items():
             weight, bias = (f"{layer}.{part}".lstrip(".") for part in ("weight", "bias"))
             if weight in moved:
-                wide = scale.reshape(-1, *[1] * (moved[weight].dim() - 1))
+                wide = scale.reshape(-1, *[1] * (self._weights[weight].dim() - 1))
                 found[weight] = moved[weight] * wide
             if bias in moved:
                 found[bias] = moved[bias] * scale + shift
-        if self._last:
-            found = {
-                name: value.contiguous(memory_format=torch.channels_last)
-                if value.dim() == 4
-                else value
-                for name, value in found.items()
-            }
         return found
+
+
+class _ImagesLast(nn.Module):
+    """A network in channels-last order, for images in any."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, x: Tensor) -> Tensor:
+        logits: Tensor = self.network(x.contiguous(memory_format=torch.channels_last))
+        return logits
 
 
 class _SlopesLast(torch.autograd.Function):

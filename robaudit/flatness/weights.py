@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
 from torch.nn.modules.batchnorm import _NormBase
 
 from robaudit.engine import generator
@@ -73,14 +72,3 @@ def in_ball(weights: Weights, xi: float, draw: torch.Generator) -> Weights:
 def draw_for(seed: int, kind: str, which: int) -> torch.Generator:
     """The generator of one weight perturbation."""
     return generator(seed, "weights", kind, which)
-
-
-def moved_network(model: nn.Module, weights: Weights, nu: Mapping[str, Tensor]) -> Forward:
-    """``x -> f(x; w + nu)``, the model's own parameters untouched; tensors not in ``nu`` stay."""
-    moved = {name: weights[name] + moved for name, moved in nu.items()}
-
-    def forward(x: Tensor) -> Tensor:
-        logits: Tensor = functional_call(model, moved, (x,))
-        return logits
-
-    return forward

@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
-from robaudit.attacks.balls import ascend, project, random_start
+from robaudit.attacks.balls import random_start
 from robaudit.attacks.objectives import cross_entropy
 from robaudit.attacks.result import Attacked
 from robaudit.engine import device_of, frozen
 from robaudit.engine.runner import BatchSize
-from robaudit.errors import NotMeasuredError
+from robaudit.flatness.ascent import Ascent, Climb
 from robaudit.flatness.losses import Loss
 from robaudit.flatness.perturbed import Perturbed
 from robaudit.flatness.protocols import Protocol, reference_restarts, step_of
 from robaudit.flatness.rises import Rise, parts, rise
+from robaudit.flatness.stacked import Blocks, StackSize
 from robaudit.flatness.weights import (
     Weights,
     check_radius,
@@ -41,6 +42,7 @@ class WorstFlatness:
         nu: the worst perturbation found, per parameter tensor.
         parts: value and error of the examples that the unperturbed network classifies correctly
             when clean, and of the others, at the same weights.
+        notes: why fewer restarts or images were in a pass than was tried.
     """
 
     value: float
@@ -49,6 +51,7 @@ class WorstFlatness:
     restarts: tuple[float, ...]
     nu: Weights
     parts: Mapping[str, Rise]
+    notes: tuple[str, ...]
 
 
 def worst(
@@ -69,6 +72,7 @@ def worst(
     index: Tensor | None = None,
     reference: Attacked | None = None,
     batch_size: BatchSize = "auto",
+    stack: StackSize = "auto",
     progress: Progress | None = None,
 ) -> WorstFlatness:
     """``max_nu RLoss(w + nu) - RLoss(w)`` over ``||nu_l|| <= xi ||w_l||`` per parameter tensor.
@@ -93,6 +97,8 @@ def worst(
         steps, step_size, attack_restarts: of PGD, on both sides; ``step_size`` also of the joint
             ascent in the inputs; ``eps / 4`` unless given, 0.007 at eps 8/255 and in proportion
             elsewhere in ``stutz2021``.
+        stack: restarts side by side; ``auto`` is one on a CPU and what is fastest on a GPU with
+            room for it. Rounding apart, nothing depends on it.
         reference: the unperturbed network under the reference's PGD and seed, where it is there.
 
     Source: Stutz, Hein & Schiele, "Relating adversarially robust generalization to flat minima",
@@ -105,32 +111,34 @@ def worst(
     many = reference_restarts(protocol, attack_restarts)
     loss = Loss(x, y, threat, steps, step, seed, index, device, batch_size)
     published = protocol == "stutz2021"
-    total = passes * restarts
     with frozen(model):
         weights = movable_weights(model)
         network = Perturbed(model, weights, x.shape[1:])
         if reference is None:
             reference = loss.reference(model, many)
-        climbs = []
-        for restart in range(restarts):
+        ascent = Ascent(
+            network, weights, x.to(device), y.to(device), threat, xi, passes, weight_step, step,
+            loss.tile, keep_best=not published,
+        )  # fmt: skip
 
-            def tick(done: int, restart: int = restart) -> None:
+        given = reference.x  # of the clean loss the images as they are
+
+        def climbed(block: range) -> list[Climb]:
+            def tick(done: int) -> None:
                 if progress is not None:
-                    progress(restart * passes + done, total)
+                    progress(block.start * passes + done * len(block), passes * restarts)
 
-            if threat is None:
-                begin = x
-            elif published or restart:
-                begin = random_start(x, index, threat, seed, restart)
-            else:
-                begin = reference.x
-            climbs.append(
-                _climb(
-                    network, weights, x.to(device), y.to(device), threat, xi, passes, weight_step,
-                    step, loss.tile, draw_for(seed, "worst", restart), begin.to(device),
-                    not published, tick,
-                )
-            )  # fmt: skip
+            nus = [in_ball(weights, xi, draw_for(seed, "worst", restart)) for restart in block]
+            advs = [
+                random_start(x, index, threat, seed, restart)
+                if threat is not None and (published or restart)
+                else given
+                for restart in block
+            ]
+            return ascent.climb(nus, [adv.to(device) for adv in advs], tick)
+
+        blocks = Blocks(stack, device, network.refusal)
+        climbs = list(blocks.over(restarts, climbed))
         highest = max(climbs, key=lambda climb: climb.mean)
         nu, before = highest.nu, reference.loss.double()
         if published:
@@ -150,108 +158,5 @@ def worst(
         restarts=tuple(climb.mean for climb in climbs),
         nu=nu,
         parts=parts(after[None], before, reference.correct, drawn=False),
+        notes=(*blocks.notes, *loss.notes),
     )
-
-
-@dataclass(frozen=True)
-class _Climb:
-    mean: float
-    losses: Tensor
-    nu: Weights
-
-
-def _climb(
-    network: Perturbed,
-    weights: Weights,
-    x: Tensor,
-    y: Tensor,
-    threat: ThreatModel | None,
-    xi: float,
-    passes: int,
-    weight_step: float,
-    step: float,
-    tile: int,
-    draw: torch.Generator,
-    adv: Tensor,
-    keep_best: bool,
-    tick: Callable[[int], None],
-) -> _Climb:
-    """One restart of the joint ascent from ``adv``: its best pass, start included, or its last."""
-    nu = in_ball(weights, xi, draw)
-    best: _Climb | None = None
-    for done in range(passes + 1):
-        found = _pass(network, weights, nu, x, adv, y, threat, step, tile, last=done == passes)
-        mean = float(found.losses.mean())
-        if not mean < float("inf"):
-            raise NotMeasuredError("the perturbed network's losses are not finite")
-        if best is None or mean > best.mean or not keep_best:
-            best = _Climb(mean, found.losses, nu)
-        if done < passes:
-            tick(done + 1)
-            adv = found.moved
-            nu = {
-                name: _into_ball(
-                    nu[name] + weight_step * weight.norm() * _unit(found.slopes[name]),
-                    xi * weight.norm(),
-                )
-                for name, weight in weights.items()
-            }
-    assert best is not None
-    return best
-
-
-@dataclass(frozen=True)
-class _Pass:
-    """Losses ``(n,)``, their gradient in the weights, and the next inputs."""
-
-    losses: Tensor
-    slopes: Weights
-    moved: Tensor
-
-
-def _pass(
-    network: Perturbed,
-    weights: Weights,
-    nu: Weights,
-    x: Tensor,
-    adv: Tensor,
-    y: Tensor,
-    threat: ThreatModel | None,
-    step: float,
-    tile: int,
-    last: bool,
-) -> _Pass:
-    """At ``(nu, adv)``; of the last pass the losses alone."""
-    leaves = {name: (weights[name] + nu[name]).requires_grad_(not last) for name in weights}
-    slopes = {name: torch.zeros_like(weight) for name, weight in weights.items()}
-    losses, moved = [], []
-    for start in range(0, len(x), tile):
-        part = slice(start, start + tile)
-        with torch.set_grad_enabled(not last):
-            image = adv[part].detach().requires_grad_(threat is not None and not last)
-            loss = cross_entropy(network.logits(leaves, image), y[part])
-            losses.append(loss.detach().double())
-            if last:
-                continue
-            wanted = [*leaves.values(), *([image] if threat is not None else [])]
-            pieces = torch.autograd.grad(loss.sum(), wanted, materialize_grads=True)
-        if threat is not None:
-            ascended = ascend(image.detach(), pieces[-1], step, threat)
-            moved.append(project(ascended, x[part], threat))
-        for name, piece in zip(leaves, pieces, strict=False):
-            slopes[name] += piece
-    return _Pass(torch.cat(losses), slopes, torch.cat(moved) if moved else adv)
-
-
-def _unit(gradient: Tensor) -> Tensor:
-    unit: Tensor = gradient / _norm(gradient)
-    return unit
-
-
-def _into_ball(nu: Tensor, radius: Tensor) -> Tensor:
-    return nu * (radius / _norm(nu)).clamp_max(1)
-
-
-def _norm(tensor: Tensor) -> Tensor:
-    norm: Tensor = torch.linalg.vector_norm(tensor)
-    return norm.clamp_min(torch.finfo(tensor.dtype).tiny)

@@ -9,6 +9,7 @@ import robaudit as ra
 from robaudit.attacks import pgd
 from robaudit.engine import frozen
 from robaudit.errors import NotMeasuredError
+from robaudit.flatness import average
 from robaudit.flatness.losses import Loss
 from robaudit.types import ThreatModel
 
@@ -43,6 +44,25 @@ def test_an_example_does_not_depend_on_its_neighbours():
         whole = losses(model, examples.x, examples.y, threat)
         part = losses(model, examples.x[some], examples.y[some], threat, some)
     assert torch.equal(part, whole[some])
+
+
+def test_passes_that_memory_is_too_small_for_are_noted():
+    class Wide(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.head = nn.Linear(4, 2)
+
+        def forward(self, x):
+            if len(x) > 64:
+                raise torch.cuda.OutOfMemoryError
+            return self.head(x.flatten(1))
+
+    torch.manual_seed(0)
+    x, y = torch.rand(200, 1, 2, 2), torch.zeros(200).long()
+    options = {"perturbations": 2, "steps": 1}
+    found = average(Wide(), x, y, ThreatModel("linf", 0.1), **options)
+    assert len(found.notes) == 1
+    assert "memory ran out in passes of 256 images" in found.notes[0]
 
 
 @pytest.mark.parametrize("threat", [None, ThreatModel("linf", 0.1)])

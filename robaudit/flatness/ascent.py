@@ -1,0 +1,135 @@
+"""The joint ascent on weights and inputs that worst-case flatness is found by."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from robaudit.attacks.balls import ascend, project
+from robaudit.attacks.objectives import cross_entropy
+from robaudit.errors import NotMeasuredError
+from robaudit.flatness.perturbed import Perturbed
+from robaudit.flatness.stacked import stack
+from robaudit.flatness.weights import Weights
+from robaudit.types import ThreatModel
+
+
+@dataclass(frozen=True)
+class Climb:
+    """Where one restart came to: mean loss, losses ``(n,)`` and weight perturbation."""
+
+    mean: float
+    losses: Tensor
+    nu: Weights
+
+
+@dataclass(frozen=True)
+class Ascent:
+    """What all restarts have in common.
+
+    Attributes:
+        x, y: on the network's device.
+        threat: ``None`` where no input moves.
+        xi, weight_step: radius and step, as shares of a tensor's norm.
+        step: in the inputs.
+        tile: images that pass together.
+        keep_best: a restart's best pass, its start included, and not its last.
+    """
+
+    network: Perturbed
+    weights: Weights
+    x: Tensor
+    y: Tensor
+    threat: ThreatModel | None
+    xi: float
+    passes: int
+    weight_step: float
+    step: float
+    tile: int
+    keep_best: bool
+
+    def climb(
+        self, nus: Sequence[Weights], advs: Sequence[Tensor], tick: Callable[[int], None]
+    ) -> list[Climb]:
+        """Restarts that go on side by side, from their weight perturbations and images.
+
+        Raises:
+            NotMeasuredError: losses that are not finite.
+        """
+        nu, adv = stack(nus), torch.stack(list(advs), 1).flatten(0, 1)
+        best: list[Climb] = []
+        for done in range(self.passes + 1):
+            found = self._pass(nu, adv, len(nus), last=done == self.passes)
+            rows = found.losses.T
+            if not bool(rows.isfinite().all()):
+                raise NotMeasuredError("the perturbed network's losses are not finite")
+            here = [
+                Climb(float(row.mean()), row, {name: moved[k] for name, moved in nu.items()})
+                for k, row in enumerate(rows)
+            ]
+            if not best or not self.keep_best:
+                best = here
+            else:
+                best = [max(pair, key=lambda c: c.mean) for pair in zip(best, here, strict=True)]
+            if done < self.passes:
+                tick(done + 1)
+                adv = found.moved
+                nu = {name: self._moved(name, nu[name], found.slopes[name]) for name in nu}
+        return best
+
+    def _moved(self, name: str, nu: Tensor, slopes: Tensor) -> Tensor:
+        """A step along the slopes, back into the ball: ``(K, ...)`` each."""
+        norm = self.weights[name].norm()
+        stepped = nu + self.weight_step * norm * (slopes / _norms(slopes))
+        shrunk: Tensor = stepped * (self.xi * norm / _norms(stepped)).clamp_max(1)
+        return shrunk
+
+    def _pass(self, nu: Weights, adv: Tensor, many: int, last: bool) -> _Pass:
+        """At ``nu``, ``(many, ...)`` each, and ``adv``; of the last pass the losses alone.
+
+        Row ``i many + k`` of ``adv`` is image i of restart k.
+        """
+        leaves = {name: (self.weights[name] + nu[name]).requires_grad_(not last) for name in nu}
+        slopes = {name: torch.zeros_like(leaf) for name, leaf in leaves.items()}
+        inputs = self.threat is not None and not last
+        losses, moved = [], []
+        for start in range(0, len(self.x), self.tile):
+            part = slice(start, start + self.tile)
+            rows = slice(start * many, (start + self.tile) * many)
+            labels = self.y[part].repeat_interleave(many)
+            with torch.set_grad_enabled(not last):
+                image = adv[rows].detach().requires_grad_(inputs)
+                logits = self.network.logits_of_all(
+                    leaves, image.reshape(-1, many, *image.shape[1:])
+                )
+                loss = cross_entropy(logits.flatten(0, 1), labels)
+                losses.append(loss.detach().double().reshape(-1, many))
+                if last:
+                    continue
+                wanted = [*leaves.values(), *([image] if inputs else [])]
+                pieces = torch.autograd.grad(loss.sum(), wanted, materialize_grads=True)
+            if self.threat is not None:
+                ascended = ascend(image.detach(), pieces[-1], self.step, self.threat)
+                clean = self.x[part].repeat_interleave(many, 0)
+                moved.append(project(ascended, clean, self.threat))
+            for name, piece in zip(leaves, pieces, strict=False):
+                slopes[name] += piece
+        return _Pass(torch.cat(losses), slopes, torch.cat(moved) if moved else adv)
+
+
+@dataclass(frozen=True)
+class _Pass:
+    """Losses ``(n, K)``, their gradient in the weights, and the next inputs."""
+
+    losses: Tensor
+    slopes: Weights
+    moved: Tensor
+
+
+def _norms(tensors: Tensor) -> Tensor:
+    """Of each of ``(K, ...)``, in the shape that divides them."""
+    norms: Tensor = torch.linalg.vector_norm(tensors.flatten(1), dim=1)
+    return norms.clamp_min(torch.finfo(tensors.dtype).tiny).reshape(-1, *[1] * (tensors.dim() - 1))

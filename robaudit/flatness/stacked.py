@@ -1,0 +1,182 @@
+"""Several networks of one structure, each with its own weights and images, in one pass."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal, TypeVar
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call, vmap
+
+from robaudit.engine import Runner, uniform_rows
+from robaudit.engine.runner import BatchSize, Objective
+from robaudit.flatness.weights import Forward, Weights
+
+T = TypeVar("T")
+StackSize = int | Literal["auto"]
+
+# What the logits of a network among others may be off by, in units of the largest: rounding in
+# float32 moves them by about 1e-6 of their size.
+_ALLOWED = 1e-4
+
+
+def stack(networks: Sequence[Weights]) -> Weights:
+    """The tensors of ``K`` networks as one ``(K, ...)`` each."""
+    return {name: torch.stack([one[name] for one in networks]) for name in networks[0]}
+
+
+def stacked_logits(network: nn.Module, tensors: Mapping[str, Tensor], x: Tensor) -> Tensor:
+    """Logits ``(b, K, k)`` of images ``(b, K, c, h, w)``, differentiable in both arguments.
+
+    Args:
+        tensors: ``(K, ...)`` each, by the network's names; those that are not named are shared.
+    """
+
+    def one(own: Mapping[str, Tensor], images: Tensor) -> Tensor:
+        logits: Tensor = functional_call(network, dict(own), (images,))
+        return logits
+
+    found: Tensor = vmap(one, in_dims=(0, 1), out_dims=1)(dict(tensors), x)
+    return found
+
+
+def moved_to(network: nn.Module, places: Sequence[Weights]) -> Forward:
+    """The network with tensors of its own at each of several places; of one as it is."""
+    if len(places) == 1:
+        return lambda x: functional_call(network, places[0], (x,))
+    together = stack(places)
+    return lambda x: stacked_logits(network, together, x)
+
+
+class StackedRunner(Runner):
+    """Runs ``forward: (b, K, c, h, w) -> (b, K, k)``; row ``i K + j`` is image i of network j.
+
+    Otherwise as the :class:`Runner` of a single network. A pass has ``K`` times its images.
+    """
+
+    def __init__(
+        self, forward: Forward, many: int, device: torch.device, batch_size: BatchSize = "auto"
+    ) -> None:
+        super().__init__(forward, device, batch_size)
+        self._many = many
+
+    def logits(self, x: Tensor, used: int | None = None) -> Tensor:
+        found = super().logits(self._apart(x), len(x) if used is None else used)
+        return found.flatten(0, 1)
+
+    def gradient(
+        self, objective: Objective, x: Tensor, y: Tensor, used: int | None = None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        def each(logits: Tensor, labels: Tensor) -> Tensor:
+            rows = labels.repeat_interleave(self._many)
+            return self._apart(objective(logits.flatten(0, 1), rows))
+
+        found = super().gradient(
+            each, self._apart(x), y[:: self._many], len(x) if used is None else used
+        )
+        values, gradient, logits = (part.flatten(0, 1) for part in found)
+        return values, gradient, logits
+
+    def _apart(self, rows: Tensor) -> Tensor:
+        return rows.reshape(-1, self._many, *rows.shape[1:])
+
+
+def refusal(network: nn.Module, tensors: Weights, shape: Sequence[int]) -> str:
+    """Why copies of a network cannot run at once; empty where they can.
+
+    Two, one with tensors a tenth smaller, have to give what each gives alone, and gradients.
+    """
+    pair = [tensors, {name: 0.9 * tensor for name, tensor in tensors.items()}]
+    some = next(iter(tensors.values()))
+    x = uniform_rows(shape, torch.arange(4), 0, "stack").to(some).reshape(2, 2, *shape)
+    try:
+        leaves = {name: tensor.requires_grad_() for name, tensor in stack(pair).items()}
+        with torch.enable_grad():
+            together = stacked_logits(network, leaves, x.requires_grad_())
+            torch.autograd.grad(together.sum(), [x, *leaves.values()], allow_unused=True)
+    except (RuntimeError, TypeError, ValueError, AttributeError, IndexError) as error:
+        return f"in one pass with others it raises {type(error).__name__}"
+    with torch.no_grad():
+        alone = torch.stack(
+            [functional_call(network, own, (x[:, j],)) for j, own in enumerate(pair)], 1
+        )
+    off = float((together.detach() - alone).abs().max() / alone.abs().max().clamp_min(1e-12))
+    return "" if off <= _ALLOWED else f"in one pass with others its logits differ by {off:.1g}"
+
+
+@dataclass
+class Blocks:
+    """How many networks run at once.
+
+    By default one on a CPU, where more are slower. On a GPU the first runs alone, and each block
+    has twice the networks of the one before as long as a network's share of the time falls and
+    the device has room for twice the memory. Where that runs out, half as many go on.
+
+    Attributes:
+        asked: how many, in place of that.
+        refusal: says why several cannot.
+        notes: what did not work.
+    """
+
+    asked: StackSize
+    device: torch.device
+    refusal: Callable[[], str]
+    notes: list[str] = field(default_factory=list)
+
+    def over(self, count: int, run: Callable[[range], Sequence[T]]) -> Iterator[T]:
+        """``run`` over the places from 0 to ``count``, a block at a time and only as asked for."""
+        size = 1 if self.asked == "auto" else self.asked
+        growing = self.asked == "auto" and self.device.type == "cuda"
+        if count > 1 and (growing or size > 1) and (reason := self.refusal()):
+            self.notes.append(f"perturbed networks ran one at a time: {reason}")
+            size, growing = 1, False
+        begin, quickest = 0, math.inf
+        while begin < count:
+            block = range(begin, min(begin + size, count))
+            found, share, peak = self._measured(block, run)
+            if found is None:
+                # Outside the handler, whose traceback would hold on to what did not fit.
+                torch.cuda.empty_cache()
+                self.notes.append(
+                    f"memory ran out with {len(block)} networks in a pass; they went on with "
+                    f"{len(block) // 2}, which can change the last digits, not the method"
+                )
+                size, growing = len(block) // 2, False
+                continue
+            begin = block.stop
+            if growing and share >= quickest:
+                size, growing = size // 2, False
+            elif growing and 2 * peak <= _room(self.device):
+                size, quickest = 2 * size, share
+            else:
+                growing = False
+            yield from found
+
+    def _measured(
+        self, block: range, run: Callable[[range], Sequence[T]]
+    ) -> tuple[Sequence[T] | None, float, int]:
+        """Results, or none where memory ran out; seconds a network, and bytes, on a GPU."""
+        on_gpu = self.device.type == "cuda"
+        if on_gpu:
+            torch.cuda.reset_peak_memory_stats(self.device)
+        before = torch.cuda.memory_allocated(self.device) if on_gpu else 0
+        start = time.perf_counter()
+        try:
+            found = run(block)  # the numbers come to the CPU: then the device is done
+        except torch.cuda.OutOfMemoryError:
+            if len(block) == 1:
+                raise
+            return None, 0, 0
+        share = (time.perf_counter() - start) / len(block)
+        peak = torch.cuda.max_memory_allocated(self.device) - before if on_gpu else 0
+        return found, share, peak
+
+
+def _room(device: torch.device) -> int:
+    """Bytes that are free on the device, or that torch keeps without a use for them."""
+    free, _ = torch.cuda.mem_get_info(device)
+    return free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
