@@ -28,7 +28,7 @@ from robaudit.schema import SCHEMA_VERSION
 LAYOUT = 1
 _RUN, _JOURNAL, _LOCK, _JOBS = "run.json", "journal.jsonl", "lock", "jobs"
 # In a job's folder: its report, and while it is not finished what an audit keeps on its way.
-REPORT, STATE, STAGES = "report", "state", "stages"
+REPORT, STATE, STAGES, CLAIMS = "report", "state", "stages", "claims"
 
 
 @dataclass(frozen=True)
@@ -180,9 +180,14 @@ def is_done(folder: Path) -> bool:
     return (folder / REPORT / FILE_NAME).is_file()
 
 
+def pieces_kept(folder: Path) -> int:
+    """How many finished parts of a job are there."""
+    return sum(1 for name in (STATE, STAGES) for _ in (folder / name).glob("[!.]*"))
+
+
 def tidy(folder: Path) -> None:
     """Remove what a finished job no longer needs."""
-    for name in (STATE, STAGES):
+    for name in (STATE, STAGES, CLAIMS):
         shutil.rmtree(folder / name, ignore_errors=True)
 
 

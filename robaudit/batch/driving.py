@@ -40,6 +40,7 @@ def drive(
     executor: Executor,
     *,
     workers: int,
+    shards: int = 1,
     retry_failed: bool = False,
     look: Callable[[Happening | None], None] = lambda _: None,
 ) -> Outcome:
@@ -47,6 +48,7 @@ def drive(
 
     Args:
         workers: how many tasks the executor has in hand at once, for the time left.
+        shards: how many of them may attack one model's examples together.
         retry_failed: also what failed in an earlier run.
         look: told everything that happens, after it is written down; ``None`` twice a second.
 
@@ -60,7 +62,7 @@ def drive(
         for row in {row.key: row for row in rows if row.reason}.values():
             directory.note("failed", key=row.key, reason=row.reason, seconds=0.0)
             look(Happening("failed", row.key, row.reason))
-        tasks, held_back = _left(directory, rows, retry_failed)
+        tasks, held_back = _left(directory, rows, retry_failed, shards)
         by_key = {task.key: task for task in tasks}
         with closing(executor(tasks)) as happenings:  # ends its workers, whatever happens here
             for happened in happenings:
@@ -70,7 +72,9 @@ def drive(
         return Outcome(directory.state(), held_back)
 
 
-def _left(directory: Directory, rows: Sequence[Row], retry_failed: bool) -> tuple[list[Task], int]:
+def _left(
+    directory: Directory, rows: Sequence[Row], retry_failed: bool, shards: int
+) -> tuple[list[Task], int]:
     """The tasks that are to be done, and how many failed before and are left as they are."""
     state = directory.state()
     tasks: dict[str, Task] = {}
@@ -78,7 +82,7 @@ def _left(directory: Directory, rows: Sequence[Row], retry_failed: bool) -> tupl
     for row in rows:
         if row.reason or row.key in tasks:
             continue
-        task = Task(row.key, row.job, directory.folder(row))
+        task = Task(row.key, row.job, directory.folder(row), shards)
         if is_done(task.folder):
             if row.key not in state.results:  # a driver was killed before it wrote that down
                 _write_down(directory, Happening("done", row.key), task)

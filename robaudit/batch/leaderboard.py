@@ -25,7 +25,9 @@ class Published:
     """RobustBench's figure for a network, and how ours differs from it.
 
     Attributes:
-        accuracy: as a fraction, on ``n`` images.
+        accuracy: AutoAttack's, as a fraction, on ``n`` images.
+        external: a stronger attack's, where one was found.
+        unreliable: RobustBench says so of AutoAttack's.
         difference: ours less theirs; ``None`` where ours is of another attack.
         noise: standard error of the difference that fewer images alone give: those of an audit
             are part of theirs.
@@ -35,6 +37,8 @@ class Published:
     n: int
     difference: float | None
     noise: float | None
+    external: float | None = None
+    unreliable: bool = False
 
 
 @dataclass(frozen=True)
@@ -77,10 +81,12 @@ class Table:
     """Models measured on the same examples within the same threat model, the most robust first.
 
     Attributes:
+        threat: norm and radius.
         ranked_by: the measurement, and its attack in words.
     """
 
     title: str
+    threat: str
     ranked_by: str
     attack: str
     entries: list[Entry]
@@ -127,9 +133,10 @@ def _table(rows: list[Listed], state: State, names: dict[str, str]) -> Table:
     job = rows[0].job
     n = f"{results[0].n} examples" if results else f"n {job.n}"
     data = job.data.rpartition("/")[2]
-    title = f"{plain(data)} {job.split}, {n}, {job.norm} {radius(job.eps)}, {job.preset}"
+    threat = f"{job.norm} {radius(job.eps)}"
+    title = f"{plain(data)} {job.split}, {n}, {threat}, {job.preset}"
     attack = next((one.label for one in measured.values()), ranked_by)
-    return Table(title, ranked_by, attack, entries)
+    return Table(title, threat, ranked_by, attack, entries)
 
 
 def _places(found: dict[str, Number]) -> dict[str, tuple[int, int]]:
@@ -148,20 +155,23 @@ def _places(found: dict[str, Number]) -> dict[str, tuple[int, int]]:
 def _published(row: Listed, ours: Number | None) -> Published | None:
     """Only where the network was published for this threat model and this data."""
     scheme, _, name = row.job.source.partition(":")
-    said = row.published.get("robust_acc")
+    robust = row.published.get("robust_acc")
     eps = row.published.get("eps")
-    if scheme != "robustbench" or not isinstance(said, float) or not isinstance(eps, str):
+    if scheme != "robustbench" or not isinstance(robust, float) or not isinstance(eps, str):
         return None
     dataset, threat, _ = name.split("/")
     n = _PUBLISHED_ON.get(dataset, 0)
     same = _NORMS.get(threat) == row.job.norm and abs(parse_eps(eps) - row.job.eps) < 1e-6
     if not same or not n or row.job.data != dataset:
         return None
+    said = row.published.get("autoattack_acc", robust)
+    external = None if said == robust else robust
+    unreliable = bool(row.published.get("unreliable", False))
     if ours is None or ours.name != "accuracy.autoattack" or ours.value is None or not ours.n:
-        return Published(said, n, None, None)
+        return Published(said, n, None, None, external, unreliable)
     left_out = max(0.0, (n - ours.n) / (n - 1))
     noise = (said * (1 - said) / ours.n * left_out) ** 0.5
-    return Published(said, n, ours.value - said, noise)
+    return Published(said, n, ours.value - said, noise, external, unreliable)
 
 
 def _has(result: Result, name: str) -> bool:

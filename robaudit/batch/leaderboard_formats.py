@@ -18,12 +18,17 @@ from robaudit.report.text import csv_cell, markdown, plain
 _CSV = (
     *("data_and_threat", "place_best", "place_worst", "model", "source", "architecture"),
     *("sha256", "n", "clean", "clean_low", "clean_high", "attack", "robust", "robust_low"),
-    *("robust_high", "published", "difference", "difference_noise", "remarks"),
+    *("robust_high", "published", "difference", "difference_noise", "external"),
+    *("unreliable", "remarks"),
 )
 _LEGEND = "Place: those that the intervals leave open. Brackets: the interval."
 _DIFFERENCE = (
     "Difference: ours less RobustBench's figure, and the standard error that fewer images give; "
     "! where it is beyond two of them."
+)
+_EXTERNAL = (
+    "External: the accuracy that a stronger attack left, on RobustBench's leaderboard; unreliable "
+    "where it says so of AutoAttack's."
 )
 
 
@@ -34,14 +39,14 @@ def leaderboard_view(tables: Sequence[Table]) -> RenderableType:
         drawn = Drawn(
             box=box.SIMPLE_HEAD, show_edge=False, header_style="bold", padding=(0, 1, 0, 0)
         )
-        published = _has_published(table)
-        for heading in _headings(table, published):
+        columns = _columns(table)
+        for heading in _headings(table, columns):
             right = heading not in ("Model", "Remarks")
             drawn.add_column(
                 heading, justify="right" if right else "left", no_wrap=right, overflow="fold"
             )
         for entry in table.entries:
-            drawn.add_row(*(Text(text) for text in _cells(entry, published)))
+            drawn.add_row(*(Text(text) for text in _cells(entry, columns)))
         parts += [Text(table.title, style="bold"), Text(), drawn]
         parts += [Text(f"  {text}", style="dim", overflow="fold") for text in _remarks(table)]
         parts.append(Text())
@@ -53,13 +58,13 @@ def leaderboard_markdown(tables: Sequence[Table]) -> str:
     """One markdown document with a table for each data set and threat model."""
     lines: list[str] = ["# Leaderboard"]
     for table in tables:
-        published = _has_published(table)
-        headings = _headings(table, published)
+        columns = _columns(table)
+        headings = _headings(table, columns)
         rule = ["---" if name in ("Model", "Remarks") else "---:" for name in headings]
         lines += ["", f"## {markdown(table.title)}", ""]
         lines += [f"| {' | '.join(headings)} |", f"| {' | '.join(rule)} |"]
         for entry in table.entries:
-            cells = (markdown(text) for text in _cells(entry, published))
+            cells = (markdown(text) for text in _cells(entry, columns))
             lines.append(f"| {' | '.join(cells)} |")
         remarks = _remarks(table)
         lines += ["", *(f"- {markdown(text)}" for text in remarks)] if remarks else []
@@ -81,6 +86,7 @@ def leaderboard_csv(tables: Sequence[Table]) -> str:
                 *((result.architecture, result.sha256, result.n) if result else (None,) * 3),
                 *_three(clean), table.attack, *_three(entry.robust),
                 *((theirs.accuracy, theirs.difference, theirs.noise) if theirs else (None,) * 3),
+                *((theirs.external, theirs.unreliable) if theirs else (None, None)),
                 "; ".join(entry.remarks),
             )  # fmt: skip
             writer.writerow(csv_cell(cell) if isinstance(cell, str) else cell for cell in row)
@@ -88,41 +94,52 @@ def leaderboard_csv(tables: Sequence[Table]) -> str:
 
 
 def leaderboard_html(tables: Sequence[Table]) -> str:
-    """One self-contained page, each table sortable."""
+    """One self-contained page: tables to sort, and to filter by threat model and name."""
     from robaudit.report.html.page import page
     from robaudit.report.html.table import Cell, table
 
     grids = []
     for one in tables:
-        published = _has_published(one)
-        headings = _headings(one, published)
+        columns = _columns(one)
+        headings = _headings(one, columns)
         rows = [
             [
                 Cell(text, number)
                 for text, number in zip(
-                    _cells(entry, published, all_remarks=True), _sorts(entry, published),
+                    _cells(entry, columns, all_remarks=True), _sorts(entry, columns),
                     strict=True,
                 )
             ]
             for entry in one.entries
         ]  # fmt: skip
         kinds = "".join(" " if name in ("Model", "Remarks") else "r" for name in headings)
-        grids.append(table(one.title, headings, rows, kinds, sortable=True))
+        grids.append((one.threat, table(one.title, headings, rows, kinds, sortable=True)))
     return page("leaderboard.html.j2", title="Leaderboard", tables=grids, legend=_legend(tables))
 
 
 def _legend(tables: Sequence[Table]) -> str:
-    return " ".join([_LEGEND, _DIFFERENCE] if any(map(_has_published, tables)) else [_LEGEND])
+    columns = [column for table in tables for column in _columns(table)]
+    said = {"Difference": _DIFFERENCE, "External": _EXTERNAL}
+    return " ".join([_LEGEND, *(text for name, text in said.items() if name in columns)])
 
 
-def _headings(table: Table, published: bool) -> list[str]:
-    theirs = ["Published", "Difference"] if published else []
-    return ["Place", "Model", "Clean %", f"{table.attack} %", *theirs, "Remarks"]
+def _columns(table: Table) -> list[str]:
+    """Those of RobustBench's figures that it has."""
+    found = [entry.published for entry in table.entries if entry.published is not None]
+    if not found:
+        return []
+    outside = any(one.external is not None or one.unreliable for one in found)
+    return ["Published", "Difference", *(["External"] if outside else [])]
 
 
-def _cells(entry: Entry, published: bool, all_remarks: bool = False) -> list[str]:
+def _headings(table: Table, columns: list[str]) -> list[str]:
+    return ["Place", "Model", "Clean %", f"{table.attack} %", *columns, "Remarks"]
+
+
+def _cells(entry: Entry, columns: list[str], all_remarks: bool = False) -> list[str]:
     clean = None if entry.result is None else entry.result.get("accuracy.clean")
-    theirs = [_accuracy(entry.published), _difference(entry.published)] if published else []
+    known = entry.published
+    theirs = [_accuracy(known), _difference(known), _external(known)][: len(columns)]
     remarks = entry.remarks
     if entry.result is None or all_remarks:
         said = plain("; ".join(remarks))
@@ -131,14 +148,14 @@ def _cells(entry: Entry, published: bool, all_remarks: bool = False) -> list[str
     return [entry.place, entry.name, _number(clean), _number(entry.robust), *theirs, said]
 
 
-def _sorts(entry: Entry, published: bool) -> list[float | None]:
+def _sorts(entry: Entry, columns: list[str]) -> list[float | None]:
     clean = None if entry.result is None else entry.result.value("accuracy.clean")
     robust = None if entry.robust is None else entry.robust.value
     known = entry.published
-    theirs = [known.accuracy if known else None, known.difference if known else None]
+    theirs = (known.accuracy, known.difference, known.external) if known else (None,) * 3
     count = float(len(entry.remarks))
     best = None if entry.places is None else entry.places[0]
-    return [best, None, clean, robust, *(theirs if published else []), count]
+    return [best, None, clean, robust, *theirs[: len(columns)], count]
 
 
 def _remarks(table: Table) -> list[str]:
@@ -148,10 +165,6 @@ def _remarks(table: Table) -> list[str]:
         if entry.result is not None
         for text in dict.fromkeys(entry.remarks)
     ]
-
-
-def _has_published(table: Table) -> bool:
-    return any(entry.published is not None for entry in table.entries)
 
 
 def _number(number: Number | None) -> str:
@@ -172,6 +185,13 @@ def _difference(theirs: Published | None) -> str:
     beyond = " !" if theirs.noise and abs(theirs.difference) > 2 * theirs.noise else ""
     noise = f" ± {100 * theirs.noise:.1f}" if theirs.noise else ""
     return f"{100 * theirs.difference:+.1f}{noise}{beyond}"
+
+
+def _external(theirs: Published | None) -> str:
+    if theirs is None:
+        return ""
+    figure = "" if theirs.external is None else f"{100 * theirs.external:.2f}"
+    return " ".join(filter(None, (figure, "unreliable" if theirs.unreliable else "")))
 
 
 def _three(number: Number | None) -> tuple[float | None, float | None, float | None]:

@@ -1,7 +1,8 @@
 """Worker processes on this machine: one a GPU, or one a share of the CPU's cores.
 
 A worker that dies is replaced. Its task is begun once more, going on where it was, since what
-killed the worker need not have been the task; a second death is the task's end.
+killed the worker need not have been the task; a second death, without any work kept in between, is
+the task's end.
 """
 
 from __future__ import annotations
@@ -12,14 +13,14 @@ import signal
 import sys
 import threading
 import time
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 
-from robaudit.batch.tasks import Executor, Happening, Happenings, Task
+from robaudit.batch.tasks import Deaths, Executor, Happening, Happenings, Helpers, Task
 
 _TICK = 0.5  # seconds between two looks at the clock
 _DEATHS = 2
@@ -69,16 +70,23 @@ def local(where: Sequence[Place], timeout: float | None = None) -> Executor:
 
     def run(tasks: Sequence[Task]) -> Happenings:
         waiting = deque(tasks)
-        deaths: Counter[str] = Counter()
-        workers = [_start(place, at) for at, place in enumerate(where[: len(waiting)])]
+        deaths = Deaths()
+        helpers = Helpers()
+        needed = sum(task.shards for task in tasks)
+        workers = [_start(place, at) for at, place in enumerate(where[:needed])]
         try:
-            while waiting or any(worker.task for worker in workers):
+            while waiting or any(worker.task and not worker.task.helps for worker in workers):
                 for at, worker in enumerate(workers):
-                    if worker.task is None and waiting:
-                        if not worker.process.is_alive():
-                            _end(worker)
-                            workers[at] = _start(where[at], at)
-                        _give(workers[at], waiting.popleft())
+                    if worker.task is not None:
+                        continue
+                    begun = (other.task for other in workers if other.task and other.since)
+                    task = waiting.popleft() if waiting else helpers.next(begun)
+                    if task is None:
+                        continue
+                    if not worker.process.is_alive():
+                        _end(worker)
+                        workers[at] = _start(where[at], at)
+                    _give(workers[at], task)
                 busy = [worker for worker in workers if worker.task is not None]
                 ready = wait([worker.pipe for worker in busy], _TICK)
                 if not ready:
@@ -91,8 +99,10 @@ def local(where: Sequence[Place], timeout: float | None = None) -> Executor:
                         happened = _over(worker, f"it took longer than {timeout:g} seconds")
                         _end(worker)
                     if (task := worker.task) is not None and not worker.process.is_alive():
-                        deaths[task.key] += 1
-                        if deaths[task.key] < _DEATHS:
+                        if task.helps:
+                            worker.task = None
+                            continue
+                        if deaths.count(task) < _DEATHS:
                             waiting.appendleft(task)
                             worker.task = None
                         else:
@@ -133,9 +143,10 @@ def _heard(worker: _Worker) -> Happening | None:
         return None
     if happened.kind == "started":
         worker.since = time.monotonic()
+    helped = worker.task is not None and worker.task.helps
     if happened.kind in ("done", "failed"):
         worker.task = None
-    return happened
+    return None if helped else happened
 
 
 def _end(worker: _Worker) -> None:
@@ -145,7 +156,7 @@ def _end(worker: _Worker) -> None:
 
 
 def _late(worker: _Worker, timeout: float | None) -> bool:
-    if worker.task is None or worker.since is None or timeout is None:
+    if worker.task is None or worker.task.helps or worker.since is None or timeout is None:
         return False
     return time.monotonic() - worker.since > timeout
 
@@ -175,23 +186,14 @@ def _serve(pipe: Connection, place: Place, name: str, argv: list[str]) -> None:
     sys.argv = argv
     import torch
 
-    from robaudit.batch.work import attempt
+    from robaudit.batch.work import attempted
 
     torch.set_num_threads(place.threads)
     while True:
         task: Task = pipe.recv()
         pipe.send(Happening("started", task.key, name))
-        clock = time.perf_counter()
-
-        def told(stage: str, seconds: float, key: str = task.key) -> None:
-            pipe.send(Happening("stage", key, stage, seconds))
-
-        failure = attempt(task.job, task.folder, place.device, told)
-        seconds = time.perf_counter() - clock
-        if failure is None:
-            pipe.send(Happening("done", task.key, "", seconds))
-        else:
-            pipe.send(Happening("failed", task.key, failure.reason, seconds))
+        for happened in attempted(task, task.folder, place.device):
+            pipe.send(happened)
 
 
 def _end_with_driver() -> None:

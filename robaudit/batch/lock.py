@@ -1,4 +1,4 @@
-"""One driver a run: a lock that names its holder and beats while the holder lives."""
+"""One driver a run, one worker a job: a lock that names its holder and beats while it lives."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from pathlib import Path
 from robaudit.errors import UsageError
 
 BEAT, STALE = 5.0, 60.0  # seconds
+_PATIENCE = 0.5
 
 
 @dataclass(frozen=True)
@@ -51,13 +52,36 @@ def holder(path: Path) -> Holder | None:
 
 
 @contextmanager
-def locked(path: Path) -> Iterator[None]:
-    """Hold a run's lock; one that a dead driver left is taken over.
+def locked(path: Path, *, wait: bool = False) -> Iterator[None]:
+    """Hold a lock; one that a dead process left is taken over.
+
+    Args:
+        wait: until its holder lets go or is found dead.
 
     Raises:
         UsageError: another driver holds it.
     """
     token = secrets.token_hex(8)
+    while True:
+        try:
+            _take(path, token)
+            break
+        except UsageError:
+            if not wait:
+                raise
+        time.sleep(_PATIENCE)
+    done = threading.Event()
+    beating = threading.Thread(target=_beat, args=(path, done), daemon=True)
+    beating.start()
+    try:
+        yield
+    finally:
+        done.set()
+        beating.join()
+        _remove(path, token)
+
+
+def _take(path: Path, token: str) -> None:
     found = holder(path)
     if found is not None:
         if found.alive:
@@ -74,15 +98,6 @@ def locked(path: Path) -> Iterator[None]:
         raise UsageError(f"{path.parent} was just taken by another driver") from None
     finally:
         draft.unlink()
-    done = threading.Event()
-    beating = threading.Thread(target=_beat, args=(path, done), daemon=True)
-    beating.start()
-    try:
-        yield
-    finally:
-        done.set()
-        beating.join()
-        _remove(path, token)
 
 
 def _beat(path: Path, done: threading.Event) -> None:

@@ -8,35 +8,44 @@ stopped; elsewhere it works in a folder of its own node, and the finished report
 from __future__ import annotations
 
 import shutil
+import socket
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from robaudit.batch.directory import REPORT, is_done
-from robaudit.batch.jobs import Job
-from robaudit.batch.tasks import Executor, Happening, Happenings, Task
+from robaudit.batch.tasks import Deaths, Executor, Happening, Happenings, Helpers, Task
 from robaudit.errors import UsageError
 from robaudit.report import report_folder
 
 _TICK = 0.5  # seconds between two looks
-_RETRIES = 1  # of a task whose worker or node has died
+# Deaths after which a task is given up. Nodes mostly die of their own, but a task
+# that ends one after another must not have them all.
+_WORKERS, _NODES = 2, 5
+
+# The report's files by name, from a node that does not see the run's folder.
+_Files = dict[str, bytes]
 
 
-@dataclass(frozen=True)
-class _Done:
-    """What a task sends back.
+@dataclass
+class _Sent:
+    """A task that Ray has.
 
     Attributes:
-        files: the report's, where the driver cannot see them.
+        since: when it began, which may be long after it was sent.
     """
 
-    reason: str
-    seconds: float
-    files: dict[str, bytes]
+    task: Task
+    since: float | None = None
+
+    @property
+    def seconds(self) -> float:
+        return 0.0 if self.since is None else time.monotonic() - self.since
 
 
 def on_ray(
@@ -58,7 +67,7 @@ def on_ray(
     if not ray.is_initialized():
         try:
             ray.init(
-                address=address,
+                address=address or "local",  # not one that another program has left running
                 num_cpus=workers if address is None else None,
                 include_dashboard=False,
                 log_to_driver=False,
@@ -71,7 +80,8 @@ def on_ray(
     gpus = 0 if device == "cpu" else int(there.get("GPU", 0))
     at_once = min(workers or sys.maxsize, gpus or int(there.get("CPU", 1)))
     threads = max(1, int(there.get("CPU", 1)) // max(1, at_once)) if gpus else 1
-    options: dict[str, Any] = {"max_retries": _RETRIES, "num_cpus": 1}
+    # Ray's own retries would count a node's death like a task's, and begin without a word.
+    options: dict[str, Any] = {"max_retries": 0, "num_cpus": 1, "num_returns": "streaming"}
     if gpus:
         options["num_gpus"] = 1
     # Ray shows a task the one GPU it may use, which torch then calls cuda:0.
@@ -79,32 +89,55 @@ def on_ray(
     remote = ray.remote(_task).options(**options)
 
     def run(tasks: Sequence[Task]) -> Happenings:
-        waiting = list(reversed(tasks))
-        running: dict[Any, tuple[Task, float]] = {}
+        waiting = deque(tasks)
+        running: dict[Any, _Sent] = {}
+        deaths = Deaths()
+        helpers = Helpers()
         try:
-            while waiting or running:
-                while waiting and len(running) < at_once:
-                    task = waiting.pop()
+            while waiting or any(not sent.task.helps for sent in running.values()):
+                while len(running) < at_once:
+                    begun = [sent.task for sent in running.values() if sent.since]
+                    task = waiting.popleft() if waiting else helpers.next(begun)
+                    if task is None:
+                        break
                     mark = _mark(task.folder)
-                    sent = remote.remote(task.job, str(task.folder), mark, where, threads, sys.argv)
-                    running[sent] = task, time.monotonic()
-                    yield Happening("started", task.key, "Ray")
+                    running[remote.remote(task, mark, where, threads, sys.argv)] = _Sent(task)
                 ready, _ = ray.wait(list(running), timeout=_TICK)
                 if not ready:
                     yield None
-                for sent in ready:
-                    task, since = running.pop(sent)
-                    yield _received(ray, sent, task, since)
-                for sent, (task, since) in list(running.items()):
-                    if timeout is not None and time.monotonic() - since > timeout:
-                        ray.cancel(sent, force=True)
-                        del running[sent]
-                        yield Happening(
-                            "failed", task.key, f"it took longer than {timeout:g} seconds", timeout
-                        )
+                for stream in ready:
+                    sent = running[stream]
+                    try:
+                        said = ray.get(next(stream))
+                    except (StopIteration, ray.exceptions.RayError) as error:
+                        del running[stream]
+                        if sent.task.helps:
+                            continue
+                        happened = _after_death(ray, sent, error, deaths)
+                        if happened is None:
+                            waiting.appendleft(sent.task)
+                        else:
+                            yield happened
+                        continue
+                    if not isinstance(said, Happening):
+                        _write(sent.task.folder, said)
+                        continue
+                    if said.kind == "started":
+                        sent.since = time.monotonic()
+                    elif said.kind in ("done", "failed"):
+                        del running[stream]
+                    if not sent.task.helps:
+                        yield said
+                for stream, sent in list(running.items()):
+                    late = timeout is not None and sent.seconds > timeout
+                    if late and not sent.task.helps:
+                        ray.cancel(stream, force=True)
+                        del running[stream]
+                        reason = f"it took longer than {timeout:g} seconds"
+                        yield Happening("failed", sent.task.key, reason, sent.seconds)
         finally:
-            for sent in running:
-                ray.cancel(sent, force=True)
+            for stream in running:
+                ray.cancel(stream, force=True)
 
     return run, at_once
 
@@ -119,22 +152,32 @@ def _ray() -> Any:
     return ray
 
 
-def _received(ray: Any, sent: Any, task: Task, since: float) -> Happening:
-    try:
-        done: _Done = ray.get(sent)
-    except Exception as error:  # Ray's own: the worker or its node died, or memory ran out
-        line = next((line for line in str(error).splitlines() if line.strip()), "")
-        seconds = time.monotonic() - since
-        reason = f"its Ray worker died, twice: {type(error).__name__}: {line[:200]}"
-        return Happening("failed", task.key, reason, seconds)
-    if done.reason:
-        return Happening("failed", task.key, done.reason, done.seconds)
-    if not is_done(task.folder):
-        task.folder.mkdir(parents=True, exist_ok=True)
-        with report_folder(task.folder / REPORT) as target:
-            for name, data in done.files.items():
-                (target / name).write_bytes(data)
-    return Happening("done", task.key, "", done.seconds)
+def _after_death(ray: Any, sent: _Sent, error: Exception, deaths: Deaths) -> Happening | None:
+    """What became of a task that says no more; ``None`` where it is to be begun again."""
+    key = sent.task.key
+    if is_done(sent.task.folder):  # it had only not said so yet
+        return Happening("done", key, "", sent.seconds)
+    line = next((line for line in str(error).splitlines() if line.strip()), "")
+    said = f"{type(error).__name__}: {line[:200]}"
+    if isinstance(error, ray.exceptions.RayTaskError):  # nothing died: it cannot run there
+        return Happening("failed", key, f"Ray cannot run it: {said}", sent.seconds)
+    own = isinstance(error, (ray.exceptions.WorkerCrashedError, ray.exceptions.OutOfMemoryError))
+    limit = _WORKERS if own else _NODES
+    if deaths.count(sent.task, "worker" if own else "node") < limit:
+        return None
+    times = "twice" if own else f"{limit} times"
+    what = "its Ray worker died" if own else "its node died"
+    return Happening("failed", key, f"{what}, {times}: {said}", sent.seconds)
+
+
+def _write(folder: Path, files: _Files) -> None:
+    """Put a report from a node into the run's folder, whole."""
+    if is_done(folder):
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    with report_folder(folder / REPORT) as target:
+        for name, data in files.items():
+            (target / name).write_bytes(data)
 
 
 def _mark(folder: Path) -> bytes:
@@ -142,29 +185,35 @@ def _mark(folder: Path) -> bytes:
     return (folder.parent.parent / "journal.jsonl").read_bytes()[:200]
 
 
-def _task(job: Job, folder: str, mark: bytes, device: str, threads: int, argv: list[str]) -> _Done:
-    """Runs on a node."""
+def _task(
+    task: Task, mark: bytes, device: str, threads: int, argv: list[str]
+) -> Iterator[Happening | _Files]:
+    """Runs on a node, and says what happens as it happens."""
     import torch
-
-    from robaudit.batch.work import attempt
 
     sys.argv = argv
     torch.set_num_threads(threads)
-    clock = time.perf_counter()
-    place = Path(folder)
     try:
-        shared = _mark(place) == mark
+        shared = _mark(task.folder) == mark
     except OSError:
         shared = False
     if shared:
-        failure = attempt(job, place, device)
-        return _Done(failure.reason if failure else "", time.perf_counter() - clock, {})
+        yield from _attempted(task, task.folder, device)
+        return
+    if task.helps:
+        return
     own = Path(tempfile.mkdtemp(prefix="robaudit-"))
     try:
-        failure = attempt(job, own, device)
-        if failure is not None:
-            return _Done(failure.reason, time.perf_counter() - clock, {})
-        files = {path.name: path.read_bytes() for path in (own / REPORT).iterdir()}
-        return _Done("", time.perf_counter() - clock, files)
+        for happened in _attempted(task, own, device):
+            if happened.kind == "done":
+                yield {path.name: path.read_bytes() for path in (own / REPORT).iterdir()}
+            yield happened
     finally:
         shutil.rmtree(own, ignore_errors=True)
+
+
+def _attempted(task: Task, folder: Path, device: str) -> Iterator[Happening]:
+    from robaudit.batch.work import attempted
+
+    yield Happening("started", task.key, f"Ray, {socket.gethostname()}")
+    yield from attempted(task, folder, device)

@@ -2,21 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Callable, Generator, Iterable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
+from robaudit.batch.directory import pieces_kept
 from robaudit.batch.jobs import Job
 
 
 @dataclass(frozen=True)
 class Task:
-    """A job to be done in its folder."""
+    """A job to be done in its folder.
+
+    Attributes:
+        shards: workers at most that attack its examples together.
+        helps: it is another worker's, who is helped with it; nothing happens to such a task.
+    """
 
     key: str
     job: Job
     folder: Path
+    shards: int = 1
+    helps: bool = False
 
 
 @dataclass(frozen=True)
@@ -32,6 +41,41 @@ class Happening:
     key: str
     text: str = ""
     seconds: float = 0.0
+
+
+class Helpers:
+    """Whom idle workers help: each job at most as often as it may have shards."""
+
+    def __init__(self) -> None:
+        self._helped: Counter[str] = Counter()
+
+    def next(self, running: Iterable[Task]) -> Task | None:
+        """One of the tasks that run, for a worker who has nothing to do."""
+        mains = [task for task in running if not task.helps]
+        open_ = [task for task in mains if self._helped[task.key] < task.shards - 1]
+        if not open_:
+            return None
+        least = min(open_, key=lambda task: self._helped[task.key])
+        self._helped[least.key] += 1
+        return replace(least, helps=True)
+
+
+class Deaths:
+    """How often a task's worker has died since the task last got on: then it may be its own doing.
+
+    A task gets on where it keeps a piece of its work.
+    """
+
+    def __init__(self) -> None:
+        self._known: dict[tuple[str, str], tuple[int, int]] = {}
+
+    def count(self, task: Task, kind: str = "") -> int:
+        """Of that kind, this one included."""
+        kept = pieces_kept(task.folder)
+        times, before = self._known.get((task.key, kind), (0, kept))
+        times = 1 if kept > before else times + 1
+        self._known[task.key, kind] = times, kept
+        return times
 
 
 Happenings = Generator[Happening | None, None, None]

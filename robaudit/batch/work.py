@@ -5,10 +5,10 @@ from __future__ import annotations
 import io
 import shutil
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -17,27 +17,24 @@ import robaudit
 from robaudit.audit import Audit, audit
 from robaudit.audit.journal import Journal, open_journal
 from robaudit.audit.plan import preset
-from robaudit.batch.directory import REPORT, STAGES, STATE, is_done, tidy
+from robaudit.batch.directory import CLAIMS, REPORT, STAGES, STATE, is_done, tidy
 from robaudit.batch.jobs import Job
+from robaudit.batch.lock import holder, locked
+from robaudit.batch.shards import share, sharing
 from robaudit.batch.stages import stages
+from robaudit.batch.tasks import Happening, Task
 from robaudit.checkpoints import Classifier, load
-from robaudit.data import load_examples
-from robaudit.errors import DataError, RobauditError, UsageError
+from robaudit.data import load_splits
+from robaudit.errors import RobauditError, UsageError
 from robaudit.report import fill_folder, read_report, report_folder, write_report
 from robaudit.report.gallery import Gallery, make_gallery, read_gallery, write_gallery
 from robaudit.schema import Report
-from robaudit.types import Examples, ThreatModel
+from robaudit.types import Examples, Remember, ThreatModel
 from robaudit.whole_file import write_whole
 
 _GALLERY = "gallery.npz"
-Told = Callable[[str, float], None]
-
-
-@dataclass(frozen=True)
-class Failure:
-    """Why a job has no report."""
-
-    reason: str
+_LOCK = "lock"
+_BEGUN = 10.0  # seconds until a job that was begun holds its lock
 
 
 def load_parts(job: Job) -> tuple[Examples, Examples | None]:
@@ -46,31 +43,17 @@ def load_parts(job: Job) -> tuple[Examples, Examples | None]:
     Raises:
         UsageError, DataError: they cannot be had.
     """
-    plan = preset(job.preset)
-
-    def part(name: str, split: str) -> Examples:
-        return load_examples(
-            name,
-            split=split,
-            n=job.n,
-            at_most=plan.n,
-            sample_seed=job.seed if job.sample else None,
-            data_dir=job.data_dir,
-            download=job.download,
-        )
-
-    examples = part(job.data, job.split)
-    if job.train_data is not None:
-        try:
-            return examples, part(job.train_data, "train")
-        except DataError:  # a file of training examples has no splits of its own
-            return examples, replace(part(job.train_data, "test"), split="train")
-    if not job.gap or job.split == "train":
-        return examples, None
-    try:
-        return examples, part(job.data, "train")
-    except DataError:  # data without a training split has no gaps
-        return examples, None
+    return load_splits(
+        job.data,
+        job.split,
+        gap=job.gap,
+        train_data=job.train_data,
+        n=job.n,
+        at_most=preset(job.preset).n,
+        sample_seed=job.seed if job.sample else None,
+        data_dir=job.data_dir,
+        download=job.download,
+    )
 
 
 def load_model(job: Job, examples: Examples, device: str) -> Classifier:
@@ -94,32 +77,75 @@ def load_model(job: Job, examples: Examples, device: str) -> Classifier:
     )
 
 
-def attempt(job: Job, folder: Path, device: str, told: Told = lambda *_: None) -> Failure | None:
-    """:func:`work`, whose every error is a reason: one model must not end the others' run."""
+def attempted(task: Task, folder: Path, device: str) -> Iterator[Happening]:
+    """:func:`work`, whose every error is a reason: one model must not end the others' run.
+
+    Gives each stage as it is finished, and the end.
+    """
+    clock = time.perf_counter()
     try:
-        work(job, folder, device, told)
+        if task.helps:
+            help_with(task.job, folder, device)
+        parts = () if task.helps else work(task.job, folder, device, shared=task.shards > 1)
+        for stage, seconds in parts:
+            yield Happening("stage", task.key, stage, seconds)
+        reason = ""
     except RobauditError as error:
-        return Failure(" ".join(filter(None, (error.message, error.advice))))
+        reason = " ".join(filter(None, (error.message, error.advice)))
     except (torch.cuda.OutOfMemoryError, MemoryError):
-        return Failure("out of memory; fewer examples (n) may fit")
+        reason = "out of memory; fewer examples (n) may fit"
     except Exception as error:
         lines = str(error).splitlines() or ["no message"]
-        return Failure(f"internal error: {type(error).__name__}: {lines[0][:200]}")
-    return None
+        reason = f"internal error: {type(error).__name__}: {lines[0][:200]}"
+    kind: Literal["failed", "done"] = "failed" if reason else "done"
+    yield Happening(kind, task.key, reason, time.perf_counter() - clock)
 
 
-def work(job: Job, folder: Path, device: str, told: Told = lambda *_: None) -> None:
+def work(
+    job: Job, folder: Path, device: str, *, shared: bool = False
+) -> Iterator[tuple[str, float]]:
     """Audit by stages, each kept once it is finished, and write the report's folder last.
+
+    Gives each stage and its seconds as it is finished.
 
     Args:
         folder: the job's own; what an earlier attempt finished there is not done again.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:i``.
-        told: each stage and its seconds as it is finished.
+        shared: others may be at :func:`help_with` meanwhile.
 
     Raises:
         RobauditError: the checkpoint or the data cannot be audited, or the folder not be written.
     """
     folder.mkdir(parents=True, exist_ok=True)
+    # A worker whose driver or node is gone may be at work here for some seconds more.
+    with locked(folder / _LOCK, wait=True):
+        yield from _work(job, folder, device, shared)
+
+
+def help_with(job: Job, folder: Path, device: str) -> None:
+    """Attack examples of a job that another worker is at, as long as that one is.
+
+    Raises:
+        RobauditError: as of :func:`work`, which will say so itself.
+    """
+
+    def going() -> bool:
+        found = holder(folder / _LOCK)
+        return found is not None and found.alive
+
+    until = time.monotonic() + _BEGUN
+    while not going() and time.monotonic() < until:
+        time.sleep(0.1)
+    if not going():
+        return
+    examples, _ = load_parts(job)
+    model = load_model(job, examples, device)
+    if going():
+        journal = open_journal(folder / STATE, _journal_key(folder))
+        share(model, examples, job, journal, folder / CLAIMS, going)
+
+
+def _work(job: Job, folder: Path, device: str, shared: bool) -> Iterator[tuple[str, float]]:
     for left in folder.glob(f".{REPORT}.*"):  # of an attempt that was killed while it wrote
         shutil.rmtree(left, ignore_errors=True)
     if is_done(folder):
@@ -127,7 +153,11 @@ def work(job: Job, folder: Path, device: str, told: Told = lambda *_: None) -> N
     examples, train = load_parts(job)
     model = load_model(job, examples, device)
     threat = ThreatModel(job.norm, job.eps)
-    remember = _journal(folder / STATE).remember
+    journal = _journal(folder / STATE)
+    remember: Remember = journal.remember
+    if shared:
+        sharers = partial(share, model, examples, job, journal, folder / CLAIMS)
+        remember = sharing(remember, sharers)
     kept = folder / STAGES
     kept.mkdir(exist_ok=True)
     parts: list[Report] = []
@@ -142,7 +172,7 @@ def work(job: Job, folder: Path, device: str, told: Told = lambda *_: None) -> N
             if done.adversarial is not None:
                 _keep_gallery(kept, make_gallery(model, examples, done.adversarial))
             _keep(kept, name, done)
-            told(name, time.perf_counter() - clock)
+            yield name, time.perf_counter() - clock
         parts.append(read_report(kept / f"{name}.json"))
         with np.load(kept / f"{name}.npz") as arrays:
             outcomes |= dict(arrays)
@@ -194,10 +224,14 @@ def _keep(kept: Path, name: str, done: Audit) -> None:
 
 def _journal(folder: Path) -> Journal:
     """The pieces of a job's attacks; the folder's name holds the hash of all they depend on."""
-    key = {"robaudit": robaudit.__version__, "job": folder.parent.name}
+    key = _journal_key(folder.parent)
     try:
         return open_journal(folder, key)
     except UsageError:  # of another robaudit, or damaged: it is this job's all the same
         shutil.rmtree(folder, ignore_errors=True)
         shutil.rmtree(folder.with_name(STAGES), ignore_errors=True)
         return open_journal(folder, key)
+
+
+def _journal_key(folder: Path) -> dict[str, str]:
+    return {"robaudit": robaudit.__version__, "job": folder.name}

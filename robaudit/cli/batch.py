@@ -82,6 +82,12 @@ def run(
             show_default=False,
         ),
     ] = None,
+    shards: Annotated[
+        int,
+        typer.Option(
+            min=1, help="Workers that may share one model's AutoAttack, where some are idle."
+        ),
+    ] = 1,
     timeout: Annotated[
         float | None,
         typer.Option(
@@ -123,9 +129,11 @@ def run(
     if dry_run:
         _show_cost(rows, out, workers, settings)
         return
+    if shards > 1 and workers == 0:
+        raise UsageError("--shards shares a model among workers", "Give --workers 2 or more.")
     directory = create(out)
     executor, at_once = _executor(engine, workers, timeout, address, settings.device)
-    _driven(directory, rows, executor, at_once, retry is not None, settings.quiet)
+    _driven(directory, rows, executor, at_once, shards, retry is not None, settings.quiet)
 
 
 def status(directory: Directories) -> None:
@@ -213,6 +221,7 @@ def _driven(
     rows: list[Row],
     executor: Executor,
     workers: int,
+    shards: int,
     retry: bool,
     quiet: bool,
 ) -> None:
@@ -222,8 +231,9 @@ def _driven(
     try:
         with looking(directory, quiet) as look:
             outcome = drive(
-                directory, rows, executor, workers=workers, retry_failed=retry, look=look
-            )
+                directory, rows, executor, workers=workers, shards=shards, retry_failed=retry,
+                look=look,
+            )  # fmt: skip
     except KeyboardInterrupt:
         say("interrupted; what was finished is kept", "The same command goes on.")
         raise typer.Exit(_INTERRUPTED) from None

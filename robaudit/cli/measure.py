@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 import typer
 
 from robaudit.cli.messages import console, say, say_of
-from robaudit.cli.options import Format, Settings, Split
+from robaudit.cli.options import Format, Settings
 from robaudit.errors import DataError, RobauditError, UsageError
 from robaudit.types import forget
 
@@ -236,35 +236,25 @@ def _journal(
 
 
 def load_splits(plan: Plan, settings: Settings) -> tuple[Examples, Examples | None]:
-    from robaudit.data import load_examples
+    """The examples the options name; that they have no training split is said on stderr."""
+    from robaudit import data
 
-    def load(name: str, split: str) -> Examples:
-        return load_examples(
-            name,
-            split=split,
-            n=settings.n,
-            at_most=plan.n,
-            sample_seed=settings.seed if settings.sample else None,
-            data_dir=settings.data_dir,
-            download=settings.download,
-        )
-
-    examples = load(settings.data, settings.split.value)
-    if settings.train_data is not None:
-        # A file of training examples has no splits of its own.
-        try:
-            train = load(settings.train_data, "train")
-        except DataError:
-            train = replace(load(settings.train_data, "test"), split="train")
-        return examples, train
-    if not settings.gap or settings.split is Split.train:
-        return examples, None
-    try:
-        return examples, load(settings.data, "train")
-    except DataError as error:
+    def without(error: DataError) -> None:
         if not settings.quiet:
             say(f"no generalisation gaps: {error.message}", "Give --train-data, or --no-gap.")
-        return examples, None
+
+    return data.load_splits(
+        settings.data,
+        settings.split.value,
+        gap=settings.gap,
+        train_data=settings.train_data,
+        n=settings.n,
+        at_most=plan.n,
+        sample_seed=settings.seed if settings.sample else None,
+        data_dir=settings.data_dir,
+        download=settings.download,
+        without=without,
+    )
 
 
 def threat_of(settings: Settings) -> ThreatModel:

@@ -28,7 +28,7 @@ def test_passes_are_those_of_the_run(job, tmp_path, monkeypatch, gap):
 
     monkeypatch.setattr(working, "load_model", counted)
     examples, train = load_parts(one)
-    work(one, tmp_path / "job", "cpu")
+    list(work(one, tmp_path / "job", "cpu"))
     expected = cost(one, len(examples), 0 if train is None else len(train), SPEED)
     assert expected.forwards == pytest.approx(sum(images), rel=0.15)
 

@@ -11,10 +11,11 @@ from pathlib import Path
 import pytest
 from support.batch_runs import numbers_of
 
-from robaudit.batch.directory import create, find
+from robaudit.batch.directory import STATE, create, find
 from robaudit.batch.driving import drive
 from robaudit.batch.inline import inline
 from robaudit.batch.local import Place, local, places
+from robaudit.batch.tasks import Deaths, Task
 
 ROOT = Path(__file__).parents[2]
 
@@ -38,6 +39,17 @@ def test_workers_give_the_same_numbers_and_survive_every_model(rows, tmp_path, m
     assert "killed (signal 9)" in outcome.state.failed[deadly.key]
     assert "memory" in outcome.state.failed[deadly.key]
     assert numbers_of(directory, good) == one_by_one(tmp_path / "alone", good)
+
+
+def test_deaths_count_from_the_last_piece_that_was_kept(tmp_path):
+    task, other = (Task(key, None, tmp_path / key) for key in "ab")
+    deaths = Deaths()
+    (task.folder / STATE).mkdir(parents=True)
+    assert [deaths.count(task), deaths.count(other), deaths.count(task)] == [1, 1, 2]
+    (task.folder / STATE / "apgd-ce-00000.safetensors").touch()
+    (task.folder / STATE / ".draft-apgd-ce-00001").touch()
+    assert [deaths.count(task), deaths.count(task, "node"), deaths.count(task)] == [1, 1, 2]
+    assert deaths.count(other) == 2
 
 
 def test_cores_are_shared():

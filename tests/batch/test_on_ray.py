@@ -1,4 +1,12 @@
-"""The Ray engine gives the numbers of one process; skipped where Ray is not installed."""
+"""The Ray engine gives the numbers of one process, whatever dies; skipped where Ray is missing."""
+
+import os
+import random
+import signal
+import time
+from collections import Counter
+from contextlib import suppress
+from pathlib import Path
 
 import pytest
 
@@ -6,16 +14,54 @@ ray = pytest.importorskip("ray")
 
 from support.batch_runs import numbers_of  # noqa: E402
 
+from robaudit.batch import log  # noqa: E402
 from robaudit.batch import on_ray as engine  # noqa: E402
-from robaudit.batch.directory import create  # noqa: E402
+from robaudit.batch.directory import REPORT, create  # noqa: E402
 from robaudit.batch.driving import drive  # noqa: E402
 from robaudit.batch.inline import inline  # noqa: E402
+from robaudit.batch.tasks import Deaths, Task  # noqa: E402
 
 
-@pytest.fixture(scope="module", autouse=True)
+@pytest.fixture(autouse=True)
 def ended():
     yield
     ray.shutdown()
+
+
+class Nodes:
+    """A cluster of a head, which only the driver uses, and nodes of one core that can be killed."""
+
+    def __init__(self, count):
+        from ray.cluster_utils import Cluster
+
+        self.said = {"object_store_memory": 80_000_000}
+        head = {**self.said, "num_cpus": 0, "include_dashboard": False}
+        self.cluster = Cluster(initialize_head=True, head_node_args=head)
+        self.nodes = [self.cluster.add_node(num_cpus=1, **self.said) for _ in range(count)]
+
+    def kill(self, at):
+        """Kill -9 of all of a node's processes, and another node in its place."""
+        (raylet,) = self.nodes[at].all_processes["raylet"]
+        for process in descendants(raylet.process.pid):
+            with suppress(ProcessLookupError):
+                os.kill(process, signal.SIGKILL)
+        self.nodes[at] = self.cluster.add_node(num_cpus=1, **self.said)
+
+
+def descendants(process):
+    found = [process]
+    with suppress(FileNotFoundError):
+        for child in Path(f"/proc/{process}/task/{process}/children").read_text().split():
+            found += descendants(int(child))
+    return found
+
+
+@pytest.fixture
+def nodes():
+    made = Nodes(2)
+    yield made
+    ray.shutdown()
+    made.cluster.shutdown()
 
 
 @pytest.mark.slow
@@ -32,10 +78,58 @@ def test_the_same_numbers_and_deaths_are_rows(rows, models, tmp_path):
     assert "its Ray worker died" in outcome.state.failed[deadly.key]
 
 
+@pytest.mark.slow
+def test_nodes_that_are_killed_leave_no_trace(rows, nodes, tmp_path):
+    """Three times, at random moments, on a cluster that is there already."""
+    listed = [row for eps in (0.05, 0.1) for row in rows("a.pt", "b.pt", "c.pt", eps=eps)]
+    alone = create(tmp_path / "alone")
+    assert drive(alone, listed, inline("cpu"), workers=1).complete
+    directory = create(tmp_path / "run")
+    executor, at_once = engine.on_ray(nodes.cluster.address, None, "cpu", None)
+    assert at_once == 2
+    chance = random.Random(3)
+    begun = 0
+
+    def look(happened):
+        nonlocal begun
+        if happened is not None and happened.kind == "started":
+            begun += 1
+            if begun in (2, 4, 6):
+                time.sleep(chance.uniform(0, 0.3))
+                nodes.kill(begun // 2 % 2)
+
+    outcome = drive(directory, listed, executor, workers=2, look=look)
+    assert outcome.complete
+    assert numbers_of(directory, listed) == numbers_of(alone, listed)
+    events = log.events(directory.journal)
+    ends = [e for e in events if e["event"] in ("stage", "done")]
+    finished = Counter((e["key"], e.get("stage")) for e in ends)
+    assert set(finished.values()) == {1}
+    assert sum(e["event"] == "started" for e in events) > len(listed)
+
+
+@pytest.mark.parametrize(("error", "last"), [("WorkerCrashedError", 2), ("NodeDiedError", 5)])
+def test_a_task_is_given_up_in_the_end(rows, tmp_path, error, last):
+    """Sooner where its worker died than where the node did."""
+    (row,) = rows("a.pt")
+    sent = engine._Sent(Task(row.key, row.job, tmp_path))
+    died = getattr(ray.exceptions, error)
+    died = died() if last == 2 else died("gone")
+    deaths = Deaths()
+    found = [engine._after_death(ray, sent, died, deaths) for _ in range(last)]
+    assert [one is None for one in found] == [True] * (last - 1) + [False]
+    assert found[-1].kind == "failed"
+    assert error in found[-1].text
+
+
 def test_a_node_without_the_runs_folder_sends_the_report_back(rows, tmp_path):
     """As on a cluster whose nodes share no folder; called here as Ray calls it there."""
     (row,) = rows("a.pt")
-    found = engine._task(row.job, str(tmp_path / "jobs" / "a"), b"", "cpu", 1, [])
-    assert found.reason == ""
-    assert {"report.json", "examples.npz"} <= found.files.keys()
+    task = Task(row.key, row.job, tmp_path / "jobs" / "a")
+    *stages, files, done = engine._task(task, b"", "cpu", 1, [])
+    assert [said.kind for said in stages] == ["started"] + ["stage"] * len(row.stages)
+    assert done.kind == "done"
+    assert {"report.json", "examples.npz"} <= files.keys()
     assert not list(tmp_path.iterdir())
+    engine._write(task.folder, files)
+    assert {path.name for path in (task.folder / REPORT).iterdir()} == files.keys()

@@ -91,6 +91,30 @@ def test_the_published_figure_and_the_noise_of_fewer_images(add, facts, ours, n,
         assert ("!" in line) == (abs(difference) > 2 * noise > 0)
 
 
+def test_ours_stands_beside_autoattacks_figure_and_not_beside_a_stronger_attacks(add):
+    facts = {"robust_acc": 0.642, "autoattack_acc": 0.7128, "unreliable": True, "eps": "8/255"}
+    add("robustbench:cifar10/Linf/Kang2021Stable", 0.71, published=facts)
+    add("robustbench:cifar10/Linf/Standard", 0.0, published={"robust_acc": 0.0, "eps": "8/255"})
+    found = tables(add.directory.state())
+    kang, standard = (entry.published for entry in found[0].entries)
+    assert kang.difference == pytest.approx(0.71 - 0.7128)
+    assert (kang.external, kang.unreliable) == (0.642, True)
+    assert (standard.external, standard.unreliable) == (None, False)
+    for text in (shown(leaderboard_view(found)), leaderboard_markdown(found)):
+        assert "64.20 unreliable" in text
+        assert "stronger attack" in text
+    row, other = csv.DictReader(io.StringIO(leaderboard_csv(found)))
+    assert (row["published"], row["external"], row["unreliable"]) == ("0.7128", "0.642", "True")
+    assert (other["external"], other["unreliable"]) == ("", "False")
+
+
+def test_a_column_that_nobody_fills_is_not_there(add):
+    add("robustbench:cifar10/Linf/Standard", 0.0, published={"robust_acc": 0.0, "eps": "8/255"})
+    text = leaderboard_markdown(tables(add.directory.state()))
+    assert "Published" in text
+    assert "External" not in text
+
+
 def test_a_model_listed_twice_is_shown_twice_and_counted_once(add):
     for name, robust in (("a", 0.6), ("b", 0.5), ("c", 0.4)):
         add(f"{name}.pt", robust)

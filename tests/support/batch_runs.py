@@ -26,8 +26,8 @@ from robaudit.schema import (
 STAGES = ("attacks", "wci", "average", "worst")
 
 
-def job(source, **said):
-    return Job(source, "cifar10", "linf", 8 / 255, "standard", **said)
+def job(source, norm="linf", eps=8 / 255, **said):
+    return Job(source, "cifar10", norm, eps, "standard", **said)
 
 
 def report(source, robust, chance, n=1000, warnings=()):

@@ -36,6 +36,33 @@
     }
   }
 
+  const filter = document.getElementById("filter");
+  if (filter) {
+    const threat = document.getElementById("threat");
+    const model = document.getElementById("model");
+    const apply = () => {
+      const words = model.value.toLowerCase().split(/\s+/).filter(Boolean);
+      let left = 0;
+      for (const section of document.querySelectorAll("section[data-threat]")) {
+        const other = threat.value !== "" && section.dataset.threat !== threat.value;
+        let here = 0;
+        for (const row of section.querySelectorAll("tbody tr")) {
+          const name = row.cells[1].textContent.toLowerCase();
+          row.hidden = other || !words.every((word) => name.includes(word));
+          here += !row.hidden;
+        }
+        section.hidden = here === 0;
+        left += here;
+      }
+      const none = threat.value === "" && words.length === 0;
+      document.getElementById("left").textContent = none ? "" : `${left} shown`;
+    };
+    threat.addEventListener("change", apply);
+    model.addEventListener("input", apply);
+    filter.hidden = false;
+    apply();
+  }
+
   const copy = document.getElementById("copy");
   if (copy) {
     copy.hidden = false;

@@ -1,0 +1,60 @@
+"""The examples that an audit needs: those audited, and those of the training split for the gaps."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+from robaudit.data.load import load_examples
+from robaudit.errors import DataError
+from robaudit.types import Examples
+
+
+def load_splits(
+    data: str,
+    split: str,
+    *,
+    gap: bool,
+    train_data: str | None = None,
+    n: int | None = None,
+    at_most: int | None = None,
+    sample_seed: int | None = None,
+    data_dir: str | Path | None = None,
+    download: bool = False,
+    without: Callable[[DataError], None] = lambda _: None,
+) -> tuple[Examples, Examples | None]:
+    """The audited examples and the training examples; the same of both, chosen in the same way.
+
+    Args:
+        data, split, n, at_most, sample_seed, data_dir, download: see
+            :func:`robaudit.data.load_examples`.
+        gap: whether training examples are wanted; there are none where ``split`` is ``train``.
+        train_data: other data that has them, which are then always wanted.
+        without: told why ``data`` has no training examples.
+
+    Raises:
+        UsageError, DataError: those audited, or those of ``train_data``, cannot be had.
+
+    >>> audited, train = load_splits("digits", "test", gap=True, n=3)
+    >>> audited.split, train.split, len(train)
+    ('test', 'train', 3)
+    """
+    load = partial(
+        load_examples, n=n, at_most=at_most, sample_seed=sample_seed, data_dir=data_dir,
+        download=download,
+    )  # fmt: skip
+    audited = load(data, split=split)
+    if train_data is not None:
+        try:
+            return audited, load(train_data, split="train")
+        except DataError:  # a file of training examples has no splits of its own
+            return audited, replace(load(train_data, split="test"), split="train")
+    if not gap or split == "train":
+        return audited, None
+    try:
+        return audited, load(data, split="train")
+    except DataError as error:
+        without(error)
+        return audited, None
