@@ -10,15 +10,14 @@ Trains 24 networks (digits_resnet of width 12, linf 0.15), measures each, and wr
 from __future__ import annotations
 
 import json
-import math
 import sys
 from pathlib import Path
-from statistics import fmean, stdev
 
-from running import Row, Study, main, table
+from measuring import measured
+from running import Row, Study, main, pyplot, spread, table
 
 import robaudit as ra
-from robaudit.curvature import layer_traces, spectrum, top_layer_trh
+from robaudit.curvature import top_layer_trh
 from robaudit.report import palette
 from robaudit.statistics.correlations import correlation
 
@@ -61,42 +60,24 @@ def one(study: Study, name: str, recipe: str, seed: int) -> Row:
     )  # fmt: skip
     kind = "averaged" if "swa" in recipe else "checkpoints"
     model = ra.load(folder / kind / f"epoch_{epochs:03d}.safetensors", device="cpu")
-    return {"recipe": recipe, "seed": seed, **measured(model, study.smoke)}
+    return {"recipe": recipe, "seed": seed, **measures(model, study.smoke)}
 
 
-def measured(model: ra.Classifier, smoke: bool) -> Row:
+def measures(model: ra.Classifier, smoke: bool) -> Row:
     """Every measure on 300 test images, robust loss and error on both splits."""
-    steps, draws, n = (2, 2, 8) if smoke else (20, 10, 300)
-    found: Row = {}
-    attacked = {}
-    for split in ("test", "train"):
-        part = ra.load_examples("digits", split=split, n=n)
-        attacked[split] = met = ra.attacks.pgd(
-            model, part.x, part.y, THREAT, steps=steps, index=part.index
-        )
-        found[f"clean.{split}"] = float(met.correct.double().mean())
-        found[f"robust.{split}"] = float(met.robust.double().mean())
-        found[f"loss.{split}"] = float(met.loss.double().mean())
-    part, met = ra.load_examples("digits", n=n), attacked["test"]
-    x, y, index = part.x, part.y, part.index
+    steps, draws, restarts, n = (2, 2, 1, 8) if smoke else (20, 10, 3, 300)
+    test, train = (ra.load_examples("digits", split=split, n=n) for split in ("test", "train"))
+    found = measured(model, test, THREAT, steps, draws, restarts)
+    met = ra.attacks.pgd(model, test.x, test.y, THREAT, steps=steps, index=test.index)
+    found["trh.top"] = top_layer_trh(model, test.x, met.x, test.y, "at").value
+    seen = ra.attacks.pgd(model, train.x, train.y, THREAT, steps=steps, index=train.index)
+    for name, part in (("test", met), ("train", seen)):
+        found[f"clean.{name}"] = float(part.correct.double().mean())
+        found[f"robust.{name}"] = float(part.robust.double().mean())
+        found[f"loss.{name}"] = float(part.loss.double().mean())
     found["loss.robust"] = found["loss.test"]
     found["gap.loss"] = found["loss.test"] - found["loss.train"]
     found["gap.error"] = found["robust.train"] - found["robust.test"]
-    traces = layer_traces(model, met.x, y)
-    found["trace"] = traces.total
-    found["weights"] = math.sqrt(sum(row.frobenius**2 for row in traces.layers.values()))
-    found["wci"] = ra.curvature.wci(model, met.x, y).value
-    found["trh.top"] = top_layer_trh(model, x, met.x, y, "at").value
-    for name, relative in (("largest", False), ("relative", True)):
-        ends = spectrum(model, met.x, y, top=1, probes=1, density_steps=1, relative=relative)
-        found[f"hessian.{name}"] = ends.largest[0]
-    common = {"steps": steps, "index": index, "reference": met}
-    found["flatness.average"] = ra.flatness.average(
-        model, x, y, THREAT, perturbations=draws, **common
-    ).value
-    found["flatness.worst"] = ra.flatness.worst(
-        model, x, y, THREAT, restarts=1 if smoke else 3, **common
-    ).value
     return found
 
 
@@ -121,11 +102,6 @@ def methods(rows: list[Row]) -> str:
             values = [[row[column] for row in own] for column in columns]
             lines.append([f"{recipe} ({len(own)})", *map(spread, values)])
     return table(("recipe (seeds)", *columns), lines)
-
-
-def spread(values: list[float]) -> str:
-    middle = f"{fmean(values):.3g}"
-    return f"{middle} ±{stdev(values):.2g}" if len(values) > 1 else middle
 
 
 def correlations(rows: list[Row]) -> str:
@@ -154,12 +130,7 @@ _LOOKS = (
 
 def scatter(rows: list[Row], path: Path) -> None:
     """Four measures against the robust loss and its gap, a colour and a marker a recipe."""
-    import matplotlib
-
-    matplotlib.use("svg")
-    matplotlib.rcParams["svg.hashsalt"] = "robaudit"
-    from matplotlib import pyplot as plt
-
+    plt = pyplot()
     shown = {
         "wci": "WCI", "flatness.average": "average flatness (nats)",
         "flatness.worst": "worst-case flatness (nats)",

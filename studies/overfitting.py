@@ -2,134 +2,125 @@
 
     python studies/overfitting.py --out overfitting-study --minutes 60
 
-Adversarial training of one network for long, under four schedules and three seeds; every tenth
-epoch is measured. Writes `schedules.md`, best epoch against last as in the WCI paper's Table 1, and
-`epochs.svg`, measures over the epochs. `studies/cifar10.py` is the same at the size of CIFAR-10.
+Adversarial training of one network for long under five schedules, on digits of which a fifth of the
+training labels are wrong. Writes `schedules.md` and `schedules.svg`, best epoch against last as in
+the WCI paper's Table 1, and `measures.md` and `epochs.svg`, every measure over the epochs of the
+piecewise runs. The same command goes on where it stopped. `studies/cifar10.py` is the same at the
+size of CIFAR-10.
 """
 
 from __future__ import annotations
 
-import csv
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import fmean, stdev
 
-from running import Study, main, table
+import numpy as np
+from measuring import measured
+from overfitting_report import report
+from running import Study, main
+
+import robaudit as ra
 
 
 @dataclass(frozen=True)
 class Scale:
-    """One size of the study; ``words`` are options of `robaudit train`."""
+    """One size of the study.
+
+    Attributes:
+        falls: epochs after which the piecewise rate falls; control begins at the first.
+        every: epochs from one test to the next.
+        seeds: how many; ``measured`` of them get every measure over the epochs.
+        test_n: images of each split that robustness is tested on; ``measure_n`` for the measures.
+        thresholds: of the control.
+        recipe: what recipes have in common; ``words`` are options of `robaudit train`.
+        data: makes the data set of a seed and gives its name.
+    """
 
     epochs: int
+    falls: tuple[int, int]
     every: int
     seeds: int
-    track: str
-    track_n: int
-    batch_size: int
-    head: str
+    measured: int
+    test_n: int
+    measure_n: int
+    thresholds: tuple[int, ...]
+    eps: float
+    recipe: str
     words: tuple[object, ...]
+    data: Callable[[Study, int], str]
+
+
+def noisy_digits(study: Study, seed: int) -> str:
+    """The first 600 training digits, every fifth label or so another one, and all test digits."""
+    path = study.out / f"digits-{seed}.npz"
+    if not path.is_file():
+        train, test = (ra.load_examples("digits", split=split) for split in ("train", "test"))
+        x, y = train.x[:600].numpy(), train.y[:600].numpy()
+        rng = np.random.default_rng(seed)
+        y = np.where(rng.random(len(y)) < 0.2, (y + rng.integers(1, 10, len(y))) % 10, y)
+        np.savez(path, x_train=x, y_train=y, x_test=test.x.numpy(), y_test=test.y.numpy())
+    return str(path)
 
 
 DIGITS = Scale(
-    200, 10, 3, "robust,wci,flatness", 300, 64, "weight_decay = 0.0\n",
-    ("--data", "digits", "--arch", "digits_resnet(width=12)", "--device", "cpu"),
+    120, (30, 75), 5, 3, 3, 500, 300, (100, 250), 0.1, "batch_size = 64\nweight_decay = 0.0\n",
+    ("--arch", "digits_resnet(width=16)", "--device", "cpu"), noisy_digits,
 )  # fmt: skip
 SMOKE = Scale(
-    2, 1, 1, "robust,wci", 8, 32, "",
-    ("--data", "digits", "--n", 32, "--arch", "digits_resnet(width=4)", "--device", "cpu"),
+    2, (1, 2), 1, 1, 1, 8, 8, (100,), 0.1, "batch_size = 32\n",
+    ("--n", 32, "--arch", "digits_resnet(width=4)", "--device", "cpu"), noisy_digits,
 )  # fmt: skip
-COLUMNS = ("accuracy.pgd.test", "accuracy.clean.test")
-CURVES = ("loss.robust", "accuracy.pgd", "wci", "flatness.average")
 
 
-def schedules(epochs: int) -> dict[str, str]:
-    """The paper's own: a fall after half and three quarters of the epochs, and so on."""
-    half = epochs // 2
-    return {
-        "piecewise": f'[schedule]\nkind = "piecewise"\nmilestones = [{half}, {3 * epochs // 4}]\n',
+def schedules(scale: Scale) -> dict[str, str]:
+    """Recipe tables by the schedule's name."""
+    first, second = scale.falls
+    known = {
+        "piecewise": f'[schedule]\nkind = "piecewise"\nmilestones = [{first}, {second}]\n',
         "cosine": '[schedule]\nkind = "cosine"\n',
         "cyclic": '[schedule]\nkind = "cyclic"\n',
-        "wci": f"[wci]\nthreshold = 100.0\nafter = {half}\n",
     }
+    control = "[wci]\nthreshold = {}.0\nafter = {}\n"
+    return known | {f"WCI {t}": control.format(t, first) for t in scale.thresholds}
 
 
 def run_at(study: Study, scale: Scale) -> None:
     for seed in range(scale.seeds):
-        for name, text in schedules(scale.epochs).items():
-            head = f"epochs = {scale.epochs}\nseed = {seed}\nbatch_size = {scale.batch_size}\n"
-            study.train(
-                f"{name}-{seed}", head + scale.head + text, *scale.words, "--every", scale.every,
-                "--track", scale.track, "--track-n", scale.track_n,
+        data = scale.data(study, seed)
+        for schedule, table in schedules(scale).items():
+            name = f"{schedule.replace(' ', '-')}-{seed}"
+            folder = study.train(
+                name, f"epochs = {scale.epochs}\nseed = {seed}\n{scale.recipe}{table}",
+                "--data", data, "--eps", scale.eps, *scale.words, "--every", scale.every,
+                "--track", "robust", "--track-n", scale.test_n,
             )  # fmt: skip
-            print(f"{name}, seed {seed} done", flush=True)
+            print(f"{schedule}, seed {seed} done", flush=True)
+            if schedule == "piecewise" and seed < scale.measured:
+                measure(study, scale, folder, data, seed)
+
+
+def measure(study: Study, scale: Scale, folder: Path, data: str, seed: int) -> None:
+    """Every measure at every checkpoint of a run."""
+    effort = (2, 2, 1) if study.smoke else (10, 5, 1)
+    parts = [ra.load_examples(data, split=s, n=scale.measure_n) for s in ("test", "train")]
+    for path in sorted((folder / "checkpoints").glob("epoch_*.safetensors")):
+        epoch = int(path.stem.removeprefix("epoch_"))
+
+        def one(path: Path = path, epoch: int = epoch) -> dict[str, float]:
+            model = ra.load(path)
+            found: dict[str, float] = {"seed": seed, "epoch": epoch}
+            for part in parts:
+                here = measured(model, part, ra.ThreatModel("linf", scale.eps), *effort)
+                found |= {f"{key}.{part.split}": value for key, value in here.items()}
+            return found
+
+        study.once(f"measures-{seed}-{epoch:03d}", one)
 
 
 def run(study: Study) -> None:
     run_at(study, SMOKE if study.smoke else DIGITS)
-
-
-def rows_of(folder: Path) -> list[dict[str, float]]:
-    """The measured epochs of a run."""
-    with (folder / "metrics.csv").open(encoding="utf-8") as file:
-        found = [row for row in csv.DictReader(file) if row.get(COLUMNS[0])]
-    return [{k: float(v) for k, v in row.items() if v} for row in found]
-
-
-def report(study: Study) -> None:
-    folders = sorted(path.parent for path in study.out.glob("*/metrics.csv"))
-    runs = {folder.name: rows for folder in folders if (rows := rows_of(folder))}
-    if not runs:
-        return
-    lines = []
-    for name in dict.fromkeys(key.rpartition("-")[0] for key in runs):
-        own = [rows for key, rows in runs.items() if key.rpartition("-")[0] == name]
-        last = [100 * rows[-1][COLUMNS[0]] for rows in own]
-        best = [100 * max(row[COLUMNS[0]] for row in rows) for rows in own]
-        drop = [b - a for a, b in zip(last, best, strict=True)]
-        clean = [100 * rows[-1][COLUMNS[1]] for rows in own]
-        ended = [rows[-1]["epoch"] for rows in own]
-        cells = [spread(values) for values in (last, best, drop, clean)]
-        lines.append([name, len(own), f"{min(ended):.0f}", *cells])
-    header = ("schedule", "seeds", "epochs", "robust, last", "robust, best", "drop", "clean, last")
-    found = table(header, lines)
-    (study.out / "schedules.md").write_text(found + "\n", "utf-8")
-    print(found)
-    picture(runs, study.out / "epochs.svg")
-
-
-def spread(values: list[float]) -> str:
-    middle = f"{fmean(values):.1f}"
-    return f"{middle} ±{stdev(values):.1f}" if len(values) > 1 else middle
-
-
-def picture(runs: dict[str, list[dict[str, float]]], path: Path) -> None:
-    """Each measure on test (line) and training images (dashes) over the epochs."""
-    import matplotlib
-
-    matplotlib.use("svg")
-    matplotlib.rcParams["svg.hashsalt"] = "robaudit"
-    from matplotlib import pyplot as plt
-
-    figure, axes = plt.subplots(1, len(CURVES), figsize=(13, 3.4), layout="constrained")
-    names = list(dict.fromkeys(key.rpartition("-")[0] for key in runs))
-    for panel, measure in zip(axes, CURVES, strict=True):
-        for key, rows in runs.items():
-            name = key.rpartition("-")[0]
-            for split, style in (("test", "-"), ("train", "--")):
-                column = f"{measure}.{split}"
-                there = [(row["epoch"], row[column]) for row in rows if column in row]
-                if there:
-                    panel.plot(
-                        *zip(*there, strict=True), style, lw=1, color=f"C{names.index(name)}",
-                        label=name if split == "test" and key.endswith("-0") else None,
-                    )  # fmt: skip
-        panel.set_title(measure, fontsize=10)
-        panel.set_xlabel("epoch")
-    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=4)
-    figure.savefig(path, metadata={"Date": None})
-    plt.close(figure)
 
 
 if __name__ == "__main__":

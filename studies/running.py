@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import signal
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from statistics import fmean, stdev
 from typing import Any
 
 import torch
+from scipy.special import stdtrit
 
 from robaudit.cli import command
 from robaudit.whole_file import write_whole
@@ -24,12 +27,12 @@ class OutOfTimeError(Exception):
 
 
 class Study:
-    """A folder of results, and the time that is left."""
+    """A folder of results, the options it was asked for with, and the time that is left."""
 
-    def __init__(self, out: Path, minutes: float, smoke: bool) -> None:
-        self.out, self.smoke = out, smoke
-        self._end = time.monotonic() + 60 * minutes
-        out.mkdir(parents=True, exist_ok=True)
+    def __init__(self, given: argparse.Namespace) -> None:
+        self.given, self.out, self.smoke = given, given.out, given.smoke
+        self._end = time.monotonic() + 60 * given.minutes
+        self.out.mkdir(parents=True, exist_ok=True)
 
     def train(self, name: str, recipe: str, *words: object) -> Path:
         """The folder of a run that has ended, begun or gone on with where it has not.
@@ -85,15 +88,21 @@ def main(
     run: Callable[[Study], None],
     report: Callable[[Study], None],
     words: Sequence[str] | None = None,
+    options: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> int:
-    """Read the command line, run as far as the time goes, and report what is there."""
+    """Read the command line, run as far as the time goes, and report what is there.
+
+    ``options`` are a study's own, as argparse takes them.
+    """
     parser = argparse.ArgumentParser(description=about)
     parser.add_argument("--out", type=Path, required=True, help="results; the same folder goes on")
     parser.add_argument("--minutes", type=float, default=60, help="stop beginning work after that")
     parser.add_argument("--smoke", action="store_true", help="everything once, as small as can be")
+    for name, option in (options or {}).items():
+        parser.add_argument(name, **option)
     given = parser.parse_args(words)
     torch.set_num_threads(1)
-    study = Study(given.out, given.minutes, given.smoke)
+    study = Study(given)
     whole = True
     try:
         run(study)
@@ -111,3 +120,31 @@ def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
         cells = [f"{cell:.3g}" if isinstance(cell, float) else str(cell) for cell in row]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
+
+
+def spread(values: Sequence[float]) -> str:
+    """Mean and standard deviation."""
+    middle = f"{fmean(values):.3g}"
+    return f"{middle} ±{stdev(values):.2g}" if len(values) > 1 else middle
+
+
+def interval(values: Sequence[float]) -> str:
+    """The mean with Student's 95 % interval, the seeds being the sample."""
+    if not values:
+        return ""
+    middle = fmean(values)
+    if len(values) == 1:
+        return f"{middle:.3g}"
+    half = stdtrit(len(values) - 1, 0.975) * stdev(values) / math.sqrt(len(values))
+    return f"{middle:.3g} [{middle - half:.3g}, {middle + half:.3g}]"
+
+
+def pyplot() -> Any:
+    """matplotlib's, which then writes the same picture twice as the same bytes."""
+    import matplotlib
+
+    matplotlib.use("svg")
+    matplotlib.rcParams["svg.hashsalt"] = "robaudit"
+    from matplotlib import pyplot as plt
+
+    return plt

@@ -12,10 +12,9 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from statistics import fmean, stdev
 
 import numpy as np
-from running import Row, Study, main, table
+from running import Row, Study, main, pyplot, spread, table
 
 import robaudit as ra
 from robaudit.curvature import layer_spreads
@@ -93,26 +92,16 @@ def report(study: Study) -> None:
         ends = [rows[-1] for rows in curves]
         cells = [[sum(end["trace"]) for end in ends], [end["trace"][-1] for end in ends]]
         cells += [[end["deviation"][-1] for end in ends], [100 * end["robust"] for end in ends]]
-        lines.append([name, len(ends), *map(between, cells)])
+        lines.append([name, len(ends), *map(spread, cells)])
     header = ("TrH", "seeds", "trace, all layers", "trace, top", "deviation, top", "robust, %")
     (study.out / "moons.md").write_text(table(header, lines) + "\n", "utf-8")
     print(table(header, lines))
     picture(runs, study.out / "moons.svg")
 
 
-def between(values: list[float]) -> str:
-    middle = f"{fmean(values):.3g}"
-    return f"{middle} ±{stdev(values):.2g}" if len(values) > 1 else middle
-
-
 def picture(runs: dict[str, list[list[Row]]], path: Path) -> None:
     """Traces above, deviations below: all layers, then each."""
-    import matplotlib
-
-    matplotlib.use("svg")
-    matplotlib.rcParams["svg.hashsalt"] = "robaudit"
-    from matplotlib import pyplot as plt
-
+    plt = pyplot()
     figure, axes = plt.subplots(2, 4, figsize=(12, 5.5), layout="constrained")
     for k, (name, curves) in enumerate(runs.items()):
         for rows in curves:

@@ -31,6 +31,13 @@ _OMITTED = (
 )  # fmt: skip
 
 
+class TaylorKind(StrEnum):
+    """How ``[taylor]`` is computed."""
+
+    exact = "exact"
+    last_layer = "last-layer"
+
+
 class Precision(StrEnum):
     """Of training."""
 
@@ -63,6 +70,13 @@ def train(
         options.Norm | None,
         typer.Option(help="In place of the recipe's.", show_default=False),
     ] = None,
+    taylor: Annotated[
+        TaylorKind | None,
+        typer.Option(
+            help="The Taylor terms of the paper, or what its public code computes; in place of "
+            "the recipe's.", show_default=False,
+        ),
+    ] = None,
     every: Annotated[
         int, typer.Option(min=1, help="Write a checkpoint every so many epochs, and the last.")
     ] = 1,
@@ -82,6 +96,12 @@ def train(
             "--precision", help="Arithmetic of training; tf32 and bf16 are for GPUs."
         ),
     ] = Precision.fp32,
+    compile_: Annotated[
+        bool,
+        typer.Option(
+            "--compile", help="Compile the network first: worth it for long runs on a GPU."
+        ),
+    ] = False,
 ) -> None:  # fmt: skip
     """Train a network by one of the papers' methods; every epoch leaves a checkpoint.
 
@@ -97,7 +117,7 @@ def train(
     if settings.out is None:
         raise UsageError("no folder to train in", "Give one: --out DIR.")
     measures = parse_track(track)
-    found = read_recipe(recipe)
+    found = read_recipe(recipe, None if taylor is None else taylor.value)
     changes = {"epochs": epochs, "seed": seed}
     found = found.model_copy(update={k: v for k, v in changes.items() if v is not None})
     threat = _threat(found, settings, norm)
@@ -118,12 +138,16 @@ def train(
             "architecture": fresh.architecture or arch,
             "normalization": fresh.model.origin.normalization,
             "precision": precision.value,
+            **({"compiled": True} if compile_ else {}),
             "track": [*measures, track_n] if measures else [],
             "every": every,
         },
     )
     splits = _tracked_splits(examples, settings, track_n) if measures else []
-    _run(found, threat, fresh, examples, folder, settings, every, splits, measures, precision)
+    _run(
+        found, threat, fresh, examples, folder, settings, every, splits, measures, precision,
+        compile_,
+    )  # fmt: skip
 
 
 def _run(
@@ -137,6 +161,7 @@ def _run(
     splits: Sequence[Examples],
     measures: Any,
     precision: Precision,
+    compile_: bool,
 ) -> None:
     import torch
 
@@ -151,6 +176,13 @@ def _run(
     if device.type == "cuda":
         model = model.to(memory_format=torch.channels_last)
     x, y = examples.x.to(device), examples.y.to(device)
+    network = None
+    if compile_:
+        from robaudit.training.compiled import compiled
+
+        network, why = compiled(model, x, recipe)
+        if why:
+            say(f"not compiled: {why}")
     said = _metadata(recipe, threat, fresh, settings)
     name, begun = settings.out.name if settings.out else "", time.monotonic()
     at = 0 if folder.state is None else int(folder.state["epoch"])
@@ -186,7 +218,7 @@ def _run(
         with progress_bar(name, settings.quiet) as watch, watch("training") as bar:
             fit(
                 model, x, y, recipe, threat, state=folder.state, precision=precision.value,
-                on_epoch=keep, on_step=bar,
+                network=network, on_epoch=keep, on_step=bar,
             )  # fmt: skip
     except KeyboardInterrupt:
         say(

@@ -68,6 +68,7 @@ def fit(
     *,
     state: dict[str, Any] | None = None,
     precision: Arithmetic = "fp32",
+    network: nn.Module | None = None,
     on_epoch: Callable[[Epoch], None],
     on_step: Callable[[int, int], None] | None = None,
 ) -> None:
@@ -84,6 +85,8 @@ def fit(
         recipe: epochs, schedule, objective and regularisers.
         threat: what is trained against.
         state: of an earlier :class:`Epoch` of the same run.
+        network: what the steps call in place of ``model``, such as its compiled form
+            (:func:`robaudit.training.compiled.compiled`); it has the model's own weights.
         on_epoch: called after each epoch.
         on_step: called after each step with the steps done and the steps in all, of this epoch.
 
@@ -102,6 +105,7 @@ def fit(
     rates = None if control else learning_rates(recipe)
     swa = None if recipe.swa is None else Swa(recipe.swa.decay, recipe.swa.after)
     average: dict[str, Tensor] = {}
+    called = model if network is None else network
     batches = -(-len(x) // recipe.batch_size)
     epoch, step = 0, 0
 
@@ -111,7 +115,7 @@ def fit(
         step += 1
         changed = augment(x, recipe.augment.pad, recipe.augment.flip, generator)
         with arithmetic(precision, device):
-            return method.descend(model, changed, y, generator, done=done, epoch=epoch)
+            return method.descend(called, changed, y, generator, done=done, epoch=epoch)
 
     def after_step() -> None:
         if swa is not None and epoch > swa.after:

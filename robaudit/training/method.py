@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from robaudit.training.awp import Awp
+from robaudit.training.last_layer import last_layer_terms
 from robaudit.training.moving import moved_weights
 from robaudit.training.objective import Objective
 from robaudit.training.taylor import Taylor
@@ -32,6 +33,14 @@ class Method:
     taylor: Taylor | None = None
     awp: Awp | None = None
 
+    @property
+    def _of_top_layer(self) -> bool:
+        """Whether a regulariser needs what goes into and comes out of the top layer."""
+        trh, taylor = self.trh, self.taylor
+        return (trh is not None and trh.where == "top") or (
+            taylor is not None and taylor.kind == "last-layer"
+        )
+
     def descend(
         self,
         model: nn.Module,
@@ -52,9 +61,7 @@ class Method:
         Raises:
             UsageError: a regulariser does not fit the network.
         """
-        layer = None
-        if self.trh is not None and self.trh.where == "top":
-            layer = top_layer(model, x[:1])
+        passes = Passes(model, top_layer(model, x[:1])) if self._of_top_layer else None
         randomised = [] if self.taylor is None else [
             self.taylor.draw(model, generator) for _ in range(self.taylor.draws)
         ]  # fmt: skip
@@ -64,20 +71,21 @@ class Method:
         if self.awp is not None and epoch > self.awp.after:
             against = self.awp.adversary(model, lambda: self.objective.loss(model, x, moved, y))
         with moved_weights(model, against):
-            if layer is None:
-                loss = self.objective.loss(model, x, moved, y)
-            else:
-                passes = Passes(model, layer)
-                loss = self.objective.loss(passes, x, moved, y)
+            loss = self.objective.loss(model if passes is None else passes, x, moved, y)
             if self.trh is not None:
                 trace = (
                     full_trace(self.objective, model, x, moved)
-                    if layer is None
+                    if passes is None or self.trh.where == "full"
                     else top_trace(self.objective, passes, y)
                 )
                 loss = loss + self.trh.weight_at(done) * trace
             if self.taylor is not None:
-                terms = [self.taylor.terms(model, x, moved, u) for u in randomised]
-                loss = loss + torch.stack(terms).mean()
+                if passes is None or self.taylor.kind == "exact":
+                    terms = [self.taylor.terms(model, x, moved, u) for u in randomised]
+                    loss = loss + torch.stack(terms).mean()
+                else:
+                    loss = loss + last_layer_terms(
+                        self.objective, passes, y, self.taylor.eta, self.taylor.order
+                    )
             loss.backward()  # type: ignore[no-untyped-call]
         return float(loss.detach())

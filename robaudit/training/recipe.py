@@ -13,6 +13,7 @@ from robaudit.tables import Tables, checked, guess, read_tables
 from robaudit.types import Norm, parse_eps
 
 ObjectiveName = Literal["standard", "at", "trades", "mart", "alp"]
+TaylorKind = Literal["exact", "last-layer"]
 
 
 def _radius(value: Any) -> Any:
@@ -80,6 +81,7 @@ class TrhTable(_Table):
 class TaylorTable(_Table):
     """``[taylor]``: randomised weights by Taylor terms."""
 
+    kind: TaylorKind = "exact"
     order: Literal[1, 2] = 1
     eta: _Positive = 0.3
     sigma: _Positive = 0.01
@@ -145,8 +147,11 @@ def presets() -> dict[str, Path]:
     return {path.stem: path for path in sorted(folder.glob("*.toml"))}
 
 
-def read_recipe(name: str) -> Recipe:
+def read_recipe(name: str, taylor: TaylorKind | None = None) -> Recipe:
     """The recipe of a file, or the preset of that name.
+
+    Args:
+        taylor: in place of the kind that stands under ``[taylor]``.
 
     Raises:
         UsageError: there is none, or it asks for what cannot be; with the line.
@@ -160,6 +165,13 @@ def read_recipe(name: str) -> Recipe:
         )
     tables = read_tables(path)
     recipe = checked(Recipe, tables)
+    if taylor is not None:
+        if recipe.taylor is None:
+            raise tables.refusal(
+                (), f"no Taylor terms, so none of kind {taylor}", "Write [taylor]."
+            )
+        own = recipe.taylor.model_copy(update={"kind": taylor})
+        recipe = recipe.model_copy(update={"taylor": own})
     _check(recipe, tables)
     return recipe
 
@@ -191,7 +203,14 @@ def _check(recipe: Recipe, tables: Tables) -> None:
             f"full-network TrH is there for standard, at and trades, not for {recipe.objective}",
             'Write where = "top".',
         )
-    if recipe.taylor is not None and recipe.objective == "standard":
+    if recipe.taylor is None:
+        return
+    if recipe.taylor.kind == "last-layer" and recipe.objective != "trades":
+        raise tables.refusal(
+            ("taylor", "kind"), f"last-layer Taylor terms are there for trades, not for "
+            f"{recipe.objective}", 'Write objective = "trades".',
+        )  # fmt: skip
+    if recipe.objective == "standard":
         raise tables.refusal(
             ("taylor",), "the Taylor terms compare clean with adversarial images",
             'Write objective = "trades".',

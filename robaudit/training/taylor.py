@@ -26,6 +26,8 @@ class Taylor:
     which is TRADES' own divergence. Adversarial examples are made on the network at ``w + u``.
 
     Attributes:
+        kind: ``exact``, these terms; ``last-layer``, what the authors' public code computes instead
+            (:func:`robaudit.training.last_layer.last_layer_terms`).
         order: 1 or 2.
         eta: 0.3 in the paper for the first order, 0.2 with the second.
         sigma: ``u ~ N(0, sigma^2)`` in every trained parameter.
@@ -35,6 +37,7 @@ class Taylor:
     and Algorithm 1.
     """
 
+    kind: Literal["exact", "last-layer"] = "exact"
     order: Literal[1, 2] = 1
     eta: float = 0.3
     sigma: float = 0.01

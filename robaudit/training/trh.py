@@ -65,8 +65,9 @@ def top_layer(model: nn.Module, x: Images) -> nn.Module:
             name, _, _ = top_layer_pass(model, x)
     except NotMeasuredError as error:
         raise UsageError(
-            f"top-layer TrH: {error.message}",
-            "Take a network that ends in a linear layer, or leave [trh] out.",
+            f"a regulariser of the top layer: {error.message}",
+            "Take a network that ends in a linear layer, or leave [trh] and last-layer Taylor "
+            "terms out.",
         ) from None
     return model.get_submodule(name)
 

@@ -1,6 +1,7 @@
 """``robaudit train``: what a run leaves, that it goes on where it stopped, and what it refuses."""
 
 import csv
+import json
 import os
 import random
 import signal
@@ -209,6 +210,7 @@ def test_code_of_the_users_own_and_a_normalisation(recipe, place):
         (("digits-at", "--out", "run", "--data", "mnist"), "no network is named"),
         (("digits-at", "--out", "."), "has files in it and no training run"),
         (("digits-trh", "--out", "run", "--arch", "net.py:softmax"), "not the output of a linear"),
+        (("digits-at", "--out", "run", "--taylor", "last-layer"), "no Taylor terms"),
     ],
 )
 def test_what_cannot_be_meant_is_refused(words, said, place):
@@ -230,3 +232,12 @@ def test_a_file_without_splits_is_trained_on_as_a_whole(recipe, place):
     (row,) = rows(place / "run")
     assert "accuracy.pgd.train" in row
     assert "accuracy.pgd.test" not in row
+
+
+def test_the_public_codes_taylor_terms_in_place_of_the_papers(place):
+    ran = robaudit("train", "digits-rat", *SMALL, "--taylor", "last-layer", "--out", "run", "-q")
+    assert ran.code == 0, ran.err
+    run = json.loads((place / "run" / "run.json").read_text())
+    assert run["recipe"]["taylor"]["kind"] == "last-layer"
+    again = robaudit("train", "digits-rat", *SMALL, "--out", "run", "-q")
+    assert "its recipe is not the same" in again.flat

@@ -1,5 +1,6 @@
 """A run that was stopped and taken up ends with the weights of one that never stopped."""
 
+import functools
 import io
 
 import pytest
@@ -8,6 +9,7 @@ from torch import nn
 
 from robaudit.training import DivergedError, Standard, train
 from robaudit.training.augment import augment
+from robaudit.training.compiled import compiled
 from robaudit.training.fitting import fit, learning_rates, method_of
 from robaudit.training.recipe import Recipe
 from robaudit.types import ThreatModel
@@ -144,3 +146,53 @@ def test_augmented_images_are_shifted_with_zeros_behind():
     assert (hits.sum(1) == 1).all()
     assert hits.any(0).all()  # each of the 18 is drawn among 200, all but surely
     assert torch.equal(augment(x, 0, False), x)
+
+
+FAST = {"epochs": 2, "batch_size": 8, "attack": {"steps": 2}, "awp": {}}
+
+
+def test_compiled_it_ends_with_the_same_weights(task, monkeypatch):
+    """Compiled without the code generator, which a machine may not have."""
+    monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend="aot_eager"))
+    recipe, plain = Recipe.model_validate(FAST), run(FAST, task)[0]
+    model = net()
+    network, why = compiled(model.eval(), task[0], recipe)
+    assert why is None
+    assert network is not model
+    fit(model, *task, recipe, LINF, network=network, on_epoch=lambda epoch: None)
+    for name, value in plain.state_dict().items():
+        torch.testing.assert_close(model.state_dict()[name], value, rtol=1e-4, atol=1e-6)
+
+
+def test_what_cannot_be_compiled_is_trained_as_it_is_with_the_reason(task, monkeypatch):
+    def broken(graph, inputs):
+        raise RuntimeError("no C++ compiler is there")
+
+    monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend=broken))
+    model = net().eval()
+    network, why = compiled(model, task[0], Recipe.model_validate(FAST))
+    assert network is model
+    assert "no C++ compiler is there" in why
+    assert all(p.grad is None for p in model.parameters())
+    same, why = compiled(model, task[0], Recipe.model_validate({"epochs": 1, "trh": {}}))
+    assert same is model
+    assert "[trh]" in why
+
+
+@pytest.mark.parametrize("change", ["bf16", "tf32", "channels last"])
+def test_other_arithmetic_and_layout_train_to_nearly_the_same_weights(change, task):
+    plain, model = run(FAST, task)[0], net()
+    if change == "channels last":
+        model = model.to(memory_format=torch.channels_last)
+    precision = "fp32" if change == "channels last" else change
+    recipe = Recipe.model_validate(FAST)
+    fit(model, *task, recipe, LINF, precision=precision, on_epoch=lambda epoch: None)
+    assert all(p.dtype == torch.float32 for p in model.parameters())
+    began, ended, found = (
+        nn.utils.parameters_to_vector(which.parameters()).detach()
+        for which in (net(), plain, model)
+    )
+    apart = float((found - ended).norm() / (ended - began).norm())
+    # Rounded to bfloat16, some signs of the examples' gradients turn around.
+    low, high = {"bf16": (1e-4, 0.5), "tf32": (0, 1e-4), "channels last": (0, 1e-4)}[change]
+    assert low <= apart < high

@@ -55,6 +55,10 @@ def test_a_misspelt_preset_is_guessed():
         ("objective = 'at'\n", "epochs"),
         ("epochs = 0\n", r":1: epochs"),
         ("epochs = 2\nobjective = 'art'\n", r":2: objective"),
+        (
+            "objective = 'mart'\nepochs = 2\n[taylor]\nkind = 'last-layer'\n",
+            r":4: last-layer Taylor terms are there for trades",
+        ),
         ("epochs = 2\npenalty = 6.0\n", r":2: at has no penalty"),
         ("epochs = 2\n[schedule]\nmilestones = [1]\n", r":3: a constant schedule"),
         ("epochs = 2\n[schedule]\nkind = 'cosine'\nwarmup = 2\n", r":4: warmup takes all"),

@@ -1,5 +1,7 @@
 """TrH and the Taylor terms against dense derivatives in float64."""
 
+import math
+
 import pytest
 import torch
 from torch import nn
@@ -7,6 +9,8 @@ from torch.func import functional_call, hessian, jacrev
 
 from robaudit.errors import UsageError
 from robaudit.training import Alp, At, Mart, Method, Standard, Taylor, Trades, TrH, kl_divergence
+from robaudit.training.last_layer import last_layer_terms, soft_labels
+from robaudit.training.moving import moved_weights
 from robaudit.training.taylor import directional
 from robaudit.training.trh import Passes, full_trace, top_layer, top_trace
 from robaudit.types import ThreatModel
@@ -224,3 +228,80 @@ def test_u_has_the_stated_deviation_and_leaves_fixed_parameters_out():
     u = Taylor(sigma=0.01).draw(net, torch.Generator().manual_seed(0))
     assert set(u) == {"1.weight", "1.bias"}
     assert float(u["1.weight"].std()) == pytest.approx(0.01, rel=0.05)  # 7 standard errors
+
+
+def plain_soft_label(gap, label):
+    """One row, number by number: two k-ths for the class, the rest by the distance to the least."""
+    k, least = len(gap), min(gap)
+    others = sum(gap[c] - least for c in range(k) if c != label)
+    return [
+        2 / k if c == label else (1 - 2 / k) * (gap[c] - least) / others for c in range(k)
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("order", [1, 2])
+def test_last_layer_terms_are_those_written_out_plainly(order, task):
+    _, x, moved, y = task
+    net, y = relu_net(last=4).eval(), torch.tensor([0, 1, 2, 3, 1, 2])
+    trades, eta = Trades(LINF, penalty=6.0), 0.3
+    passes = Passes(net, net[-1])
+    loss = trades.loss(passes, x, moved, y)
+    found = loss + last_layer_terms(trades, passes, y, eta, order)
+
+    sums = {}
+    for name, images in (("clean", x), ("moved", moved)):
+        own = nn.functional.cross_entropy(net(images), y)
+        sums[name] = torch.autograd.grad(own, net[-1].weight)[0].sum(1).tolist()
+    s, t = sums["clean"], sums["moved"]
+    gap = [abs(a) - abs(b) for a, b in zip(s, t, strict=True)]
+    back = [-g for g in gap]
+    square = [b**2 - a**2 for a, b in zip(s, t, strict=True)]
+
+    def away(gap, images):
+        log_q = net(images).log_softmax(1)
+        total = 0.0
+        for i, label in enumerate(y.tolist()):
+            for c, share in enumerate(plain_soft_label(gap, label)):
+                if share > 0:
+                    total += share * (math.log(share) - float(log_q[i, c].detach()))
+        return total / len(y)
+
+    natural = float(nn.functional.cross_entropy(net(x), y).detach())
+    divergence = float(kl_divergence(net(x), net(moved)).detach()) / len(y)
+    expected = natural * (1 - eta) + 6 * divergence
+    expected += eta * 0.5 * (away(gap, moved) + away(back, x))
+    if order == 2:
+        expected += 0.5 * eta * 0.5 * (away(square, moved) + away(square, x))
+    assert float(found.detach()) == pytest.approx(expected, rel=1e-12)
+
+
+def test_a_step_with_last_layer_terms_descends_their_sum_with_the_loss(task):
+    net, x, _, y = task
+    net.train()
+    method = Method(Trades(LINF, steps=1), taylor=Taylor(kind="last-layer", order=2))
+    draws = [torch.Generator().manual_seed(4) for _ in range(2)]
+    method.descend(net, x, y, draws[0])
+    found = net[-1].weight.grad.clone()
+    u = method.taylor.draw(net, draws[1])
+    with moved_weights(net, u):
+        moved = method.objective.examples(net, x, y, draws[1])
+    passes = Passes(net, net[-1])
+    loss = method.objective.loss(passes, x, moved, y)
+    loss = loss + last_layer_terms(method.objective, passes, y, 0.3, 2)
+    (expected,) = torch.autograd.grad(loss, net[-1].weight)
+    torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-12)
+
+
+def test_soft_labels_of_equal_gaps_and_of_two_classes_are_numbers():
+    even = soft_labels(torch.zeros(5, dtype=torch.float64))
+    torch.testing.assert_close(even.sum(1), torch.ones(5).double())
+    torch.testing.assert_close(even.diagonal(), torch.full((5,), 0.4).double())
+    torch.testing.assert_close(even[0, 1:], torch.full((4,), 0.15).double())
+    assert soft_labels(torch.tensor([1.0, 3.0])).tolist() == [[1.0, 0.0], [0.0, 1.0]]
+
+
+def test_last_layer_terms_are_refused_beside_another_loss(task):
+    net, x, _, y = task
+    method = Method(At(LINF, steps=1), taylor=Taylor(kind="last-layer"))
+    with pytest.raises(UsageError, match="TRADES only"):
+        method.descend(net, x, y)

@@ -1,11 +1,13 @@
 """The studies run from end to end, as small as can be, and go on where they stopped."""
 
 import importlib
+import io
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 STUDIES = Path(__file__).parents[2] / "studies"
 
@@ -27,7 +29,8 @@ def study(name, *words):
     ("name", "files"),
     [
         ("digits", ["methods.md", "correlations.md", "scatter.svg"]),
-        ("overfitting", ["schedules.md", "epochs.svg"]),
+        ("overfitting", ["schedules.md", "schedules.svg", "measures.md", "epochs.svg"]),
+        ("swa_rat", ["swa.md", "rat.md"]),
         ("two_moons", ["moons.md", "moons.svg"]),
     ],
 )
@@ -57,3 +60,39 @@ def test_two_moons_lie_in_the_unit_square_and_apart():
     points = x.reshape(-1, 2)
     apart = np.linalg.norm(points[y == 0][:, None] - points[y == 1][None], axis=2).min()
     assert apart > 0.05
+
+
+@pytest.fixture
+def photographs(tmp_path):
+    """Plain coloured images as JPEG, in the files that the study of CIFAR-10 reads."""
+    for split, n in (("train", 40), ("test", 16)):
+        colors = np.random.default_rng(n).integers(0, 256, (n, 3), dtype=np.uint8)
+        files = []
+        for color in colors:
+            file = io.BytesIO()
+            Image.new("RGB", (32, 32), tuple(map(int, color))).save(file, "jpeg", quality=95)
+            files.append(file.getvalue())
+        offsets = np.cumsum([0, *map(len, files)])
+        blob = np.frombuffer(b"".join(files), np.uint8)
+        y = np.arange(n, dtype=np.uint8) % 10
+        np.savez(tmp_path / f"set_{split}.npz", jpeg=blob, offsets=offsets, y=y, colors=colors)
+    return tmp_path / "set_train.npz"
+
+
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_jpeg_images_are_decoded_in_order_with_their_labels(split, photographs):
+    x, y = importlib.import_module("cifar10").decoded(photographs, split)
+    colors = np.load(photographs.with_name(f"set_{split}.npz"))["colors"]
+    assert x.dtype == np.uint8
+    assert x.shape == (len(colors), 3, 32, 32)
+    assert np.abs(x.astype(int) - colors[:, :, None, None]).max() <= 4  # what JPEG rounds away
+    assert y.tolist() == [k % 10 for k in range(len(colors))]
+
+
+def test_the_study_of_cifar10_runs_to_its_end(photographs, tmp_path, monkeypatch):
+    module, running = importlib.import_module("cifar10"), importlib.import_module("running")
+    monkeypatch.setattr(sys.modules["overfitting"], "schedules", lambda scale: {"piecewise": ""})
+    words = ("--smoke", "--n", "8", "--out", str(tmp_path / "out"), "--data", str(photographs))
+    assert running.main("", module.run, module.report, words, module.OPTIONS) == 0
+    assert "robust accuracy" in (tmp_path / "out" / "measures.md").read_text("utf-8")
+    assert len(list((tmp_path / "out").glob("*/checkpoints/epoch_002.safetensors"))) == 1

@@ -1,0 +1,31 @@
+"""A network in torch's compiled form, where it can be compiled."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, cast
+
+import torch
+from torch import nn
+
+if TYPE_CHECKING:
+    from robaudit.training.recipe import Recipe
+    from robaudit.types import Images
+
+
+def compiled(model: nn.Module, x: Images, recipe: Recipe) -> tuple[nn.Module, str | None]:
+    """``model`` compiled, sharing its weights; or itself, and why.
+
+    It is tried on two images, forwards and backwards, in eval mode: a compiler that is missing is
+    found out here and not in the first epoch.
+    """
+    if recipe.trh is not None or recipe.taylor is not None:
+        return model, "[trh] and [taylor] look inside the network"
+    network = cast("nn.Module", torch.compile(model))
+    try:
+        network(x[:2].clone().requires_grad_()).sum().backward()
+    except Exception as error:  # a compiler fails in more ways than it documents
+        said = " ".join(str(error).split())
+        return model, said[:160] or type(error).__name__
+    finally:
+        model.zero_grad(set_to_none=True)
+    return network, None
