@@ -9,9 +9,8 @@ from robaudit.engine.acceleration import Accelerated, Precision, accelerate
 from robaudit.engine.device import device_of, resolve_device
 from robaudit.engine.freezing import frozen
 from robaudit.engine.precision import full_precision
-from robaudit.engine.runner import Runner
+from robaudit.engine.runner import TILE, Runner
 from robaudit.engine.seeding import generator, seed_for, uniform_rows
-from robaudit.engine.tile import TILE
 
 __all__ = [
     "TILE",

@@ -15,7 +15,6 @@ from robaudit.engine.convolutions import FASTER_CONVOLUTIONS, with_faster_convol
 from robaudit.engine.device import device_of
 from robaudit.engine.folding import Folded, fold_batch_norm
 from robaudit.engine.freezing import frozen
-from robaudit.engine.parallel import IN_PARALLEL, Parallel, runs_in_parts
 from robaudit.engine.seeding import uniform_rows
 
 Forward = Callable[[Tensor], Tensor]
@@ -62,8 +61,7 @@ def accelerate(
 
     The order is changed where convolutions of many channels do most of the work: else it is slower.
     On a CPU, in float32, wide 3 x 3 convolutions are Winograd's, and strided ones of few channels
-    have their gradient by sub-pixels. A large network's
-    batches run in parts, side by side.
+    have their gradient by sub-pixels.
 
     A candidate's logits and input gradients on noise have to agree with the network's, else it is
     dropped with a note. The network itself is left as it was.
@@ -99,56 +97,37 @@ def accelerate(
             faster = with_faster_convolutions(found) if precision == "fp32" else None
             if faster is not None:
                 offer(FASTER_CONVOLUTIONS, "its own convolutions are used", faster)
-        few, work, drawn = _work(model, noise[:1])
-        if few < _FEW_CHANNELS_WORK:
+        if _mostly_many_channels(model, noise[:1]):
             try:
                 offer("channels last", "channels are not last", _ChannelsLast(found))
             except (RuntimeError, TypeError):
                 notes.append("channels are not last: the network cannot be copied")
         if precision == "bf16":
             offer("bf16", "bf16 is not used", _Rounded(found), "bf16")
-        refused = "parts do not run in parallel"
-        if not drawn and runs_in_parts(found, work):
-            try:
-                parts = Parallel(found)
-                if offer(IN_PARALLEL, refused, Parallel(found, _PROBES // 4), precision):
-                    found = parts
-            except (RuntimeError, TypeError):
-                notes.append(f"{refused}: the network cannot be copied")
     return Accelerated(found, tuple(used), tuple(notes), folded)
 
 
-def _work(model: nn.Module, image: Tensor) -> tuple[float, float, bool]:
-    """What a pass over one image does.
-
-    Returns:
-        which share of the convolutions' multiplications those of few input channels do, one where
-        there are none; the multiplications of all layers; whether random numbers are drawn.
-    """
-    spent = {"few": 0, "convolutions": 0, "all": 0}
+def _mostly_many_channels(model: nn.Module, image: Tensor) -> bool:
+    """Whether convolutions of many input channels do most multiplications of all convolutions."""
+    few = total = 0
 
     def count(layer: nn.Module, _: object, out: object) -> None:
-        assert isinstance(layer, nn.Conv2d | nn.Linear)
-        if not isinstance(out, Tensor):
-            return
-        work = out.numel() * layer.weight[0].numel()
-        spent["all"] += work
-        if isinstance(layer, nn.Conv2d):
-            spent["convolutions"] += work
-            spent["few"] += work * (layer.in_channels < _FEW_CHANNELS)
+        nonlocal few, total
+        assert isinstance(layer, nn.Conv2d)
+        if isinstance(out, Tensor):
+            work = out.numel() * layer.weight[0].numel()
+            total += work
+            few += work * (layer.in_channels < _FEW_CHANNELS)
 
-    layers = [module for module in model.modules() if isinstance(module, nn.Conv2d | nn.Linear)]
+    layers = [module for module in model.modules() if isinstance(module, nn.Conv2d)]
     handles = [layer.register_forward_hook(count) for layer in layers]
-    before = torch.get_rng_state()
     try:
         with torch.no_grad():
             model(image)
     finally:
         for handle in handles:
             handle.remove()
-    drawn = not torch.equal(before, torch.get_rng_state())
-    share = spent["few"] / spent["convolutions"] if spent["convolutions"] else 1.0
-    return share, spent["all"], drawn
+    return few < _FEW_CHANNELS_WORK * total
 
 
 class _ChannelsLast(nn.Module):

@@ -1,9 +1,9 @@
 """Forward and backward passes in fixed tiles.
 
-Every pass here runs on a multiple of :data:`~robaudit.engine.tile.TILE` images, the last tile
-padded with copies of its last row; on a CPU on exactly one tile at a time, which measures equal or
-faster than larger batches and makes a result bit-equal for every batch size, order and
-neighbourhood.
+A convolution may pick another kernel for another batch size, and its last bits change with it. So
+every pass here runs on a multiple of :data:`TILE` images, the last tile padded with copies of its
+last row; on a CPU on exactly one tile at a time, which measures equal or faster than larger batches
+and makes a result bit-equal for every batch size, order and neighbourhood.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ import torch
 from torch import Tensor
 
 from robaudit.engine.memory import keep_freed_memory
-from robaudit.engine.tile import TILE
 from robaudit.errors import NotMeasuredError
 
+TILE = 64
 CUDA_BATCH = 1024
 
 Objective = Callable[[Tensor, Tensor], Tensor]

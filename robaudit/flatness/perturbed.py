@@ -12,7 +12,6 @@ from torch.func import functional_call
 
 from robaudit.engine import accelerate
 from robaudit.engine.convolutions import FASTER_CONVOLUTIONS, with_faster_convolutions
-from robaudit.engine.parallel import IN_PARALLEL, Parallel
 from robaudit.flatness.stacked import moved_to, refusal, stacked_logits
 from robaudit.flatness.weights import Forward, Weights
 
@@ -73,9 +72,7 @@ class Perturbed:
         if FASTER_CONVOLUTIONS in self.used:
             # Winograd's kernels are transformed weights: new ones for every perturbation.
             network = with_faster_convolutions(self._copy) or network
-        if self._last:
-            network = _ImagesLast(network)
-        return Parallel(network) if IN_PARALLEL in self.used else network
+        return _ImagesLast(network) if self._last else network
 
     def logits(self, moved: Weights, x: Tensor) -> Tensor:
         """``f(x; moved)``, differentiable in the weights and in the images."""
