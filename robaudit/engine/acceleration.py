@@ -6,6 +6,7 @@ import copy
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import cache
 from typing import Literal
 
 import torch
@@ -18,6 +19,7 @@ from robaudit.engine.freezing import frozen
 from robaudit.engine.seeding import uniform_rows
 
 Forward = Callable[[Tensor], Tensor]
+_Sensitivity = tuple[Tensor, Tensor | None]
 
 # On these many images a candidate is compared. They are noise, the same for every data set and
 # every part of one, so that how a network is run depends on the network alone.
@@ -76,13 +78,14 @@ def accelerate(
         noise = uniform_rows(shape, torch.arange(_PROBES), 0, "acceleration").to(device_of(model))
         found: nn.Module = model
         used: list[str] = []
+        own = cache(lambda: _sensitivity(model, noise))
 
         def offer(
             name: str, refusal: str, candidate: nn.Module, precision: Precision = "fp32"
         ) -> bool:
             """Take the candidate in the network's place if it is the same."""
             nonlocal found
-            problem = _differs(model, candidate, noise, precision)
+            problem = _differs(own(), candidate, noise, precision)
             if problem:
                 notes.append(f"{refusal}: {problem}")
             else:
@@ -156,12 +159,10 @@ class _Rounded(nn.Module):
         return logits.float()
 
 
-def _differs(
-    model: nn.Module, candidate: Forward, images: Tensor, precision: Precision = "fp32"
-) -> str:
+def _differs(own: _Sensitivity, candidate: Forward, images: Tensor, precision: Precision) -> str:
     """How the candidate differs from the network; empty where it does not."""
     most, least = _ALLOWED[precision]
-    logits, gradient = _sensitivity(model, images)
+    logits, gradient = own
     try:
         others, other_gradient = _sensitivity(candidate, images)
     except (RuntimeError, TypeError, ValueError, AttributeError, IndexError) as error:
@@ -179,7 +180,7 @@ def _differs(
     return "" if cosine >= least else f"the cosine of its gradients is {float(cosine):.3f}"
 
 
-def _sensitivity(forward: Forward, images: Tensor) -> tuple[Tensor, Tensor | None]:
+def _sensitivity(forward: Forward, images: Tensor) -> _Sensitivity:
     """Logits, and the gradient of a mixture of them in the images where there is one."""
     with torch.enable_grad():
         leaf = images.detach().requires_grad_()

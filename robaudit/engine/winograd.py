@@ -79,9 +79,8 @@ class _Convolve(torch.autograd.Function):
 
 def _transformed(weight: Tensor) -> Tensor:
     """Kernels ``(o, c, 3, 3)`` as ``(36, c, o)``."""
-    g = torch.tensor(_WEIGHT, dtype=torch.float64)
-    wide = torch.einsum("ia,jb,ocab->ijco", g, g, weight.double())
-    return wide.reshape(36, weight.shape[1], weight.shape[0]).float().contiguous()
+    rows = weight.permute(2, 3, 1, 0).reshape(9, -1)
+    return (_twice(_WEIGHT) @ rows).view(36, weight.shape[1], weight.shape[0])
 
 
 def _convolved(x: Tensor, kernels: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -122,6 +121,11 @@ def _tiles(x: Tensor) -> tuple[int, int]:
 
 
 def _each(matrix: tuple[tuple[float, ...], ...], blocks: Tensor) -> Tensor:
-    """Each block ``(36, m)`` transformed along rows and columns at once."""
-    one = torch.tensor(matrix, dtype=torch.float32)
-    return torch.bmm(torch.kron(one, one).expand(len(blocks), -1, -1), blocks)
+    """Each block ``(36, m)`` transformed."""
+    return torch.bmm(_twice(matrix).expand(len(blocks), -1, -1), blocks)
+
+
+def _twice(matrix: tuple[tuple[float, ...], ...]) -> Tensor:
+    """The transform along rows and columns at once."""
+    one = torch.tensor(matrix, dtype=torch.float64)
+    return torch.kron(one, one).float()

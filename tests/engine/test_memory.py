@@ -29,4 +29,4 @@ def test_pages_are_not_taken_anew():
         pytest.skip("this C library has no mallopt")
     given_back, kept = map(int, done.stdout.split())
     assert given_back > 1000
-    assert kept < given_back / 10
+    assert kept < given_back / 4  # a block may still have to be taken once
