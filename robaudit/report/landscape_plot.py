@@ -127,7 +127,7 @@ def write_contour(landscape: Plane, folder: Path) -> list[Path]:
         bar.set_ticks(ticks, labels=[_short(level) for level in ticks])
         bar.ax.minorticks_off()
         figure.suptitle(_title(landscape.settings, _plane_title(landscape)), fontsize=_SMALL)
-        return _save(figure, folder, "landscape-contour")
+        return _save(figure, folder, "landscape-contour", bbox_inches="tight", pad_inches=0.04)
 
 
 def write_surface(landscape: Plane, folder: Path) -> list[Path]:
@@ -254,10 +254,11 @@ def _figure(
         yield figure
 
 
-def _save(figure: Figure, folder: Path, name: str) -> list[Path]:
+def _save(figure: Figure, folder: Path, name: str, **cut: Any) -> list[Path]:
     paths = [folder / f"{name}.svg", folder / f"{name}.png"]
     for path in paths:
-        figure.savefig(path, dpi=200, metadata={"Date": None} if path == paths[0] else None)
+        dated = {"Date": None} if path == paths[0] else None
+        figure.savefig(path, dpi=200, metadata=dated, **cut)
     return paths
 
 

@@ -3,6 +3,7 @@
 import os
 import random
 import signal
+import sys
 import time
 from collections import Counter
 from contextlib import suppress
@@ -126,7 +127,7 @@ def test_a_node_without_the_runs_folder_sends_the_report_back(rows, tmp_path):
     """As on a cluster whose nodes share no folder; called here as Ray calls it there."""
     (row,) = rows("a.pt")
     task = Task(row.key, row.job, tmp_path / "jobs" / "a")
-    *stages, files, done = engine._task(task, b"", "cpu", 1, [])
+    *stages, files, done = engine._task(task, b"", "cpu", 1, sys.argv)
     assert [said.kind for said in stages] == ["started"] + ["stage"] * len(row.stages)
     assert done.kind == "done"
     assert {"report.json", "examples.npz"} <= files.keys()
