@@ -114,6 +114,13 @@ class Progress(Protocol):
     def __call__(self, done: int, total: int) -> None: ...
 
 
+def share_of(progress: Progress | None, before: float, own: float, whole: int) -> Progress | None:
+    """A callback for a part of a computation that tells of the whole, ``before`` being done."""
+    if progress is None:
+        return None
+    return lambda done, total: progress(round(before + own * done / max(1, total)), whole)
+
+
 class Remember(Protocol):
     """Gives a finished piece of work by its name, or has it computed and keeps it."""
 

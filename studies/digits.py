@@ -67,8 +67,7 @@ def measures(model: ra.Classifier, smoke: bool) -> Row:
     """Every measure on 300 test images, robust loss and error on both splits."""
     steps, draws, restarts, n = (2, 2, 1, 8) if smoke else (20, 10, 3, 300)
     test, train = (ra.load_examples("digits", split=split, n=n) for split in ("test", "train"))
-    found = measured(model, test, THREAT, steps, draws, restarts)
-    met = ra.attacks.pgd(model, test.x, test.y, THREAT, steps=steps, index=test.index)
+    found, met = measured(model, test, THREAT, steps, draws, restarts)
     found["trh.top"] = top_layer_trh(model, test.x, met.x, test.y, "at").value
     seen = ra.attacks.pgd(model, train.x, train.y, THREAT, steps=steps, index=train.index)
     for name, part in (("test", met), ("train", seen)):

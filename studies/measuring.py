@@ -7,7 +7,7 @@ import math
 from running import Row
 
 import robaudit as ra
-from robaudit.curvature import layer_traces, spectrum
+from robaudit.curvature import spectrum
 
 
 def measured(
@@ -17,8 +17,11 @@ def measured(
     steps: int,
     draws: int,
     restarts: int,
-) -> Row:
-    """Accuracies, robust loss, traces, eigenvalues and flatness, all at the same PGD examples."""
+) -> tuple[Row, ra.attacks.Attacked]:
+    """Accuracies, robust loss, traces, eigenvalues and flatness, all at the same PGD examples.
+
+    Returns: the measures, and those examples.
+    """
     x, y, index = part.x, part.y, part.index
     met = ra.attacks.pgd(model, x, y, threat, steps=steps, index=index)
     found: Row = {
@@ -26,10 +29,9 @@ def measured(
         "robust": float(met.robust.double().mean()),
         "loss": float(met.loss.double().mean()),
     }
-    traces = layer_traces(model, met.x, y)
-    found["trace"] = traces.total
-    found["weights"] = math.sqrt(sum(row.frobenius**2 for row in traces.layers.values()))
-    found["wci"] = ra.curvature.wci(model, met.x, y).value
+    curved = ra.curvature.wci(model, met.x, y)
+    found["wci"], found["trace"] = curved.value, curved.traces.total
+    found["weights"] = math.sqrt(sum(row.frobenius**2 for row in curved.layers))
     for name, relative in (("largest", False), ("relative", True)):
         ends = spectrum(model, met.x, y, top=1, probes=1, density_steps=1, relative=relative)
         found[f"hessian.{name}"] = ends.largest[0]
@@ -40,4 +42,4 @@ def measured(
     found["flatness.worst"] = ra.flatness.worst(
         model, x, y, threat, restarts=restarts, **common
     ).value
-    return found
+    return found, met

@@ -112,7 +112,7 @@ def measure(study: Study, scale: Scale, folder: Path, data: str, seed: int) -> N
             model = ra.load(path)
             found: dict[str, float] = {"seed": seed, "epoch": epoch}
             for part in parts:
-                here = measured(model, part, ra.ThreatModel("linf", scale.eps), *effort)
+                here, _ = measured(model, part, ra.ThreatModel("linf", scale.eps), *effort)
                 found |= {f"{key}.{part.split}": value for key, value in here.items()}
             return found
 

@@ -55,7 +55,7 @@ def averaged(study: Study, seed: int) -> Row:
     part = ra.load_examples("digits", n=8 if study.smoke else 300)
     for kind in ("checkpoints", "averaged"):
         path = folder / kind / f"epoch_{epochs:03d}.safetensors"
-        found[kind] = measured(ra.load(path, device="cpu"), part, THREAT, *effort)
+        found[kind], _ = measured(ra.load(path, device="cpu"), part, THREAT, *effort)
     return found
 
 

@@ -17,7 +17,7 @@ from robaudit.attacks.result import Attacked
 from robaudit.attacks.square import square_with
 from robaudit.engine import TILE, Runner, device_of, frozen
 from robaudit.engine.runner import BatchSize
-from robaudit.types import Progress, Remember, ThreatModel, forget
+from robaudit.types import Progress, Remember, ThreatModel, forget, share_of
 
 BLACK_BOX = ("square",)
 
@@ -221,7 +221,7 @@ def in_turn(
         for part in parts(len(rows), _PIECE):
             mine = rows[part]
             share = attempt.passes / max(1, len(rows))
-            tell = _share(progress, spent + share * part.start, share * len(mine), total)
+            tell = share_of(progress, spent + share * part.start, share * len(mine), total)
 
             def run(
                 attempt: Attempt = attempt, mine: Tensor = mine, tell: Progress | None = tell
@@ -297,14 +297,3 @@ def _piece(attacked: Attacked) -> dict[str, Tensor]:
     if isinstance(attacked, Climbed):
         kept |= {"zero_gradient": attacked.zero_gradient, "stuck": attacked.stuck}
     return kept
-
-
-def _share(progress: Progress | None, spent: float, passes: float, whole: int) -> Progress | None:
-    """A callback for a part of an attempt that tells of the whole."""
-    if progress is None:
-        return None
-
-    def tell(done: int, total: int) -> None:
-        progress(round(spent + passes * done / max(1, total)), whole)
-
-    return tell

@@ -22,7 +22,7 @@ from robaudit.audit.plan import AutoAttack, Distance, Fast, Square
 from robaudit.engine import Runner, frozen
 from robaudit.schema import Measurement
 from robaudit.statistics import median_interval
-from robaudit.types import Progress, ThreatModel
+from robaudit.types import Progress, Remember, ThreatModel
 
 # Images of these rows under attack, run by the engine or, where that misled, as the network stands.
 Run = Callable[[ThreatModel, Tensor, bool, Progress | None], Attacked]
@@ -39,16 +39,10 @@ def auto(context: Context, settings: AutoAttack) -> list[Measurement]:
     def run(
         threat: ThreatModel, rows: Tensor, plain: bool, progress: Progress | None
     ) -> AutoAttacked:
-        remember = context.keeping(
-            "autoattack", settings, threat.eps, context.radii, context.precision, plain
-        )
+        remember = autoattack_memory(context, settings, threat, plain)
         x, y = examples.x[rows], examples.y[rows]
         if not native:
-            return autoattack(
-                context.model, x, y, threat, version=settings.version, seed=context.seed,
-                batch_size=settings.batch_size, faster=not plain, remember=remember,
-                progress=progress,
-            )  # fmt: skip
+            return by_library(context, settings, threat, x, y, remember, plain, progress)
         return native_autoattack_with(
             _searcher(context, plain), x, y, threat, version=settings.version, seed=context.seed,
             index=examples.index[rows], remember=remember, progress=progress,
@@ -56,6 +50,32 @@ def auto(context: Context, settings: AutoAttack) -> list[Measurement]:
 
     label = f"AutoAttack {settings.version}{' (native)' if native else ''}"
     return _measured(context, "accuracy.autoattack", label, autoattack_settings(settings), run)
+
+
+def autoattack_memory(
+    context: Context, settings: AutoAttack, threat: ThreatModel, plain: bool = False
+) -> Remember:
+    """Where the pieces of this AutoAttack are kept."""
+    return context.keeping(
+        "autoattack", settings, threat.eps, context.radii, context.precision, plain
+    )
+
+
+def by_library(
+    context: Context,
+    settings: AutoAttack,
+    threat: ThreatModel,
+    x: Tensor,
+    y: Tensor,
+    remember: Remember,
+    plain: bool = False,
+    progress: Progress | None = None,
+) -> AutoAttacked:
+    """AutoAttack by its reference library; ``plain``: on the network as it stands."""
+    return autoattack(
+        context.model, x, y, threat, version=settings.version, seed=context.seed,
+        batch_size=settings.batch_size, faster=not plain, remember=remember, progress=progress,
+    )  # fmt: skip
 
 
 def autoattack_settings(settings: AutoAttack) -> dict[str, Any]:

@@ -9,22 +9,20 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
-from robaudit.attacks import autoattack
 from robaudit.attacks.verification import verify
 from robaudit.audit.context import Context
+from robaudit.audit.ensembles import autoattack_memory, by_library
 from robaudit.audit.journal import Journal
 from robaudit.audit.plan import preset
 from robaudit.batch.jobs import Job
-from robaudit.batch.lock import locked
+from robaudit.batch.lock import claimed
 from robaudit.engine import frozen
-from robaudit.errors import UsageError
 from robaudit.types import Examples, Remember, ThreatModel
 
 _PATIENCE = 0.5  # seconds between two looks for what others have finished
@@ -66,14 +64,11 @@ def share(
         return 0  # a network that draws at random, whose batches are no two workers' alike
     right = logits.argmax(1) == examples.y
     x, y = examples.x[right], examples.y[right]
-    kept = context.keeping("autoattack", settings, threat.eps, (), job.precision, False)
+    kept = autoattack_memory(context, settings, threat)
     claims.mkdir(exist_ok=True)
 
     def attack(rows: Tensor, remember: Remember) -> object:
-        return autoattack(
-            model, x[rows], y[rows], threat, version=settings.version, seed=job.seed,
-            batch_size=settings.batch_size, remember=remember,
-        )  # fmt: skip
+        return by_library(context, settings, threat, x[rows], y[rows], remember)
 
     standing, did = torch.ones(len(x), dtype=torch.bool), 0
     for stage in _stages(attack, x) if len(x) else ():
@@ -86,11 +81,9 @@ def share(
                     return did
                 piece = _found(kept, name)
                 if piece is None:
-                    with ExitStack() as stack:
-                        try:
-                            stack.enter_context(locked(claims / name))
-                        except UsageError:
-                            continue  # another's
+                    with claimed(claims / name) as mine:
+                        if not mine:
+                            continue
                         piece = kept(name, partial(_made, attack, stage, rows, x))
                         did += 1
                 broken = piece["broken"]

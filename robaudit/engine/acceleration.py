@@ -20,6 +20,7 @@ from robaudit.engine.seeding import uniform_rows
 
 Forward = Callable[[Tensor], Tensor]
 _Sensitivity = tuple[Tensor, Tensor | None]
+CHANNELS_LAST = "channels last"
 
 # On these many images a candidate is compared. They are noise, the same for every data set and
 # every part of one, so that how a network is run depends on the network alone.
@@ -102,7 +103,7 @@ def accelerate(
                 offer(FASTER_CONVOLUTIONS, "its own convolutions are used", faster)
         if _mostly_many_channels(model, noise[:1]):
             try:
-                offer("channels last", "channels are not last", _ChannelsLast(found))
+                offer(CHANNELS_LAST, "channels are not last", ImagesLast(channels_last(found)))
             except (RuntimeError, TypeError):
                 notes.append("channels are not last: the network cannot be copied")
         if precision == "bf16":
@@ -133,13 +134,18 @@ def _mostly_many_channels(model: nn.Module, image: Tensor) -> bool:
     return few < _FEW_CHANNELS_WORK * total
 
 
-class _ChannelsLast(nn.Module):
-    """A copy of a network, with weights and images in channels-last order."""
+def channels_last(network: nn.Module) -> nn.Module:
+    """A frozen copy with its weights in channels-last order; :class:`ImagesLast` runs it."""
+    own = copy.deepcopy(network).eval().requires_grad_(False)
+    return own.to(memory_format=torch.channels_last)
+
+
+class ImagesLast(nn.Module):
+    """A network in channels-last order, for images in any."""
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
-        own = copy.deepcopy(network).eval().requires_grad_(False)
-        self.network = own.to(memory_format=torch.channels_last)
+        self.network = network
 
     def forward(self, x: Tensor) -> Tensor:
         logits: Tensor = self.network(x.contiguous(memory_format=torch.channels_last))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 import torch
@@ -125,6 +126,7 @@ def _each(matrix: tuple[tuple[float, ...], ...], blocks: Tensor) -> Tensor:
     return torch.bmm(_twice(matrix).expand(len(blocks), -1, -1), blocks)
 
 
+@cache
 def _twice(matrix: tuple[tuple[float, ...], ...]) -> Tensor:
     """The transform along rows and columns at once."""
     one = torch.tensor(matrix, dtype=torch.float64)

@@ -24,7 +24,7 @@ from robaudit.flatness.weights import (
     movable_weights,
     on_sphere,
 )
-from robaudit.types import Progress, ThreatModel
+from robaudit.types import Progress, ThreatModel, share_of
 
 # A standard error over fewer draws than this is too uncertain itself to stop at.
 _FEWEST = 5
@@ -100,23 +100,18 @@ def average(
     first = len(x) * many if reference is None else 0
     work = first + len(x) * perturbations * restarts
 
-    def share(before: int, own: int) -> Progress | None:
-        """Of one bar, the part from ``before`` on."""
-        if progress is None:
-            return None
-        return lambda done, total: progress(before + done * own // total, work)
-
     with frozen(model):
         weights = movable_weights(model)
         network = Perturbed(model, weights, x.shape[1:])
         if reference is None:
-            reference = loss.reference(model, many, share(0, first))
+            reference = loss.reference(model, many, share_of(progress, 0, first, work))
         before = reference.loss.double()
         draw = on_sphere if ball == "sphere" else in_ball
 
         def drawn(block: range) -> list[Tensor]:
             nus = [draw(weights, xi, draw_for(seed, "average", j)) for j in block]
-            bar = share(first + len(x) * block.start * restarts, len(x) * len(nus) * restarts)
+            draws = len(x) * restarts
+            bar = share_of(progress, first + block.start * draws, len(nus) * draws, work)
             return list(loss.of_all(network.at(*nus), len(nus), restarts, bar))
 
         blocks = Blocks(stack, device, network.refusal)

@@ -19,7 +19,7 @@ from robaudit.flatness.losses import Loss
 from robaudit.flatness.protocols import step_of
 from robaudit.flatness.stacked import Blocks, StackSize, moved_to, refusal
 from robaudit.flatness.weights import Weights
-from robaudit.types import Progress, ThreatModel
+from robaudit.types import Progress, ThreatModel, share_of
 
 
 @dataclass(frozen=True)
@@ -144,23 +144,18 @@ def landscape(
     robust = Loss(x, y, threat, how.steps, step, how.seed, index, device, batch_size)
     clean = replace(robust, threat=None)
     places = [(line, value) for line in lines for value in s.tolist()]
-    total = len(places) + how.fixed
-
-    def share(before: int, own: int) -> Progress | None:
-        """Of one bar, the part from ``before`` on."""
-        if progress is None:
-            return None
-        return lambda done, of: progress(before * of + done * own, total * of)
+    n = len(x)
+    work = n * (len(places) + how.fixed)
 
     with frozen(model):
         if how.fixed:
-            kept = robust.reference(model, how.restarts, share(0, 1)).x
+            kept = robust.reference(model, how.restarts, share_of(progress, 0, n, work)).x
             robust = replace(clean, x=kept)
 
         def at(block: range) -> list[tuple[Tensor, Tensor]]:
             networks = [line([value]) for line, value in places[block.start : block.stop]]
             forward, many = moved_to(model, networks), len(networks)
-            bar = share(how.fixed + block.start, many)
+            bar = share_of(progress, n * (how.fixed + block.start), n * many, work)
             found = clean.of_all(forward, many), robust.of_all(forward, many, how.restarts, bar)
             return list(zip(*found, strict=True))
 

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from robaudit.engine import accelerate
+from robaudit.engine.acceleration import CHANNELS_LAST, ImagesLast
 from robaudit.engine.convolutions import FASTER_CONVOLUTIONS, with_faster_convolutions
 from robaudit.flatness.stacked import moved_to, refusal, stacked_logits
 from robaudit.flatness.weights import Forward, Weights
@@ -43,7 +44,7 @@ class Perturbed:
             elif found.used:
                 self._copy = copy.deepcopy(model).eval().requires_grad_(False)
             self.used = found.used
-        self._last = "channels last" in self.used
+        self._last = CHANNELS_LAST in self.used
         if self._copy is not None and self._last:
             self._copy = self._copy.to(memory_format=torch.channels_last)
             for module in self._copy.modules():
@@ -72,7 +73,7 @@ class Perturbed:
         if FASTER_CONVOLUTIONS in self.used:
             # Winograd's kernels are transformed weights: new ones for every perturbation.
             network = with_faster_convolutions(self._copy) or network
-        return _ImagesLast(network) if self._last else network
+        return ImagesLast(network) if self._last else network
 
     def logits(self, moved: Weights, x: Tensor) -> Tensor:
         """``f(x; moved)``, differentiable in the weights and in the images."""
@@ -108,18 +109,6 @@ class Perturbed:
             if bias in moved:
                 found[bias] = moved[bias] * scale + shift
         return found
-
-
-class _ImagesLast(nn.Module):
-    """A network in channels-last order, for images in any."""
-
-    def __init__(self, network: nn.Module) -> None:
-        super().__init__()
-        self.network = network
-
-    def forward(self, x: Tensor) -> Tensor:
-        logits: Tensor = self.network(x.contiguous(memory_format=torch.channels_last))
-        return logits
 
 
 class _SlopesLast(torch.autograd.Function):

@@ -1,28 +1,17 @@
 """The leaderboard's filter in a real browser; without script the page shows everything."""
 
-import html
-import json
 import random
-import re
-import shutil
-import subprocess
 from dataclasses import asdict
 
 import pytest
 from support.batch_runs import log_listed, report
+from support.browser import CHROMIUM, watched
 
 from robaudit.batch import log
 from robaudit.batch.directory import create
 from robaudit.batch.leaderboard import tables
 from robaudit.batch.leaderboard_formats import leaderboard_html
 from robaudit.batch.results import result_of
-
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser"))), None)
-FLAGS = [
-    "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-dev-shm-usage",
-    "--disable-background-networking", "--allow-file-access-from-files", "--enable-logging=stderr",
-    "--v=0", "--virtual-time-budget=5000", "--dump-dom",
-]  # fmt: skip
 
 WATCHER = """<!doctype html><title>watcher</title><body>
 <iframe src="leaderboard.html" style="width:1000px;height:900px"></iframe>
@@ -61,14 +50,7 @@ def test_models_are_shown_by_threat_and_name(tmp_path):
     page = leaderboard_html(tables(directory.state()))
     (tmp_path / "leaderboard.html").write_text(page, encoding="utf-8")
     (tmp_path / "watcher.html").write_text(WATCHER, encoding="utf-8")
-    run = subprocess.run(
-        [CHROMIUM, *FLAGS, f"--user-data-dir={tmp_path / 'profile'}",
-         (tmp_path / "watcher.html").as_uri()],
-        capture_output=True, text=True, timeout=120, check=True,
-    )  # fmt: skip
-    found = re.search(r'data-seen="([^"]*)"', run.stdout)
-    assert found, run.stdout[:2000] + run.stderr[-2000:]
-    seen = json.loads(html.unescape(found[1]))
+    seen, console = watched(tmp_path / "watcher.html")
     one = ["<b>thin", "wide_a", "wide_b"]
     assert seen["options"] == ["all", "linf 8/255", "l2 0.5"]
     assert seen["all"] == seen["again"] == [[*one, *one], ""]
@@ -76,5 +58,4 @@ def test_models_are_shown_by_threat_and_name(tmp_path):
     assert seen["words"] == [["wide_a", "wide_a"], "2 shown"]
     assert seen["none"] == [[], "0 shown"]
     assert seen["scriptless"] == [[*one, *one], False]
-    console = [line for line in run.stderr.splitlines() if "CONSOLE" in line]
     assert all("sandboxed" in line for line in console), console

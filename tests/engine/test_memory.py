@@ -1,5 +1,6 @@
 """Freed memory stays with the process, where the C library can be told so."""
 
+import platform
 import subprocess
 import sys
 
@@ -22,11 +23,11 @@ print(given_back, faults())
 """
 
 
-@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="glibc's own")
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="glibc's own")
 def test_pages_are_not_taken_anew():
-    done = subprocess.run([sys.executable, "-c", FAULTS], capture_output=True, text=True)
-    if "AssertionError" in done.stderr:
-        pytest.skip("this C library has no mallopt")
+    done = subprocess.run(
+        [sys.executable, "-c", FAULTS], capture_output=True, text=True, check=True
+    )
     given_back, kept = map(int, done.stdout.split())
     assert given_back > 1000
     assert kept < given_back / 4  # a block may still have to be taken once

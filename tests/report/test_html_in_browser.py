@@ -2,27 +2,16 @@
 
 from __future__ import annotations
 
-import html
 import json
-import re
-import shutil
-import subprocess
-import tempfile
 from pathlib import Path
 
 import pytest
+from support.browser import CHROMIUM, watched
 from support.gates import every_kind, verdict
 from support.pages import HOSTILE, furnished, poisoned
 
 from robaudit.report.html import index_html, to_html, verdict_html
 
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser"))), None)
-FLAGS = [
-    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
-    "--disable-background-networking", "--disable-component-update", "--disable-sync",
-    "--disable-dev-shm-usage", "--allow-file-access-from-files", "--virtual-time-budget=10000",
-    "--enable-logging=stderr", "--v=0", "--dump-dom",
-]  # fmt: skip
 WIDTHS = (375, 800, 1440)
 LONG = "a_very_long_name_without_any_place_to_break_" * 4
 
@@ -97,17 +86,8 @@ def _watched(folder: Path, pages: dict[str, str]) -> dict[str, object]:
     names = json.dumps([f"{name}.html" for name in pages])
     watcher = WATCHER.replace("PAGES", names).replace("WIDTHS", json.dumps(WIDTHS))
     (folder / "watcher.html").write_text(watcher, encoding="utf-8")
-    with tempfile.TemporaryDirectory() as profile:
-        run = subprocess.run(
-            [CHROMIUM, *FLAGS, f"--user-data-dir={profile}", (folder / "watcher.html").as_uri()],
-            capture_output=True, text=True, timeout=120, check=True,
-        )  # fmt: skip
-    found = re.search(r'data-seen="([^"]*)"', run.stdout)
-    assert found, run.stdout[:2000] + run.stderr[-2000:]
-    return {
-        "frames": json.loads(html.unescape(found[1])),
-        "console": [line for line in run.stderr.splitlines() if "CONSOLE" in line],
-    }
+    frames, console = watched(folder / "watcher.html")
+    return {"frames": frames, "console": console}
 
 
 def test_no_page_has_anything_to_say_on_the_console(seen):
