@@ -27,7 +27,7 @@ from networks import cases, cifar, real_data
 from torch.nn import functional as F
 
 import robaudit as ra
-from robaudit.attacks.balls import ascend, project, random_start
+from robaudit.engine.balls import ascend, project, random_start
 from robaudit.engine import Runner, accelerate, frozen, full_precision
 from robaudit.engine.folding import fold_batch_norm
 from robaudit.flatness import average, worst

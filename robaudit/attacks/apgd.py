@@ -10,13 +10,13 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from robaudit.attacks.balls import Ball, random_start
 from robaudit.attacks.blocks import check_finite, parts, rows_at_once
 from robaudit.attacks.climbing import Setting, Verdicts, climb
 from robaudit.attacks.objectives import TARGETED, UNTARGETED, TargetableLoss, cross_entropy
 from robaudit.attacks.result import Attacked
 from robaudit.attacks.targets import by_confidence
 from robaudit.engine import Runner, device_of, frozen
+from robaudit.engine.balls import Ball, random_start
 from robaudit.engine.runner import BatchSize
 from robaudit.types import Progress, ThreatModel
 

@@ -12,8 +12,8 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
-from robaudit.attacks.balls import per_image
 from robaudit.engine import TILE, Runner
+from robaudit.engine.balls import per_image
 from robaudit.errors import NotMeasuredError
 
 # Bytes that one tensor of all rows at work may take; it bounds memory, not results.

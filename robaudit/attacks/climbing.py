@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from robaudit.attacks.balls import Ball, length, per_image
 from robaudit.attacks.blocks import Block, check_finite, gathered, packed, put, repacked, some
 from robaudit.engine import Runner
+from robaudit.engine.balls import Ball, length, per_image
 from robaudit.engine.runner import Objective
 
 MOMENTUM = 0.75

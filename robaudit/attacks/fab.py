@@ -9,7 +9,6 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from robaudit.attacks.balls import length, per_image
 from robaudit.attacks.blocks import (
     Block,
     check_finite,
@@ -26,6 +25,7 @@ from robaudit.attacks.objectives import targeted_margin
 from robaudit.attacks.result import Attacked
 from robaudit.attacks.targets import DUAL, by_confidence
 from robaudit.engine import Runner, device_of, frozen, generator
+from robaudit.engine.balls import length, per_image
 from robaudit.engine.runner import BatchSize
 from robaudit.types import Progress, ThreatModel
 

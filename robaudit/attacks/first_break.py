@@ -7,9 +7,9 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from robaudit.attacks.balls import ascend, project, random_start
 from robaudit.attacks.met import Met
 from robaudit.engine import Runner
+from robaudit.engine.balls import ascend, project, random_start
 from robaudit.types import ThreatModel
 
 

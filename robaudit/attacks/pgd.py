@@ -8,12 +8,12 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from robaudit.attacks.balls import ascend, project, random_start
 from robaudit.attacks.first_break import break_all
 from robaudit.attacks.met import Met
 from robaudit.attacks.objectives import LossName
 from robaudit.attacks.result import Ascended
 from robaudit.engine import TILE, Runner, accelerate, device_of, frozen
+from robaudit.engine.balls import ascend, project, random_start
 from robaudit.engine.runner import BatchSize
 from robaudit.types import Progress, Remember, ThreatModel, forget
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from robaudit.attacks.balls import length
 from robaudit.attacks.blocks import filled, parts
 from robaudit.attacks.objectives import targeted_margin
 from robaudit.engine import Runner
+from robaudit.engine.balls import length
 
 # The norm that the gradient is measured in: the dual of the threat model's.
 DUAL = {"linf": "l1", "l2": "l2", "l1": "linf"}

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from robaudit.attacks.balls import ascend, project
 from robaudit.attacks.objectives import cross_entropy
+from robaudit.engine.balls import ascend, project
 from robaudit.errors import NotMeasuredError
 from robaudit.flatness.perturbed import Perturbed
 from robaudit.flatness.stacked import stack

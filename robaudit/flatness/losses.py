@@ -8,11 +8,11 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
-from robaudit.attacks.balls import Ball, ascend, random_start
 from robaudit.attacks.objectives import cross_entropy
 from robaudit.attacks.pgd import pgd_with
 from robaudit.attacks.result import Attacked
 from robaudit.engine import TILE, Runner
+from robaudit.engine.balls import Ball, ascend, random_start
 from robaudit.engine.runner import BatchSize
 from robaudit.errors import NotMeasuredError
 from robaudit.flatness.stacked import StackedRunner

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from robaudit.attacks.balls import random_start
 from robaudit.attacks.objectives import cross_entropy
 from robaudit.attacks.result import Attacked
 from robaudit.engine import device_of, frozen
+from robaudit.engine.balls import random_start
 from robaudit.engine.runner import BatchSize
 from robaudit.flatness.ascent import Ascent, Climb
 from robaudit.flatness.losses import Loss

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from robaudit.attacks.balls import ascend, project
 from robaudit.engine import frozen
+from robaudit.engine.balls import ascend, project
 
 if TYPE_CHECKING:
     from robaudit.types import Images, ThreatModel

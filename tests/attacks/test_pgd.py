@@ -6,10 +6,10 @@ from torch import nn
 from torch.nn import functional as F
 
 from robaudit.attacks import pgd
-from robaudit.attacks.balls import project, random_start
 from robaudit.attacks.objectives import margin
 from robaudit.attacks.pgd import pgd_with
 from robaudit.engine import TILE, Runner, frozen
+from robaudit.engine.balls import project, random_start
 from robaudit.errors import NotMeasuredError
 from robaudit.types import ThreatModel
 

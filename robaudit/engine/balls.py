@@ -10,7 +10,7 @@ import math
 import torch
 from torch import Tensor
 
-from robaudit.engine import generator, uniform_rows
+from robaudit.engine.seeding import generator, uniform_rows
 from robaudit.types import ThreatModel
 
 # Newton steps on a piecewise linear function; it is exact once the pieces stop changing.
