@@ -27,8 +27,8 @@ from networks import cases, cifar, real_data
 from torch.nn import functional as F
 
 import robaudit as ra
-from robaudit.engine.balls import ascend, project, random_start
 from robaudit.engine import Runner, accelerate, frozen, full_precision
+from robaudit.engine.balls import ascend, project, random_start
 from robaudit.engine.folding import fold_batch_norm
 from robaudit.flatness import average, worst
 from robaudit.flatness.protocols import STUTZ_STEP_OVER_EPS
