@@ -77,7 +77,11 @@ class Threat(_Model):
 
 
 class Measurement(_Model):
-    """One number with its error bar, or the reason why there is none."""
+    """One number with its error bar, or the reason why there is none.
+
+    ``doubts`` are reasons why the value may overstate robustness or not be what its name says: a
+    gate does not pass over them. ``warnings`` are whatever else is to be borne in mind.
+    """
 
     name: str
     status: Literal["ok", "failed", "skipped"] = "ok"
@@ -92,6 +96,7 @@ class Measurement(_Model):
     details: dict[str, Any] = Field(default_factory=dict)
     seconds: float | None = None
     warnings: list[str] = Field(default_factory=list)
+    doubts: list[str] = Field(default_factory=list)
 
     @model_validator(mode="after")
     def _value_or_reason(self) -> Measurement:
@@ -164,7 +169,8 @@ class Decision(_Model):
 
     ``value`` is the estimate from the ``examples`` looked at, out of ``population``; ``interval``
     covers the population's value however often the gate looked. ``line`` is where the policy
-    states the rule. What could not be measured is inconclusive, with its ``reason``.
+    states the rule. What could not be measured is inconclusive, with its ``reason``; so is what
+    would pass or leave open but for ``doubts`` of the value, unless the policy allows them.
     """
 
     metric: str
@@ -183,6 +189,7 @@ class Decision(_Model):
     reason: str | None = None
     line: int | None = None
     seconds: float | None = None
+    doubts: list[str] = Field(default_factory=list)
 
 
 class Verdict(_Model):

@@ -14,6 +14,7 @@ import robaudit
 from robaudit.audit import accuracy, curvature, ensembles, flatness, sanity, spectrum
 from robaudit.audit.adversarial_file import Adversarial
 from robaudit.audit.context import Context, Watch, no_watch
+from robaudit.audit.doubts import doubted
 from robaudit.audit.failures import not_measured
 from robaudit.audit.names import check_names
 from robaudit.audit.plan import Plan
@@ -94,9 +95,11 @@ def audit(
     for part in splits.values():
         check_suits(model, part)
     check_names(model, plan)
-    warnings += sanity.sanity(context)
+    findings = sanity.sanity(context)
     for names, probe in _probes(context, plan):
         measurements += _measured(names, probe, context)
+    measurements = doubted(measurements, findings)
+    warnings += findings.unplaced(m.name for m in measurements if m.status == "ok")
     warnings += sanity.claims(model, measurements, context.main) + context.memory_notes()
     report = Report(
         robaudit=robaudit.__version__,

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from robaudit.attacks.objectives import cross_entropy, margin
 from robaudit.audit.context import Context
+from robaudit.audit.doubts import Doubt, Findings
 from robaudit.checkpoints.files.reading import check_finite
 from robaudit.engine import Runner, device_of, frozen
 from robaudit.engine.runner import Objective
@@ -24,8 +25,8 @@ _ROUNDING = 1e-3
 _VANISHING = 0.05
 
 
-def sanity(context: Context) -> list[str]:
-    """Findings about the model's weights, outputs and gradients on the first examples.
+def sanity(context: Context) -> Findings:
+    """What is odd about the model's weights, outputs and gradients on the first examples.
 
     Raises:
         CheckpointError: weights or logits are not finite, so that no number would mean anything.
@@ -33,9 +34,10 @@ def sanity(context: Context) -> list[str]:
     examples = context.splits[context.main]
     x, y = examples.x[:_IMAGES], examples.y[:_IMAGES]
     model, device = context.model, device_of(context.model)
+    found = Findings()
     check_finite({**dict(model.named_parameters()), **dict(model.named_buffers())}, "the network")
     with frozen(model):
-        found = [*_training(model), *_radius(context.threat, x[0].numel())]
+        found.add([*_training(model), *_radius(context.threat, x[0].numel())])
         with torch.no_grad():
             logits, again = (model(x.to(device)).float().cpu() for _ in range(2))
             piece = model(x[:_PIECE].to(device)).float().cpu()
@@ -46,11 +48,12 @@ def sanity(context: Context) -> list[str]:
                 "Check --normalize and the weights: no robustness can be measured.",
             )
         random = not torch.equal(logits, again)
-        found += _outputs(logits, again, piece, random)
-        found += _classes(logits, examples.classes)
+        found.add(_outputs(logits, again, piece, random))
+        found.add(_classes(logits, examples.classes))
         if len(x) > 1 and bool((logits == logits[0]).all()):
-            return [*found, "the model returns the same output for every image"]
-        found += _gradients(context.runner(), x, y)
+            found.add(["the model returns the same output for every image"])
+        else:
+            found.add(_gradients(context.runner(), x, y))
     return found
 
 
@@ -98,26 +101,29 @@ def _radius(threat: ThreatModel, d: int) -> Iterator[str]:
         )
 
 
-def _outputs(logits: Tensor, again: Tensor, piece: Tensor, random: bool) -> Iterator[str]:
+def _outputs(logits: Tensor, again: Tensor, piece: Tensor, random: bool) -> Iterator[str | Doubt]:
     if random:
-        yield (
+        yield Doubt(
+            "attacks",
             "the model's output is random: it differs between two passes of the same images by up "
             f"to {float((logits - again).abs().max()):.2g}; attacks that do not average over it "
-            "look weaker than they are, and so overstate robustness"
+            "look weaker than they are, and so overstate robustness",
         )
     moved = float((piece - logits[: len(piece)]).abs().max())
     if not random and moved > _ROUNDING * max(1.0, float(logits.abs().max())):
-        yield (
+        yield Doubt(
+            "attacks",
             "the model's output for an image depends on the batch it is in (by up to "
             f"{moved:.2g}): batch norm without running statistics, or the like; its numbers hold "
-            "for no other batches than these"
+            "for no other batches than these",
         )
     sums_to_one = bool(((logits.sum(1) - 1).abs() < 1e-3).all())
     if sums_to_one and bool((logits >= 0).all()):
-        yield (
+        yield Doubt(
+            "attacks",
             "the model returns probabilities, not logits: gradients vanish where it is sure, "
             "attacks look weaker than they are and losses are of no use; audit it without its "
-            "softmax"
+            "softmax",
         )
 
 
@@ -132,7 +138,7 @@ def _classes(logits: Tensor, classes: int | None) -> Iterator[str]:
     )
 
 
-def _gradients(runner: Runner, x: Tensor, y: Tensor) -> Iterator[str]:
+def _gradients(runner: Runner, x: Tensor, y: Tensor) -> Iterator[Doubt]:
     def vanished(objective: Objective) -> Tensor:
         _, gradient, _ = runner.gradient(objective, x, y)
         return (gradient == 0).flatten(1).all(1).cpu()
@@ -140,24 +146,27 @@ def _gradients(runner: Runner, x: Tensor, y: Tensor) -> Iterator[str]:
     try:
         dead = vanished(margin)
     except (RuntimeError, NotMeasuredError) as error:
-        yield (
+        yield Doubt(
+            "attacks",
             f"no gradient of the logits reaches the image ({str(error).splitlines()[0][:160]}): "
-            "attack it without gradients (--attack square)"
+            "attack it without gradients (--attack square)",
         )
         return
     if float(dead.float().mean()) > _VANISHING:
-        yield (
+        yield Doubt(
+            "attacks",
             f"the logits' gradient in the image is exactly zero for {_share(dead)} of {len(x)} "
             "images: gradients are masked, PGD cannot attack there and overstates robustness; only "
-            "black-box attacks (--attack square, or AutoAttack's) say anything"
+            "black-box attacks (--attack square, or AutoAttack's) say anything",
         )
         return
     flat = vanished(cross_entropy)
     if float(flat.float().mean()) > _VANISHING:
-        yield (
+        yield Doubt(
+            "attacks",
             f"the cross-entropy's gradient in the image is exactly zero for {_share(flat)} of "
             f"{len(x)} images, as the logits are too large: PGD on the cross-entropy cannot attack "
-            "there and overstates robustness; the margin (--attack cw) and AutoAttack can"
+            "there and overstates robustness; the margin (--attack cw) and AutoAttack can",
         )
 
 

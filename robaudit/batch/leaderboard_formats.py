@@ -13,15 +13,19 @@ from rich.text import Text
 
 from robaudit.batch.leaderboard import Entry, Published, Table
 from robaudit.batch.results import Number
+from robaudit.report.numbers import DOUBTED
 from robaudit.report.text import csv_cell, markdown, plain
 
 _CSV = (
     *("data_and_threat", "place_best", "place_worst", "model", "source", "architecture"),
     *("sha256", "n", "clean", "clean_low", "clean_high", "attack", "robust", "robust_low"),
     *("robust_high", "published", "difference", "difference_noise", "external"),
-    *("unreliable", "remarks"),
+    *("unreliable", "remarks", "doubts"),
 )
-_LEGEND = "Place: those that the intervals leave open. Brackets: the interval."
+_LEGEND = (
+    "Place: those that the intervals leave open. Brackets: the interval. A value that ends in ? "
+    "may overstate robustness: see the remarks."
+)
 _DIFFERENCE = (
     "Difference: ours less RobustBench's figure, and the standard error that fewer images give; "
     "! where it is beyond two of them."
@@ -88,6 +92,7 @@ def leaderboard_csv(tables: Sequence[Table]) -> str:
                 *((theirs.accuracy, theirs.difference, theirs.noise) if theirs else (None,) * 3),
                 *((theirs.external, theirs.unreliable) if theirs else (None, None)),
                 "; ".join(entry.remarks),
+                "; ".join(entry.robust.doubts) if entry.robust else "",
             )  # fmt: skip
             writer.writerow(csv_cell(cell) if isinstance(cell, str) else cell for cell in row)
     return text.getvalue()
@@ -170,9 +175,10 @@ def _remarks(table: Table) -> list[str]:
 def _number(number: Number | None) -> str:
     if number is None or number.value is None:
         return "-"
+    value = f"{100 * number.value:.1f}{DOUBTED if number.doubts else ''}"
     if number.low is None or number.high is None:
-        return f"{100 * number.value:.1f}"
-    return f"{100 * number.value:.1f} [{100 * number.low:.1f}, {100 * number.high:.1f}]"
+        return value
+    return f"{value} [{100 * number.low:.1f}, {100 * number.high:.1f}]"
 
 
 def _accuracy(theirs: Published | None) -> str:

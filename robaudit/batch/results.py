@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from robaudit.report.words import attack, label
+from robaudit.report.words import attack, doubts, label
 from robaudit.schema import Report
 
 
@@ -23,6 +24,7 @@ class Number:
     n: int | None
     label: str
     reason: str | None = None
+    doubts: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -31,7 +33,7 @@ class Result:
 
     Attributes:
         split: the audited one.
-        warnings: of the model or the data as a whole, and of the accuracies.
+        warnings: doubts, and warnings of the model or the data as a whole and of the accuracies.
     """
 
     architecture: str
@@ -73,10 +75,10 @@ def result_of(report: Report) -> Result:
             {
                 "name": m.name, "split": m.split, "value": m.value, "low": low, "high": high,
                 "standard_error": m.standard_error, "n": m.n, "label": words,
-                "reason": m.reason if m.status == "failed" else None,
+                "reason": m.reason if m.status == "failed" else None, "doubts": m.doubts,
             }
         )  # fmt: skip
-    doubts = [
+    own = [
         f"{attack(m)}: {text}"
         for m in report.measurements
         if m.name.startswith("accuracy.")
@@ -89,5 +91,5 @@ def result_of(report: Report) -> Result:
         split=report.data.split,
         n=report.data.n,
         numbers=numbers,
-        warnings=list(dict.fromkeys([*report.warnings, *doubts])),
+        warnings=list(dict.fromkeys([*doubts(report), *report.warnings, *own])),
     )

@@ -36,11 +36,13 @@ class Before:
         chain: the attacks that both sides go through.
         successes: examples that withstood them.
         outcomes: which; ``None`` where only their number is known.
+        doubts: of the baseline's own number.
     """
 
     chain: tuple[str, ...]
     successes: int
     outcomes: NDArray[Any] | None
+    doubts: tuple[str, ...] = ()
 
 
 def before(
@@ -131,7 +133,8 @@ def _before(
     assert measured.value is not None
     n = report.data.n
     if baseline.outcomes is None:
-        return Before(("clean", own) if own != "clean" else chain, round(measured.value * n), None)
+        chain = ("clean", own) if own != "clean" else chain
+        return Before(chain, round(measured.value * n), None, tuple(measured.doubts))
     shared = tuple(
         stage for stage in chain
         if stage in ("clean", own)
@@ -152,7 +155,7 @@ def _before(
     for name, wanted in (("index", index), ("label", label)):
         if not np.array_equal(baseline.outcomes.get(f"{split}.{name}", np.zeros(0)), wanted):
             raise DataError(f"{baseline.path}: examples.npz is of other examples than its report")
-    return Before(shared, int(outcomes.sum()), outcomes)
+    return Before(shared, int(outcomes.sum()), outcomes, tuple(measured.doubts))
 
 
 def _measured(report: Report, stage: str) -> Measurement | None:

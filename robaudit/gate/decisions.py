@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any, Literal
 
 from robaudit.errors import NotMeasuredError
@@ -12,6 +13,13 @@ from robaudit.gate.policy import Rule
 from robaudit.gate.sequential import Answer, Question
 from robaudit.schema import Decision, Interval, Measurement, Outcome
 from robaudit.statistics import normal_interval
+
+# What a doubted attack can only make look better, and the rule that then fails honestly.
+_FLOOR = {
+    **{name: "min" for name, metric in METRICS.items() if metric.chain},
+    "distance.median": "min",
+    "loss.robust": "max",
+}
 
 # A share of the population that a decimal fraction means may come out a rounding error off.
 _SLACK = 1e-9
@@ -131,6 +139,34 @@ def from_measurement(rule: Rule, suite: str, found: Measurement | None) -> Decis
         examples=found.n,
         reason="the threshold lies inside the error bar" if side == "in doubt" else None,
         seconds=found.seconds,
+    )
+
+
+def doubting(
+    decision: Decision,
+    doubts: Sequence[str],
+    allowed: bool,
+    baseline: Sequence[str] = (),
+) -> Decision:
+    """The decision in view of doubts about its value and about the baseline's.
+
+    Doubts of an attack mean that a stronger one would find less robustness: a floor that is not
+    reached even so is failed honestly. A baseline that is overstated makes a fall look larger, so
+    that a fall within the limit is one. Everything else is left open.
+    """
+    own, its = list(dict.fromkeys(doubts)), list(dict.fromkeys(baseline))
+    listed = [*own, *(f"of the baseline: {text}" for text in its)]
+    decision = decision.model_copy(update={"doubts": listed})
+    stands = {
+        "pass": not own,
+        "fail": not its and (not own or _FLOOR.get(decision.metric) == decision.rule or
+                             (decision.rule == "max_drop")),
+        "inconclusive": True,
+    }[decision.outcome]  # fmt: skip
+    if allowed or stands:
+        return decision
+    return decision.model_copy(
+        update={"outcome": "inconclusive", "reason": f"in doubt: {'; '.join(listed)}"}
     )
 
 

@@ -27,6 +27,7 @@ n = {n}                 # the first n examples; leave it out for all
 norm = {norm}
 eps = {eps!r}
 alpha = 0.05            # the most often a decision may be wrong
+# doubts = "allow"      # let numbers decide that may overstate robustness; else exit code 3
 preset = {preset}       # whose settings PGD, losses, curvature and flatness have
 """
 
@@ -65,8 +66,9 @@ def initial_policy(report: Report) -> str:
 
 
 def _rule(name: str, found: Measurement, interval: Interval, accuracy: bool) -> str:
+    doubts = "".join(f"# In doubt: {shown(text)}\n" for text in found.doubts)
     said = f"# {found.value:.5g} on {found.n} examples, {interval.low:.5g} to {interval.high:.5g}"
-    table = f'[gate.metrics."{name}"]'
+    table = f'{doubts}[gate.metrics."{name}"]'
     if accuracy:
         return f"{table}  {said}\nmin = {math.floor(1000 * interval.low) / 1000:g}\n"
     place = 10.0 ** (math.floor(math.log10(abs(interval.high) or 1.0)) - 3)

@@ -17,6 +17,7 @@ from robaudit.types import Norm, parse_eps
 
 Kind = Literal["min", "max", "max_drop"]
 Severity = Literal["error", "warning"]
+Doubts = Literal["inconclusive", "allow"]
 
 _Share = Annotated[float, Field(gt=0, le=0.3)]
 _Count = Annotated[int, Field(ge=1)]
@@ -52,6 +53,9 @@ class SuiteTable(_Table):
     max_n: _Count | None = Field(None, description="the most examples to look at")
     preset: Literal["quick", "standard", "paper"] | None = Field(
         None, description="whose settings PGD and everything that is not an accuracy have"
+    )
+    doubts: Doubts | None = Field(
+        None, description="whether a number that there are doubts about decides a rule"
     )
     metrics: dict[str, MetricTable] = Field(default_factory=dict)
 
@@ -94,6 +98,7 @@ class SuitePolicy:
     seed: int
     max_n: int | None
     preset: str
+    doubts: Doubts
     rules: tuple[Rule, ...]
     line: int | None
 
@@ -183,6 +188,7 @@ def _suite(
         seed=said("seed", 0),
         max_n=said("max_n"),
         preset=said("preset", "standard"),
+        doubts=said("doubts", "inconclusive"),
         rules=tuple(rules),
         line=tables.line(place),
     )

@@ -16,6 +16,7 @@ import robaudit
 from robaudit.audit import Plan, Watch, audit
 from robaudit.audit import preset as plan_of
 from robaudit.audit.context import Context, no_watch
+from robaudit.audit.doubts import Findings
 from robaudit.audit.plan import AutoAttack, Distance, Fast, Pgd, Square
 from robaudit.audit.provenance import provenance
 from robaudit.audit.rows import RowAttacks
@@ -26,7 +27,7 @@ from robaudit.engine import Precision, device_of, seed_for
 from robaudit.engine.runner import BatchSize
 from robaudit.errors import NotMeasuredError, RobauditError
 from robaudit.gate.baseline import Baseline, Before, before
-from robaudit.gate.decisions import from_answer, from_measurement, question
+from robaudit.gate.decisions import doubting, from_answer, from_measurement, question
 from robaudit.gate.metrics import METRICS
 from robaudit.gate.policy import Policy, Rule, SuitePolicy
 from robaudit.gate.sequential import Rows, answers
@@ -88,9 +89,10 @@ def gate(
     runs = [_Suite(model, at, batch_size, precision, watch) for at in populations]
     sides = [run.compare(baselines) for run in runs]
     for run, side in zip(runs, sides, strict=True):
-        warnings += sanity(run.context)
-        decisions += run.decide(side, exhaustive)
-        warnings += run.warnings()
+        findings = sanity(run.context)
+        decided = run.decide(side, exhaustive, findings)
+        warnings += [*findings.unplaced(one.metric for one in decided), *run.warnings()]
+        decisions += decided
     return _verdict(
         subject_of(model), policy, populations, decisions, warnings,
         provenance(
@@ -190,6 +192,7 @@ class _Suite:
         self.sequential = [rule for rule in self.suite.rules if METRICS[rule.metric].chain]
         self.measured = [rule for rule in self.suite.rules if METRICS[rule.metric].probe]
         self._audited: list[str] = []
+        self._doubts: dict[Rule, list[str]] = {}
 
     def compare(self, baselines: Sequence[Baseline]) -> dict[Rule, Before]:
         """The baseline's side of each ``max_drop``, found out before any work."""
@@ -203,10 +206,20 @@ class _Suite:
             if rule.kind == "max_drop"
         }  # fmt: skip
 
-    def decide(self, sides: dict[Rule, Before], exhaustive: bool) -> list[Decision]:
-        """In the policy's order."""
+    def decide(
+        self, sides: dict[Rule, Before], exhaustive: bool, findings: Findings
+    ) -> list[Decision]:
+        """In the policy's order, in view of what is odd about the network."""
         found = {**self._looked(sides, exhaustive), **self._measured()}
-        return [found[rule] for rule in self.suite.rules]
+        return [
+            doubting(
+                found[rule],
+                [*findings.about(rule.metric), *self._doubts.get(rule, ())],
+                allowed=self.suite.doubts == "allow",
+                baseline=sides[rule].doubts if rule in sides else (),
+            )
+            for rule in self.suite.rules
+        ]
 
     def warnings(self) -> list[str]:
         """What attacks and audit warned of, each once whatever its numbers."""
@@ -265,6 +278,9 @@ class _Suite:
                       for rule in self.measured}  # fmt: skip
             return {rule: from_measurement(rule, self.suite.name, m) for rule, m in failed.items()}
         self._audited = [*report.warnings, *(w for m in report.measurements for w in m.warnings)]
+        for rule in self.measured:
+            found = report.get(rule.metric)
+            self._doubts[rule] = [] if found is None else found.doubts
         return {
             rule: from_measurement(rule, self.suite.name, report.get(rule.metric))
             for rule in self.measured

@@ -14,7 +14,7 @@ from robaudit.schema import Report
 _COLUMNS = (
     *("first_source", "second_source", "data", "split", "name", "how", "reason", "unit", "n"),
     *("first", "second", "difference", "low", "high", "level", "method", "standard_error"),
-    *("p_value", "p_holm", "only_first", "only_second"),
+    *("p_value", "p_holm", "only_first", "only_second", "first_doubts", "second_doubts"),
 )
 
 
@@ -40,6 +40,8 @@ def compare_csv(comparison: Comparison) -> str:
         row |= {key: interval.get(key) for key in ("low", "high", "level", "method")}
         for key in ("only_first", "only_second"):
             row[key] = None if row[key] is None else " ".join(map(str, row[key]))
+        for key in ("first_doubts", "second_doubts"):
+            row[key] = "; ".join(row[key])
         row |= {
             "first_source": first.subject.source,
             "second_source": second.subject.source,
@@ -94,4 +96,6 @@ def _row(row: Difference) -> dict[str, Any]:
         "p_holm": row.holm,
         "only_first": row.only_first,
         "only_second": row.only_second,
+        "first_doubts": row.first.doubts if row.first else [],
+        "second_doubts": row.second.doubts if row.second else [],
     }

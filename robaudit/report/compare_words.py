@@ -8,6 +8,7 @@ from robaudit.report.compare import Comparison, Difference
 from robaudit.report.facts import provenance_rows, subject_rows
 from robaudit.report.numbers import shown
 from robaudit.report.text import plain
+from robaudit.report.words import doubts
 from robaudit.schema import Measurement, Report
 
 _FEW = 8
@@ -82,7 +83,16 @@ def notes(comparison: Comparison) -> list[str]:
         "points; after them stands the 95 % interval. -3 +5 means that three examples are no "
         "longer right and five are now."
     )
-    return [meant, *comparison.notes, *reasons]
+    doubted = [
+        f"{name}: {line}"
+        for name, report in zip(
+            comparison.names, (comparison.first, comparison.second), strict=True
+        )
+        for line in doubts(report)
+    ]
+    if doubted:
+        meant += " Values that end in ? may overstate robustness; so their difference says little."
+    return [meant, *doubted, *comparison.notes, *reasons]
 
 
 def provenance(comparison: Comparison) -> list[tuple[str, str, str]]:

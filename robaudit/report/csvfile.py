@@ -15,6 +15,7 @@ COLUMNS = (
     *_SUBJECT,
     *("name", "status", "reason", "value", "unit", "n"),
     *("low", "high", "level", "method", "standard_error", "seconds"),
+    "doubts",
 )
 _LAYER = (
     *_SUBJECT,
@@ -47,7 +48,7 @@ def measurement_rows(reports: Iterable[Report]) -> list[tuple[object, ...]]:
                     *_subject(report, m.split),
                     *(m.name, m.status, m.reason, m.value, m.unit, m.n),
                     *limits,
-                    *(m.standard_error, m.seconds),
+                    *(m.standard_error, m.seconds, "; ".join(m.doubts)),
                 )
             )
     return rows

@@ -7,6 +7,7 @@ from typing import Final
 
 from robaudit.report.gate_words import (
     WORDS,
+    doubt_words,
     examples_words,
     found_words,
     names,
@@ -82,6 +83,8 @@ def _row(decision: Decision) -> str:
         word += " (warning)"
     reason = decision.reason or ""
     said = decision.sentence + (f" ({reason})" if reason not in decision.sentence else "")
+    if doubts := doubt_words(decision):
+        said += f" (doubts: {doubts})"
     rule = f"{_code(rule_words(decision))} {_prose(decision.suite)}"
     cells = (word, rule, found_words(decision), examples_words(decision), _prose(said))
     return f"| {' | '.join(cells)} |"

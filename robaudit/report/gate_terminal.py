@@ -8,7 +8,7 @@ from rich.console import Group, RenderableType
 from rich.padding import Padding
 from rich.text import Text
 
-from robaudit.report.gate_words import WORDS, rule_words, suite_words
+from robaudit.report.gate_words import WORDS, doubt_words, rule_words, suite_words
 from robaudit.report.text import plain
 from robaudit.schema import Decision, Outcome, Verdict
 
@@ -54,4 +54,6 @@ def _lines(rules: Iterable[Decision]) -> Iterable[RenderableType]:
         )
         if rule.reason:
             line.append(f" Reason: {plain(rule.reason)}.")
+        if said := doubt_words(rule):
+            line.append(f" Doubts: {said}.")
         yield Padding(line, (0, 0, 0, 2))

@@ -46,6 +46,11 @@ def examples_words(decision: Decision) -> str:
     return f"{decision.examples:,}{of}"
 
 
+def doubt_words(decision: Decision) -> str:
+    """The doubts of a decision that stands all the same; those that are its reason are left out."""
+    return "; ".join(plain(one) for one in decision.doubts if one not in (decision.reason or ""))
+
+
 def suite_words(suite: Suite) -> str:
     """The examples and the threat model that the suite's rules are about."""
     data, threat = suite.data, suite.threat

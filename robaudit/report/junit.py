@@ -9,7 +9,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from xml.etree import ElementTree
 
-from robaudit.report.gate_words import examples_words, found_words, names, rule_words, suite_words
+from robaudit.report.gate_words import (
+    doubt_words,
+    examples_words,
+    found_words,
+    names,
+    rule_words,
+    suite_words,
+)
 from robaudit.report.text import plain
 from robaudit.schema import Decision, Verdict
 
@@ -80,9 +87,12 @@ def _case(decision: Decision, verdict: Verdict, name: str) -> ElementTree.Elemen
     )
     sentence = _xml(decision.sentence)
     if decision.outcome == "pass":
-        ElementTree.SubElement(case, "system-out").text = sentence
+        doubts = doubt_words(decision)
+        said = f"{sentence}\ndoubts: {_xml(doubts)}" if doubts else sentence
+        ElementTree.SubElement(case, "system-out").text = said
     elif decision.severity == "warning":
-        ElementTree.SubElement(case, "skipped", message=f"warning: {sentence}")
+        why = f" ({_xml(decision.reason)})" if decision.reason else ""
+        ElementTree.SubElement(case, "skipped", message=f"warning: {sentence}{why}")
     else:
         found = ElementTree.SubElement(
             case, _TAGS[decision.outcome], type=decision.outcome, message=sentence
@@ -99,6 +109,7 @@ def _lines(decision: Decision, verdict: Verdict) -> list[str]:
         ("examples", examples_words(decision)),
         ("baseline", "" if decision.baseline is None else f"{decision.baseline:.4g}"),
         ("reason", decision.reason or ""),
+        ("doubts", doubt_words(decision)),
         ("rule", f"{verdict.policy}{line}"),
     )
     return [_xml(f"{key}: {value}") for key, value in known if value]

@@ -11,6 +11,8 @@ from robaudit.report.radii import curve_cells
 from robaudit.report.text import markdown, model_name
 from robaudit.report.verdicts import verdicts
 from robaudit.report.words import (
+    DOUBTS_HEADING,
+    doubts,
     has_splits,
     label,
     not_measured,
@@ -37,6 +39,7 @@ def to_markdown(report: Report) -> str:
         parts += ["## Accuracy within each radius, %", _table(headings, cells, "r" * 20)]
     for heading, lines in (
         ("Not measured", not_measured(report)),
+        (DOUBTS_HEADING, doubts(report)),
         ("Warnings", warnings(report)),
         ("What to make of it", verdicts(report)),
     ):

@@ -8,11 +8,15 @@ from dataclasses import dataclass
 from robaudit.schema import Measurement
 
 _MOST_DECIMALS = 6
+DOUBTED = "?"
 
 
 @dataclass(frozen=True)
 class Shown:
-    """A measurement's value, its interval or standard error (or ``""``), and its unit."""
+    """A measurement's value, its interval or standard error (or ``""``), and its unit.
+
+    A value that there are doubts about ends in :data:`DOUBTED`.
+    """
 
     value: str
     spread: str
@@ -54,7 +58,7 @@ def shown(measurement: Measurement, prefer_error: bool = False) -> Shown:
     unit = measurement.unit
     if fraction:
         unit = "points" if measurement.split == "gap" else "%"
-    return Shown(form(value), spread, unit)
+    return Shown(form(value) + (DOUBTED if measurement.doubts else ""), spread, unit)
 
 
 def number(value: float, digits: int = 4) -> str:

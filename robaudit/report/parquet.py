@@ -18,8 +18,9 @@ _NUMBERS = ("eps", "value", "low", "high", "level", "standard_error", "seconds")
 def to_parquet(reports: Sequence[Report]) -> bytes:
     """One row a measurement: the columns of the CSV, then who measured what, when and how.
 
-    Added are ``architecture``, ``data_sha256``, ``settings`` (JSON text), ``warnings`` (a list),
-    ``seed``, ``device``, ``started`` and ``robaudit``. What was not measured is null.
+    ``doubts`` is a list. Added are ``architecture``, ``data_sha256``, ``settings`` (JSON text),
+    ``warnings`` (a list), ``seed``, ``device``, ``started`` and ``robaudit``. What was not measured
+    is null.
 
     Raises:
         UsageError: pyarrow is not installed.
@@ -32,10 +33,11 @@ def to_parquet(reports: Sequence[Report]) -> bytes:
             "Parquet files need pyarrow, which is not installed",
             "pip install 'robaudit[parquet]', or choose --format csv.",
         ) from None
-    numbers = {**dict.fromkeys(_NUMBERS, arrow.float64()), "n": arrow.int64()}
-    fields = [(column, numbers.get(column, arrow.string())) for column in COLUMNS]
+    texts = arrow.list_(arrow.string())
+    typed = {**dict.fromkeys(_NUMBERS, arrow.float64()), "n": arrow.int64(), "doubts": texts}
+    fields = [(column, typed.get(column, arrow.string())) for column in COLUMNS]
     fields += [(column, arrow.string()) for column in ("architecture", "data_sha256", "settings")]
-    fields += [("warnings", arrow.list_(arrow.string())), ("seed", arrow.int64())]
+    fields += [("warnings", texts), ("seed", arrow.int64())]
     fields += [(column, arrow.string()) for column in ("device", "started", "robaudit")]
     rows = [
         dict(zip(COLUMNS, map(_cell, cells), strict=True)) | more
@@ -54,6 +56,7 @@ def _more(reports: Sequence[Report]) -> list[dict[str, Any]]:
                 (report.train_data or report.data if m.split == "train" else report.data).sha256
             ),
             "settings": json.dumps(m.settings, allow_nan=False),
+            "doubts": [plain(doubt) for doubt in m.doubts],
             "warnings": [plain(warning) for warning in m.warnings],
             "seed": report.provenance.seed,
             "device": plain(report.provenance.device),

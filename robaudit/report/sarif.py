@@ -12,7 +12,7 @@ from pathlib import PurePath
 from typing import Any
 from urllib.parse import quote
 
-from robaudit.report.gate_words import names, rule_words
+from robaudit.report.gate_words import doubt_words, names, rule_words
 from robaudit.report.text import plain
 from robaudit.schema import Decision, Verdict
 
@@ -51,7 +51,9 @@ def to_sarif(verdicts: Sequence[Verdict]) -> str:
         },
         "invocations": [
             {
-                "executionSuccessful": all(decision.reason is None for decision in decisions),
+                "executionSuccessful": all(
+                    decision.reason is None or decision.doubts for decision in decisions
+                ),
                 "toolExecutionNotifications": [
                     {"level": "warning", "message": {"text": _message(warning)}}
                     for verdict in verdicts
@@ -102,7 +104,7 @@ def _result(decision: Decision, verdict: Verdict, name: str, place: int) -> dict
         "ruleIndex": place,
         "kind": "fail" if failed else "open",
         "level": decision.severity if failed else "none",
-        "message": {"text": _message(f"{name}: {decision.sentence}")},
+        "message": {"text": _message(f"{name}: {decision.sentence}{_why(decision)}")},
         "locations": [
             {
                 "physicalLocation": {
@@ -120,6 +122,13 @@ def _result(decision: Decision, verdict: Verdict, name: str, place: int) -> dict
         },
         "properties": {key: value for key, value in facts.items() if value is not None},
     }
+
+
+def _why(decision: Decision) -> str:
+    """Why nothing was decided, and what is in doubt all the same."""
+    doubts = doubt_words(decision)
+    reason = f" Reason: {decision.reason}." if decision.reason else ""
+    return f"{reason} Doubts: {doubts}." if doubts else reason
 
 
 def _uri(path: str) -> str:

@@ -27,6 +27,8 @@ from robaudit.report.radii import curve_cells
 from robaudit.report.text import model_name, plain
 from robaudit.report.verdicts import verdicts
 from robaudit.report.words import (
+    DOUBTS_HEADING,
+    doubts,
     evidence,
     group,
     has_splits,
@@ -44,7 +46,7 @@ _BLOCKS = " ▁▂▃▄▅▆▇█"
 
 
 def report_view(report: Report, max_layers: int = 24) -> RenderableType:
-    """The whole report: header, measurements, layers, spectrum, warnings, verdicts.
+    """The whole report: header, measurements, layers, spectrum, doubts, warnings, verdicts.
 
     Args:
         report: what to show.
@@ -69,6 +71,7 @@ def report_view(report: Report, max_layers: int = 24) -> RenderableType:
     if spectrum is not None:
         parts += [_heading("Spectrum"), _spectrum(spectrum)]
     for heading, lines in (
+        (DOUBTS_HEADING, doubts(report)),
         ("Warnings", warnings(report)),
         ("What to make of it", verdicts(report)),
     ):

@@ -50,6 +50,7 @@ _ATTACKS = {
 }
 ATTACKS = tuple(_ATTACKS)
 _ORDER = {name: place for place, name in enumerate(_LABELS)}
+DOUBTS_HEADING = "Doubts: values that end in ? may overstate robustness"
 _MOST_EVIDENCE = 6
 _SPLITS = {"test": 0, "train": 1}
 
@@ -134,6 +135,15 @@ def not_measured(report: Report) -> list[str]:
         for m in ordered(report)
         if m.status != "ok"
     ]
+
+
+def doubts(report: Report) -> list[str]:
+    """One line for each doubt, with what it is about."""
+    found: dict[str, list[str]] = {}
+    for m in ordered(report):
+        for text in m.doubts:
+            found.setdefault(plain(text), []).append(label(m))
+    return [f"{', '.join(dict.fromkeys(about))}: {text}" for text, about in found.items()]
 
 
 def warnings(report: Report) -> list[str]:

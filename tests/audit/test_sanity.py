@@ -48,6 +48,7 @@ class Spoiled(nn.Module):
 
 
 def warnings(network, few, threat):
+    """What an audit without attacks says: its doubts are about none of its numbers."""
     return audit(network, few, threat, NOTHING).report.warnings
 
 

@@ -197,3 +197,19 @@ def test_a_measure_that_does_not_vary_has_no_coefficient(add):
     (study,) = studies(add.directory.state())
     assert "-" in shown(study_view([study]))
     assert all(pair.found is None for pair in study.pairs)
+
+
+def test_a_doubted_accuracy_is_marked_and_its_doubt_stands_in_the_remarks(add):
+    add("a.pt", 0.60, doubts=["gradients lead nowhere"])
+    add("b.pt", 0.30)
+    found = tables(add.directory.state())
+    for text in (
+        shown(leaderboard_view(found)),
+        leaderboard_markdown(found),
+        leaderboard_html(found),
+    ):
+        assert "60.0?" in text
+        assert "30.0?" not in text
+        assert "gradients lead nowhere" in text
+    rows = list(csv.DictReader(io.StringIO(leaderboard_csv(found))))
+    assert [row["doubts"] for row in rows] == ["gradients lead nowhere", ""]

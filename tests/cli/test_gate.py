@@ -216,6 +216,50 @@ def test_no_baseline_where_one_is_needed(gate):
     assert "--baseline" in ran.err
 
 
+MASKED = """
+import torch
+from torch import nn
+
+
+class Masked(nn.Module):
+    \"""Rounds its input: as accurate as the linear layer behind it, and no more robust.\"""
+
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Linear(64, 10)
+
+    def forward(self, x):
+        return self.layer(((x * 16).round() / 16 + 0 * x).flatten(1))
+"""
+
+
+def test_a_number_in_doubt_passes_nothing_unless_the_policy_allows_it(gate, place):
+    train = load_examples("digits", split="train", n=500)
+    means = torch.stack([train.x[train.y == k].mean(0).flatten() for k in range(10)])
+    weights = {"layer.weight": means, "layer.bias": -means.square().sum(1) / 2}
+    torch.save(weights, place / "masked.pt")
+    (place / "masked.py").write_text(MASKED)
+    words = ("--arch", "masked.py:Masked", "--normalize", "none", "--json")
+
+    def decided(policy):
+        ran = gate(policy, *words, checkpoint="masked.pt")
+        return ran.code, Verdict.model_validate_json(ran.out)
+
+    rule = '[gate.metrics."accuracy.pgd"]\nmin = 0.5\n'
+    code, verdict = decided("n = 64\n" + rule)
+    (one,) = verdict.decisions
+    assert (code, one.outcome) == (3, "inconclusive")
+    assert "masked" in one.reason
+    code, verdict = decided('n = 64\ndoubts = "allow"\n' + rule)
+    assert (code, verdict.decisions[0].outcome) == (0, "pass")
+    assert "masked" in verdict.decisions[0].doubts[0]
+    # What is not reached even so is failed.
+    assert decided("n = 64\n" + rule.replace("0.5", "0.999"))[0] == 1
+    # Clean accuracy rests on no attack.
+    clean = '[gate.metrics."accuracy.clean"]\nmin = 0.5\n'
+    assert decided("n = 64\n" + clean)[0] == 0
+
+
 # The policy, and the first one
 
 
@@ -223,6 +267,10 @@ def test_a_policy_of_a_report_passes_on_its_own_checkpoint(gate, baseline, place
     made = robaudit("gate", "--init", baseline)
     assert made.code == 0
     content = tomllib.loads(made.out)["gate"]
+    assert "doubts" not in content
+    assert tomllib.loads(made.out.replace('# doubts = "allow"', 'doubts = "allow"'))["gate"][
+        "doubts"
+    ]
     report = json.loads((baseline / "report.json").read_text())
     low = next(m for m in report["measurements"] if m["name"] == "accuracy.pgd")["interval"]["low"]
     assert low - 0.001 <= content["metrics"]["accuracy.pgd"]["min"] <= low
@@ -235,6 +283,7 @@ def test_a_policy_of_a_report_passes_on_its_own_checkpoint(gate, baseline, place
 def test_a_hostile_report_stays_in_its_comment(baseline, place):
     def edit(report):
         report["subject"]["source"] = 'x\n[gate]\n\x1b[31m"'
+        report["measurements"][0]["doubts"] = ["x\n[evil]"]
         report["data"]["name"] = 'a"\n[evil]\nb = "'
 
     made = robaudit("gate", "--init", _edited(place, baseline, edit))

@@ -59,6 +59,14 @@ def test_suites_inherit_and_rules_know_their_lines(read):
     assert (second.rules[0].alpha, second.rules[0].line) == (0.1, 20)
 
 
+def test_doubts_decide_nothing_unless_a_suite_or_the_whole_policy_allows_them(read):
+    rule = 'metrics."accuracy.clean".min = 0.9\n'
+    own = f'[gate.suites.b]\ndoubts = "allow"\n{rule}[gate.suites.c]\n{rule}'
+    for whole, expected in (("", ["allow", "inconclusive"]), ('doubts = "allow"', ["allow"] * 2)):
+        suites = read(f'[gate]\ndata = "digits"\n{whole}\n{own}').suites
+        assert [suite.doubts for suite in suites] == expected
+
+
 HEAD = '[gate]\ndata = "digits"\n'
 CLEAN = '[gate.metrics."accuracy.clean"]\n'
 
@@ -83,6 +91,7 @@ CLEAN = '[gate.metrics."accuracy.clean"]\n'
         (HEAD + CLEAN + "min = 0.4\nalpha = 0", 5, ["greater than 0"]),
         (HEAD + CLEAN + "min = 0.4\nalpha = 0.5", 5, ["less than or equal to 0.3"]),
         (HEAD + CLEAN + 'min = 0.4\nseverity = "eror"', 5, ["'error' or 'warning'"]),
+        (HEAD + 'doubts = "allowed"\n' + CLEAN + "min = 0.4", 3, ["'inconclusive' or 'allow'"]),
         (HEAD + "max_n = 50\n" + CLEAN + "min = 0.4\nmin_n = 60", 6, ["min_n = 60", "50"]),
         (HEAD + "n = 0\n" + CLEAN + "min = 0.4", 3, ["greater than or equal to 1"]),
         (HEAD + "eps = -1\n" + CLEAN + "min = 0.4", 3, ["positive"]),

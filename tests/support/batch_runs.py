@@ -30,17 +30,17 @@ def job(source, norm="linf", eps=8 / 255, **said):
     return Job(source, "cifar10", norm, eps, "standard", **said)
 
 
-def report(source, robust, chance, n=1000, warnings=()):
+def report(source, robust, chance, n=1000, warnings=(), doubts=()):
     """A report in which every measure follows the robust error, with noise."""
 
-    def accuracy(name, value, warnings=()):
+    def accuracy(name, value, warnings=(), doubts=()):
         half = 1.96 * (value * (1 - value) / n) ** 0.5
         interval = Interval(
             low=max(0, value - half), high=min(1, value + half), level=0.95, method="wald"
         )
         return Measurement(
             name=name, value=value, unit="fraction", n=n, interval=interval,
-            settings={"version": "standard"}, warnings=list(warnings),
+            settings={"version": "standard"}, warnings=list(warnings), doubts=list(doubts),
         )  # fmt: skip
 
     error = 1 - robust
@@ -59,7 +59,8 @@ def report(source, robust, chance, n=1000, warnings=()):
         data=Data(name="cifar10", split="test", n=n, sha256="d" * 64, classes=10),
         threat=Threat(norm="linf", eps=8 / 255),
         measurements=[
-            accuracy("accuracy.clean", 0.85), accuracy("accuracy.autoattack", robust, warnings),
+            accuracy("accuracy.clean", 0.85),
+            accuracy("accuracy.autoattack", robust, warnings, doubts),
             *(Measurement(name=name, value=value * chance.uniform(0.8, 1.2), n=n)
               for name, value in measures.items()),
             *(Measurement(name=name, value=value * chance.uniform(0.8, 1.2), split="gap")

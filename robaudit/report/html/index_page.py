@@ -14,7 +14,7 @@ from robaudit.report.html.page import page
 from robaudit.report.html.table import Cell, table
 from robaudit.report.numbers import shown
 from robaudit.report.text import model_names, plain
-from robaudit.report.words import ATTACKS, attack, not_measured, warnings
+from robaudit.report.words import ATTACKS, attack, doubts, not_measured, warnings
 from robaudit.schema import Measurement, Report
 
 
@@ -43,7 +43,7 @@ def index_html(reports: Sequence[Report], links: Sequence[str | None] = ()) -> s
     for report, name, path in zip(reports, names, paths, strict=True):
         accuracies = {attack(m): m for m in attacked(report)}
         smallest = next(iter(accuracies.values()), None)
-        doubts = len(warnings(report)) + len(not_measured(report))
+        findings = len(doubts(report)) + len(warnings(report)) + len(not_measured(report))
         rows.append(
             [
                 Cell(link(path, name) if path else name),
@@ -52,7 +52,7 @@ def index_html(reports: Sequence[Report], links: Sequence[str | None] = ()) -> s
                 *(_cell(accuracies.get(one)) for one in attacks),
                 _drawn(smallest),
                 _cell(report.get("wci")),
-                Cell(str(doubts) if doubts else "none", doubts),
+                Cell(str(findings) if findings else "none", findings),
             ]
         )
     return page(

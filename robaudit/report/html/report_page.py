@@ -36,7 +36,9 @@ from robaudit.report.numbers import number, percent, shown
 from robaudit.report.text import model_name
 from robaudit.report.verdicts import verdicts
 from robaudit.report.words import (
+    DOUBTS_HEADING,
     attack,
+    doubts,
     group,
     label,
     not_measured,
@@ -95,6 +97,8 @@ def to_html(report: Report, folder: Path | None = None) -> str:
         threat=threat_text(report.threat),
         headlines=headlines(report),
         verdicts=verdicts(report),
+        doubts=doubts(report),
+        doubts_heading=DOUBTS_HEADING,
         warnings=warnings(report),
         not_measured=not_measured(report),
         accuracies=accuracies(report),

@@ -7,6 +7,7 @@ from markupsafe import Markup
 from robaudit.report.facts import command, provenance_rows, subject_rows
 from robaudit.report.gate_words import (
     WORDS,
+    doubt_words,
     examples_words,
     found_words,
     rule_words,
@@ -51,6 +52,7 @@ def verdict_html(verdict: Verdict) -> str:
         outcome=WORDS[verdict.outcome],
         words=WORDS,
         rule=rule_words,
+        doubts=doubt_words,
         decisions=table("Rules and their outcomes", headings, rows, "    rwr"),
         suites=[(suite.name, suite_words(suite)) for suite in verdict.suites],
         header=subject_rows(verdict.subject),
