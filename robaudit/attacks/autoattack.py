@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from robaudit.attacks.result import Attacked
 from robaudit.attacks.verification import verify
-from robaudit.engine import Accelerated, Runner, accelerate, device_of, frozen
+from robaudit.engine import Accelerated, Runner, accelerate, device_of, frozen, sighted
 from robaudit.errors import NotMeasuredError
 from robaudit.types import Progress, Remember, ThreatModel, forget
 
@@ -78,7 +78,7 @@ def autoattack(
         logits = Runner(model, device).logits(x).cpu()
         correct = logits.argmax(1) == y
         engine = accelerate(model, x.shape[1:]) if faster else Accelerated(model)
-        counted = _Counted(engine.forward)
+        counted = _Counted(sighted(engine.forward, x[:1].to(device)))
         attack, notes = _prepared(counted, threat, version, seed, logits.shape[1], device)
         stages = list(attack.attacks_to_run)
         found, broken_by = x.clone(), torch.where(correct, STANDS, WRONG)

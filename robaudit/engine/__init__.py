@@ -7,6 +7,7 @@ on a CPU, up to the rounding of the kernels that a library chooses on a GPU.
 
 from robaudit.engine.acceleration import Accelerated, Precision, accelerate
 from robaudit.engine.device import device_of, resolve_device
+from robaudit.engine.edges import JustInside, edge_nudge, sighted
 from robaudit.engine.freezing import frozen
 from robaudit.engine.precision import full_precision
 from robaudit.engine.runner import TILE, Runner
@@ -15,14 +16,17 @@ from robaudit.engine.seeding import generator, seed_for, uniform_rows
 __all__ = [
     "TILE",
     "Accelerated",
+    "JustInside",
     "Precision",
     "Runner",
     "accelerate",
     "device_of",
+    "edge_nudge",
     "frozen",
     "full_precision",
     "generator",
     "resolve_device",
     "seed_for",
+    "sighted",
     "uniform_rows",
 ]

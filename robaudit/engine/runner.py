@@ -14,12 +14,14 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from robaudit.engine.edges import JustInside, sighted
 from robaudit.engine.memory import keep_freed_memory
 from robaudit.errors import NotMeasuredError
 
 TILE = 64
 CUDA_BATCH = 1024
 
+Forward = Callable[[Tensor], Tensor]
 Objective = Callable[[Tensor, Tensor], Tensor]
 BatchSize = int | Literal["auto"]
 
@@ -48,6 +50,7 @@ class Runner:
             asked = CUDA_BATCH if batch_size == "auto" else batch_size
             self.batch = max(1, -(-asked // TILE)) * TILE
         self.backoffs: list[int] = []
+        self._sighted: Forward | None = None
         self.forwards = 0
         self.backwards = 0
 
@@ -71,13 +74,17 @@ class Runner:
         """Objective ``(n,)``, its gradient in the images ``(n, c, h, w)``, the logits ``(n, k)``.
 
         ``objective(logits, y)`` gives one value per image, so that the images do not mix; ``used``
-        as in :meth:`logits`.
+        as in :meth:`logits`. Of a network that is blind at the edges of the box the gradient is
+        taken just inside (:mod:`robaudit.engine.edges`), which takes one forward pass more.
         """
+        if self._sighted is None:
+            self._sighted = sighted(self.forward, x[:1].to(self.device))
+        forward = self._sighted
 
         def one(tile: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
             with torch.enable_grad():
                 leaf = tile.detach().requires_grad_()
-                logits = self.forward(leaf)
+                logits = forward(leaf)
                 if not logits.requires_grad:
                     raise NotMeasuredError(
                         "the network's logits have no gradient in the image",
@@ -87,8 +94,9 @@ class Runner:
                 (gradient,) = torch.autograd.grad(values.sum(), leaf)
             return values.detach(), gradient, logits.detach()
 
-        self.forwards += len(x) if used is None else used
-        self.backwards += len(x) if used is None else used
+        passed = len(x) if used is None else used
+        self.forwards += 2 * passed if isinstance(forward, JustInside) else passed
+        self.backwards += passed
         values, gradient, logits = self._run(one, x, y)
         return values, gradient, logits
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from robaudit.attacks.objectives import cross_entropy
+from robaudit.engine import JustInside
 from robaudit.engine.balls import ascend, project
 from robaudit.errors import NotMeasuredError
 from robaudit.flatness.perturbed import Perturbed
@@ -37,6 +38,7 @@ class Ascent:
         step: in the inputs.
         tile: images that pass together.
         keep_best: a restart's best pass, its start included, and not its last.
+        nudge: how far inside the box gradients are taken, see :mod:`robaudit.engine.edges`.
     """
 
     network: Perturbed
@@ -50,6 +52,7 @@ class Ascent:
     step: float
     tile: int
     keep_best: bool
+    nudge: float = 0.0
 
     def climb(
         self, nus: Sequence[Weights], advs: Sequence[Tensor], tick: Callable[[int], None]
@@ -96,15 +99,18 @@ class Ascent:
         slopes = {name: torch.zeros_like(leaf) for name, leaf in leaves.items()}
         inputs = self.threat is not None and not last
         losses, moved = [], []
+
+        def itself(images: Tensor) -> Tensor:
+            return self.network.logits_of_all(leaves, images)
+
+        forward = JustInside(itself, self.nudge) if self.nudge else itself
         for start in range(0, len(self.x), self.tile):
             part = slice(start, start + self.tile)
             rows = slice(start * many, (start + self.tile) * many)
             labels = self.y[part].repeat_interleave(many)
             with torch.set_grad_enabled(not last):
                 image = adv[rows].detach().requires_grad_(inputs)
-                logits = self.network.logits_of_all(
-                    leaves, image.reshape(-1, many, *image.shape[1:])
-                )
+                logits = forward(image.reshape(-1, many, *image.shape[1:]))
                 loss = cross_entropy(logits.flatten(0, 1), labels)
                 losses.append(loss.detach().double().reshape(-1, many))
                 if last:

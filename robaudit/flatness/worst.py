@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from robaudit.attacks.objectives import cross_entropy
 from robaudit.attacks.result import Attacked
-from robaudit.engine import device_of, frozen
+from robaudit.engine import device_of, edge_nudge, frozen
 from robaudit.engine.balls import random_start
 from robaudit.engine.runner import BatchSize
 from robaudit.flatness.ascent import Ascent, Climb
@@ -118,7 +118,7 @@ def worst(
             reference = loss.reference(model, many)
         ascent = Ascent(
             network, weights, x.to(device), y.to(device), threat, xi, passes, weight_step, step,
-            loss.tile, keep_best=not published,
+            loss.tile, keep_best=not published, nudge=edge_nudge(model, x[:1].to(device)),
         )  # fmt: skip
 
         given = reference.x  # of the clean loss the images as they are
