@@ -18,6 +18,13 @@ from robaudit.schema import Measurement
 from robaudit.statistics import clopper_pearson
 from robaudit.types import ThreatModel
 
+_CURVE = {
+    "order": "ascending",
+    "attacked": "by PGD and CW every example, from where the radius before ended; by ensembles "
+    "what the radius before left standing",
+    "last": "the run at the threat model's radius, less what smaller radii broke",
+}
+
 
 def clean(context: Context) -> list[Measurement]:
     """Accuracy and loss on the clean images of every split."""
@@ -138,7 +145,7 @@ def curve(radii: list[Radius], with_loss: bool = True) -> dict[str, Any]:
         if with_loss and radius.loss is not None:
             row["loss"] = float(radius.loss.double().mean())
         rows.append(row)
-    return {"curve": rows}
+    return {"curve": rows, "curve_settings": dict(_CURVE)}
 
 
 def pgd_settings(settings: Pgd, threat: ThreatModel) -> dict[str, Any]:

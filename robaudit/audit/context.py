@@ -45,8 +45,9 @@ class Context:
     Attributes:
         splits: by name, the audited one first; a second one only where the gap is measured.
         precision: of searches whose finds are verified in float32.
-        radii: smaller than the threat model's, ascending: what is broken within one of them is
-            broken within the larger ones, and attacks begin where the radius before left them.
+        radii: smaller than the threat model's, ascending, for a curve of its own: what is broken
+            within one of them is broken within the larger ones, and a PGD begins where the radius
+            before left it. Nothing measured at the threat model's radius depends on them.
         surrogate: another network whose adversarial examples are tried on this one.
         replayed: adversarial images made earlier, of the audited examples.
         watch: opens a progress display for a named piece of work.
@@ -68,7 +69,7 @@ class Context:
     remember: Remember = forget
     outcomes: dict[str, Tensor] = field(default_factory=dict)
     broken: dict[str, tuple[Tensor, Tensor]] = field(default_factory=dict)
-    _made: dict[tuple[str, Pgd], tuple[Ascended, list[Radius]]] = field(default_factory=dict)
+    _made: dict[tuple[str, Pgd], Ascended] = field(default_factory=dict)
     _runners: list[Runner] = field(default_factory=list)
 
     @property
@@ -77,9 +78,9 @@ class Context:
         return next(iter(self.splits))
 
     @property
-    def threats(self) -> list[ThreatModel]:
-        """One threat model a radius, the audit's own last."""
-        return [dataclasses.replace(self.threat, eps=eps) for eps in (*self.radii, self.threat.eps)]
+    def smaller(self) -> list[ThreatModel]:
+        """One threat model for each of ``radii``."""
+        return [dataclasses.replace(self.threat, eps=eps) for eps in self.radii]
 
     @cached_property
     def engine(self) -> Accelerated:
@@ -117,64 +118,80 @@ class Context:
         """
         examples = self.splits[split]
         n = len(examples) if n is None else min(n, len(examples))
-        made = self._made.get((split, settings))
-        if made is None or len(made[0].x) < n:
-            made = self._climb(self.model, split, settings, n)
-            self._made[split, settings] = made
-        whole = made[0]
+        whole = self._made.get((split, settings))
+        if whole is None or len(whole.x) < n:
+            whole = self._climb(self.model, split, settings, n, self.threat)
+            self._made[split, settings] = whole
         if len(whole.x) == n:
             return whole
         rows = ("x", "loss", "robust", "correct", "broken_x")
         return dataclasses.replace(whole, **{name: getattr(whole, name)[:n] for name in rows})
 
     def within(self, settings: Pgd) -> list[Radius]:
-        """What the PGD of the audited split left standing, radius by radius."""
-        return self._made[self.main, settings][1]
+        """What PGD leaves of the audited split within each radius; nothing without ``radii``.
+
+        The smaller radii are attacked one after the other, each from where the one before ended.
+        The row of the threat model's own radius is the plain run at it, less what they broke.
+        """
+        examples = self.splits[self.main]
+        last: Ascended | None = None
+        found: list[Radius] = []
+        for threat in self.smaller:
+            start = None
+            if last is not None:
+                start = _grown(last.x, examples.x, found[-1].eps, threat.eps)
+            made = self._climb(self.model, self.main, settings, len(examples), threat, start)
+            last = made if last is None else _worse(last, made)
+            found.append(Radius(threat.eps, last.robust, last.loss))
+        if last is not None:
+            whole = _worse(last, self.adversarial(self.main, settings))
+            found.append(Radius(self.threat.eps, whole.robust, whole.loss))
+        return found
 
     def transferred(self, settings: Pgd) -> Ascended:
         """PGD examples of the surrogate on the audited split."""
         assert self.surrogate is not None
-        return self._climb(self.surrogate, self.main, settings, len(self.splits[self.main]))[0]
+        return self._climb(
+            self.surrogate, self.main, settings, len(self.splits[self.main]), self.threat
+        )
 
     def _climb(
-        self, model: nn.Module, split: str, settings: Pgd, n: int
-    ) -> tuple[Ascended, list[Radius]]:
+        self,
+        model: nn.Module,
+        split: str,
+        settings: Pgd,
+        n: int,
+        threat: ThreatModel,
+        start: Tensor | None = None,
+    ) -> Ascended:
         examples = self.splits[split]
         label = "CW" if settings.loss == "margin" else "PGD"
-        threats = self.threats if model is self.model and split == self.main else [self.threat]
-        found: list[Ascended] = []
-        passed: list[Radius] = []
-        for threat in threats:
-            where = f" within {threat.eps:.3g}" if len(threats) > 1 else ""
-            others = "" if model is self.model else " of the surrogate"
-            with (
-                self.watch(f"{label}-{settings.steps}{others} on {n} {split} examples{where}") as p,
-                frozen(model),
-            ):
-                made = pgd_with(
-                    self.runner(model),
-                    examples.x[:n],
-                    examples.y[:n],
-                    threat,
-                    steps=settings.steps,
-                    restarts=settings.restarts,
-                    step_size=settings.step_over_eps * threat.eps,
-                    loss=settings.loss,
-                    seed=self.seed,
-                    index=examples.index[:n],
-                    start=_grown(found[-1].x, examples.x[:n], passed[-1].eps, threat.eps)
-                    if found
-                    else None,
-                    remember=self.keeping(
-                        *("pgd", settings, examples.sha256, n, threat.eps, self.radii)
-                        if model is self.model
-                        else ("transfer", settings, n, threat.eps, weights_digest(model))
-                    ),
-                    progress=p,
-                )
-            found.append(_worse(found[-1], made) if found else made)
-            passed.append(Radius(threat.eps, found[-1].robust, found[-1].loss))
-        return found[-1], passed
+        where = f" within {threat.eps:.3g}" if self.radii else ""
+        others = "" if model is self.model else " of the surrogate"
+        kept: tuple[object, ...] = ("pgd", settings, examples.sha256, n, threat.eps)
+        if start is not None:
+            kept = (*kept, self.radii)
+        if model is not self.model:
+            kept = ("transfer", *kept[1:], weights_digest(model))
+        with (
+            self.watch(f"{label}-{settings.steps}{others} on {n} {split} examples{where}") as p,
+            frozen(model),
+        ):
+            return pgd_with(
+                self.runner(model),
+                examples.x[:n],
+                examples.y[:n],
+                threat,
+                steps=settings.steps,
+                restarts=settings.restarts,
+                step_size=settings.step_over_eps * threat.eps,
+                loss=settings.loss,
+                seed=self.seed,
+                index=examples.index[:n],
+                start=start,
+                remember=self.keeping(*kept),
+                progress=p,
+            )
 
     def keep(self, split: str, name: str, values: Tensor) -> None:
         """Remember a per-example outcome."""

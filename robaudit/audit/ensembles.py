@@ -56,9 +56,16 @@ def autoattack_memory(
     context: Context, settings: AutoAttack, threat: ThreatModel, plain: bool = False
 ) -> Remember:
     """Where the pieces of this AutoAttack are kept."""
-    return context.keeping(
-        "autoattack", settings, threat.eps, context.radii, context.precision, plain
-    )
+    return context.keeping("autoattack", settings, *_which(context, threat), plain)
+
+
+def _which(context: Context, threat: ThreatModel) -> tuple[object, ...]:
+    """What the pieces of an attack within one radius depend on.
+
+    Within a smaller radius only those are attacked that the radii below it left standing.
+    """
+    radii = () if threat == context.threat else context.radii
+    return threat.eps, radii, context.precision
 
 
 def by_library(
@@ -97,9 +104,7 @@ def fast(context: Context, settings: Fast) -> list[Measurement]:
         return fast_with(
             _searcher(context, plain), examples.x[rows], examples.y[rows], threat,
             seed=context.seed, index=examples.index[rows],
-            remember=context.keeping(
-                "fast", settings, threat.eps, context.radii, context.precision, plain
-            ),
+            remember=context.keeping("fast", settings, *_which(context, threat), plain),
             progress=progress,
         )  # fmt: skip
 
@@ -173,50 +178,55 @@ def _searcher(context: Context, plain: bool) -> Runner:
 def _measured(
     context: Context, name: str, label: str, settings: dict[str, Any], run: Run
 ) -> list[Measurement]:
-    """Attack radius by radius what still stands, and count what the network itself confirms."""
+    """Attack what is right when clean, and count what the network itself confirms.
+
+    A curve comes after that, radius by radius on what still stands, and changes nothing of it.
+    """
     examples = context.splits[context.main]
     n = len(examples)
-    robust = context.outcomes[f"{context.main}.accuracy.clean"].clone()
-    clean = robust.clone()
-    broken_x = examples.x.clone()
-    radii: list[Radius] = []
+    clean = context.outcomes[f"{context.main}.accuracy.clean"]
     notes: list[str] = []
-    passes = torch.zeros(2, dtype=torch.long)
-    attacked: Attacked | None = None
-    entered = 0
 
-    def attack(threat: ThreatModel, rows: Tensor, plain: bool) -> tuple[Attacked, Tensor]:
-        """Also the rows that the search broke and the network itself is not broken by."""
-        nonlocal passes
+    def attack(threat: ThreatModel, standing: Tensor) -> tuple[Tensor, Tensor, list[Attacked]]:
+        """Who withstands, an image for each example, and the runs.
+
+        What the search broke and the network itself is not broken by is attacked once more.
+        """
+        robust, images, runs = standing.clone(), examples.x.clone(), list[Attacked]()
+        rows = torch.nonzero(standing)[:, 0]
         where = f" within {threat.eps:.3g}" if context.radii else ""
-        title = f"{label} on {len(rows)} {context.main} examples{where}"
-        with context.watch(title) as progress, frozen(context.model):
-            made = run(threat, rows, plain, progress)
-        judged = verify(context.model, examples.x[rows], made.x, examples.y[rows], threat)
-        confirmed = ~made.robust & judged.breaks
-        robust[rows[confirmed]] = False
-        broken_x[rows[confirmed]] = made.x[confirmed]
-        passes += torch.tensor([made.forwards, made.backwards])
-        notes.extend(getattr(made, "notes", ()))
-        return made, rows[~made.robust & ~judged.breaks]
+        for plain in (False, True):
+            if len(rows) == 0:
+                break
+            title = f"{label} on {len(rows)} {context.main} examples{where}"
+            with context.watch(title) as progress, frozen(context.model):
+                made = run(threat, rows, plain, progress)
+            judged = verify(context.model, examples.x[rows], made.x, examples.y[rows], threat)
+            confirmed = ~made.robust & judged.breaks
+            robust[rows[confirmed]] = False
+            images[rows[confirmed]] = made.x[confirmed]
+            notes.extend(getattr(made, "notes", ()))
+            runs.append(made)
+            rows = rows[~made.robust & ~judged.breaks]
+        return robust, images, runs
 
-    for threat in context.threats:
-        rows = torch.nonzero(robust)[:, 0]
-        if len(rows):
-            attacked, misled = attack(threat, rows, plain=False)
-            entered = len(rows)
-            if len(misled):
-                attack(threat, misled, plain=True)
-        radii.append(Radius(threat.eps, robust.clone()))
+    robust, broken_x, runs = attack(context.threat, clean)
+    attacked = runs[0] if runs else None
+    radii: list[Radius] = []
+    for threat in context.smaller:
+        standing = attack(threat, radii[-1].robust if radii else clean)[0]
+        radii.append(Radius(threat.eps, standing))
+    if radii:
+        radii.append(Radius(context.threat.eps, radii[-1].robust & robust))
     context.keep(context.main, name, robust)
     context.broken[name.removeprefix("accuracy.")] = broken_x, ~robust & clean
     details: dict[str, Any] = {
-        "forwards": int(passes[0]),
-        "backwards": int(passes[1]),
+        "forwards": sum(made.forwards for made in runs),
+        "backwards": sum(made.backwards for made in runs),
         **curve(radii),
     }
     if isinstance(attacked, AutoAttacked):
-        details["attacks"] = _after_each(attacked, entered, n)
+        details["attacks"] = _after_each(attacked, int(clean.sum()), n)
         found = getattr(attacked, "diagnostics", _from_logits_alone(attacked))
         details["diagnostics"] = asdict(found)
         notes += doubts(found)
@@ -247,7 +257,7 @@ def _from_logits_alone(attacked: AutoAttacked) -> Diagnostics:
 
 
 def _after_each(attacked: AutoAttacked, entered: int, n: int) -> dict[str, float]:
-    """Share of all examples that each attack of the last radius left standing."""
+    """Share of all examples that each attack left standing."""
     left, after = entered, {}
     for place, stage in enumerate(attacked.accuracies):
         left -= int((attacked.broken_by == place).sum())
