@@ -11,6 +11,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from robaudit.attacks.few_classes import runnable
 from robaudit.attacks.result import Attacked
 from robaudit.attacks.verification import verify
 from robaudit.engine import Accelerated, Runner, accelerate, device_of, frozen, sighted
@@ -59,8 +60,9 @@ def autoattack(
     Each of its attacks runs on what the ones before left standing, in batches in the examples'
     order, as the library itself does: the verdicts are those that it gives alone. It seeds every
     batch alike, so that they depend on ``batch_size``; 250 is its own default and ours. With fewer
-    than ten classes the targeted attacks are capped at ``k - 1`` targets; with fewer than four the
-    targeted DLR loss does not exist and APGD-T is left out, said in ``notes``.
+    than ten classes the targeted attacks are capped at ``k - 1`` targets; with fewer than four
+    APGD-T and with fewer than three APGD-DLR are left out, since their loss does not exist; both
+    are said in ``notes``.
 
     Args:
         faster: let the library see the network as :func:`robaudit.engine.accelerate` runs it. What
@@ -150,17 +152,13 @@ def _prepared(
     attack = AutoAttack(
         model, norm=_NORMS[threat.norm], eps=threat.eps, version=version, seed=seed, device=device
     )
-    notes = []
-    targets = classes - 1
-    if targets < attack.apgd_targeted.n_target_classes:
-        attack.apgd_targeted.n_target_classes = targets
-        attack.fab.n_target_classes = targets
-        notes.append(f"targeted attacks ran with {targets} targets: there are {classes} classes")
-    if classes < 4:
-        needs_four = {"apgd-t", "apgd-dlr"}
-        left_out = [name for name in attack.attacks_to_run if name in needs_four]
-        attack.attacks_to_run = [name for name in attack.attacks_to_run if name not in needs_four]
-        notes.append(f"left out: {', '.join(left_out)} (the DLR loss needs four classes)")
+    asked = {
+        "apgd-t": attack.apgd_targeted.n_target_classes,
+        "fab-t": attack.fab.n_target_classes,
+    }
+    attack.attacks_to_run, notes = runnable(attack.attacks_to_run, asked, classes)
+    attack.apgd_targeted.n_target_classes = min(asked["apgd-t"], classes - 1)
+    attack.fab.n_target_classes = min(asked["fab-t"], classes - 1)
     return attack, notes
 
 
@@ -192,8 +190,11 @@ class _Listener(logging.Handler):
         self.warnings: list[str] = []
 
     def emit(self, record: logging.LogRecord) -> None:
-        # The library names a page of its own repository; ours stand on their own.
-        self.warnings.append("AutoAttack: " + record.getMessage().split(" See ")[0])
+        said = record.getMessage()
+        # Its words on few classes hold whatever attack runs; `runnable` has seen to those that do.
+        if not ("DLR loss" in said or "target classes" in said):
+            # The library names a page of its own repository; ours stand on their own.
+            self.warnings.append("AutoAttack: " + said.split(" See ")[0])
 
 
 @contextmanager

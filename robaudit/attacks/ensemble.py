@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +12,7 @@ from robaudit.attacks.apgd import Climbed, apgd_with
 from robaudit.attacks.autoattack import STANDS, WRONG, AutoAttacked, Version
 from robaudit.attacks.blocks import check_finite, parts
 from robaudit.attacks.fab import NearestFound, fab_with
+from robaudit.attacks.few_classes import runnable
 from robaudit.attacks.objectives import TargetableLoss
 from robaudit.attacks.result import Attacked
 from robaudit.attacks.square import square_with
@@ -52,7 +53,7 @@ class Diagnostics:
         zero_gradient: had a gradient that was zero in every pixel where the first attack started.
         stuck: stood, and the first attack never raised the loss above its starting points.
         black_box_only: broken from logits alone, after all attacks with gradients had failed.
-        targets_missing: targets that were left out of each targeted attack for want of classes.
+        targets_missing: targets that targeted attacks asked for and that there were no classes for.
     """
 
     attacked: int
@@ -66,14 +67,14 @@ class Diagnostics:
 class Attempt:
     """One attack of an ensemble; ``run`` takes images, labels, indices and a progress callback.
 
-    ``passes``: its passes on an example that it does not break, for the progress of the whole.
+    ``passes``: its passes on an example that it does not break, for the progress of the whole;
+    ``targets``: how many it asks for, 0 where it is untargeted.
     """
 
     name: str
     run: Callable[[Tensor, Tensor, Tensor, Progress | None], Attacked]
     passes: int
-    classes: int = 2
-    notes: tuple[str, ...] = field(default=())
+    targets: int = 0
 
 
 def native_autoattack(
@@ -129,14 +130,14 @@ def native_autoattack_with(
         remember: keeps each finished part of the examples of each attack.
     """
     classes = runner.logits(x[:1]).shape[1]
-    attempts, wanted = _autoattack(runner, threat, version, seed, classes)
-    return in_turn(runner, x, y, attempts, wanted, classes, index, remember, progress)
+    attempts = _autoattack(runner, threat, version, seed, classes)
+    return in_turn(runner, x, y, attempts, classes, index, remember, progress)
 
 
 def _autoattack(
     runner: Runner, threat: ThreatModel, version: Version, seed: int, classes: int
-) -> tuple[list[Attempt], int]:
-    """The attempts of a version, and how many targets the targeted ones want."""
+) -> list[Attempt]:
+    """The attempts of a version."""
     sparse = threat.norm == "l1"
     wanted = 5 if sparse and version == "standard" else 9
     restarts = 5 if sparse or version == "plus" else 1
@@ -173,10 +174,10 @@ def _autoattack(
     targets = min(wanted, classes - 1)
     known = {
         "apgd-ce": Attempt("apgd-ce", climb("ce", 0, restarts), 202 * restarts * samples),
-        "apgd-dlr": Attempt("apgd-dlr", climb("dlr", 0, restarts), 202 * restarts * samples, 3),
-        "apgd-t": Attempt("apgd-t", climb("dlr", targets), 202 * targets, 4),
+        "apgd-dlr": Attempt("apgd-dlr", climb("dlr", 0, restarts), 202 * restarts * samples),
+        "apgd-t": Attempt("apgd-t", climb("dlr", targets), 202 * targets, wanted),
         "fab": Attempt("fab", nearest(0, restarts), 200 * restarts * classes),
-        "fab-t": Attempt("fab-t", nearest(fab_targets), 300 * fab_targets),
+        "fab-t": Attempt("fab-t", nearest(fab_targets), 300 * fab_targets, 9),
         "square": Attempt("square", patches, 5000),
     }
     order = {
@@ -184,7 +185,7 @@ def _autoattack(
         "plus": ("apgd-ce", "apgd-dlr", "fab", "square", "apgd-t", "fab-t"),
         "rand": ("apgd-ce", "apgd-dlr"),
     }
-    return [known[name] for name in order[version]], 0 if version == "rand" else wanted
+    return [known[name] for name in order[version]]
 
 
 def in_turn(
@@ -192,16 +193,12 @@ def in_turn(
     x: Tensor,
     y: Tensor,
     attempts: Sequence[Attempt],
-    wanted: int,
     classes: int,
     index: Tensor | None = None,
     remember: Remember = forget,
     progress: Progress | None = None,
 ) -> Ensembled:
-    """Run attempts one after the other on the examples that still stand.
-
-    ``wanted``: how many targets the targeted ones ask for.
-    """
+    """Run attempts one after the other on the examples that still stand."""
     index = torch.arange(len(x)) if index is None else index
     logits = runner.logits(x).cpu()
     check_finite(logits)
@@ -209,9 +206,10 @@ def in_turn(
     found = x.cpu().clone()
     broken_by = torch.where(correct, STANDS, WRONG)
     distance = torch.full((len(x),), torch.inf)
-    possible = [attempt for attempt in attempts if attempt.classes <= classes]
-    missing = max(0, wanted - (classes - 1))
-    notes = _notes(attempts, missing, classes)
+    targets = {attempt.name: attempt.targets for attempt in attempts}
+    run_names, notes = runnable(list(targets), targets, classes)
+    possible = [attempt for attempt in attempts if attempt.name in run_names]
+    missing = max(0, *(attempt.targets - (classes - 1) for attempt in possible))
     accuracies: dict[str, float] = {}
     passes: dict[str, tuple[int, int]] = {}
     zero_gradient = stuck = 0
@@ -266,20 +264,6 @@ def in_turn(
             targets_missing=missing,
         ),
     )
-
-
-def _notes(attempts: Sequence[Attempt], missing: int, classes: int) -> list[str]:
-    notes = []
-    if missing:
-        notes.append(
-            f"targeted attacks ran with {classes - 1} targets: there are {classes} classes"
-        )
-    left_out = [attempt for attempt in attempts if attempt.classes > classes]
-    if left_out:
-        names = ", ".join(attempt.name for attempt in left_out)
-        least = ["", "", "", "three", "four"][max(attempt.classes for attempt in left_out)]
-        notes.append(f"left out: {names} (the DLR loss needs {least} classes)")
-    return notes
 
 
 def _piece(attacked: Attacked) -> dict[str, Tensor]:

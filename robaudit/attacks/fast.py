@@ -89,6 +89,6 @@ def fast_with(
     targets = min(TARGETS, classes - 1)
     attempts = [
         Attempt("apgd-ce", untargeted, 2 * STEPS),
-        Attempt("apgd-malt", targeted, 2 * STEPS * targets),
+        Attempt("apgd-malt", targeted, 2 * STEPS * targets, targets),
     ]
-    return in_turn(runner, x, y, attempts, targets, classes, index, remember, progress)
+    return in_turn(runner, x, y, attempts, classes, index, remember, progress)

@@ -168,11 +168,11 @@ class Context:
         label = "CW" if settings.loss == "margin" else "PGD"
         where = f" within {threat.eps:.3g}" if self.radii else ""
         others = "" if model is self.model else " of the surrogate"
-        kept: tuple[object, ...] = ("pgd", settings, examples.sha256, n, threat.eps)
+        kept: tuple[object, ...] = (settings, examples.sha256, n, threat.eps)
         if start is not None:
             kept = (*kept, self.radii)
         if model is not self.model:
-            kept = ("transfer", *kept[1:], weights_digest(model))
+            kept = (*kept, weights_digest(model))
         with (
             self.watch(f"{label}-{settings.steps}{others} on {n} {split} examples{where}") as p,
             frozen(model),
@@ -189,7 +189,7 @@ class Context:
                 seed=self.seed,
                 index=examples.index[:n],
                 start=start,
-                remember=self.keeping(*kept),
+                remember=self.keeping("pgd" if model is self.model else "transfer", *kept),
                 progress=p,
             )
 

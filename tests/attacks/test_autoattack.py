@@ -5,7 +5,7 @@ import torch
 from pyautoattack import AutoAttack
 from torch import nn
 
-from robaudit.attacks import autoattack, pgd
+from robaudit.attacks import autoattack, native_autoattack, pgd
 from robaudit.types import ThreatModel
 
 
@@ -51,8 +51,33 @@ def test_fewer_classes_than_targets(classes):
     x, y = examples(model, 6)
     found = autoattack(model, x, y, ThreatModel("linf", 0.3))
     assert any(f"{classes - 1} targets" in note for note in found.notes)
-    assert any("APGD-T" in note.upper() for note in found.notes) == (classes < 4)
+    assert any("apgd-t is left out" in note for note in found.notes) == (classes < 4)
     assert not bool(found.robust.any())
+
+
+class Saturated(nn.Module):
+    """Logits so large that the cross-entropy has no gradient; the DLR loss ignores their scale."""
+
+    def __init__(self, network):
+        super().__init__()
+        self.network = network
+
+    def forward(self, x):
+        return 1e5 * self.network(x)
+
+
+@pytest.mark.parametrize("run", [autoattack, native_autoattack])
+def test_three_classes_are_enough_for_untargeted_dlr(run):
+    """The library's own DLR loss takes the third largest logit, no fourth one."""
+    model = Saturated(network(3))
+    x, y = examples(model, 6)
+    found = run(model, x, y, ThreatModel("linf", 0.3), version="rand")
+    assert list(found.accuracies) == ["apgd-ce", "apgd-dlr"]
+    assert not any("target" in note for note in found.notes)
+    alone = AutoAttack(model, norm="Linf", eps=0.3, seed=0, version="rand")
+    _, predicted = alone.run_standard_evaluation(x, y, batch_size=6)
+    assert found.accuracies["apgd-dlr"] == float((predicted == y).float().mean())
+    assert found.accuracies["apgd-dlr"] < found.accuracies["apgd-ce"]
 
 
 def test_it_leaves_no_trace():
