@@ -136,6 +136,7 @@ def _wci_measurements(
     if settings.layers is not None:
         described["layers"] = settings.layers
     warnings = [] if index.note is None else [own(index.note)]
+    warnings += [own(note) for note in traces.notes]
     if traces.precision_note is not None:
         warnings.append(own(traces.precision_note))
     if traces.uncovered:
@@ -152,6 +153,7 @@ def _wci_measurements(
         "precision": traces.precision,
         "bias": finite(index.bias),
         "uncovered": [own(name) for name in traces.uncovered],
+        "idle": [own(name) for name in traces.idle],
         "layers": [
             {
                 "name": own(layer.name),

@@ -9,6 +9,7 @@ from typing import Any
 from robaudit import flatness
 from robaudit.attacks.result import Attacked
 from robaudit.audit.context import Context
+from robaudit.audit.names import authors
 from robaudit.audit.numbers import estimate, finite
 from robaudit.audit.plan import Average, Worst
 from robaudit.flatness.protocols import reference_restarts
@@ -138,7 +139,7 @@ def _measurement(
     **own: Any,
 ) -> Measurement:
     """The flatness within the largest radius; the others go to ``details.sweep``."""
-    last = found[-1]
+    last, own_names = found[-1], authors(context.model)
     details = {"xi": settings.xi, "reference": last.reference, **own, "parts": _parts(last.parts)}
     if settings.radii:
         radii = (*settings.radii, settings.xi)
@@ -154,7 +155,9 @@ def _measurement(
         unit="nats",
         settings={**asdict(settings), "radii": list(settings.radii)},
         details=details,
-        warnings=list(dict.fromkeys([*warnings, *(note for one in found for note in one.notes)])),
+        warnings=list(
+            dict.fromkeys([*warnings, *(own_names(note) for one in found for note in one.notes)])
+        ),
     )
 
 

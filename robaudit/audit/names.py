@@ -14,6 +14,7 @@ from torch import nn
 from robaudit.audit.plan import Layers, Plan
 from robaudit.checkpoints import Classifier
 from robaudit.curvature.selection import chosen_parameters
+from robaudit.engine import effective
 
 
 def authors(model: nn.Module) -> Callable[[str], str]:
@@ -41,7 +42,8 @@ def check_names(model: nn.Module, plan: Plan) -> None:
     Raises:
         UsageError: it lacks one.
     """
-    own = model.network if isinstance(model, Classifier) else model
+    network: nn.Module = model.network if isinstance(model, Classifier) else model
+    own = effective(network)
     for settings in (plan.wci, plan.hessian):
         if settings is not None and isinstance(settings.layers, tuple):
             chosen_parameters(own, settings.layers)

@@ -16,7 +16,7 @@ from robaudit.audit.plan import Hessian
 from robaudit.curvature.selection import chosen_parameters
 from robaudit.curvature.spectrum import MEMORY
 from robaudit.curvature.traces import Estimator, gauss_newton_estimator
-from robaudit.engine import device_of, frozen
+from robaudit.engine import device_of, effective, frozen
 from robaudit.schema import Measurement
 
 # Of a Gauss-Newton matrix: examples times classes less one. The cost grows with its square.
@@ -66,6 +66,7 @@ def hessian(context: Context, settings: Hessian) -> list[Measurement]:
     spread = _spread(context, settings, attacked.x, y)
     theirs = _second_opinion(context, settings, attacked.x, y)
     own = run(relative=True)
+    told = [authors(context.model)(note) for note in found.notes]
     probed = 0.0 if small else found.trace_standard_error
     common: dict[str, Any] = {
         "n": n,
@@ -84,7 +85,7 @@ def hessian(context: Context, settings: Hessian) -> list[Measurement]:
                 "dimension": found.dimension,
                 **theirs.get("hessian.largest", {}),
             },
-            warnings=_late(found),
+            warnings=[*told, *_late(found)],
             **common,
         ),
         Measurement(
@@ -129,7 +130,8 @@ def _diagonalised(context: Context, settings: Hessian, x: Tensor) -> bool:
     if settings.operator != "gauss-newton":
         return False
     columns = _classes(context, x) - 1
-    chosen = chosen_parameters(context.model, restricting(context.model, settings.layers)).values()
+    plain = effective(context.model, x)
+    chosen = chosen_parameters(plain, restricting(plain, settings.layers)).values()
     dim = sum(parameter.numel() for parameter in chosen)
     element = max(parameter.element_size() for parameter in chosen)
     needed = curvature.gram_bytes(len(x), columns, dim, element)

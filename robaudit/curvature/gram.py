@@ -10,9 +10,9 @@ from torch.func import functional_call
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from robaudit.curvature.products import relative_scale
-from robaudit.curvature.selection import chosen_parameters
+from robaudit.curvature.selection import chosen_parameters, coordinates
 from robaudit.curvature.softmax import logit_curvature_factor
-from robaudit.engine import device_of, frozen
+from robaudit.engine import device_of, effective, frozen
 from robaudit.errors import NotMeasuredError, UsageError
 from robaudit.types import Progress
 
@@ -56,7 +56,10 @@ def gram_spectrum(
     >>> gram_spectrum(net, torch.rand(2, 1, 2, 2)).shape
     torch.Size([4])
     """
+    given, model = model, effective(model, x)
     with frozen(model):
+        chosen = coordinates(given, model, layers, x)
+        layers, dim = chosen.layers, chosen.dimension
         device = device_of(model)
         leaves = {
             name: parameter.detach().requires_grad_()
@@ -65,7 +68,6 @@ def gram_spectrum(
         with torch.no_grad():
             columns = model(x[:1].to(device)).shape[1] - 1
         like = next(iter(leaves.values()))
-        dim = sum(leaf.numel() for leaf in leaves.values())
         size = len(x) * columns
         together = _together(memory, len(x), columns, dim, like.element_size())
         scale = relative_scale(model, layers) if relative else None
@@ -74,7 +76,7 @@ def gram_spectrum(
             """Scaled gradients of a block of examples, ``(examples * (k - 1), P)``."""
             gradients = [_rows(model, leaves, row.to(device)) for row in x[start:][:together]]
             stacked = torch.cat(gradients)
-            return stacked if scale is None else torch.mul(stacked, scale)
+            return chosen.gathered(stacked if scale is None else torch.mul(stacked, scale))
 
         gram = torch.zeros(size, size, dtype=torch.float64, device=device)
         starts = range(0, len(x), together)

@@ -12,10 +12,10 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from robaudit.curvature.obstacles import check_loss, naming_obstacles
 from robaudit.curvature.products import hessian_product
-from robaudit.curvature.selection import chosen_parameters
+from robaudit.curvature.selection import chosen_parameters, coordinates
 from robaudit.curvature.spectrum import MEMORY
 from robaudit.curvature.thick_restart import SPARE, extremes
-from robaudit.engine import device_of, frozen, generator
+from robaudit.engine import device_of, effective, frozen, generator
 from robaudit.errors import NotMeasuredError
 
 
@@ -62,15 +62,19 @@ def largest_eigenvalue(
     >>> largest_eigenvalue(net, torch.rand(5, 1, 2, 2), torch.zeros(5).long()).converged
     True
     """
+    given, model = model, effective(model, x)
+    with frozen(model):
+        chosen = coordinates(given, model, layers, x)
+    layers = chosen.layers
     with frozen(model), naming_obstacles(model, x, y, layers):
-        start = curved_direction(model, x, layers=layers)
+        start = chosen.gathered(curved_direction(model, x, layers=layers))
         if not bool(start.isfinite().all()):
             check_loss(model, x, y)
             raise NotMeasuredError("the logits' gradients are not finite")
         if not bool(start.any()):
             draw = generator(seed, "largest eigenvalue")
             start = torch.randn(start.shape, generator=draw).to(start)
-        product = hessian_product(model, x, y, layers=layers)
+        product = chosen.restricted(hessian_product(model, x, y, layers=layers))
 
         def checked(v: Tensor) -> Tensor:
             out = product(v)

@@ -12,9 +12,9 @@ from torch import Tensor, nn
 from robaudit.curvature.obstacles import check_loss, naming_obstacles
 from robaudit.curvature.one_by_one import plain_attention
 from robaudit.curvature.products import block_products
-from robaudit.curvature.selection import chosen_parameters
+from robaudit.curvature.selection import chosen_parameters, coordinates
 from robaudit.curvature.targets import ADVICE, NOTHING, default_parameters, shown_name
-from robaudit.engine import frozen, generator
+from robaudit.engine import effective, frozen, generator, kept_entries
 from robaudit.errors import NotMeasuredError, UsageError
 from robaudit.types import Progress
 
@@ -73,29 +73,36 @@ def layer_spreads(
     """
     if probes < 2:
         raise UsageError("standard errors over probes take two probes or more")
+    given, model = model, effective(model, x)
     names = list(default_parameters(model)) if layers is None else layers
     if layers is None and not names:
         raise NotMeasuredError(NOTHING, ADVICE)
+    with frozen(model):
+        names = coordinates(given, model, names, x).layers or ()
     with frozen(model), plain_attention(), naming_obstacles(model, x, y, names):
         chosen = chosen_parameters(model, names)
         sizes = [parameter.numel() for parameter in chosen.values()]
         like = next(iter(chosen.values()))
+        kept = kept_entries(model)
+        masks = [kept.get(name, torch.ones_like(p, dtype=torch.bool)) for name, p in chosen.items()]
+        entries = torch.cat([mask.flatten() for mask in masks])
+        dimensions = [int(mask.sum()) for mask in masks]
         moments = torch.empty(2, probes, len(sizes), dtype=torch.float64)
         for probe in range(probes):
             draw = generator(seed, "layer-spread", probe)
-            v = (torch.randint(2, (sum(sizes),), generator=draw) * 2 - 1).to(like)
-            Hv = block_products(model, x, y, v, layers=names)
+            v = (torch.randint(2, (sum(sizes),), generator=draw) * 2 - 1).to(like) * entries
+            Hv = block_products(model, x, y, v, layers=names) * entries
             if not bool(Hv.isfinite().all()):
                 check_loss(model, x, y)
                 raise NotMeasuredError("the loss's second derivative is not finite")
             parts = zip(torch.split(v, sizes), torch.split(Hv, sizes), strict=True)
             for k, (signs, moved) in enumerate(parts):
-                moments[0, probe, k] = (signs * moved).mean(dtype=torch.float64)
-                moments[1, probe, k] = moved.double().square().mean()
+                moments[0, probe, k] = (signs * moved).sum(dtype=torch.float64) / dimensions[k]
+                moments[1, probe, k] = moved.double().square().sum() / dimensions[k]
             if progress is not None:
                 progress(probe + 1, probes)
     spreads = {}
-    for k, (name, size) in enumerate(zip(chosen, sizes, strict=True)):
+    for k, (name, size) in enumerate(zip(chosen, dimensions, strict=True)):
         first, second = moments[:, :, k]
         deviation, error = deviation_from_moments(first, second)
         spreads[shown_name(name)] = LayerSpread(

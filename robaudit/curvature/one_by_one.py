@@ -24,7 +24,11 @@ _TOGETHER = 1 << 22
 
 
 def squared_gradients(
-    model: nn.Module, parameters: Mapping[str, Tensor], image: Tensor, factor: Factor
+    model: nn.Module,
+    parameters: Mapping[str, Tensor],
+    image: Tensor,
+    factor: Factor,
+    kept: Mapping[str, Tensor] | None = None,
 ) -> Tensor:
     """``sum_c ||J_k^T s_c||^2`` of one example for every parameter, ``(parameters,)`` float64.
 
@@ -33,7 +37,9 @@ def squared_gradients(
     Args:
         image: ``(1, c, h, w)``.
         factor: ``logits (1, k) -> columns (c, 1, k)``.
+        kept: by name, the entries that count, where these are not all.
     """
+    masks = [(kept or {}).get(name) for name in parameters]
     with wanting_gradients(parameters):
         logits = model(image)
         tensors = list(parameters.values())
@@ -44,6 +50,8 @@ def squared_gradients(
             for part in torch.split(columns, max(1, _TOGETHER // max(size, 1))):
                 for k, gradient in enumerate(_gradients(logits, tensors, part)):
                     if gradient is not None:
+                        mask = masks[k]
+                        gradient = gradient if mask is None else gradient * mask
                         totals[k] += torch.linalg.vector_norm(gradient, dtype=torch.float64) ** 2
     return totals
 
@@ -56,14 +64,19 @@ def hessian_samples(
     example: int,
     probe: int,
     seed: int,
+    kept: Mapping[str, Tensor] | None = None,
 ) -> Tensor:
     """One draw of ``t_k`` with ``E t_k = Tr(H_k)`` of one example, ``(parameters,)`` float64.
 
     ``v_k`` is Rademacher over parameter k, ``t_k = <v_k, (H v)_k>`` with one Hessian-vector product
     in all of them; terms between parameters have mean zero, since their draws are independent.
+    ``kept`` as in :func:`squared_gradients`.
     """
     tensors = list(parameters.values())
     signs = [_signs(tensor, seed, example, probe, name) for name, tensor in parameters.items()]
+    for k, name in enumerate(parameters):
+        if kept and name in kept:
+            signs[k] = signs[k] * kept[name]
     samples = torch.zeros(len(tensors), dtype=torch.float64, device=image.device)
     with wanting_gradients(parameters):
         loss = F.cross_entropy(model(image), label, reduction="sum")

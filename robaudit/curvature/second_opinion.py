@@ -10,7 +10,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from robaudit.engine import device_of, frozen, full_precision, seed_for
+from robaudit.engine import (
+    device_of,
+    effective,
+    frozen,
+    full_precision,
+    kept_entries,
+    seed_for,
+)
+from robaudit.errors import NotMeasuredError
 
 
 @dataclass(frozen=True)
@@ -36,17 +44,23 @@ def pyhessian(
 ) -> PyHessian:
     """Run PyHessian on a copy of the model, since it fills ``grad`` and changes modes.
 
-    Its density does not run on current torch and is left out.
+    Its density does not run on current torch and is left out. Weights are the effective ones.
 
     Args:
         x, y: the images and labels of the loss, as in :func:`robaudit.curvature.spectrum`.
         top: how many eigenvalues.
+
+    Raises:
+        NotMeasuredError: the network has pruned weights.
 
     Source: Yao et al., "PyHessian: neural networks through the lens of the Hessian", 2020; package
     ``pyhessian``.
     """
     from pyhessian import hessian
 
+    model = effective(model, x)
+    if kept_entries(model):
+        raise NotMeasuredError("PyHessian knows no pruning: it would count pruned entries")
     device = device_of(model)
     batches = list(zip(torch.split(x, chunk), torch.split(y, chunk), strict=True))
     with frozen(model):

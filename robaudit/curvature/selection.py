@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 from torch.nn import Parameter
 
+from robaudit.engine import effective_notes, idle_note, idle_parameters, kept_entries
 from robaudit.errors import NotMeasuredError, UsageError
 
 
@@ -50,3 +53,74 @@ def chosen_parameters(
             )
         wanted.add(id(known[layer]))
     return {name: parameter for name, parameter in named.items() if id(parameter) in wanted}
+
+
+@dataclass(frozen=True)
+class Coordinates:
+    """What a matrix over parameters acts on.
+
+    Attributes:
+        layers: as :func:`chosen_parameters` takes them, without those that no pass uses.
+        dimension: numbers that are not pruned.
+        kept: ``(P,)`` which of all numbers of these parameters they are; ``None`` for all.
+        notes: what was taken for the weights, and what was left out.
+    """
+
+    layers: tuple[str, ...] | None
+    dimension: int
+    kept: Tensor | None
+    notes: tuple[str, ...]
+
+    def restricted(self, product: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+        """``v -> P A P^T v``, ``P`` the projection on the numbers that are not pruned."""
+        kept = self.kept
+        if kept is None:
+            return product
+
+        def within(v: Tensor) -> Tensor:
+            full = v.new_zeros(len(kept))
+            full[kept] = v
+            return product(full)[kept]
+
+        return within
+
+    def gathered(self, v: Tensor) -> Tensor:
+        """The numbers that are not pruned, of the last dimension."""
+        return v if self.kept is None else v[..., self.kept]
+
+
+def coordinates(
+    given: nn.Module, plain: nn.Module, layers: Sequence[str] | None, x: Tensor
+) -> Coordinates:
+    """The numbers that a matrix over the chosen parameters acts on.
+
+    Args:
+        given: the network, and ``plain`` with its effective weights, in evaluation mode.
+        x: a few images ``(n, c, h, w)``.
+
+    Raises:
+        UsageError, NotMeasuredError: as :func:`chosen_parameters`, or no pass uses any of them.
+    """
+    chosen = chosen_parameters(plain, layers)
+    unused = set(idle_parameters(plain, x))
+    idle = tuple(name for name in chosen if name in unused)
+    used = {name: parameter for name, parameter in chosen.items() if name not in unused}
+    if not used:
+        raise NotMeasuredError(f"no pass uses {', '.join(idle)}")
+    masks, kept = kept_entries(plain), None
+    if any(name in masks for name in used):
+        kept = torch.cat(
+            [
+                masks.get(name, torch.ones_like(parameter, dtype=torch.bool)).flatten()
+                for name, parameter in used.items()
+            ]
+        )
+    size = sum(parameter.numel() for parameter in used.values())
+    if layers is not None or idle:
+        layers = tuple(used)
+    return Coordinates(
+        layers=None if layers is None else tuple(layers),
+        dimension=size if kept is None else int(kept.sum()),
+        kept=kept,
+        notes=(*effective_notes(given, plain), *idle_note(idle)),
+    )

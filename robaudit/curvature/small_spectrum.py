@@ -11,8 +11,9 @@ from torch import Tensor, nn
 
 from robaudit.curvature.gram import gram_spectrum
 from robaudit.curvature.lanczos import Tridiagonal
-from robaudit.curvature.selection import chosen_parameters
+from robaudit.curvature.selection import chosen_parameters, coordinates
 from robaudit.curvature.spectrum import Spectrum, density_of
+from robaudit.engine import effective, frozen
 from robaudit.types import Progress
 
 
@@ -42,16 +43,19 @@ def small_spectrum(
     >>> found.method, len(found.largest), found.smallest
     ('gram', 2, 0.0)
     """
-    chosen = chosen_parameters(model, layers)
-    dim = sum(parameter.numel() for parameter in chosen.values())
+    given, model = model, effective(model, x)
+    with frozen(model):
+        chosen = coordinates(given, model, layers, x)
+    dim = chosen.dimension
     values = gram_spectrum(
         model, x, layers=layers, relative=relative, memory=memory, progress=progress
     ).numpy()
+    dtype = next(iter(chosen_parameters(model, chosen.layers).values())).dtype
     null = dim - len(values)
     nodes = values[::-1] if null == 0 else np.append(0.0, values[::-1])
     weights = np.full(len(nodes), 1 / dim)
     weights[0] *= max(1, null)
-    rounding = 16 * torch.finfo(next(iter(chosen.values())).dtype).eps * float(values[0])
+    rounding = 16 * torch.finfo(dtype).eps * float(values[0])
     density = density_of([Tridiagonal(nodes, weights, np.full(len(nodes), rounding))])
     return Spectrum(
         largest=tuple(values[:top].tolist()),
@@ -67,4 +71,5 @@ def small_spectrum(
         dimension=dim,
         restarts=0,
         method="gram",
+        notes=chosen.notes,
     )

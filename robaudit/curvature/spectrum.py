@@ -18,9 +18,9 @@ from robaudit.curvature.products import (
     hessian_product,
     relative_scale,
 )
-from robaudit.curvature.selection import chosen_parameters
+from robaudit.curvature.selection import chosen_parameters, coordinates
 from robaudit.curvature.thick_restart import SPARE, extremes
-from robaudit.engine import device_of, frozen, generator
+from robaudit.engine import device_of, effective, frozen, generator
 from robaudit.errors import NotMeasuredError, UsageError
 from robaudit.types import Progress
 
@@ -67,10 +67,12 @@ class Spectrum:
         products: matrix-vector products spent.
         note: which residuals are not within the tolerance, and what they are.
         operator: what it is the spectrum of.
-        dimension: parameters it acts on.
+        dimension: parameters it acts on; pruned entries are none.
         restarts: how often the basis outgrew the memory.
         method: ``gram`` where every eigenvalue was had from the Gram matrix: no iteration, no
             probes, errors from rounding alone.
+        notes: what was taken for the weights of parametrised and pruned modules, and what no pass
+            uses and is left out.
     """
 
     largest: tuple[float, ...]
@@ -86,6 +88,7 @@ class Spectrum:
     dimension: int
     restarts: int
     method: Method = "lanczos"
+    notes: tuple[str, ...] = ()
 
     @property
     def converged(self) -> bool:
@@ -141,12 +144,15 @@ def spectrum(
     """
     if top < 1 or probes < 1:
         raise UsageError("a spectrum takes at least one eigenvalue and one probe")
+    given, model = model, effective(model, x)
+    with frozen(model):
+        chosen = coordinates(given, model, layers, x)
+    layers, dim = chosen.layers, chosen.dimension
     with frozen(model), naming_obstacles(model, x, y, layers):
         like = next(iter(chosen_parameters(model, layers).values()))
-        dim = sum(parameter.numel() for parameter in chosen_parameters(model, layers).values())
         bottom = _bottom(model, x, dim, operator)
         held = _vectors_held(memory, dim * like.element_size(), min(top + bottom + SPARE, dim))
-        matrix = _matrix(model, x, y, operator, layers, relative)
+        matrix = chosen.restricted(_matrix(model, x, y, operator, layers, relative))
         budget = steps + (probes - 1) * density_steps
         spent = 0
 
@@ -216,6 +222,7 @@ def spectrum(
         operator=operator,
         dimension=dim,
         restarts=ends.restarts,
+        notes=chosen.notes,
     )
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Literal
 
 import torch
@@ -13,7 +13,7 @@ from robaudit.curvature.exact import gauss_newton_traces
 from robaudit.curvature.layers import Layer, Supported, find_layers, find_offsets, row_by_row
 from robaudit.curvature.one_by_one import squared_gradients
 from robaudit.curvature.selection import chosen_parameters
-from robaudit.engine import generator
+from robaudit.engine import generator, idle_parameters, kept_entries
 from robaudit.errors import NotMeasuredError
 
 Layers = Sequence[str] | Literal["all"] | None
@@ -35,12 +35,16 @@ class Targets:
         alone: all other parameters, by name, which are measured one example at a time.
         names: of all of them, in the network's order; a module's weight has the module's name.
         uncovered: parameters of two dimensions or more that the default leaves out.
+        idle: chosen parameters that no pass uses; they are not among the others.
+        kept: of those of ``alone`` with pruned entries, which entries are not.
     """
 
     recorded: list[Layer]
     alone: dict[str, Tensor]
     names: tuple[str, ...]
     uncovered: tuple[str, ...]
+    idle: tuple[str, ...] = ()
+    kept: Mapping[str, Tensor] = field(default_factory=dict)
 
     @property
     def weights(self) -> dict[str, Tensor]:
@@ -48,40 +52,39 @@ class Targets:
         return {layer.name: layer.weight for layer in self.recorded} | self.alone
 
 
-def find_targets(model: nn.Module, layers: Layers, image: Tensor) -> Targets:
-    """Settle what is measured, on a frozen network.
+def find_targets(model: nn.Module, layers: Layers, x: Tensor) -> Targets:
+    """Settle what is measured, on a frozen network with its effective weights.
 
     Args:
         layers: names as in :func:`robaudit.curvature.selection.chosen_parameters`, ``"all"`` for
             every parameter, ``None`` for the weights of convolutions, linear layers and attention
             projections.
-        image: ``(1, c, h, w)``.
+        x: a few images ``(n, c, h, w)``.
 
     Raises:
         UsageError: an empty list, or a name that the network does not have.
         NotMeasuredError: there is nothing to measure.
     """
-    candidates = find_layers(model) + ([] if layers is None else find_offsets(model))
-    own = {id(parameter) for parameter in model.parameters()}
-    made = {layer.name: layer for layer in candidates if id(layer.weight) not in own}
-    chosen = _chosen(model, layers, made)
+    chosen = _chosen(model, layers)
+    idle = {id(model.get_parameter(name)) for name in idle_parameters(model, x)}
+    unused = tuple(shown_name(name) for name, p in chosen.items() if id(p) in idle)
+    chosen = {name: p for name, p in chosen.items() if id(p) not in idle}
+    pruned = kept_entries(model)
     wanted = {id(parameter) for parameter in chosen.values()}
+    partly = {id(chosen[name]) for name in pruned if name in chosen}
+    candidates = find_layers(model) + ([] if layers is None else find_offsets(model))
     recorded = _faithful(
         model,
-        [
-            layer
-            for layer in candidates
-            if id(layer.weight) in wanted
-            or (layer.name in made and (layers is None or layers == "all" or layer.name in layers))
-        ],
-        image,
-        made,
+        # The record knows whole tensors only.
+        [layer for layer in candidates if id(layer.weight) in wanted - partly],
+        x[:1],
     )
     held = {id(layer.weight) for layer in recorded}
-    held |= {id(p) for layer in recorded if layer.name in made for p in _behind(layer)}
     alone = {shown_name(name): p for name, p in chosen.items() if id(p) not in held}
     if not recorded and not alone:
-        raise NotMeasuredError(NOTHING, ADVICE)
+        raise NotMeasuredError(
+            f"no pass uses {', '.join(unused)}" if unused else NOTHING, None if unused else ADVICE
+        )
     return Targets(
         recorded=recorded,
         alone=alone,
@@ -91,16 +94,18 @@ def find_targets(model: nn.Module, layers: Layers, image: Tensor) -> Targets:
             for name, parameter in model.named_parameters()
             if layers is None
             and parameter.dim() >= 2
-            and id(parameter) not in held
             and id(parameter) not in wanted
+            and id(parameter) not in idle
         ),
+        idle=unused,
+        kept={shown_name(name): kept for name, kept in pruned.items() if name in chosen},
     )
 
 
 def default_parameters(model: nn.Module) -> dict[str, Tensor]:
     """Weights of convolutions, linear layers and attention projections, however they are called.
 
-    A weight that is made from other parameters (a parametrisation) stands for these.
+    A weight that a module makes from other parameters in a way of its own stands for these.
     """
     wanted: set[int] = set()
     for module in model.modules():
@@ -124,30 +129,15 @@ def shown_name(parameter: str) -> str:
     return parameter.removesuffix(".weight")
 
 
-def _chosen(model: nn.Module, layers: Layers, made: Mapping[str, Layer]) -> dict[str, Tensor]:
+def _chosen(model: nn.Module, layers: Layers) -> dict[str, Tensor]:
     if layers is None:
         return default_parameters(model)
     if layers == "all":
         return {n: p for n, p in model.named_parameters() if p.is_floating_point()}
-    named = [layer for layer in layers if layer not in made]
-    chosen: dict[str, Tensor] = {}
-    if named or not layers:
-        chosen |= chosen_parameters(model, named)
-    behind = {id(p) for layer in layers if layer in made for p in _behind(made[layer])}
-    return chosen | {name: p for name, p in model.named_parameters() if id(p) in behind}
+    return dict(chosen_parameters(model, layers))
 
 
-def _behind(layer: Layer) -> Iterator[nn.Parameter]:
-    """The parameters that a layer's weight is made from."""
-    for module in layer.modules:
-        for name, parameter in module.named_parameters():
-            if name.removeprefix("parametrizations.").startswith(layer.part):
-                yield parameter
-
-
-def _faithful(
-    model: nn.Module, layers: list[Layer], image: Tensor, made: Mapping[str, Layer]
-) -> list[Layer]:
+def _faithful(model: nn.Module, layers: list[Layer], image: Tensor) -> list[Layer]:
     """The layers of which the record knows all: held against automatic differentiation.
 
     For a random combination ``f`` of one image's logits, ``||df / dW_k||^2`` from the record and
@@ -163,13 +153,10 @@ def _faithful(
         return torch.randn(1, *logits.shape, generator=draw).to(logits)
 
     seen = gauss_newton_traces(model, layers, image, combination, 1)[0]
-    leaves = {layer.name: layer.weight for layer in layers if layer.name not in made}
+    leaves = {layer.name: layer.weight for layer in layers}
     true = squared_gradients(model, leaves, image, combination)
-    whole = dict(zip(leaves, true.tolist(), strict=True))
     kept = []
-    for layer, value in zip(layers, seen.tolist(), strict=True):
-        # A weight that is made anew each time cannot be asked; it must at least be called.
-        other = whole.get(layer.name, value if value else float("inf"))
+    for layer, value, other in zip(layers, seen.tolist(), true.tolist(), strict=True):
         numbers = torch.finfo(layer.weight.dtype)
         faint = numbers.tiny / numbers.eps  # squares of the record's own precision end there
         if not abs(value - other) > max(_AGREE * max(value, other), faint):
@@ -181,9 +168,6 @@ def _in_order(
     model: nn.Module, recorded: Sequence[Layer], alone: Mapping[str, Tensor]
 ) -> tuple[str, ...]:
     place = {id(p): at for at, p in enumerate(model.parameters())}
-    at: dict[str, int] = {}
-    for layer in recorded:
-        behind = (place[id(p)] for p in _behind(layer)) if id(layer.weight) not in place else ()
-        at[layer.name] = place.get(id(layer.weight), min(behind, default=-1))
+    at = {layer.name: place[id(layer.weight)] for layer in recorded}
     at |= {name: place[id(p)] for name, p in alone.items()}
     return tuple(sorted(at, key=at.__getitem__))

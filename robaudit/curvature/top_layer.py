@@ -8,7 +8,7 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor, nn
 
-from robaudit.engine import device_of, frozen
+from robaudit.engine import device_of, effective, frozen, kept_entries
 from robaudit.errors import NotMeasuredError, UsageError
 
 Objective = Literal["at", "trades", "alp", "mart"]
@@ -75,7 +75,8 @@ def top_layer_trh(
 
     Raises:
         UsageError: no such objective, or a penalty that is negative or not finite.
-        NotMeasuredError: the logits are not finite, or not the output of a linear layer.
+        NotMeasuredError: the logits are not finite, or not the output of a linear layer, or that
+            layer is pruned.
 
     Source: Wang et al., "Improving robust generalization by direct PAC-Bayesian bound
     minimization", CVPR 2023, Propositions 1-2 and appendix G; the losses: Zhang et al. 2019
@@ -94,11 +95,15 @@ def top_layer_trh(
     if not 0 <= penalty < float("inf"):
         raise UsageError(f"the penalty must be a number from zero on, not {penalty}")
     parts: dict[str, list[Tensor]] = {}
+    model = effective(model, x)
+    pruned = kept_entries(model)
     with frozen(model), torch.no_grad():
         device = device_of(model)
         for start in range(0, len(x), chunk):
             here = slice(start, start + chunk)
             layer, z, logits = top_layer_pass(model, x[here].to(device))
+            if f"{layer}.weight".lstrip(".") in pruned:
+                raise NotMeasuredError(f"the top layer {layer} has pruned entries, each its own")
             _, z_adv, logits_adv = top_layer_pass(model, x_adv[here].to(device))
             found = trace_terms(
                 objective, penalty, z, z_adv, logits, logits_adv, y[here].to(device)

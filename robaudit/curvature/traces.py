@@ -24,7 +24,14 @@ from robaudit.curvature.output_probes import hessian_trace_samples
 from robaudit.curvature.rounding import Trial
 from robaudit.curvature.softmax import logit_curvature_factor, mixed_columns
 from robaudit.curvature.targets import Layers, Targets, find_targets
-from robaudit.engine import Precision, device_of, frozen
+from robaudit.engine import (
+    Precision,
+    device_of,
+    effective,
+    effective_notes,
+    frozen,
+    idle_note,
+)
 from robaudit.errors import NotMeasuredError, UsageError
 from robaudit.types import Progress
 
@@ -69,6 +76,8 @@ class LayerTraces:
         precision: of the backward passes; ``bf16`` on all but the first images, where it was asked
             for and passed the comparison on these.
         precision_note: why it is ``fp32`` although ``bf16`` was asked for.
+        idle: what was to be measured and no pass uses, which is left out.
+        notes: what was taken for the weights of parametrised and pruned modules.
     """
 
     layers: dict[str, LayerTrace]
@@ -80,6 +89,8 @@ class LayerTraces:
     classes: int
     precision: Precision = "fp32"
     precision_note: str | None = None
+    idle: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
     @property
     def total(self) -> float:
@@ -121,6 +132,9 @@ def layer_traces(
     layers, weights used as functions, embeddings, positional parameters) are measured one example
     at a time by plain automatic differentiation, with the same meaning and the same errors.
 
+    Weights are the effective ones: of parametrised modules what they compute with, of pruned ones
+    the entries that are left. Weights that no pass uses are left out.
+
     Args:
         x: images ``(n, c, h, w)``, usually adversarial ones, held fixed.
         y: labels ``(n,)``.
@@ -147,11 +161,12 @@ def layer_traces(
     if probes < 1:
         raise UsageError(f"probes must be at least 1, not {probes}")
     index = torch.arange(len(x)) if index is None else index
+    given, model = model, effective(model, x)
     with frozen(model), plain_attention():
         device = device_of(model)
         first = x[:1].to(device)
         classes = _classes(model, first)
-        targets = find_targets(model, layers, first)
+        targets = find_targets(model, layers, x)
         bent = _bent(model, targets, x[:8].to(device), y[:8].to(device), estimator, seed)
         chosen: Used = estimator if estimator != "auto" else "hessian"
         if estimator == "auto" and not bent:
@@ -199,6 +214,8 @@ def layer_traces(
         classes=classes,
         precision="fp32" if trial.dtype is None else "bf16",
         precision_note=trial.note,
+        idle=targets.idle,
+        notes=(*effective_notes(given, model), *idle_note(targets.idle)),
     )
 
 
@@ -272,7 +289,7 @@ def _gauss_newton(
         parts.append(found)
     if targets.alone:
         rows = [
-            squared_gradients(model, targets.alone, image, factors(place))
+            squared_gradients(model, targets.alone, image, factors(place), targets.kept)
             for image, place in zip(torch.split(x, 1), torch.split(index, 1), strict=True)
         ]
         parts.append(torch.stack(rows))
@@ -295,7 +312,9 @@ def _hessian(
             parts.append(hessian_trace_samples(model, targets.recorded, x, y, index, probe, seed))
         if targets.alone:
             rows = [
-                hessian_samples(model, targets.alone, image, label, example, probe, seed)
+                hessian_samples(
+                    model, targets.alone, image, label, example, probe, seed, targets.kept
+                )
                 for image, label, example in zip(
                     torch.split(x, 1), torch.split(y, 1), index.tolist(), strict=True
                 )

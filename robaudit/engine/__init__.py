@@ -8,6 +8,13 @@ on a CPU, up to the rounding of the kernels that a library chooses on a GPU.
 from robaudit.engine.acceleration import Accelerated, Precision, accelerate
 from robaudit.engine.device import device_of, resolve_device
 from robaudit.engine.edges import JustInside, edge_nudge, sighted
+from robaudit.engine.effective import (
+    effective,
+    effective_notes,
+    idle_note,
+    idle_parameters,
+    kept_entries,
+)
 from robaudit.engine.freezing import frozen
 from robaudit.engine.precision import full_precision
 from robaudit.engine.runner import TILE, Runner
@@ -22,9 +29,14 @@ __all__ = [
     "accelerate",
     "device_of",
     "edge_nudge",
+    "effective",
+    "effective_notes",
     "frozen",
     "full_precision",
     "generator",
+    "idle_note",
+    "idle_parameters",
+    "kept_entries",
     "resolve_device",
     "seed_for",
     "sighted",

@@ -14,7 +14,7 @@ from robaudit.engine.balls import ascend, project
 from robaudit.errors import NotMeasuredError
 from robaudit.flatness.perturbed import Perturbed
 from robaudit.flatness.stacked import stack
-from robaudit.flatness.weights import Weights
+from robaudit.flatness.weights import Kept, Weights
 from robaudit.types import ThreatModel
 
 
@@ -39,6 +39,7 @@ class Ascent:
         tile: images that pass together.
         keep_best: a restart's best pass, its start included, and not its last.
         nudge: how far inside the box gradients are taken, see :mod:`robaudit.engine.edges`.
+        kept: by tensor, the entries that are not pruned, where these are not all.
     """
 
     network: Perturbed
@@ -52,6 +53,7 @@ class Ascent:
     step: float
     tile: int
     keep_best: bool
+    kept: Kept
     nudge: float = 0.0
 
     def climb(
@@ -122,7 +124,7 @@ class Ascent:
                 clean = self.x[part].repeat_interleave(many, 0)
                 moved.append(project(ascended, clean, self.threat))
             for name, piece in zip(leaves, pieces, strict=False):
-                slopes[name] += piece
+                slopes[name] += piece * self.kept[name] if name in self.kept else piece
         return _Pass(torch.cat(losses), slopes, torch.cat(moved) if moved else adv)
 
 

@@ -10,7 +10,15 @@ import torch
 from torch import Tensor, nn
 
 from robaudit.attacks.result import Attacked
-from robaudit.engine import device_of, frozen
+from robaudit.engine import (
+    device_of,
+    effective,
+    effective_notes,
+    frozen,
+    idle_note,
+    idle_parameters,
+    kept_entries,
+)
 from robaudit.engine.runner import BatchSize
 from robaudit.flatness.losses import Loss, finite
 from robaudit.flatness.perturbed import Perturbed
@@ -38,7 +46,8 @@ class AverageFlatness(Rise):
         perturbed: the robust loss under each perturbation that was drawn.
         parts: the same for the examples that the unperturbed network classifies correctly when
             clean, and for the others.
-        notes: why fewer perturbed networks or images were in a pass than was tried.
+        notes: what was taken for the weights, where the parameters as they stand are not; why
+            fewer perturbed networks or images were in a pass than was tried.
     """
 
     perturbed: tuple[float, ...]
@@ -93,6 +102,7 @@ def average(
     ICCV 2021, Eq. 3-4.
     """
     check_radius(xi, "average", 0.5)
+    given, model = model, effective(model, x)
     device = device_of(model)
     many = reference_restarts(protocol, restarts)
     step = step_of(protocol, threat, step_size)
@@ -101,7 +111,8 @@ def average(
     work = first + len(x) * perturbations * restarts
 
     with frozen(model):
-        weights = movable_weights(model)
+        idle = idle_parameters(model, x)
+        weights, kept = movable_weights(model, idle), kept_entries(model)
         network = Perturbed(model, weights, x.shape[1:])
         if reference is None:
             reference = loss.reference(model, many, share_of(progress, 0, first, work))
@@ -109,7 +120,7 @@ def average(
         draw = on_sphere if ball == "sphere" else in_ball
 
         def drawn(block: range) -> list[Tensor]:
-            nus = [draw(weights, xi, draw_for(seed, "average", j)) for j in block]
+            nus = [draw(weights, xi, draw_for(seed, "average", j), kept) for j in block]
             draws = len(x) * restarts
             bar = share_of(progress, first + block.start * draws, len(nus) * draws, work)
             return list(loss.of_all(network.at(*nus), len(nus), restarts, bar))
@@ -126,5 +137,5 @@ def average(
         **vars(rise(made, before)),
         perturbed=tuple(made.mean(1).tolist()),
         parts=parts(made, before, reference.correct),
-        notes=(*blocks.notes, *loss.notes),
+        notes=(*effective_notes(given, model), *idle_note(idle), *blocks.notes, *loss.notes),
     )

@@ -7,7 +7,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from robaudit.engine import seed_for
+from robaudit.engine import effective, kept_entries, seed_for
 from robaudit.engine.runner import BatchSize
 from robaudit.errors import NotMeasuredError
 from robaudit.flatness.weights import Weights, draw_for, movable_weights
@@ -39,9 +39,11 @@ def random_direction(
     Raises:
         NotMeasuredError: the network has no weights to move.
     """
-    weights = movable_weights(model)
+    model = effective(model)
+    weights, kept = movable_weights(model), kept_entries(model)
     draw = draw_for(seed, "landscape", which)
     nu = {name: torch.randn(w.shape, generator=draw).to(w) for name, w in weights.items()}
+    nu |= {name: nu[name] * mask for name, mask in kept.items() if name in nu}
     return normalized(nu, weights, by)
 
 
@@ -65,6 +67,7 @@ def adversarial_direction(
     Raises:
         NotMeasuredError: no change of the weights was found that raises the robust loss.
     """
+    model = effective(model, x)
     found = worst(
         model, x, y, threat, restarts=1, steps=steps, step_size=step_size, index=index,
         seed=seed_for(seed, "landscape", which), batch_size=batch_size, progress=progress,

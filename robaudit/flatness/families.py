@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 
+from robaudit.engine import effective
 from robaudit.errors import UsageError
 from robaudit.flatness.weights import Weights
 
@@ -17,7 +18,7 @@ Family = Callable[[Sequence[float]], Weights]
 
 def around(model: nn.Module, *directions: Weights) -> Family:
     """``w + s_1 nu_1 + s_2 nu_2 + ...``; at the origin the network itself, bit for bit."""
-    own = dict(model.named_parameters())
+    own = dict(effective(model).named_parameters())
 
     def at(point: Sequence[float]) -> Weights:
         moved: Weights = {}
@@ -35,14 +36,15 @@ def between(first: nn.Module, *others: nn.Module) -> Family:
     At the origin and where one coordinate is 1 and the others 0 it is a network itself, bit for
     bit. All floating-point parameters and buffers take part, batch norm's running statistics too;
     a running variance stays at or above the lowest of the networks', where beyond them it would
-    become negative.
+    become negative. Of parametrised and pruned modules the weights in effect take part.
 
     Raises:
         UsageError: the networks differ in more than their numbers.
     """
-    for other in others:
+    first, *others_plain = (effective(model) for model in (first, *others))
+    for other in others_plain:
         _check_same(first, other)
-    states = [_numbers(model) for model in (first, *others)]
+    states = [_numbers(model) for model in (first, *others_plain)]
     variances = {
         f"{name}.running_var".removeprefix(".")
         for name, module in first.named_modules()

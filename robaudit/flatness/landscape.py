@@ -11,7 +11,7 @@ from typing import TypedDict, Unpack
 import torch
 from torch import Tensor, nn
 
-from robaudit.engine import device_of, frozen
+from robaudit.engine import device_of, effective, effective_notes, frozen
 from robaudit.engine.runner import BatchSize
 from robaudit.errors import NotMeasuredError, UsageError
 from robaudit.flatness.families import Family
@@ -140,6 +140,7 @@ def landscape(
     ICCV 2021, sec. 3.2 and Fig. 4.
     """
     how = adversary or Adversary()
+    given, model = model, effective(model, x)
     device, step = device_of(model), step_of("default", threat, how.step_size)
     robust = Loss(x, y, threat, how.steps, step, how.seed, index, device, batch_size)
     clean = replace(robust, threat=None)
@@ -168,7 +169,9 @@ def landscape(
                 )
             rows.append(torch.stack(pair).double())
     found = torch.stack(rows, 1).reshape(2, len(lines), len(s), len(x))
-    return Slice(s, found[0], found[1], (*blocks.notes, *robust.notes))
+    return Slice(
+        s, found[0], found[1], (*effective_notes(given, model), *blocks.notes, *robust.notes)
+    )
 
 
 def landscape_plane(

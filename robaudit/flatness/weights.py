@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
+from types import MappingProxyType
 
 import torch
 from torch import Tensor, nn
@@ -13,12 +14,18 @@ from robaudit.errors import NotMeasuredError, UsageError
 
 Weights = dict[str, Tensor]
 Forward = Callable[[Tensor], Tensor]
+Kept = Mapping[str, Tensor]
+NOTHING_PRUNED: Kept = MappingProxyType({})
 
 _NORMALISATION = (_NormBase, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)
 
 
-def movable_weights(model: nn.Module) -> Weights:
+def movable_weights(model: nn.Module, idle: Collection[str] = ()) -> Weights:
     """The parameter tensors that have a ball: not of a normalisation module, and not zero.
+
+    Args:
+        model: with its effective weights (:func:`robaudit.engine.effective`).
+        idle: tensors that no pass uses, which have no ball either.
 
     Raises:
         NotMeasuredError: none is left.
@@ -32,7 +39,9 @@ def movable_weights(model: nn.Module) -> Weights:
     weights = {
         name: parameter.detach()
         for name, parameter in model.named_parameters()
-        if id(parameter) not in normalising and bool(parameter.detach().norm() > 0)
+        if id(parameter) not in normalising
+        and name not in idle
+        and bool(parameter.detach().norm() > 0)
     }
     if not weights:
         raise NotMeasuredError(
@@ -51,20 +60,31 @@ def check_radius(xi: float, case: str, usual: float) -> None:
         )
 
 
-def on_sphere(weights: Weights, xi: float, draw: torch.Generator) -> Weights:
-    """``nu_l = xi ||w_l|| g / ||g||`` with g standard normal: a random point of every sphere."""
+def on_sphere(
+    weights: Weights, xi: float, draw: torch.Generator, kept: Kept = NOTHING_PRUNED
+) -> Weights:
+    """``nu_l = xi ||w_l|| g / ||g||`` with g standard normal: a random point of every sphere.
+
+    Args:
+        kept: by tensor, the entries that move, where these are not all.
+    """
     moved = {}
     for name, weight in weights.items():
         g = torch.randn(weight.shape, generator=draw).to(weight)
+        g = g * kept[name] if name in kept else g
         moved[name] = g * (xi * weight.norm() / g.norm())
     return moved
 
 
-def in_ball(weights: Weights, xi: float, draw: torch.Generator) -> Weights:
+def in_ball(
+    weights: Weights, xi: float, draw: torch.Generator, kept: Kept = NOTHING_PRUNED
+) -> Weights:
     """Uniform in every ball ``||nu_l|| <= xi ||w_l||``: a sphere's point times ``u^(1/d)``."""
-    moved = on_sphere(weights, xi, draw)
+    moved = on_sphere(weights, xi, draw, kept)
     return {
-        name: nu * float(torch.rand((), generator=draw)) ** (1 / nu.numel())
+        name: nu
+        * float(torch.rand((), generator=draw))
+        ** (1 / (int(kept[name].sum()) if name in kept else nu.numel()))
         for name, nu in moved.items()
     }
 

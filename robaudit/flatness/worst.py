@@ -10,7 +10,16 @@ from torch import Tensor, nn
 
 from robaudit.attacks.objectives import cross_entropy
 from robaudit.attacks.result import Attacked
-from robaudit.engine import device_of, edge_nudge, frozen
+from robaudit.engine import (
+    device_of,
+    edge_nudge,
+    effective,
+    effective_notes,
+    frozen,
+    idle_note,
+    idle_parameters,
+    kept_entries,
+)
 from robaudit.engine.balls import random_start
 from robaudit.engine.runner import BatchSize
 from robaudit.flatness.ascent import Ascent, Climb
@@ -42,7 +51,8 @@ class WorstFlatness:
         nu: the worst perturbation found, per parameter tensor.
         parts: value and error of the examples that the unperturbed network classifies correctly
             when clean, and of the others, at the same weights.
-        notes: why fewer restarts or images were in a pass than was tried.
+        notes: what was taken for the weights, where the parameters as they stand are not; why
+            fewer restarts or images were in a pass than was tried.
     """
 
     value: float
@@ -105,20 +115,23 @@ def worst(
     ICCV 2021, Eq. 5.
     """
     check_radius(xi, "worst-case", 0.00075)
-    device = device_of(model)
+    plain = effective(model, x)
+    device = device_of(plain)
     index = torch.arange(len(x)) if index is None else index
     step = step_of(protocol, threat, step_size)
     many = reference_restarts(protocol, attack_restarts)
     loss = Loss(x, y, threat, steps, step, seed, index, device, batch_size)
     published = protocol == "stutz2021"
-    with frozen(model):
-        weights = movable_weights(model)
-        network = Perturbed(model, weights, x.shape[1:])
+    with frozen(plain):
+        idle = idle_parameters(plain, x)
+        weights, kept = movable_weights(plain, idle), kept_entries(plain)
+        network = Perturbed(plain, weights, x.shape[1:])
         if reference is None:
-            reference = loss.reference(model, many)
+            reference = loss.reference(plain, many)
         ascent = Ascent(
             network, weights, x.to(device), y.to(device), threat, xi, passes, weight_step, step,
-            loss.tile, keep_best=not published, nudge=edge_nudge(model, x[:1].to(device)),
+            loss.tile, keep_best=not published, nudge=edge_nudge(plain, x[:1].to(device)),
+            kept=kept,
         )  # fmt: skip
 
         given = reference.x  # of the clean loss the images as they are
@@ -128,7 +141,7 @@ def worst(
                 if progress is not None:
                     progress(block.start * passes + done * len(block), passes * restarts)
 
-            nus = [in_ball(weights, xi, draw_for(seed, "worst", restart)) for restart in block]
+            nus = [in_ball(weights, xi, draw_for(seed, "worst", k), kept) for k in block]
             advs = [
                 random_start(x, index, threat, seed, restart)
                 if threat is not None and (published or restart)
@@ -158,5 +171,5 @@ def worst(
         restarts=tuple(climb.mean for climb in climbs),
         nu=nu,
         parts=parts(after[None], before, reference.correct, drawn=False),
-        notes=(*blocks.notes, *loss.notes),
+        notes=(*effective_notes(model, plain), *idle_note(idle), *blocks.notes, *loss.notes),
     )

@@ -160,7 +160,7 @@ def test_a_weight_used_twice_in_turn_is_bent(batch):
     assert found.bent == ("layer a is called more than once",)
 
 
-def test_attention_is_measured_and_what_is_never_used_has_no_curvature(batch):
+def test_attention_is_measured_and_what_is_never_used_is_left_out(batch):
     class Mixed(nn.Module):
         def __init__(self):
             super().__init__()
@@ -178,10 +178,10 @@ def test_attention_is_measured_and_what_is_never_used_has_no_curvature(batch):
     for estimator in ("hessian", "exact", "gauss-newton"):
         found = layer_traces(model, *batch, estimator=estimator)
         assert list(found.layers) == [
-            "embed", "attention.in_proj_weight", "attention.out_proj", "head", "spare",
+            "embed", "attention.in_proj_weight", "attention.out_proj", "head",
         ]  # fmt: skip
         assert found.uncovered == ()
-        assert found.layers["spare"].trace == 0
+        assert found.idle == ("spare",)
         assert found.layers["attention.in_proj_weight"].trace != 0
         assert math.isfinite(found.total)
 

@@ -1,0 +1,298 @@
+"""The weights that a network computes with: parametrised and pruned modules, and idle tensors.
+
+What a measure of weights is about are the tensors that enter the network's sums, and not what they
+are made from: a weight-normed and a plain network of one function have the same flatness, traces
+and spectra.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+from torch.nn.utils import parametrize
+from torch.nn.utils.prune import BasePruningMethod
+from torch.nn.utils.spectral_norm import SpectralNorm
+from torch.nn.utils.weight_norm import WeightNorm
+
+from robaudit.engine.device import device_of
+from robaudit.engine.freezing import frozen
+from robaudit.engine.seeding import generator
+from robaudit.errors import NotMeasuredError
+
+# Where a module of the plain copy keeps which entries of its tensors are not pruned.
+_KEPT = "robaudit_kept_entries"
+# Logits of the plain copy may be off by rounding, in units of the largest.
+_ALLOWED = 1e-4
+_IMAGES = 16
+
+
+def effective(model: nn.Module, x: Tensor | None = None) -> nn.Module:
+    """The network with its effective weights as ordinary parameters; itself where they are that.
+
+    Tensors that ``torch.nn.utils.parametrize`` (weight norm, spectral norm, orthogonal maps, any
+    other), the older hooks of weight and spectral norm, or ``torch.nn.utils.prune`` make at each
+    call are made once, in evaluation mode, and put in their place in a copy: the same function,
+    modules of the same names. Entries that stay zero whatever the tensors behind them hold are
+    pruned; :func:`kept_entries` says which are not. The network itself is left as it is.
+
+    Args:
+        x: images ``(n, c, h, w)`` that the copy is checked on, where there are any.
+
+    Raises:
+        NotMeasuredError: the network cannot be copied, or the copy is another function.
+    """
+    if not any(_made(module) for module in model.modules()):
+        return model
+    try:
+        plain = copy.deepcopy(model, _detached(model)).eval()
+        with torch.no_grad():
+            _bake(plain)
+    except (RuntimeError, TypeError, ValueError, AttributeError, NotImplementedError) as error:
+        raise NotMeasuredError(
+            f"the network's parametrised weights cannot be made plain: {_first_line(error)}",
+            "Remove the parametrisations (torch.nn.utils.parametrize.remove_parametrizations).",
+        ) from error
+    if x is not None:
+        _check_same(model, plain, x[:2].to(device_of(model)))
+    return plain
+
+
+def effective_notes(model: nn.Module, plain: nn.Module) -> tuple[str, ...]:
+    """What :func:`effective` did, for the reader of a number; nothing where it did nothing."""
+    if plain is model:
+        return ()
+    made = [
+        name or type(module).__name__ for name, module in model.named_modules() if _made(module)
+    ]
+    found = [
+        f"{len(made)} modules make their weights from other parameters ({listed(made)}): the "
+        "weights they compute with are measured"
+    ]
+    pruned = {name: int((~kept).sum()) for name, kept in kept_entries(plain).items()}
+    if pruned:
+        found.append(
+            f"{sum(pruned.values())} pruned entries of {len(pruned)} tensors stay zero and are not "
+            f"counted ({listed(list(pruned))})"
+        )
+    return tuple(found)
+
+
+def kept_entries(plain: nn.Module) -> dict[str, Tensor]:
+    """By parameter, which entries are not pruned; parameters without pruned entries are not there.
+
+    Args:
+        plain: what :func:`effective` gave.
+    """
+    kept: dict[int, Tensor] = {}
+    for module in plain.modules():
+        for name, mask in vars(module).get(_KEPT, {}).items():
+            parameter = module._parameters.get(name)
+            if parameter is not None:
+                kept[id(parameter)] = mask.to(parameter.device)
+    return {name: kept[id(p)] for name, p in plain.named_parameters() if id(p) in kept}
+
+
+def idle_parameters(model: nn.Module, x: Tensor) -> tuple[str, ...]:
+    """The parameters that no pass of these images uses: names, in the network's order.
+
+    No gradient reaches them, and the logits stay the same bit for bit when they are changed.
+
+    Args:
+        model: in evaluation mode.
+        x: images ``(n, c, h, w)``; the first sixteen are run.
+    """
+    images = x[:_IMAGES].to(device_of(model))
+    named = {name: p for name, p in model.named_parameters() if p.is_floating_point()}
+    try:
+        leaves = {name: p.detach().requires_grad_() for name, p in named.items()}
+        with torch.enable_grad():
+            logits = functional_call(model, leaves, (images,))
+            gradients = torch.autograd.grad(logits.sum(), list(leaves.values()), allow_unused=True)
+        unreached = [name for name, g in zip(leaves, gradients, strict=True) if g is None]
+        if not unreached:
+            return ()
+        with torch.no_grad():
+            logits = model(images)
+
+            def idle(names: Sequence[str]) -> bool:
+                moved = {name: 2 * named[name].detach() + 1 for name in names}
+                return torch.equal(functional_call(model, moved, (images,)), logits)
+
+            if idle(unreached):
+                return tuple(unreached)
+            return tuple(name for name in unreached if idle([name]))
+    except (RuntimeError, TypeError, ValueError, AttributeError):
+        return ()  # whoever measures it will say what is wrong with it
+
+
+def idle_note(idle: Sequence[str]) -> tuple[str, ...]:
+    """One sentence on tensors that are left out, or nothing."""
+    if not idle:
+        return ()
+    return (f"{len(idle)} tensors are used by no pass and are left out ({listed(idle)})",)
+
+
+def listed(names: Sequence[str], most: int = 3) -> str:
+    """The first few of them.
+
+    >>> listed(["a", "b", "c", "d"])
+    'a, b, c and 1 more'
+    """
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
+
+
+def _made(module: nn.Module) -> bool:
+    """Whether some tensor of the module is made at each call by torch's own means."""
+    return parametrize.is_parametrized(module) or any(True for _ in _hooks(module))
+
+
+def _hooks(module: nn.Module) -> Iterator[tuple[int, Any, str]]:
+    """The hooks that make tensors before each call: key, hook, and the name of its tensor."""
+    for key, hook in module._forward_pre_hooks.items():
+        made_by: Any = hook
+        if isinstance(made_by, WeightNorm | SpectralNorm):
+            yield key, made_by, made_by.name
+        elif isinstance(made_by, BasePruningMethod):
+            yield key, made_by, made_by._tensor_name
+
+
+def _detached(model: nn.Module) -> dict[int, Any]:
+    """A memo for :func:`copy.deepcopy`, which refuses tensors with a history."""
+    return {
+        id(value): value.detach().clone()
+        for module in model.modules()
+        for value in vars(module).values()
+        if isinstance(value, Tensor) and not value.is_leaf
+    }
+
+
+@dataclass(frozen=True)
+class _Tensor:
+    """A tensor that its module makes at each call, and the parameters it is made from."""
+
+    name: str
+    value: Tensor
+    kept: Tensor
+    behind: tuple[nn.Parameter, ...]
+
+
+def _bake(plain: nn.Module) -> None:
+    """Put made tensors in the place of what they are made from, in all modules."""
+    baked = [(module, _tensors(module)) for module in plain.modules() if _made(module)]
+    tied: dict[frozenset[int], list[nn.Parameter]] = {}
+    for module, tensors in baked:
+        _strip(module)
+        for tensor in tensors:
+            # One tensor that several modules make from the same parameters stays one.
+            known = tied.setdefault(frozenset(map(id, tensor.behind)), [])
+            same = next((p for p in known if torch.equal(p, tensor.value)), None)
+            if same is None:
+                wanted = any(parameter.requires_grad for parameter in tensor.behind)
+                same = nn.Parameter(tensor.value, requires_grad=wanted)
+                known.append(same)
+            module._buffers.pop(tensor.name, None)
+            module.register_parameter(tensor.name, same)
+        # Where a plain module has them: weights before biases.
+        ordered = sorted(module._parameters.items(), key=lambda item: "weight" not in item[0])
+        module._parameters = dict(ordered)
+        kept = {tensor.name: tensor.kept for tensor in tensors if not bool(tensor.kept.all())}
+        vars(module)[_KEPT] = kept
+
+
+def _tensors(module: nn.Module) -> list[_Tensor]:
+    values = {name: value.detach().clone() for name, value in _values(module).items()}
+    behind = {name: _behind(module, name) for name in values}
+    own = {id(p): p for name in values for p in _perturbed(module, name)}
+    before = {key: p.detach().clone() for key, p in own.items()}
+    draw = generator(0, "effective weights")
+    try:  # entries that are zero whatever is behind them are pruned
+        for p in own.values():
+            p.copy_(p + 0.1 * torch.randn(p.shape, generator=draw).to(p))
+        moved = {name: value.detach().clone() for name, value in _values(module).items()}
+    finally:
+        for key, p in own.items():
+            p.copy_(before[key])
+    return [
+        _Tensor(name, value, (value != 0) | (moved[name] != 0), behind[name])
+        for name, value in values.items()
+    ]
+
+
+def _values(module: nn.Module) -> dict[str, Tensor]:
+    """What the module computes with: parametrised tensors, and those that its hooks make."""
+    names = list(cast(Any, module).parametrizations) if parametrize.is_parametrized(module) else []
+    made = []
+    for _, hook, name in _hooks(module):
+        hook(module, ())
+        made.append(name)
+    # A pruned weight_v is on the way to the weight, no weight itself.
+    used = {part for name in made for part in _parts(name)}
+    names += [name for name in dict.fromkeys(made) if name not in used]
+    return {name: getattr(module, name) for name in names}
+
+
+def _parts(name: str) -> tuple[str, ...]:
+    """The names under which the older hooks and pruning keep what a tensor is made from."""
+    return tuple(f"{name}{suffix}" for suffix in ("_g", "_v", "_u", "_orig", "_mask"))
+
+
+def _behind(module: nn.Module, name: str) -> tuple[nn.Parameter, ...]:
+    if parametrize.is_parametrized(module, name):
+        return tuple(cast(Any, module).parametrizations[name].parameters())
+    return _perturbed(module, name)
+
+
+def _perturbed(module: nn.Module, name: str) -> tuple[nn.Parameter, ...]:
+    """The parameters behind a tensor, without those of a parametrisation's own."""
+    if parametrize.is_parametrized(module, name):
+        return tuple(cast(Any, module).parametrizations[name].parameters(recurse=False))
+    parts = [part for near in _parts(name) for part in (near, *_parts(near))]
+    found = (module._parameters.get(part) for part in parts)
+    return tuple(parameter for parameter in found if parameter is not None)
+
+
+def _strip(module: nn.Module) -> None:
+    """Take away the means by which a module makes tensors, and what they are made from."""
+    if parametrize.is_parametrized(module):
+        del module._modules["parametrizations"]
+        # The library's own way would take the property from the class, which the original shares.
+        module.__class__ = module.__class__.__bases__[0]
+    for key, _, name in list(_hooks(module)):
+        del module._forward_pre_hooks[key]
+        for part in (name, *_parts(name)):
+            module._parameters.pop(part, None)
+            module._buffers.pop(part, None)
+            vars(module).pop(part, None)
+    for hooks in (module._state_dict_hooks, module._load_state_dict_pre_hooks):
+        for key in [k for k, hook in hooks.items() if "SpectralNorm" in type(hook).__name__]:
+            del hooks[key]
+
+
+def _check_same(model: nn.Module, plain: nn.Module, images: Tensor) -> None:
+    try:
+        with frozen(model), frozen(plain), torch.no_grad():
+            before, after = model(images), plain(images)
+    except AttributeError as error:
+        raise NotMeasuredError(
+            f"the network's parametrised weights cannot be made plain: {_first_line(error)}"
+        ) from error
+    # Where the network itself is at a loss, whoever measures it will say so.
+    if not bool(before.isfinite().all()):
+        return
+    off = float((before - after).abs().max())
+    if not off <= _ALLOWED * float(before.abs().max().clamp_min(1e-12)):
+        raise NotMeasuredError(
+            "the network's parametrised weights cannot be made plain: the logits change by "
+            f"{off:.2g} (are they random, or changed by every call?)"
+        )
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).splitlines()[0] if str(error) else type(error).__name__
