@@ -80,12 +80,15 @@ def test_everything_is_that_of_the_plain_network(change, batch):
         found, want = (wci(m, x, y, layers=layers) for m in (model, plain))
         assert found.value == pytest.approx(want.value, rel=1e-10)
         assert [row.name for row in found.layers] == [row.name for row in want.layers]
-        assert found.traces.uncovered == () and found.traces.notes and not want.traces.notes
+        assert found.traces.uncovered == ()
+        assert found.traces.notes
+        assert not want.traces.notes
     # The plain network's own dense Hessian.
     eigenvalues = torch.linalg.eigvalsh(dense_full(plain, x, y))
     ends = spectrum(model, x, y, top=1, tolerance=1e-8)
     assert ends.largest[0] == pytest.approx(float(eigenvalues[-1]), rel=1e-6)
-    assert ends.dimension == len(eigenvalues) and ends.notes
+    assert ends.dimension == len(eigenvalues)
+    assert ends.notes
     assert largest_eigenvalue(model, x, y).value == pytest.approx(float(eigenvalues[-1]), rel=1e-3)
     spreads, wanted = (layer_spreads(m, x, y, probes=3)["3"].deviation for m in (model, plain))
     assert spreads == pytest.approx(wanted, rel=1e-10)
@@ -151,7 +154,8 @@ def test_traces_of_a_pruned_network_are_over_what_is_left(activation, probes, ba
     for place in (1, 4):
         plain[place] = activation()
     found = layer_traces(model, *batch, layers="all", probes=probes)
-    assert found.quantity == "hessian" and any("stay zero" in note for note in found.notes)
+    assert found.quantity == "hessian"
+    assert any("stay zero" in note for note in found.notes)
     for name in ("0.weight", "0.bias", "3.weight", "3.bias", "5.weight", "5.bias"):
         module, part = model[int(name[0])], name[2:]
         diagonal = dense_block(plain, *batch, name).diagonal()
@@ -232,7 +236,8 @@ def test_the_sub_block_of_a_wide_resnet_is_idle():
     model = wide_resnet(10, 1, classes=3, sub_block=1).eval()
     x, y = torch.rand(3, 3, 8, 8), torch.tensor([0, 1, 2])
     found = wci(model, x, y)
-    assert found.traces.idle and all(name.startswith("sub_block1") for name in found.traces.idle)
+    assert found.traces.idle
+    assert all(name.startswith("sub_block1") for name in found.traces.idle)
     squares = sum(row.frobenius**2 for row in found.layers)
     called = sum(
         float(p.detach().square().sum())

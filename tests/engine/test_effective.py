@@ -113,7 +113,8 @@ def test_the_copy_is_the_same_function_with_ordinary_weights(change, frozen):
     torch.testing.assert_close(model(x), logits)
     assert len(effective_notes(model, plain)) >= 1
     # A plain network stays itself.
-    assert effective(plain, x) is plain and effective_notes(plain, plain) == ()
+    assert effective(plain, x) is plain
+    assert effective_notes(plain, plain) == ()
 
 
 @pytest.mark.parametrize(
