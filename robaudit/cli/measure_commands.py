@@ -86,6 +86,7 @@ class ProtocolName(StrEnum):
 
     default = "default"
     stutz2021 = "stutz2021"
+    stutz2021_text = "stutz2021-text"
 
 
 class Estimator(StrEnum):
@@ -218,8 +219,10 @@ def flatness(
     protocol: Annotated[
         ProtocolName,
         typer.Option(
-            help="stutz2021, as published: ten random starts of PGD for the unperturbed network, "
-            "one for the perturbed; steps of 0.007 at eps 8/255; the worst case's last iterate."
+            help="stutz2021, as the published code: ten random starts of PGD for the unperturbed "
+            "network, one for the perturbed; steps of 0.007 at eps 8/255; the worst case steps "
+            "after each 128 images and counts where it ends. stutz2021-text, as the paper: each "
+            "128 images have a worst case of their own."
         ),
     ] = ProtocolName.default,
     clean: Annotated[
@@ -247,7 +250,7 @@ def flatness(
     from robaudit.flatness.protocols import STUTZ_STEP_OVER_EPS, reference_restarts
 
     radii, worst_radii = _relative_radii(xi, "--xi"), _relative_radii(worst_xi, "--worst-xi")
-    published = protocol is ProtocolName.stutz2021 and step_size is None
+    published = protocol is not ProtocolName.default and step_size is None
     step = STUTZ_STEP_OVER_EPS if published else relative_step(step_size, settings)
     pgd = Pgd(steps, restarts, step)
     plan = Plan(

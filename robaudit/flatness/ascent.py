@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -68,22 +68,83 @@ class Ascent:
         best: list[Climb] = []
         for done in range(self.passes + 1):
             found = self._pass(nu, adv, len(nus), last=done == self.passes)
-            rows = found.losses.T
-            if not bool(rows.isfinite().all()):
-                raise NotMeasuredError("the perturbed network's losses are not finite")
-            here = [
-                Climb(float(row.mean()), row, {name: moved[k] for name, moved in nu.items()})
-                for k, row in enumerate(rows)
-            ]
+            here = _climbs(found.losses, nu)
             if not best or not self.keep_best:
                 best = here
             else:
                 best = [max(pair, key=lambda c: c.mean) for pair in zip(best, here, strict=True)]
             if done < self.passes:
                 tick(done + 1)
-                adv = found.moved
-                nu = {name: self._moved(name, nu[name], found.slopes[name]) for name in nu}
+                adv, nu = found.moved, self._stepped(nu, found)
         return best
+
+    def climb_in_turn(
+        self,
+        nus: Sequence[Weights],
+        advs: Sequence[Tensor],
+        batch: int,
+        tick: Callable[[int], None],
+    ) -> list[Climb]:
+        """The same by a step in the weights after each batch of images, one after another.
+
+        One perturbation takes all steps; the losses are those at its last place. Those of the
+        published code.
+
+        Raises:
+            NotMeasuredError: losses that are not finite.
+        """
+        nu, many = stack(nus), len(nus)
+        parts = self.parts(batch)
+        rows = list(torch.split(torch.stack(list(advs), 1).flatten(0, 1), batch * many))
+        for done in range(self.passes):
+            for at, part in enumerate(parts):
+                found = part._pass(nu, rows[at], many, last=False)
+                rows[at], nu = found.moved, part._stepped(nu, found)
+            tick(done + 1)
+        last = [
+            part._pass(nu, row, many, last=True).losses
+            for part, row in zip(parts, rows, strict=True)
+        ]
+        return _climbs(torch.cat(last), nu)
+
+    def climb_apart(
+        self,
+        nus: Sequence[Weights],
+        advs: Sequence[Tensor],
+        batch: int,
+        tick: Callable[[int], None],
+    ) -> list[Climb]:
+        """Each batch of images with weights of its own; ``nu`` has the batches first.
+
+        Raises:
+            NotMeasuredError: losses that are not finite.
+        """
+        parts = self.parts(batch)
+
+        def told(before: int) -> Callable[[int], None]:
+            return lambda passed: tick((before * self.passes + passed) // len(parts))
+
+        found = [
+            part.climb(nus, [adv[at * batch :][:batch] for adv in advs], told(at))
+            for at, part in enumerate(parts)
+        ]
+        return [
+            Climb(
+                float(losses.mean()),
+                losses,
+                {name: torch.stack([one.nu[name] for one in climbs]) for name in climbs[0].nu},
+            )
+            for climbs in zip(*found, strict=True)
+            for losses in [torch.cat([one.losses for one in climbs])]
+        ]
+
+    def parts(self, batch: int) -> list[Ascent]:
+        """The same on so many images at a time, in their order."""
+        pairs = zip(torch.split(self.x, batch), torch.split(self.y, batch), strict=True)
+        return [replace(self, x=x, y=y) for x, y in pairs]
+
+    def _stepped(self, nu: Weights, found: _Pass) -> Weights:
+        return {name: self._moved(name, nu[name], found.slopes[name]) for name in nu}
 
     def _moved(self, name: str, nu: Tensor, slopes: Tensor) -> Tensor:
         """A step along the slopes, back into the ball: ``(K, ...)`` each."""
@@ -135,6 +196,16 @@ class _Pass:
     losses: Tensor
     slopes: Weights
     moved: Tensor
+
+
+def _climbs(losses: Tensor, nu: Weights) -> list[Climb]:
+    """Of losses ``(n, K)`` at ``nu``, ``(K, ...)`` each."""
+    if not bool(losses.isfinite().all()):
+        raise NotMeasuredError("the perturbed network's losses are not finite")
+    return [
+        Climb(float(row.mean()), row, {name: moved[k] for name, moved in nu.items()})
+        for k, row in enumerate(losses.T)
+    ]
 
 
 def _norms(tensors: Tensor) -> Tensor:

@@ -87,15 +87,16 @@ def average(
         xi: relative radius.
         perturbations: how many are drawn.
         ball: ``sphere`` as the paper's public code does, or uniform inside the ``ball``.
-        protocol: ``stutz2021`` attacks the reference from ten random starts and the perturbed
-            networks from one, as published, which lowers the value.
+        protocol: ``stutz2021`` and ``stutz2021-text``, which are the same here, attack the
+            reference from ten random starts and the perturbed networks from one, as published,
+            which lowers the value.
         tolerance: stop drawing once the standard error is below it, after five draws at the
             earliest. Which draws are made then depends on the losses, so the mean is no longer
             exactly unbiased.
         stack: perturbed networks in a pass; ``auto`` is one on a CPU and what is fastest on a GPU
             with room for it. Rounding apart, nothing depends on it, not when drawing stops either.
         steps, step_size, restarts: of PGD, on both sides; a step is eps/4 unless given, 0.007 at
-            eps 8/255 and in proportion elsewhere in ``stutz2021``.
+            eps 8/255 and in proportion elsewhere in the published ones.
         reference: the unperturbed network under the reference's PGD and seed, where it is there.
 
     Source: Stutz, Hein & Schiele, "Relating adversarially robust generalization to flat minima",

@@ -7,11 +7,13 @@ from typing import Literal
 from robaudit.errors import UsageError
 from robaudit.types import ThreatModel
 
-Protocol = Literal["default", "stutz2021"]
+Protocol = Literal["default", "stutz2021", "stutz2021-text"]
 
 # Stutz, Hein & Schiele, sec. 4: ten restarts for the robust loss; steps of 0.007 at eps 8/255.
 REFERENCE_RESTARTS = 10
 STUTZ_STEP_OVER_EPS = 0.007 * 255 / 8
+# Images that the published code takes a step on, in the order of the set.
+STUTZ_BATCH = 128
 
 
 def reference_restarts(protocol: Protocol, restarts: int) -> int:
@@ -24,7 +26,7 @@ def reference_restarts(protocol: Protocol, restarts: int) -> int:
         return restarts
     if restarts != 1:
         raise UsageError(
-            f"the protocol stutz2021 attacks perturbed networks once, not {restarts} times",
+            f"the protocol {protocol} attacks perturbed networks once, not {restarts} times",
             "Leave the restarts out, or the protocol.",
         )
     return REFERENCE_RESTARTS

@@ -25,7 +25,7 @@ from robaudit.engine.runner import BatchSize
 from robaudit.flatness.ascent import Ascent, Climb
 from robaudit.flatness.losses import Loss
 from robaudit.flatness.perturbed import Perturbed
-from robaudit.flatness.protocols import Protocol, reference_restarts, step_of
+from robaudit.flatness.protocols import STUTZ_BATCH, Protocol, reference_restarts, step_of
 from robaudit.flatness.rises import Rise, parts, rise
 from robaudit.flatness.stacked import Blocks, StackSize
 from robaudit.flatness.weights import (
@@ -48,7 +48,8 @@ class WorstFlatness:
         standard_error: over examples, the worst weights held fixed.
         reference: robust loss of the unperturbed network.
         restarts: the joint loss that each restart reached.
-        nu: the worst perturbation found, per parameter tensor.
+        nu: the worst perturbation found, per parameter tensor; in ``stutz2021-text`` one for each
+            batch, in a first dimension of its own.
         parts: value and error of the examples that the unperturbed network classifies correctly
             when clean, and of the others, at the same weights.
         notes: what was taken for the weights, where the parameters as they stand are not; why
@@ -97,8 +98,12 @@ def worst(
     loss of each example counts. With no perturbation this is the reference itself, so that neither
     side is attacked harder.
 
-    The protocol ``stutz2021`` keeps the last pass of each restart, begins every restart at random
-    points and attacks no further; the reference gets ten random starts. Its value can be negative.
+    The protocol ``stutz2021`` is that of the published code: one perturbation takes a step after
+    each batch of 128 images, in their order, so that it ends near the gradient of the last batch;
+    the last place of each restart counts, every restart begins at random points (uniform in the
+    balls; the code draws the distance uniformly) and nothing is attacked further; the reference
+    gets ten random starts. Its value can be negative. In ``stutz2021-text``, as the paper has it,
+    each batch of 128 has a perturbation of its own.
 
     Args:
         threat: ``None`` for the flatness of the clean loss: no input moves.
@@ -106,7 +111,7 @@ def worst(
         passes: over the set, per restart.
         steps, step_size, attack_restarts: of PGD, on both sides; ``step_size`` also of the joint
             ascent in the inputs; ``eps / 4`` unless given, 0.007 at eps 8/255 and in proportion
-            elsewhere in ``stutz2021``.
+            elsewhere in the published protocols.
         stack: restarts side by side; ``auto`` is one on a CPU and what is fastest on a GPU with
             room for it. Rounding apart, nothing depends on it.
         reference: the unperturbed network under the reference's PGD and seed, where it is there.
@@ -121,7 +126,7 @@ def worst(
     step = step_of(protocol, threat, step_size)
     many = reference_restarts(protocol, attack_restarts)
     loss = Loss(x, y, threat, steps, step, seed, index, device, batch_size)
-    published = protocol == "stutz2021"
+    published = protocol != "default"
     with frozen(plain):
         idle = idle_parameters(plain, x)
         weights, kept = movable_weights(plain, idle), kept_entries(plain)
@@ -148,7 +153,12 @@ def worst(
                 else given
                 for restart in block
             ]
-            return ascent.climb(nus, [adv.to(device) for adv in advs], tick)
+            starts = nus, [adv.to(device) for adv in advs]
+            if protocol == "stutz2021":
+                return ascent.climb_in_turn(*starts, STUTZ_BATCH, tick)
+            if protocol == "stutz2021-text":
+                return ascent.climb_apart(*starts, STUTZ_BATCH, tick)
+            return ascent.climb(*starts, tick)
 
         blocks = Blocks(stack, device, network.refusal)
         climbs = list(blocks.over(restarts, climbed))

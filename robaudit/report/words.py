@@ -82,8 +82,8 @@ def label(measurement: Measurement) -> str:
     if settings.get("operator") == "gauss-newton":
         named = named.replace("Hessian", "Gauss-Newton")
         named += "" if "Gauss-Newton" in named else ", Gauss-Newton"
-    if settings.get("protocol") == "stutz2021":
-        named += ", stutz2021"
+    if settings.get("protocol") not in (None, "default"):
+        named += f", {plain(str(settings['protocol']))}"
     if settings.get("tolerance") is not None and "perturbations" in measurement.details:
         named += f", {plain(str(measurement.details['perturbations']))} draws"
     chosen = settings.get("layers")
