@@ -6,15 +6,24 @@ do not belong in it; they go to ``examples.npz`` beside it.
 
 from __future__ import annotations
 
-from typing import Any, Final, Literal
+from typing import Annotated, Any, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+from robaudit.types import Norm
 
 SCHEMA_VERSION: Final = 1
 
 
 class _Model(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+def _lower(value: object) -> object:
+    return value.lower() if isinstance(value, str) else value
+
+
+AnyCaseNorm = Annotated[Norm, BeforeValidator(_lower)]
 
 
 class Interval(_Model):
@@ -72,7 +81,7 @@ class Data(_Model):
 class Threat(_Model):
     """The threat model: a norm and a radius on images in [0, 1]."""
 
-    norm: Literal["linf", "l2", "l1"]
+    norm: Norm
     eps: float = Field(gt=0)
 
 
@@ -129,7 +138,7 @@ class Provenance(_Model):
 
 
 class Report(_Model):
-    """One checkpoint, one threat model, every measurement.
+    """One checkpoint, one threat model (``None`` where nothing was attacked), every measurement.
 
     ``warnings`` concern the model or the data as a whole, those of a measurement that number alone.
     """
@@ -139,7 +148,7 @@ class Report(_Model):
     subject: Subject
     data: Data
     train_data: Data | None = None
-    threat: Threat
+    threat: Threat | None
     measurements: list[Measurement]
     warnings: list[str] = Field(default_factory=list)
     provenance: Provenance

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import difflib
 import math
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
-from typing import TYPE_CHECKING, Literal, Protocol, get_args
+from typing import TYPE_CHECKING, Literal, Protocol, cast, get_args
 
 from robaudit.errors import UsageError
 
@@ -22,6 +23,26 @@ if TYPE_CHECKING:
     Logits: TypeAlias = Float[Tensor, "n k"]
 
 Norm = Literal["linf", "l2", "l1"]
+
+
+def parse_norm(text: str) -> Norm:
+    """Read a norm, in capitals or not.
+
+    Raises:
+        UsageError: there is none of that name.
+
+    >>> parse_norm("Linf")
+    'linf'
+    """
+    for norm in get_args(Norm):
+        if text.lower().replace("_", "") == norm:
+            return cast("Norm", norm)
+    known = get_args(Norm)
+    near = difflib.get_close_matches(text.lower(), known, 1)
+    raise UsageError(
+        f"unknown norm {text!r}" + (f"; did you mean {near[0]!r}?" if near else ""),
+        f"Known norms: {', '.join(known)}.",
+    )
 
 
 def parse_eps(text: str | float) -> float:
@@ -67,23 +88,36 @@ def parse_bytes(text: str) -> int:
 class ThreatModel:
     """Perturbations ``d`` with ``||d|| <= eps`` in ``norm``, and ``x + d`` in ``[0, 1]``.
 
+    Args:
+        norm: ``linf``, ``l2`` or ``l1``.
+        eps: the radius, in units of [0, 1].
+        forced: allow an ``eps`` of 1 or more in linf, whose ball holds every image.
+
+    Raises:
+        UsageError: another norm, or an ``eps`` that cannot be meant.
+
     >>> ThreatModel("linf", 8 / 255)
     ThreatModel(norm='linf', eps=0.03137254901960784)
     """
 
     norm: Norm
     eps: float
+    forced: bool = field(default=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        if self.norm not in get_args(Norm):
-            known = ", ".join(get_args(Norm))
-            raise UsageError(f"unknown norm {self.norm!r}", f"Known norms: {known}.")
+        object.__setattr__(self, "norm", parse_norm(self.norm))
         if not math.isfinite(self.eps):
             raise UsageError(f"eps is not a finite number: {self.eps}", "Write it as 0.3 or 8/255.")
         if self.eps <= 0:
             raise UsageError(
                 f"eps must be positive, not {self.eps:g}",
                 "The accuracy at eps 0 is the clean accuracy, which every audit reports.",
+            )
+        if self.norm == "linf" and self.eps >= 1 and not self.forced:
+            raise UsageError(
+                f"within eps {self.eps:g} in linf every image may become any other",
+                f"Radii are in units of [0, 1]: perhaps {self.eps:g}/255 was meant; else force it "
+                "(--force-eps).",
             )
 
 

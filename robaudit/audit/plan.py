@@ -222,6 +222,11 @@ class Plan:
     average: Average | None = None
     worst: Worst | None = None
 
+    @property
+    def attacks(self) -> bool:
+        """Whether anything but clean images is measured."""
+        return self != Plan(n=self.n)
+
 
 # WCI paper, sec. 3: PGD-10 of step eps/4 (2/255 at 8/255).
 _PGD10 = Pgd(steps=10)

@@ -27,6 +27,9 @@ from robaudit.errors import NotMeasuredError
 from robaudit.schema import Data, Evidence, Measurement, Report, Subject, Threat
 from robaudit.types import Examples, Remember, ThreatModel, forget
 
+# Where clean images alone are measured, what is odd about the network is looked for near them.
+_NEAR = ThreatModel("linf", 1 / 255)
+
 Probe = Callable[[], list[Measurement]]
 
 
@@ -47,7 +50,7 @@ class Audit:
 def audit(
     model: nn.Module,
     examples: Examples,
-    threat: ThreatModel,
+    threat: ThreatModel | None,
     plan: Plan,
     *,
     train: Examples | None = None,
@@ -65,6 +68,7 @@ def audit(
         model: a :class:`robaudit.checkpoints.Classifier`, or any module from images in [0, 1] to
             logits.
         examples: the examples to audit on.
+        threat: ``None`` where the plan attacks nothing.
         train: examples of the training split, for the generalisation gaps.
         precision: of searches by the ensembles; whatever counts is verified in float32.
         surrogate: the network that a plan's transfer attack is made on.
@@ -80,7 +84,7 @@ def audit(
     context = Context(
         model,
         splits,
-        threat,
+        threat or _NEAR,
         seed,
         batch_size,
         precision,
@@ -106,7 +110,7 @@ def audit(
         subject=subject_of(model),
         data=data_of(examples),
         train_data=None if train is None else data_of(train),
-        threat=Threat(norm=threat.norm, eps=threat.eps),
+        threat=None if threat is None else Threat(norm=threat.norm, eps=threat.eps),
         measurements=measurements,
         warnings=warnings,
         provenance=provenance(
@@ -148,8 +152,10 @@ def strongest(context: Context, subject: Subject) -> Adversarial | None:
         taken = counts & ~broken
         x[taken] = images[taken]
         broken |= counts
-    if "pgd" in context.broken:
-        x[~broken] = context.broken["pgd"][0][~broken]
+    # What stands gets the worst point that an ascent met, as a transfer needs it.
+    worst = next((made for made in ("pgd", "cw") if made in context.broken), None)
+    if worst is not None:
+        x[~broken] = context.broken[worst][0][~broken]
     return Adversarial(
         x=x,
         y=examples.y,

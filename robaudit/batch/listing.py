@@ -8,19 +8,18 @@ import hashlib
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import cast, get_args
 
 from robaudit.batch.jobs import Job, key_of
 from robaudit.batch.manifest import Manifest, Models
 from robaudit.checkpoints.files.container import read_container
 from robaudit.checkpoints.files.display import shown
 from robaudit.checkpoints.sidecar import statement_of
-from robaudit.checkpoints.sources import files_of, is_source
+from robaudit.checkpoints.sources import files_of, is_source, zoo_threat
 from robaudit.checkpoints.sources.catalogue import catalogue, find_entry
 from robaudit.checkpoints.sources.opened import joint_sha256
 from robaudit.errors import CheckpointError, RobauditError, UsageError
 from robaudit.tables import guess
-from robaudit.types import Norm, ThreatModel, parse_eps
+from robaudit.types import Norm, ThreatModel, parse_eps, parse_norm
 
 Notice = Callable[[str], None]
 
@@ -145,24 +144,29 @@ def _hash_or_error(job: Job) -> str | RobauditError:
         return error
 
 
-def _threat(text: str) -> tuple[Norm, float | None]:
-    norm, _, eps = text.strip().partition(" ")
-    if norm not in get_args(Norm):
-        known = list(get_args(Norm))
+def _threat(text: str) -> tuple[Norm | None, float | None]:
+    said, _, eps = text.strip().partition(" ")
+    if said == "usual":
+        return None, None
+    try:
+        norm = parse_norm(said)
+    except UsageError as error:
         raise UsageError(
-            f"threats: unknown norm {norm!r}{guess(norm, known)}",
+            f"threats: {error.message}",
             'Write a threat model as "linf 8/255", or "linf" for the usual radius.',
-        )
+        ) from None
     if not eps.strip():
-        return cast("Norm", norm), None
-    return cast("Norm", norm), ThreatModel(cast("Norm", norm), parse_eps(eps.strip())).eps
+        return norm, None
+    return norm, ThreatModel(norm, parse_eps(eps.strip())).eps
 
 
-def _job(group: Models, source: str, data: str, norm: Norm, eps: float | None) -> Job:
+def _job(group: Models, source: str, data: str, norm: Norm | None, eps: float | None) -> Job:
+    own = zoo_threat(source)
+    norm = norm or (own[1] if own else "linf")
     if eps is None:
         from robaudit.data import default_threat
 
-        usual = default_threat(data, norm)
+        usual = default_threat(data, norm) or (default_threat(own[0], norm) if own else None)
         if usual is None:
             raise UsageError(
                 f"no usual {norm} radius is known for data {data!r}",

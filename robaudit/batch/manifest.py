@@ -32,7 +32,7 @@ class Choices(BaseModel):
     sample: bool = False
     gap: bool = True
     train_data: str | None = None
-    threats: Names = ["linf"]
+    threats: Names = ["usual"]
     arch: str | None = None
     normalize: str | None = None
     weights: Literal["raw", "ema", "swa"] | None = None

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from robaudit.cli.measure import Surrogate, measure, threat_of
+from robaudit.cli.measure import Surrogate, measure
 from robaudit.cli.measure_commands import Restarts, Steps, StepSize, relative_step
 from robaudit.cli.options import (
     DATA_PANEL,
@@ -21,7 +21,7 @@ from robaudit.cli.options import (
     with_settings,
 )
 from robaudit.errors import UsageError
-from robaudit.types import parse_eps
+from robaudit.types import ThreatModel, parse_eps
 
 _ATTACKS = ("clean", "pgd", "cw", "fast", "autoattack", "square", "fab", "transfer")
 _OTHER = "Transfer from another network"
@@ -40,6 +40,13 @@ class Engine(StrEnum):
 
     reference = "reference"
     native = "native"
+
+
+class Maker(StrEnum):
+    """The attack on a surrogate."""
+
+    pgd = "pgd"
+    cw = "cw"
 
 
 @with_settings(omit=frozenset({"gap", "train_data", "eps"}))
@@ -92,6 +99,13 @@ def attack(
             metavar="NAME", help="Its normalisation, as for --normalize.", rich_help_panel=_OTHER
         ),
     ] = None,
+    surrogate_attack: Annotated[
+        Maker,
+        typer.Option(
+            help="What makes its examples: pgd, or cw, which maximises the margin.",
+            rich_help_panel=_OTHER,
+        ),
+    ] = Maker.pgd,
     save_adv: Annotated[
         Path | None,
         typer.Option(
@@ -137,17 +151,21 @@ def attack(
         )
     if save_adv is not None and save_adv.suffix != ".safetensors":
         raise UsageError(f"--save-adv {save_adv} is no .safetensors file", "Rename it.")
-    pgd = Pgd(steps, restarts, relative_step(step_size, settings))
+    step = None if names == ["clean"] else step_size
+    pgd = Pgd(steps, restarts, relative_step(step, settings, checkpoints))
+    cw = replace(pgd, loss="margin")
     plan = Plan(
         pgd=pgd if "pgd" in names else None,
-        cw=replace(pgd, loss="margin") if "cw" in names else None,
+        cw=cw if "cw" in names else None,
         fast=Fast() if "fast" in names else None,
         autoattack=AutoAttack(version.value, engine=engine.value)
         if "autoattack" in names
         else None,
         square=Square() if "square" in names else None,
         distance=Distance() if "fab" in names else None,
-        transfer=Transfer(pgd, surrogate) if surrogate is not None else None,
+        transfer=None
+        if surrogate is None
+        else Transfer(cw if surrogate_attack is Maker.cw else pgd, surrogate),
         radii=radii[:-1],
     )
     other = None if surrogate is None else Surrogate(surrogate, surrogate_arch, surrogate_normalize)
@@ -189,5 +207,5 @@ def _radii(given: list[str] | None) -> tuple[float, ...]:
     if len(values) > 1 and values[0] == 0:
         values = values[1:]
     for value in values:
-        threat_of(Settings(eps=repr(value)))
+        ThreatModel("l2", value)
     return tuple(values)

@@ -15,7 +15,7 @@ from robaudit.cli.audit import Preset
 from robaudit.cli.batch_look import looking, reading
 from robaudit.cli.batch_tables import Directories, leaderboard, study
 from robaudit.cli.messages import console, say
-from robaudit.cli.options import Settings, with_settings
+from robaudit.cli.options import Norm, Settings, with_settings
 from robaudit.errors import UsageError
 
 if TYPE_CHECKING:
@@ -183,7 +183,9 @@ def _given(ctx: typer.Context, name: str) -> bool:
 def _said(preset: Preset, settings: Settings) -> dict[str, Any]:
     """The options in the manifest's words; those left out keep the manifest's defaults."""
     eps = "" if settings.eps is None else f" {settings.eps}"
-    said: dict[str, Any] = {"threats": f"{settings.norm.value}{eps}", "preset": preset.value}
+    said: dict[str, Any] = {"preset": preset.value}
+    if settings.norm is not None or eps:
+        said["threats"] = f"{(settings.norm or Norm.linf).value}{eps}"
     for name in _MANIFEST_SAYS:
         if name == "preset":
             continue

@@ -64,7 +64,7 @@ class Cut:
 
 def cut_landscape(checkpoints: Sequence[str], cut: Cut, settings: Settings) -> Landscape:
     """The landscape asked for."""
-    work = _Work.of(cut, settings)
+    work = _Work.of(checkpoints, cut, settings)
     if cut.through == "images":
         return _around_images(checkpoints[0], work)
     if cut.through == "checkpoints":
@@ -84,14 +84,14 @@ class _Work:
     direction: dict[str, Any]  # what every search for a direction is told
 
     @classmethod
-    def of(cls, cut: Cut, settings: Settings) -> _Work:
+    def of(cls, checkpoints: Sequence[str], cut: Cut, settings: Settings) -> _Work:
         from robaudit.flatness import Adversary, places_between, symmetric_places
 
         if cut.through == "checkpoints":
             places_between(cut.points)
         else:
             symmetric_places(cut.points, cut.usual_reach if cut.reach is None else cut.reach)
-        threat, batch_size = threat_of(settings), batch_size_of(settings.batch_size)
+        threat, batch_size = threat_of(settings, checkpoints), batch_size_of(settings.batch_size)
         examples = _chosen(cut, settings)
         common = {"index": examples.index, "batch_size": batch_size}
         adversary = Adversary(cut.steps, cut.step_size, cut.restarts, settings.seed, cut.fixed)

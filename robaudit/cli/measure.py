@@ -65,7 +65,8 @@ def run(
     save_adv: Path | None = None,
 ) -> tuple[list[Report | str], int]:
     """A report for each checkpoint, or its name where it could not be audited; the exit code."""
-    threat = threat_of(settings)
+    clean_alone = not plan.attacks and settings.eps is None
+    threat = None if clean_alone else threat_of(settings, checkpoints)
     batch_size = batch_size_of(settings.batch_size)
     if settings.sha256 is not None and len(checkpoints) > 1:
         raise UsageError("--sha256 is one file's, but there are several checkpoints")
@@ -159,7 +160,7 @@ def _audit(
     checkpoint: str,
     examples: Examples,
     train: Examples | None,
-    threat: ThreatModel,
+    threat: ThreatModel | None,
     plan: Plan,
     settings: Settings,
     batch_size: int | Literal["auto"],
@@ -218,7 +219,11 @@ def _surrogate(surrogate: Surrogate, examples: Examples, settings: Settings) -> 
 
 
 def _journal(
-    folder: Path, model: Classifier, examples: Examples, threat: ThreatModel, settings: Settings
+    folder: Path,
+    model: Classifier,
+    examples: Examples,
+    threat: ThreatModel | None,
+    settings: Settings,
 ) -> Remember:
     import robaudit
     from robaudit.audit.journal import open_journal, weights_digest
@@ -229,7 +234,7 @@ def _journal(
         "architecture": model.origin.architecture,
         "normalization": model.origin.normalization,
         "data": examples.sha256,
-        "threat": {"norm": threat.norm, "eps": threat.eps},
+        "threat": None if threat is None else {"norm": threat.norm, "eps": threat.eps},
         "seed": settings.seed,
     }
     return open_journal(folder, key).remember
@@ -257,15 +262,29 @@ def load_splits(plan: Plan, settings: Settings) -> tuple[Examples, Examples | No
     )
 
 
-def threat_of(settings: Settings) -> ThreatModel:
-    """The threat model asked for, or the usual one for the data set."""
+def threat_of(settings: Settings, checkpoints: Sequence[str] = ()) -> ThreatModel:
+    """The threat model asked for, else a zoo entry's own, else the usual one for the data set."""
+    from robaudit.checkpoints.sources import zoo_threat
     from robaudit.data import default_threat
     from robaudit.types import Norm, ThreatModel, parse_eps
 
-    norm: Norm = settings.norm.value
+    own = {source: stated for source in checkpoints if (stated := zoo_threat(source)) is not None}
+    norm: Norm = "linf"
+    if settings.norm is not None:
+        norm = settings.norm.value
+    elif own:
+        norms = {stated[1] for stated in own.values()}
+        if len(norms) > 1:
+            raise UsageError(
+                f"the checkpoints' own threat models differ: {', '.join(own)}",
+                "Say which one holds for all: --norm linf --eps 8/255.",
+            )
+        norm = norms.pop()
     if settings.eps is not None:
-        return ThreatModel(norm, parse_eps(settings.eps))
+        return ThreatModel(norm, parse_eps(settings.eps), settings.force_eps)
     usual = default_threat(settings.data, norm)
+    for dataset, _ in own.values():
+        usual = usual or default_threat(dataset, norm)
     if usual is None:
         # A name that is misspelt has no usual radius either: say that, not this.
         _one_example(settings)

@@ -174,7 +174,7 @@ def wci(
     from robaudit.curvature import check_constants
 
     check_constants(beta, s0, lambda_)
-    pgd = Pgd(steps, restarts, relative_step(step_size, settings))
+    pgd = Pgd(steps, restarts, relative_step(step_size, settings, checkpoints))
     index = Wci(
         pgd, estimator.value, probes, _layers(layers), _bytes(memory), Bound(beta, s0, lambda_)
     )
@@ -251,7 +251,7 @@ def flatness(
 
     radii, worst_radii = _relative_radii(xi, "--xi"), _relative_radii(worst_xi, "--worst-xi")
     published = protocol is not ProtocolName.default and step_size is None
-    step = STUTZ_STEP_OVER_EPS if published else relative_step(step_size, settings)
+    step = STUTZ_STEP_OVER_EPS if published else relative_step(step_size, settings, checkpoints)
     pgd = Pgd(steps, restarts, step)
     plan = Plan(
         pgd=replace(pgd, restarts=reference_restarts(protocol.value, restarts)),
@@ -319,7 +319,7 @@ def hessian(
 
     if spread_probes == 1:
         raise UsageError("--spread-probes 1: a standard deviation takes two probes or more")
-    pgd = Pgd(steps, restarts, relative_step(step_size, settings))
+    pgd = Pgd(steps, restarts, relative_step(step_size, settings, checkpoints))
     chosen, budget = _layers(layers), _bytes(memory)
     spectrum = Hessian(
         pgd,
@@ -362,7 +362,7 @@ def _bytes(text: str | None) -> int | None:
     return None if text is None else parse_bytes(text)
 
 
-def relative_step(step_size: float | None, settings: Settings) -> float:
+def relative_step(step_size: float | None, settings: Settings, checkpoints: list[str]) -> float:
     """A step size in units of eps, as plans have it."""
     if step_size is None:
         return 0.25
@@ -371,4 +371,4 @@ def relative_step(step_size: float | None, settings: Settings) -> float:
     if not step_size > 0:
         raise UsageError(f"--step-size must be positive, not {step_size:g}")
 
-    return step_size / threat_of(settings).eps
+    return step_size / threat_of(settings, checkpoints).eps

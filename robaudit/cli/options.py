@@ -218,13 +218,29 @@ Gap = Annotated[
     bool,
     typer.Option(help="Measure the training split as well.", rich_help_panel=_DATA),
 ]
-NormOption = Annotated[Norm, typer.Option(help="Norm of the perturbation.", rich_help_panel=_DATA)]
+NormOption = Annotated[
+    Norm | None,
+    typer.Option(
+        case_sensitive=False,
+        help="Norm of the perturbation. [default: that of a zoo's entry, else linf]",
+        show_default=False,
+        rich_help_panel=_DATA,
+    ),
+]
 Eps = Annotated[
     str | None,
     typer.Option(
         metavar="NUMBER|8/255",
         help="Its radius. [default: the usual one for the data set]",
         show_default=False,
+        rich_help_panel=_DATA,
+    ),
+]
+ForceEps = Annotated[
+    bool,
+    typer.Option(
+        "--force-eps",
+        help="Allow a radius of 1 or more in linf, where every image may become any other.",
         rich_help_panel=_DATA,
     ),
 ]
@@ -306,8 +322,9 @@ class Settings:
     sample: Sample = False
     gap: Gap = False
     train_data: TrainData = None
-    norm: NormOption = Norm.linf
+    norm: NormOption = None
     eps: Eps = None
+    force_eps: ForceEps = False
     device: Device = "auto"
     batch_size: BatchSize = "auto"
     precision: PrecisionOption = Precision.fp32

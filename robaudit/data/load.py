@@ -28,8 +28,9 @@ _RADII: dict[Norm, dict[str, float]] = {
         "cifar10": 8 / 255,
         "cifar100": 8 / 255,
         "svhn": 8 / 255,
+        "imagenet": 4 / 255,
     },
-    "l2": {"cifar10": 128 / 255, "cifar100": 128 / 255, "svhn": 128 / 255},
+    "l2": {"cifar10": 0.5, "cifar100": 0.5, "svhn": 0.5, "imagenet": 3.0},
     "l1": {},
 }
 

@@ -87,10 +87,9 @@ def before(
 def _unlike(baseline: Baseline, data: Data, threat: Threat) -> str | None:
     theirs = baseline.report
     if theirs.threat != threat:
-        return (
-            f"its threat is {theirs.threat.norm} {theirs.threat.eps:.6g}, "
-            f"the policy's {threat.norm} {threat.eps:.6g}"
-        )
+        said = theirs.threat
+        its = "none" if said is None else f"{said.norm} {said.eps:.6g}"
+        return f"its threat is {its}, the policy's {threat.norm} {threat.eps:.6g}"
     if (theirs.data.n, theirs.data.sha256) != (data.n, data.sha256):
         ours = f"{data.name} {data.split}, {data.n} examples, sha256 {data.sha256[:12]}"
         return (

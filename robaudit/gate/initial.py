@@ -24,9 +24,7 @@ _HEAD = """\
 data = {data}
 split = {split}
 n = {n}                 # the first n examples; leave it out for all
-norm = {norm}
-eps = {eps!r}
-alpha = 0.05            # the most often a decision may be wrong
+{threat}alpha = 0.05            # the most often a decision may be wrong
 # doubts = "allow"      # let numbers decide that may overstate robustness; else exit code 3
 preset = {preset}       # whose settings PGD, losses, curvature and flatness have
 """
@@ -58,8 +56,9 @@ def initial_policy(report: Report) -> str:
         data=json.dumps(report.data.name),
         split=json.dumps(report.data.split),
         n=report.data.n,
-        norm=json.dumps(report.threat.norm),
-        eps=report.threat.eps,
+        threat=""
+        if report.threat is None
+        else f"norm = {json.dumps(report.threat.norm)}\neps = {report.threat.eps!r}\n",
         preset=json.dumps(preset),
     )
     return "\n".join([head, *rules])

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from robaudit.errors import UsageError
 from robaudit.gate.metrics import METRICS, NO_ERROR_BAR
+from robaudit.schema import AnyCaseNorm
 from robaudit.tables import Place, Tables, checked, guess, read_tables
 from robaudit.types import Norm, parse_eps
 
@@ -46,7 +47,7 @@ class SuiteTable(_Table):
     data: str | None = Field(None, description="as for --data")
     split: Literal["test", "train"] | None = Field(None, description="test unless given")
     n: _Count | None = Field(None, description="the first n examples; all unless given")
-    norm: Norm | None = Field(None, description="linf unless given")
+    norm: AnyCaseNorm | None = Field(None, description="linf unless given")
     eps: float | str | None = Field(None, description="a number or 8/255; the usual one if left")
     seed: Annotated[int, Field(ge=0)] | None = Field(None, description="of order and attacks")
     alpha: _Share | None = Field(None, description="0.05 unless given")

@@ -14,7 +14,7 @@ import numpy as np
 
 from robaudit.errors import DataError, UsageError
 from robaudit.report.compare_outcomes import Audited, Outcomes, outcomes_of
-from robaudit.report.numbers import radius
+from robaudit.report.facts import short_threat
 from robaudit.report.text import model_names, plain
 from robaudit.report.words import label, ordered
 from robaudit.schema import Data, Interval, Measurement, Report
@@ -153,7 +153,7 @@ def _obstacle(
         if m.status != "ok":
             return f"{m.status} for {name}: {plain(m.reason)}"
     if one.name not in _WITHOUT_THREAT and first.threat != second.threat:
-        a, b = (f"{r.threat.norm} {radius(r.threat.eps)}" for r in (first, second))
+        a, b = (short_threat(r.threat) for r in (first, second))
         return f"other threat models: {a} and {b}"
     if one.split != first.data.split:
         a, b = (r.train_data.sha256 if r.train_data else "" for r in (first, second))

@@ -9,7 +9,7 @@ from rich.text import Text
 
 from robaudit.report.compare import Comparison
 from robaudit.report.compare_words import changed, headings, notes, rows
-from robaudit.report.numbers import radius
+from robaudit.report.facts import short_threat
 from robaudit.report.text import plain
 
 
@@ -40,9 +40,9 @@ def compare_view(comparison: Comparison) -> RenderableType:
 def _title(comparison: Comparison) -> Text:
     data, threat = comparison.first.data, comparison.first.threat
     other = comparison.second.threat
-    models = f"{threat.norm} {radius(threat.eps)}"
+    models = short_threat(threat)
     if other != threat:
-        models += f" and {other.norm} {radius(other.eps)}"
+        models += f" and {short_threat(other)}"
     title = Text(f"robaudit: {comparison.names[0]} and {comparison.names[1]}", "bold")
     title.append(
         f"\n{plain(data.name)} {plain(data.split)}, the same {data.n:,} examples, {models}", "dim"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from robaudit.report.compare import Comparison, Difference
-from robaudit.report.facts import provenance_rows, subject_rows
+from robaudit.report.facts import provenance_rows, subject_rows, threat_text
 from robaudit.report.numbers import shown
 from robaudit.report.text import plain
 from robaudit.report.words import doubts
@@ -114,7 +114,7 @@ def _facts(report: Report) -> dict[str, str]:
     threat = report.threat
     return {
         **dict(subject_rows(report.subject)),
-        "Threat model": f"{threat.norm}, eps = {threat.eps:.4g}",
+        "Threat model": threat_text(threat),
         **dict(provenance_rows(report.provenance, report.robaudit)),
     }
 

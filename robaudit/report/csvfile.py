@@ -79,7 +79,8 @@ def layers_csv(*reports: Report) -> str:
 def _subject(report: Report, split: str) -> tuple[object, ...]:
     subject, threat = report.subject, report.threat
     data = report.train_data if split == "train" and report.train_data else report.data
-    return (subject.source, subject.sha256, data.name, split, threat.norm, threat.eps)
+    ball = (None, None) if threat is None else (threat.norm, threat.eps)
+    return (subject.source, subject.sha256, data.name, split, *ball)
 
 
 def csv_text(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:

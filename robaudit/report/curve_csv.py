@@ -56,7 +56,6 @@ def _subject(point: Point) -> dict[str, object]:
         "sha256": csv_cell(report.subject.sha256 or ""),
         "architecture": csv_cell(report.subject.architecture),
         "data": csv_cell(report.data.name),
-        "norm": report.threat.norm,
-        "eps": report.threat.eps,
+        **({} if (threat := report.threat) is None else {"norm": threat.norm, "eps": threat.eps}),
         **{f"n_{data.split}": data.n for data in splits if data.split in ("test", "train")},
     }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from robaudit.report.numbers import radius
+from robaudit.report.facts import short_threat
 from robaudit.report.text import plain
 from robaudit.report.words import not_measured
 from robaudit.schema import Report
@@ -16,7 +16,7 @@ def differing(reports: Sequence[Report]) -> str | None:
     Numbers of other examples or another threat are not better or worse, only different.
     """
     kinds: dict[str, Callable[[Report], str]] = {
-        "threat models": lambda r: f"{r.threat.norm} {radius(r.threat.eps)}",
+        "threat models": lambda r: short_threat(r.threat),
         "data": lambda r: f"{plain(r.data.name)} {plain(r.data.split)}, n = {r.data.n}",
         "examples": lambda r: r.data.sha256,
     }

@@ -45,8 +45,15 @@ def data_text(data: Data) -> str:
     return f"{data.name}, {data.n} {data.split} examples{classes}, sha256 {data.sha256}"
 
 
-def threat_text(threat: Threat) -> str:
-    """``linf, eps = 8/255``."""
+def short_threat(threat: Threat | None) -> str:
+    """``linf 8/255``, for a sentence."""
+    return "none" if threat is None else f"{threat.norm} {radius(threat.eps)}"
+
+
+def threat_text(threat: Threat | None) -> str:
+    """``linf, eps = 8/255``, or that nothing was attacked."""
+    if threat is None:
+        return "none, clean images"
     return f"{threat.norm}, eps = {radius(threat.eps)}"
 
 

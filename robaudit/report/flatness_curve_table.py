@@ -81,7 +81,9 @@ def flatness_csv(curve: FlatnessCurve) -> str:
         if (report := point.report) is not None:
             row["sha256"] = csv_cell(report.subject.sha256 or "")
             row["architecture"] = csv_cell(report.subject.architecture)
-            row |= {"norm": report.threat.norm, "eps": report.threat.eps, "n": report.data.n}
+            row["n"] = report.data.n
+            if (threat := report.threat) is not None:
+                row |= {"norm": threat.norm, "eps": threat.eps}
         for key, found in point.numbers.items():
             row[key], row[f"{key}_standard_error"] = found.value, found.standard_error
         writer.writerow(row)

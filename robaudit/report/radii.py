@@ -57,6 +57,7 @@ def write_radii(report: Report, folder: Path) -> list[Path]:
         )  # fmt: skip
     axis.set_xlim(left=0)
     axis.set_ylim(0, 100)
+    assert report.threat is not None
     axis.set_xlabel(f"radius eps, {report.threat.norm}", fontsize=9)
     axis.set_ylabel("accuracy, % (band: interval)", fontsize=9)
     axis.set_title(plain(model_name(report.subject.source)).replace("$", r"\$"), fontsize=9)

@@ -22,7 +22,8 @@ from robaudit.report.details import (
     spread_rows,
 )
 from robaudit.report.details import trace_symbol as symbol_of
-from robaudit.report.numbers import aligned, number, percent, radius, shown, shown_number
+from robaudit.report.facts import threat_text
+from robaudit.report.numbers import aligned, number, percent, shown, shown_number
 from robaudit.report.radii import curve_cells
 from robaudit.report.text import model_name, plain
 from robaudit.report.verdicts import verdicts
@@ -113,7 +114,7 @@ def _header(report: Report) -> RenderableType:
     row("Data", _data(report.data))
     if report.train_data is not None:
         row("", _data(report.train_data))
-    row("Threat model", f"{threat.norm}, eps = {radius(threat.eps)}, images in [0, 1]")
+    row("Threat model", f"{threat_text(threat)}, images in [0, 1]")
     title = Text(f"robaudit: {model_name(subject.source)}\n", style="bold", overflow="fold")
     return Group(title, table, Text())
 

@@ -9,8 +9,9 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from robaudit.errors import UsageError
+from robaudit.schema import AnyCaseNorm
 from robaudit.tables import Tables, checked, guess, read_tables
-from robaudit.types import Norm, parse_eps
+from robaudit.types import parse_eps
 
 ObjectiveName = Literal["standard", "at", "trades", "mart", "alp"]
 TaylorKind = Literal["exact", "last-layer"]
@@ -39,7 +40,7 @@ class _Table(BaseModel):
 class ThreatTable(_Table):
     """``[threat]``: what is trained against; the data's usual threat model where left out."""
 
-    norm: Norm = "linf"
+    norm: AnyCaseNorm = "linf"
     eps: _Radius | None = Field(
         default=None, description="a number or 8/255; the data's usual one if left"
     )

@@ -7,10 +7,23 @@ import shutil
 import signal
 import time
 from contextlib import suppress
+from dataclasses import replace
 
+import numpy as np
 import pytest
+import torch
 from support.console import ROBUST, robaudit
 from support.processes import nursery
+
+from robaudit.attacks import pgd
+from robaudit.attacks.objectives import margin
+from robaudit.audit.adversarial_file import read_adversarial
+from robaudit.checkpoints import load
+from robaudit.cli.measure import threat_of
+from robaudit.cli.options import Norm, Settings
+from robaudit.data import load_examples
+from robaudit.errors import UsageError
+from robaudit.types import ThreatModel
 
 STANDARD = ROBUST.parent / "standard.pt"
 QUICK = ("--n", 16, "--steps", 2, "--quiet")
@@ -62,6 +75,97 @@ def test_transfer_takes_a_surrogate_of_its_own():
     )
     _, transfer = measured(ran, "accuracy.transfer")
     assert transfer["settings"]["surrogate"] == str(STANDARD)
+
+
+def test_a_surrogate_s_cw_examples_transfer_and_so_do_those_of_a_file(place):
+    """Both are what its own CW left behind, also where the surrogate held."""
+    settings = ("--n", 40, "--steps", 5, "--quiet", "--eps", 0.2, "--json")
+    made = ("--attack", "transfer", "--surrogate", STANDARD, "--surrogate-attack", "cw")
+    _, direct = measured(robaudit("attack", ROBUST, *settings, *made), "accuracy.transfer")
+    assert direct["settings"]["loss"] == "margin"
+    saved = ("--attack", "cw", "--save-adv", "adv.safetensors")
+    measured(robaudit("attack", STANDARD, *settings, *saved), "accuracy.cw")
+    verify = robaudit("attack", ROBUST, "--verify", "adv.safetensors", "--quiet", "--json")
+    _, filed = measured(verify, "accuracy.transfer")
+
+    images = load_examples("digits", n=40)
+    surrogate, judge = (load(path, device="cpu") for path in (STANDARD, ROBUST))
+    adv = pgd(
+        surrogate, images.x, images.y, ThreatModel("linf", 0.2), steps=5, loss="margin",
+        index=images.index,
+    )  # fmt: skip
+    with torch.no_grad():
+        right = (judge(images.x).argmax(1) == images.y) & (judge(adv.x).argmax(1) == images.y)
+    assert direct["value"] == filed["value"] == pytest.approx(right.double().mean().item())
+
+
+def test_what_stands_is_saved_where_cw_left_it(place):
+    """The file once held clean images where the surrogate stood."""
+    settings = ("--n", 40, "--steps", 5, "--quiet", "--eps", 0.1)
+    ran = robaudit("attack", ROBUST, *settings, "--attack", "cw", "--save-adv", "a.safetensors")
+    assert ran.code == 0, ran.err
+    found, images = read_adversarial(place / "a.safetensors"), load_examples("digits", n=40)
+    model = load(ROBUST, device="cpu")
+    with torch.no_grad():
+        before, after = (margin(model(x), images.y) for x in (images.x, found.x))
+    assert int((~found.broken).sum()) > 10
+    assert bool((after[~found.broken] > before[~found.broken] - 1e-5).all())
+    assert bool((found.x != images.x).flatten(1).any(1)[~found.broken].all())
+
+
+def test_clean_accuracy_needs_no_radius(place):
+    """No radius is usual for a file of one's own, and none is used."""
+    images = load_examples("digits", n=20)
+    np.savez(place / "own.npz", x=images.x.numpy(), y=images.y.numpy())
+    words = ("attack", ROBUST, "--data", "own.npz", "--attack", "clean", "--quiet")
+    report, clean = measured(robaudit(*words, "--json", "--out", "out"), "accuracy.clean")
+    assert report["threat"] is None
+    assert clean["n"] == 20
+    for format in ("table", "csv", "md"):
+        ran = robaudit("report", "out", "--format", format)
+        assert ran.code == 0, ran.err
+    assert "none, clean images" in robaudit("report", "out").out
+    assert "none, clean images" in (place / "out" / "report.html").read_text()
+    assert "accuracy.clean" in robaudit("gate", "--init", "out").out
+
+
+def test_a_norm_is_understood_in_capitals():
+    report, _ = measured(robaudit("attack", ROBUST, *QUICK, "--norm", "Linf", "--json"))
+    assert report["threat"]["norm"] == "linf"
+
+
+def test_a_radius_of_the_whole_box_has_to_be_forced():
+    refused = robaudit("attack", ROBUST, *QUICK, "--eps", 8)
+    assert refused.code == 2
+    assert "8/255" in refused.err
+    assert "--force-eps" in refused.err
+    report, _ = measured(robaudit("attack", ROBUST, *QUICK, "--eps", 8, "--force-eps", "--json"))
+    assert report["threat"]["eps"] == 8
+    assert robaudit("attack", ROBUST, *QUICK, "--norm", "l2", "--eps", 2).code == 0
+
+
+@pytest.mark.parametrize(
+    ("source", "settings", "threat"),
+    [
+        ("robustbench:cifar10/L2/Rony2019Decoupling", Settings(), ("l2", 0.5)),
+        ("robustbench:cifar10/Linf/Wong2020Fast", Settings(data="cifar10"), ("linf", 8 / 255)),
+        ("robustbench:imagenet/Linf/Wong2020Fast", Settings(data="x.npz"), ("linf", 4 / 255)),
+        ("robustbench:cifar10/L2/Rony2019Decoupling", Settings(norm=Norm.linf), ("linf", 8 / 255)),
+        ("robustbench:cifar10/L2/Rony2019Decoupling", Settings(eps="0.25"), ("l2", 0.25)),
+        ("a.pt", Settings(data="svhn", norm=Norm.l2), ("l2", 0.5)),
+    ],
+)
+def test_a_zoo_entry_brings_its_own_threat_model(source, settings, threat):
+    """As RobustBench's leaderboards have it, unless told otherwise."""
+    if settings.data == Settings().data:
+        settings = replace(settings, data="cifar10")
+    assert threat_of(settings, [source]) == ThreatModel(*threat)
+
+
+def test_zoo_entries_of_two_threat_models_are_asked_about():
+    both = ["robustbench:cifar10/L2/Rony2019Decoupling", "robustbench:cifar10/Linf/Wong2020Fast"]
+    with pytest.raises(UsageError, match="differ"):
+        threat_of(Settings(data="cifar10"), both)
 
 
 @pytest.mark.parametrize(

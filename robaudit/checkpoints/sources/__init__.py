@@ -10,8 +10,9 @@ from pathlib import Path
 
 from robaudit.checkpoints.sources.opened import Opened
 from robaudit.errors import UsageError
+from robaudit.types import Norm, parse_norm
 
-__all__ = ["SCHEMES", "Opened", "files_of", "is_source", "open_source"]
+__all__ = ["SCHEMES", "Opened", "files_of", "is_source", "open_source", "zoo_threat"]
 
 SCHEMES = ("robustbench", "timm", "torchvision")
 
@@ -57,6 +58,22 @@ def open_source(
 
         return open_torchvision(name, folder, download)
     raise _unknown(text)
+
+
+def zoo_threat(text: str) -> tuple[str, Norm] | None:
+    """The data set and the norm that a zoo's name itself states, where it does.
+
+    >>> zoo_threat("robustbench:cifar10/L2/Standard"), zoo_threat("timm:resnet18")
+    (('cifar10', 'l2'), None)
+    """
+    scheme, _, name = text.partition(":")
+    parts = name.split("/")
+    if scheme != "robustbench" or len(parts) != 3:
+        return None
+    try:
+        return parts[0].lower(), parse_norm(parts[1])
+    except UsageError:  # corruptions have no ball
+        return None
 
 
 def files_of(text: str, *, model_dir: str | Path | None = None) -> tuple[Path, ...]:

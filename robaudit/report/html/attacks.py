@@ -78,6 +78,7 @@ def radii(report: Report) -> tuple[Markup, Table] | None:
     series = [_percent(one) for one in series]
     eps = sorted({row.eps for rows in curves.values() for row in rows})
     places = [(0.0, "0"), *((at, radius(at)) for at in eps)]
+    assert report.threat is not None
     picture = lines(
         "Accuracy within each radius", series, f"radius eps, {report.threat.norm}", "accuracy, %",
         y_range=(0, 100), x_ticks=places,

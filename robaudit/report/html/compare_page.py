@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from robaudit.report.compare import Comparison, Difference
 from robaudit.report.compare_words import changed, headings, notes, provenance, rows
+from robaudit.report.facts import threat_text
 from robaudit.report.html.charts import threshold
 from robaudit.report.html.page import page
 from robaudit.report.html.table import Cell, table
-from robaudit.report.numbers import radius
 
 
 def compare_html(comparison: Comparison) -> str:
@@ -22,7 +22,7 @@ def compare_html(comparison: Comparison) -> str:
         "compare.html.j2",
         title=f"{names[0]} and {names[1]}",
         data=f"{first.data.name} {first.data.split}, the same {first.data.n:,} examples",
-        threat=f"{first.threat.norm}, eps {radius(first.threat.eps)}",
+        threat=threat_text(first.threat),
         differences=table(
             "Differences, each measurement on a scale of its own",
             (*(head.label, head.first, head.second, head.difference, "Beside nought"),
