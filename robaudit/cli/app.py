@@ -25,6 +25,7 @@ from robaudit.cli import (
     read,
     train,
 )
+from robaudit.cli.config_file import spelled
 from robaudit.cli.messages import say
 from robaudit.errors import RobauditError
 
@@ -149,7 +150,7 @@ def command() -> Any:
     for sub in leaves(group).values():
         for parameter in sub.params:
             if parameter.param_type_name == "option" and parameter.name != "help":
-                parameter.envvar = f"ROBAUDIT_{parameter.name.upper()}"
+                parameter.envvar = f"ROBAUDIT_{spelled(parameter).upper()}"
     return group
 
 

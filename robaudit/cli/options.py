@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import difflib
 import inspect
-import tomllib
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
@@ -13,7 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
-from robaudit.errors import UsageError
+from robaudit.cli.config_file import config_option
 
 
 class Format(StrEnum):
@@ -53,48 +51,6 @@ class Copy(StrEnum):
     raw = "raw"
     ema = "ema"
     swa = "swa"
-
-
-def read_config(ctx: typer.Context, path: Path | None) -> Path | None:
-    """Let a TOML file give the options' defaults; keys are option names, ``_`` or ``-`` alike.
-
-    Raises:
-        UsageError: the file is unreadable, or has a key that is no option of this command.
-    """
-    if path is None:
-        return None
-    try:
-        given = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UsageError(f"--config {path}: {error.strerror}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UsageError(f"--config {path} is not TOML: {error}") from None
-    command: Any = ctx.command
-    options = {p.name: p for p in command.params if p.param_type_name == "option"}
-    names = options.keys() - {"help", "config"}
-    values = {}
-    for key, value in given.items():
-        name = key.replace("-", "_")
-        if name not in names:
-            near = difflib.get_close_matches(name, sorted(names), 1)
-            guess = f" Did you mean {near[0]}?" if near else ""
-            raise UsageError(
-                f"--config {path}: {command.name} has no option {key!r}.{guess}",
-                f"Options: {', '.join(sorted(name.replace('_', '-') for name in names))}.",
-            )
-        # Left alone, a table would become text and true the number 1.
-        several = isinstance(value, list) and not options[name].multiple
-        if (
-            isinstance(value, dict)
-            or several
-            or (isinstance(value, bool) and not options[name].is_flag)
-        ):
-            kinds: dict[type, str] = {dict: "a table", list: "a list"}
-            kind = kinds.get(type(value), str(value).lower())
-            raise UsageError(f"--config {path}: {key} must be a single value, not {kind}")
-        values[name] = value
-    ctx.default_map = {**(ctx.default_map or {}), **values}
-    return path
 
 
 _MODEL, _DATA, _RUN, _OUT = "Model", "Data and threat", "Run", "Output"
@@ -274,15 +230,6 @@ State = Annotated[
     ),
 ]
 Seed = Annotated[int, typer.Option(help="Seed of every random draw.", rich_help_panel=_RUN)]
-Config = Annotated[
-    Path | None,
-    typer.Option(
-        is_eager=True,
-        callback=read_config,
-        help="TOML file with options; the command line wins.",
-        rich_help_panel=_RUN,
-    ),
-]
 Out = Annotated[
     Path | None,
     typer.Option(
@@ -330,7 +277,7 @@ class Settings:
     precision: PrecisionOption = Precision.fp32
     seed: Seed = 0
     state: State = None
-    config: Config = None
+    config: Path | None = None  # its option is made for each command, from the others
     out: Out = None
     format: FormatOption = Format.table
     json: Json = False
@@ -368,6 +315,11 @@ def with_settings(
             ),
             *taken,
         ]
+        if "config" not in omit:
+            option = config_option(parameters, _RUN)
+            parameters = [
+                p.replace(annotation=option) if p.name == "config" else p for p in parameters
+            ]
         signature = inspect.Signature(parameters)
         run.__name__, run.__doc__ = function.__name__, function.__doc__
         run.__annotations__ = {p.name: p.annotation for p in parameters}

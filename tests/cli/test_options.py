@@ -7,6 +7,7 @@ import pytest
 import torch
 from support.console import ROBUST, robaudit
 
+from robaudit.cli.app import command, leaves
 from robaudit.data import load_examples
 
 
@@ -70,6 +71,63 @@ def test_a_bad_value_from_the_environment_is_refused_like_any_other(monkeypatch)
     ran = robaudit("attack", ROBUST, "--quiet")
     assert (ran.code, ran.out) == (2, "")
     assert "wide" in ran.err
+
+
+# Every option of every command, as text and as a number, from the file as from the command line
+
+
+COMMANDS = leaves(command())
+CONFIGURED = [name for name, sub in COMMANDS.items() if any(p.name == "config" for p in sub.params)]
+
+
+def parsed(name, *words):
+    """What a command would be told, option by option."""
+    arguments = ("a.pt", "b.pt") if name == "compare" else ("a.pt",)
+    told = COMMANDS[name].make_context(name, [*arguments, *words]).params
+    return {key: repr(value) for key, value in told.items() if key != "config"}
+
+
+def accepted(name, *words):
+    try:
+        return parsed(name, *words)
+    except Exception as error:
+        if not hasattr(error, "show"):  # no usage error
+            raise
+        return None
+
+
+@pytest.mark.parametrize("name", CONFIGURED)
+def test_an_option_from_the_file_is_what_it_is_on_the_command_line(name, config, monkeypatch):
+    monkeypatch.delenv("ROBAUDIT_DEVICE")
+    plain = parsed(name)
+    for parameter in COMMANDS[name].params:
+        if parameter.param_type_name != "option" or parameter.name in ("help", "config"):
+            continue
+        spelled = next(word for word in parameter.opts if word.startswith("--"))
+        changed = False
+        for value in ("text", "1/8", "last-layer", "l2", "swa", "bf16", 7, 1e-7, True):
+            words = [spelled] if value is True else [f"{spelled}={value}"]
+            expected = accepted(name, *words)
+            if expected is None or (value is True) is not parameter.is_flag:
+                continue
+            toml = f"'{value}'" if isinstance(value, str) else str(value).lower()
+            for key in (spelled[2:], spelled[2:].replace("-", "_")):
+                assert parsed(name, *config(f"{key} = {toml}\n")) == expected, (key, toml)
+            changed |= expected != plain
+        assert changed or plain[parameter.name] != "None", spelled
+
+
+@pytest.mark.parametrize("values", ["['1/8', 0.25]", "'1/8,0.25'"])
+def test_an_option_that_is_given_several_times_takes_a_list(values, config):
+    expected = {"[": ["1/8", "0.25"], "'": ["1/8,0.25"]}[values[0]]
+    told = COMMANDS["attack"].make_context("attack", ["a.pt", *config(f"eps = {values}\n")])
+    assert list(told.params["eps"]) == expected
+
+
+def test_a_variable_is_named_like_its_option(monkeypatch):
+    for name, word, parameter in (("wci", "LAMBDA", "lambda_"), ("landscape", "RANGE", "reach")):
+        monkeypatch.setenv(f"ROBAUDIT_{word}", "0.5")
+        assert "0.5" in parsed(name)[parameter]
 
 
 # Which examples

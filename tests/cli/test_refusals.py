@@ -253,7 +253,13 @@ def test_cuda_where_there_is_none(refuses):
         ("{{{", ["not TOML"]),
         ("norm = [0.1, 0.2]", ["norm", "a list"]),
         ("[attack]\nn = 3", ["attack", "a table"]),
-        ("n = true", ["n ", "true"]),
+        ("n = true", ["n ", "a single value", "true"]),
+        ("quiet = 1", ["quiet", "true or false", "1"]),
+        ("json = 'yes'", ["json", "true or false", "'yes'"]),
+        ("eps = [0.1, true]", ["eps", "a list of them", "a list"]),
+        ("eps = []", ["eps", "an empty list"]),
+        ("help = true", ["no option 'help'"]),
+        ("config = 'other.toml'", ["no option 'config'"]),
     ],
 )
 def test_a_config_that_cannot_be_meant(text, names, place, refuses):
@@ -264,18 +270,18 @@ def test_a_config_that_cannot_be_meant(text, names, place, refuses):
 @pytest.mark.parametrize(
     ("words", "names"),
     [
-        (("attack", ROBUST, "--n", "0"), ["--n", "greater than or equal to 1"]),
-        (("attack", ROBUST, "--n", "many"), ["--n", "integer"]),
-        (("audit", ROBUST, "--preset", "nonsense"), ["--preset", "nonsense", "'quick'"]),
-        (("attack", ROBUST, "--split", "validation"), ["--split", "validation", "'train'"]),
-        (("attack", ROBUST, "--format", "pdf"), ["--format", "pdf", "'json'"]),
-        (("attack", ROBUST, "--epz", "1"), ["No such option", "--epz"]),
-        (("attack",), ["Missing argument", "CKPT"]),
-        (("atack", ROBUST), ["No such command 'atack'"]),
+        (("attack", ROBUST, "--n", "0"), ["--n"]),
+        (("attack", ROBUST, "--n", "many"), ["--n"]),
+        (("audit", ROBUST, "--preset", "nonsense"), ["--preset", "nonsense", "quick"]),
+        (("attack", ROBUST, "--split", "validation"), ["--split", "validation", "train"]),
+        (("attack", ROBUST, "--format", "pdf"), ["--format", "pdf", "json"]),
+        (("attack", ROBUST, "--epz", "1"), ["--epz"]),
+        (("attack",), ["CKPT"]),
+        (("atack", ROBUST), ["atack"]),
     ],
 )
 def test_usage_that_typer_words_itself(words, names, place):
-    """These come in a frame, with the way to the help above it."""
+    """In a frame, with the way to the help above it; typer's sentences differ between versions."""
     before = entries(place)
     ran = robaudit(*words, *(() if words[0] == "atack" else ("--out", place / "out")))
     assert (ran.code, ran.out) == (2, "")

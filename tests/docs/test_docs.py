@@ -110,8 +110,10 @@ def test_command_lines_exist(words, tmp_path, monkeypatch):
 )
 def test_wrong_command_lines_are_noticed(line):
     (words,) = parts_of(line)
-    with pytest.raises(Exception, match=r"no command|No such option|is not one of"):
+    with pytest.raises(Exception) as refused:
         check(words)
+    # An assertion of our own, or a usage error of typer's, whose words differ between versions.
+    assert isinstance(refused.value, AssertionError) or hasattr(refused.value, "show")
 
 
 def check(words):
