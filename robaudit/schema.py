@@ -154,8 +154,16 @@ class Report(_Model):
     provenance: Provenance
 
     def get(self, name: str, split: str | None = None) -> Measurement | None:
-        """The measurement of that name on that split (the audited one by default), or ``None``."""
-        wanted = "gap" if name.startswith("gap.") and split is None else split or self.data.split
+        """The measurement of that name on that split, or ``None``.
+
+        By default on the audited split; a gap has its own, and a PAC-Bayes bound is of the
+        training split.
+        """
+        wanted = split or self.data.split
+        if split is None and name.startswith("gap."):
+            wanted = "gap"
+        elif split is None and name.startswith("pacbayes.") and self.train_data is not None:
+            wanted = self.train_data.split
         for measurement in self.measurements:
             if measurement.name == name and measurement.split == wanted:
                 return measurement

@@ -127,7 +127,8 @@ class Examples:
 
     ``index`` is each example's place in its data set (it seeds the example's random draws, so a
     subset gives the same numbers as the whole); ``classes`` is the number of classes of the data
-    set, or ``None`` when the data does not say; ``sha256`` is the hash of images and labels.
+    set, or ``None`` when the data does not say; ``sha256`` is the hash of images and labels;
+    ``population`` is how many examples the whole split has, where that is known.
     """
 
     x: Images
@@ -137,6 +138,7 @@ class Examples:
     split: str
     sha256: str
     classes: int | None = None
+    population: int | None = None
 
     def __len__(self) -> int:
         return int(self.x.shape[0])

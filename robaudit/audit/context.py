@@ -78,6 +78,12 @@ class Context:
         return next(iter(self.splits))
 
     @property
+    def training(self) -> str | None:
+        """The training split: the second one, or the audited one where that is it."""
+        others = [split for split in self.splits if split != self.main]
+        return others[0] if others else "train" if self.main == "train" else None
+
+    @property
     def smaller(self) -> list[ThreatModel]:
         """One threat model for each of ``radii``."""
         return [dataclasses.replace(self.threat, eps=eps) for eps in self.radii]

@@ -17,6 +17,16 @@ from robaudit.curvature import WeightCurvature
 from robaudit.errors import NotMeasuredError
 from robaudit.schema import Measurement
 
+_NO_BOUND = Measurement(
+    name="pacbayes.bound",
+    status="skipped",
+    reason="it is of the training split, and there is no training data",
+)
+_NO_SIZE = (
+    "how large the training split is is not known: beta and lambda are the number of examples "
+    "measured, with which the bound changes"
+)
+
 
 def wci(context: Context, settings: Wci) -> list[Measurement]:
     """WCI, its bound, the weight norm and the total trace, on every split; the PAC-Bayes terms."""
@@ -43,8 +53,11 @@ def wci(context: Context, settings: Wci) -> list[Measurement]:
             )
         context.keep(split, "trace", index.traces.per_example)
         found += _wci_measurements(index, split, n, settings, own)
-        if split == context.main:
-            found += _bounds(attacked, index, settings, split, own)
+        # The training split comes last, where it is there: a bound is of no other.
+        if split == context.training:
+            found += _bounds(context, attacked, index, settings, own)
+    if context.training is None and not isinstance(settings.layers, tuple):
+        found.append(_NO_BOUND.model_copy(update={"split": context.main}))
     norm = math.sqrt(sum(layer.frobenius**2 for layer in index.layers))
     settings_of = {} if settings.layers is None else {"layers": settings.layers}
     return [
@@ -54,19 +67,34 @@ def wci(context: Context, settings: Wci) -> list[Measurement]:
 
 
 def _bounds(
+    context: Context,
     attacked: Attacked,
     index: WeightCurvature,
     settings: Wci,
-    split: str,
     own: Callable[[str], str],
 ) -> list[Measurement]:
-    """The PAC-Bayes terms; of some layers alone they would bound nothing."""
+    """The PAC-Bayes terms; of some layers alone they would bound nothing.
+
+    Loss and trace are means over the examples that are there; the size in ``beta`` and ``lambda``
+    is the whole training split's, so that the bound does not move with how many these are.
+    """
     if isinstance(settings.layers, tuple):
         return []
+    split = context.training
+    assert split is not None
     constants = settings.bound
+    whole = context.splits[split].population
+    size = float(whole or len(attacked.x))
     found = curvature.bound_terms(
-        attacked.loss, index, attacked.x[0].numel(), constants.beta, constants.s0, constants.lambda_
+        attacked.loss,
+        index,
+        attacked.x[0].numel(),
+        size if constants.beta is None else constants.beta,
+        constants.s0,
+        size if constants.lambda_ is None else constants.lambda_,
     )
+    assumed = constants.beta is None or constants.lambda_ is None
+    warnings = [] if whole is not None or not assumed else [_NO_SIZE]
     used = Bound(found.beta, found.s0, found.lambda_)
     deviations = {own(name): finite(value) for name, value in found.deviations.items()}
     details = {
@@ -85,6 +113,7 @@ def _bounds(
             unit="nats",
             n=len(attacked.x),
             details=details,
+            warnings=warnings,
             settings={"pgd": asdict(settings.pgd), **asdict(used)},
         )
     ]

@@ -195,7 +195,7 @@ def _population(suite: SuitePolicy, settings: Settings) -> Population:
     own = replace(
         settings, data=suite.data, split=Split(suite.split), n=suite.n, norm=Norm(suite.norm),
         eps=None if suite.eps is None else repr(suite.eps),
-        gap=any(rule.metric.startswith("gap.") for rule in suite.rules),
+        gap=any(rule.metric.startswith(("gap.", "pacbayes.")) for rule in suite.rules),
     )  # fmt: skip
     try:
         threat = threat_of(own)

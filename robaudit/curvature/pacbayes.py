@@ -71,14 +71,17 @@ def pac_bayes(
 
     They are bounds only with what is left out: the first up to ``C(tau, beta, m)`` and
     ``O(s0^4)``, the second, on KL divergence and classifier variability alone, up to constants.
-    They compare networks measured with the same constants; they are no certificate.
+    They compare networks measured with the same constants; they are no certificate. Both theorems
+    are of the training set: loss and trace on other images bound nothing. Unlike WCI, the first
+    and WCI's own bound change when layers are rescaled without changing the function.
 
     ``w`` and ``H`` are those of convolution and linear weights, as in WCI. ``H`` is the Hessian's
     trace; where WCI had to take Gauss-Newton traces, so does this, and ``wci.note`` says so.
 
     Args:
-        x, y: adversarial images ``(n, c, h, w)``, held fixed, and labels.
-        beta: by default n; the papers take it proportional to the size of the training set.
+        x, y: adversarial images ``(n, c, h, w)`` of the training set, held fixed, and labels.
+        beta: the papers take it proportional to the size of the training set; by default n, as if
+            that were it.
         s0: standard deviation of the prior; by default ``d^-1/2`` for d numbers an image, the
             paper's choice.
         lambda_: by default n.

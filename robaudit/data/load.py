@@ -92,7 +92,7 @@ def load_examples(
     positions = _choose(source.count, n, sample_seed, name, split)
     x, y = source.take(positions)
     index = torch.tensor(positions, dtype=torch.int64)
-    return Examples(x, y, index, name, split, _sha256(x, y), source.classes)
+    return Examples(x, y, index, name, split, _sha256(x, y), source.classes, source.count)
 
 
 def _open(name: str, split: str, data_dir: Path | None, download: bool) -> Source:

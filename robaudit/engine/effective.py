@@ -276,13 +276,27 @@ def _strip(module: nn.Module) -> None:
 
 
 def _check_same(model: nn.Module, plain: nn.Module, images: Tensor) -> None:
+    called: list[nn.Module] = []
     try:
         with frozen(model), frozen(plain), torch.no_grad():
-            before, after = model(images), plain(images)
+            before = model(images)
+            hooks = [
+                m.register_forward_hook(lambda m, *_: called.append(m)) for m in model.modules()
+            ]
+            try:
+                after = plain(images)
+            finally:
+                for hook in hooks:
+                    hook.remove()
     except AttributeError as error:
         raise NotMeasuredError(
             f"the network's parametrised weights cannot be made plain: {_first_line(error)}"
         ) from error
+    if called:  # as by a forward that is a function with the network in its closure
+        raise NotMeasuredError(
+            "the network's parametrised weights cannot be made plain: a copy of it still calls "
+            f"the {type(called[0]).__name__} of the original"
+        )
     # Where the network itself is at a loss, whoever measures it will say so.
     if not bool(before.isfinite().all()):
         return

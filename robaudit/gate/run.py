@@ -45,7 +45,7 @@ from robaudit.types import Examples, ThreatModel
 
 @dataclass(frozen=True)
 class Population:
-    """What a suite's rules are about; ``train`` where one of them is on a generalisation gap."""
+    """What a suite's rules are about; ``train`` where one of them is on a gap or a bound."""
 
     suite: SuitePolicy
     examples: Examples

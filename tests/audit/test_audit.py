@@ -89,8 +89,8 @@ def test_the_quick_preset_measures_what_it_promises(quick):
         ("accuracy.pgd", "train"), ("loss.robust", "train"),
         ("gap.error", "gap"), ("gap.loss", "gap"),
         ("wci", "test"), ("wci.bound", "test"), ("trace.total", "test"),
-        ("pacbayes.bound", "test"),
         ("wci", "train"), ("wci.bound", "train"), ("trace.total", "train"),
+        ("pacbayes.bound", "train"),
         ("weights.frobenius", "test"), ("trh.top_layer", "test"),
         ("flatness.average", "test"), ("flatness.worst", "test"),
     ]  # fmt: skip

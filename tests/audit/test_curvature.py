@@ -11,7 +11,7 @@ from torch import nn
 
 from robaudit import attacks
 from robaudit.audit import Plan, audit
-from robaudit.audit.plan import Bound, Hessian, Pgd, TopLayer, Wci
+from robaudit.audit.plan import Bound, Hessian, Pgd, TopLayer, Wci, Worst
 from robaudit.data import load_examples
 from robaudit.errors import UsageError
 from robaudit.report import render
@@ -35,6 +35,7 @@ def deep():
 def test_the_top_layer_and_the_bound_have_closed_forms(linear, few, threat):
     """For one layer: Tr(H) = mean |x|^2 1^T (p - p^2), the same under every name."""
     plan = Plan(wci=Wci(PGD, bound=Bound(beta=10, s0=0.1, lambda_=8)), top_layer=TopLayer(PGD))
+    few = replace(few, split="train")
     report = audit(linear, few, threat, plan).report
     at = attacks.pgd(linear, few.x, few.y, threat, steps=3, index=few.index)
     images, weight = at.x.double().flatten(1), linear[1].weight.detach().double()
@@ -48,6 +49,81 @@ def test_the_top_layer_and_the_bound_have_closed_forms(linear, few, threat):
     wci = math.sqrt(squared * trace)
     assert bound.details["wci_term"]["value"] == pytest.approx(math.sqrt(2 / 8) * wci, rel=1e-5)
     assert bound.settings["beta"] == 10
+
+
+def test_the_bound_is_of_the_training_split_and_its_size(linear, few, train, threat):
+    """Risk and trace at training images, n the split's and not how many of it were measured."""
+    plan = Plan(wci=Wci(PGD))
+    size = len(load_examples("digits", split="train"))
+    for n in (16, 32):
+        part = replace(train, x=train.x[:n], y=train.y[:n], index=train.index[:n])
+        report = audit(linear, few, threat, plan, train=part).report
+        found = report.get("pacbayes.bound")
+        assert found.split == "train"
+        assert found.n == n
+        assert (found.settings["beta"], found.settings["lambda_"]) == (size, size)
+        loss, trace = (report.get(name, "train").value for name in ("wci", "trace.total"))
+        at = attacks.pgd(linear, part.x, part.y, threat, steps=3, index=part.index)
+        squared = float(linear[1].weight.detach().double().square().sum())
+        s0 = 64**-0.5
+        want = float(at.loss.double().mean()) + squared / (2 * size * s0**2) + s0**2 / 2 * trace
+        assert found.value == pytest.approx(want, rel=1e-5)
+        term = found.details["wci_term"]["value"]
+        assert term == pytest.approx(math.sqrt(2 / size) * loss, rel=1e-6)
+        assert report.get("pacbayes.bound", "test") is None
+
+
+def test_without_training_data_there_is_no_bound(linear, few, threat):
+    report = audit(linear, few, threat, Plan(wci=Wci(PGD))).report
+    found = report.get("pacbayes.bound")
+    assert found.status == "skipped"
+    assert "no training data" in found.reason
+
+
+def test_a_training_split_of_unknown_size_is_said(linear, few, train, threat):
+    unknown = replace(train, population=None)
+    found = audit(linear, few, threat, Plan(wci=Wci(PGD)), train=unknown).report
+    bound = found.get("pacbayes.bound")
+    assert bound.settings["beta"] == len(train)
+    assert any("not known" in warning for warning in bound.warnings)
+
+
+def test_bounds_change_when_layers_are_rescaled_and_the_index_does_not(deep, few, train, threat):
+    def measured():
+        report = audit(deep, few, threat, Plan(wci=Wci(PGD)), train=train).report
+        return [report.get(name).value for name in ("wci", "wci.bound", "pacbayes.bound")]
+
+    before = measured()
+    with torch.no_grad():
+        deep[1].weight.mul_(4)
+        deep[1].bias.mul_(4)
+        deep[3].weight.div_(4)
+    after = measured()
+    assert after[0] == pytest.approx(before[0], rel=1e-4)
+    assert after[1] > 1.2 * before[1]
+    assert after[2] > 1.2 * before[2]
+
+
+def test_parametrised_and_pruned_layers_are_said(few, threat):
+    torch.manual_seed(0)
+
+    class Network(nn.Sequential):
+        def forward(self, x):
+            return self[3](self[2](self[1](self[0](x))))
+
+    network = Network(nn.Flatten(), nn.Linear(64, 6), nn.ReLU(), nn.Linear(6, 10))
+    network.never = nn.Linear(3, 3)
+    nn.utils.parametrizations.weight_norm(network[1])
+    nn.utils.prune.l1_unstructured(network[3], "weight", 20)
+    plan = Plan(wci=Wci(PGD), hessian=SPECTRUM, worst=Worst(PGD, passes=2, restarts=1))
+    report = audit(network, few, threat, plan).report
+    for name in ("wci", "hessian.largest", "flatness.worst"):
+        said = " ".join(report.get(name).warnings)
+        assert "1, 3" in said
+        assert "20 pruned entries" in said
+        assert "never" in said
+    norm = sum(float(network[at].weight.detach().double().square().sum()) for at in (1, 3))
+    assert report.get("weights.frobenius").value == pytest.approx(norm**0.5, rel=1e-6)
 
 
 def test_trades_counts_both_images(linear, few, threat):

@@ -182,6 +182,21 @@ def test_what_cannot_be_made_plain_is_refused():
         effective(Reaching(), torch.rand(2, 1, 4, 4))
 
 
+def test_a_copy_that_calls_the_original_is_refused():
+    model = net()
+    weight_normed(model)
+    layers = list(model)
+
+    def forward(x):
+        for layer in layers:
+            x = layer(x)
+        return x
+
+    model.forward = forward
+    with pytest.raises(NotMeasuredError, match="still calls"):
+        effective(model, torch.rand(2, 1, 4, 4))
+
+
 class Idle(nn.Module):
     """Has tensors that no pass uses, and one whose gradient does not arrive."""
 
