@@ -45,3 +45,10 @@ class DataError(RobauditError):
     """Examples that are missing, unreadable or out of range: exit code 4."""
 
     exit_code = 4
+
+
+class Interrupted(KeyboardInterrupt):
+    """Ctrl-C, or a request to end: as the command line's signal handlers raise it.
+
+    A network can raise ``KeyboardInterrupt`` and not this.
+    """

@@ -15,6 +15,8 @@ from robaudit.attacks.few_classes import runnable
 from robaudit.attacks.result import Attacked
 from robaudit.attacks.verification import verify
 from robaudit.engine import Accelerated, Runner, accelerate, device_of, frozen, sighted
+from robaudit.engine.door import through
+from robaudit.engine.raised import blame, is_foreign
 from robaudit.errors import NotMeasuredError
 from robaudit.types import Progress, Remember, ThreatModel, forget
 
@@ -130,8 +132,10 @@ def _run(attack: Any, counted: _Counted, stage: str, x: Tensor, y: Tensor) -> di
     attack.attacks_to_run = [stage]
     try:
         adv, predicted = attack.run_standard_evaluation(x, y, batch_size=len(x))
-    except (RuntimeError, ValueError, IndexError, TypeError, AssertionError) as error:
-        raise NotMeasuredError(f"AutoAttack failed on this model: {error}") from error
+    except BaseException as error:
+        if not is_foreign(error):
+            raise
+        raise NotMeasuredError(f"AutoAttack's {stage} failed: {blame(error)}") from error
     spent = torch.tensor([counted.forwards, counted.backwards]) - before
     return {"x": adv.cpu(), "broken": predicted.cpu() != y, "spent": spent}
 
@@ -173,7 +177,7 @@ class _Counted(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         self.forwards += len(x)
-        logits: Tensor = self.run(x)
+        logits = through(self.run, x)
         if logits.requires_grad:
             logits.register_hook(self._passed)  # type: ignore[no-untyped-call]
         return logits

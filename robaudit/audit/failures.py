@@ -5,20 +5,24 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import torch
-
+from robaudit.engine.raised import blame, is_foreign, is_memory
 from robaudit.errors import NotMeasuredError
 
 
 @contextmanager
 def not_measured() -> Iterator[None]:
-    """Turn what the network itself raises, and want of memory, into :class:`NotMeasuredError`."""
+    """Turn whatever is raised while a network is run into :class:`NotMeasuredError`.
+
+    ``SystemExit`` and ``KeyboardInterrupt`` of the network's own, too; the user's interrupt and
+    robaudit's own refusals pass.
+    """
     try:
         yield
-    except (torch.cuda.OutOfMemoryError, MemoryError):
-        raise NotMeasuredError(
-            "out of memory; fewer examples (--n) or a smaller --batch-size may fit"
-        ) from None
-    except RuntimeError as error:
-        lines = str(error).splitlines() or [type(error).__name__]
-        raise NotMeasuredError(f"the network raised: {lines[0][:200]}") from error
+    except BaseException as error:
+        if is_memory(error):
+            raise NotMeasuredError(
+                "out of memory; fewer examples (--n) or a smaller --batch-size may fit"
+            ) from None
+        if not is_foreign(error):
+            raise
+        raise NotMeasuredError(blame(error)) from error

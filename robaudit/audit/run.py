@@ -207,16 +207,16 @@ def _probes(context: Context, plan: Plan) -> list[tuple[tuple[str, ...], Probe]]
 def _measured(names: Sequence[str], probe: Probe, context: Context) -> list[Measurement]:
     """Run one probe; its time stands on its first measurement.
 
-    What the network itself raises while it is attacked or differentiated ends its probe alone, so
+    Whatever is raised while the network is attacked or differentiated ends its probe alone, so
     that the other measurements are not lost.
     """
     clock = time.perf_counter()
     try:
         with not_measured():
             found = probe()
+            context.sync()
     except NotMeasuredError as error:
         return _failed(names, error.message, context)
-    context.sync()
     seconds = time.perf_counter() - clock
     return [found[0].model_copy(update={"seconds": seconds}), *found[1:]]
 

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from robaudit.attacks.objectives import cross_entropy, margin
 from robaudit.audit.context import Context
 from robaudit.audit.doubts import Doubt, Findings
+from robaudit.audit.failures import not_measured
 from robaudit.checkpoints.files.reading import check_finite
 from robaudit.engine import Runner, device_of, frozen
 from robaudit.engine.runner import Objective
@@ -28,9 +29,22 @@ _VANISHING = 0.05
 def sanity(context: Context) -> Findings:
     """What is odd about the model's weights, outputs and gradients on the first examples.
 
+    That it raises there is one of them; what is measured afterwards will say it again.
+
     Raises:
         CheckpointError: weights or logits are not finite, so that no number would mean anything.
     """
+    try:
+        with not_measured():
+            return _findings(context)
+    except NotMeasuredError as error:
+        found = Findings()
+        text = f"the checks before the attacks could not be made: {error.message}"
+        found.add([Doubt("attacks", text)])
+        return found
+
+
+def _findings(context: Context) -> Findings:
     examples = context.splits[context.main]
     x, y = examples.x[:_IMAGES], examples.y[:_IMAGES]
     model, device = context.model, device_of(context.model)
@@ -144,11 +158,12 @@ def _gradients(runner: Runner, x: Tensor, y: Tensor) -> Iterator[Doubt]:
         return (gradient == 0).flatten(1).all(1).cpu()
 
     try:
-        dead = vanished(margin)
-    except (RuntimeError, NotMeasuredError) as error:
+        with not_measured():
+            dead = vanished(margin)
+    except NotMeasuredError as error:
         yield Doubt(
             "attacks",
-            f"no gradient of the logits reaches the image ({str(error).splitlines()[0][:160]}): "
+            f"no gradient of the logits reaches the image ({error.message}): "
             "attack it without gradients (--attack square)",
         )
         return

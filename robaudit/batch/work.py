@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import torch
 
 import robaudit
 from robaudit.audit import Audit, audit
@@ -25,6 +24,7 @@ from robaudit.batch.stages import stages
 from robaudit.batch.tasks import Happening, Task
 from robaudit.checkpoints import Classifier, load
 from robaudit.data import load_splits
+from robaudit.engine.raised import blame, is_foreign, is_memory
 from robaudit.errors import RobauditError, UsageError
 from robaudit.report import fill_folder, read_report, report_folder, write_report
 from robaudit.report.gallery import Gallery, make_gallery, read_gallery, write_gallery
@@ -92,11 +92,13 @@ def attempted(task: Task, folder: Path, device: str) -> Iterator[Happening]:
         reason = ""
     except RobauditError as error:
         reason = " ".join(filter(None, (error.message, error.advice)))
-    except (torch.cuda.OutOfMemoryError, MemoryError):
-        reason = "out of memory; fewer examples (n) may fit"
-    except Exception as error:
-        lines = str(error).splitlines() or ["no message"]
-        reason = f"internal error: {type(error).__name__}: {lines[0][:200]}"
+    except BaseException as error:
+        if is_memory(error):
+            reason = "out of memory; fewer examples (n) may fit"
+        elif isinstance(error, GeneratorExit) or not is_foreign(error):
+            raise
+        else:
+            reason = f"internal error: {blame(error)}"
     kind: Literal["failed", "done"] = "failed" if reason else "done"
     yield Happening(kind, task.key, reason, time.perf_counter() - clock)
 

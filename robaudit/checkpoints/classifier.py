@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from robaudit.checkpoints.normalization import Normalization
+from robaudit.engine.door import through
 
 
 @dataclass(frozen=True)
@@ -76,6 +77,8 @@ class Classifier(nn.Module):
     curvature turns that on for as long as it needs.
     """
 
+    has_door = True
+
     def __init__(
         self, network: nn.Module, normalization: Normalization | None, origin: Origin
     ) -> None:
@@ -94,11 +97,13 @@ class Classifier(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Logits ``(n, k)`` of images ``(n, c, h, w)`` in ``[0, 1]``.
 
+        See :func:`~robaudit.engine.door.through`.
+
         Raises:
             UsageError: the normalisation is for another number of channels.
+            NotMeasuredError: the network's output is no logits.
         """
-        logits: Tensor = self.network(self.normalized(x))
-        return logits
+        return through(self.network, self.normalized(x))
 
     def normalized(self, x: Tensor) -> Tensor:
         """What enters the network for images ``(n, c, h, w)`` in ``[0, 1]``."""

@@ -16,6 +16,7 @@ from types import ModuleType
 import torch
 from torch import nn
 
+from robaudit.engine.raised import is_foreign, said
 from robaudit.errors import CheckpointError, UsageError
 
 _LIBRARIES = ("torchvision:", "timm:")
@@ -63,7 +64,7 @@ def factory(arch: str) -> Callable[[], nn.Module]:
         with _importable(folder), torch.random.fork_rng(devices=[]):
             try:
                 network = maker()
-            except (Exception, SystemExit) as error:
+            except BaseException as error:
                 raise _failed(f"--arch {arch}", error) from error
         if not isinstance(network, nn.Module):
             raise UsageError(
@@ -92,7 +93,7 @@ def _from_file(path: Path) -> ModuleType:
     sys.modules[name] = module  # dataclasses and the like look their module up while it is made
     try:
         spec.loader.exec_module(module)
-    except (Exception, SystemExit) as error:
+    except BaseException as error:
         sys.modules.pop(name, None)
         raise _failed(f"--arch: {path}", error) from error
     return module
@@ -105,15 +106,14 @@ def _from_module(name: str) -> ModuleType:
         if error.name and (name == error.name or name.startswith(f"{error.name}.")):
             raise UsageError(f"--arch: there is no module {name!r}", _FORM) from None
         raise _failed(f"--arch: {name}", error) from error
-    except (Exception, SystemExit) as error:
+    except BaseException as error:
         raise _failed(f"--arch: {name}", error) from error
 
 
-def _failed(what: str, error: BaseException) -> CheckpointError:
-    line = next(iter(str(error).splitlines()), "")
-    return CheckpointError(
-        f"{what} failed: {type(error).__name__}: {line[:200]}", "Run it in Python to see where."
-    )
+def _failed(what: str, error: BaseException) -> BaseException:
+    if not is_foreign(error):
+        return error
+    return CheckpointError(f"{what} failed: {said(error)}", "Run it in Python to see where.")
 
 
 @contextmanager

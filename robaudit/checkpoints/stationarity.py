@@ -14,6 +14,7 @@ from torch.nn import functional as F
 
 from robaudit.checkpoints.classifier import Classifier
 from robaudit.engine import TILE, device_of, frozen
+from robaudit.engine.door import through
 from robaudit.types import Examples
 
 
@@ -30,7 +31,7 @@ def shift_t2(model: Classifier, sample: Examples) -> float:
         for x, y in zip(torch.split(sample.x, TILE), torch.split(sample.y, TILE), strict=True):
             shift = torch.zeros(*x.shape[:2], 1, 1, device=device, requires_grad=True)
             with torch.enable_grad():
-                logits = model.network(model.normalized(x.to(device)) + shift)
+                logits = through(model.network, model.normalized(x.to(device)) + shift)
                 loss = F.cross_entropy(logits, y.to(device), reduction="sum")
                 (gradient,) = torch.autograd.grad(loss, shift)
             gradients.append(gradient[:, :, 0, 0].double().cpu())

@@ -12,6 +12,8 @@ from torch import Tensor
 from robaudit.checkpoints.classifier import Classifier, Trial
 from robaudit.checkpoints.stationarity import shift_t2
 from robaudit.engine import TILE, device_of, frozen
+from robaudit.engine.raised import blame, is_foreign
+from robaudit.errors import CheckpointError, NotMeasuredError
 from robaudit.types import Examples
 
 SCREEN = 32
@@ -64,8 +66,14 @@ def contest(models: Sequence[Classifier], examples: Examples) -> tuple[list[Trie
 
 
 def at_rest(one: Tried, examples: Examples) -> Tried:
-    """The same with its :func:`~robaudit.checkpoints.stationarity.shift_t2`."""
-    return replace(one, shift_t2=shift_t2(one.model, spread(examples, DECIDE)))
+    """The same with its :func:`~robaudit.checkpoints.stationarity.shift_t2`, where it has one."""
+    try:
+        found = shift_t2(one.model, spread(examples, DECIDE))
+    except BaseException as error:
+        if not (is_foreign(error) or isinstance(error, NotMeasuredError)):
+            raise
+        return one
+    return replace(one, shift_t2=found) if math.isfinite(found) else one
 
 
 def standard_errors_behind(one: Tried, other: Tried) -> float:
@@ -89,6 +97,14 @@ def spread(examples: Examples, n: int) -> Examples:
 
 def _tried(model: Classifier, sample: Examples) -> Tried:
     device = device_of(model)
-    with frozen(model), torch.no_grad():
-        found = [model(x.to(device)).argmax(1).cpu() for x in torch.split(sample.x, TILE)]
+    try:
+        with frozen(model), torch.no_grad():
+            found = [model(x.to(device)).argmax(1).cpu() for x in torch.split(sample.x, TILE)]
+    except BaseException as error:
+        if not (is_foreign(error) or isinstance(error, NotMeasuredError)):
+            raise
+        raise CheckpointError(
+            f"the network cannot be run on {sample.name}: {blame(error)}",
+            "Check --data and --arch: channels and image size must be those of training.",
+        ) from error
     return Tried(model, torch.cat(found) == sample.y)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -25,6 +25,21 @@ class Chunks:
     columns: int
 
 
+def evenly(n: int, most: int) -> Iterator[slice]:
+    """``n`` rows, two or more, in parts of nearly one size: none is of one row alone.
+
+    A part has at most ``most`` rows, two or more; an odd row is the third where ``most`` is two.
+
+    >>> [part.stop - part.start for part in evenly(65, 32)]
+    [21, 22, 22]
+    >>> [part.stop - part.start for part in evenly(5, 2)]
+    [2, 3]
+    """
+    parts = max(1, min(-(-n // most), n // 2))
+    for part in range(parts):
+        yield slice(part * n // parts, (part + 1) * n // parts)
+
+
 @dataclass(frozen=True)
 class Footprint:
     """What one image leaves behind, in numbers; and the bytes of a number.
@@ -42,11 +57,11 @@ class Footprint:
 
 
 def footprint(model: nn.Module, layers: Sequence[Layer], image: Tensor) -> Footprint:
-    """Measured on one image, ``(1, c, h, w)``."""
+    """Measured on two copies of one image, ``(1, c, h, w)``."""
     with torch.no_grad(), recording(layers) as record:
-        model(image)
-    sizes = [output.numel() for output in record.all_outputs()]
-    unfolded = [fixed(calls).numel() for calls in record.calls.values()]
+        model(image.expand(2, *image.shape[1:]))
+    sizes = [output.numel() // 2 for output in record.all_outputs()]
+    unfolded = [fixed(calls).numel() // 2 for calls in record.calls.values()]
     return Footprint(
         sum(sizes), max(sizes, default=1), max(unfolded, default=1), image.element_size()
     )
@@ -56,24 +71,26 @@ def chunks(foot: Footprint, columns: int, device: torch.device, memory: int | No
     """Fast on the device and, by estimate, within ``memory`` bytes beside the network itself.
 
     A forward pass keeps about five times the layers' outputs (inputs, copies, what activations
-    save); a sweep holds about four gradients of the largest layer and its unfolded input.
+    save); a sweep holds about four gradients of the largest layer and its unfolded input. Two
+    images are the fewest that enter a network; see :func:`~robaudit.engine.door.through`.
 
     Raises:
-        UsageError: one image and one gradient do not fit.
+        UsageError: two images and one gradient of each do not fit.
     """
     kind = device.type
-    together = max(1, min(columns, _SWEPT.get(kind, 1 << 24) // foot.largest))
-    images = max(1, _SWEPT.get(kind, 1 << 24) // (foot.largest * together))
-    images = min(images, _MOST_IMAGES.get(kind, 64))
+    swept = _SWEPT.get(kind, 1 << 24)
+    together = max(1, min(columns, swept // (2 * foot.largest)))
+    images = min(max(2, swept // (foot.largest * together)), _MOST_IMAGES.get(kind, 64))
     if memory is None:
         return Chunks(images, together)
     fixed, per_column = 5 * foot.outputs + 2 * foot.patches, 4 * foot.largest
     numbers = memory // foot.itemsize
-    if numbers < fixed + per_column:
+    least = 2 * (fixed + per_column)
+    if numbers < least:
         raise UsageError(
-            f"one image needs about {(fixed + per_column) * foot.itemsize} bytes of memory; "
-            f"{memory} were granted",
-            "Grant at least that much.",
+            f"one image needs about {least // 2 * foot.itemsize} bytes of memory, and two pass at "
+            f"once; {memory} were granted",
+            f"Grant at least {least * foot.itemsize}.",
         )
-    together = min(together, (numbers - fixed) // per_column)
+    together = min(together, (numbers // 2 - fixed) // per_column)
     return Chunks(min(images, numbers // (fixed + together * per_column)), together)

@@ -150,9 +150,11 @@ def _faithful(model: nn.Module, layers: list[Layer], image: Tensor) -> list[Laye
 
     def combination(logits: Tensor) -> Tensor:
         draw = generator(0, "faithful")
-        return torch.randn(1, *logits.shape, generator=draw).to(logits)
+        row = torch.randn(1, 1, logits.shape[1], generator=draw).to(logits)
+        return row.expand(1, *logits.shape)
 
-    seen = gauss_newton_traces(model, layers, image, combination, 1)[0]
+    two = image.expand(2, *image.shape[1:])
+    seen = gauss_newton_traces(model, layers, two, combination, 1)[0]
     leaves = {layer.name: layer.weight for layer in layers}
     true = squared_gradients(model, leaves, image, combination)
     kept = []

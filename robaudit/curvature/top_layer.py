@@ -8,6 +8,7 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor, nn
 
+from robaudit.curvature.chunks import evenly
 from robaudit.engine import device_of, effective, frozen, kept_entries
 from robaudit.errors import NotMeasuredError, UsageError
 
@@ -97,10 +98,12 @@ def top_layer_trh(
     parts: dict[str, list[Tensor]] = {}
     model = effective(model, x)
     pruned = kept_entries(model)
+    n = len(x)
+    if n == 1:  # a network never sees one image alone; the copy is left out of the result
+        x, x_adv, y = (torch.cat([rows, rows]) for rows in (x, x_adv, y))
     with frozen(model), torch.no_grad():
         device = device_of(model)
-        for start in range(0, len(x), chunk):
-            here = slice(start, start + chunk)
+        for here in evenly(len(x), chunk):
             layer, z, logits = top_layer_pass(model, x[here].to(device))
             if f"{layer}.weight".lstrip(".") in pruned:
                 raise NotMeasuredError(f"the top layer {layer} has pruned entries, each its own")
@@ -110,9 +113,8 @@ def top_layer_trh(
             )
             for name, values in found.items():
                 parts.setdefault(name, []).append(values.cpu())
-    terms = {name: torch.cat(values) for name, values in parts.items()}
+    terms = {name: torch.cat(values)[:n] for name, values in parts.items()}
     per_example = torch.stack(list(terms.values())).sum(0)
-    n = len(per_example)
     return TopLayerTrace(
         value=float(per_example.mean()),
         standard_error=float(per_example.std() / n**0.5) if n > 1 else float("nan"),

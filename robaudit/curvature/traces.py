@@ -10,7 +10,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from robaudit.curvature.chunks import chunks, footprint
+from robaudit.curvature.chunks import chunks, evenly, footprint
 from robaudit.curvature.exact import Factor, gauss_newton_traces
 from robaudit.curvature.linearity import bent_layers
 from robaudit.curvature.obstacles import naming_obstacles
@@ -161,6 +161,9 @@ def layer_traces(
     if probes < 1:
         raise UsageError(f"probes must be at least 1, not {probes}")
     index = torch.arange(len(x)) if index is None else index
+    n = len(x)
+    if n == 1:  # a network never sees one image alone; the copy is left out of the result
+        x, y, index = (torch.cat([rows, rows]) for rows in (x, y, index))
     given, model = model, effective(model, x)
     with frozen(model), plain_attention():
         device = device_of(model)
@@ -176,8 +179,7 @@ def layer_traces(
         size = chunks(footprint(model, targets.recorded, first), columns, device, memory)
         trial = Trial("fp32" if chosen == "hessian" else precision, len(x))
         parts = []
-        for start in range(0, len(x), size.images):
-            chunk = slice(start, start + size.images)
+        for chunk in evenly(len(x), size.images):
             images, labels, places = x[chunk].to(device), y[chunk].to(device), index[chunk]
             if chosen == "hessian":
                 found = _hessian(model, targets, images, labels, places, probes, seed)
@@ -190,12 +192,12 @@ def layer_traces(
                 trial.compare(found, compute)
             parts.append(found.cpu())
             if progress is not None:
-                progress(min(start + size.images, len(x)), len(x))
-    per_example = torch.cat(parts)
+                progress(min(chunk.stop, n), n)
+    per_example = torch.cat(parts)[:n]
     if not bool(per_example.isfinite().all()):
         broken = int((~per_example.isfinite().all(1)).sum())
         raise NotMeasuredError(
-            f"the layer traces are not finite on {broken} of {len(x)} images",
+            f"the layer traces are not finite on {broken} of {n} images",
             "The logits or their derivatives overflow there; look at the loss on these images.",
         )
     weights = targets.weights

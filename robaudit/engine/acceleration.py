@@ -16,7 +16,9 @@ from robaudit.engine.convolutions import FASTER_CONVOLUTIONS, with_faster_convol
 from robaudit.engine.device import device_of
 from robaudit.engine.folding import Folded, fold_batch_norm
 from robaudit.engine.freezing import frozen
+from robaudit.engine.raised import is_foreign, said
 from robaudit.engine.seeding import uniform_rows
+from robaudit.errors import NotMeasuredError
 
 Forward = Callable[[Tensor], Tensor]
 _Sensitivity = tuple[Tensor, Tensor | None]
@@ -67,13 +69,23 @@ def accelerate(
     have their gradient by sub-pixels.
 
     A candidate's logits and input gradients on noise have to agree with the network's, else it is
-    dropped with a note. The network itself is left as it was.
+    dropped with a note. The network itself is left as it was; one that cannot be run on noise is
+    run as it stands.
 
     Args:
         shape: of one image, ``(c, h, w)``.
         precision: ``bf16`` has convolutions and matrix products round their inputs to eight bits:
             good enough to search with, not to judge with.
     """
+    try:
+        return _accelerated(model, shape, precision)
+    except BaseException as error:
+        if not (is_foreign(error) or isinstance(error, NotMeasuredError)):
+            raise
+        return Accelerated(model, notes=(f"it is run as it stands: noise gave {said(error)}",))
+
+
+def _accelerated(model: nn.Module, shape: Sequence[int], precision: Precision) -> Accelerated:
     notes: list[str] = []
     with frozen(model):
         noise = uniform_rows(shape, torch.arange(_PROBES), 0, "acceleration").to(device_of(model))
@@ -171,7 +183,9 @@ def _differs(own: _Sensitivity, candidate: Forward, images: Tensor, precision: P
     logits, gradient = own
     try:
         others, other_gradient = _sensitivity(candidate, images)
-    except (RuntimeError, TypeError, ValueError, AttributeError, IndexError) as error:
+    except BaseException as error:
+        if not (is_foreign(error) or isinstance(error, NotMeasuredError)):
+            raise
         return f"the network then raises {type(error).__name__}"
     if others.shape != logits.shape:
         return "its output then has another shape"

@@ -14,7 +14,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from robaudit.engine.raised import is_foreign
 from robaudit.engine.seeding import uniform_rows
+from robaudit.errors import NotMeasuredError
 
 Forward = Callable[[Tensor], Tensor]
 
@@ -118,6 +120,8 @@ def _gradient(forward: Forward, points: Tensor) -> Tensor | None:
                 return None
             weights = torch.linspace(-1, 1, logits.shape[-1]).to(logits)
             (gradient,) = torch.autograd.grad((logits * weights).sum(), leaf, allow_unused=True)
-    except Exception:  # whatever the network raises, it will raise again where it is measured
-        return None
+    except BaseException as error:
+        if not (is_foreign(error) or isinstance(error, NotMeasuredError)):
+            raise
+        return None  # what the network raises, it will raise again where it is measured
     return gradient

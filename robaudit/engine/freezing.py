@@ -7,6 +7,7 @@ from contextlib import contextmanager
 
 from torch import nn
 
+from robaudit.engine.door import door
 from robaudit.engine.precision import full_precision
 
 
@@ -14,6 +15,7 @@ from robaudit.engine.precision import full_precision
 def frozen(model: nn.Module) -> Iterator[nn.Module]:
     """Evaluation mode, no parameter gradients, full float32; everything as before afterwards.
 
+    The model is behind :func:`~robaudit.engine.door.door` meanwhile.
     Frozen parameters also keep attack libraries from filling ``param.grad``.
     """
     modes = [(module, module.training) for module in model.modules()]
@@ -22,7 +24,7 @@ def frozen(model: nn.Module) -> Iterator[nn.Module]:
         model.eval()
         for parameter, _ in wanted:
             parameter.requires_grad_(False)
-        with full_precision():
+        with full_precision(), door(model):
             yield model
     finally:
         for module, mode in modes:

@@ -14,6 +14,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from robaudit.engine.door import through
 from robaudit.engine.edges import JustInside, sighted
 from robaudit.engine.memory import keep_freed_memory
 from robaudit.errors import NotMeasuredError
@@ -28,6 +29,8 @@ BatchSize = int | Literal["auto"]
 
 class Runner:
     """Runs ``forward: (b, c, h, w) -> (b, k)`` over any number of images, and counts the passes.
+
+    Logits come out in the images' precision; see :func:`~robaudit.engine.door.through`.
 
     Attributes:
         batch: images per pass on a GPU, a multiple of ``TILE``; halved when memory runs out.
@@ -62,7 +65,7 @@ class Runner:
 
         def one(tile: Tensor, _: Tensor) -> tuple[Tensor]:
             with torch.no_grad():
-                return (self.forward(tile),)
+                return (self._pass(self.forward, tile),)
 
         self.forwards += len(x) if used is None else used
         (logits,) = self._run(one, x, x.new_zeros(len(x), dtype=torch.long))
@@ -84,7 +87,7 @@ class Runner:
         def one(tile: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
             with torch.enable_grad():
                 leaf = tile.detach().requires_grad_()
-                logits = forward(leaf)
+                logits = self._pass(forward, leaf)
                 if not logits.requires_grad:
                     raise NotMeasuredError(
                         "the network's logits have no gradient in the image",
@@ -99,6 +102,9 @@ class Runner:
         self.backwards += passed
         values, gradient, logits = self._run(one, x, y)
         return values, gradient, logits
+
+    def _pass(self, forward: Forward, tile: Tensor) -> Tensor:
+        return through(forward, tile)
 
     def _run(
         self, one: Callable[[Tensor, Tensor], tuple[Tensor, ...]], x: Tensor, y: Tensor

@@ -13,7 +13,10 @@ from torch import Tensor, nn
 from torch.func import functional_call, vmap
 
 from robaudit.engine import Runner, uniform_rows
+from robaudit.engine.door import through
+from robaudit.engine.raised import is_foreign
 from robaudit.engine.runner import BatchSize, Objective
+from robaudit.errors import NotMeasuredError
 from robaudit.flatness.weights import Forward, Weights
 
 T = TypeVar("T")
@@ -37,8 +40,7 @@ def stacked_logits(network: nn.Module, tensors: Mapping[str, Tensor], x: Tensor)
     """
 
     def one(own: Mapping[str, Tensor], images: Tensor) -> Tensor:
-        logits: Tensor = functional_call(network, dict(own), (images,))
-        return logits
+        return through(lambda z: functional_call(network, dict(own), (z,)), images)
 
     found: Tensor = vmap(one, in_dims=(0, 1), out_dims=1)(dict(tensors), x)
     return found
@@ -81,6 +83,9 @@ class StackedRunner(Runner):
         values, gradient, logits = (part.flatten(0, 1) for part in found)
         return values, gradient, logits
 
+    def _pass(self, forward: Forward, tile: Tensor) -> Tensor:
+        return forward(tile)  # of several networks, each behind the door by itself
+
     def _apart(self, rows: Tensor) -> Tensor:
         return rows.reshape(-1, self._many, *rows.shape[1:])
 
@@ -98,7 +103,9 @@ def refusal(network: nn.Module, tensors: Weights, shape: Sequence[int]) -> str:
         with torch.enable_grad():
             together = stacked_logits(network, leaves, x.requires_grad_())
             torch.autograd.grad(together.sum(), [x, *leaves.values()], allow_unused=True)
-    except (RuntimeError, TypeError, ValueError, AttributeError, IndexError) as error:
+    except BaseException as error:
+        if not (is_foreign(error) or isinstance(error, NotMeasuredError)):
+            raise
         return f"in one pass with others it raises {type(error).__name__}"
     with torch.no_grad():
         alone = torch.stack(

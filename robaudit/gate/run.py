@@ -17,6 +17,7 @@ from robaudit.audit import Plan, Watch, audit
 from robaudit.audit import preset as plan_of
 from robaudit.audit.context import Context, no_watch
 from robaudit.audit.doubts import Findings
+from robaudit.audit.failures import not_measured
 from robaudit.audit.plan import AutoAttack, Distance, Fast, Pgd, Square
 from robaudit.audit.provenance import provenance
 from robaudit.audit.rows import RowAttacks
@@ -25,7 +26,7 @@ from robaudit.audit.sanity import sanity
 from robaudit.checkpoints.suitability import check_suits
 from robaudit.engine import Precision, device_of, seed_for
 from robaudit.engine.runner import BatchSize
-from robaudit.errors import NotMeasuredError, RobauditError
+from robaudit.errors import NotMeasuredError
 from robaudit.gate.baseline import Baseline, Before, before
 from robaudit.gate.decisions import doubting, from_answer, from_measurement, question
 from robaudit.gate.metrics import METRICS
@@ -245,13 +246,9 @@ class _Suite:
         }
 
     def _attack(self, name: str, rows: Rows) -> Rows:
-        try:
+        # Whatever a network does under attack, it must not end the other rules, nor pass.
+        with not_measured():
             return self.attacks.stands(name, torch.from_numpy(rows)).numpy()
-        except RobauditError:
-            raise
-        except Exception as error:
-            # Whatever a network does under attack, it must not end the other rules, nor pass.
-            raise _unforeseen(error) from error
 
     def _measured(self) -> dict[Rule, Decision]:
         if not self.measured:
@@ -265,16 +262,14 @@ class _Suite:
         few, train = _first(self.examples, plan.n), self.population.train
         context = self.context
         try:
-            report = audit(
-                context.model, few, context.threat, plan, seed=context.seed,
-                train=None if train is None else _first(train, plan.n),
-                batch_size=context.batch_size, precision=context.precision, watch=context.watch,
-            ).report  # fmt: skip
-        except RobauditError:
-            raise
-        except Exception as error:
-            reason = _unforeseen(error).message
-            failed = {rule: Measurement(name=rule.metric, status="failed", reason=reason)
+            with not_measured():
+                report = audit(
+                    context.model, few, context.threat, plan, seed=context.seed,
+                    train=None if train is None else _first(train, plan.n),
+                    batch_size=context.batch_size, precision=context.precision, watch=context.watch,
+                ).report  # fmt: skip
+        except NotMeasuredError as error:
+            failed = {rule: Measurement(name=rule.metric, status="failed", reason=error.message)
                       for rule in self.measured}  # fmt: skip
             return {rule: from_measurement(rule, self.suite.name, m) for rule, m in failed.items()}
         self._audited = [*report.warnings, *(w for m in report.measurements for w in m.warnings)]
@@ -298,11 +293,6 @@ class _Suite:
             "square": "Square",
             "autoattack": "AutoAttack (native)",
         }
-
-
-def _unforeseen(error: Exception) -> NotMeasuredError:
-    said = str(error).splitlines() or [""]
-    return NotMeasuredError(f"{type(error).__name__}: {said[0][:200]}")
 
 
 def _first(examples: Examples, n: int) -> Examples:

@@ -65,5 +65,8 @@ def test_what_the_network_raises_is_a_reason(few):
             raise RuntimeError("not today\nnor tomorrow")
 
     attacks = RowAttacks(Context(Fragile(), {"test": few}, THREAT, 0, "auto"), ROBUST_SETTINGS)
-    with pytest.raises(NotMeasuredError, match=r"the network raised: not today$"):
+    with pytest.raises(
+        NotMeasuredError,
+        match=r"^the network raised RuntimeError: not today \(test_rows\.py:\d+\)$",
+    ):
         attacks.stands("clean", torch.arange(4))
