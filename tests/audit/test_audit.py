@@ -11,6 +11,7 @@ from torch import nn
 from robaudit import attacks, curvature, run_audit
 from robaudit.attacks.pgd import pgd_with
 from robaudit.audit import Plan, audit, preset
+from robaudit.audit.doubts import Findings
 from robaudit.audit.plan import Average, Hessian, Pgd, Wci, Worst
 from robaudit.checkpoints import Classifier, Origin
 from robaudit.data import load_examples
@@ -271,7 +272,8 @@ def test_a_network_with_random_output_is_told(few, threat):
             return super().forward(x + 0.1 * torch.rand_like(x))
 
     network = Noisy(nn.Flatten(), nn.Linear(64, 10))
-    assert any("random" in line for line in audit(network, few, threat, LIGHT).report.warnings)
+    noisy = audit(network, few, threat, LIGHT).report
+    assert any("random" in line for line in [*noisy.warnings, *noisy.get("accuracy.pgd").doubts])
     still = nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
     assert audit(still, few, threat, LIGHT).report.warnings == []
 
@@ -416,7 +418,7 @@ def test_passes_that_memory_made_smaller_are_said_and_change_no_number(
     monkeypatch.setattr(Runner, "__init__", wide)
     found = audit(robust, some, threat, plan).report
     assert not any("memory" in warning for warning in found.warnings)
-    monkeypatch.setattr("robaudit.audit.sanity.sanity", lambda _: [])  # it runs no tiles
+    monkeypatch.setattr("robaudit.audit.sanity.sanity", lambda _: Findings())  # it runs no tiles
     found = audit(Narrow(), some, threat, plan).report
     assert any("passes of 256 images; they went on with 64" in note for note in found.warnings)
     assert numbers(found) == numbers(wanted)
