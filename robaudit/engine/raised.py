@@ -12,7 +12,6 @@ import numpy as np
 import scipy
 import torch
 
-import robaudit
 from robaudit.errors import Interrupted, RobauditError
 
 # Packages by whose code a network is attacked or measured, and not made.
@@ -79,7 +78,7 @@ def blame(error: BaseException) -> str:
 @cache
 def _roots() -> tuple[tuple[Path, str], ...]:
     """Folders of code that is nobody's network, the deeper ones first, and whose they are."""
-    own = Path(robaudit.__file__).resolve().parent
+    own = Path(__file__).resolve().parents[1]
     packages = {Path(sysconfig.get_path(name)).resolve() for name in ("purelib", "platlib")}
     general = [Path(module.__file__ or "").resolve().parent for module in (torch, np, scipy)]
     return (
