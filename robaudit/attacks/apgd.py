@@ -16,6 +16,7 @@ from robaudit.attacks.objectives import TARGETED, UNTARGETED, TargetableLoss, cr
 from robaudit.attacks.result import Attacked
 from robaudit.attacks.targets import by_confidence
 from robaudit.engine import Runner, device_of, frozen
+from robaudit.engine.arguments import checked
 from robaudit.engine.balls import Ball, random_start
 from robaudit.engine.runner import BatchSize
 from robaudit.types import Progress, ThreatModel
@@ -37,6 +38,7 @@ class Climbed(Attacked):
     stuck: Tensor
 
 
+@checked
 def apgd(
     model: nn.Module,
     x: Tensor,

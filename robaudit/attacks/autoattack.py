@@ -15,6 +15,7 @@ from robaudit.attacks.few_classes import runnable
 from robaudit.attacks.result import Attacked
 from robaudit.attacks.verification import verify
 from robaudit.engine import Accelerated, Runner, accelerate, device_of, frozen, sighted
+from robaudit.engine.arguments import checked
 from robaudit.engine.door import through
 from robaudit.engine.raised import blame, is_foreign
 from robaudit.errors import NotMeasuredError
@@ -44,6 +45,7 @@ class AutoAttacked(Attacked):
     notes: tuple[str, ...]
 
 
+@checked
 def autoattack(
     model: nn.Module,
     x: Tensor,

@@ -17,6 +17,7 @@ from robaudit.attacks.objectives import TargetableLoss
 from robaudit.attacks.result import Attacked
 from robaudit.attacks.square import square_with
 from robaudit.engine import TILE, Runner, device_of, frozen
+from robaudit.engine.arguments import checked
 from robaudit.engine.runner import BatchSize
 from robaudit.types import Progress, Remember, ThreatModel, forget, share_of
 
@@ -77,6 +78,7 @@ class Attempt:
     targets: int = 0
 
 
+@checked
 def native_autoattack(
     model: nn.Module,
     x: Tensor,

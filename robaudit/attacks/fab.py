@@ -25,6 +25,7 @@ from robaudit.attacks.objectives import targeted_margin
 from robaudit.attacks.result import Attacked
 from robaudit.attacks.targets import DUAL, by_confidence
 from robaudit.engine import Runner, device_of, frozen, generator
+from robaudit.engine.arguments import checked
 from robaudit.engine.balls import length, per_image
 from robaudit.engine.runner import BatchSize
 from robaudit.types import Progress, ThreatModel
@@ -52,6 +53,7 @@ class NearestFound(Attacked):
     distance: Tensor
 
 
+@checked
 def fab(
     model: nn.Module,
     x: Tensor,

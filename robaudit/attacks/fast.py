@@ -11,6 +11,7 @@ from robaudit.attacks.ensemble import Attempt, Ensembled, in_turn
 from robaudit.attacks.result import Attacked
 from robaudit.attacks.targets import by_malt
 from robaudit.engine import Runner, device_of, frozen
+from robaudit.engine.arguments import checked
 from robaudit.engine.runner import BatchSize
 from robaudit.types import Progress, Remember, ThreatModel, forget
 
@@ -20,6 +21,7 @@ TARGETS = 3
 STEPS = 80
 
 
+@checked
 def fast(
     model: nn.Module,
     x: Tensor,

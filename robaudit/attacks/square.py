@@ -15,6 +15,7 @@ from robaudit.attacks.objectives import margin
 from robaudit.attacks.patches import Corners
 from robaudit.attacks.result import Attacked
 from robaudit.engine import Runner, device_of, frozen
+from robaudit.engine.arguments import checked
 from robaudit.engine.runner import BatchSize
 from robaudit.types import Progress, ThreatModel
 
@@ -45,6 +46,7 @@ class Proposals(Protocol):
         ...
 
 
+@checked
 def square(
     model: nn.Module,
     x: Tensor,

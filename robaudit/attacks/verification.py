@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from robaudit.engine import Runner, device_of, frozen
+from robaudit.engine.arguments import checked
 from robaudit.types import ThreatModel
 
 # What the rounding of float32 images and of a projection's arithmetic can add to a distance.
@@ -36,6 +37,7 @@ class Verified:
         return self.in_ball & self.in_box & self.wrong
 
 
+@checked
 def verify(model: nn.Module, x: Tensor, x_adv: Tensor, y: Tensor, threat: ThreatModel) -> Verified:
     """Check adversarial examples ``x_adv`` of images ``x``, ``(n, c, h, w)``, with labels ``y``.
 

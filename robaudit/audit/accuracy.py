@@ -155,4 +155,5 @@ def pgd_settings(settings: Pgd, threat: ThreatModel) -> dict[str, Any]:
         "restarts": settings.restarts,
         "step_size": settings.step_over_eps * threat.eps,
         "loss": settings.loss,
+        **({"last_iterate": True} if settings.last_iterate else {}),
     }

@@ -192,6 +192,7 @@ class Context:
                 restarts=settings.restarts,
                 step_size=settings.step_over_eps * threat.eps,
                 loss=settings.loss,
+                last_iterate=settings.last_iterate,
                 seed=self.seed,
                 index=examples.index[:n],
                 start=start,

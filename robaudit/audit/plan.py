@@ -21,6 +21,7 @@ class Pgd:
     restarts: int = 1
     step_over_eps: float = 0.25
     loss: Literal["ce", "margin"] = "ce"
+    last_iterate: bool = False
 
     def __post_init__(self) -> None:
         if self.steps < 1 or self.restarts < 1:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import sys
 import traceback
@@ -27,6 +28,7 @@ from robaudit.cli import (
 )
 from robaudit.cli.config_file import spelled
 from robaudit.cli.messages import say
+from robaudit.cli.recorded import recorded
 from robaudit.errors import RobauditError
 
 _EXIT_INTERNAL, _EXIT_INTERRUPTED = 5, 130
@@ -151,7 +153,13 @@ def command() -> Any:
         for parameter in sub.params:
             if parameter.param_type_name == "option" and parameter.name != "help":
                 parameter.envvar = f"ROBAUDIT_{spelled(parameter).upper()}"
+        sub.invoke = functools.partial(_recording, sub.invoke)
     return group
+
+
+def _recording(invoke: Callable[[Any], Any], ctx: Any) -> Any:
+    with recorded(ctx):
+        return invoke(ctx)
 
 
 def leaves(group: Any) -> dict[str, Any]:

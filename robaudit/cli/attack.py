@@ -73,6 +73,14 @@ def attack(
     steps: Steps = 20,
     restarts: Restarts = 1,
     step_size: StepSize = None,
+    last_iterate: Annotated[
+        bool,
+        typer.Option(
+            "--last-iterate",
+            help="Count the last iterate of each restart of pgd and cw, as papers mostly do, not "
+            "any on the way.",
+        ),
+    ] = False,
     version: Annotated[Version, typer.Option(help="Version of AutoAttack.")] = Version.standard,
     engine: Annotated[
         Engine,
@@ -152,7 +160,9 @@ def attack(
     if save_adv is not None and save_adv.suffix != ".safetensors":
         raise UsageError(f"--save-adv {save_adv} is no .safetensors file", "Rename it.")
     step = None if names == ["clean"] else step_size
-    pgd = Pgd(steps, restarts, relative_step(step, settings, checkpoints))
+    pgd = Pgd(
+        steps, restarts, relative_step(step, settings, checkpoints), last_iterate=last_iterate
+    )
     cw = replace(pgd, loss="margin")
     plan = Plan(
         pgd=pgd if "pgd" in names else None,

@@ -13,6 +13,7 @@ from robaudit.curvature.products import relative_scale
 from robaudit.curvature.selection import chosen_parameters, coordinates
 from robaudit.curvature.softmax import logit_curvature_factor
 from robaudit.engine import device_of, effective, frozen
+from robaudit.engine.arguments import checked_features
 from robaudit.errors import NotMeasuredError, UsageError
 from robaudit.types import Progress
 
@@ -20,6 +21,7 @@ from robaudit.types import Progress
 _BLOCK = 1 << 16
 
 
+@checked_features
 def gram_spectrum(
     model: nn.Module,
     x: Tensor,

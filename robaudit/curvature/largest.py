@@ -16,6 +16,7 @@ from robaudit.curvature.selection import chosen_parameters, coordinates
 from robaudit.curvature.spectrum import MEMORY
 from robaudit.curvature.thick_restart import SPARE, extremes
 from robaudit.engine import device_of, effective, frozen, generator
+from robaudit.engine.arguments import checked_features
 from robaudit.errors import NotMeasuredError
 
 
@@ -35,6 +36,7 @@ class Largest:
     converged: bool
 
 
+@checked_features
 def largest_eigenvalue(
     model: nn.Module,
     x: Tensor,

@@ -15,6 +15,7 @@ from robaudit.curvature.products import block_products
 from robaudit.curvature.selection import chosen_parameters, coordinates
 from robaudit.curvature.targets import ADVICE, NOTHING, default_parameters, shown_name
 from robaudit.engine import effective, frozen, generator, kept_entries
+from robaudit.engine.arguments import checked_features
 from robaudit.errors import NotMeasuredError, UsageError
 from robaudit.types import Progress
 
@@ -37,6 +38,7 @@ class LayerSpread:
     standard_error: float
 
 
+@checked_features
 def layer_spreads(
     model: nn.Module,
     x: Tensor,

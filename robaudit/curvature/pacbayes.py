@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from robaudit.curvature.traces import Estimator
 from robaudit.curvature.wci import WeightCurvature, wci
 from robaudit.engine import device_of, frozen
+from robaudit.engine.arguments import checked_features
 from robaudit.errors import NotMeasuredError, UsageError
 from robaudit.types import Progress
 
@@ -51,6 +52,7 @@ class PacBayes:
     wci: WeightCurvature
 
 
+@checked_features
 def pac_bayes(
     model: nn.Module,
     x: Tensor,

@@ -18,6 +18,7 @@ from robaudit.engine import (
     kept_entries,
     seed_for,
 )
+from robaudit.engine.arguments import checked_features
 from robaudit.errors import NotMeasuredError
 
 
@@ -39,6 +40,7 @@ class PyHessian:
     probes: int
 
 
+@checked_features
 def pyhessian(
     model: nn.Module, x: Tensor, y: Tensor, *, top: int = 1, seed: int = 0, chunk: int = 256
 ) -> PyHessian:

@@ -14,9 +14,11 @@ from robaudit.curvature.lanczos import Tridiagonal
 from robaudit.curvature.selection import chosen_parameters, coordinates
 from robaudit.curvature.spectrum import Spectrum, density_of
 from robaudit.engine import effective, frozen
+from robaudit.engine.arguments import checked_features
 from robaudit.types import Progress
 
 
+@checked_features
 def small_spectrum(
     model: nn.Module,
     x: Tensor,

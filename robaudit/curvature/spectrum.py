@@ -21,6 +21,7 @@ from robaudit.curvature.products import (
 from robaudit.curvature.selection import chosen_parameters, coordinates
 from robaudit.curvature.thick_restart import SPARE, extremes
 from robaudit.engine import device_of, effective, frozen, generator
+from robaudit.engine.arguments import checked_features
 from robaudit.errors import NotMeasuredError, UsageError
 from robaudit.types import Progress
 
@@ -96,6 +97,7 @@ class Spectrum:
         return self.note is None
 
 
+@checked_features
 def spectrum(
     model: nn.Module,
     x: Tensor,

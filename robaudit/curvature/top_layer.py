@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from robaudit.curvature.chunks import evenly
 from robaudit.engine import device_of, effective, frozen, kept_entries
+from robaudit.engine.arguments import checked_features
 from robaudit.errors import NotMeasuredError, UsageError
 
 Objective = Literal["at", "trades", "alp", "mart"]
@@ -40,6 +41,7 @@ class TopLayerTrace:
     penalty: float
 
 
+@checked_features
 def top_layer_trh(
     model: nn.Module,
     x: Tensor,

@@ -32,6 +32,7 @@ from robaudit.engine import (
     frozen,
     idle_note,
 )
+from robaudit.engine.arguments import checked_features
 from robaudit.errors import NotMeasuredError, UsageError
 from robaudit.types import Progress
 
@@ -102,6 +103,7 @@ class LayerTraces:
         return _standard_error(self.per_example.sum(1))
 
 
+@checked_features
 def layer_traces(
     model: nn.Module,
     x: Tensor,

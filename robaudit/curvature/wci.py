@@ -16,6 +16,7 @@ from robaudit.curvature.traces import (
     layer_traces,
 )
 from robaudit.engine import Precision
+from robaudit.engine.arguments import checked_features
 from robaudit.types import Progress
 
 
@@ -55,6 +56,7 @@ class WeightCurvature:
     note: str | None = None
 
 
+@checked_features
 def wci(
     model: nn.Module,
     x: Tensor,

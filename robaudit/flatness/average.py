@@ -19,6 +19,7 @@ from robaudit.engine import (
     idle_parameters,
     kept_entries,
 )
+from robaudit.engine.arguments import checked
 from robaudit.engine.runner import BatchSize
 from robaudit.flatness.losses import Loss, finite
 from robaudit.flatness.perturbed import Perturbed
@@ -55,6 +56,7 @@ class AverageFlatness(Rise):
     notes: tuple[str, ...]
 
 
+@checked
 def average(
     model: nn.Module,
     x: Tensor,

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from robaudit.engine import effective, kept_entries, seed_for
+from robaudit.engine.arguments import checked
 from robaudit.engine.runner import BatchSize
 from robaudit.errors import NotMeasuredError
 from robaudit.flatness.weights import Weights, draw_for, movable_weights
@@ -17,6 +18,7 @@ from robaudit.types import Progress, ThreatModel
 NormalizedBy = Literal["layer", "filter"]
 
 
+@checked
 def normalized(nu: Weights, weights: Weights, by: NormalizedBy = "layer") -> Weights:
     """``nu_l ||w_l|| / ||nu_l||``: along it, ``s`` is a relative change of the weights.
 
@@ -31,6 +33,7 @@ def normalized(nu: Weights, weights: Weights, by: NormalizedBy = "layer") -> Wei
     return {name: _scaled(moved, weights[name], by) for name, moved in nu.items()}
 
 
+@checked
 def random_direction(
     model: nn.Module, *, by: NormalizedBy = "layer", seed: int = 0, which: int = 0
 ) -> Weights:
@@ -47,6 +50,7 @@ def random_direction(
     return normalized(nu, weights, by)
 
 
+@checked
 def adversarial_direction(
     model: nn.Module,
     x: Tensor,

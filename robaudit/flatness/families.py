@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 
 from robaudit.engine import effective
+from robaudit.engine.arguments import checked
 from robaudit.errors import UsageError
 from robaudit.flatness.weights import Weights
 
@@ -16,6 +17,7 @@ from robaudit.flatness.weights import Weights
 Family = Callable[[Sequence[float]], Weights]
 
 
+@checked
 def around(model: nn.Module, *directions: Weights) -> Family:
     """``w + s_1 nu_1 + s_2 nu_2 + ...``; at the origin the network itself, bit for bit."""
     own = dict(effective(model).named_parameters())
@@ -30,6 +32,7 @@ def around(model: nn.Module, *directions: Weights) -> Family:
     return at
 
 
+@checked
 def between(first: nn.Module, *others: nn.Module) -> Family:
     """``(1 - s_1 - s_2 - ...) w + s_1 w_1 + s_2 w_2 + ...`` of networks of one architecture.
 

@@ -7,11 +7,13 @@ from torch import Tensor, nn
 
 from robaudit.attacks.objectives import cross_entropy
 from robaudit.engine import Runner, device_of, frozen, uniform_rows
+from robaudit.engine.arguments import checked
 from robaudit.engine.runner import BatchSize
 from robaudit.flatness.landscape import Surface
 from robaudit.types import Progress, ThreatModel
 
 
+@checked
 def input_surface(
     model: nn.Module,
     x: Tensor,

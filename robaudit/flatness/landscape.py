@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from robaudit.engine import device_of, effective, effective_notes, frozen
+from robaudit.engine.arguments import checked
 from robaudit.engine.runner import BatchSize
 from robaudit.errors import NotMeasuredError, UsageError
 from robaudit.flatness.families import Family
@@ -110,6 +111,7 @@ class How(TypedDict, total=False):
     progress: Progress | None
 
 
+@checked
 def landscape(
     model: nn.Module,
     lines: Sequence[Family],
@@ -174,6 +176,7 @@ def landscape(
     )
 
 
+@checked
 def landscape_plane(
     model: nn.Module,
     plane: Family,

@@ -20,6 +20,7 @@ from robaudit.engine import (
     idle_parameters,
     kept_entries,
 )
+from robaudit.engine.arguments import checked
 from robaudit.engine.balls import random_start
 from robaudit.engine.runner import BatchSize
 from robaudit.flatness.ascent import Ascent, Climb
@@ -65,6 +66,7 @@ class WorstFlatness:
     notes: tuple[str, ...]
 
 
+@checked
 def worst(
     model: nn.Module,
     x: Tensor,
