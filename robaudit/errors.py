@@ -1,10 +1,13 @@
 """The one exception tree: every error knows its exit code and carries advice.
 
 The command line prints ``message`` and ``advice`` (one line each) and exits with ``exit_code``;
-a library user catches :class:`RobauditError` or one of its kinds.
+a library user catches :class:`RobauditError` or one of its kinds, whose text says ``arch=`` where
+the command line says ``--arch``.
 """
 
 from __future__ import annotations
+
+import re
 
 
 class RobauditError(Exception):
@@ -21,6 +24,10 @@ class RobauditError(Exception):
         super().__init__(message)
         self.message = message
         self.advice = advice
+
+    def __str__(self) -> str:
+        lines = [self.message] if self.advice is None else [self.message, self.advice]
+        return "\n".join(map(_in_python, lines))
 
 
 class UsageError(RobauditError):
@@ -52,3 +59,32 @@ class Interrupted(KeyboardInterrupt):
 
     A network can raise ``KeyboardInterrupt`` and not this.
     """
+
+
+# Options that are arguments of functions, and those of them that take no value.
+_ARGUMENTS = (
+    *("arch", "normalize", "member", "weights", "sha256", "model-dir", "data-dir", "device"),
+    *("batch-size", "eps", "n", "layers", "split", "operator", "precision", "steps", "restarts"),
+    *("samples", "seed"),
+)
+_FLAGS = {"download": "download", "trust-pickle": "trust_pickle", "force-eps": "forced",
+          "guess": "guess"}  # fmt: skip
+# A value after an option: quoted, in capitals or digits, or with a mark that no word has.
+_VALUE = r"(?:[ =](\"[^\"]*\"|[A-Z0-9][^\s,;)]*|[^\s,;)]+[:/][^\s,;)]*))?"
+_OPTION = re.compile(rf"--({'|'.join((*_ARGUMENTS, *_FLAGS))})(?![a-z0-9-]){_VALUE}")
+
+
+def _in_python(text: str) -> str:
+    """A message in the words of a function's caller.
+
+    >>> _in_python("give --arch file.py:factory, or --download; --normalize would settle it")
+    'give arch=file.py:factory, or download=True; normalize= would settle it'
+    """
+
+    def said(match: re.Match[str]) -> str:
+        name, value = match[1], match[2] or ""
+        if name in _FLAGS:
+            return f"{_FLAGS[name]}=True" + (f" {value}" if value else "")
+        return f"{name.replace('-', '_')}={value}"
+
+    return _OPTION.sub(said, text)

@@ -87,7 +87,8 @@ def pgd(
             searcher = Runner(accelerate(model, x.shape[1:]).forward, judge.device, batch_size)
         return pgd_with(
             judge, x, y, threat, steps=steps, step_size=step_size, restarts=restarts, loss=loss,
-            last_iterate=last_iterate, searcher=searcher, seed=seed, index=index, start=start, progress=progress,
+            last_iterate=last_iterate, searcher=searcher, seed=seed, index=index, start=start,
+            progress=progress,
         )  # fmt: skip
 
 

@@ -111,7 +111,7 @@ def _literals(hint: Any) -> list[Any]:
 
 
 def _check(given: Mapping[str, Any], pixels: bool) -> None:
-    if "threat" in given and not isinstance(given["threat"], ThreatModel):
+    if not isinstance(given.get("threat"), ThreatModel | None):
         raise UsageError(
             f"threat is a {type(given['threat']).__name__}, not a ThreatModel",
             'Write ThreatModel("linf", 8 / 255).',
