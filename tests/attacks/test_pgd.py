@@ -10,7 +10,7 @@ from robaudit.attacks.objectives import margin
 from robaudit.attacks.pgd import pgd_with
 from robaudit.engine import TILE, Runner, frozen
 from robaudit.engine.balls import project, random_start
-from robaudit.errors import NotMeasuredError
+from robaudit.errors import NotMeasuredError, UsageError
 from robaudit.types import ThreatModel
 
 THREATS = [ThreatModel("linf", 0.1), ThreatModel("l2", 0.5)]
@@ -200,3 +200,29 @@ def test_a_start_takes_the_place_of_the_first_random_point(batch):
     torch.testing.assert_close(found.loss, torch.maximum(*losses))
     far = pgd(model, x, y, THREATS[0], steps=1, step_size=1e-12, start=x + 9)
     torch.testing.assert_close(far.loss, found.loss)
+
+
+@pytest.mark.parametrize("threat", THREATS)
+def test_the_last_iterate_alone_is_what_a_plain_loop_ends_with(threat, batch):
+    """A step so large that it overshoots: what was broken on the way may stand at the end."""
+    model, (x, y) = network().eval(), batch
+    step, index = 1.7 * threat.eps, torch.arange(len(x))
+    adv = random_start(x, index, threat, 0, 0)
+    with frozen(model):
+        clean = model(x).argmax(1) == y
+        for _ in range(6):
+            leaf = adv.clone().requires_grad_()
+            (g,) = torch.autograd.grad(F.cross_entropy(model(leaf), y, reduction="sum"), leaf)
+            length = g.flatten(1).norm(dim=1)[:, None, None, None]
+            g = g.sign() if threat.norm == "linf" else g / length
+            adv = project(adv + step * g, x, threat)
+        robust = clean & (model(adv).argmax(1) == y)
+    how = {"steps": 6, "step_size": step}
+    last = pgd(model, x, y, threat, **how, last_iterate=True)
+    worst = pgd(model, x, y, threat, **how)
+    assert torch.equal(last.robust, robust)
+    assert bool((worst.robust <= last.robust).all())
+    assert bool((worst.loss >= last.loss - 1e-6).all())
+    assert bool((worst.loss > last.loss + 1e-3).any())
+    with pytest.raises(UsageError, match="last_iterate"):
+        pgd(model, x, y, threat, mode="accuracy", last_iterate=True)
