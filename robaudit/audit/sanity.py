@@ -7,13 +7,12 @@ from collections.abc import Iterator, Mapping
 import torch
 from torch import Tensor, nn
 
-from robaudit.attacks.objectives import cross_entropy, margin
 from robaudit.audit.context import Context
 from robaudit.audit.doubts import Doubt, Findings
 from robaudit.audit.failures import not_measured
+from robaudit.audit.gradients import gradients
 from robaudit.checkpoints.files.reading import check_finite
-from robaudit.engine import Runner, device_of, frozen
-from robaudit.engine.runner import Objective
+from robaudit.engine import device_of, frozen
 from robaudit.errors import CheckpointError, NotMeasuredError
 from robaudit.schema import Measurement
 from robaudit.statistics import clopper_pearson
@@ -23,7 +22,6 @@ _IMAGES = 64
 _PIECE = 16
 # Batch composition moves logits by rounding alone, unless the network looks at its neighbours.
 _ROUNDING = 1e-3
-_VANISHING = 0.05
 
 
 def sanity(context: Context) -> Findings:
@@ -66,8 +64,8 @@ def _findings(context: Context) -> Findings:
         found.add(_classes(logits, examples.classes))
         if len(x) > 1 and bool((logits == logits[0]).all()):
             found.add(["the model returns the same output for every image"])
-        else:
-            found.add(_gradients(context.runner(), x, y))
+        elif not random:
+            found.add(gradients(context, x, y))
     return found
 
 
@@ -150,39 +148,6 @@ def _classes(logits: Tensor, classes: int | None) -> Iterator[str]:
         f"the network has {outputs} outputs and the data {classes} classes; {_share(beyond)} of "
         f"{len(logits)} images are put into classes that the data does not have"
     )
-
-
-def _gradients(runner: Runner, x: Tensor, y: Tensor) -> Iterator[Doubt]:
-    def vanished(objective: Objective) -> Tensor:
-        _, gradient, _ = runner.gradient(objective, x, y)
-        return (gradient == 0).flatten(1).all(1).cpu()
-
-    try:
-        with not_measured():
-            dead = vanished(margin)
-    except NotMeasuredError as error:
-        yield Doubt(
-            "attacks",
-            f"no gradient of the logits reaches the image ({error.message}): "
-            "attack it without gradients (--attack square)",
-        )
-        return
-    if float(dead.float().mean()) > _VANISHING:
-        yield Doubt(
-            "attacks",
-            f"the logits' gradient in the image is exactly zero for {_share(dead)} of {len(x)} "
-            "images: gradients are masked, PGD cannot attack there and overstates robustness; only "
-            "black-box attacks (--attack square, or AutoAttack's) say anything",
-        )
-        return
-    flat = vanished(cross_entropy)
-    if float(flat.float().mean()) > _VANISHING:
-        yield Doubt(
-            "attacks",
-            f"the cross-entropy's gradient in the image is exactly zero for {_share(flat)} of "
-            f"{len(x)} images, as the logits are too large: PGD on the cross-entropy cannot attack "
-            "there and overstates robustness; the margin (--attack cw) and AutoAttack can",
-        )
 
 
 def _share(which: Tensor) -> str:

@@ -1,0 +1,177 @@
+"""Which module of a network has a derivative that is none."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils._pytree import tree_leaves, tree_map
+
+from robaudit.engine import generator
+
+# Steps as shares of the input's spread: where a derivative shows, and where a rounding does.
+_SMALL = {torch.float64: 1e-6}
+_COARSE = 3e-3  # in any other type
+_LARGE = 0.5
+_DRAWS = 3
+
+
+@dataclass(frozen=True)
+class Blamed:
+    """A module, and what is wrong with it.
+
+    Attributes:
+        name: in the network; empty for the network itself.
+        kind: its class.
+        fault: ``flat``, if its output moves by steps and its gradient is zero; else ``wrong``.
+        straight: whether the identity's backward pass would fit it: one image in, one of the same
+            shape out.
+    """
+
+    name: str
+    kind: str
+    fault: Literal["flat", "wrong"]
+    straight: bool
+
+    def __str__(self) -> str:
+        return f"module {self.name!r} ({self.kind})" if self.name else f"the forward of {self.kind}"
+
+
+def lying_module(model: nn.Module, x: Tensor, seed: int = 0) -> Blamed | None:
+    """The first module whose vector-Jacobian product is not what its output does.
+
+    Each module is run again on its own recorded input, in the order in which they finish, so that a
+    module comes after those inside it. For a random combination of its outputs and a random
+    direction the gradient is held against central differences; a module that is flat at small steps
+    is judged at large ones, where a backward pass of the identity is right about a rounding.
+
+    Args:
+        model: frozen, in float64 where it can be.
+        x: a few images at which the network's gradient is wrong.
+    """
+    kind = next((p.dtype for p in model.parameters() if p.is_floating_point()), x.dtype)
+    for name, module, inputs in _calls(model, x.to(kind)):
+        found = _fault(module, inputs, seed)
+        if found is not None:
+            return Blamed(name, type(module).__name__, *found)
+    return None
+
+
+def _fault(
+    module: nn.Module, inputs: Any, seed: int
+) -> tuple[Literal["flat", "wrong"], bool] | None:
+    """What most draws find, and whether a backward pass of the identity would do in its place."""
+    try:
+        found = [_verdict(module, inputs, generator(seed, "blame", k)) for k in range(_DRAWS)]
+        straight = _keeps_shape(module, inputs)
+    except (Exception, SystemExit):  # what cannot be run alone is not judged
+        return None
+    faults: tuple[Literal["flat", "wrong"], ...] = ("wrong", "flat")
+    for fault in faults:
+        steps = [stepwise for kept, stepwise in found if kept == fault]
+        if len(steps) > _DRAWS // 2:
+            return fault, straight and all(steps)
+    return None
+
+
+def _calls(model: nn.Module, x: Tensor) -> list[tuple[str, nn.Module, Any]]:
+    """Every module that ran, in the order of finishing, with copies of what it was given."""
+    calls: list[tuple[str, nn.Module, Any]] = []
+
+    def hook(name: str) -> Any:
+        def keep(module: nn.Module, args: Any, kwargs: Any, _: Any) -> None:
+            calls.append((name, module, tree_map(_copy, (args, kwargs))))
+
+        return keep
+
+    handles = [
+        module.register_forward_hook(hook(name), with_kwargs=True)
+        for name, module in model.named_modules()
+    ]
+    try:
+        with torch.no_grad():
+            model(x)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return calls
+
+
+def _verdict(
+    module: nn.Module, inputs: Any, draw: torch.Generator
+) -> tuple[Literal["flat", "wrong"] | None, bool]:
+    """One draw's fault, and whether the module moves by steps."""
+    given = [leaf for leaf in tree_leaves(inputs) if _floating(leaf)]
+    if not given:
+        return None, False
+    weights = [_signs(out.shape, draw).to(out) for out in _outputs(module, inputs, given)]
+    sizes = [float(leaf.double().std(correction=0).clamp_min(1e-3)) for leaf in given]
+    ways = [
+        size * _signs(leaf.shape, draw).to(leaf) for leaf, size in zip(given, sizes, strict=True)
+    ]
+
+    def value(leaves: Sequence[Tensor]) -> Tensor:
+        parts = zip(_outputs(module, inputs, leaves), weights, strict=True)
+        return torch.stack([(out * weight).double().sum() for out, weight in parts]).sum()
+
+    def difference(step: float) -> float:
+        with torch.no_grad():
+            ahead, behind = (
+                value([leaf + side * step * way for leaf, way in zip(given, ways, strict=True)])
+                for side in (1, -1)
+            )
+        return float(ahead - behind) / (2 * step)
+
+    foretold, size = 0.0, 0.0
+    with torch.enable_grad():
+        leaves = [leaf.clone().requires_grad_() for leaf in given]
+        found = value([leaf * 1 for leaf in leaves])  # in-place modules must not touch a leaf
+        if found.requires_grad:
+            gradients = torch.autograd.grad(found, leaves, materialize_grads=True)
+            terms = [(g * way).double() for g, way in zip(gradients, ways, strict=True)]
+            foretold = float(torch.stack([term.sum() for term in terms]).sum())
+            size = float(torch.stack([term.square().sum() for term in terms]).sum()) ** 0.5
+    step = _SMALL.get(given[0].dtype, _COARSE)
+    whole, half = difference(step), difference(step / 2)
+    if whole == half == 0:
+        moved = difference(_LARGE)
+        if moved == 0:
+            return None, False
+        if size == 0:
+            return "flat", True
+        return (None if moved * foretold > 0 else "wrong"), True
+    if not abs(whole - half) <= 0.02 * abs(whole):
+        return None, False
+    off = abs(whole - foretold)
+    return (None if off < 0.3 * max(abs(whole), abs(foretold), 0.3 * size) else "wrong"), False
+
+
+def _outputs(module: nn.Module, inputs: Any, leaves: Sequence[Tensor]) -> list[Tensor]:
+    """What the module gives for its inputs with these in place of the floating ones."""
+    queue = iter(leaves)
+    args, kwargs = tree_map(lambda v: next(queue) if _floating(v) else v, inputs)
+    with sdpa_kernel(SDPBackend.MATH):
+        return [out for out in tree_leaves(module(*args, **kwargs)) if _floating(out)]
+
+
+def _keeps_shape(module: nn.Module, inputs: Any) -> bool:
+    given = [leaf for leaf in tree_leaves(inputs) if _floating(leaf)]
+    with torch.no_grad():
+        made = _outputs(module, inputs, [leaf.clone() for leaf in given])
+    return len(given) == len(made) == 1 and given[0].shape == made[0].shape
+
+
+def _signs(shape: Sequence[int], draw: torch.Generator) -> Tensor:
+    return torch.randint(2, tuple(shape), generator=draw) * 2 - 1
+
+
+def _copy(value: Any) -> Any:
+    return value.detach().clone() if isinstance(value, Tensor) else value
+
+
+def _floating(value: Any) -> bool:
+    return isinstance(value, Tensor) and value.is_floating_point()

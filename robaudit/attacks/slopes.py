@@ -1,0 +1,174 @@
+"""A network's gradient held against what the network does: along lines, and at single points.
+
+``f(x) = <u, z(x)>`` is a combination of an image's logits; nothing here knows of labels or losses,
+so that logits which are large, or a cross-entropy of nought, are no fault.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from robaudit.engine.door import through
+
+Forward = Callable[[Tensor], Tensor]
+
+_TILE = 64
+# A line, or a direction, is no witness where the logits' own rounding is a tenth of what moves.
+_CLEAR = 10.0
+# Where a line seems not to add up it is cut into so many times as many pieces.
+_FINER = 16
+_REFINED = 6
+
+
+@dataclass(frozen=True)
+class Witnesses:
+    """What some lines or directions have to say.
+
+    Attributes:
+        heard: how many of them move the logits by more than rounding.
+        against: how many of those say that the gradient is wrong.
+        ratio: their median of what the logits did over what the gradient had foretold; signed.
+    """
+
+    heard: int
+    against: int
+    ratio: float
+
+    @property
+    def share(self) -> float:
+        return self.against / max(self.heard, 1)
+
+
+def slopes(forward: Forward, x: Tensor, u: Tensor) -> tuple[Tensor, Tensor]:
+    """``df/dx`` and the logits at images ``(n, c, h, w)`` with combinations ``u`` ``(n, k)``."""
+    gradients, logits = [], []
+    for images, weights in zip(torch.split(x, _TILE), torch.split(u, _TILE), strict=True):
+        with torch.enable_grad():
+            leaf = images.detach().requires_grad_()
+            z = through(forward, leaf)
+            f = (z * weights.to(z)).sum()
+            (gradient,) = torch.autograd.grad(f, leaf, materialize_grads=True, allow_unused=True)
+        gradients.append(gradient)
+        logits.append(z.detach())
+    return torch.cat(gradients), torch.cat(logits)
+
+
+def logits_at(forward: Forward, x: Tensor) -> Tensor:
+    with torch.no_grad():
+        return torch.cat([through(forward, images) for images in torch.split(x, _TILE)])
+
+
+def along_lines(
+    forward: Forward, start: Tensor, end: Tensor, u: Tensor, pieces: int, off: float = 0.5
+) -> Witnesses:
+    """``f(end) - f(start)`` against the gradient's integral over the line between, for each line.
+
+    Of a continuous network they are equal, whatever its curvature and its kinks. A network whose
+    gradient is another function's, or which moves by steps between which it is flat, is told by it
+    at the length at which an attack moves. The integral is a sum over the midpoints of ``pieces``
+    parts; where that does not do, over more. A line at whose ends the logits are the same says
+    nothing: the network may well be constant there.
+
+    Args:
+        off: what the integral may be off by, as a share of the gradient's own way.
+    """
+    ends = logits_at(forward, torch.cat([start, end])).double()
+    first, last = ends.chunk(2)
+    moved = ((last - first) * u).sum(1)
+    floor = _CLEAR * _rounding(ends) * u.abs().sum(1)
+    summed, length = _integral(forward, start, end, u, pieces)
+
+    def disagree(summed: Tensor, length: Tensor, moved: Tensor) -> Tensor:
+        size = torch.maximum(torch.maximum(moved.abs(), summed.abs()), length)
+        return ~((moved - summed).abs() < off * size)
+
+    heard = (moved != 0) & ~(torch.maximum(moved.abs(), summed.abs()) <= floor)
+    against = heard & disagree(summed, length, moved)
+    open_lines = torch.nonzero(against)[:, 0]
+    if len(open_lines) > len(start) // 8:
+        rows = open_lines[:_REFINED]
+        finer, length = _integral(forward, start[rows], end[rows], u[rows], _FINER * pieces)
+        still = disagree(finer, length, moved[rows])
+        summed[rows] = finer
+        against[rows] = still
+        # The others are as these were.
+        if not bool(still.any()):
+            against[:] = False
+    else:
+        against[:] = False
+    return Witnesses(int(heard.sum()), int(against.sum()), _ratio(moved, summed, against))
+
+
+def at_points(
+    forward: Forward, exact: Forward, x: Tensor, u: Tensor, signs: Tensor, steps: tuple[float, ...]
+) -> Witnesses:
+    """Central differences ``(f(x + h d) - f(x - h d)) / 2 h`` against ``<df/dx, d>``.
+
+    Along the random signs ``d`` and along the gradient's own. A difference counts where it is
+    not zero and half the step gives the same: so neither rounding nor a kink on the way is held
+    against a network, nor one that moves by steps, which :func:`along_lines` judges. The first of
+    the steps at which half of the directions count is taken.
+
+    Args:
+        forward: gives the gradient.
+        exact: gives the differences: the same network, in float64 where that can be had.
+        x: in the images' own type; ``x - h`` and ``x + h`` are in the box.
+    """
+    gradient, _ = slopes(forward, x, u)
+    kind = torch.float64 if exact is not forward else x.dtype
+    directions = torch.cat([signs, gradient.nan_to_num().sign()]).double()
+    both, own = torch.cat([x, x]).double(), torch.cat([u, u])
+    slope = gradient.double().repeat(2, *[1] * (x.dim() - 1))
+    foretold = (slope * directions).flatten(1).sum(1)
+    size = slope.flatten(1).norm(dim=1)
+
+    def difference(h: float) -> Tensor:
+        ahead, behind = (logits_at(exact, (both + s * h * directions).to(kind)) for s in (1, -1))
+        return ((ahead.double() - behind.double()) * own).sum(1) / (2 * h)
+
+    best = Witnesses(0, 0, 1.0)
+    for h in steps:
+        whole, half = difference(h), difference(h / 2)
+        counts = (whole != 0) & ((whole - half).abs() <= 0.02 * whole.abs())
+        scale = torch.maximum(torch.maximum(whole.abs(), foretold.abs()), 0.3 * size)
+        against = counts & ~((whole - foretold).abs() < 0.3 * scale)
+        found = Witnesses(int(counts.sum()), int(against.sum()), _ratio(whole, foretold, against))
+        if 2 * found.heard >= len(directions):
+            return found
+        best = max(best, found, key=lambda one: one.heard)
+    return best if 4 * best.heard >= len(directions) else Witnesses(0, 0, 1.0)
+
+
+def _integral(
+    forward: Forward, start: Tensor, end: Tensor, u: Tensor, pieces: int
+) -> tuple[Tensor, Tensor]:
+    """Of the gradient along each line, and of its absolute value; ``(n,)`` float64 each."""
+    way = end - start
+    summed = torch.zeros(len(start), dtype=torch.float64, device=start.device)
+    length = summed.clone()
+    points = [start + (k + 0.5) / pieces * way for k in range(pieces)]
+    gradient, _ = slopes(forward, torch.cat(points), u.repeat(pieces, 1))
+    for piece in gradient.chunk(pieces):
+        along = (piece.double() * way.double()).flatten(1).sum(1) / pieces
+        summed += along
+        length += along.abs()
+    return summed, length
+
+
+def _rounding(logits: Tensor) -> float:
+    """How far the last digit of the logits goes, by the coarsest type that holds them all."""
+    largest = float(logits.abs().max())
+    for kind in (torch.bfloat16, torch.float16, torch.float32):
+        if bool((logits.to(kind).double() == logits).all()):
+            return 4 * torch.finfo(kind).eps * largest
+    return 4 * torch.finfo(torch.float32).eps * largest
+
+
+def _ratio(did: Tensor, foretold: Tensor, of: Tensor) -> float:
+    if not bool(of.any()):
+        return 1.0
+    return float((did[of] / foretold[of]).nan_to_num(nan=float("inf")).median())

@@ -1,0 +1,77 @@
+"""What the check of the derivative says in a report, and of which measurements."""
+
+import pytest
+import torch
+from support import masking
+from support.masking import FLAT, HONEST, LYING, Behind
+
+from robaudit.audit import Plan, audit
+from robaudit.audit.plan import Pgd
+from robaudit.checkpoints import load, samples_dir
+from robaudit.checkpoints.classifier import Classifier, Origin
+from robaudit.types import ThreatModel
+
+PLAN = Plan(pgd=Pgd(steps=2))
+
+
+@pytest.fixture(scope="module")
+def standard():
+    return load(samples_dir() / "standard.pt", device="cpu")
+
+
+def audited(network, few, threat=None):
+    return audit(network, few, threat or ThreatModel("linf", 0.15), PLAN).report
+
+
+@pytest.mark.parametrize(
+    ("network", "says"),
+    [
+        (masking.NotANumber, "not finite"),
+        (masking.OffTheGrid, "exactly zero"),
+        (masking.Recognising, "exactly zero"),
+        (masking.Rounding, "do not move as their gradient says"),
+        (masking.Decided, "steps that no gradient shows"),
+    ],
+)
+def test_attacks_are_doubted_and_nothing_else(network, says, standard, few):
+    report = audited(network(standard), few)
+    measured = report.get("accuracy.pgd")
+    if measured.status == "ok":
+        (doubt,) = measured.doubts
+        assert says in doubt
+        assert "gradients are masked" in doubt
+    assert report.get("accuracy.clean").doubts == []
+    assert report.get("loss.clean").doubts == []
+
+
+def test_the_module_goes_by_its_authors_name(standard, few):
+    def of(step):
+        network = Behind(standard.network, step)
+        origin = Origin("x.pt", None, "torch-zip", "net", "a test", "none", 1)
+        report = audited(Classifier(network, standard.normalization, origin), few)
+        return report.get("accuracy.pgd").doubts[0]
+
+    assert "try --straight-through before" in of(FLAT["round"])
+    lying = of(LYING["uneven"])
+    assert "the derivative of module 'before' (Step) is wrong" in lying
+    assert "--straight-through" not in lying
+
+
+@pytest.mark.parametrize("kind", HONEST)
+def test_sound_networks_are_not_doubted(kind, standard, few):
+    report = audited(Behind(standard, HONEST[kind]), few)
+    assert report.get("accuracy.pgd").doubts == []
+    assert not any("gradient" in line for line in report.warnings if kind != "clamp")
+
+
+def test_gradients_just_inside_the_box_are_said(standard, few):
+    report = audited(Behind(standard, torch.relu), few)
+    (line,) = [line for line in report.warnings if "inside the box" in line]
+    assert torch.__version__ in line
+    assert report.get("accuracy.pgd").doubts == []
+
+
+def test_a_saturated_cross_entropy_is_a_doubt_where_a_margin_is_in_reach(standard, few):
+    hot = Behind(standard, after=lambda z: 1e4 * z)
+    assert "too large" in audited(hot, few).get("accuracy.pgd").doubts[0]
+    assert audited(hot, few, ThreatModel("linf", 1e-4)).get("accuracy.pgd").doubts == []
