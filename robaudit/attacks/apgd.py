@@ -18,7 +18,9 @@ from robaudit.attacks.targets import by_confidence
 from robaudit.engine import Runner, device_of, frozen
 from robaudit.engine.arguments import checked
 from robaudit.engine.balls import Ball, random_start
+from robaudit.engine.images import rows_of
 from robaudit.engine.runner import BatchSize
+from robaudit.engine.spilled import room
 from robaudit.types import Progress, ThreatModel
 
 Mode = Literal["loss", "accuracy"]
@@ -118,10 +120,12 @@ def apgd_with(
     before = runner.forwards, runner.backwards
     aims = targets if isinstance(targets, int) else targets.shape[1]
     size = max(1, rows_at_once(runner, x) // max(1, aims))
-    chunks = []
+    found, rows = room(x), []
     for part in parts(len(x), size):
         aimed = targets if isinstance(targets, int) else targets[part]
-        chunk = _Chunk(runner, x[part], y[part], index[part], threat, loss, aimed, mode)
+        chunk = _Chunk(
+            runner, rows_of(x, part, runner.device), y[part], index[part], threat, loss, aimed, mode
+        )
         for restart in range(restarts):
             done = part.start + restart / restarts * len(chunk.y)
 
@@ -130,18 +134,22 @@ def apgd_with(
                     progress(round(1000 * (done + share * n / restarts)), 1000 * len(x))
 
             chunk.climb(steps, samples, seed, restart, tick)
-        chunks.append(chunk)
+        found[part] = chunk.verdicts.found.cpu()
+        robust = chunk.verdicts.robust
+        told = (chunk.loss, robust, chunk.correct, chunk.zero_gradient, chunk.stuck & robust)
+        rows.append([values.cpu() for values in told])
     if progress is not None:
         progress(1000 * len(x), 1000 * len(x))
+    loss_of, robust, correct, zero_gradient, stuck = map(torch.cat, zip(*rows, strict=True))
     return Climbed(
-        x=torch.cat([chunk.verdicts.found for chunk in chunks]).cpu(),
-        loss=torch.cat([chunk.loss for chunk in chunks]).cpu(),
-        robust=torch.cat([chunk.verdicts.robust for chunk in chunks]).cpu(),
-        correct=torch.cat([chunk.correct for chunk in chunks]).cpu(),
+        x=found,
+        loss=loss_of,
+        robust=robust,
+        correct=correct,
         forwards=runner.forwards - before[0],
         backwards=runner.backwards - before[1],
-        zero_gradient=torch.cat([chunk.zero_gradient for chunk in chunks]).cpu(),
-        stuck=torch.cat([chunk.stuck & chunk.verdicts.robust for chunk in chunks]).cpu(),
+        zero_gradient=zero_gradient,
+        stuck=stuck,
     )
 
 

@@ -18,6 +18,7 @@ from robaudit.engine import Accelerated, Runner, accelerate, device_of, frozen, 
 from robaudit.engine.arguments import checked
 from robaudit.engine.door import through
 from robaudit.engine.raised import blame, is_foreign
+from robaudit.engine.spilled import copied
 from robaudit.errors import NotMeasuredError
 from robaudit.types import Progress, Remember, ThreatModel, forget
 
@@ -87,7 +88,7 @@ def autoattack(
         counted = _Counted(sighted(engine.forward, x[:1].to(device)))
         attack, notes = _prepared(counted, threat, version, seed, logits.shape[1], device)
         stages = list(attack.attacks_to_run)
-        found, broken_by = x.clone(), torch.where(correct, STANDS, WRONG)
+        found, broken_by = copied(x), torch.where(correct, STANDS, WRONG)
         accuracies: dict[str, float] = {}
         spent = torch.zeros(2, dtype=torch.long)
         refused = 0

@@ -19,6 +19,7 @@ from robaudit.attacks.square import square_with
 from robaudit.engine import TILE, Runner, device_of, frozen
 from robaudit.engine.arguments import checked
 from robaudit.engine.runner import BatchSize
+from robaudit.engine.spilled import copied
 from robaudit.types import Progress, Remember, ThreatModel, forget, share_of
 
 BLACK_BOX = ("square",)
@@ -205,7 +206,7 @@ def in_turn(
     logits = runner.logits(x).cpu()
     check_finite(logits)
     correct = logits.argmax(1) == y.cpu()
-    found = x.cpu().clone()
+    found = copied(x)
     broken_by = torch.where(correct, STANDS, WRONG)
     distance = torch.full((len(x),), torch.inf)
     targets = {attempt.name: attempt.targets for attempt in attempts}

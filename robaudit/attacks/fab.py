@@ -27,7 +27,9 @@ from robaudit.attacks.targets import DUAL, by_confidence
 from robaudit.engine import Runner, device_of, frozen, generator
 from robaudit.engine.arguments import checked
 from robaudit.engine.balls import length, per_image
+from robaudit.engine.images import rows_of
 from robaudit.engine.runner import BatchSize
+from robaudit.engine.spilled import computed, room
 from robaudit.types import Progress, ThreatModel
 
 # Names and values of the paper.
@@ -123,9 +125,17 @@ def fab_with(
     """:func:`fab` on any function from images to logits, run by ``runner``."""
     index = torch.arange(len(x)) if index is None else index
     before = runner.forwards, runner.backwards
-    chunks = []
+    nearest, chunks = room(x), []
     for part in parts(len(x), max(1, rows_at_once(runner, x) // max(1, targets))):
-        chunk = _Chunk(runner, x[part], y[part], index[part], threat, targets, mode == "accuracy")
+        chunk = _Chunk(
+            runner,
+            rows_of(x, part, runner.device),
+            y[part],
+            index[part],
+            threat,
+            targets,
+            mode == "accuracy",
+        )
         for restart in range(restarts):
             done = part.start + restart / restarts * len(chunk.y)
 
@@ -134,17 +144,22 @@ def fab_with(
                     progress(round(1000 * (done + share * n / restarts)), 1000 * len(x))
 
             chunk.search(steps, seed, restart, tick)
-        chunks.append(chunk)
+        nearest[part] = chunk.nearest.cpu()
+        chunks.append((chunk.distance.cpu(), chunk.correct.cpu()))
     if progress is not None:
         progress(1000 * len(x), 1000 * len(x))
-    nearest = torch.cat([chunk.nearest for chunk in chunks]).cpu()
-    distance = torch.cat([chunk.distance for chunk in chunks]).cpu()
+    distance = torch.cat([distance for distance, _ in chunks])
     inside = distance <= threat.eps
+
+    def found(rows: Tensor) -> Tensor:
+        there = nearest[rows]
+        return torch.where(per_image(there, inside[rows]), there, x[rows.to(x.device)].cpu())
+
     return NearestFound(
-        x=torch.where(per_image(nearest, inside), nearest, x.cpu()),
+        x=computed(x, found),
         loss=torch.full((len(x),), torch.nan),
         robust=~inside,
-        correct=torch.cat([chunk.correct for chunk in chunks]).cpu(),
+        correct=torch.cat([correct for _, correct in chunks]),
         forwards=runner.forwards - before[0],
         backwards=runner.backwards - before[1],
         nearest=nearest,

@@ -15,12 +15,16 @@ from robaudit.attacks.result import Ascended
 from robaudit.engine import TILE, Runner, accelerate, device_of, frozen
 from robaudit.engine.arguments import checked
 from robaudit.engine.balls import ascend, project, random_start
+from robaudit.engine.images import rows_of
 from robaudit.engine.runner import BatchSize
+from robaudit.engine.spilled import copied, room
 from robaudit.errors import UsageError
 from robaudit.types import Progress, Remember, ThreatModel, forget
 
-# Examples whose state is on the device at once; it bounds memory, not results.
-_CHUNK = 16 * TILE
+# Examples whose state is on the device at once, and the bytes of one tensor of them; they bound
+# memory, not results.
+_CHUNK, _BYTES_CPU, _BYTES_GPU = 16 * TILE, 1 << 27, 1 << 29
+_KEPT = ("loss", "robust", "correct")
 
 
 @checked
@@ -120,13 +124,18 @@ def pgd_with(
     step = threat.eps / 4 if step_size is None else step_size
     index = torch.arange(len(x)) if index is None else index
     total = len(x) * restarts * (steps + 1)
-    pieces = []
-    for begin in range(0, len(x), _CHUNK):
-        part = slice(begin, begin + _CHUNK)
+    pieces: list[dict[str, Tensor]] = []
+    worst = room(x)
+    odd: list[Tensor] = []
+    odd_x: list[Tensor] = []
+    budget = _BYTES_CPU if runner.device.type == "cpu" else _BYTES_GPU
+    size = max(TILE, min(_CHUNK, budget // (4 * x[0].numel()) // TILE * TILE))
+    for begin in range(0, len(x), size):
+        part = slice(begin, begin + size)
 
         def run(part: slice = part) -> dict[str, Tensor]:
             before = _passes(runner, searcher)
-            met = Met(runner, x[part], y[part], loss)
+            met = Met(runner, rows_of(x, part, runner.device), y[part], loss)
             done = part.start * restarts * (steps + 1)
 
             def tick(steps_done: int) -> None:
@@ -150,15 +159,21 @@ def pgd_with(
                     _climb(runner, met, points, threat, step, steps, last_iterate, tick)
             return {**met.piece(), "passes": _passes(runner, searcher) - before}
 
-        pieces.append(remember(f"{begin:07d}", run))
+        piece = remember(f"{begin:07d}", run)
+        found, broken = piece["x"].cpu(), piece["broken_x"].cpu()
+        worst[part] = found
+        rows = torch.nonzero((found != broken).flatten(1).any(1))[:, 0]
+        odd.append(rows + begin)
+        odd_x.append(broken[rows])
+        pieces.append({name: piece[name] for name in (*_KEPT, "passes")})
     if progress is not None:
         progress(total, total)
-    whole = {
-        name: torch.cat([piece[name] for piece in pieces]).cpu()
-        for name in ("x", "loss", "robust", "correct", "broken_x")
-    }
+    # The two seldom differ: it is the few rows where they do that are kept twice.
+    broken_x = copied(worst)
+    broken_x[torch.cat(odd)] = torch.cat(odd_x)
+    whole = {name: torch.cat([piece[name] for piece in pieces]).cpu() for name in _KEPT}
     passes = torch.stack([piece["passes"] for piece in pieces]).sum(0).tolist()
-    return Ascended(**whole, forwards=passes[0], backwards=passes[1])
+    return Ascended(x=worst, broken_x=broken_x, **whole, forwards=passes[0], backwards=passes[1])
 
 
 def _passes(*runners: Runner | None) -> Tensor:

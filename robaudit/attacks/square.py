@@ -16,7 +16,9 @@ from robaudit.attacks.patches import Corners
 from robaudit.attacks.result import Attacked
 from robaudit.engine import Runner, device_of, frozen
 from robaudit.engine.arguments import checked
+from robaudit.engine.images import rows_of
 from robaudit.engine.runner import BatchSize
+from robaudit.engine.spilled import copied
 from robaudit.types import Progress, ThreatModel
 
 # The share of the pixels that a patch covers at first, and the queries at which it halves.
@@ -107,7 +109,7 @@ def square_with(
     """:func:`square` on any function from images to logits, run by ``runner``."""
     index = torch.arange(len(x)) if index is None else index
     before = runner.forwards
-    found, robust, correct = x.clone(), [], []
+    found, robust, correct = copied(x), [], []
     for part in parts(len(x), rows_at_once(runner, x)):
 
         def tick(share: float, part: slice = part) -> None:
@@ -115,7 +117,7 @@ def square_with(
                 n = part.stop - part.start
                 progress(round(1000 * (part.start + share * n)), 1000 * len(x))
 
-        images, labels = x[part].to(runner.device), y[part].to(runner.device)
+        images, labels = rows_of(x, part, runner.device), y[part].to(runner.device)
         logits = runner.logits(images)
         check_finite(logits)
         right = logits.argmax(1) == labels
@@ -127,7 +129,7 @@ def square_with(
                 seed, tick,
             )  # fmt: skip
             stands[rows[broken]] = False
-            found[part][rows[broken].cpu()] = adv[broken].cpu()
+            found[part.start + rows[broken].cpu()] = adv[broken].cpu()
         correct.append(right.cpu())
         robust.append(stands.cpu())
     if progress is not None:

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from robaudit.engine import Runner, device_of, frozen
 from robaudit.engine.arguments import checked
+from robaudit.engine.images import tiles
 from robaudit.types import ThreatModel
 
 # What the rounding of float32 images and of a projection's arithmetic can add to a distance.
@@ -51,13 +52,17 @@ def verify(model: nn.Module, x: Tensor, x_adv: Tensor, y: Tensor, threat: Threat
     """
     with frozen(model):
         logits = Runner(model, device_of(model)).logits(x_adv).cpu()
-    moved = (x_adv.cpu().double() - x.cpu().double()).flatten(1)
     order = {"linf": torch.inf, "l2": 2, "l1": 1}[threat.norm]
-    distance = torch.linalg.vector_norm(moved, order, dim=1)
-    flat = x_adv.cpu().flatten(1)
+    distances, boxed = [], []
+    for part in tiles(x_adv):
+        flat = x_adv[part].cpu().flatten(1)
+        moved = flat.double() - x[part].cpu().flatten(1).double()
+        distances.append(torch.linalg.vector_norm(moved, order, dim=1))
+        boxed.append(((flat >= 0) & (flat <= 1)).all(1))
+    distance = torch.cat(distances)
     return Verified(
         distance=distance,
         in_ball=distance <= threat.eps * (1 + _SLACK) + 1e-6,
-        in_box=((flat >= 0) & (flat <= 1)).all(1),
+        in_box=torch.cat(boxed),
         wrong=logits.isfinite().all(1) & (logits.argmax(1) != y.cpu()),
     )

@@ -18,7 +18,9 @@ from robaudit.audit.adversarial_file import Adversarial
 from robaudit.audit.journal import weights_digest
 from robaudit.audit.plan import Pgd
 from robaudit.engine import Accelerated, Precision, Runner, accelerate, device_of, frozen
+from robaudit.engine.balls import per_image
 from robaudit.engine.runner import BatchSize
+from robaudit.engine.spilled import computed
 from robaudit.types import Examples, Progress, Remember, ThreatModel, forget
 
 Watch = Callable[[str], AbstractContextManager[Progress | None]]
@@ -218,23 +220,25 @@ class Context:
 
 def _grown(adv: Tensor, x: Tensor, old: float, new: float) -> Tensor:
     """The same perturbation, as much longer as the radius has grown."""
-    return x + (adv - x) * (new / old)
+    return computed(x, lambda rows: x[rows] + (adv[rows] - x[rows]) * (new / old))
 
 
 def _worse(before: Ascended, after: Ascended) -> Ascended:
     """For each example the worse of two attacks, of which the second was allowed more."""
 
-    def wide(mask: Tensor) -> Tensor:
-        return mask.reshape(-1, *[1] * (before.x.dim() - 1))
+    def chosen(first: Tensor, mask: Tensor, second: Tensor) -> Tensor:
+        return computed(
+            first, lambda rows: torch.where(per_image(first, mask[rows]), first[rows], second[rows])
+        )
 
     held = before.loss > after.loss
     new = ~after.robust
     return Ascended(
-        x=torch.where(wide(held), before.x, after.x),
+        x=chosen(before.x, held, after.x),
         loss=torch.maximum(before.loss, after.loss),
         robust=before.robust & after.robust,
         correct=after.correct,
         forwards=before.forwards + after.forwards,
         backwards=before.backwards + after.backwards,
-        broken_x=torch.where(wide(new | before.robust), after.broken_x, before.broken_x),
+        broken_x=chosen(after.broken_x, new | before.robust, before.broken_x),
     )

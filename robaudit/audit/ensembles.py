@@ -20,6 +20,7 @@ from robaudit.audit.context import Context, Radius
 from robaudit.audit.numbers import LEVEL, accuracy
 from robaudit.audit.plan import AutoAttack, Distance, Fast, Square
 from robaudit.engine import Runner, frozen
+from robaudit.engine.spilled import copied
 from robaudit.schema import Measurement
 from robaudit.statistics import median_interval
 from robaudit.types import Progress, Remember, ThreatModel
@@ -192,7 +193,7 @@ def _measured(
 
         What the search broke and the network itself is not broken by is attacked once more.
         """
-        robust, images, runs = standing.clone(), examples.x.clone(), list[Attacked]()
+        robust, images, runs = standing.clone(), copied(examples.x), list[Attacked]()
         rows = torch.nonzero(standing)[:, 0]
         where = f" within {threat.eps:.3g}" if context.radii else ""
         for plain in (False, True):

@@ -23,6 +23,7 @@ from robaudit.audit.provenance import provenance
 from robaudit.checkpoints.suitability import check_suits
 from robaudit.engine import Precision, device_of
 from robaudit.engine.runner import BatchSize
+from robaudit.engine.spilled import computed
 from robaudit.errors import NotMeasuredError
 from robaudit.schema import Data, Evidence, Measurement, Report, Subject, Threat
 from robaudit.types import Examples, Remember, ThreatModel, forget
@@ -147,17 +148,25 @@ def strongest(context: Context, subject: Subject) -> Adversarial | None:
     if not context.broken:
         return None
     examples = context.splits[context.main]
-    x, broken = examples.x.clone(), torch.zeros(len(examples), dtype=torch.bool)
-    for images, counts in context.broken.values():
-        taken = counts & ~broken
-        x[taken] = images[taken]
-        broken |= counts
+    sources = [examples.x, *(images for images, _ in context.broken.values())]
+    which = torch.zeros(len(examples), dtype=torch.long)
+    for at, (_, counts) in enumerate(context.broken.values(), 1):
+        which[counts & (which == 0)] = at
+    broken = which > 0
     # What stands gets the worst point that an ascent met, as a transfer needs it.
     worst = next((made for made in ("pgd", "cw") if made in context.broken), None)
     if worst is not None:
-        x[~broken] = context.broken[worst][0][~broken]
+        which[~broken] = 1 + list(context.broken).index(worst)
+
+    def rows_of(rows: Tensor) -> Tensor:
+        found = examples.x[rows].clone()
+        for at in sorted(set(which[rows].tolist())):
+            mine = which[rows] == at
+            found[mine] = sources[at][rows[mine]]
+        return found
+
     return Adversarial(
-        x=x,
+        x=computed(examples.x, rows_of),
         y=examples.y,
         index=examples.index,
         broken=broken,

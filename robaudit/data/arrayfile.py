@@ -1,12 +1,13 @@
 """Examples from a ``.npz`` or ``.safetensors`` file with the arrays ``x`` and ``y``.
 
-Neither is read in a way that could run code: npz without pickles, safetensors has none.
+Neither is read in a way that could run code: npz without pickles, safetensors has none. Of both
+no more is read than the examples asked for: a file of a megabyte may claim a gigabyte.
 """
 
 from __future__ import annotations
 
-import zipfile
-import zlib
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,31 +15,24 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
-from torch import Tensor
 
-from robaudit.data.source import Source, from_arrays
+from robaudit.data.npz import npz_rows
+from robaudit.data.source import Rows, Source, from_rows
 from robaudit.errors import DataError
 
 SUFFIXES = (".npz", ".safetensors")
-_SAVE = "Save it with numpy.savez(path, x=images, y=labels); arrays of objects are not read."
-# What numpy and zipfile raise on files that are cut off, altered or something else altogether.
-_DAMAGED = (
-    ValueError,
-    EOFError,
-    OSError,
-    KeyError,
-    MemoryError,
-    NotImplementedError,
-    zipfile.BadZipFile,
-    zlib.error,
-)
+_DTYPES = {
+    "U8": np.uint8, "I8": np.int8, "U16": np.uint16, "I16": np.int16, "U32": np.uint32,
+    "I32": np.int32, "U64": np.uint64, "I64": np.int64, "F16": np.float16, "BF16": np.float32,
+    "F32": np.float32, "F64": np.float64, "BOOL": np.bool_,
+}  # fmt: skip
 
 
 def arrayfile(path: Path, split: str) -> Source:
     """The examples of one split of a file.
 
     The keys are ``x`` and ``y``, which make the split ``test``, or ``x_train``, ``y_train``,
-    ``x_test``, ``y_test``. Images and labels as :func:`robaudit.data.source.from_arrays` takes
+    ``x_test``, ``y_test``. Images and labels as :func:`robaudit.data.source.from_rows` takes
     them.
 
     Raises:
@@ -46,12 +40,16 @@ def arrayfile(path: Path, split: str) -> Source:
     """
     if not path.is_file():
         raise DataError(f"{path}: no such file")
-    read = _read_npz if path.suffix.lower() == ".npz" else _read_safetensors
-    images, labels = read(path, split)
-    return from_arrays(images, labels, None, str(path))
+
+    def wanted(present: Sequence[str]) -> tuple[str, str]:
+        return _keys(sorted(present), path, split)
+
+    npz = path.suffix.lower() == ".npz"
+    images, labels = npz_rows(path, wanted) if npz else _safetensors_rows(path, wanted)
+    return from_rows(images, labels, None, str(path))
 
 
-def _keys(present: list[str], path: Path, split: str) -> tuple[str, str]:
+def _keys(present: Sequence[str], path: Path, split: str) -> tuple[str, str]:
     wanted = (f"x_{split}", f"y_{split}")
     if set(wanted) <= set(present):
         return wanted
@@ -62,43 +60,52 @@ def _keys(present: list[str], path: Path, split: str) -> tuple[str, str]:
             f"{path}: holds x and y, which is the split test, not {split}",
             f"Save {wanted[0]} and {wanted[1]} beside them, or give a file of its own.",
         )
-    names = ", ".join(sorted(present)) or "nothing"
+    names = ", ".join(present) or "nothing"
     raise DataError(
         f"{path}: has no arrays x and y (it holds {names})",
         f"Save the images as x and the labels as y, or as {wanted[0]} and {wanted[1]}.",
     )
 
 
-def _read_npz(path: Path, split: str) -> tuple[NDArray[Any], NDArray[Any]]:
-    try:
-        arrays = np.load(path, allow_pickle=False)
-        if isinstance(arrays, np.ndarray):
-            raise DataError(f"{path}: a single array, not an npz file", _SAVE)
-        with arrays:
-            x, y = _keys(arrays.files, path, split)
-            return arrays[x], arrays[y]
-    except _DAMAGED as error:
-        raise DataError(f"{path}: not a readable npz file ({_line(error)})", _SAVE) from error
+def _safetensors_rows(
+    path: Path, wanted: Callable[[Sequence[str]], tuple[str, str]]
+) -> tuple[Rows, Rows]:
+    def rows(key: str) -> Rows:
+        with _opened(path) as tensors:
+            part = tensors.get_slice(key)
+            shape, kind = tuple(part.get_shape()), part.get_dtype()
+        if kind not in _DTYPES:
+            raise DataError(f"{path}: {key} holds numbers of kind {kind}, which are not read")
+        dtype = np.dtype(_DTYPES[kind])
+
+        def read(at: NDArray[np.int64]) -> NDArray[Any]:
+            out = np.empty((len(at), *shape[1:]), dtype)
+            done = 0
+            with _opened(path) as tensors:
+                part = tensors.get_slice(key)
+                for run in np.split(at, np.flatnonzero(np.diff(at) != 1) + 1):
+                    found = part[int(run[0]) : int(run[-1]) + 1]
+                    # numpy has no bfloat16; every half precision number is a float32 as well.
+                    widened = found.float() if found.dtype is torch.bfloat16 else found
+                    out[done : done + len(run)] = widened.numpy()
+                    done += len(run)
+            return out
+
+        return Rows(shape, dtype, read)
+
+    with _opened(path) as tensors:
+        x, y = wanted(list(tensors.keys()))
+    return rows(x), rows(y)
 
 
-def _read_safetensors(path: Path, split: str) -> tuple[NDArray[Any], NDArray[Any]]:
+@contextmanager
+def _opened(path: Path) -> Iterator[Any]:
     try:
         with safe_open(path, framework="pt") as tensors:
-            x, y = (tensors.get_tensor(key) for key in _keys(list(tensors.keys()), path, split))
+            yield tensors
     except (SafetensorError, OSError, ValueError) as error:
+        line = (str(error).splitlines() or [type(error).__name__])[0]
         raise DataError(
-            f"{path}: not a readable safetensors file ({_line(error)})",
+            f"{path}: not a readable safetensors file ({line})",
             "Save it with safetensors.torch.save_file({'x': images, 'y': labels}, path).",
         ) from error
-    return _array(x), _array(y)
-
-
-def _array(tensor: Tensor) -> NDArray[Any]:
-    # numpy has no bfloat16; every half precision number is a float32 as well.
-    widened = tensor.float() if tensor.dtype is torch.bfloat16 else tensor
-    array: NDArray[Any] = widened.numpy()
-    return array
-
-
-def _line(error: BaseException) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import warnings
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +18,8 @@ from robaudit.errors import DataError
 _ENDINGS = {".png", ".jpg", ".jpeg", ".bmp", ".webp", ".ppm", ".pgm", ".tif", ".tiff", ".gif"}
 _GREY = {"1", "L"}
 _COLOUR = {"RGB", "RGBA", "P", "LA", "CMYK", "YCbCr"}
+# So few images are decoded before threads have started.
+_FEW = 4
 
 
 def image_folder(folder: Path, split: str) -> Source:
@@ -50,12 +55,21 @@ def image_folder(folder: Path, split: str) -> Source:
     first = found[0][0]
     mode, size = _header(first)
 
-    def take(positions: Sequence[int]) -> tuple[Tensor, Tensor]:
-        images = [_decode(found[i][0], mode, size, first) for i in positions]
-        labels = torch.tensor([found[i][1] for i in positions], dtype=torch.int64)
-        return torch.from_numpy(np.stack(images)).float() / 255, labels
+    def images(positions: Sequence[int]) -> Tensor:
+        def one(position: int) -> np.ndarray:
+            return _decode(found[position][0], mode, size, first)
 
-    return Source(len(found), len(names), take)
+        if len(positions) < _FEW:
+            return torch.from_numpy(np.stack([one(position) for position in positions]))
+        # Pillow lets go of the interpreter while it decodes.
+        with ThreadPoolExecutor(_cores()) as pool:
+            return torch.from_numpy(np.stack(list(pool.map(one, positions))))
+
+    def labels(positions: Sequence[int]) -> Tensor:
+        return torch.tensor([found[i][1] for i in positions], dtype=torch.int64)
+
+    shape = (1 if mode == "L" else 3, size[1], size[0])
+    return Source(len(found), shape, labels, images, len(names), decoded=True)
 
 
 def _header(path: Path) -> tuple[str, tuple[int, int]]:
@@ -63,10 +77,13 @@ def _header(path: Path) -> tuple[str, tuple[int, int]]:
     from PIL import Image
 
     try:
-        with Image.open(path) as image:
-            return ("L" if image.mode in _GREY else "RGB"), image.size
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise DataError(f"{path}: not a readable image ({error})") from error
+        with warnings.catch_warnings():
+            # Pillow only warns of the first factor of two above its limit on pixels.
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            with Image.open(path) as image:
+                return ("L" if image.mode in _GREY else "RGB"), image.size
+    except Exception as error:
+        raise _unreadable(path, error) from error
 
 
 def _decode(path: Path, mode: str, size: tuple[int, int], first: Path) -> np.ndarray:
@@ -92,6 +109,20 @@ def _decode(path: Path, mode: str, size: tuple[int, int], first: Path) -> np.nda
                     "Save all images as grey or all as RGB.",
                 )
             pixels = np.asarray(image.convert(mode))
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise DataError(f"{path}: not a readable image ({error})") from error
+    except DataError:
+        raise
+    except Exception as error:
+        raise _unreadable(path, error) from error
     return pixels[None] if pixels.ndim == 2 else np.ascontiguousarray(pixels.transpose(2, 0, 1))
+
+
+def _unreadable(path: Path, error: Exception) -> DataError:
+    """Pillow's readers raise whatever a damaged file leads them to."""
+    line = next(iter(str(error).splitlines()), "") or type(error).__name__
+    return DataError(f"{path}: not a readable image ({line[:200]})")
+
+
+def _cores() -> int:
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

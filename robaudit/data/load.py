@@ -3,24 +3,25 @@
 from __future__ import annotations
 
 import difflib
-import hashlib
 from pathlib import Path
 
 import torch
-from torch import Tensor
 
 from robaudit.data.arrayfile import SUFFIXES, arrayfile
 from robaudit.data.digits import digits
 from robaudit.data.image_folder import image_folder
+from robaudit.data.keeping import content_hash, kept
 from robaudit.data.plugins import plugin_set, registered
 from robaudit.data.source import Source
 from robaudit.data.torchvision_sets import SETS, torchvision_set
 from robaudit.engine import seed_for
 from robaudit.errors import DataError, UsageError
-from robaudit.types import Examples, Norm, ThreatModel
+from robaudit.types import Examples, Norm, Progress, ThreatModel
 
 _FOLDER = "imagefolder:"
 _SPLITS = ("test", "train")
+# A draw looks at every example's number; the largest sets of labelled images have 1e7.
+_MOST_RANKED = 1 << 26
 _RADII: dict[Norm, dict[str, float]] = {
     "linf": {
         "digits": 0.15,
@@ -54,6 +55,7 @@ def load_examples(
     sample_seed: int | None = None,
     data_dir: str | Path | None = None,
     download: bool = False,
+    progress: Progress | None = None,
 ) -> Examples:
     """The examples to audit on.
 
@@ -69,11 +71,13 @@ def load_examples(
             seed and the size of the set, and a smaller draw is part of a larger one.
         data_dir: where torchvision's sets are; handed to a registered set as well.
         download: fetch a torchvision set that is not there.
+        progress: told how many image files have been read.
 
     Returns:
         Images float32 ``(n, c, h, w)`` in ``[0, 1]``, labels int64 ``(n,)``, in the order of the
         data set; ``index`` their positions in the split; ``sha256`` over dtype, shape and bytes of
-        both.
+        both. Many images stay as they lie, bytes or files: ``x`` is then a
+        :class:`robaudit.engine.images.StoredImages`, a tensor that reads the rows it is asked for.
 
     Raises:
         UsageError: an unknown name or split, or ``n`` below 1.
@@ -90,9 +94,11 @@ def load_examples(
     if n is None and at_most is not None:
         n = min(at_most, source.count)
     positions = _choose(source.count, n, sample_seed, name, split)
-    x, y = source.take(positions)
+    y = source.labels(positions)
+    x = kept(source, positions, progress)
     index = torch.tensor(positions, dtype=torch.int64)
-    return Examples(x, y, index, name, split, _sha256(x, y), source.classes, source.count)
+    sha256 = content_hash(x, y, progress)
+    return Examples(x, y, index, name, split, sha256, source.classes, source.count)
 
 
 def _open(name: str, split: str, data_dir: Path | None, download: bool) -> Source:
@@ -127,14 +133,11 @@ def _choose(count: int, n: int | None, sample_seed: int | None, name: str, split
         )
     if sample_seed is None:
         return list(range(n))
+    if count > _MOST_RANKED:
+        raise DataError(
+            f"{name}: the {split} split claims {count} examples, too many to draw from",
+            "Leave --sample out for the first n.",
+        )
     # Ranking by hash, because no library's generator promises the same draw in its next release.
     ranked = sorted(range(count), key=lambda i: seed_for(sample_seed, "sample", i))
     return sorted(ranked[:n])
-
-
-def _sha256(x: Tensor, y: Tensor) -> str:
-    digest = hashlib.sha256()
-    for part in (x, y):
-        digest.update(f"{part.dtype} {tuple(part.shape)}\n".encode())
-        digest.update(part.contiguous().numpy().tobytes())
-    return digest.hexdigest()

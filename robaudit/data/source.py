@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -21,19 +22,48 @@ _ROUNDING = 1e-6
 class Source:
     """One split of a data set, nothing of it converted yet.
 
-    ``take(positions)`` gives float32 images ``(m, c, h, w)`` in ``[0, 1]`` and int64 labels
-    ``(m,)``; ``classes`` is ``None`` when the data does not say.
+    Attributes:
+        shape: of an image, ``(c, h, w)``.
+        labels: of the examples at some positions, int64 ``(m,)``.
+        images: of those, ``(m, c, h, w)``: uint8, a pixel being its value over 255, or float32 in
+            ``[0, 1]``.
+        classes: ``None`` when the data does not say.
+        decoded: whether images are work to get, and not only to copy.
     """
 
     count: int
+    shape: tuple[int, ...]
+    labels: Callable[[Sequence[int]], Tensor]
+    images: Callable[[Sequence[int]], Tensor]
     classes: int | None
-    take: Callable[[Sequence[int]], tuple[Tensor, Tensor]]
+    decoded: bool = False
+
+
+@dataclass(frozen=True)
+class Rows:
+    """An array that is somewhere: ``read`` gives the rows at ascending positions."""
+
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    read: Callable[[NDArray[np.int64]], NDArray[Any]]
 
 
 def from_arrays(
     images: NDArray[Any], labels: NDArray[Any], classes: int | None, where: str
 ) -> Source:
-    """A source of arrays in memory, checked as a whole.
+    """A source of arrays in memory; see :func:`from_rows`."""
+
+    def rows(array: NDArray[Any]) -> Rows:
+        def read(at: NDArray[np.int64]) -> NDArray[Any]:
+            return array if len(at) == len(array) else array[at]
+
+        return Rows(array.shape, array.dtype, read)
+
+    return from_rows(rows(images), rows(labels), classes, where)
+
+
+def from_rows(images: Rows, labels: Rows, classes: int | None, where: str) -> Source:
+    """A source of arrays.
 
     Args:
         images: ``(n, c, h, w)``, ``(n, h, w)`` or, where the shape leaves no doubt,
@@ -43,67 +73,70 @@ def from_arrays(
         where: what to call the data in messages.
 
     Raises:
-        DataError: the arrays are not that.
+        DataError: the arrays are not that; what the values are shows when they are read.
     """
-    images = _channels_first(images, where)
-    _check_labels(labels, len(images), where)
-    _check_values(images, where)
-
-    def take(positions: Sequence[int]) -> tuple[Tensor, Tensor]:
-        rows = np.asarray(positions, dtype=np.int64)
-        x = torch.from_numpy(np.ascontiguousarray(images[rows], dtype=np.float32))
-        x = x / 255 if images.dtype == np.uint8 else x.clamp(0, 1)
-        return x, torch.from_numpy(labels[rows].astype(np.int64))
-
-    return Source(len(images), classes, take)
-
-
-def _channels_first(images: NDArray[Any], where: str) -> NDArray[Any]:
-    if images.ndim == 3:
-        images = images[:, None]
-    if images.ndim != 4:
+    shape, last = _channels_first(images.shape, where)
+    _check_labels(labels, images.shape[0], where)
+    if images.dtype != np.uint8 and images.dtype.kind != "f":
         raise DataError(
-            f"{where}: images have shape {images.shape}",
+            f"{where}: images are {images.dtype}",
+            "Save them as uint8 in 0..255 or as floating point in 0..1.",
+        )
+
+    def read(positions: Sequence[int]) -> Tensor:
+        found = images.read(np.asarray(positions, dtype=np.int64))
+        found = found.transpose(0, 3, 1, 2) if last else found.reshape(-1, *shape)
+        if found.dtype == np.uint8:
+            return torch.from_numpy(np.require(found, requirements=["C", "W"]))
+        _check_values(found, where)
+        return torch.from_numpy(np.require(found, np.float32, ["C", "W"])).clamp(0, 1)
+
+    def read_labels(positions: Sequence[int]) -> Tensor:
+        found = labels.read(np.asarray(positions, dtype=np.int64))
+        if found.min() < 0:
+            raise DataError(
+                f"{where}: label {int(found.min())} is negative", "Classes are counted from 0."
+            )
+        return torch.from_numpy(found.astype(np.int64))
+
+    return Source(images.shape[0], shape, read_labels, read, classes)
+
+
+def _channels_first(shape: tuple[int, ...], where: str) -> tuple[tuple[int, ...], bool]:
+    """``(c, h, w)``, and whether the channels come last."""
+    if len(shape) not in (3, 4):
+        raise DataError(
+            f"{where}: images have shape {shape}",
             "They must be (n, channels, height, width), or (n, height, width) for grey images.",
         )
-    if len(images) == 0:
+    if shape[0] == 0:
         raise DataError(f"{where}: there are no examples in it", "Save at least one image.")
-    if images.size == 0:
-        raise DataError(f"{where}: images of shape {images.shape[1:]} have no pixels")
-    if images.shape[3] in (1, 3) and images.shape[1] not in (1, 3):
-        images = images.transpose(0, 3, 1, 2)
-    return images
+    if math.prod(shape) == 0:
+        raise DataError(f"{where}: images of shape {shape[1:]} have no pixels")
+    if len(shape) == 3:
+        return (1, *shape[1:]), False
+    last = shape[3] in (1, 3) and shape[1] not in (1, 3)
+    return ((shape[3], shape[1], shape[2]) if last else shape[1:]), last
 
 
-def _check_labels(labels: NDArray[Any], count: int, where: str) -> None:
-    if labels.ndim != 1:
+def _check_labels(labels: Rows, count: int, where: str) -> None:
+    if len(labels.shape) != 1:
         raise DataError(
             f"{where}: labels have shape {labels.shape}, not ({count},)",
             "Save one class number per image; of one-hot labels take the argmax.",
         )
-    if len(labels) != count:
+    if labels.shape[0] != count:
         raise DataError(
-            f"{where}: {count} images but {len(labels)} labels", "Save one label per image."
+            f"{where}: {count} images but {labels.shape[0]} labels", "Save one label per image."
         )
     if labels.dtype.kind not in "iu":
         raise DataError(
             f"{where}: labels are {labels.dtype}, not integers",
             "Save class numbers counted from 0, for example as int64.",
         )
-    if labels.min() < 0:
-        raise DataError(
-            f"{where}: label {int(labels.min())} is negative", "Classes are counted from 0."
-        )
 
 
 def _check_values(images: NDArray[Any], where: str) -> None:
-    if images.dtype == np.uint8:
-        return
-    if images.dtype.kind != "f":
-        raise DataError(
-            f"{where}: images are {images.dtype}",
-            "Save them as uint8 in 0..255 or as floating point in 0..1.",
-        )
     low, high = float(images.min()), float(images.max())
     # A NaN anywhere makes the minimum NaN; an infinity shows at one of the ends.
     if not np.isfinite(low) or not np.isfinite(high):

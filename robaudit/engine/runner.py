@@ -16,6 +16,7 @@ from torch import Tensor
 
 from robaudit.engine.door import through
 from robaudit.engine.edges import JustInside, sighted
+from robaudit.engine.images import rows_of
 from robaudit.engine.memory import keep_freed_memory
 from robaudit.errors import NotMeasuredError
 
@@ -68,7 +69,7 @@ class Runner:
                 return (self._pass(self.forward, tile),)
 
         self.forwards += len(x) if used is None else used
-        (logits,) = self._run(one, x, x.new_zeros(len(x), dtype=torch.long))
+        (logits,) = self._run(one, x, torch.zeros(len(x), dtype=torch.long))
         return logits
 
     def gradient(
@@ -127,7 +128,7 @@ class Runner:
 
     def _tiles(self, x: Tensor, y: Tensor) -> Iterator[tuple[Tensor, Tensor, int]]:
         for start in range(0, len(x), self.batch):
-            tile = x[start : start + self.batch].to(self.device)
+            tile = rows_of(x, slice(start, start + self.batch), self.device)
             labels = y[start : start + self.batch].to(self.device)
             used = len(tile)
             missing = -used % TILE

@@ -1,0 +1,107 @@
+"""Room for images that attacks make: in memory, or on disk where they are many."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Self
+
+import torch
+from torch import Tensor
+
+from robaudit.engine.images import LARGE, StoredImages, positions, tiles
+from robaudit.errors import NotMeasuredError
+
+
+class SpilledImages(StoredImages):
+    """Room for images in a temporary file: written row by row, and gone with the process.
+
+    Rows that were not written are those of ``base``, or zero.
+
+    Raises:
+        NotMeasuredError: there is no room on the disk.
+    """
+
+    _under: Tensor | None
+    _written: Tensor
+    _file: Any
+
+    def __new__(cls, shape: Sequence[int], base: Tensor | None = None) -> Self:
+        made: Self = super().__new__(cls, shape)
+        made._under, made._written = base, torch.zeros(shape[0], dtype=torch.bool)
+        with _disk(shape):
+            made._file = tempfile.TemporaryFile(prefix="robaudit-")  # noqa: SIM115
+        return made
+
+    def __setitem__(self, rows: Any, images: Any) -> None:
+        at = positions(len(self), rows).reshape(-1)
+        if isinstance(images, StoredImages):
+            for part in tiles(images):
+                self[at[part]] = images.taken(part)
+            return
+        values = images.detach().cpu().expand(len(at), *self.shape[1:]).contiguous().numpy()
+        with _disk(self.shape):
+            for start, stop in _runs(at):
+                self._file.seek(int(at[start]) * self.image_bytes)
+                self._file.write(values[start:stop].data)
+        self._written[at] = True
+
+    def read(self, rows: Tensor) -> Tensor:
+        out = torch.zeros(len(rows), *self.shape[1:])
+        there = self._written[rows]
+        if self._under is not None and not bool(there.all()):
+            out[~there] = self._under[rows[~there]]
+        to = torch.nonzero(there)[:, 0]
+        for start, stop in _runs(to, rows[to]):
+            self._file.seek(int(rows[to[start]]) * self.image_bytes)
+            self._file.readinto(out[int(to[start]) : int(to[stop - 1]) + 1].numpy().data)
+        return out
+
+
+def room(x: Tensor) -> Tensor:
+    """Room for an image for each of ``x``, to be written row by row: ``found[rows] = images``."""
+    return SpilledImages(x.shape) if _large(x) else torch.zeros(x.shape, dtype=x.dtype)
+
+
+def copied(x: Tensor) -> Tensor:
+    """Images ``x`` on the CPU of which some rows are to be written over; ``x`` itself stays."""
+    return SpilledImages(x.shape, x) if _large(x) else x.cpu().clone()
+
+
+def computed(x: Tensor, rows: Callable[[Tensor], Tensor]) -> Tensor:
+    """An image for each of ``x`` that is a function of others; positions ``(m,)`` to images.
+
+    They are computed at once where they are few, else each time that they are read.
+    """
+    return StoredImages(x.shape, rows) if _large(x) else rows(torch.arange(len(x)))
+
+
+def _large(x: Tensor) -> bool:
+    """Whether images like these belong on disk: plain tensors stay what they are."""
+    return isinstance(x, StoredImages) and x.image_bytes * len(x) > LARGE
+
+
+def _runs(*counting: Tensor) -> Iterator[tuple[int, int]]:
+    """Where all of the sequences count up by one, from and up to."""
+    n = len(counting[0])
+    if n == 0:
+        return
+    breaks = torch.zeros(n - 1, dtype=torch.bool)
+    for numbers in counting:
+        breaks |= numbers.diff() != 1
+    ends = [*(torch.nonzero(breaks)[:, 0] + 1).tolist(), n]
+    yield from zip([0, *ends[:-1]], ends, strict=True)
+
+
+@contextlib.contextmanager
+def _disk(shape: Sequence[int]) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise NotMeasuredError(
+            f"no room for {4 * math.prod(shape) / 2**30:.1f} GiB of adversarial images in "
+            f"{tempfile.gettempdir()}: {error.strerror or error}",
+            "Make room, name another folder in TMPDIR, or give a smaller --n.",
+        ) from error
