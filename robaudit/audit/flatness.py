@@ -151,6 +151,7 @@ def _measurement(
         context.main,
         last.value,
         last.standard_error,
+        degrees=_degrees(last, len(context.splits[context.main])),
         n=len(context.splits[context.main]),
         unit="nats",
         settings={**asdict(settings), "radii": list(settings.radii)},
@@ -170,6 +171,11 @@ def _parts(parts: Mapping[str, Rise]) -> dict[str, dict[str, Any]]:
 
 def _row(found: Any) -> dict[str, Any]:
     return {"value": found.value, "standard_error": finite(found.standard_error)}
+
+
+def _degrees(found: Any, n: int) -> int:
+    """Of the standard error: draws less one; examples less one where these are fewer, or alone."""
+    return min(n, *([len(found.perturbed)] if hasattr(found, "perturbed") else [n])) - 1
 
 
 def _draws(found: Any) -> dict[str, int]:

@@ -10,9 +10,9 @@ from torch import Tensor
 from robaudit.schema import Measurement
 from robaudit.statistics import (
     clopper_pearson,
+    from_standard_error,
     mean,
     newcombe,
-    normal_interval,
     standard_error_of_proportion,
 )
 
@@ -43,16 +43,25 @@ def loss(name: str, split: str, losses: Tensor, **fields: Any) -> Measurement:
 
 
 def estimate(
-    name: str, split: str, value: float, standard_error: float | None, **fields: Any
+    name: str,
+    split: str,
+    value: float,
+    standard_error: float | None,
+    *,
+    degrees: int | None = None,
+    **fields: Any,
 ) -> Measurement:
-    """A number with its standard error, and the normal interval where there is one."""
+    """A number with its standard error, and its interval where there is one.
+
+    The interval is normal, or Student's t where the error is known from few draws only.
+    """
     error = standard_error if standard_error is not None and math.isfinite(standard_error) else None
     return Measurement(
         name=name,
         split=split,
         value=value,
         standard_error=error,
-        interval=None if error is None else normal_interval(value, error, LEVEL),
+        interval=None if error is None else from_standard_error(value, error, degrees, LEVEL),
         **fields,
     )
 

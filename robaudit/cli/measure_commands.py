@@ -130,7 +130,7 @@ def wci(
     beta: Annotated[
         float | None,
         typer.Option(
-            help="beta of the PAC-Bayes terms. [default: n]",
+            help="beta of the PAC-Bayes terms. [default: the training split's size]",
             show_default=False,
             rich_help_panel=_TERMS,
         ),
@@ -148,7 +148,7 @@ def wci(
         float | None,
         typer.Option(
             "--lambda",
-            help="lambda in sqrt(2 / lambda) WCI. [default: n]",
+            help="lambda in sqrt(2 / lambda) WCI. [default: the training split's size]",
             show_default=False,
             rich_help_panel=_TERMS,
         ),

@@ -12,7 +12,7 @@ from robaudit.gate.metrics import METRICS
 from robaudit.gate.policy import Rule
 from robaudit.gate.sequential import Answer, Question
 from robaudit.schema import Decision, Interval, Measurement, Outcome
-from robaudit.statistics import normal_interval
+from robaudit.statistics import degrees_of, from_standard_error
 
 # What a doubted attack can only make look better, and the rule that then fails honestly.
 _FLOOR = {
@@ -104,7 +104,7 @@ def from_measurement(rule: Rule, suite: str, found: Measurement | None) -> Decis
     """The decision on a number that an audit measured, by its error bar at level 1 - 2 alpha.
 
     Each end is then passed by the truth with probability at most ``alpha``, if the estimate is near
-    normal.
+    normal; of a few draws, Student's t counts that their spread is an estimate too.
     """
     if found is None or found.status != "ok" or found.value is None:
         reason = "was not measured" if found is None or found.reason is None else found.reason
@@ -174,7 +174,8 @@ def _interval(rule: Rule, found: Measurement) -> Interval | None:
     level = 1 - 2 * rule.alpha
     if found.standard_error is not None and found.value is not None:
         try:
-            return normal_interval(found.value, found.standard_error, level, "normal")
+            degrees = degrees_of(found.interval)
+            return from_standard_error(found.value, found.standard_error, degrees, level)
         except NotMeasuredError:
             return None
     # A wider interval than asked for errs less often.

@@ -18,7 +18,7 @@ from robaudit.report.facts import short_threat
 from robaudit.report.text import model_names, plain
 from robaudit.report.words import label, ordered
 from robaudit.schema import Data, Interval, Measurement, Report
-from robaudit.statistics import mean, normal_interval, paired
+from robaudit.statistics import degrees_of, from_standard_error, mean, normal_interval, paired
 
 _LEVEL = 0.95
 # What is the same whatever the threat model is.
@@ -135,7 +135,13 @@ def _difference(
             if one.standard_error is not None and other.standard_error is not None
             else None
         )
-        interval = None if error is None else normal_interval(row.value or 0.0, error, _LEVEL)
+        # Of few draws on either side, with the degrees of the fewer: rather too wide.
+        degrees = [d for m in (one, other) if (d := degrees_of(m.interval)) is not None]
+        interval = (
+            None
+            if error is None
+            else from_standard_error(row.value or 0.0, error, min(degrees, default=None), _LEVEL)
+        )
         return replace(row, how="not paired", standard_error=error, interval=interval)
     if not np.array_equal(a.index, b.index):
         raise DataError(

@@ -8,10 +8,13 @@ from __future__ import annotations
 
 from robaudit.statistics.intervals import (
     clopper_pearson,
+    degrees_of,
+    from_standard_error,
     hypergeometric,
     newcombe,
     normal_interval,
     standard_error_of_proportion,
+    t_interval,
     wilson,
 )
 from robaudit.statistics.means import Mean, mean
@@ -31,6 +34,8 @@ __all__ = [
     "Paired",
     "Stratum",
     "clopper_pearson",
+    "degrees_of",
+    "from_standard_error",
     "hypergeometric",
     "mean",
     "median_interval",
@@ -41,5 +46,6 @@ __all__ = [
     "settled",
     "standard_error_of_proportion",
     "stratified_counts",
+    "t_interval",
     "wilson",
 ]

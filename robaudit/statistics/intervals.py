@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from statistics import NormalDist
 
 from robaudit.errors import NotMeasuredError, UsageError
@@ -168,6 +169,63 @@ def normal_interval(
         raise UsageError(f"a standard error is not negative: {standard_error:g}")
     half = _quantile(level) * standard_error
     return Interval(low=value - half, high=value + half, level=level, method=method)
+
+
+def t_interval(value: float, standard_error: float, degrees: int, level: float = 0.95) -> Interval:
+    """``value -+ t standard_error``, ``t`` the quantile of Student's t with so many degrees.
+
+    Right for the mean of few normal draws, whose standard error is itself an estimate; its
+    ``method`` says how many degrees, and :func:`degrees_of` reads them.
+
+    Args:
+        value: the estimate, in any unit.
+        standard_error: its standard error, in the same unit.
+        degrees: draws less one.
+        level: the confidence level, in (0, 1).
+
+    Raises:
+        NotMeasuredError: the value or its standard error is not finite, or no degree is left.
+        UsageError: a negative standard error, or a level outside (0, 1).
+
+    Source: Student, "The probable error of a mean", Biometrika 6, 1908.
+
+    >>> interval = t_interval(1.0, 0.1, 4)
+    >>> round(interval.low, 3), round(interval.high, 3), interval.method
+    (0.722, 1.278, 't, 4 degrees')
+    """
+    if degrees < 1:
+        raise NotMeasuredError(f"no interval with {degrees} degrees of freedom")
+    checked = normal_interval(value, standard_error, level)
+    from scipy.special import stdtrit
+
+    half = -float(stdtrit(degrees, _tail(level))) * standard_error
+    plural = "" if degrees == 1 else "s"
+    return checked.model_copy(
+        update={
+            "low": value - half,
+            "high": value + half,
+            "method": f"t, {degrees} degree{plural}",
+        }
+    )
+
+
+def degrees_of(interval: Interval | None) -> int | None:
+    """The degrees of freedom of a :func:`t_interval`; ``None`` of any other.
+
+    >>> degrees_of(t_interval(1.0, 0.1, 4)), degrees_of(normal_interval(1.0, 0.1))
+    (4, None)
+    """
+    found = None if interval is None else re.fullmatch(r"t, (\d+) degrees?", interval.method)
+    return None if found is None else int(found[1])
+
+
+def from_standard_error(
+    value: float, standard_error: float, degrees: int | None, level: float = 0.95
+) -> Interval:
+    """:func:`t_interval` where degrees of freedom are given, else :func:`normal_interval`."""
+    if degrees is None:
+        return normal_interval(value, standard_error, level)
+    return t_interval(value, standard_error, degrees, level)
 
 
 def standard_error_of_proportion(successes: int, n: int) -> float:

@@ -8,15 +8,18 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy.stats import binom, binomtest, hypergeom, norm
+from scipy.stats import binom, binomtest, hypergeom, norm, t
 
 from robaudit.errors import NotMeasuredError, UsageError
 from robaudit.statistics import (
     clopper_pearson,
+    degrees_of,
+    from_standard_error,
     hypergeometric,
     newcombe,
     normal_interval,
     standard_error_of_proportion,
+    t_interval,
     wilson,
 )
 
@@ -163,3 +166,22 @@ def test_a_finite_population_tells_more_and_a_large_one_the_same_as_the_binomial
 def test_no_draws_from_a_finite_population(counts):
     with pytest.raises(UsageError):
         hypergeometric(*counts)
+
+
+@pytest.mark.parametrize("level", [0.5, 0.9, 0.998])
+@pytest.mark.parametrize("degrees", [1, 4, 1000])
+def test_a_t_interval_is_scipys(degrees, level):
+    found = t_interval(-2.0, 0.3, degrees, level)
+    low, high = t.interval(level, degrees, -2.0, 0.3)
+    assert (found.low, found.high) == pytest.approx((low, high), rel=1e-12)
+    assert degrees_of(found) == degrees
+    assert from_standard_error(-2.0, 0.3, degrees, level) == found
+    assert from_standard_error(-2.0, 0.3, None, level) == normal_interval(-2.0, 0.3, level)
+
+
+def test_a_t_interval_of_one_draw_is_none():
+    with pytest.raises(NotMeasuredError, match="0 degrees"):
+        t_interval(1.0, 0.1, 0)
+    with pytest.raises(NotMeasuredError):
+        t_interval(1.0, math.nan, 4)
+    assert degrees_of(None) is None
