@@ -166,5 +166,6 @@ def test_demo_audits_five_samples_side_by_side(place):
         assert name in ran.out
         report = json.loads((place / "out" / name / "report.json").read_text())
         assert report["subject"]["source"].startswith(str(samples_dir()))
-        assert {m["status"] for m in report["measurements"]} == {"ok"}
+        unmeasured = {m["name"] for m in report["measurements"] if m["status"] != "ok"}
+        assert unmeasured == {"pacbayes.bound"}  # which is of the training split
     assert "How to read it" in ran.out
