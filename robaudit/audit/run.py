@@ -22,6 +22,7 @@ from robaudit.audit.plan import preset as plan_of
 from robaudit.audit.provenance import provenance
 from robaudit.checkpoints.suitability import check_suits
 from robaudit.engine import Precision, device_of
+from robaudit.engine.arguments import checked
 from robaudit.engine.runner import BatchSize
 from robaudit.engine.spilled import computed
 from robaudit.errors import NotMeasuredError
@@ -48,6 +49,7 @@ class Audit:
     adversarial: Adversarial | None = None
 
 
+@checked
 def audit(
     model: nn.Module,
     examples: Examples,
@@ -126,6 +128,7 @@ def audit(
     return Audit(report, context.outcomes, strongest(context, report.subject))
 
 
+@checked
 def run_audit(
     model: nn.Module,
     examples: Examples,

@@ -13,6 +13,7 @@ import types
 import typing
 from collections.abc import Callable, Iterator, Mapping
 from contextvars import ContextVar
+from numbers import Integral
 from typing import Any, Literal, ParamSpec, TypeVar
 
 import torch
@@ -32,7 +33,10 @@ _inside: ContextVar[bool] = ContextVar("inside", default=False)
 
 # A rounding of x / 255 or of a clip may leave the box by this much.
 _SLACK = 1e-6
-_AT_LEAST_ONE = {"restarts", "probes", "perturbations", "passes", "queries", "samples", "top"}
+_AT_LEAST_ONE = {
+    *("restarts", "probes", "perturbations", "passes", "queries", "samples", "steps", "top"),
+}
+_POSITIVE = {"step_size"}
 
 
 def checked(function: Callable[P, R]) -> Callable[P, R]:
@@ -84,10 +88,9 @@ def check_literal(name: str, value: Any, hint: Any) -> None:
     words = [word for word in _literals(hint) if isinstance(word, str)]
     if not words or value in _literals(hint):
         return
-    if not isinstance(value, str):
-        others = [part for part in _parts(hint) if isinstance(part, type)]
-        if any(isinstance(value, other) for other in others) or str in others:
-            return
+    others = [part for part in _parts(hint) if typing.get_origin(part) is not Literal]
+    if str in others or (not isinstance(value, str) and others):
+        return
     near = difflib.get_close_matches(str(value), words, 1)
     guess = f"; did you mean {near[0]!r}?" if near else ""
     raise UsageError(f"{name} cannot be {value!r}{guess}", f"Known: {', '.join(words)}.")
@@ -119,8 +122,13 @@ def _check(given: Mapping[str, Any], pixels: bool) -> None:
         )
     for name in _AT_LEAST_ONE & given.keys():
         count = given[name]
-        if not isinstance(count, int) or count < 1:
+        if not isinstance(count, Integral) or count < 1:
             raise UsageError(f"{name} must be a whole number from 1 on, not {count!r}")
+    for name in _POSITIVE & given.keys():
+        if given[name] is not None and not given[name] > 0:
+            raise UsageError(f"{name} must be positive, not {given[name]!r}")
+    if not isinstance(given.get("seed", 0), Integral):
+        raise UsageError(f"seed must be a whole number, not {given['seed']!r}")
     if "x" not in given:
         return
     x = given["x"]

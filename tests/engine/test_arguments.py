@@ -110,8 +110,15 @@ def test_labels(function, y, said):
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("restarts", 0), ("index", torch.zeros(3).long()), ("threat", ("linf", 1))],
-    ids=["restarts", "index", "threat"],
+    [
+        ("restarts", 0),
+        ("index", torch.zeros(3).long()),
+        ("threat", ("linf", 1)),
+        ("steps", -3),
+        ("step_size", -1.0),
+        ("seed", "a"),
+    ],
+    ids=["restarts", "index", "threat", "steps", "step_size", "seed"],
 )
 def test_counts_places_and_threats(name, value):
     with pytest.raises(UsageError, match=name):
