@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-from numbers import Integral
 from pathlib import Path
 
 import torch
@@ -89,8 +88,8 @@ def load_examples(
     """
     if split not in _SPLITS:
         raise UsageError(f"unknown split {split!r}", f"Known splits: {', '.join(_SPLITS)}.")
-    if n is not None and (not isinstance(n, Integral) or n < 1):
-        raise UsageError(f"n must be a whole number from 1 on, not {n!r}")
+    if n is not None and n < 1:
+        raise UsageError(f"n must be at least 1, not {n}")
     source = _open(name, split, None if data_dir is None else Path(data_dir), download)
     if n is None and at_most is not None:
         n = min(at_most, source.count)
