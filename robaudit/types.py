@@ -6,7 +6,7 @@ import difflib
 import math
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from typing import TYPE_CHECKING, Literal, Protocol, cast, get_args
 
@@ -128,7 +128,9 @@ class Examples:
     ``index`` is each example's place in its data set (it seeds the example's random draws, so a
     subset gives the same numbers as the whole); ``classes`` is the number of classes of the data
     set, or ``None`` when the data does not say; ``sha256`` is the hash of images and labels;
-    ``population`` is how many examples the whole split has, where that is known.
+    ``population`` is how many examples the whole split has, where that is known; ``groups``,
+    ``(n,)`` int64, says which examples show one image, where some do: those are not independent,
+    and error bars count that.
     """
 
     x: Images
@@ -139,9 +141,22 @@ class Examples:
     sha256: str
     classes: int | None = None
     population: int | None = None
+    groups: Labels | None = None
+
+    def __post_init__(self) -> None:
+        if self.groups is not None and tuple(self.groups.shape) != (len(self),):
+            raise UsageError(
+                f"{self.name}: groups of shape {tuple(self.groups.shape)} for {len(self)} examples",
+                "Give one number for each example, the same for those of one image.",
+            )
 
     def __len__(self) -> int:
         return int(self.x.shape[0])
+
+    def taken(self, rows: slice | Labels) -> Examples:
+        """Some of them; name and hash stay those of the whole."""
+        groups = None if self.groups is None else self.groups[rows]
+        return replace(self, x=self.x[rows], y=self.y[rows], index=self.index[rows], groups=groups)
 
 
 class Progress(Protocol):

@@ -15,7 +15,7 @@ from robaudit.audit.numbers import LEVEL, accuracy, error_gap, loss, loss_gap
 from robaudit.audit.plan import Pgd, Replay, Transfer
 from robaudit.engine import frozen
 from robaudit.schema import Measurement
-from robaudit.statistics import clopper_pearson
+from robaudit.statistics import clopper_pearson, clustered_accuracy
 from robaudit.types import ThreatModel
 
 _CURVE = {
@@ -36,6 +36,8 @@ def clean(context: Context) -> list[Measurement]:
         losses = cross_entropy(logits, examples.y)
         context.keep(split, "index", examples.index)
         context.keep(split, "label", examples.y)
+        if (groups := context.groups(split, len(examples))) is not None:
+            context.keep(split, "group", groups)
         context.keep(split, "accuracy.clean", right)
         context.keep(split, "loss.clean", losses)
         found += [accuracy("accuracy.clean", split, right), loss("loss.clean", split, losses)]
@@ -56,7 +58,7 @@ def pgd(context: Context, settings: Pgd) -> list[Measurement]:
         details: dict[str, Any] = passes(attacked)
         if split == context.main:
             context.broken["pgd"] = attacked.broken_x, ~attacked.robust
-            details |= curve(context.within(settings))
+            details |= curve(context, context.within(settings))
         found += [
             accuracy("accuracy.pgd", split, attacked.robust, settings=described, details=details),
             loss("loss.robust", split, attacked.loss, settings=described),
@@ -74,7 +76,7 @@ def cw(context: Context, settings: Pgd) -> list[Measurement]:
     attacked = context.adversarial(context.main, settings)
     context.keep(context.main, "accuracy.cw", attacked.robust)
     context.broken["cw"] = attacked.broken_x, ~attacked.robust
-    details = {**passes(attacked), **curve(context.within(settings), with_loss=False)}
+    details = {**passes(attacked), **curve(context, context.within(settings), with_loss=False)}
     return [
         accuracy(
             "accuracy.cw", context.main, attacked.robust,
@@ -133,14 +135,19 @@ def passes(attacked: Attacked) -> dict[str, Any]:
     return {"forwards": attacked.forwards, "backwards": attacked.backwards}
 
 
-def curve(radii: list[Radius], with_loss: bool = True) -> dict[str, Any]:
-    """Accuracy within each radius with its interval; nothing where there is but one."""
+def curve(context: Context, radii: list[Radius], with_loss: bool = True) -> dict[str, Any]:
+    """The audited split's accuracy within each radius with its interval, of more than one."""
     if len(radii) < 2:
         return {}
     rows = []
     for radius in radii:
         n, count = len(radius.robust), int(radius.robust.sum())
-        interval = clopper_pearson(count, n, LEVEL)
+        groups = context.groups(context.main, n)
+        interval = (
+            clopper_pearson(count, n, LEVEL)
+            if groups is None
+            else clustered_accuracy(radius.robust.numpy(), groups.numpy(), LEVEL)
+        )
         row = {"eps": radius.eps, "value": count / n, "low": interval.low, "high": interval.high}
         if with_loss and radius.loss is not None:
             row["loss"] = float(radius.loss.double().mean())

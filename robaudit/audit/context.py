@@ -212,6 +212,11 @@ class Context:
     def index(self, split: str, n: int) -> Tensor:
         return self.splits[split].index[:n]
 
+    def groups(self, split: str, n: int) -> Tensor | None:
+        """Which of the first examples show one image; ``None`` where each is one of its own."""
+        groups = self.splits[split].groups
+        return None if groups is None or len(torch.unique(groups)) == len(groups) else groups[:n]
+
     def sync(self) -> None:
         """Wait for the device, so that seconds mean something."""
         if torch.cuda.is_available():

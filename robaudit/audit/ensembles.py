@@ -224,7 +224,7 @@ def _measured(
     details: dict[str, Any] = {
         "forwards": sum(made.forwards for made in runs),
         "backwards": sum(made.backwards for made in runs),
-        **curve(radii),
+        **curve(context, radii),
     }
     if isinstance(attacked, AutoAttacked):
         details["attacks"] = _after_each(attacked, int(clean.sum()), n)

@@ -56,7 +56,7 @@ class RowAttacks:
             NotMeasuredError: the attack cannot be run on this network.
         """
         whole = self.context.splits[self.context.main]
-        examples = replace(whole, x=whole.x[rows], y=whole.y[rows], index=whole.index[rows])
+        examples = whole.taken(rows)
         clean = f"{whole.split}.accuracy.clean"
         part = replace(
             self.context, splits={whole.split: examples}, broken={}, _made={},

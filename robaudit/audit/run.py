@@ -13,6 +13,7 @@ from torch import Tensor, nn
 import robaudit
 from robaudit.audit import accuracy, curvature, ensembles, flatness, sanity, spectrum
 from robaudit.audit.adversarial_file import Adversarial
+from robaudit.audit.clusters import clustered, clusters_note
 from robaudit.audit.context import Context, Watch, no_watch
 from robaudit.audit.doubts import doubted
 from robaudit.audit.failures import not_measured
@@ -105,9 +106,10 @@ def audit(
     findings = sanity.sanity(context)
     for names, probe in _probes(context, plan):
         measurements += _measured(names, probe, context)
-    measurements = doubted(measurements, findings)
+    measurements = clustered(context, doubted(measurements, findings))
     warnings += findings.unplaced(m.name for m in measurements if m.status == "ok")
     warnings += sanity.claims(model, measurements, context.main) + context.memory_notes()
+    warnings += clusters_note(context)
     report = Report(
         robaudit=robaudit.__version__,
         subject=subject_of(model),

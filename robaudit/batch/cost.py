@@ -167,7 +167,7 @@ def _tiled(n: int) -> int:
 
 def _first(examples: Examples, n: int) -> Examples:
     rows = slice(0, n)
-    return replace(examples, x=examples.x[rows], y=examples.y[rows], index=examples.index[rows])
+    return examples.taken(rows)
 
 
 def _seconds(run: Callable[[], object]) -> float:

@@ -92,7 +92,7 @@ def spread(examples: Examples, n: int) -> Examples:
     if len(examples) <= n:
         return examples
     rows = torch.arange(n) * len(examples) // n
-    return replace(examples, x=examples.x[rows], y=examples.y[rows], index=examples.index[rows])
+    return examples.taken(rows)
 
 
 def _tried(model: Classifier, sample: Examples) -> Tried:

@@ -308,4 +308,4 @@ def _chosen(cut: Cut, settings: Settings) -> Examples:
             f"{len(found)} examples",
             "They are counted from 0.",
         )
-    return replace(found, x=found.x[at], y=found.y[at], index=found.index[at])
+    return found.taken(at)

@@ -32,8 +32,9 @@ def arrayfile(path: Path, split: str) -> Source:
     """The examples of one split of a file.
 
     The keys are ``x`` and ``y``, which make the split ``test``, or ``x_train``, ``y_train``,
-    ``x_test``, ``y_test``. Images and labels as :func:`robaudit.data.source.from_rows` takes
-    them.
+    ``x_test``, ``y_test``. Where one image appears several times, ``groups`` (or ``groups_train``,
+    ``groups_test``) beside them has one number for all examples of an image. Images and labels are
+    as :func:`robaudit.data.source.from_rows` takes them.
 
     Raises:
         DataError: no such file, or one that is damaged, or whose arrays are not examples.
@@ -41,12 +42,14 @@ def arrayfile(path: Path, split: str) -> Source:
     if not path.is_file():
         raise DataError(f"{path}: no such file")
 
-    def wanted(present: Sequence[str]) -> tuple[str, str]:
-        return _keys(sorted(present), path, split)
+    def wanted(present: Sequence[str]) -> tuple[str, ...]:
+        x, y = _keys(sorted(present), path, split)
+        groups = f"groups{x[1:]}"
+        return (x, y, groups) if groups in present else (x, y)
 
     npz = path.suffix.lower() == ".npz"
-    images, labels = npz_rows(path, wanted) if npz else _safetensors_rows(path, wanted)
-    return from_rows(images, labels, None, str(path))
+    images, labels, *groups = npz_rows(path, wanted) if npz else _safetensors_rows(path, wanted)
+    return from_rows(images, labels, None, str(path), *groups)
 
 
 def _keys(present: Sequence[str], path: Path, split: str) -> tuple[str, str]:
@@ -67,9 +70,7 @@ def _keys(present: Sequence[str], path: Path, split: str) -> tuple[str, str]:
     )
 
 
-def _safetensors_rows(
-    path: Path, wanted: Callable[[Sequence[str]], tuple[str, str]]
-) -> tuple[Rows, Rows]:
+def _safetensors_rows(path: Path, wanted: Callable[[Sequence[str]], tuple[str, ...]]) -> list[Rows]:
     def rows(key: str) -> Rows:
         with _opened(path) as tensors:
             part = tensors.get_slice(key)
@@ -94,8 +95,8 @@ def _safetensors_rows(
         return Rows(shape, dtype, read)
 
     with _opened(path) as tensors:
-        x, y = wanted(list(tensors.keys()))
-    return rows(x), rows(y)
+        keys = wanted(list(tensors.keys()))
+    return [rows(key) for key in keys]
 
 
 @contextmanager

@@ -61,7 +61,8 @@ def load_examples(
 
     Args:
         name: ``digits`` (bundled); ``mnist``, ``cifar10``, ``cifar100`` or ``svhn`` (torchvision,
-            in ``data_dir``); a ``.npz`` or ``.safetensors`` file with arrays ``x`` and ``y``;
+            in ``data_dir``); a ``.npz`` or ``.safetensors`` file with arrays ``x`` and ``y``, and
+            ``groups`` where one image appears several times;
             ``imagefolder:DIR``, one sub-folder per class; or the name of an installed package's
             entry point of the group ``robaudit.datasets``.
         split: ``test`` or ``train``.
@@ -98,7 +99,8 @@ def load_examples(
     x = kept(source, positions, progress)
     index = torch.tensor(positions, dtype=torch.int64)
     sha256 = content_hash(x, y, progress)
-    return Examples(x, y, index, name, split, sha256, source.classes, source.count)
+    groups = None if source.groups is None else source.groups(positions)
+    return Examples(x, y, index, name, split, sha256, source.classes, source.count, groups)
 
 
 def _open(name: str, split: str, data_dir: Path | None, download: bool) -> Source:

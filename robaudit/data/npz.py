@@ -36,16 +36,16 @@ _HARMLESS = 1 << 28
 _PIECE = 1 << 24
 
 
-def npz_rows(path: Path, wanted: Callable[[Sequence[str]], tuple[str, str]]) -> tuple[Rows, Rows]:
-    """Two arrays of a file; ``wanted`` chooses their names among those present.
+def npz_rows(path: Path, wanted: Callable[[Sequence[str]], tuple[str, ...]]) -> list[Rows]:
+    """Some arrays of a file; ``wanted`` chooses their names among those present.
 
     Raises:
         DataError: the file is damaged, no npz file, or its arrays hold objects.
     """
     with _opened(path) as file:
         names = {entry.filename.removesuffix(".npy"): entry.filename for entry in file.infolist()}
-        first, second = (names[name] for name in wanted(list(names)))
-    return _rows(path, first), _rows(path, second)
+        members = [names[name] for name in wanted(list(names))]
+    return [_rows(path, member) for member in members]
 
 
 def _rows(path: Path, member: str) -> Rows:

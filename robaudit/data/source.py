@@ -29,6 +29,8 @@ class Source:
             ``[0, 1]``.
         classes: ``None`` when the data does not say.
         decoded: whether images are work to get, and not only to copy.
+        groups: of the examples at some positions, int64 ``(m,)``: those of one image have one
+            number; ``None`` where every example is an image of its own.
     """
 
     count: int
@@ -37,6 +39,7 @@ class Source:
     images: Callable[[Sequence[int]], Tensor]
     classes: int | None
     decoded: bool = False
+    groups: Callable[[Sequence[int]], Tensor] | None = None
 
 
 @dataclass(frozen=True)
@@ -62,7 +65,9 @@ def from_arrays(
     return from_rows(rows(images), rows(labels), classes, where)
 
 
-def from_rows(images: Rows, labels: Rows, classes: int | None, where: str) -> Source:
+def from_rows(
+    images: Rows, labels: Rows, classes: int | None, where: str, groups: Rows | None = None
+) -> Source:
     """A source of arrays.
 
     Args:
@@ -71,6 +76,7 @@ def from_rows(images: Rows, labels: Rows, classes: int | None, where: str) -> So
         labels: ``(n,)`` integers from 0.
         classes: how many classes the data set has, or ``None``.
         where: what to call the data in messages.
+        groups: ``(n,)`` integers, one number for all examples of one image.
 
     Raises:
         DataError: the arrays are not that; what the values are shows when they are read.
@@ -99,7 +105,20 @@ def from_rows(images: Rows, labels: Rows, classes: int | None, where: str) -> So
             )
         return torch.from_numpy(found.astype(np.int64))
 
-    return Source(images.shape[0], shape, read_labels, read, classes)
+    def read_groups(positions: Sequence[int]) -> Tensor:
+        assert groups is not None
+        return torch.from_numpy(groups.read(np.asarray(positions, dtype=np.int64)).astype(np.int64))
+
+    if groups is not None and (groups.shape != (images.shape[0],) or groups.dtype.kind not in "iu"):
+        raise DataError(
+            f"{where}: groups are {groups.dtype} of shape {groups.shape}, not {images.shape[0]} "
+            "integers",
+            "Save one integer for each example, the same for all examples of one image.",
+        )
+    return Source(
+        images.shape[0], shape, read_labels, read, classes,
+        groups=None if groups is None else read_groups,
+    )  # fmt: skip
 
 
 def _channels_first(shape: tuple[int, ...], where: str) -> tuple[tuple[int, ...], bool]:

@@ -298,4 +298,4 @@ class _Suite:
 def _first(examples: Examples, n: int) -> Examples:
     if len(examples) <= n:
         return examples
-    return replace(examples, x=examples.x[:n], y=examples.y[:n], index=examples.index[:n])
+    return examples.taken(slice(n))

@@ -18,7 +18,14 @@ from robaudit.report.facts import short_threat
 from robaudit.report.text import model_names, plain
 from robaudit.report.words import label, ordered
 from robaudit.schema import Data, Interval, Measurement, Report
-from robaudit.statistics import degrees_of, from_standard_error, mean, normal_interval, paired
+from robaudit.statistics import (
+    clustered_mean,
+    clustered_paired,
+    degrees_of,
+    from_standard_error,
+    mean,
+    paired,
+)
 
 _LEVEL = 0.95
 # What is the same whatever the threat model is.
@@ -181,7 +188,11 @@ def _paired_outcomes(row: Difference, a: Outcomes, b: Outcomes) -> Difference:
     one, other = a.values & ~b.values, b.values & ~a.values
     both = int((a.values & b.values).sum())
     counts = (both, int(one.sum()), int(other.sum()))
-    found = paired(*counts, len(a.values) - sum(counts), level=_LEVEL)
+    found = (
+        paired(*counts, len(a.values) - sum(counts), level=_LEVEL)
+        if a.groups is None
+        else clustered_paired(a.values, b.values, a.groups, _LEVEL)
+    )
     return replace(
         row,
         how="paired",
@@ -197,9 +208,10 @@ def _paired_means(row: Difference, a: Outcomes, b: Outcomes) -> Difference:
     apart = b.values.astype(np.float64) - a.values.astype(np.float64)
     if not np.isfinite(apart).all():
         return replace(row, value=None, reason="outcomes that are not finite")
-    found = mean(apart)
+    found = mean(apart) if a.groups is None else clustered_mean(apart, a.groups)
     error = found.standard_error
-    interval = None if error is None else normal_interval(found.value, error, _LEVEL)
+    degrees = None if a.groups is None else len(np.unique(a.groups)) - 1
+    interval = None if error is None else from_standard_error(found.value, error, degrees, _LEVEL)
     return replace(row, how="paired", value=found.value, standard_error=error, interval=interval)
 
 
@@ -244,6 +256,10 @@ def _notes(first: Audited, second: Audited, rows: Sequence[Difference]) -> list[
             f"No examples.npz beside the {' and the '.join(lacking)} report: nothing is paired."
         )
     tests = sum(row.p_value is not None for row in rows)
+    if any(f"{row.split}.group" in first.outcomes for row in rows if row.how == "paired"):
+        notes.append(
+            "Some examples show one image: intervals and p-values of paired differences count that."
+        )
     if tests:
         notes.append(
             "Accuracies: Newcombe's interval of the paired difference, and McNemar's exact test"

@@ -30,10 +30,16 @@ class Audited:
 
 @dataclass(frozen=True)
 class Outcomes:
-    """One measurement, example by example; ``index`` is their places in the data set."""
+    """One measurement, example by example.
+
+    Attributes:
+        index: their places in the data set.
+        groups: which of them show one image, where some do.
+    """
 
     index: NDArray[np.int64]
     values: NDArray[Any]
+    groups: NDArray[np.int64] | None = None
 
 
 def read_audited(path: Path) -> Audited:
@@ -75,4 +81,13 @@ def outcomes_of(audited: Audited, measurement: Measurement) -> Outcomes | None:
             f"{plain(measurement.name)} was made of",
             "Audit again, or take examples.npz away to compare without pairing.",
         )
-    return Outcomes(index[: len(values)].astype(np.int64), values)
+    groups = audited.outcomes.get(f"{measurement.split}.group")
+    if groups is not None and (
+        groups.ndim != 1 or groups.dtype.kind != "i" or len(groups) < len(values)
+    ):
+        groups = None
+    return Outcomes(
+        index[: len(values)].astype(np.int64),
+        values,
+        None if groups is None else groups[: len(values)].astype(np.int64),
+    )

@@ -6,6 +6,14 @@ where a function needs it, so that reading or rendering a report does not pay fo
 
 from __future__ import annotations
 
+from robaudit.statistics.clusters import (
+    clustered_accuracy,
+    clustered_difference,
+    clustered_interval,
+    clustered_mean,
+    clustered_paired,
+    effective_size,
+)
 from robaudit.statistics.intervals import (
     clopper_pearson,
     degrees_of,
@@ -34,7 +42,13 @@ __all__ = [
     "Paired",
     "Stratum",
     "clopper_pearson",
+    "clustered_accuracy",
+    "clustered_difference",
+    "clustered_interval",
+    "clustered_mean",
+    "clustered_paired",
     "degrees_of",
+    "effective_size",
     "from_standard_error",
     "hypergeometric",
     "mean",

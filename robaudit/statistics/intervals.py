@@ -10,7 +10,7 @@ from robaudit.errors import NotMeasuredError, UsageError
 from robaudit.schema import Interval
 
 
-def clopper_pearson(successes: int, n: int, level: float = 0.95) -> Interval:
+def clopper_pearson(successes: float, n: float, level: float = 0.95) -> Interval:
     """The exact interval of a proportion, after Clopper and Pearson (Biometrika 26, 1934).
 
     With ``a = (1 - level) / 2``, the ends are the proportions at which a count as high (as low)
@@ -19,7 +19,7 @@ def clopper_pearson(successes: int, n: int, level: float = 0.95) -> Interval:
     the true proportion with at least probability ``level``, whatever that proportion is.
 
     Args:
-        successes: the count ``k``.
+        successes: the count ``k``; no whole number where the trials are worth fewer than they are.
         n: the number of independent trials.
         level: the confidence level, in (0, 1).
 
@@ -39,7 +39,7 @@ def clopper_pearson(successes: int, n: int, level: float = 0.95) -> Interval:
     return Interval(low=low, high=high, level=level, method="clopper-pearson")
 
 
-def wilson(successes: int, n: int, level: float = 0.95) -> Interval:
+def wilson(successes: float, n: float, level: float = 0.95) -> Interval:
     """The score interval of a proportion, after Wilson (JASA 22, 1927).
 
     The proportions ``q`` with ``|p - q| <= z sqrt(q (1 - q) / n)``, where ``p = k / n`` and ``z``
@@ -63,7 +63,7 @@ def wilson(successes: int, n: int, level: float = 0.95) -> Interval:
 
 
 def newcombe(
-    successes_a: int, n_a: int, successes_b: int, n_b: int, level: float = 0.95
+    successes_a: float, n_a: float, successes_b: float, n_b: float, level: float = 0.95
 ) -> Interval:
     """An interval of ``p_a - p_b``, two independent proportions: Newcombe's hybrid score interval.
 
@@ -244,7 +244,7 @@ def standard_error_of_proportion(successes: int, n: int) -> float:
     return math.sqrt(p * (1 - p) / n)
 
 
-def _wilson_ends(successes: int, n: int, level: float) -> tuple[float, float]:
+def _wilson_ends(successes: float, n: float, level: float) -> tuple[float, float]:
     _check_count(successes, n)
     z = _quantile(level)
     p = successes / n
@@ -256,7 +256,7 @@ def _wilson_ends(successes: int, n: int, level: float) -> tuple[float, float]:
     return low, high
 
 
-def _check_count(successes: int, n: int) -> None:
+def _check_count(successes: float, n: float) -> None:
     if n < 1:
         raise UsageError(f"a proportion needs at least one example, not {n}")
     if not 0 <= successes <= n:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from robaudit.errors import UsageError
 from robaudit.schema import Interval
+from robaudit.statistics.intervals import wilson
 
 
 @dataclass(frozen=True)
@@ -53,9 +54,25 @@ def paired(
 
     unlike = only_first + only_second
     tail = float(binom.cdf(min(only_first, only_second), unlike, 0.5)) if unlike else 1.0
-    from robaudit.statistics.intervals import wilson
+    return Paired(
+        n=n,
+        only_first=only_first,
+        only_second=only_second,
+        difference=(only_second - only_first) / n,
+        p_value=min(1.0, 2 * tail),
+        interval=paired_interval(*counts, level),
+    )
 
-    first, second = both + only_first, both + only_second
+
+def paired_interval(
+    both: float, only_first: float, only_second: float, neither: float, level: float = 0.95
+) -> Interval:
+    """Newcombe's interval of the difference of paired proportions, the second's minus the first's.
+
+    Counts need not be whole where examples are worth fewer than they are.
+    """
+    n = both + only_first + only_second + neither
+    first, second = min(n, both + only_first), min(n, both + only_second)
     p, q = first / n, second / n
     one, other = wilson(first, n, level), wilson(second, n, level)
     product = first * (n - first) * second * (n - second)
@@ -64,16 +81,9 @@ def paired(
     phi = correction / product**0.5 if product else 0.0
     down = (q - other.low) ** 2 - 2 * phi * (q - other.low) * (one.high - p) + (one.high - p) ** 2
     up = (other.high - q) ** 2 - 2 * phi * (other.high - q) * (p - one.low) + (p - one.low) ** 2
-    return Paired(
-        n=n,
-        only_first=only_first,
-        only_second=only_second,
-        difference=(only_second - only_first) / n,
-        p_value=min(1.0, 2 * tail),
-        interval=Interval(
-            low=q - p - max(down, 0) ** 0.5,
-            high=q - p + max(up, 0) ** 0.5,
-            level=level,
-            method="newcombe-paired",
-        ),
+    return Interval(
+        low=q - p - max(down, 0) ** 0.5,
+        high=q - p + max(up, 0) ** 0.5,
+        level=level,
+        method="newcombe-paired",
     )
