@@ -239,7 +239,8 @@ def test_flatness_and_hessian_measure_what_they_say():
         "--n", 8, "--steps", 1, "--top", 2, "--probes", 1, "--lanczos-steps", 3, command="hessian"
     )
     values = {m["name"]: m for m in found["measurements"]}
-    assert {m["status"] for m in found["measurements"]} == {"ok"}
+    unmeasured = {name for name, m in values.items() if m["status"] != "ok"}
+    assert unmeasured == {"pacbayes.bound"}  # which is of the training split
     assert len(values["hessian.largest"]["details"]["eigenvalues"]) == 2
     assert values["hessian.smallest"]["value"] < values["hessian.largest"]["value"]
     assert values["hessian.largest"]["warnings"], "three steps are too few, and it must say so"
