@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 from robaudit import curvature
@@ -14,6 +14,7 @@ from robaudit.audit.names import authors, inside
 from robaudit.audit.numbers import estimate, finite
 from robaudit.audit.plan import Bound, TopLayer, Wci
 from robaudit.curvature import WeightCurvature
+from robaudit.curvature.traces import Estimator
 from robaudit.errors import NotMeasuredError
 from robaudit.schema import Measurement
 
@@ -22,6 +23,7 @@ _NO_BOUND = Measurement(
     status="skipped",
     reason="it is of the training split, and there is no training data",
 )
+_BESIDE = "WCI uses the Gauss-Newton traces, as on the other split"
 _NO_SIZE = (
     "how large the training split is is not known: beta and lambda are the number of examples "
     "measured, with which the bound changes"
@@ -33,16 +35,16 @@ def wci(context: Context, settings: Wci) -> list[Measurement]:
     constants = settings.bound
     curvature.check_constants(constants.beta, constants.s0, constants.lambda_)
     own = authors(context.model)
-    found = []
-    for split in context.splits:
+
+    def measured(split: str, estimator: Estimator) -> WeightCurvature:
         attacked = context.adversarial(split, settings.pgd)
         n = len(attacked.x)
         with context.watch(f"layer traces on {n} {split} examples") as progress:
-            index = curvature.wci(
+            return curvature.wci(
                 context.model,
                 attacked.x,
                 context.y(split, n),
-                estimator=settings.estimator,
+                estimator=estimator,
                 layers=inside(context.model, settings.layers),
                 probes=settings.probes,
                 seed=context.seed,
@@ -51,8 +53,18 @@ def wci(context: Context, settings: Wci) -> list[Measurement]:
                 precision=context.precision,
                 progress=progress,
             )
+
+    indices = {split: measured(split, settings.estimator) for split in context.splits}
+    fallen = [one for one in indices.values() if one.note is not None]
+    if fallen:  # Gauss-Newton traces of one split are not to stand beside Hessians of another
+        for split, one in indices.items():
+            if one.note is None:
+                indices[split] = replace(measured(split, fallen[0].traces.estimator), note=_BESIDE)
+    found = []
+    for split, index in indices.items():
+        attacked = context.adversarial(split, settings.pgd)
         context.keep(split, "trace", index.traces.per_example)
-        found += _wci_measurements(index, split, n, settings, own)
+        found += _wci_measurements(index, split, len(attacked.x), settings, own)
         # The training split comes last, where it is there: a bound is of no other.
         if split == context.training:
             found += _bounds(context, attacked, index, settings, own)

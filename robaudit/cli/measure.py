@@ -87,31 +87,42 @@ def run(
 
             check_same_data(replayed, examples)
         other = None if surrogate is None else _surrogate(surrogate, examples, settings)
-        for checkpoint, name in zip(checkpoints, names, strict=True):
-            try:
-                state = None
-                if settings.state is not None:
-                    state = settings.state if len(checkpoints) == 1 else settings.state / name
-                done, gallery = _audit(
-                    checkpoint, examples, train, threat, plan, settings, batch_size, state,
-                    surrogate=other, replayed=replayed,
-                )  # fmt: skip
-            except RobauditError as error:
-                if len(checkpoints) == 1:
-                    raise
-                say_of(checkpoint, error)
-                code = code or error.exit_code
-                found.append(checkpoint)
-                continue
-            found.append(done.report)
-            if any(m.status == "failed" for m in done.report.measurements):
-                code = code or 3
+
+        def one(checkpoint: str, name: str, plan: Plan) -> Report:
+            state = settings.state
+            if state is not None and len(checkpoints) > 1:
+                state = state / name
+            done, gallery = _audit(
+                checkpoint, examples, train, threat, plan, settings, batch_size, state,
+                surrogate=other, replayed=replayed,
+            )  # fmt: skip
             if save_adv is not None and done.adversarial is not None:
                 from robaudit.audit.adversarial_file import save_adversarial
 
                 save_adversarial(save_adv, done.adversarial)
             if folder is not None:
                 _write(folder if len(checkpoints) == 1 else folder / name, done, gallery)
+            return done.report
+
+        for checkpoint, name in zip(checkpoints, names, strict=True):
+            try:
+                found.append(one(checkpoint, name, plan))
+            except RobauditError as error:
+                if len(checkpoints) == 1:
+                    raise
+                say_of(checkpoint, error)
+                code = code or error.exit_code
+                found.append(checkpoint)
+        unlike, same = _unlike_the_others(found, plan)
+        for at in unlike:
+            if not settings.quiet:
+                say(
+                    f"{checkpoints[at]}: measured again, with the Gauss-Newton traces that another "
+                    "checkpoint's index had to take: the points of a curve are of one quantity"
+                )
+            found[at] = one(checkpoints[at], names[at], same)
+        if any(m.status == "failed" for report in _reports(found) for m in report.measurements):
+            code = code or 3
         reports = _reports(found)
         if folder is not None and not reports:
             raise typer.Exit(code)
@@ -125,6 +136,27 @@ def run(
                 there = [n for one, n in zip(found, names, strict=True) if not isinstance(one, str)]
                 fill_index(folder, reports, there)
     return found, code
+
+
+def _unlike_the_others(found: Sequence[Report | str], plan: Plan) -> tuple[list[int], Plan]:
+    """Whose WCI has the Hessian's traces where another's had to take the Gauss-Newton matrix's; and
+    the plan that gives all the same. Where a network has no curvature of its own both are one.
+    """
+
+    def measured(report: Report | str) -> list[dict[str, Any]]:
+        if isinstance(report, str):
+            return []
+        return [m.details for m in report.measurements if m.name == "wci" and m.status == "ok"]
+
+    taken = [d["estimator"] for r in found for d in measured(r) if d["quantity"] == "gauss-newton"]
+    if plan.wci is None or not taken:
+        return [], plan
+    unlike = [
+        at
+        for at, report in enumerate(found)
+        if any(details["estimator"] == "hessian" for details in measured(report))
+    ]
+    return unlike, replace(plan, wci=replace(plan.wci, estimator=taken[0]))
 
 
 def show(found: Sequence[Report | str], format: Format) -> None:

@@ -10,6 +10,8 @@ from torch import nn
 
 from robaudit.attacks import pgd
 from robaudit.curvature import wci
+from robaudit.curvature.traces import gauss_newton_estimator
+from robaudit.engine import device_of, frozen
 from robaudit.errors import UsageError
 
 if TYPE_CHECKING:
@@ -114,13 +116,16 @@ def fixed_batch_wci(
 ) -> Callable[[], float]:
     """A function that gives the model's WCI on these images, attacked anew each time by PGD.
 
-    Traces are exact where the network allows it (:func:`robaudit.curvature.wci`); images and random
+    Traces are the Gauss-Newton matrix's (:func:`robaudit.curvature.wci`), the Hessian's in ReLU
+    networks: of a smooth network's Hessian they may be negative in some epochs; images and random
     starts are always the same, so that what changes is the network. The mode and the parameters of
     the model are as before afterwards.
     """
 
     def measure() -> float:
         attacked = pgd(model, x, y, threat, steps=steps, step_size=step_size, seed=seed)
-        return wci(model, attacked.x, y).value
+        with frozen(model), torch.no_grad():
+            classes = model(x[:1].to(device_of(model))).shape[1]
+        return wci(model, attacked.x, y, estimator=gauss_newton_estimator(classes)).value
 
     return measure

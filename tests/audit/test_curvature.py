@@ -231,3 +231,27 @@ def test_rounded_traces_are_within_a_tenth_of_their_error_or_said_to_be_none(rob
     few = audit(robust, load_examples("digits", n=8), threat, plan, precision="bf16").report
     assert few.get("wci").details["precision"] == "fp32"
     assert any("fp32, not bf16" in line for line in few.get("wci").warnings)
+
+
+def test_both_splits_are_of_one_quantity(few, train, threat, monkeypatch):
+    from robaudit import curvature
+
+    torch.manual_seed(0)
+    smooth = nn.Sequential(nn.Flatten(), nn.Linear(64, 6), nn.SiLU(), nn.Linear(6, 10))
+    nn.init.zeros_(smooth[1].weight)  # so that the Hessian's traces are clearly positive
+    real = curvature.wci
+
+    def falling(model, x, y, *, estimator, **how):
+        """As if on the training split they were not."""
+        if estimator == "auto" and torch.equal(y, train.y):
+            found = real(model, x, y, estimator="exact", **how)
+            return replace(found, note="the Hessian's trace is not clearly positive")
+        return real(model, x, y, estimator=estimator, **how)
+
+    monkeypatch.setattr(curvature, "wci", falling)
+    report = audit(smooth, few, threat, Plan(wci=Wci(PGD)), train=train).report
+    for split in ("test", "train"):
+        found = report.get("wci", split)
+        assert found.details["quantity"] == "gauss-newton"
+        assert found.details["estimator"] == "exact"
+    assert any("as on the other split" in text for text in report.get("wci").warnings)

@@ -7,6 +7,9 @@ import re
 import pytest
 import torch
 from support.console import ROBUST, SAMPLES, robaudit
+from torch import nn
+
+from robaudit.data import load_examples
 
 EPOCHS = [SAMPLES / "epochs" / f"epoch_{epoch:03d}.pt" for epoch in (12, 1, 240)]
 
@@ -106,3 +109,53 @@ def test_one_checkpoint_is_no_curve(place):
     words = ("--n", 4, "--steps", 1, "--no-gap", "-q", "--out", "out")
     assert robaudit("wci", ROBUST, *words).out.startswith("robaudit: robust")
     assert not (place / "out" / "curve.csv").exists()
+
+
+SMOOTH = """
+from torch import nn
+
+
+def smooth():
+    return nn.Sequential(nn.Flatten(), nn.Linear(64, 8), nn.SiLU(), nn.Linear(8, 10))
+"""
+
+
+def test_all_points_of_a_curve_are_of_one_quantity(place):
+    """In one epoch the Hessian's traces are clearly positive, in the other they are not."""
+    (place / "smooth.py").write_text(SMOOTH)
+    digits = load_examples("digits", split="train", n=500)
+    for epoch, bias in ((1, 0.0), (2, 20.0)):
+        torch.manual_seed(0)
+        network = nn.Sequential(nn.Flatten(), nn.Linear(64, 8), nn.SiLU(), nn.Linear(8, 10))
+        nn.init.constant_(network[1].bias, bias)
+        trained = [network[1].weight, network[3].weight, network[3].bias]
+        optimizer = torch.optim.Adam(trained, 0.02)
+        for _ in range(150):
+            optimizer.zero_grad()
+            nn.functional.cross_entropy(network(digits.x), digits.y).backward()
+            optimizer.step()
+        torch.save(network.state_dict(), place / f"epoch_{epoch}.pt")
+    words = ("--arch", "smooth.py:smooth", "--normalize", "none", "--n", 48, "--steps", 1)
+    words += ("--probes", 8, "--no-gap")
+
+    def quantities(*names):
+        ran = robaudit("wci", *names, *words, "--json", "-q", "--out", "out" + "+".join(names))
+        assert ran.code == 0, ran.err
+        found = json.loads(ran.out)
+        reports = found if isinstance(found, list) else [found]
+        return [
+            [(m["details"]["quantity"], m["value"]) for m in report["measurements"]
+             if m["name"] == "wci"]
+            for report in reports
+        ]  # fmt: skip
+
+    (((alone, _),),), (((fallen, there),),) = quantities("epoch_1.pt"), quantities("epoch_2.pt")
+    assert (alone, fallen) == ("hessian", "gauss-newton")
+    both = quantities("epoch_1.pt", "epoch_2.pt")
+    assert {quantity for report in both for quantity, _ in report} == {"gauss-newton"}
+    assert both[1][0][1] == there
+    written = json.loads(
+        (place / "outepoch_1.pt+epoch_2.pt" / "epoch_1" / "report.json").read_text()
+    )
+    wci = next(m for m in written["measurements"] if m["name"] == "wci")
+    assert wci["details"]["quantity"] == "gauss-newton"
