@@ -24,6 +24,7 @@ def gauss_newton_traces(
     factor: Factor,
     together: int,
     dtype: torch.dtype | None = None,
+    seen: Callable[[Sweep], None] | None = None,
 ) -> Tensor:
     """``t_ik = sum_c ||J_ki^T s_ic||^2``, shape ``(n, layers)``, float64.
 
@@ -41,6 +42,7 @@ def gauss_newton_traces(
         together: columns per backward sweep.
         dtype: what the backward passes compute in, by default what the network does. The forward
             pass is not rounded, nor which units are active.
+        seen: is shown the graph that is swept.
 
     A layer that is called several times has its calls' gradients summed before the norm.
 
@@ -81,6 +83,8 @@ def gauss_newton_traces(
 
     with torch.no_grad():
         sweep = Sweep(logits, record.all_outputs())
+        if seen is not None:
+            seen(sweep)
         for part in torch.split(start, together):
             sweep(part, deliver)
             for name in [name for name, gradients in waiting.items() if gradients]:

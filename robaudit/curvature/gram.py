@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from robaudit.curvature.derivatives import check_derivatives
 from robaudit.curvature.products import relative_scale
 from robaudit.curvature.selection import chosen_parameters, coordinates
 from robaudit.curvature.softmax import logit_curvature_factor
@@ -49,7 +50,7 @@ def gram_spectrum(
 
     Raises:
         UsageError: the Gram matrix, or a single example's gradients, do not fit in ``memory``.
-        NotMeasuredError: the gradients are not finite.
+        NotMeasuredError: the gradients are not finite, or wrong.
 
     Source: Dangel, Tatzel & Hennig, "ViViT: curvature access through the generalized Gauss-Newton's
     low-rank structure", TMLR 2022.
@@ -62,6 +63,7 @@ def gram_spectrum(
     with frozen(model):
         chosen = coordinates(given, model, layers, x)
         layers, dim = chosen.layers, chosen.dimension
+        check_derivatives(model, x, "gradient", layers)
         device = device_of(model)
         leaves = {
             name: parameter.detach().requires_grad_()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import torch
 from torch import Tensor, nn
@@ -10,6 +10,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from robaudit.curvature.layers import Layer, recording
 from robaudit.curvature.one_by_one import products, wanting_gradients
+from robaudit.curvature.sweep import Node
 from robaudit.curvature.targets import Targets
 from robaudit.engine import generator
 
@@ -20,6 +21,53 @@ _SMOOTH = (
     nn.MultiheadAttention, nn.RMSNorm, nn.InstanceNorm1d, nn.InstanceNorm2d,
     nn.InstanceNorm3d,
 )  # fmt: skip
+
+
+# Operators that are linear, or made of linear pieces, in all inputs that come from the layers.
+_PIECES = frozenset(
+    f"{name}Backward0"
+    for name in (
+        *("Relu", "LeakyRelu", "Threshold", "Hardtanh", "Abs", "Clamp"),
+        *("ClampMin", "ClampMax", "Maximum", "Minimum", "Where", "MaskedFill", "Amax", "Amin"),
+        *("MaxPool2DWithIndices", "MaxPool3DWithIndices", "AdaptiveMaxPool2D", "AvgPool2D"),
+        *("AvgPool3D", "AdaptiveAvgPool2D", "AdaptiveAvgPool3D", "Mean", "Sum", "Add", "Sub"),
+        *("Rsub", "Neg", "View", "UnsafeView", "ReshapeAlias", "Clone", "Permute", "Transpose"),
+        *("T", "Expand", "Squeeze", "Unsqueeze", "Cat", "Stack", "Slice", "Select", "Index"),
+        *("Split", "SplitWithSizes", "Unbind", "ConstantPadNd", "ToCopy", "PixelShuffle", "Flip"),
+        *("UpsampleNearest2D", "Alias", "Roll", "PreluKernel"),
+    )
+) | {f"{name}Backward1" for name in ("Mean", "Sum", "Squeeze", "Transpose")}
+# Products: linear as long as one factor alone comes from the layers. Their factors' places.
+_PRODUCTS: dict[str, tuple[int, ...]] = {
+    "ConvolutionBackward0": (0, 1),
+    "AddmmBackward0": (1, 2),
+    "MmBackward0": (0, 1),
+    "BmmBackward0": (0, 1),
+    "MulBackward0": (0, 1),
+}
+
+
+def linear_pieces(steps: Iterable[tuple[Node, tuple[int, ...]]]) -> bool:
+    """Whether each operator of a graph is known to be linear, or made of linear pieces.
+
+    Then so is what they make together, on the images that ran through them, and nothing need be
+    asked; where it is not so, :func:`bent_layers` has to.
+
+    Args:
+        steps: see :meth:`robaudit.curvature.sweep.Sweep.steps`.
+    """
+
+    def linear(node: Node, places: tuple[int, ...]) -> bool:
+        name = node.name()
+        if name == "NativeBatchNormBackward0":
+            return places == (0,) and not node._saved_training
+        if name == "DivBackward0":
+            return places == (0,)
+        if name in _PRODUCTS:
+            return sum(place in places for place in _PRODUCTS[name]) <= 1
+        return name in _PIECES
+
+    return all(linear(node, places) for node, places in steps)
 
 
 def bent_layers(model: nn.Module, targets: Targets, x: Tensor, seed: int = 0) -> list[str]:
@@ -35,7 +83,8 @@ def bent_layers(model: nn.Module, targets: Targets, x: Tensor, seed: int = 0) ->
     number says.
 
     Args:
-        x: a few images; eight are enough.
+        x: a few images. A network is asked on some that are drawn at random, and again on all those
+            whose graph :func:`linear_pieces` does not vouch for.
     """
     smooth = sorted(
         {type(module).__name__ for module in model.modules() if isinstance(module, _SMOOTH)}

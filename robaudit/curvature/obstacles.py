@@ -12,6 +12,8 @@ from torch.nn import functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._pytree import tree_leaves, tree_map
 
+from robaudit.curvature.derivatives import Needs, NoSecondDerivativeError, check_derivatives
+from robaudit.curvature.liars import module_calls
 from robaudit.curvature.one_by_one import wanting_gradients
 from robaudit.curvature.selection import chosen_parameters
 from robaudit.engine import device_of
@@ -23,20 +25,29 @@ _WORDS = ("derivative", "differentiate twice", "does not require grad", "double 
 
 @contextmanager
 def naming_obstacles(
-    model: nn.Module, x: Tensor, y: Tensor, layers: Sequence[str] | None = None
+    model: nn.Module,
+    x: Tensor,
+    y: Tensor,
+    layers: Sequence[str] | None = None,
+    needs: Needs = "hessian",
 ) -> Iterator[None]:
     """Turn automatic differentiation's refusal into an error that names the module.
+
+    Before that the derivatives that there are have to be right:
+    :func:`robaudit.curvature.derivatives.check_derivatives`.
 
     An autograd Function marked ``once_differentiable`` does not refuse: asked for gradients in
     given tensors, automatic differentiation passes it over, and the product comes out wrong without
     a word. So the graph of the gradient is looked through for such marks before anything runs.
 
     Args:
-        x, y: the first two examples are run.
+        x, y: the first two examples are run, and some are drawn to check derivatives on.
         layers: see :func:`robaudit.curvature.selection.chosen_parameters`.
 
     Raises:
-        NotMeasuredError: the network, or one of its modules, has no second derivative.
+        NoSecondDerivativeError: the network, or one of its modules, has no second derivative, or a
+            wrong one.
+        NotMeasuredError: its gradient is wrong.
     """
     device = device_of(model)
     few, labels = x[:2].to(device), y[:2].to(device)
@@ -49,6 +60,7 @@ def naming_obstacles(
             )
         if _marked(gradients):
             raise RuntimeError("a function in it is differentiable once only (no derivative)")
+        check_derivatives(model, x, needs, layers)
         yield
     except RuntimeError as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
@@ -56,7 +68,9 @@ def naming_obstacles(
             raise
         name = resisting_module(model, few)
         where = f" in {name}" if name else ""
-        raise NotMeasuredError(f"the network resists double backward{where}: {reason}") from error
+        raise NoSecondDerivativeError(
+            f"the network resists double backward{where}: {reason}"
+        ) from error
 
 
 def _marked(gradients: Sequence[Tensor]) -> bool:
@@ -80,36 +94,11 @@ def resisting_module(model: nn.Module, x: Tensor) -> str | None:
     Every module is run again on its own recorded input, in the order in which they finish, so that
     a module comes after those inside it. ``None`` where each of them can.
     """
-    calls: list[tuple[str, nn.Module, Any]] = []
-
-    def keep(name: str, module: nn.Module, args: Any, kwargs: Any, _: Any) -> None:
-        calls.append((name, module, tree_map(_leaf, (args, kwargs))))
-
-    def hook(name: str) -> Any:
-        return lambda module, args, kwargs, out: keep(name, module, args, kwargs, out)
-
-    handles = [
-        module.register_forward_hook(hook(name), with_kwargs=True)
-        for name, module in model.named_modules()
-    ]
-    try:
-        with torch.no_grad():
-            model(x)
-    finally:
-        for handle in handles:
-            handle.remove()
-    for name, module, inputs in calls:
+    for name, module, inputs in module_calls(model, x):
         if not _twice(module, inputs):
             kind = type(module).__name__
             return f"module {name!r} ({kind})" if name else f"the forward of {kind}"
     return None
-
-
-def _leaf(value: Any) -> Any:
-    if isinstance(value, Tensor):
-        value = value.detach().clone()
-        return value.requires_grad_() if value.is_floating_point() else value
-    return value
 
 
 def _twice(module: nn.Module, inputs: tuple[Any, Any]) -> bool:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from robaudit.curvature.obstacles import naming_obstacles
 from robaudit.engine import (
     device_of,
     effective,
@@ -65,7 +66,7 @@ def pyhessian(
         raise NotMeasuredError("PyHessian knows no pruning: it would count pruned entries")
     device = device_of(model)
     batches = list(zip(torch.split(x, chunk), torch.split(y, chunk), strict=True))
-    with frozen(model):
+    with frozen(model), naming_obstacles(model, x, y):
         own = copy.deepcopy(model).requires_grad_(True)
     with (
         full_precision(),

@@ -150,7 +150,7 @@ def spectrum(
     with frozen(model):
         chosen = coordinates(given, model, layers, x)
     layers, dim = chosen.layers, chosen.dimension
-    with frozen(model), naming_obstacles(model, x, y, layers):
+    with frozen(model), naming_obstacles(model, x, y, layers, operator):
         like = next(iter(chosen_parameters(model, layers).values()))
         bottom = _bottom(model, x, dim, operator)
         held = _vectors_held(memory, dim * like.element_size(), min(top + bottom + SPARE, dim))

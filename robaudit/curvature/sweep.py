@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -57,6 +57,20 @@ class Sweep:
         self._ends: dict[Node, list[tuple[int, int]]] = {}
         for (node, slot), at in ends.items():
             self._ends.setdefault(node, []).append((slot, at))
+
+    def steps(self) -> Iterator[tuple[Node, tuple[int, ...]]]:
+        """Each operator between the targets and the root, and which of its inputs come from these.
+
+        Of an operator whose output is a target, only what leads to other targets.
+        """
+        for node in self._order:
+            places = tuple(
+                place
+                for place, (child, _) in enumerate(node.next_functions)
+                if self._leads.get(child, False)
+            )
+            if places:
+                yield node, places
 
     def __call__(self, columns: Tensor, deliver: Callable[[int, Tensor], None]) -> None:
         """Call ``deliver(i, gradient)`` for every target that ``root`` depends on.

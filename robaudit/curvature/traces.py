@@ -11,8 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from robaudit.curvature.chunks import chunks, evenly, footprint
+from robaudit.curvature.derivatives import NoSecondDerivativeError, check_derivatives
 from robaudit.curvature.exact import Factor, gauss_newton_traces
-from robaudit.curvature.linearity import bent_layers
+from robaudit.curvature.linearity import bent_layers, linear_pieces
 from robaudit.curvature.obstacles import naming_obstacles
 from robaudit.curvature.one_by_one import (
     hessian_samples,
@@ -23,6 +24,7 @@ from robaudit.curvature.one_by_one import (
 from robaudit.curvature.output_probes import hessian_trace_samples
 from robaudit.curvature.rounding import Trial
 from robaudit.curvature.softmax import logit_curvature_factor, mixed_columns
+from robaudit.curvature.sweep import Sweep
 from robaudit.curvature.targets import Layers, Targets, find_targets
 from robaudit.engine import (
     Precision,
@@ -30,6 +32,7 @@ from robaudit.engine import (
     effective,
     effective_notes,
     frozen,
+    generator,
     idle_note,
 )
 from robaudit.engine.arguments import checked_features
@@ -42,6 +45,8 @@ Quantity = Literal["hessian", "gauss-newton"]
 
 # Above it, a backward pass per class costs more than the examples' own spread is worth.
 _EXACT_CLASSES = 128
+# Images on which a network is asked at first whether it is piecewise linear.
+_ASKED = 8
 
 
 @dataclass(frozen=True)
@@ -172,29 +177,39 @@ def layer_traces(
         first = x[:1].to(device)
         classes = _classes(model, first)
         targets = find_targets(model, layers, x)
-        bent = _bent(model, targets, x[:8].to(device), y[:8].to(device), estimator, seed)
-        chosen: Used = estimator if estimator != "auto" else "hessian"
-        if estimator == "auto" and not bent:
-            chosen = gauss_newton_estimator(classes)
-        columns = _columns(chosen, classes, probes)
-        _check_memory(model, targets, first, memory)
-        size = chunks(footprint(model, targets.recorded, first), columns, device, memory)
-        trial = Trial("fp32" if chosen == "hessian" else precision, len(x))
-        parts = []
-        for chunk in evenly(len(x), size.images):
-            images, labels, places = x[chunk].to(device), y[chunk].to(device), index[chunk]
-            if chosen == "hessian":
-                found = _hessian(model, targets, images, labels, places, probes, seed)
-            else:
-                compute = partial(
-                    _gauss_newton, model, targets, images, _factors(chosen, probes, seed), places,
-                    size.columns,
-                )  # fmt: skip
-                found = compute(trial.dtype)
-                trial.compare(found, compute)
-            parts.append(found.cpu())
-            if progress is not None:
-                progress(min(chunk.stop, n), n)
+        bent = _bent(model, targets, x, y, estimator, seed)
+        while True:
+            chosen: Used = estimator if estimator != "auto" else "hessian"
+            if estimator == "auto" and not bent:
+                chosen = gauss_newton_estimator(classes)
+            columns = _columns(chosen, classes, probes)
+            _check_memory(model, targets, first, memory)
+            size = chunks(footprint(model, targets.recorded, first), columns, device, memory)
+            trial = Trial("fp32" if chosen == "hessian" else precision, len(x))
+            parts = []
+            late: list[str] = []
+            for chunk in evenly(len(x), size.images):
+                images, labels, places = x[chunk].to(device), y[chunk].to(device), index[chunk]
+                if chosen == "hessian":
+                    found = _hessian(model, targets, images, labels, places, probes, seed)
+                else:
+                    certain: list[bool] = []
+                    compute = partial(
+                        _gauss_newton, model, targets, images, _factors(chosen, probes, seed),
+                        places, size.columns, certain,
+                    )  # fmt: skip
+                    found = compute(trial.dtype)
+                    trial.compare(found, compute)
+                    if not bent and not all(certain):
+                        late = bent_layers(model, targets, images, seed)
+                        bent = tuple(late)
+                    if late and estimator == "auto":
+                        break
+                parts.append(found.cpu())
+                if progress is not None:
+                    progress(min(chunk.stop, n), n)
+            if not (late and estimator == "auto"):
+                break  # else anew, by an estimator of the Hessian
     per_example = torch.cat(parts)[:n]
     if not bool(per_example.isfinite().all()):
         broken = int((~per_example.isfinite().all(1)).sum())
@@ -228,15 +243,24 @@ def gauss_newton_estimator(classes: int) -> Literal["exact", "gauss-newton"]:
     return "exact" if classes <= _EXACT_CLASSES else "gauss-newton"
 
 
+def classes_of(model: nn.Module, x: Tensor) -> int:
+    """How many logits the network has for the images."""
+    with frozen(model):
+        return _classes(model, x[:1].to(device_of(model)))
+
+
 def _bent(
     model: nn.Module, targets: Targets, x: Tensor, y: Tensor, estimator: Estimator, seed: int
 ) -> tuple[str, ...]:
+    """Asked on a few of the examples that are measured, drawn at random."""
+    check_derivatives(model, x, "gradient")
+    few = torch.randperm(len(x), generator=generator(seed, "linearity"))[:_ASKED]
     try:
         with naming_obstacles(model, x, y):
-            return tuple(bent_layers(model, targets, x, seed))
-    except NotMeasuredError as error:
+            return tuple(bent_layers(model, targets, x[few].to(device_of(model)), seed))
+    except NoSecondDerivativeError as error:
         if estimator in ("auto", "hessian"):
-            raise NotMeasuredError(
+            raise NoSecondDerivativeError(
                 error.message, "The estimator exact measures the Gauss-Newton traces without it."
             ) from error
         return (error.message,)
@@ -284,14 +308,24 @@ def _gauss_newton(
     factors: Callable[[Tensor], Factor],
     index: Tensor,
     together: int,
+    certain: list[bool],
     dtype: torch.dtype | None,
 ) -> Tensor:
-    """``(n, recorded + alone)``, as the next."""
+    """``(n, recorded + alone)``, as the next; ``certain`` takes in whether the graph is all linear
+    pieces.
+    """
     parts = []
+
+    def seen(sweep: Sweep) -> None:
+        certain.append(linear_pieces(sweep.steps()))
+
     if targets.recorded:
-        found = gauss_newton_traces(model, targets.recorded, x, factors(index), together, dtype)
+        found = gauss_newton_traces(
+            model, targets.recorded, x, factors(index), together, dtype, seen
+        )
         parts.append(found)
     if targets.alone:
+        certain.append(False)
         rows = [
             squared_gradients(model, targets.alone, image, factors(place), targets.kept)
             for image, place in zip(torch.split(x, 1), torch.split(index, 1), strict=True)

@@ -8,10 +8,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from robaudit.curvature.derivatives import NoSecondDerivativeError
 from robaudit.curvature.targets import Layers
 from robaudit.curvature.traces import (
     Estimator,
     LayerTraces,
+    classes_of,
     gauss_newton_estimator,
     layer_traces,
 )
@@ -77,7 +79,8 @@ def wci(
     It does not change under ``W_k -> a W_k, W_{k+1} -> W_{k+1} / a`` in ReLU networks (Remark 2.7).
     A smooth network's true trace may be negative, and its square root then does not exist; and the
     root of an estimate within two standard errors of zero says nothing. Where that is so in some
-    layer, the Gauss-Newton traces take the Hessian's place in all, and ``note`` says so.
+    layer, the Gauss-Newton traces take the Hessian's place in all, and ``note`` says so; by default
+    also where some module has no second derivative, or a wrong one.
 
     Args:
         x: adversarial images ``(n, c, h, w)``, held fixed (the paper: PGD-10).
@@ -100,8 +103,14 @@ def wci(
             memory=memory, precision=precision, progress=progress,
         )  # fmt: skip
 
-    traces = measured(estimator)
     note = None
+    try:
+        traces = measured(estimator)
+    except NoSecondDerivativeError as error:
+        if estimator != "auto":
+            raise
+        note = f"{error.message}: WCI uses the Gauss-Newton traces"
+        traces = measured(gauss_newton_estimator(classes_of(model, x)))
     unclear = [
         f"{layer.name} {layer.trace:.3g} +- {layer.standard_error:.2g}"
         for layer in traces.layers.values()
