@@ -6,7 +6,8 @@ still be breakable.
 
 from robaudit.attacks.apgd import Climbed, apgd
 from robaudit.attacks.autoattack import AutoAttacked, autoattack
-from robaudit.attacks.ensemble import Diagnostics, Ensembled, native_autoattack
+from robaudit.attacks.diagnostics import Diagnostics
+from robaudit.attacks.ensemble import Ensembled, native_autoattack
 from robaudit.attacks.fab import NearestFound, fab
 from robaudit.attacks.fast import fast
 from robaudit.attacks.pgd import pgd

@@ -12,7 +12,14 @@ from torch import Tensor, nn
 
 from robaudit.attacks.blocks import check_finite, parts, rows_at_once
 from robaudit.attacks.climbing import Setting, Verdicts, climb
-from robaudit.attacks.objectives import TARGETED, UNTARGETED, TargetableLoss, cross_entropy
+from robaudit.attacks.objectives import (
+    TARGETED,
+    UNTARGETED,
+    TargetableLoss,
+    as_cross_entropy,
+    cross_entropy,
+    rising_cross_entropy,
+)
 from robaudit.attacks.result import Attacked
 from robaudit.attacks.targets import by_confidence
 from robaudit.engine import Runner, device_of, frozen
@@ -34,10 +41,12 @@ class Climbed(Attacked):
         zero_gradient: ``(n,)`` bool; the gradient was zero in every pixel at a starting point.
         stuck: ``(n,)`` bool; not broken, and no iterate of any restart or target rose above its
             starting point.
+        reached: ``(n,)`` the highest objective.
     """
 
     zero_gradient: Tensor
     stuck: Tensor
+    reached: Tensor
 
 
 @checked
@@ -136,11 +145,15 @@ def apgd_with(
             chunk.climb(steps, samples, seed, restart, tick)
         found[part] = chunk.verdicts.found.cpu()
         robust = chunk.verdicts.robust
-        told = (chunk.loss, robust, chunk.correct, chunk.zero_gradient, chunk.stuck & robust)
+        told = (
+            *(chunk.loss, robust, chunk.correct, chunk.zero_gradient, chunk.stuck & robust),
+            chunk.best,
+        )
         rows.append([values.cpu() for values in told])
     if progress is not None:
         progress(1000 * len(x), 1000 * len(x))
-    loss_of, robust, correct, zero_gradient, stuck = map(torch.cat, zip(*rows, strict=True))
+    columns = map(torch.cat, zip(*rows, strict=True))
+    loss_of, robust, correct, zero_gradient, stuck, reached = columns
     return Climbed(
         x=found,
         loss=loss_of,
@@ -150,6 +163,7 @@ def apgd_with(
         backwards=runner.backwards - before[1],
         zero_gradient=zero_gradient,
         stuck=stuck,
+        reached=reached,
     )
 
 
@@ -182,10 +196,11 @@ class _Chunk:
         self.stream = f"apgd {loss}"
         self.objective = (UNTARGETED if self.aimed is None else TARGETED)[loss]
         self.follows_loss = loss == "ce" and self.aimed is None
-        self.loss = cross_entropy(logits, self.y)
-        self.best = self.loss if self.follows_loss else torch.full_like(self.loss, -torch.inf)
-        if not self.follows_loss:
-            self.loss = torch.full_like(self.loss, torch.nan)
+        self.loss = torch.full_like(logits[:, 0], torch.nan)
+        self.best = torch.full_like(self.loss, -torch.inf)
+        if self.follows_loss:
+            self.loss = cross_entropy(logits, self.y)
+            self.best = rising_cross_entropy(logits, self.y)
         self.zero_gradient = torch.zeros_like(self.correct)
         self.stuck = self.correct.clone()
 
@@ -248,7 +263,7 @@ class _Chunk:
             self.verdicts.found[risen] = best_x[first[risen]]
         self.best = highest
         if self.follows_loss:
-            self.loss = highest
+            self.loss = as_cross_entropy(highest)
 
 
 def _stages(norm: str, eps: float, steps: int) -> list[tuple[float, int]]:

@@ -26,6 +26,9 @@ Version = Literal["standard", "plus", "rand"]
 
 _NORMS = {"linf": "Linf", "l2": "L2", "l1": "L1"}
 
+_LOGGER = "auto-attack"
+_SAID = "said"
+
 STANDS, WRONG = -2, -1
 
 
@@ -91,6 +94,7 @@ def autoattack(
         found, broken_by = copied(x), torch.where(correct, STANDS, WRONG)
         accuracies: dict[str, float] = {}
         spent = torch.zeros(2, dtype=torch.long)
+        said: list[str] = []
         refused = 0
         for at, stage in enumerate(stages):
             left = torch.nonzero(broken_by == STANDS)[:, 0]
@@ -99,9 +103,11 @@ def autoattack(
             for place, rows in enumerate(torch.split(left, batch_size)):
 
                 def run(rows: Tensor = rows, stage: str = stage) -> dict[str, Tensor]:
-                    return _run(attack, counted, stage, x[rows], y[rows])
+                    heard.warnings.clear()
+                    return {**_run(attack, counted, stage, x[rows], y[rows]), **heard.kept()}
 
                 piece = remember(f"{stage}-{place:05d}", run)
+                said += _Listener.told(piece)
                 spent += piece["spent"]
                 claimed = piece["broken"]
                 breaks = verify(model, x[rows], piece["x"], y[rows], threat).breaks & claimed
@@ -112,6 +118,9 @@ def autoattack(
                     done = at + min(1.0, (place + 1) * batch_size / len(left))
                     progress(round(1000 * done), 1000 * len(stages))
             accuracies[stage] = float((broken_by == STANDS).double().mean())
+        heard.warnings.clear()
+        _judge_square({"clean": float(correct.double().mean()), **accuracies})
+        said += heard.warnings
     if refused:
         notes.append(
             f"{refused} adversarial examples do not count: the network itself is not broken by them"
@@ -125,7 +134,7 @@ def autoattack(
         backwards=int(spent[1]),
         accuracies=accuracies,
         broken_by=broken_by,
-        notes=(*notes, *engine.notes, *dict.fromkeys(heard.warnings)),
+        notes=(*notes, *engine.notes, *dict.fromkeys(said)),
     )
 
 
@@ -141,6 +150,15 @@ def _run(attack: Any, counted: _Counted, stage: str, x: Tensor, y: Tensor) -> di
         raise NotMeasuredError(f"AutoAttack's {stage} failed: {blame(error)}") from error
     spent = torch.tensor([counted.forwards, counted.backwards]) - before
     return {"x": adv.cpu(), "broken": predicted.cpu() != y, "spent": spent}
+
+
+def _judge_square(accuracies: dict[str, float]) -> None:
+    """The library's own look at what Square added, which it takes of a whole evaluation alone."""
+    try:
+        from pyautoattack.checks import check_square_sr
+    except ImportError:  # the name of older packagings
+        from autoattack.checks import check_square_sr
+    check_square_sr(accuracies, logger=logging.getLogger(_LOGGER))
 
 
 def _prepared(
@@ -203,10 +221,20 @@ class _Listener(logging.Handler):
             # The library names a page of its own repository; ours stand on their own.
             self.warnings.append("AutoAttack: " + said.split(" See ")[0])
 
+    def kept(self) -> dict[str, Tensor]:
+        """What was heard, as a part of a piece of work: who finds that piece hears it again."""
+        said = "\n".join(dict.fromkeys(self.warnings)).encode()
+        return {_SAID: torch.tensor(list(said), dtype=torch.uint8)} if said else {}
+
+    @staticmethod
+    def told(piece: dict[str, Tensor]) -> list[str]:
+        """What was heard while a piece of work was done, whenever and by whomever."""
+        return bytes(piece[_SAID].tolist()).decode().split("\n") if _SAID in piece else []
+
 
 @contextmanager
 def _listening() -> Iterator[_Listener]:
-    logger = logging.getLogger("auto-attack")
+    logger = logging.getLogger(_LOGGER)
     level, propagate = logger.level, logger.propagate
     listener = _Listener()
     logger.addHandler(listener)

@@ -163,7 +163,7 @@ def _evaluate(runner: Runner, block: _Rows, setting: Setting, at: int, *, last: 
                 setting.objective, block.adv, block.labels, block.used
             )
             block.gradient = block.gradient + more
-    finite = values.isfinite()
+    finite = logits.isfinite().all(1) & values.isfinite()
     block.finite = block.finite & finite if at else finite
     y = block.labels if block.labels.dim() == 1 else block.labels[:, 0]
     fresh = (logits.argmax(1) != y) & (block.when == NEVER)

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from robaudit.attacks.apgd import Climbed, apgd_with
 from robaudit.attacks.autoattack import STANDS, WRONG, AutoAttacked, Version
 from robaudit.attacks.blocks import check_finite, parts
+from robaudit.attacks.diagnostics import Diagnostics
 from robaudit.attacks.fab import NearestFound, fab_with
 from robaudit.attacks.few_classes import runnable
 from robaudit.attacks.objectives import TargetableLoss
@@ -37,32 +38,15 @@ class Ensembled(AutoAttacked):
         passes: images passed forwards and backwards by each attack.
         distance: ``(n,)`` the smallest distance of a misclassified point that an attack for
             distances met, as far as it was let; infinite where it did not run or found none.
+        reached: ``(n,)`` the highest objective that the first attack met.
         diagnostics: see :class:`Diagnostics`.
     """
 
     attacks: tuple[str, ...]
     passes: dict[str, tuple[int, int]]
     distance: Tensor
+    reached: Tensor
     diagnostics: Diagnostics
-
-
-@dataclass(frozen=True)
-class Diagnostics:
-    """Counts of examples that tell whether the gradients can be trusted.
-
-    Attributes:
-        attacked: correctly classified when clean.
-        zero_gradient: had a gradient that was zero in every pixel where the first attack started.
-        stuck: stood, and the first attack never raised the loss above its starting points.
-        black_box_only: broken from logits alone, after all attacks with gradients had failed.
-        targets_missing: targets that targeted attacks asked for and that there were no classes for.
-    """
-
-    attacked: int
-    zero_gradient: int
-    stuck: int
-    black_box_only: int
-    targets_missing: int
 
 
 @dataclass(frozen=True)
@@ -209,6 +193,7 @@ def in_turn(
     found = copied(x)
     broken_by = torch.where(correct, STANDS, WRONG)
     distance = torch.full((len(x),), torch.inf)
+    reached = torch.full((len(x),), torch.inf)
     targets = {attempt.name: attempt.targets for attempt in attempts}
     run_names, notes = runnable(list(targets), targets, classes)
     possible = [attempt for attempt in attempts if attempt.name in run_names]
@@ -238,6 +223,7 @@ def in_turn(
             before = passes.get(attempt.name, (0, 0))
             passes[attempt.name] = before[0] + forwards, before[1] + backwards
             if place == 0:
+                reached[mine] = piece["reached"]
                 zero_gradient += int(piece["zero_gradient"].sum())
                 stuck += int(piece["stuck"].sum())
         accuracies[attempt.name] = float((broken_by == STANDS).double().mean())
@@ -259,6 +245,7 @@ def in_turn(
         attacks=names,
         passes=passes,
         distance=distance,
+        reached=reached,
         diagnostics=Diagnostics(
             attacked=int(correct.sum()),
             zero_gradient=zero_gradient,
@@ -277,10 +264,11 @@ def _piece(attacked: Attacked) -> dict[str, Tensor]:
         "distance": torch.full(attacked.robust.shape, torch.inf),
         "zero_gradient": torch.zeros_like(attacked.robust),
         "stuck": torch.zeros_like(attacked.robust),
+        "reached": torch.full(attacked.robust.shape, torch.inf),
         "passes": torch.tensor([attacked.forwards, attacked.backwards]),
     }
     if isinstance(attacked, NearestFound):
         kept["distance"] = attacked.distance
     if isinstance(attacked, Climbed):
-        kept |= {"zero_gradient": attacked.zero_gradient, "stuck": attacked.stuck}
+        kept |= {name: getattr(attacked, name) for name in ("zero_gradient", "stuck", "reached")}
     return kept

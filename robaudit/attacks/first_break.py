@@ -82,6 +82,7 @@ def _run(
             fresh, queue = queue[:room], queue[room:]
             rows, at = torch.cat([rows, fresh]), torch.cat([at, torch.zeros_like(fresh)])
             adv = torch.cat([adv, begin(fresh)])
+            met.begin(fresh)
         values, gradient, logits = runner.gradient(met.objective, adv, met.y[rows])
         met.meet(rows, adv, values, logits, first_break=True)
         stays = met.robust[rows] & (at < steps)

@@ -18,6 +18,7 @@ class Met:
         best, best_x: the highest objective and where it is; with ``first_break``, where the example
             was first misclassified.
         best_loss: the highest cross-entropy.
+        stuck: ``(n,)`` bool; no iterate rose above the point where its restart began.
         broken_x: of the misclassified iterates the one of highest objective.
     """
 
@@ -33,7 +34,19 @@ class Met:
         self.robust = self.correct.clone()
         self.broken_x = self.x.clone()
         self.broken_best = torch.full_like(self.best, -torch.inf)
-        _check(self.best)
+        self.began = torch.full_like(self.best, torch.nan)
+        self.stuck = torch.ones_like(self.correct)
+        _check(logits)
+
+    def begin(self, rows: Tensor) -> None:
+        """What is met next of these examples is where a restart begins."""
+        self.began[rows] = torch.nan
+
+    def rise(self, rows: Tensor, values: Tensor) -> None:
+        """Note whether the objective of the examples rises above where the restart began."""
+        began = self.began[rows]
+        self.stuck[rows[values > began]] = False
+        self.began[rows] = torch.where(began.isnan(), values, began)
 
     def meet(
         self, rows: Tensor, adv: Tensor, values: Tensor, logits: Tensor, *, first_break: bool
@@ -42,7 +55,8 @@ class Met:
 
         ``first_break`` keeps a misclassified iterate as the best, whatever its objective.
         """
-        _check(values)
+        _check(logits)
+        self.rise(rows, values)
         y = self.y[rows]
         broken = logits.argmax(1) != y
         better = values > self.best[rows]
@@ -70,6 +84,8 @@ class Met:
             "loss": self.best_loss,
             "robust": self.robust,
             "correct": self.correct,
+            "stuck": self.stuck & self.robust,
+            "reached": self.best,
             "broken_x": torch.where(broken, self.broken_x, self.best_x),
         }
 

@@ -5,6 +5,7 @@ Untargeted objectives take labels ``(n,)``; targeted ones take ``(n, 2)``, label
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Literal
 
@@ -18,10 +19,38 @@ TargetableLoss = Literal["ce", "margin", "dlr"]
 # Keeps a quotient finite where logits coincide.
 _TINY = 1e-12
 
+# Where the cross-entropy is smaller, float32 has few digits left of how it changes.
+_FLAT = 1e-3
+_START, _SLOPE = math.log(math.expm1(_FLAT)), -math.expm1(-_FLAT)
+
 
 def cross_entropy(logits: Tensor, y: Tensor) -> Tensor:
     """``-log softmax(z)_y``, shape ``(n,)``."""
     return F.cross_entropy(logits, y, reduction="none")
+
+
+def rising_cross_entropy(logits: Tensor, y: Tensor) -> Tensor:
+    """A function ``(n,)`` that rises exactly where the cross-entropy ``L`` does, and never ends.
+
+    ``L`` where that is at least ``t = 1e-3``; below, ``t + s (m - m_t)`` with ``m = log(e^L - 1) =
+    logsumexp_{i != y} z_i - z_y``, ``s = dL/dm`` and ``m_t`` at ``t``. In float32 ``L`` is nought
+    from a margin of about 17 on, and its gradient from 104; ``m`` loses nothing, and its gradient
+    has the same direction, so that an ascent by signs or normalised gradients is that on ``L``.
+
+    >>> z = torch.tensor([[200.0, 0.0, 0.0]])
+    >>> rising_cross_entropy(z, torch.tensor([0])) < rising_cross_entropy(z / 2, torch.tensor([0]))
+    tensor([True])
+    """
+    loss = cross_entropy(logits, y)
+    own = logits.gather(1, y[:, None])[:, 0]
+    beyond = logits.scatter(1, y[:, None], -torch.inf).logsumexp(1) - own
+    return torch.where(loss < _FLAT, _FLAT + _SLOPE * (beyond - _START), loss)
+
+
+def as_cross_entropy(values: Tensor) -> Tensor:
+    """The cross-entropy at values of :func:`rising_cross_entropy`."""
+    flat = F.softplus(_START + (values - _FLAT) / _SLOPE)
+    return torch.where(values < _FLAT, flat, values)
 
 
 def margin(logits: Tensor, y: Tensor) -> Tensor:
@@ -70,11 +99,11 @@ def targeted_cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
 
 
 OBJECTIVES: dict[LossName, Callable[[Tensor, Tensor], Tensor]] = {
-    "ce": cross_entropy,
+    "ce": rising_cross_entropy,
     "margin": margin,
 }
 UNTARGETED: dict[TargetableLoss, Callable[[Tensor, Tensor], Tensor]] = {
-    "ce": cross_entropy,
+    "ce": rising_cross_entropy,
     "margin": margin,
     "dlr": dlr,
 }

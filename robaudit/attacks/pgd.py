@@ -24,7 +24,7 @@ from robaudit.types import Progress, Remember, ThreatModel, forget
 # Examples whose state is on the device at once, and the bytes of one tensor of them; they bound
 # memory, not results.
 _CHUNK, _BYTES_CPU, _BYTES_GPU = 16 * TILE, 1 << 27, 1 << 29
-_KEPT = ("loss", "robust", "correct")
+_KEPT = ("loss", "robust", "correct", "stuck", "reached")
 
 
 @checked
@@ -194,8 +194,10 @@ def _climb(
     """One restart of every example to its end."""
     rows = torch.arange(len(met.x), device=met.x.device)
     adv = start
+    met.begin(rows)
     for _ in range(steps):
         values, gradient, logits = runner.gradient(met.objective, adv, met.y)
+        met.rise(rows, values)
         if not last_iterate:
             met.meet(rows, adv, values, logits, first_break=False)
         adv = project(ascend(adv, gradient, step, threat), met.x, threat)

@@ -36,6 +36,10 @@ class Ascended(Attacked):
     Attributes:
         broken_x: ``(n, c, h, w)`` of each example that is not robust the misclassified iterate with
             the highest objective; ``x`` need not be misclassified. Elsewhere ``x``.
+        stuck: ``(n,)`` bool; not broken, and no iterate rose above where its restart began.
+        reached: ``(n,)`` the highest objective.
     """
 
     broken_x: Tensor
+    stuck: Tensor
+    reached: Tensor

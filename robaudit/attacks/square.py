@@ -124,7 +124,7 @@ def square_with(
         stands = right.clone()
         rows = torch.nonzero(right)[:, 0]
         if len(rows):
-            adv, broken = _search(
+            adv, broken = search(
                 runner, images[rows], labels[rows], index[part][rows.cpu()], threat, queries,
                 seed, tick,
             )  # fmt: skip
@@ -144,7 +144,7 @@ def square_with(
     )
 
 
-def _search(
+def search(
     runner: Runner,
     x: Tensor,
     y: Tensor,

@@ -11,6 +11,8 @@ from robaudit.attacks import Attacked
 from robaudit.attacks.objectives import cross_entropy
 from robaudit.attacks.verification import verify
 from robaudit.audit.context import Context, Radius
+from robaudit.audit.cross_check import diagnosed
+from robaudit.audit.doubts import signs_of_masking
 from robaudit.audit.numbers import LEVEL, accuracy, error_gap, loss, loss_gap
 from robaudit.audit.plan import Pgd, Replay, Transfer
 from robaudit.engine import frozen
@@ -50,6 +52,7 @@ def pgd(context: Context, settings: Pgd) -> list[Measurement]:
     found: list[Measurement] = []
     robust: dict[str, Tensor] = {}
     losses: dict[str, Tensor] = {}
+    doubts: list[str] = []
     for split in context.splits:
         attacked = context.adversarial(split, settings)
         robust[split], losses[split] = attacked.robust, attacked.loss
@@ -58,7 +61,9 @@ def pgd(context: Context, settings: Pgd) -> list[Measurement]:
         details: dict[str, Any] = passes(attacked)
         if split == context.main:
             context.broken["pgd"] = attacked.broken_x, ~attacked.robust
-            details |= curve(context, context.within(settings))
+            seen = diagnosed(context, settings.loss, attacked)
+            doubts = signs_of_masking(seen)
+            details |= {**curve(context, context.within(settings)), "diagnostics": asdict(seen)}
         found += [
             accuracy("accuracy.pgd", split, attacked.robust, settings=described, details=details),
             loss("loss.robust", split, attacked.loss, settings=described),
@@ -68,7 +73,7 @@ def pgd(context: Context, settings: Pgd) -> list[Measurement]:
             error_gap(*robust.values(), settings=described),
             loss_gap(*losses.values(), settings=described),
         ]
-    return found
+    return [m.model_copy(update={"doubts": doubts}) for m in found]
 
 
 def cw(context: Context, settings: Pgd) -> list[Measurement]:
@@ -76,11 +81,16 @@ def cw(context: Context, settings: Pgd) -> list[Measurement]:
     attacked = context.adversarial(context.main, settings)
     context.keep(context.main, "accuracy.cw", attacked.robust)
     context.broken["cw"] = attacked.broken_x, ~attacked.robust
-    details = {**passes(attacked), **curve(context, context.within(settings), with_loss=False)}
+    seen = diagnosed(context, settings.loss, attacked)
+    details = {
+        **passes(attacked), **curve(context, context.within(settings), with_loss=False),
+        "diagnostics": asdict(seen),
+    }  # fmt: skip
     return [
         accuracy(
             "accuracy.cw", context.main, attacked.robust,
             settings=pgd_settings(settings, context.threat), details=details,
+            doubts=signs_of_masking(seen),
         )
     ]  # fmt: skip
 

@@ -132,7 +132,7 @@ class Context:
             self._made[split, settings] = whole
         if len(whole.x) == n:
             return whole
-        rows = ("x", "loss", "robust", "correct", "broken_x")
+        rows = ("x", "loss", "robust", "correct", "broken_x", "stuck", "reached")
         return dataclasses.replace(whole, **{name: getattr(whole, name)[:n] for name in rows})
 
     def within(self, settings: Pgd) -> list[Radius]:
@@ -246,4 +246,6 @@ def _worse(before: Ascended, after: Ascended) -> Ascended:
         forwards=before.forwards + after.forwards,
         backwards=before.backwards + after.backwards,
         broken_x=chosen(after.broken_x, new | before.robust, before.broken_x),
+        stuck=before.stuck & after.stuck,
+        reached=torch.maximum(before.reached, after.reached),
     )

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
+from robaudit.attacks.diagnostics import Diagnostics
 from robaudit.schema import Measurement
 
 # What rests on no attack of the audited network.
@@ -17,6 +18,14 @@ _UNATTACKED = frozenset(
 )
 _ATTACKED = ("accuracy", "loss", "gap", "distance", "flatness", "sharpness")
 _CURVED = ("wci", "trace", "hessian", "trh", "pacbayes")
+
+
+# Shares of the attacked examples that no honest network at hand comes near.
+_ZERO_GRADIENTS, _STUCK, _AHEAD = 0.05, 0.02, 0.25
+# How far the accuracy under a better attack may be below, and which attacks are better.
+_FALL = 0.05
+LADDER = {"pgd": ("fast", "autoattack"), "cw": ("fast", "autoattack"), "fast": ("autoattack",)}
+_CALLED = {"pgd": "PGD", "cw": "CW", "fast": "the fast tier", "autoattack": "AutoAttack"}
 
 
 @dataclass(frozen=True)
@@ -71,3 +80,78 @@ def doubted(measurements: Iterable[Measurement], findings: Findings) -> list[Mea
         else m
         for m in measurements
     ]
+
+
+def signs_of_masking(found: Diagnostics) -> list[str]:
+    """What an attack met that speaks against its number, each with what to do."""
+    n = max(1, found.attacked)
+    lines = []
+    if found.zero_gradient > _ZERO_GRADIENTS * n:
+        lines.append(
+            f"the gradient is zero on {found.zero_gradient} of {n} images where the search began: "
+            "gradients are masked; trust the attacks without gradients, and attack a smoother "
+            "version of the network"
+        )
+    elif found.stuck > max(1.0, _STUCK * n):
+        lines.append(
+            f"on {found.stuck} of {n} images no step raised the loss: gradients may be masked; "
+            "attack without gradients (--attack square), or a smoother version of the network"
+        )
+    if found.blindly_broken or found.blindly_ahead > max(1.0, _AHEAD * found.probed):
+        did = (
+            f"broke {found.blindly_broken}"
+            if found.blindly_broken
+            else f"got further on {found.blindly_ahead}"
+        )
+        lines.append(
+            f"a few blind patches {did} of {found.probed} images that it left standing: its "
+            "gradients lead nowhere, and robustness is lower; an adaptive attack is needed"
+        )
+    if found.black_box_only:
+        lines.append(
+            f"Square broke {found.black_box_only} images without gradients that every attack with "
+            "gradients had left: they are masked, and robustness is likely lower still; an "
+            "adaptive attack is needed"
+        )
+    return lines
+
+
+def falls(measurements: Sequence[Measurement]) -> list[Measurement]:
+    """The measurements with doubts of those attacks that the next better one is far below.
+
+    Compared are PGD, CW and the fast tier, and these and AutoAttack, on the same examples.
+    """
+    found = {
+        (m.name.partition(".")[2], m.split, m.n): m.value
+        for m in measurements
+        if m.name.startswith("accuracy.") and m.value is not None
+    }
+
+    def fell(m: Measurement) -> list[str]:
+        name = "pgd" if m.name == "loss.robust" else m.name.partition(".")[2]
+        own = found.get((name, m.split, m.n))
+        if m.name not in ("loss.robust", f"accuracy.{name}") or own is None:
+            return []
+        for better in LADDER.get(name, ()):
+            value = found.get((better, m.split, m.n))
+            if value is not None and fall(own, value):
+                return [fallen(name, better, own - value)]
+        return []
+
+    return [
+        m.model_copy(update={"doubts": [*m.doubts, *fell(m)]}) if m.status == "ok" else m
+        for m in measurements
+    ]
+
+
+def fall(before: float, after: float) -> bool:
+    """Whether a better attack leaves so much less that the other one cannot have worked."""
+    return before - after > _FALL + 1e-9
+
+
+def fallen(name: str, better: str, by: float) -> str:
+    """The doubt in words."""
+    return (
+        f"{_CALLED[better]} leaves {100 * by:.1f} points less: {_CALLED[name]} does not find what "
+        "there is to find"
+    )

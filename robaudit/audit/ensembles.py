@@ -10,13 +10,16 @@ import torch
 from torch import Tensor
 
 from robaudit.attacks import Attacked, AutoAttacked, autoattack
-from robaudit.attacks.ensemble import BLACK_BOX, Diagnostics, Ensembled, native_autoattack_with
+from robaudit.attacks.diagnostics import Diagnostics
+from robaudit.attacks.ensemble import BLACK_BOX, Ensembled, native_autoattack_with
 from robaudit.attacks.fab import fab_with
 from robaudit.attacks.fast import fast_with
 from robaudit.attacks.square import square_with
 from robaudit.attacks.verification import verify
 from robaudit.audit.accuracy import curve
 from robaudit.audit.context import Context, Radius
+from robaudit.audit.cross_check import rivalled
+from robaudit.audit.doubts import signs_of_masking
 from robaudit.audit.numbers import LEVEL, accuracy
 from robaudit.audit.plan import AutoAttack, Distance, Fast, Square
 from robaudit.engine import Runner, frozen
@@ -27,9 +30,6 @@ from robaudit.types import Progress, Remember, ThreatModel
 
 # Images of these rows under attack, run by the engine or, where that misled, as the network stands.
 Run = Callable[[ThreatModel, Tensor, bool, Progress | None], Attacked]
-
-# Shares of the attacked examples that no honest network at hand comes near.
-_ZERO_GRADIENTS, _STUCK, _BLACK_BOX = 0.05, 0.25, 0.002
 
 
 def auto(context: Context, settings: AutoAttack) -> list[Measurement]:
@@ -229,8 +229,12 @@ def _measured(
     if isinstance(attacked, AutoAttacked):
         details["attacks"] = _after_each(attacked, int(clean.sum()), n)
         found = getattr(attacked, "diagnostics", _from_logits_alone(attacked))
+        if isinstance(attacked, Ensembled) and not set(BLACK_BOX) & set(attacked.attacks):
+            standing = torch.nonzero(attacked.robust)[:, 0]
+            rows = torch.nonzero(clean)[standing, 0]
+            found += rivalled(context, rows, "ce", attacked.reached[standing], attacked)
         details["diagnostics"] = asdict(found)
-        notes += doubts(found)
+        doubts = signs_of_masking(found)
     # The reference library has an engine of its own, always in float32.
     if type(attacked) is not AutoAttacked and context.engine.used:
         details["engine"] = list(context.engine.used)
@@ -239,7 +243,7 @@ def _measured(
     return [
         accuracy(
             name, context.main, robust, settings=settings, details=details,
-            warnings=list(dict.fromkeys(notes)),
+            warnings=list(dict.fromkeys(notes)), doubts=doubts,
         )
     ]  # fmt: skip
 
@@ -264,27 +268,3 @@ def _after_each(attacked: AutoAttacked, entered: int, n: int) -> dict[str, float
         left -= int((attacked.broken_by == place).sum())
         after[stage] = left / n
     return after
-
-
-def doubts(found: Diagnostics) -> list[str]:
-    """What speaks against trusting gradients, each with what to do."""
-    n = max(1, found.attacked)
-    lines = []
-    if found.zero_gradient > _ZERO_GRADIENTS * n:
-        lines.append(
-            f"the gradient is zero on {found.zero_gradient} of {n} images where the search began: "
-            "gradients are masked; trust the attacks without gradients, and attack a smoother "
-            "version of the network"
-        )
-    if found.stuck > _STUCK * n:
-        lines.append(
-            f"on {found.stuck} of {n} images no step raised the loss: gradients may be masked or "
-            "random; for a network that draws at random run AutoAttack's version rand"
-        )
-    if found.black_box_only > max(1.0, _BLACK_BOX * n):
-        lines.append(
-            f"Square broke {found.black_box_only} images without gradients that every attack with "
-            "gradients had left: they are masked, and robustness is likely lower still; an "
-            "adaptive attack is needed"
-        )
-    return lines

@@ -8,26 +8,18 @@ import torch
 from torch import Tensor
 
 from robaudit.attacks.derivative import NO_GRADIENT, Checked, check_gradients
-from robaudit.attacks.objectives import cross_entropy, margin
-from robaudit.attacks.targets import DUAL
 from robaudit.audit.context import Context
 from robaudit.audit.doubts import Doubt
 from robaudit.audit.names import authors
-from robaudit.engine import Runner, device_of, edge_nudge
-from robaudit.engine.balls import length
+from robaudit.engine import device_of, edge_nudge
 from robaudit.errors import NotMeasuredError
-from robaudit.types import ThreatModel
-
-_VANISHING = 0.05
-# An image counts as out of reach where twice the ball would not cross a linear margin.
-_REACH = 2.0
 
 
-def gradients(context: Context, x: Tensor, y: Tensor) -> Iterator[str | Doubt]:
-    """What the check of the derivative found, and where the cross-entropy is saturated.
+def gradients(context: Context, x: Tensor) -> Iterator[str | Doubt]:
+    """What the check of the derivative found.
 
     Args:
-        x, y: the first of the audited examples.
+        x: the first of the audited images.
     """
     index = context.splits[context.main].index[: len(x)]
     try:
@@ -50,8 +42,6 @@ def gradients(context: Context, x: Tensor, y: Tensor) -> Iterator[str | Doubt]:
         return
     if checked.problems:
         yield Doubt("attacks", _words(checked, authors(context.model)))
-        return
-    yield from _saturated(context.runner(), context.threat, x, y)
 
 
 def _words(checked: Checked, own: Callable[[str], str]) -> str:
@@ -65,22 +55,3 @@ def _words(checked: Checked, own: Callable[[str], str]) -> str:
     if blamed.straight and name:
         return f"{said}; {who} moves by steps: try --straight-through {name}"
     return f"{said}; the derivative of {who} is wrong"
-
-
-def _saturated(runner: Runner, threat: ThreatModel, x: Tensor, y: Tensor) -> Iterator[Doubt]:
-    """Images on which the cross-entropy alone is flat, although a linear margin is in reach."""
-    _, slope, _ = runner.gradient(cross_entropy, x, y)
-    flat = (slope == 0).flatten(1).all(1)
-    if float(flat.double().mean()) <= _VANISHING:
-        return
-    lead, slope, _ = runner.gradient(margin, x, y)
-    flat &= (lead < 0) & (-lead < _REACH * threat.eps * length(slope, DUAL[threat.norm]))
-    if float(flat.double().mean()) <= _VANISHING:
-        return
-    yield Doubt(
-        "attacks",
-        "the cross-entropy's gradient in the image is exactly zero for "
-        f"{float(flat.double().mean()):.0%} of {len(x)} images, as the logits are too large: PGD "
-        "on the cross-entropy cannot attack there and overstates robustness; the margin (--attack "
-        "cw) and AutoAttack can",
-    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from typing import Any
@@ -9,9 +10,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from robaudit.attacks.diagnostics import Diagnostics
 from robaudit.attacks.pgd import pgd_with
 from robaudit.audit import accuracy, ensembles
 from robaudit.audit.context import Context
+from robaudit.audit.cross_check import diagnosed
+from robaudit.audit.doubts import LADDER, fall, fallen, signs_of_masking
 from robaudit.audit.failures import not_measured
 from robaudit.audit.plan import AutoAttack, Fast, Pgd, Square
 from robaudit.engine import frozen
@@ -26,6 +30,10 @@ _ENSEMBLES: dict[str, Callable[..., list[Measurement]]] = {
 }
 
 
+# The attacks that examples went through before, where they were run.
+_BEFORE = {"fast": ("pgd",), "autoattack": ("pgd", "fast")}
+
+
 class RowAttacks:
     """Attacks rows of one split; outcomes do not depend on which rows go together.
 
@@ -33,12 +41,15 @@ class RowAttacks:
         settings: by attack: ``pgd``, ``cw``, ``fast``, ``square``, ``autoattack``; ``clean`` has
             none. The reference AutoAttack does not belong here: its verdicts depend on batches.
         notes: what the attacks warned of.
+        seen: by attack, what it told of the gradients that it used, on all rows so far.
     """
 
     def __init__(self, context: Context, settings: dict[str, Settings]) -> None:
         self.context = context
         self.settings = settings
         self.notes: list[str] = []
+        self.seen: dict[str, Diagnostics] = {}
+        self._tried: dict[str, tuple[int, int]] = {}
 
     def described(self, name: str) -> dict[str, Any]:
         """The settings as an audit's measurement ``accuracy.NAME`` records them."""
@@ -55,6 +66,32 @@ class RowAttacks:
         Raises:
             NotMeasuredError: the attack cannot be run on this network.
         """
+        left = self._stands(name, rows)
+        tried, stood = self._tried.get(name, (0, 0))
+        self._tried[name] = tried + len(rows), stood + int(left.sum())
+        return left
+
+    def doubts(self, name: str) -> list[str]:
+        """What speaks against the share of examples that withstand an attack, as an audit says it.
+
+        What a better attack leaves is told of all examples: the shares that came through it and
+        through the attacks before it, multiplied.
+        """
+        lines = signs_of_masking(self.seen[name]) if name in self.seen else []
+        before = self._left(name)
+        for better in LADDER.get(name, ()):
+            if better in self._tried and fall(before, self._left(better)):
+                return [*lines, fallen(name, better, before - self._left(better))]
+        return lines
+
+    def _left(self, name: str) -> float:
+        return math.prod(self._share(one) for one in ("clean", *_BEFORE.get(name, ()), name))
+
+    def _share(self, name: str) -> float:
+        tried, stood = self._tried.get(name, (0, 0))
+        return stood / tried if tried else 1.0
+
+    def _stands(self, name: str, rows: Tensor) -> Tensor:
         whole = self.context.splits[self.context.main]
         examples = whole.taken(rows)
         clean = f"{whole.split}.accuracy.clean"
@@ -68,13 +105,18 @@ class RowAttacks:
                 return part.outcomes[clean]
             settings = self.settings[name]
             if isinstance(settings, Pgd):
-                return self._climbed(part, settings)
+                return self._climbed(name, part, settings)
             part.engine = self.context.engine  # made once for all parts
             (found,) = _ENSEMBLES[name](part, settings)
         self.notes += found.warnings
+        if "diagnostics" in found.details:
+            self._see(name, Diagnostics(**found.details["diagnostics"]))
         return part.outcomes[f"{whole.split}.accuracy.{name}"]
 
-    def _climbed(self, part: Context, settings: Pgd) -> Tensor:
+    def _see(self, name: str, found: Diagnostics) -> None:
+        self.seen[name] = self.seen[name] + found if name in self.seen else found
+
+    def _climbed(self, name: str, part: Context, settings: Pgd) -> Tensor:
         """PGD that lets go of an example once it is broken; that alone is asked here."""
         examples = part.splits[part.main]
         label = "CW" if settings.loss == "margin" else "PGD"
@@ -84,9 +126,11 @@ class RowAttacks:
             part.watch(f"{label}-{settings.steps} on {len(examples)} {part.main} examples") as p,
             frozen(part.model),
         ):
-            return pgd_with(
+            found = pgd_with(
                 judge, examples.x, examples.y, part.threat, steps=settings.steps,
                 restarts=settings.restarts, step_size=settings.step_over_eps * part.threat.eps,
                 loss=settings.loss, searcher=searcher, seed=part.seed, index=examples.index,
                 progress=p,
-            ).robust  # fmt: skip
+            )  # fmt: skip
+        self._see(name, diagnosed(part, settings.loss, found))
+        return found.robust

@@ -15,7 +15,7 @@ from robaudit.audit import accuracy, curvature, ensembles, flatness, sanity, spe
 from robaudit.audit.adversarial_file import Adversarial
 from robaudit.audit.clusters import clustered, clusters_note
 from robaudit.audit.context import Context, Watch, no_watch
-from robaudit.audit.doubts import doubted
+from robaudit.audit.doubts import doubted, falls
 from robaudit.audit.failures import not_measured
 from robaudit.audit.names import check_names
 from robaudit.audit.plan import Plan
@@ -106,7 +106,7 @@ def audit(
     findings = sanity.sanity(context)
     for names, probe in _probes(context, plan):
         measurements += _measured(names, probe, context)
-    measurements = clustered(context, doubted(measurements, findings))
+    measurements = clustered(context, falls(doubted(measurements, findings)))
     warnings += findings.unplaced(m.name for m in measurements if m.status == "ok")
     warnings += sanity.claims(model, measurements, context.main) + context.memory_notes()
     warnings += clusters_note(context)

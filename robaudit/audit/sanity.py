@@ -44,7 +44,7 @@ def sanity(context: Context) -> Findings:
 
 def _findings(context: Context) -> Findings:
     examples = context.splits[context.main]
-    x, y = examples.x[:_IMAGES], examples.y[:_IMAGES]
+    x = examples.x[:_IMAGES]
     model, device = context.model, device_of(context.model)
     found = Findings()
     check_finite({**dict(model.named_parameters()), **dict(model.named_buffers())}, "the network")
@@ -65,7 +65,7 @@ def _findings(context: Context) -> Findings:
         if len(x) > 1 and bool((logits == logits[0]).all()):
             found.add(["the model returns the same output for every image"])
         elif not random:
-            found.add(gradients(context, x, y))
+            found.add(gradients(context, x))
     return found
 
 

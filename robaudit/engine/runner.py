@@ -96,6 +96,8 @@ class Runner:
                     )
                 values = objective(logits, labels)
                 (gradient,) = torch.autograd.grad(values.sum(), leaf)
+                # A point that is not a number lies in no ball, and no step may lead there.
+                gradient = gradient.nan_to_num(0.0, 0.0, 0.0)
             return values.detach(), gradient, logits.detach()
 
         passed = len(x) if used is None else used

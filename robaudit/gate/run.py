@@ -36,6 +36,7 @@ from robaudit.schema import (
     Decision,
     Measurement,
     Provenance,
+    Report,
     Subject,
     Suite,
     Threat,
@@ -193,7 +194,7 @@ class _Suite:
         self.sequential = [rule for rule in self.suite.rules if METRICS[rule.metric].chain]
         self.measured = [rule for rule in self.suite.rules if METRICS[rule.metric].probe]
         self._audited: list[str] = []
-        self._doubts: dict[Rule, list[str]] = {}
+        self._found: Report | None = None
 
     def compare(self, baselines: Sequence[Baseline]) -> dict[Rule, Before]:
         """The baseline's side of each ``max_drop``, found out before any work."""
@@ -215,12 +216,20 @@ class _Suite:
         return [
             doubting(
                 found[rule],
-                [*findings.about(rule.metric), *self._doubts.get(rule, ())],
+                [*findings.about(rule.metric), *self._doubts(rule)],
                 allowed=self.suite.doubts == "allow",
                 baseline=sides[rule].doubts if rule in sides else (),
             )
             for rule in self.suite.rules
         ]
+
+    def _doubts(self, rule: Rule) -> list[str]:
+        """What its attacks, or the audit, met that speaks against the number."""
+        chain = METRICS[rule.metric].chain
+        if chain:
+            return self.attacks.doubts(chain[-1])
+        found = None if self._found is None else self._found.get(rule.metric)
+        return [] if found is None else found.doubts
 
     def warnings(self) -> list[str]:
         """What attacks and audit warned of, each once whatever its numbers."""
@@ -273,9 +282,7 @@ class _Suite:
                       for rule in self.measured}  # fmt: skip
             return {rule: from_measurement(rule, self.suite.name, m) for rule, m in failed.items()}
         self._audited = [*report.warnings, *(w for m in report.measurements for w in m.warnings)]
-        for rule in self.measured:
-            found = report.get(rule.metric)
-            self._doubts[rule] = [] if found is None else found.doubts
+        self._found = report
         return {
             rule: from_measurement(rule, self.suite.name, report.get(rule.metric))
             for rule in self.measured

@@ -154,18 +154,19 @@ def test_other_versions_are_no_weaker_than_one_run(version):
     assert found.attacks == expected[version]
 
 
-def test_a_saturated_loss_shows():
+def test_a_saturated_loss_misleads_neither_pgd_nor_the_ensemble():
+    """In float32 its cross-entropy is nought; what they climb in its place goes on rising."""
     model = network(classes=10)
     x, y = examples(model)
     ball = ThreatModel("linf", 0.03)
     masked = Saturated(model)
-    blind = pgd(masked, x, y, ball, mode="accuracy")
+    alone, there = (int(pgd(one, x, y, ball).robust.sum()) for one in (model, masked))
+    assert abs(alone - there) <= 1
     honest = native_autoattack(model, x, y, ball)
     found = native_autoattack(masked, x, y, ball)
-    assert int(blind.robust.sum()) > int(honest.robust.sum())  # PGD is misled
-    assert abs(int(found.robust.sum()) - int(honest.robust.sum())) <= 1  # the ensemble is not
-    assert found.diagnostics.zero_gradient > 0.3 * found.diagnostics.attacked
-    assert found.diagnostics.stuck > 0.3 * found.diagnostics.attacked
+    assert abs(int(found.robust.sum()) - int(honest.robust.sum())) <= 1
+    assert found.diagnostics.zero_gradient == 0
+    assert found.diagnostics.stuck == 0
 
 
 def test_a_network_without_gradients_is_broken_from_its_logits_alone():

@@ -22,6 +22,9 @@ _DIAGNOSTICS = {
     "zero_gradient": "with a zero gradient where the search began",
     "stuck": "on which no step raised the loss",
     "black_box_only": "broken only without gradients",
+    "probed": "left standing and searched without gradients",
+    "blindly_ahead": "taken further that way",
+    "blindly_broken": "broken that way",
     "targets_missing": "targets missing for want of classes",
 }
 
