@@ -187,6 +187,7 @@ def _measured(
     n = len(examples)
     clean = context.outcomes[f"{context.main}.accuracy.clean"]
     notes: list[str] = []
+    doubts: list[str] = []
 
     def attack(threat: ThreatModel, standing: Tensor) -> tuple[Tensor, Tensor, list[Attacked]]:
         """Who withstands, an image for each example, and the runs.

@@ -161,7 +161,7 @@ def test_a_saturated_loss_misleads_neither_pgd_nor_the_ensemble():
     ball = ThreatModel("linf", 0.03)
     masked = Saturated(model)
     alone, there = (int(pgd(one, x, y, ball).robust.sum()) for one in (model, masked))
-    assert abs(alone - there) <= 1
+    assert there <= alone + 1
     honest = native_autoattack(model, x, y, ball)
     found = native_autoattack(masked, x, y, ball)
     assert abs(int(found.robust.sum()) - int(honest.robust.sum())) <= 1
