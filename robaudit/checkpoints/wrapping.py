@@ -14,8 +14,15 @@ from dataclasses import dataclass, field
 from robaudit.checkpoints.architectures.architecture import Shapes
 
 _MAX_WRAPPERS = 8
-# Counters and profilers' leftovers that no forward pass reads, by the last part of their key.
-_COUNTERS = frozenset({"n_averaged", "initted", "step", "epoch", "total_ops", "total_params"})
+_MAX_PARTS = 64
+# Counters, profilers' leftovers and slopes of a verifier's relaxations (COLT): what no forward pass
+# of the network reads, by the last part of its key.
+_COUNTERS = frozenset(
+    {"n_averaged", "initted", "step", "epoch", "total_ops", "total_params", "deepz_lambda"}
+)
+# What compiling, checkpointing, sharding, per-sample gradients and data parallelism put into the
+# middle of a key. The last is a usual name too, so that it goes where nothing is beside it.
+_INNER = ("_orig_mod", "_checkpoint_wrapped_module", "_fsdp_wrapped_module", "_module", "module")
 # What a training module holds beside its network, by the first part of a key.
 _COMPANIONS = ("criterion", "loss", "loss_fn", "loss_function", "acc", "accuracy", "metrics")
 _SPLITS = ("train_", "val_", "valid_", "test_", "")
@@ -67,7 +74,8 @@ def unwrappings(shapes: Shapes) -> tuple[Wrapping, ...]:
     stages = [Wrapping({key: key for key in shapes})]
     while len(stages) < 3 * _MAX_WRAPPERS:
         stage = stages[-1]
-        for peeled in (_cleared(stage), _normalised(stage, shapes), _unprefixed(stage)):
+        peels = (_cleared(stage), _normalised(stage, shapes), _unprefixed(stage), _bared(stage))
+        for peeled in peels:
             if peeled is not None:
                 stages.append(peeled)
                 break
@@ -99,6 +107,34 @@ def _cleared(stage: Wrapping) -> Wrapping | None:
     }
     keep = [name for name in keep if name not in copies]
     return _with(stage, keep) if keep and len(keep) < len(stage.names) else None
+
+
+def _bared(stage: Wrapping) -> Wrapping | None:
+    """Without the wrappers of single layers, ``c2._orig_mod.weight``; those of all are a prefix."""
+    if not any(part in name for name in stage.names for part in _INNER):
+        return None
+    if any(name.count(".") > _MAX_PARTS for name in stage.names):
+        return None
+    beside: dict[str, set[str]] = {}
+    for name in stage.names:
+        parts = name.split(".")
+        for i, part in enumerate(parts):
+            beside.setdefault(".".join(parts[:i]), set()).add(part)
+
+    def bare(name: str) -> str:
+        parts = name.split(".")
+        kept = [
+            part
+            for i, part in enumerate(parts)
+            if not (0 < i < len(parts) - 1 and part in _INNER)
+            or len(beside[".".join(parts[:i])]) > 1
+        ]
+        return ".".join(kept)
+
+    names = {bare(name): file for name, file in stage.names.items()}
+    if len(names) < len(stage.names) or names.keys() == stage.names.keys():
+        return None
+    return Wrapping(names, stage.prefix, stage.mean, stage.std, stage.dropped)
 
 
 def _normalised(stage: Wrapping, shapes: Shapes) -> Wrapping | None:

@@ -41,7 +41,10 @@ def test_verification_and_trades_checkpoints(name):
     image, label = FILES[name]
     shapes = shapes_in(Path(FOLDER) / "checkpoints" / name)
     assert identify(shapes)[0].label == label
-    assert [candidate.label for candidate in identify(shapes, image=image)] == [label]
+    found = [candidate.label for candidate in identify(shapes, image=image)]
+    assert found[0] == label
+    # What the layers activate with, their shapes do not say.
+    assert len(found) == (1 if label == "small_cnn" else 10)
 
 
 def test_the_example_of_pyautoattack():

@@ -58,6 +58,7 @@ PUBLISHED = {
         nn.Linear(200, 10),
     ),
 }  # fmt: skip
+OTHERS = ("leaky", "sigmoid", "tanh", "gelu", "silu", "softplus", "-elu")
 IMAGES = dict.fromkeys(("mnist-ConvBig", "LeNet", "mlp"), (1, 28, 28))
 
 
@@ -66,7 +67,8 @@ def shapes_of(network):
 
 
 def equal_to(network, found, image):
-    """The labels of the candidates that compute the same."""
+    """The labels of the candidates with ReLU that compute the same."""
+    found = [c for c in found if not any(a in c.label for a in OTHERS)]
     torch.manual_seed(0)
     x = torch.randn(4, *image, dtype=torch.float64)
     network = network.double().eval()
@@ -86,8 +88,9 @@ def test_published_networks_are_among_the_candidates(name):
     network = PUBLISHED[name]()
     image = IMAGES.get(name, (3, 32, 32))
     found = identify(shapes_of(network), image=image)
-    assert len(found) <= 6
-    assert equal_to(network, found, image)
+    # Twelve layouts at most, each with ten activations, those with ReLU first.
+    assert len(found) <= 120
+    assert equal_to(network, found[: len(found) // 10], image)
 
 
 @pytest.mark.parametrize("name", ["CNN-A", "ConvSmall", "ConvBig", "mnist-ConvBig", "LeNet"])

@@ -121,3 +121,36 @@ def test_keys_of_a_hostile_file_end():
     assert len(unwrappings(deep)) < 40
     assert unwrap({}).names == {}
     assert unwrap({"": (1,), ".": (1,)}).key("none") is None
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        "c2._checkpoint_wrapped_module.weight",
+        "c2._orig_mod.weight",
+        "c2._fsdp_wrapped_module._checkpoint_wrapped_module.weight",
+        "c2.module.weight",
+    ],
+)
+def test_a_layers_own_wrapper_comes_off_in_the_middle_of_a_key(key):
+    found = unwrap({"module.c1.weight": (4, 3, 3, 3), f"module.{key}": (4, 4, 3, 3)})
+    assert dict(found.names) == {"c1.weight": "module.c1.weight", "c2.weight": f"module.{key}"}
+
+
+def test_a_part_in_data_parallel_comes_off():
+    shapes = {"features.module.c1.weight": (4, 3), "features.module.c2.weight": (4, 4)}
+    found = unwrap({**shapes, "fc.weight": (10, 4)})
+    assert list(found.names) == ["features.c1.weight", "features.c2.weight", "fc.weight"]
+
+
+def test_a_module_beside_others_is_the_networks_own():
+    shapes = {"a.module.weight": (4, 3), "a.scale.weight": (4,), "fc.weight": (10, 4)}
+    assert list(unwrap(shapes).names) == list(shapes)
+    # Two that would have one name are left.
+    both = {"a.module.weight": (4, 3), "a.weight": (4, 3), "fc.weight": (10, 4)}
+    assert list(unwrap(both).names) == list(both)
+
+
+def test_slopes_of_a_relaxation_are_no_weights():
+    found = unwrap({"1.conv.weight": (4, 3), "2.deepz_lambda": (4, 14, 14), "3.w": (1,)})
+    assert list(found.names) == ["1.conv.weight", "3.w"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
 from itertools import islice
@@ -65,6 +65,9 @@ class Architecture:
         exclusive: the guesses are tries at one network, of which the first that fits is it.
         normalization: what ``--normalize`` takes for every network of the family, where one is
             known; ``""`` where it depends on who trained it.
+        sized: the guess where the images are known, for a family that is told by their size.
+        alike: arguments of a network with the same keys, shapes and images, for those that differ
+            in their activation alone: only one of them is built to be compared.
     """
 
     name: str
@@ -73,9 +76,17 @@ class Architecture:
     usual: Arguments = field(default_factory=lambda: dict(_USUAL))
     exclusive: bool = False
     normalization: str = ""
+    sized: Callable[[Shapes, Image], Sequence[Arguments]] | None = None
+    alike: Callable[[Arguments], Arguments] = dict
 
     def candidate(self, arguments: Arguments) -> Candidate:
         return Candidate(self.name, arguments, self)
+
+    def guesses(self, shapes: Shapes, image: Image | None) -> Sequence[Arguments]:
+        """Those for these images, where they are known."""
+        if image is None or self.sized is None:
+            return self.guess(shapes)
+        return self.sized(shapes, image)
 
     def suspected(self, shapes: Shapes) -> list[Candidate]:
         """The guesses, unchecked."""
@@ -84,7 +95,7 @@ class Architecture:
 
     def fitting(self, guesses: Iterable[Arguments], shapes: Shapes) -> tuple[Candidate, ...]:
         """The guesses whose networks have exactly these keys and shapes."""
-        found = (c for guess in guesses if (c := self.candidate(guess)).fits(shapes))
+        found = alike_once(map(self.candidate, guesses), lambda c: c.fits(shapes))
         return tuple(islice(found, 1) if self.exclusive else found)
 
 
@@ -147,6 +158,19 @@ class Candidate:
         from robaudit.checkpoints.architectures.sketching import sketch
 
         return sketch(self.build)
+
+
+def alike_once(
+    candidates: Iterable[Candidate], holds: Callable[[Candidate], bool]
+) -> Iterator[Candidate]:
+    """Those of which it holds, asked once for all that are alike."""
+    known: dict[str, bool] = {}
+    for candidate in candidates:
+        like = candidate.family.candidate(candidate.family.alike(candidate.arguments))
+        if like.label not in known:
+            known[like.label] = holds(like)
+        if known[like.label]:
+            yield candidate
 
 
 def _needed(shapes: Shapes) -> dict[str, tuple[int, ...]]:

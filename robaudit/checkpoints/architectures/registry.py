@@ -18,6 +18,7 @@ from robaudit.checkpoints.architectures.architecture import (
     Lazy,
     Shapes,
     UnknownArchitectureError,
+    alike_once,
 )
 from robaudit.checkpoints.architectures.library import (
     library_architecture,
@@ -38,6 +39,7 @@ _MODULES = {
     "cifar_mobilenet_v2": "cifar_mobilenet_v2",
     "small_cnn": "small_cnn",
     "sequential_cnn": "sequential_cnn",
+    "plain_cnn": "plain_cnn",
     "vit": "vit",
     "hf_vit": "hf_vit",
     "digits_resnet": "digits_resnet",
@@ -57,6 +59,8 @@ _WIDTHS: Mapping[str, Arguments] = {
 }
 # The samples' networks take images in [0, 1] as they are.
 _NORMALIZATIONS = {"digits_resnet": "none", "digits_vit": "none"}
+# Their keys do not say who made them, so that every variant that the shapes allow may be it.
+_ANONYMOUS = ("sequential_cnn", "plain_cnn")
 _MAX_SUSPECTS = 24
 
 ARCHITECTURES: Mapping[str, Architecture] = MappingProxyType(
@@ -67,11 +71,16 @@ ARCHITECTURES: Mapping[str, Architecture] = MappingProxyType(
             Lazy(f"{__package__}.{module}", name),
             {**_USUAL, **_WIDTHS.get(name, {})},
             normalization=_NORMALIZATIONS.get(name, ""),
+            sized=getattr(signatures, name) if name in _ANONYMOUS else None,
+            alike=signatures.unactivated if name in _ANONYMOUS else dict,
         )
         for name, module in _MODULES.items()
     }
 )
 """robaudit's own families, in the order in which they are tried."""
+
+
+_PLAIN = ARCHITECTURES["plain_cnn"]
 
 
 def identify(shapes: Shapes, *, image: Image | None = None) -> tuple[Candidate, ...]:
@@ -85,9 +94,13 @@ def identify(shapes: Shapes, *, image: Image | None = None) -> tuple[Candidate, 
         image: ``(c, h, w)`` of the images it is to classify, where known: networks that do not
             take them or do not give logits ``(n, k)`` are left out.
     """
-    families = chain(ARCHITECTURES.values(), registered().values(), library_architectures(shapes))
-    found = chain.from_iterable(family.fitting(family.guess(shapes), shapes) for family in families)
-    return _taking(image, found)
+    families = chain(_known(), registered().values(), library_architectures(shapes))
+
+    def fitting(family: Architecture) -> tuple[Candidate, ...]:
+        return family.fitting(family.guesses(shapes, image), shapes)
+
+    found = chain.from_iterable(map(fitting, families))
+    return _taking(image, found) or _taking(image, fitting(_PLAIN))
 
 
 def named(
@@ -109,9 +122,14 @@ def named(
 
 def suspect(shapes: Shapes) -> tuple[Candidate, ...]:
     """The networks whose tell-tale keys are there, without torch and without certainty."""
-    families = chain(ARCHITECTURES.values(), library_architectures(shapes))
+    families = chain(_known(), library_architectures(shapes), (_PLAIN,))
     found = chain.from_iterable(family.suspected(shapes) for family in families)
     return tuple(candidate for _, candidate in zip(range(_MAX_SUSPECTS), found, strict=False))
+
+
+def _known() -> list[Architecture]:
+    """The families that their keys tell; a plain chain is what no other family is."""
+    return [family for family in ARCHITECTURES.values() if family is not _PLAIN]
 
 
 def _family(name: str) -> Architecture:
@@ -125,4 +143,4 @@ def _family(name: str) -> Architecture:
 
 
 def _taking(image: Image | None, found: Iterable[Candidate]) -> tuple[Candidate, ...]:
-    return tuple(c for c in found if image is None or c.takes(image))
+    return tuple(found if image is None else alike_once(found, lambda c: c.takes(image)))

@@ -22,7 +22,11 @@ from robaudit.checkpoints.architectures.signatures.residual import (
     wide_resnet,
     wide_resnet_layers,
 )
-from robaudit.checkpoints.architectures.signatures.sequential import sequential_cnn
+from robaudit.checkpoints.architectures.signatures.sequential import (
+    plain_cnn,
+    sequential_cnn,
+    unactivated,
+)
 from robaudit.checkpoints.architectures.signatures.transformer import hf_vit, vit
 
 __all__ = [
@@ -34,10 +38,12 @@ __all__ = [
     "dm_wide_resnet",
     "hf_vit",
     "mobilenet_v2",
+    "plain_cnn",
     "preact_resnet",
     "resnet",
     "sequential_cnn",
     "small_cnn",
+    "unactivated",
     "vgg",
     "vit",
     "wide_resnet",
