@@ -29,6 +29,7 @@ _PADDINGS = {
 
 _MAX_SOLUTIONS = 12
 _MAX_TRIED = 64
+_MAX_KERNELS = 5
 _MAX_PADDINGS = 24
 _INFINITE = 1 << 20
 _POOLS: Mapping[str, tuple[Callable[[int], int], int]] = {
@@ -80,6 +81,8 @@ def _for_size(
     if not final:
         return
     kernels = sorted({layer.kernel for layer in layers[:first] if layer.kind == "conv"})
+    if len(kernels) > _MAX_KERNELS:
+        return
     options = [_PADDINGS.get(kernel, {kernel // 2: 0, 0: 1}) for kernel in kernels]
     for paddings in islice(product(*options), _MAX_PADDINGS):
         padding = dict(zip(kernels, paddings, strict=True))
@@ -112,12 +115,13 @@ def _search(
 
     order = count()
     start: _State = (0, size, False)
-    heap: list[tuple[int, int, int, tuple[str, ...], _State]] = []
+    # Of equally cheap ones the one nearest to the goal: the others may be without number.
+    heap: list[tuple[int, int, int, int, tuple[str, ...], _State]] = []
     if left(*start) < _INFINITE:
-        heap.append((left(*start), next(order), 0, (), start))
+        heap.append((left(*start), 0, next(order), 0, (), start))
     given = 0
     while heap and given < _MAX_TRIED:
-        _, _, spent, tokens, (at, here, pending) = heapq.heappop(heap)
+        _, _, _, spent, tokens, (at, here, pending) = heapq.heappop(heap)
         if at == goal:
             given += 1
             yield list(tokens), pending, spent
@@ -127,7 +131,7 @@ def _search(
             if rest < _INFINITE:
                 total = spent + cost
                 state = (at + 1, to, after)
-                entry = (total + rest, next(order), total, (*tokens, *more), state)
+                entry = (total + rest, -at, next(order), total, (*tokens, *more), state)
                 heapq.heappush(heap, entry)
 
 
@@ -154,7 +158,7 @@ def _steps(
         elif layer.kind == "block":
             for stride in layer.strides:
                 side_out = (side_in - 1) // stride + 1
-                unusual = stride != layer.strides[0]
+                unusual = int(stride != layer.strides[0])
                 yield (*filling, layer.token.format(f"s{stride}")), side_out, False, cost + unusual
         else:
             pad = padding[layer.kernel]
