@@ -6,6 +6,7 @@ do not belong in it; they go to ``examples.npz`` beside it.
 
 from __future__ import annotations
 
+import math
 from typing import Annotated, Any, Final, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
@@ -17,6 +18,20 @@ SCHEMA_VERSION: Final = 1
 
 class _Model(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+# What a rounding of the ends of an interval may add.
+_ROUNDING = 1e-9
+# Bounds and unit of a measurement by what its name begins with; a unit may be left out.
+_BOUNDS: dict[str, tuple[float, float, str]] = {
+    "accuracy.": (0.0, 1.0, "fraction"),
+    "gap.error": (-1.0, 1.0, "fraction"),
+    "loss.": (0.0, math.inf, "nats"),
+    "gap.loss": (-math.inf, math.inf, "nats"),
+}
+
+# How many of something: no data set, network or clock goes beyond.
+Count = Annotated[int, Field(ge=0, le=10**15)]
 
 
 def _lower(value: object) -> object:
@@ -34,6 +49,12 @@ class Interval(_Model):
     level: float = Field(gt=0, lt=1)
     method: str
 
+    @model_validator(mode="after")
+    def _low_then_high(self) -> Interval:
+        if self.low > self.high + _ROUNDING * max(1.0, abs(self.high)):
+            raise ValueError(f"an interval from {self.low:g} to {self.high:g} ends below its start")
+        return self
+
 
 class Evidence(_Model):
     """Clean accuracy of one network with one normalisation on ``n`` images: what decided.
@@ -45,7 +66,7 @@ class Evidence(_Model):
     architecture: str
     normalization: str
     accuracy: float = Field(ge=0, le=1)
-    n: int
+    n: Count
     shift_t2: float | None = None
 
 
@@ -64,7 +85,7 @@ class Subject(_Model):
     normalization: str
     normalized_by: str = ""
     evidence: list[Evidence] = Field(default_factory=list)
-    parameters: int
+    parameters: Count
     epoch: float | None = None
 
 
@@ -73,9 +94,9 @@ class Data(_Model):
 
     name: str
     split: str
-    n: int
+    n: Count
     sha256: str
-    classes: int | None
+    classes: Count | None
 
 
 class Threat(_Model):
@@ -98,12 +119,12 @@ class Measurement(_Model):
     value: float | None = None
     unit: str = ""
     split: str = "test"
-    n: int | None = None
+    n: Count | None = None
     interval: Interval | None = None
-    standard_error: float | None = None
+    standard_error: float | None = Field(default=None, ge=0)
     settings: dict[str, Any] = Field(default_factory=dict)
     details: dict[str, Any] = Field(default_factory=dict)
-    seconds: float | None = None
+    seconds: float | None = Field(default=None, ge=0)
     warnings: list[str] = Field(default_factory=list)
     doubts: list[str] = Field(default_factory=list)
 
@@ -114,6 +135,24 @@ class Measurement(_Model):
         if self.status != "ok" and (self.value is not None or not self.reason):
             raise ValueError(f"{self.name}: status {self.status} needs a reason and no value")
         return self
+
+
+def _check_bounds(measurement: Measurement) -> None:
+    """Refuse a number that what its name says cannot have.
+
+    A difference of two numbers has the name of both, and other bounds: it is in no report.
+    """
+    name, interval = measurement.name[:80], measurement.interval
+    low, high, unit = next(
+        (row for start, row in _BOUNDS.items() if name.startswith(start)),
+        (-math.inf, math.inf, measurement.unit),
+    )
+    if measurement.unit not in ("", unit):
+        raise ValueError(f"{name}: is in {unit}, not in {measurement.unit[:80]!r}")
+    ends = [interval.low, interval.high] if interval is not None and unit == "fraction" else []
+    for number in (measurement.value, *ends):
+        if number is not None and not low - _ROUNDING <= number <= high + _ROUNDING:
+            raise ValueError(f"{name}: {number:g} is not in [{low:g}, {high:g}]")
 
 
 class Git(_Model):
@@ -129,11 +168,11 @@ class Provenance(_Model):
     argv: list[str]
     seed: int
     started: str
-    seconds: float
+    seconds: float = Field(ge=0)
     versions: dict[str, str]
     device: str
     precision: str
-    batch_size: int | None
+    batch_size: Count | None
     git: Git | None = None
 
 
@@ -152,6 +191,12 @@ class Report(_Model):
     measurements: list[Measurement]
     warnings: list[str] = Field(default_factory=list)
     provenance: Provenance
+
+    @model_validator(mode="after")
+    def _within_bounds(self) -> Report:
+        for measurement in self.measurements:
+            _check_bounds(measurement)
+        return self
 
     def get(self, name: str, split: str | None = None) -> Measurement | None:
         """The measurement of that name on that split, or ``None``.
@@ -200,12 +245,12 @@ class Decision(_Model):
     alpha: float = Field(gt=0, lt=1)
     value: float | None = None
     interval: Interval | None = None
-    examples: int | None = None
-    population: int | None = None
+    examples: Count | None = None
+    population: Count | None = None
     baseline: float | None = None
     reason: str | None = None
-    line: int | None = None
-    seconds: float | None = None
+    line: Count | None = None
+    seconds: float | None = Field(default=None, ge=0)
     doubts: list[str] = Field(default_factory=list)
 
 

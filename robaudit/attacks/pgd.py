@@ -144,7 +144,7 @@ def pgd_with(
                 if progress is not None:
                     progress(done, total)
 
-            first = None if start is None else start[part]
+            first = None if start is None else rows_of(start, part, runner.device)
             if searcher is not None:
                 break_all(
                     runner, searcher, met, index[part], threat, step, steps, restarts, seed, first,

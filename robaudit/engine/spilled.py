@@ -11,7 +11,7 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 
-from robaudit.engine.images import LARGE, StoredImages, positions, tiles
+from robaudit.engine.images import LARGE, StoredImages, positions, rows_of, tiles
 from robaudit.errors import NotMeasuredError
 
 
@@ -52,7 +52,7 @@ class SpilledImages(StoredImages):
         out = torch.zeros(len(rows), *self.shape[1:])
         there = self._written[rows]
         if self._under is not None and not bool(there.all()):
-            out[~there] = self._under[rows[~there]]
+            out[~there] = rows_of(self._under, rows[~there], out.device)
         to = torch.nonzero(there)[:, 0]
         for start, stop in _runs(to, rows[to]):
             self._file.seek(int(rows[to[start]]) * self.image_bytes)

@@ -11,6 +11,8 @@ from torch import Tensor
 from robaudit.attacks.objectives import cross_entropy
 from robaudit.engine import JustInside
 from robaudit.engine.balls import ascend, project
+from robaudit.engine.images import StoredImages, rows_of
+from robaudit.engine.spilled import copied
 from robaudit.errors import NotMeasuredError
 from robaudit.flatness.perturbed import Perturbed
 from robaudit.flatness.stacked import stack
@@ -64,7 +66,7 @@ class Ascent:
         Raises:
             NotMeasuredError: losses that are not finite.
         """
-        nu, adv = stack(nus), torch.stack(list(advs), 1).flatten(0, 1)
+        nu, adv = stack(nus), _side_by_side(advs)
         best: list[Climb] = []
         for done in range(self.passes + 1):
             found = self._pass(nu, adv, len(nus), last=done == self.passes)
@@ -154,14 +156,14 @@ class Ascent:
         return shrunk
 
     def _pass(self, nu: Weights, adv: Tensor, many: int, last: bool) -> _Pass:
-        """At ``nu``, ``(many, ...)`` each, and ``adv``; of the last pass the losses alone.
+        """At ``nu``, ``(many, ...)`` each, and ``adv``, which moves; of the last the losses alone.
 
         Row ``i many + k`` of ``adv`` is image i of restart k.
         """
         leaves = {name: (self.weights[name] + nu[name]).requires_grad_(not last) for name in nu}
         slopes = {name: torch.zeros_like(leaf) for name, leaf in leaves.items()}
         inputs = self.threat is not None and not last
-        losses, moved = [], []
+        losses = []
 
         def itself(images: Tensor) -> Tensor:
             return self.network.logits_of_all(leaves, images)
@@ -172,7 +174,7 @@ class Ascent:
             rows = slice(start * many, (start + self.tile) * many)
             labels = self.y[part].repeat_interleave(many)
             with torch.set_grad_enabled(not last):
-                image = adv[rows].detach().requires_grad_(inputs)
+                image = rows_of(adv, rows, self.y.device).detach().requires_grad_(inputs)
                 logits = forward(image.reshape(-1, many, *image.shape[1:]))
                 loss = cross_entropy(logits.flatten(0, 1), labels)
                 losses.append(loss.detach().double().reshape(-1, many))
@@ -182,11 +184,11 @@ class Ascent:
                 pieces = torch.autograd.grad(loss.sum(), wanted, materialize_grads=True)
             if self.threat is not None:
                 ascended = ascend(image.detach(), pieces[-1], self.step, self.threat)
-                clean = self.x[part].repeat_interleave(many, 0)
-                moved.append(project(ascended, clean, self.threat))
+                clean = rows_of(self.x, part, self.y.device).repeat_interleave(many, 0)
+                adv[rows] = project(ascended, clean, self.threat)
             for name, piece in zip(leaves, pieces, strict=False):
                 slopes[name] += piece * self.kept[name] if name in self.kept else piece
-        return _Pass(torch.cat(losses), slopes, torch.cat(moved) if moved else adv)
+        return _Pass(torch.cat(losses), slopes, adv)
 
 
 @dataclass(frozen=True)
@@ -196,6 +198,13 @@ class _Pass:
     losses: Tensor
     slopes: Weights
     moved: Tensor
+
+
+def _side_by_side(advs: Sequence[Tensor]) -> Tensor:
+    """The restarts' images as a tensor of its own: row ``i many + k`` is image i of restart k."""
+    if len(advs) == 1 and isinstance(advs[0], StoredImages):
+        return copied(advs[0])  # too many to be held
+    return torch.stack(list(advs), 1).flatten(0, 1)
 
 
 def _climbs(losses: Tensor, nu: Weights) -> list[Climb]:

@@ -13,6 +13,7 @@ from robaudit.attacks.pgd import pgd_with
 from robaudit.attacks.result import Attacked
 from robaudit.engine import TILE, Runner
 from robaudit.engine.balls import Ball, ascend, random_start
+from robaudit.engine.images import rows_of
 from robaudit.engine.runner import BatchSize
 from robaudit.errors import NotMeasuredError
 from robaudit.flatness.stacked import StackedRunner
@@ -130,7 +131,7 @@ class Loss:
         rows = []
         for begin in range(0, len(self.x), runner.batch):
             part = slice(begin, begin + runner.batch)
-            x, y = self.x[part].to(self.device), self.y[part].to(self.device)
+            x, y = rows_of(self.x, part, self.device), self.y[part].to(self.device)
             found = self._highest(runner, x, y, index[part], many, restarts, tick)
             rows.append(found.reshape(-1, many).T)
         if progress is not None:

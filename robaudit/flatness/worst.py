@@ -22,7 +22,9 @@ from robaudit.engine import (
 )
 from robaudit.engine.arguments import checked
 from robaudit.engine.balls import random_start
+from robaudit.engine.images import rows_of
 from robaudit.engine.runner import BatchSize
+from robaudit.engine.spilled import computed
 from robaudit.flatness.ascent import Ascent, Climb
 from robaudit.flatness.losses import Loss
 from robaudit.flatness.perturbed import Perturbed
@@ -150,7 +152,7 @@ def worst(
 
             nus = [in_ball(weights, xi, draw_for(seed, "worst", k), kept) for k in block]
             advs = [
-                random_start(x, index, threat, seed, restart)
+                _random(x, index, threat, seed, restart)
                 if threat is not None and (published or restart)
                 else given
                 for restart in block
@@ -185,3 +187,13 @@ def worst(
         parts=parts(after[None], before, reference.correct, drawn=False),
         notes=(*effective_notes(model, plain), *idle_note(idle), *blocks.notes, *loss.notes),
     )
+
+
+def _random(x: Tensor, index: Tensor, threat: ThreatModel, seed: int, restart: int) -> Tensor:
+    """A random start for each image."""
+
+    def of(rows: Tensor) -> Tensor:
+        images = rows_of(x, rows, torch.device("cpu"))
+        return random_start(images, index[rows], threat, seed, restart)
+
+    return computed(x, of)
