@@ -47,6 +47,7 @@ class Context:
     Attributes:
         splits: by name, the audited one first; a second one only where the gap is measured.
         precision: of searches whose finds are verified in float32.
+        double: curvature is measured in float64.
         radii: smaller than the threat model's, ascending, for a curve of its own: what is broken
             within one of them is broken within the larger ones, and a PGD begins where the radius
             before left it. Nothing measured at the threat model's radius depends on them.
@@ -71,6 +72,7 @@ class Context:
     remember: Remember = forget
     outcomes: dict[str, Tensor] = field(default_factory=dict)
     broken: dict[str, tuple[Tensor, Tensor]] = field(default_factory=dict)
+    double: bool = False
     _made: dict[tuple[str, Pgd], Ascended] = field(default_factory=dict)
     _runners: list[Runner] = field(default_factory=list)
 

@@ -50,7 +50,7 @@ def wci(context: Context, settings: Wci) -> list[Measurement]:
                 seed=context.seed,
                 index=context.index(split, n),
                 memory=settings.memory,
-                precision=context.precision,
+                precision="float64" if context.double else context.precision,
                 progress=progress,
             )
 

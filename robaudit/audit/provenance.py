@@ -11,10 +11,17 @@ from importlib import metadata
 import torch
 
 import robaudit
-from robaudit.engine import Precision
+from robaudit.engine import Arithmetic
 from robaudit.schema import Git, Provenance
 
 _PACKAGES = ("torch", "torchvision", "numpy", "scipy", "safetensors", "pyautoattack")
+
+
+_PRECISIONS: dict[Arithmetic, str] = {
+    "fp32": "fp32",
+    "bf16": "fp32, searches in bf16",
+    "float64": "fp32, curvature in float64",
+}
 
 
 def provenance(
@@ -24,7 +31,7 @@ def provenance(
     seconds: float,
     device: torch.device,
     batch_size: int | None,
-    precision: Precision = "fp32",
+    precision: Arithmetic = "fp32",
 ) -> Provenance:
     """The circumstances of a run that ends now."""
     return Provenance(
@@ -34,7 +41,7 @@ def provenance(
         seconds=seconds,
         versions=_versions(),
         device=_device(device),
-        precision="fp32" if precision == "fp32" else f"fp32, searches in {precision}",
+        precision=_PRECISIONS[precision],
         batch_size=batch_size,
         git=_git(),
     )

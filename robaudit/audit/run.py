@@ -22,7 +22,7 @@ from robaudit.audit.plan import Plan
 from robaudit.audit.plan import preset as plan_of
 from robaudit.audit.provenance import provenance
 from robaudit.checkpoints.suitability import check_suits
-from robaudit.engine import Precision, device_of
+from robaudit.engine import Arithmetic, device_of
 from robaudit.engine.arguments import checked
 from robaudit.engine.runner import BatchSize
 from robaudit.engine.spilled import computed
@@ -60,7 +60,7 @@ def audit(
     train: Examples | None = None,
     seed: int = 0,
     batch_size: BatchSize = "auto",
-    precision: Precision = "fp32",
+    precision: Arithmetic = "fp32",
     surrogate: nn.Module | None = None,
     replayed: Adversarial | None = None,
     watch: Watch = no_watch,
@@ -75,6 +75,7 @@ def audit(
         threat: ``None`` where the plan attacks nothing.
         train: examples of the training split, for the generalisation gaps.
         precision: of searches by the ensembles; whatever counts is verified in float32.
+            ``float64`` is that of WCI and spectra; searches are then in float32.
         surrogate: the network that a plan's transfer attack is made on.
         replayed: the adversarial examples that a plan replays, made of these examples.
         watch: opens a progress display for a named piece of work.
@@ -91,12 +92,13 @@ def audit(
         threat or _NEAR,
         seed,
         batch_size,
-        precision,
+        "fp32" if precision == "float64" else precision,
         plan.radii,
         surrogate,
         replayed,
         watch,
         remember,
+        double=precision == "float64",
     )
     warnings = list(getattr(getattr(model, "origin", None), "warnings", ()))
     measurements: list[Measurement] = []

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 import torch
@@ -16,7 +16,7 @@ from robaudit.audit.plan import Hessian
 from robaudit.curvature.selection import chosen_parameters
 from robaudit.curvature.spectrum import MEMORY
 from robaudit.curvature.traces import Estimator, gauss_newton_estimator
-from robaudit.engine import device_of, effective, frozen
+from robaudit.engine import device_of, effective, frozen, in_float64
 from robaudit.schema import Measurement
 
 # Of a Gauss-Newton matrix: examples times classes less one. The cost grows with its square.
@@ -27,6 +27,10 @@ def hessian(context: Context, settings: Hessian) -> list[Measurement]:
     """Largest and smallest eigenvalue, trace with density, and the largest relative eigenvalue."""
     attacked = context.adversarial(context.main, settings.pgd, settings.n)
     n = len(attacked.x)
+    if context.double:
+        double = in_float64(context.model, attacked.x)
+        attacked = replace(attacked, x=attacked.x.double())
+        context = replace(context, model=double)
     y = context.y(context.main, n)
     layers = restricting(context.model, settings.layers)
     small = _diagonalised(context, settings, attacked.x)

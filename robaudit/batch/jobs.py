@@ -40,7 +40,7 @@ class Job:
     model_dir: str | None = None
     download: bool = False
     seed: int = 0
-    precision: Literal["fp32", "bf16"] = "fp32"
+    precision: Literal["fp32", "bf16", "float64"] = "fp32"
 
     @property
     def suite(self) -> tuple[object, ...]:

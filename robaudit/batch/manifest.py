@@ -39,7 +39,7 @@ class Choices(BaseModel):
     model_dir: str | None = None
     download: bool = False
     seed: int = 0
-    precision: Literal["fp32", "bf16"] = "fp32"
+    precision: Literal["fp32", "bf16", "float64"] = "fp32"
 
     @model_validator(mode="after")
     def _one_training_set(self) -> Choices:

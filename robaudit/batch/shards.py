@@ -55,7 +55,8 @@ def share(
         return 0
     threat = ThreatModel(job.norm, job.eps)
     context = Context(
-        model, {examples.split: examples}, threat, job.seed, "auto", job.precision,
+        model, {examples.split: examples}, threat, job.seed, "auto",
+        "fp32" if job.precision == "float64" else job.precision,
         remember=journal.remember,
     )  # fmt: skip
     with frozen(model):

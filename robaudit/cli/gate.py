@@ -9,12 +9,18 @@ import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from robaudit.cli.messages import console, say_of
-from robaudit.cli.options import OUT_PANEL, Settings, with_settings
+from robaudit.cli.options import (
+    FLOAT64_IS_OF_CURVATURE,
+    OUT_PANEL,
+    Precision,
+    Settings,
+    with_settings,
+)
 from robaudit.errors import DataError, RobauditError, UsageError
 
 if TYPE_CHECKING:
@@ -162,6 +168,9 @@ def _verdicts(
     from robaudit.gate.run import gate as run
     from robaudit.gate.run import not_gated
 
+    if settings.precision is Precision.float64:
+        raise UsageError(*FLOAT64_IS_OF_CURVATURE)
+    precision: Literal["fp32", "bf16"] = "bf16" if settings.precision is Precision.bf16 else "fp32"
     batch_size = batch_size_of(settings.batch_size)
     read = [_baseline(path) for path in baselines]
     populations = [_population(suite, settings) for suite in policy.suites]
@@ -174,7 +183,7 @@ def _verdicts(
                 found.append(
                     run(
                         model, policy, populations, baselines=read, exhaustive=exhaustive,
-                        batch_size=batch_size, precision=settings.precision.value, watch=watch,
+                        batch_size=batch_size, precision=precision, watch=watch,
                     )
                 )  # fmt: skip
         except RobauditError as error:

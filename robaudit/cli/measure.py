@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 import typer
 
 from robaudit.cli.messages import console, say, say_of
-from robaudit.cli.options import Format, Settings
+from robaudit.cli.options import FLOAT64_IS_OF_CURVATURE, Format, Precision, Settings
 from robaudit.errors import DataError, RobauditError, UsageError
 from robaudit.types import forget
 
@@ -65,6 +65,8 @@ def run(
     save_adv: Path | None = None,
 ) -> tuple[list[Report | str], int]:
     """A report for each checkpoint, or its name where it could not be audited; the exit code."""
+    if settings.precision is Precision.float64 and plan.wci is None and plan.hessian is None:
+        raise UsageError(*FLOAT64_IS_OF_CURVATURE)
     clean_alone = not plan.attacks and settings.eps is None
     threat = None if clean_alone else threat_of(settings, checkpoints)
     batch_size = batch_size_of(settings.batch_size)

@@ -39,10 +39,17 @@ class Norm(StrEnum):
 
 
 class Precision(StrEnum):
-    """Of searches."""
+    """Of searches, and of curvature."""
 
     fp32 = "fp32"
     bf16 = "bf16"
+    float64 = "float64"
+
+
+FLOAT64_IS_OF_CURVATURE = (
+    "--precision float64 is of traces and spectra: attacks search in fp32, as they are judged",
+    "Give it to wci or hessian.",
+)
 
 
 class Copy(StrEnum):
@@ -217,7 +224,8 @@ PrecisionOption = Annotated[
         help="Arithmetic in which fast, native AutoAttack, Square and FAB search, and of the "
         "backward passes of layer traces. What a search finds counts if it breaks the network in "
         "fp32, but bf16 may miss something; traces stay in fp32 where bf16 would move one by a "
-        "tenth of its standard error.",
+        "tenth of its standard error. float64 is of wci and hessian: traces and spectra, of a copy "
+        "of the network in float64.",
         rich_help_panel=_RUN,
     ),
 ]

@@ -27,6 +27,7 @@ from robaudit.curvature.softmax import logit_curvature_factor, mixed_columns
 from robaudit.curvature.sweep import Sweep
 from robaudit.curvature.targets import Layers, Targets, find_targets
 from robaudit.engine import (
+    Arithmetic,
     Precision,
     device_of,
     effective,
@@ -34,6 +35,7 @@ from robaudit.engine import (
     frozen,
     generator,
     idle_note,
+    in_float64,
 )
 from robaudit.engine.arguments import checked_features
 from robaudit.errors import NotMeasuredError, UsageError
@@ -79,8 +81,8 @@ class LayerTraces:
             out (positional parameters, class tokens); empty where layers were chosen.
         bent: why Hessian and Gauss-Newton matrix differ on this network; empty if they do not.
         classes: how many logits the network has.
-        precision: of the backward passes; ``bf16`` on all but the first images, where it was asked
-            for and passed the comparison on these.
+        precision: ``float64`` of everything, where it was asked for; else of the backward passes,
+            ``bf16`` on all but the first images where that passed the comparison on these.
         precision_note: why it is ``fp32`` although ``bf16`` was asked for.
         idle: what was to be measured and no pass uses, which is left out.
         notes: what was taken for the weights of parametrised and pruned modules.
@@ -93,7 +95,7 @@ class LayerTraces:
     uncovered: tuple[str, ...]
     bent: tuple[str, ...]
     classes: int
-    precision: Precision = "fp32"
+    precision: Arithmetic = "fp32"
     precision_note: str | None = None
     idle: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
@@ -120,7 +122,7 @@ def layer_traces(
     seed: int = 0,
     index: Tensor | None = None,
     memory: int | None = None,
-    precision: Precision = "fp32",
+    precision: Arithmetic = "fp32",
     progress: Progress | None = None,
 ) -> LayerTraces:
     """``Tr(H_k)`` for every weight of a convolution, linear layer or attention projection, ``H_k``
@@ -154,6 +156,9 @@ def layer_traces(
         precision: ``bf16`` has the backward passes of ``exact`` and ``gauss-newton`` round to eight
             bits, if that moves no layer's trace by a tenth of its standard error on the first
             images; else a note says why not. Faster on GPUs, and on processors that know bf16.
+            ``float64`` takes a copy of the network in float64, and so which ReLUs are active, too:
+            a preactivation within rounding of zero may be on the other side in float32, which
+            shows in the third digit of a single layer's trace.
 
     Raises:
         NotMeasuredError: no layers, a single class, values that are not finite, or a network whose
@@ -172,6 +177,10 @@ def layer_traces(
     if n == 1:  # a network never sees one image alone; the copy is left out of the result
         x, y, index = (torch.cat([rows, rows]) for rows in (x, y, index))
     given, model = model, effective(model, x)
+    notes = effective_notes(given, model)
+    rounded: Precision = "bf16" if precision == "bf16" else "fp32"
+    if precision == "float64":
+        model, x = in_float64(model, x), x.double()
     with frozen(model), plain_attention():
         device = device_of(model)
         first = x[:1].to(device)
@@ -185,7 +194,7 @@ def layer_traces(
             columns = _columns(chosen, classes, probes)
             _check_memory(model, targets, first, memory)
             size = chunks(footprint(model, targets.recorded, first), columns, device, memory)
-            trial = Trial("fp32" if chosen == "hessian" else precision, len(x))
+            trial = Trial("fp32" if chosen == "hessian" else rounded, len(x))
             parts = []
             late: list[str] = []
             for chunk in evenly(len(x), size.images):
@@ -231,10 +240,14 @@ def layer_traces(
         uncovered=targets.uncovered,
         bent=bent,
         classes=classes,
-        precision="fp32" if trial.dtype is None else "bf16",
+        precision=precision
+        if precision == "float64"
+        else "fp32"
+        if trial.dtype is None
+        else "bf16",
         precision_note=trial.note,
         idle=targets.idle,
-        notes=(*effective_notes(given, model), *idle_note(targets.idle)),
+        notes=(*notes, *idle_note(targets.idle)),
     )
 
 

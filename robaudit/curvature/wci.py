@@ -17,7 +17,7 @@ from robaudit.curvature.traces import (
     gauss_newton_estimator,
     layer_traces,
 )
-from robaudit.engine import Precision
+from robaudit.engine import Arithmetic
 from robaudit.engine.arguments import checked_features
 from robaudit.types import Progress
 
@@ -70,7 +70,7 @@ def wci(
     seed: int = 0,
     index: Tensor | None = None,
     memory: int | None = None,
-    precision: Precision = "fp32",
+    precision: Arithmetic = "fp32",
     progress: Progress | None = None,
 ) -> WeightCurvature:
     """``WCI = sum_k sqrt(||W_k||_F^2 Tr(H_k))`` over the weights of convolutions, linear

@@ -5,7 +5,7 @@ examples and the seed alone, and not on the batch size or on who else was in the
 on a CPU, up to the rounding of the kernels that a library chooses on a GPU.
 """
 
-from robaudit.engine.acceleration import Accelerated, Precision, accelerate
+from robaudit.engine.acceleration import Accelerated, accelerate
 from robaudit.engine.device import device_of, resolve_device
 from robaudit.engine.edges import JustInside, edge_nudge, sighted
 from robaudit.engine.effective import (
@@ -13,16 +13,18 @@ from robaudit.engine.effective import (
     effective_notes,
     idle_note,
     idle_parameters,
+    in_float64,
     kept_entries,
 )
 from robaudit.engine.freezing import frozen
-from robaudit.engine.precision import full_precision
+from robaudit.engine.precision import Arithmetic, Precision, full_precision
 from robaudit.engine.runner import TILE, Runner
 from robaudit.engine.seeding import generator, seed_for, uniform_rows
 
 __all__ = [
     "TILE",
     "Accelerated",
+    "Arithmetic",
     "JustInside",
     "Precision",
     "Runner",
@@ -36,6 +38,7 @@ __all__ = [
     "generator",
     "idle_note",
     "idle_parameters",
+    "in_float64",
     "kept_entries",
     "resolve_device",
     "seed_for",

@@ -7,7 +7,6 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +15,7 @@ from robaudit.engine.convolutions import FASTER_CONVOLUTIONS, with_faster_convol
 from robaudit.engine.device import device_of
 from robaudit.engine.folding import Folded, fold_batch_norm
 from robaudit.engine.freezing import frozen
+from robaudit.engine.precision import Precision
 from robaudit.engine.raised import is_foreign, said
 from robaudit.engine.seeding import uniform_rows
 from robaudit.errors import NotMeasuredError
@@ -27,7 +27,6 @@ CHANNELS_LAST = "channels last"
 # On these many images a candidate is compared. They are noise, the same for every data set and
 # every part of one, so that how a network is run depends on the network alone.
 _PROBES = 16
-Precision = Literal["fp32", "bf16"]
 
 # Channels-last order costs convolutions of few input channels more than it gives; it pays where
 # they do little of the work. On a CPU, a forward and backward pass of six networks in which they do

@@ -63,6 +63,28 @@ def effective(model: nn.Module, x: Tensor | None = None) -> nn.Module:
     return plain
 
 
+def in_float64(model: nn.Module, x: Tensor) -> nn.Module:
+    """A copy of the network, with its effective weights, that computes in float64.
+
+    Args:
+        x: images ``(n, c, h, w)``; the first two are run.
+
+    Raises:
+        NotMeasuredError: the network cannot be copied, or part of it computes in float32.
+    """
+    plain = effective(model, x)
+    refusal = "the network cannot be run in float64: "
+    try:
+        double = copy.deepcopy(plain, _detached(plain)).double().eval()
+        with torch.no_grad():  # and not frozen, which would cast what comes out
+            logits = double(x[:2].to(device_of(double), torch.float64))
+    except (RuntimeError, TypeError, ValueError, AttributeError, NotImplementedError) as error:
+        raise NotMeasuredError(refusal + _first_line(error)) from error
+    if logits.dtype != torch.float64:
+        raise NotMeasuredError(f"{refusal}its logits come out as {logits.dtype}")
+    return double
+
+
 def effective_notes(model: nn.Module, plain: nn.Module) -> tuple[str, ...]:
     """What :func:`effective` did, for the reader of a number; nothing where it did nothing."""
     if plain is model:

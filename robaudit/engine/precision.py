@@ -4,8 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Literal
 
 import torch
+
+# Of searches, whose finds are verified in fp32; float64 is of curvature alone.
+Precision = Literal["fp32", "bf16"]
+Arithmetic = Precision | Literal["float64"]
 
 
 @contextmanager

@@ -1,5 +1,6 @@
 """Curvature in an audit: which layers, which operator, which loss; and the terms of bounds."""
 
+import copy
 import math
 from dataclasses import replace
 
@@ -255,3 +256,19 @@ def test_both_splits_are_of_one_quantity(few, train, threat, monkeypatch):
         assert found.details["quantity"] == "gauss-newton"
         assert found.details["estimator"] == "exact"
     assert any("as on the other split" in text for text in report.get("wci").warnings)
+
+
+def test_in_float64_numbers_are_those_of_the_network_in_float64(deep, few, threat):
+    few = few.taken(slice(6))
+    plan = Plan(wci=Wci(PGD), hessian=replace(SPECTRUM, tolerance=1e-8))
+    report = audit(deep, few, threat, plan, precision="float64").report
+    at = attacks.pgd(deep, few.x, few.y, threat, steps=3, index=few.index)
+    dense = dense_full(copy.deepcopy(deep).double(), at.x.double(), few.y)
+    assert report.get("hessian.trace").value == pytest.approx(float(dense.trace()), rel=1e-11)
+    top = float(torch.linalg.eigvalsh(dense)[-1])
+    assert report.get("hessian.largest").value == pytest.approx(top, rel=1e-9)
+    assert report.get("wci").details["precision"] == "float64"
+    assert report.provenance.precision == "fp32, curvature in float64"
+    plain = audit(deep, few, threat, plan).report
+    assert plain.get("hessian.trace").value == pytest.approx(float(dense.trace()), rel=1e-4)
+    assert plain.get("hessian.trace").value != pytest.approx(float(dense.trace()), rel=1e-11)

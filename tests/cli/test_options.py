@@ -244,3 +244,12 @@ def test_flatness_and_hessian_measure_what_they_say():
     assert len(values["hessian.largest"]["details"]["eigenvalues"]) == 2
     assert values["hessian.smallest"]["value"] < values["hessian.largest"]["value"]
     assert values["hessian.largest"]["warnings"], "three steps are too few, and it must say so"
+
+
+def test_float64_is_of_curvature():
+    found = measured("--n", 8, "--steps", 1, "--no-gap", "--precision", "float64", command="wci")
+    wci = next(m for m in found["measurements"] if m["name"] == "wci")
+    assert wci["details"]["precision"] == "float64"
+    ran = robaudit("attack", ROBUST, "--n", 8, "--precision", "float64", "-q")
+    assert ran.code == 2
+    assert "wci or hessian" in ran.err

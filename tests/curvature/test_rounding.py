@@ -2,7 +2,9 @@
 
 import pytest
 import torch
+from support.dense import dense_block
 from support.networks import piecewise_linear, smooth, warmed
+from torch import nn
 
 import robaudit as ra
 from robaudit.checkpoints import samples_dir
@@ -10,6 +12,7 @@ from robaudit.curvature import layer_traces, wci
 from robaudit.curvature.layers import find_layers, recording
 from robaudit.curvature.rounding import Trial
 from robaudit.curvature.sweep import Sweep
+from robaudit.errors import NotMeasuredError
 
 
 def traces(n=64, seed=0):
@@ -118,3 +121,48 @@ def test_second_derivatives_are_never_rounded():
     x, y = examples.x[:40], examples.y[:40]
     found = layer_traces(model, x, y, estimator="hessian", precision="bf16")
     assert (found.precision, found.precision_note) == ("fp32", None)
+
+
+class Edge(nn.Module):
+    """In float32 the first unit's preactivation rounds to zero, in float64 it is 3e-9."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.last = nn.Linear(3, 2, bias=False), nn.Linear(2, 2, bias=False)
+        with torch.no_grad():
+            self.first.weight.copy_(torch.tensor([[1.0, 1.0, -1.0], [1.0, 0.0, 0.0]]))
+            self.last.weight.copy_(torch.tensor([[1.0, -1.0], [0.5, 2.0]]))
+
+    def forward(self, x):
+        return self.last(self.first(x.flatten(1)).relu())
+
+
+@pytest.mark.parametrize("estimator", ["exact", "gauss-newton", "hessian"])
+def test_float64_knows_which_units_are_active(estimator):
+    """Against the dense Hessian of the network in float64."""
+    model = Edge()
+    x, y = torch.tensor([1.0, 3e-9, 1.0]).reshape(1, 1, 1, 3).repeat(2, 1, 1, 1), torch.zeros(2)
+    state = {name: p.clone() for name, p in model.state_dict().items()}
+    found = layer_traces(model, x, y.long(), precision="float64", estimator=estimator, probes=200)
+    assert found.precision == "float64"
+    double = Edge().double()
+    for name in ("first", "last"):
+        want = float(dense_block(double, x.double(), y.long(), f"{name}.weight").trace())
+        close = {"rel": 1e-12} if estimator == "exact" else {"rel": 0.3}
+        assert found.layers[name].trace == pytest.approx(want, **close)
+    plain = layer_traces(model, x, y.long(), estimator="exact").layers["first"].trace
+    true = float(dense_block(double, x.double(), y.long(), "first.weight").trace())
+    assert plain != pytest.approx(true, rel=0.01)
+    assert all(torch.equal(p, state[name]) for name, p in model.state_dict().items())
+    assert next(model.parameters()).dtype == torch.float32
+
+
+def test_a_network_that_casts_to_float32_is_not_measured_in_float64():
+    class Casting(nn.Sequential):
+        def forward(self, x):
+            return super().forward(x).float()
+
+    model = Casting(nn.Flatten(), nn.Linear(4, 2))
+    x, y = torch.rand(2, 1, 2, 2), torch.zeros(2).long()
+    with pytest.raises(NotMeasuredError, match="logits come out as torch"):
+        layer_traces(model, x, y, precision="float64")
