@@ -7,6 +7,7 @@ do not belong in it; they go to ``examples.npz`` beside it.
 from __future__ import annotations
 
 import math
+import re
 from typing import Annotated, Any, Final, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
@@ -163,7 +164,11 @@ class Git(_Model):
 
 
 class Provenance(_Model):
-    """How to get the same numbers again."""
+    """How to get the same numbers again.
+
+    ``edges`` is how far inside the box attacks took gradients, where the network has none at pixels
+    of exactly 0 or 1; see :func:`edges_apart`.
+    """
 
     argv: list[str]
     seed: int
@@ -174,6 +179,30 @@ class Provenance(_Model):
     precision: str
     batch_size: Count | None
     git: Git | None = None
+    edges: float | None = None
+
+
+# PyTorch from then on gives a clamp no gradient at its bounds.
+_NO_GRADIENT_AT_BOUNDS = (2, 14)
+
+
+def edges_apart(one: Provenance, other: Provenance) -> str | None:
+    """Why two runs' attacks had other gradients at the edges of the box; ``None`` if they had not.
+
+    So it is where one of them met a network that is blind there, and their versions of PyTorch
+    differ in the gradient of a clamp at its bounds.
+    """
+    if one.edges is None and other.edges is None:
+        return None
+    said = [run.versions.get("torch", "unknown") for run in (one, other)]
+    known = [re.match(r"(\d+)\.(\d+)", version) for version in said]
+    since = [None if m is None else (int(m[1]), int(m[2])) >= _NO_GRADIENT_AT_BOUNDS for m in known]
+    if since[0] == since[1]:
+        return None
+    return (
+        f"torch {said[0]} and {said[1]} differ in gradients at pixels of exactly 0 or 1, and the "
+        "network clamps its input there"
+    )
 
 
 class Report(_Model):

@@ -17,7 +17,15 @@ from robaudit.attacks.result import Ascended
 from robaudit.audit.adversarial_file import Adversarial
 from robaudit.audit.journal import weights_digest
 from robaudit.audit.plan import Pgd
-from robaudit.engine import Accelerated, Precision, Runner, accelerate, device_of, frozen
+from robaudit.engine import (
+    Accelerated,
+    Precision,
+    Runner,
+    accelerate,
+    device_of,
+    edge_nudge,
+    frozen,
+)
 from robaudit.engine.balls import per_image
 from robaudit.engine.runner import BatchSize
 from robaudit.engine.spilled import computed
@@ -97,6 +105,13 @@ class Context:
         """How searches that are verified afterwards run the network."""
         shape = tuple(self.splits[self.main].x.shape[1:])
         return accelerate(self.model, shape, self.precision)
+
+    @cached_property
+    def nudge(self) -> float:
+        """How far inside the box attacks take gradients: :func:`robaudit.engine.edge_nudge`."""
+        with frozen(self.model):
+            images = self.splits[self.main].x[:1]
+            return edge_nudge(self.model, images.to(device_of(self.model)))
 
     def runner(self, forward: Callable[[Tensor], Tensor] | None = None) -> Runner:
         """Runs the network, or ``forward`` in its place."""

@@ -11,7 +11,6 @@ from robaudit.attacks.derivative import NO_GRADIENT, Checked, check_gradients
 from robaudit.audit.context import Context
 from robaudit.audit.doubts import Doubt
 from robaudit.audit.names import authors
-from robaudit.engine import device_of, edge_nudge
 from robaudit.errors import NotMeasuredError
 
 
@@ -23,12 +22,11 @@ def gradients(context: Context, x: Tensor) -> Iterator[str | Doubt]:
     """
     index = context.splits[context.main].index[: len(x)]
     try:
-        nudge = edge_nudge(context.model, x[:1].to(device_of(context.model)))
-        if nudge:
+        if context.nudge:
             yield (
                 "the network's gradient is zero at pixels of exactly 0 or 1 and is not just inside "
                 f"(torch {torch.__version__} gives a clamp none at its bounds): attacks take it "
-                f"{nudge:.2g} inside the box, and verdicts where the image is"
+                f"{context.nudge:.2g} inside the box, and verdicts where the image is"
             )
         checked = check_gradients(context.model, x, context.threat, seed=context.seed, index=index)
     except NotMeasuredError as error:

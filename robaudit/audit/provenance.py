@@ -32,8 +32,9 @@ def provenance(
     device: torch.device,
     batch_size: int | None,
     precision: Arithmetic = "fp32",
+    nudge: float = 0.0,
 ) -> Provenance:
-    """The circumstances of a run that ends now."""
+    """The circumstances of a run that ends now; ``nudge`` as :func:`robaudit.engine.edge_nudge`."""
     return Provenance(
         argv=list(sys.argv),
         seed=seed,
@@ -44,6 +45,7 @@ def provenance(
         precision=_PRECISIONS[precision],
         batch_size=batch_size,
         git=_git(),
+        edges=nudge or None,
     )
 
 

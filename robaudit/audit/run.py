@@ -127,6 +127,7 @@ def audit(
             device=device_of(model),
             batch_size=None if batch_size == "auto" else batch_size,
             precision=precision,
+            nudge=context.nudge,
         ),
     )
     return Audit(report, context.outcomes, strongest(context, report.subject))

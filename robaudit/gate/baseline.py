@@ -13,7 +13,7 @@ import robaudit
 from robaudit.errors import DataError, UsageError
 from robaudit.gate.metrics import METRICS
 from robaudit.gate.policy import Rule
-from robaudit.schema import Data, Measurement, Report, Threat
+from robaudit.schema import Data, Measurement, Provenance, Report, Threat, edges_apart
 
 # An attack's settings as an audit's measurement of it would record them.
 Described = Callable[[str], dict[str, Any]]
@@ -53,6 +53,7 @@ def before(
     index: NDArray[Any],
     label: NDArray[Any],
     described: Described,
+    here: Provenance | None = None,
 ) -> Before:
     """The baseline's side of a ``max_drop`` rule.
 
@@ -61,6 +62,7 @@ def before(
 
     Args:
         index, label: ``(n,)`` of the population.
+        here: of the gate's own run.
 
     Raises:
         UsageError: no baseline, or none of these examples, threat model and attack; says what
@@ -74,7 +76,7 @@ def before(
         )
     refused = []
     for baseline in baselines:
-        reason = _unlike(baseline, data, threat)
+        reason = _unlike(baseline, data, threat, here)
         if reason is None:
             return _before(rule, baseline, index, label, described)
         refused.append(f"{baseline.path}: {reason}")
@@ -84,7 +86,7 @@ def before(
     )
 
 
-def _unlike(baseline: Baseline, data: Data, threat: Threat) -> str | None:
+def _unlike(baseline: Baseline, data: Data, threat: Threat, here: Provenance | None) -> str | None:
     theirs = baseline.report
     if theirs.threat != threat:
         said = theirs.threat
@@ -101,7 +103,7 @@ def _unlike(baseline: Baseline, data: Data, threat: Threat) -> str | None:
             f"it was made by robaudit {theirs.robaudit}, this is {robaudit.__version__}: attacks "
             "may differ"
         )
-    return None
+    return None if here is None else edges_apart(theirs.provenance, here)
 
 
 def _before(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
@@ -89,7 +89,19 @@ def gate(
     for at in populations:
         check_suits(model, at.examples)
     runs = [_Suite(model, at, batch_size, precision, watch) for at in populations]
-    sides = [run.compare(baselines) for run in runs]
+
+    def here() -> Provenance:
+        return provenance(
+            seed=populations[0].suite.seed,
+            started=started,
+            seconds=time.perf_counter() - clock,
+            device=device_of(model),
+            batch_size=None if batch_size == "auto" else batch_size,
+            precision=precision,
+            nudge=max(run.context.nudge for run in runs),
+        )
+
+    sides = [run.compare(baselines, here) for run in runs]
     for run, side in zip(runs, sides, strict=True):
         findings = sanity(run.context)
         decided = run.decide(side, exhaustive, findings)
@@ -97,14 +109,7 @@ def gate(
         decisions += decided
     return _verdict(
         subject_of(model), policy, populations, decisions, warnings,
-        provenance(
-            seed=populations[0].suite.seed,
-            started=started,
-            seconds=time.perf_counter() - clock,
-            device=device_of(model),
-            batch_size=None if batch_size == "auto" else batch_size,
-            precision=precision,
-        ),
+        here(),
     )  # fmt: skip
 
 
@@ -196,13 +201,16 @@ class _Suite:
         self._audited: list[str] = []
         self._found: Report | None = None
 
-    def compare(self, baselines: Sequence[Baseline]) -> dict[Rule, Before]:
+    def compare(
+        self, baselines: Sequence[Baseline], here: Callable[[], Provenance]
+    ) -> dict[Rule, Before]:
         """The baseline's side of each ``max_drop``, found out before any work."""
         threat = self.population.threat
+        run = here() if baselines else None
         return {
             rule: before(
                 rule, baselines, data_of(self.examples), Threat(norm=threat.norm, eps=threat.eps),
-                self.examples.index.numpy(), self.examples.y.numpy(), self.attacks.described,
+                self.examples.index.numpy(), self.examples.y.numpy(), self.attacks.described, run,
             )
             for rule in self.sequential
             if rule.kind == "max_drop"

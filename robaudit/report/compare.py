@@ -17,7 +17,7 @@ from robaudit.report.compare_outcomes import Audited, Outcomes, outcomes_of
 from robaudit.report.facts import short_threat
 from robaudit.report.text import model_names, plain
 from robaudit.report.words import label, ordered
-from robaudit.schema import Data, Interval, Measurement, Report
+from robaudit.schema import Data, Interval, Measurement, Report, edges_apart
 from robaudit.statistics import (
     clustered_mean,
     clustered_paired,
@@ -168,6 +168,10 @@ def _obstacle(
     if one.name not in _WITHOUT_THREAT and first.threat != second.threat:
         a, b = (short_threat(r.threat) for r in (first, second))
         return f"other threat models: {a} and {b}"
+    if one.name not in _WITHOUT_THREAT:
+        apart = edges_apart(first.provenance, second.provenance)
+        if apart is not None:
+            return plain(apart)
     if one.split != first.data.split:
         a, b = (r.train_data.sha256 if r.train_data else "" for r in (first, second))
         if a != b:

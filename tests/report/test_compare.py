@@ -282,3 +282,31 @@ def test_foreign_text_stays_text(report, pair):
     assert "&lt;script&gt;" in page
     table = [line for line in compare_markdown(comparison).splitlines() if line.startswith("|")]
     assert {len(re.findall(r"(?<!\\)\|", line)) for line in table} == {7, 4}
+
+
+def run_by(one: Audited, torch: str, edges: float | None) -> Audited:
+    """Made with that PyTorch; ``edges`` where the network was blind at the edges of the box."""
+    versions = {**one.report.provenance.versions, "torch": torch}
+    provenance = one.report.provenance.model_copy(update={"versions": versions, "edges": edges})
+    return Audited(one.report.model_copy(update={"provenance": provenance}), one.outcomes)
+
+
+@pytest.mark.parametrize(
+    ("torches", "edges", "refused"),
+    [
+        (("2.13.1", "2.14.0+cu130"), (None, 1e-6), True),
+        (("2.14.1", "2.9.0"), (1e-6, 1e-6), True),
+        (("2.14.1", "2.15.0"), (1e-6, 1e-6), False),
+        (("2.13.1", "2.14.0"), (None, None), False),
+    ],
+)
+def test_attacks_with_other_gradients_at_the_edges_are_not_compared(pair, torches, edges, refused):
+    """Where no network clamps its input, PyTorch's change of a clamp's gradient is none."""
+    one, other = (run_by(*made) for made in zip(pair, torches, edges, strict=True))
+    comparison = compare(one, other)
+    row = row_of(comparison, "accuracy.pgd")
+    assert (row.how == "not comparable") == refused
+    if refused:
+        assert torches[0] in row.reason
+        assert "exactly 0 or 1" in row.reason
+    assert row_of(comparison, "accuracy.clean").how == "paired"
