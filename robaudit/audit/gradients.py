@@ -25,8 +25,9 @@ def gradients(context: Context, x: Tensor) -> Iterator[str | Doubt]:
         if context.nudge:
             yield (
                 "the network's gradient is zero at pixels of exactly 0 or 1 and is not just inside "
-                f"(torch {torch.__version__} gives a clamp none at its bounds): attacks take it "
-                f"{context.nudge:.2g} inside the box, and verdicts where the image is"
+                "(as a clamp's is at its bounds from PyTorch 2.14 on; this is "
+                f"{torch.__version__}): attacks take it {context.nudge:.2g} inside the box, and "
+                "verdicts where the image is"
             )
         checked = check_gradients(context.model, x, context.threat, seed=context.seed, index=index)
     except NotMeasuredError as error:
