@@ -48,11 +48,10 @@ def fragile():
 
 @pytest.fixture(autouse=True)
 def surroundings(monkeypatch):
-    """No options from the environment of whoever runs the tests; CPU, no colours, wide lines."""
+    """No options from the environment of whoever runs the tests; no colours, wide lines."""
     for name in [*os.environ]:
         if name.startswith("ROBAUDIT_") or name in ("FORCE_COLOR", "PY_COLORS"):
             monkeypatch.delenv(name)
-    monkeypatch.setenv("ROBAUDIT_DEVICE", "cpu")
     monkeypatch.setenv("COLUMNS", "200")
 
 

@@ -97,8 +97,7 @@ def accepted(name, *words):
 
 
 @pytest.mark.parametrize("name", CONFIGURED)
-def test_an_option_from_the_file_is_what_it_is_on_the_command_line(name, config, monkeypatch):
-    monkeypatch.delenv("ROBAUDIT_DEVICE")
+def test_an_option_from_the_file_is_what_it_is_on_the_command_line(name, config):
     plain = parsed(name)
     for parameter in COMMANDS[name].params:
         if parameter.param_type_name != "option" or parameter.name in ("help", "config"):

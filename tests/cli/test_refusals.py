@@ -240,7 +240,6 @@ def test_curvature_that_cannot_be_meant(words, names, refuses):
     refuses(2, names, words[0], ROBUST, *QUICK, *words[1:])
 
 
-@pytest.mark.skipif(torch.cuda.is_available(), reason="CUDA is there")
 def test_cuda_where_there_is_none(refuses):
     refuses(2, ["--device cuda"], "attack", ROBUST, *QUICK, "--device", "cuda")
 

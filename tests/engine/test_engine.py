@@ -96,12 +96,11 @@ def test_frozen_restores_modes_and_gradients_also_after_an_error():
 
 def test_devices():
     assert resolve_device("cpu") == CPU
-    assert resolve_device("auto").type in ("cpu", "cuda")
+    assert resolve_device("auto") == CPU  # tests that are not for a GPU see none
     with pytest.raises(UsageError, match="unknown device 'gpu'"):
         resolve_device("gpu")
 
 
-@pytest.mark.skipif(torch.cuda.is_available(), reason="the message is for machines without CUDA")
 def test_cuda_where_there_is_none():
     with pytest.raises(UsageError, match="sees no CUDA device"):
         resolve_device("cuda")

@@ -371,7 +371,6 @@ def test_on_a_cpu_each_runs_alone():
 
 
 @pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 @pytest.mark.parametrize("measure", [average, worst])
 def test_a_gpu_gives_the_same_however_many_run_at_once(measure):
     """Rounding turns an attack here and there: a hundredth of the robust loss."""

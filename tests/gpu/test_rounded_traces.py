@@ -1,16 +1,12 @@
 """Layer traces on a GPU, with backward passes in bfloat16 or not, are the CPU's."""
 
 import pytest
-import torch
 
 import robaudit as ra
 from robaudit.checkpoints import samples_dir
 from robaudit.curvature import layer_traces
 
-pytestmark = [
-    pytest.mark.gpu,
-    pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device"),
-]
+pytestmark = pytest.mark.gpu
 
 
 @pytest.mark.parametrize(("precision", "share"), [("fp32", 0.01), ("bf16", 0.1)])

@@ -8,10 +8,7 @@ from robaudit.audit import audit, preset
 from robaudit.checkpoints import samples_dir
 from robaudit.engine import Runner, full_precision
 
-pytestmark = [
-    pytest.mark.gpu,
-    pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device"),
-]
+pytestmark = pytest.mark.gpu
 THREAT = ra.ThreatModel("linf", 0.15)
 
 
