@@ -20,7 +20,7 @@ from robaudit.batch.directory import create
 from robaudit.batch.driving import drive
 from robaudit.batch.estimate import estimates, total
 from robaudit.batch.listing import jobs_of, rows_of
-from robaudit.batch.local import Place, local
+from robaudit.batch.local import local
 from robaudit.batch.manifest import manifest_of
 from robaudit.checkpoints import samples_dir
 
@@ -29,7 +29,7 @@ def run(rows, folder, workers):
     """Seconds of the run, and of its jobs from the first that begins to the last that ends."""
     directory = create(folder)
     clock = time.perf_counter()
-    outcome = drive(directory, rows, local([Place("cpu", 1)] * workers), workers=workers)
+    outcome = drive(directory, rows, local(["cpu"] * workers), workers=workers, threads=1)
     whole = time.perf_counter() - clock
     assert outcome.complete
     events = log.events(directory.journal)

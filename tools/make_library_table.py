@@ -6,8 +6,6 @@ its shapes tells the places that the table leaves out. Models that are the same 
 several names (trained at another size or on other data) are written once, under the shortest.
 """
 
-# ruff: noqa: T201
-
 from __future__ import annotations
 
 import hashlib

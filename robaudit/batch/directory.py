@@ -57,6 +57,7 @@ class State:
         running: since when, of jobs that were begun and are neither.
         stages: of those, the stages that are finished.
         workers: of the last driver.
+        threads: of the CPU, which the first driver fixed for every process of the run.
         started: when it began, or ``None`` where none has.
     """
 
@@ -67,6 +68,7 @@ class State:
     stages: dict[str, list[str]] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
     workers: int = 1
+    threads: int | None = None
     started: float | None = None
 
 
@@ -199,6 +201,7 @@ def _state(events: list[log.Event]) -> State:
         match event["event"]:
             case "driver":
                 state.started, state.workers = event["at"], event["workers"]
+                state.threads = state.threads or event.get("threads")
                 state.running.clear()  # its predecessor's died with it
             case "listed":
                 # A file that has changed since is listed again, under its new key.

@@ -7,6 +7,8 @@ from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass
 
+import torch
+
 from robaudit.batch import log
 from robaudit.batch.directory import REPORT, Directory, State, is_done, list_rows, tidy
 from robaudit.batch.listing import Row
@@ -40,6 +42,7 @@ def drive(
     executor: Executor,
     *,
     workers: int,
+    threads: int | None = None,
     shards: int = 1,
     retry_failed: bool = False,
     look: Callable[[Happening | None], None] = lambda _: None,
@@ -48,6 +51,8 @@ def drive(
 
     Args:
         workers: how many tasks the executor has in hand at once, for the time left.
+        threads: of the CPU, for every process of a run that begins here; by default torch's own. A
+            run that was begun before goes on with the threads that it has: rounding depends on it.
         shards: how many of them may attack one model's examples together.
         retry_failed: also what failed in an earlier run.
         look: told everything that happens, after it is written down; ``None`` twice a second.
@@ -57,12 +62,13 @@ def drive(
     """
     with locked(directory.lock):
         log.mend(directory.journal)
-        directory.note("driver", pid=os.getpid(), workers=workers)
+        threads = directory.state().threads or threads or torch.get_num_threads()
+        directory.note("driver", pid=os.getpid(), workers=workers, threads=threads)
         list_rows(directory, list(rows))
         for row in {row.key: row for row in rows if row.reason}.values():
             directory.note("failed", key=row.key, reason=row.reason, seconds=0.0)
             look(Happening("failed", row.key, row.reason))
-        tasks, held_back = _left(directory, rows, retry_failed, shards)
+        tasks, held_back = _left(directory, rows, retry_failed, shards, threads)
         by_key = {task.key: task for task in tasks}
         with closing(executor(tasks)) as happenings:  # ends its workers, whatever happens here
             for happened in happenings:
@@ -73,7 +79,7 @@ def drive(
 
 
 def _left(
-    directory: Directory, rows: Sequence[Row], retry_failed: bool, shards: int
+    directory: Directory, rows: Sequence[Row], retry_failed: bool, shards: int, threads: int
 ) -> tuple[list[Task], int]:
     """The tasks that are to be done, and how many failed before and are left as they are."""
     state = directory.state()
@@ -82,7 +88,7 @@ def _left(
     for row in rows:
         if row.reason or row.key in tasks:
             continue
-        task = Task(row.key, row.job, directory.folder(row), shards)
+        task = Task(row.key, row.job, directory.folder(row), shards, threads=threads)
         if is_done(task.folder):
             if row.key not in state.results:  # a driver was killed before it wrote that down
                 _write_down(directory, Happening("done", row.key), task)

@@ -26,16 +26,8 @@ _TICK = 0.5  # seconds between two looks at the clock
 _DEATHS = 2
 
 
-@dataclass(frozen=True)
-class Place:
-    """Where a worker works."""
-
-    device: str
-    threads: int
-
-
-def places(workers: int | None, device: str) -> list[Place]:
-    """Workers over all GPUs, or over the CPU's cores; one unless more are asked for.
+def places(workers: int | None, device: str) -> list[str]:
+    """The device of each worker: all GPUs in turn, or the CPU; one unless more are asked for.
 
     Args:
         workers: how many; by default one a GPU, and one where there is none.
@@ -43,14 +35,18 @@ def places(workers: int | None, device: str) -> list[Place]:
     """
     import torch
 
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    cores = min(cores or 1, torch.get_num_threads())
     if device == "cuda" or (device == "auto" and torch.cuda.is_available()):
         count = torch.cuda.device_count()
-        found = workers or count
-        return [Place(f"cuda:{at % count}", max(1, cores // found)) for at in range(found)]
-    found = workers or 1
-    return [Place(device, max(1, cores // found)) for _ in range(found)]
+        return [f"cuda:{at % count}" for at in range(workers or count)]
+    return [device] * (workers or 1)
+
+
+def threads_each(workers: int) -> int:
+    """A worker's share of the CPU's cores, as far as torch would take them."""
+    import torch
+
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return max(1, min(cores or 1, torch.get_num_threads()) // workers)
 
 
 @dataclass
@@ -61,10 +57,11 @@ class _Worker:
     since: float | None = None  # when it began with the task
 
 
-def local(where: Sequence[Place], timeout: float | None = None) -> Executor:
+def local(where: Sequence[str], timeout: float | None = None) -> Executor:
     """An executor with a process at each place.
 
     Args:
+        where: a device for each process.
         timeout: seconds after which a task's worker is killed and the task has failed.
     """
 
@@ -73,7 +70,7 @@ def local(where: Sequence[Place], timeout: float | None = None) -> Executor:
         deaths = Deaths()
         helpers = Helpers()
         needed = sum(task.shards for task in tasks)
-        workers = [_start(place, at) for at, place in enumerate(where[:needed])]
+        workers = [_start(device, at) for at, device in enumerate(where[:needed])]
         try:
             while waiting or any(worker.task and not worker.task.helps for worker in workers):
                 for at, worker in enumerate(workers):
@@ -116,11 +113,11 @@ def local(where: Sequence[Place], timeout: float | None = None) -> Executor:
     return run
 
 
-def _start(place: Place, at: int) -> _Worker:
+def _start(device: str, at: int) -> _Worker:
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
-    on = "" if place.device in ("auto", "cpu") else f" on {place.device}"
-    said = (theirs, place, f"worker {at + 1}{on}", sys.argv)
+    on = "" if device in ("auto", "cpu") else f" on {device}"
+    said = (theirs, device, f"worker {at + 1}{on}", sys.argv)
     process = context.Process(target=_serve, args=said, daemon=True)
     process.start()
     theirs.close()  # the end of the worker is then the end of the pipe
@@ -179,20 +176,17 @@ def _death(code: int | None) -> str:
     return f"its worker ended with exit code {code}, twice"
 
 
-def _serve(pipe: Connection, place: Place, name: str, argv: list[str]) -> None:
+def _serve(pipe: Connection, device: str, name: str, argv: list[str]) -> None:
     """A worker's life: tasks in, happenings out, until the driver is gone."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the driver is interrupted too, and ends us
     threading.Thread(target=_end_with_driver, daemon=True).start()
     sys.argv = argv
-    import torch
-
     from robaudit.batch.work import attempted
 
-    torch.set_num_threads(place.threads)
     while True:
         task: Task = pipe.recv()
         pipe.send(Happening("started", task.key, name))
-        for happened in attempted(task, task.folder, place.device):
+        for happened in attempted(task, task.folder, device):
             pipe.send(happened)
 
 

@@ -50,8 +50,8 @@ class _Sent:
 
 def on_ray(
     address: str | None, workers: int | None, device: str, timeout: float | None
-) -> tuple[Executor, int]:
-    """An executor on a cluster, and how many tasks it runs at once.
+) -> tuple[Executor, int, int]:
+    """An executor on a cluster, how many tasks it runs at once, and the cores that each has.
 
     Args:
         address: of a cluster that runs, or ``auto``; without one Ray is started on this machine.
@@ -101,7 +101,7 @@ def on_ray(
                     if task is None:
                         break
                     mark = _mark(task.folder)
-                    running[remote.remote(task, mark, where, threads, sys.argv)] = _Sent(task)
+                    running[remote.remote(task, mark, where, sys.argv)] = _Sent(task)
                 ready, _ = ray.wait(list(running), timeout=_TICK)
                 if not ready:
                     yield None
@@ -139,7 +139,7 @@ def on_ray(
             for stream in running:
                 ray.cancel(stream, force=True)
 
-    return run, at_once
+    return run, at_once, threads
 
 
 def _ray() -> Any:
@@ -185,14 +185,9 @@ def _mark(folder: Path) -> bytes:
     return (folder.parent.parent / "journal.jsonl").read_bytes()[:200]
 
 
-def _task(
-    task: Task, mark: bytes, device: str, threads: int, argv: list[str]
-) -> Iterator[Happening | _Files]:
+def _task(task: Task, mark: bytes, device: str, argv: list[str]) -> Iterator[Happening | _Files]:
     """Runs on a node, and says what happens as it happens."""
-    import torch
-
     sys.argv = argv
-    torch.set_num_threads(threads)
     try:
         shared = _mark(task.folder) == mark
     except OSError:

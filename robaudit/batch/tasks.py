@@ -19,6 +19,7 @@ class Task:
     Attributes:
         shards: workers at most that attack its examples together.
         helps: it is another worker's, who is helped with it; nothing happens to such a task.
+        threads: of the CPU, the same for every task of a run; ``None`` leaves torch's.
     """
 
     key: str
@@ -26,6 +27,7 @@ class Task:
     folder: Path
     shards: int = 1
     helps: bool = False
+    threads: int | None = None
 
 
 @dataclass(frozen=True)

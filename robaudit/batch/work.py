@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+import torch
 
 import robaudit
 from robaudit.audit import Audit, audit
@@ -80,10 +81,12 @@ def load_model(job: Job, examples: Examples, device: str) -> Classifier:
 def attempted(task: Task, folder: Path, device: str) -> Iterator[Happening]:
     """:func:`work`, whose every error is a reason: one model must not end the others' run.
 
-    Gives each stage as it is finished, and the end.
+    Gives each stage as it is finished, and the end. Runs with the task's threads.
     """
     clock = time.perf_counter()
+    threads = torch.get_num_threads()
     try:
+        torch.set_num_threads(task.threads or threads)
         if task.helps:
             help_with(task.job, folder, device)
         parts = () if task.helps else work(task.job, folder, device, shared=task.shards > 1)
@@ -99,6 +102,8 @@ def attempted(task: Task, folder: Path, device: str) -> Iterator[Happening]:
             raise
         else:
             reason = f"internal error: {blame(error)}"
+    finally:
+        torch.set_num_threads(threads)
     kind: Literal["failed", "done"] = "failed" if reason else "done"
     yield Happening(kind, task.key, reason, time.perf_counter() - clock)
 

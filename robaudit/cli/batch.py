@@ -132,8 +132,8 @@ def run(
     if shards > 1 and workers == 0:
         raise UsageError("--shards shares a model among workers", "Give --workers 2 or more.")
     directory = create(out)
-    executor, at_once = _executor(engine, workers, timeout, address, settings.device)
-    _driven(directory, rows, executor, at_once, shards, retry is not None, settings.quiet)
+    who = _executor(engine, workers, timeout, address, settings.device)
+    _driven(directory, rows, who, shards, retry is not None, settings.quiet)
 
 
 def status(directory: Directories) -> None:
@@ -198,31 +198,30 @@ def _said(preset: Preset, settings: Settings) -> dict[str, Any]:
 
 def _executor(
     engine: Engine, workers: int | None, timeout: float | None, address: str | None, device: str
-) -> tuple[Executor, int]:
-    """Who does the jobs, and how many at once."""
+) -> tuple[Executor, int, int]:
+    """Who does the jobs, how many at once, and with how many threads each."""
     if engine is Engine.ray:
         from robaudit.batch.on_ray import on_ray
 
         return on_ray(address, workers, device, timeout)
     if address is not None:
         raise UsageError("--address is for --engine ray")
+    from robaudit.batch.local import local, places, threads_each
+
     if workers == 0:
         from robaudit.batch.inline import inline
 
         if timeout is not None:
             raise UsageError("--timeout needs a worker that can be killed", "Give --workers 1.")
-        return inline(device), 1
-    from robaudit.batch.local import local, places
-
+        return inline(device), 1, threads_each(1)
     where = places(workers, device)
-    return local(where, timeout), len(where)
+    return local(where, timeout), len(where), threads_each(len(where))
 
 
 def _driven(
     directory: Directory,
     rows: list[Row],
-    executor: Executor,
-    workers: int,
+    who: tuple[Executor, int, int],
     shards: int,
     retry: bool,
     quiet: bool,
@@ -230,11 +229,12 @@ def _driven(
     """Drive the run, look on, and say how it ended."""
     from robaudit.batch.driving import drive
 
+    executor, workers, threads = who
     try:
         with looking(directory, quiet) as look:
             outcome = drive(
-                directory, rows, executor, workers=workers, shards=shards, retry_failed=retry,
-                look=look,
+                directory, rows, executor, workers=workers, threads=threads, shards=shards,
+                retry_failed=retry, look=look,
             )  # fmt: skip
     except KeyboardInterrupt:
         say("interrupted; what was finished is kept", "The same command goes on.")

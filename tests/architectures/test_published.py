@@ -35,6 +35,7 @@ def shapes_in(path):
     return {key.removeprefix("module."): tuple(value.shape) for key, value in state.items()}
 
 
+@pytest.mark.real
 @pytest.mark.skipif(not FOLDER, reason="ROBAUDIT_REAL_DATA is not set")
 @pytest.mark.parametrize("name", FILES)
 def test_verification_and_trades_checkpoints(name):

@@ -230,6 +230,7 @@ def test_a_sample_stands_as_often_as_under_the_reference():
 
 
 @pytest.mark.slow
+@pytest.mark.real
 @pytest.mark.skipif(not REAL, reason="ROBAUDIT_REAL_DATA is not set")
 @pytest.mark.parametrize("ball", [("linf", 2 / 255), ("l2", 0.25)], ids=lambda b: b[0])
 def test_a_real_network_stands_as_often_as_under_the_reference(ball):

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 from support.batch_runs import numbers
 
 from robaudit.audit import audit
@@ -54,6 +55,16 @@ def test_a_job_is_a_single_audit(run, rows, job):
     }
     left = [path.name for path in run.directory.folder(row).iterdir()]
     assert left == [REPORT]
+
+
+def test_a_run_goes_on_with_the_threads_that_it_began_with(run, rows):
+    before = torch.get_num_threads()
+    run(rows("a.pt"), threads=before + 1)
+    outcome, _ = run(rows("a.pt", "b.pt"), threads=before)
+    for row in outcome.state.rows:
+        report = read_report(run.directory.folder(row) / REPORT)
+        assert report.provenance.device == f"cpu ({before + 1} threads)"
+    assert torch.get_num_threads() == before
 
 
 def test_running_again_does_nothing_and_adds_what_is_new(run, rows):

@@ -14,7 +14,7 @@ from support.batch_runs import numbers_of
 from robaudit.batch.directory import STATE, create, find
 from robaudit.batch.driving import drive
 from robaudit.batch.inline import inline
-from robaudit.batch.local import Place, local, places
+from robaudit.batch.local import local, places, threads_each
 from robaudit.batch.tasks import Deaths, Task
 
 ROOT = Path(__file__).parents[2]
@@ -32,7 +32,7 @@ def test_workers_give_the_same_numbers_and_survive_every_model(rows, tmp_path, m
     (deadly,) = rows("c.pt", arch=f"{models / 'nets.py'}:deadly")
     (hanging,) = rows("c.pt", arch=f"{models / 'nets.py'}:hanging")
     directory = create(tmp_path / "run")
-    executor = local([Place("cpu", 1)] * 2, timeout=5)
+    executor = local(["cpu"] * 2, timeout=5)
     outcome = drive(directory, [hanging, deadly, *good], executor, workers=2)
     assert outcome.state.failed.keys() == {deadly.key, hanging.key}
     assert "longer than 5 seconds" in outcome.state.failed[hanging.key]
@@ -52,13 +52,12 @@ def test_deaths_count_from_the_last_piece_that_was_kept(tmp_path):
     assert deaths.count(other) == 2
 
 
-def test_cores_are_shared():
-    import torch
-
-    before = torch.get_num_threads()
-    whole = min(before, len(os.sched_getaffinity(0)))
-    assert places(None, "cpu") == [Place("cpu", whole)]
-    assert places(3, "cpu") == [Place("cpu", max(1, whole // 3))] * 3
+def test_cores_are_shared(monkeypatch):
+    assert (places(None, "cpu"), places(3, "cpu")) == (["cpu"], ["cpu"] * 3)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: range(8), raising=False)
+    for of_torch, workers, each in ((8, 1, 8), (8, 3, 2), (4, 1, 4), (4, 2, 2), (1, 2, 1)):
+        monkeypatch.setattr("torch.get_num_threads", lambda of_torch=of_torch: of_torch)
+        assert threads_each(workers) == each
 
 
 @pytest.mark.slow

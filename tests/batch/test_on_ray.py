@@ -71,7 +71,7 @@ def test_the_same_numbers_and_deaths_are_rows(rows, models, tmp_path):
     (deadly,) = rows("c.pt", arch=f"{models / 'nets.py'}:deadly")
     alone = create(tmp_path / "alone")
     assert drive(alone, good, inline("cpu"), workers=1).complete
-    executor, at_once = engine.on_ray(None, 2, "cpu", None)
+    executor, at_once, _ = engine.on_ray(None, 2, "cpu", None)
     assert at_once == 2
     directory = create(tmp_path / "run")
     outcome = drive(directory, [deadly, *good], executor, workers=2)
@@ -86,7 +86,7 @@ def test_nodes_that_are_killed_leave_no_trace(rows, nodes, tmp_path):
     alone = create(tmp_path / "alone")
     assert drive(alone, listed, inline("cpu"), workers=1).complete
     directory = create(tmp_path / "run")
-    executor, at_once = engine.on_ray(nodes.cluster.address, None, "cpu", None)
+    executor, at_once, _ = engine.on_ray(nodes.cluster.address, None, "cpu", None)
     assert at_once == 2
     chance = random.Random(3)
     begun = 0
@@ -127,7 +127,7 @@ def test_a_node_without_the_runs_folder_sends_the_report_back(rows, tmp_path):
     """As on a cluster whose nodes share no folder; called here as Ray calls it there."""
     (row,) = rows("a.pt")
     task = Task(row.key, row.job, tmp_path / "jobs" / "a")
-    *stages, files, done = engine._task(task, b"", "cpu", 1, sys.argv)
+    *stages, files, done = engine._task(task, b"", "cpu", sys.argv)
     assert [said.kind for said in stages] == ["started"] + ["stage"] * len(row.stages)
     assert done.kind == "done"
     assert {"report.json", "examples.npz"} <= files.keys()

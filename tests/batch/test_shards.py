@@ -14,7 +14,7 @@ from robaudit.batch import work as working
 from robaudit.batch.directory import REPORT, STATE, create
 from robaudit.batch.driving import drive
 from robaudit.batch.inline import inline
-from robaudit.batch.local import Place, local
+from robaudit.batch.local import local
 from robaudit.batch.lock import locked
 from robaudit.batch.tasks import Helpers, Task
 from robaudit.batch.work import help_with, load_model, load_parts, work
@@ -128,8 +128,9 @@ def test_idle_workers_are_spread_over_the_jobs(tmp_path):
 def test_local_workers_share_one_model(rows, tmp_path):
     listed = rows("a.pt", preset="standard", n=24, eps=0.05)
     alone, shared = create(tmp_path / "alone"), create(tmp_path / "shared")
-    assert drive(alone, listed, inline("cpu"), workers=1).complete
-    executor = local([Place("cpu", 1)] * 2)
-    assert drive(shared, listed, executor, workers=2, shards=2).complete
+    # Two threads each: a process alone would have taken one, as tests do.
+    assert drive(alone, listed, inline("cpu"), workers=1, threads=2).complete
+    executor = local(["cpu"] * 2)
+    assert drive(shared, listed, executor, workers=2, threads=2, shards=2).complete
     assert numbers_of(shared, listed) == numbers_of(alone, listed)
     assert [path.name for path in shared.folder(listed[0]).iterdir()] == [REPORT]

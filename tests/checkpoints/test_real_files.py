@@ -13,7 +13,10 @@ from robaudit.data import load_examples
 from robaudit.errors import CheckpointError
 
 FOLDER = os.environ.get("ROBAUDIT_REAL_DATA")
-pytestmark = pytest.mark.skipif(not FOLDER, reason="ROBAUDIT_REAL_DATA is not set")
+pytestmark = [
+    pytest.mark.real,
+    pytest.mark.skipif(not FOLDER, reason="ROBAUDIT_REAL_DATA is not set"),
+]
 
 FILES = {
     "trades_mnist_smallcnn.pt": ("torch-legacy", "", 14, 312_202),

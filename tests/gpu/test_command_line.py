@@ -56,7 +56,9 @@ def test_a_command_works_on_a_gpu(name, place):
     assert said["provenance"]["device"].startswith("cuda")
     on_cpu = json.loads(robaudit(*COMMANDS[name], "--device", "cpu").out)
     for got, want in zip(said["measurements"], on_cpu["measurements"], strict=True):
-        assert (got["name"], got["status"]) == (want["name"], "ok")
+        assert (got["name"], got["status"]) == (want["name"], want["status"])
+        if want["value"] is None:
+            continue
         allowed = max((want["standard_error"] or 0) / 3, 0.02 * abs(want["value"]), 1e-3)
         assert got["value"] == pytest.approx(want["value"], abs=allowed), want["name"]
 

@@ -11,7 +11,10 @@ import pytest
 from support.console import robaudit
 
 REAL = Path(os.environ.get("ROBAUDIT_REAL_DATA", "nowhere")).expanduser().absolute()
-pytestmark = pytest.mark.skipif(not REAL.is_dir(), reason="ROBAUDIT_REAL_DATA is not set")
+pytestmark = [
+    pytest.mark.real,
+    pytest.mark.skipif(not REAL.is_dir(), reason="ROBAUDIT_REAL_DATA is not set"),
+]
 NETWORKS = Path(__file__).parents[1] / "support" / "published_networks.py"
 
 
