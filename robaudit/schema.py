@@ -12,9 +12,12 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
+from robaudit.brief import shortened, wrapped
 from robaudit.types import Norm
 
 SCHEMA_VERSION: Final = 1
+# Measurements that the representation of a report lists.
+_SHOWN = 30
 
 
 class _Model(BaseModel):
@@ -129,6 +132,17 @@ class Measurement(_Model):
     warnings: list[str] = Field(default_factory=list)
     doubts: list[str] = Field(default_factory=list)
 
+    def __repr__(self) -> str:
+        known = {
+            name: value
+            for name in type(self).model_fields
+            if (value := getattr(self, name)) not in (None, "", [], {})
+        }
+        return wrapped("Measurement", [f"{key}={shortened(one)}" for key, one in known.items()])
+
+    def __str__(self) -> str:
+        return repr(self)
+
     @model_validator(mode="after")
     def _value_or_reason(self) -> Measurement:
         if self.status == "ok" and self.value is None:
@@ -226,6 +240,23 @@ class Report(_Model):
         for measurement in self.measurements:
             _check_bounds(measurement)
         return self
+
+    def __repr__(self) -> str:
+        threat = "" if self.threat is None else f", {self.threat.norm} {self.threat.eps:.4g}"
+        head = (
+            f"{self.subject.source!r}, {self.data.name} {self.data.split} n={self.data.n}{threat}"
+        )
+        rows = [
+            f"{m.name} {m.split}: "
+            + (f"{m.value:.6g}" if m.value is not None else f"{m.status}, {m.reason}")
+            for m in self.measurements
+        ]
+        hidden = len(rows) - _SHOWN
+        more = [f"... {hidden} more measurements"] if hidden > 0 else []
+        return wrapped("Report", [head, *rows[:_SHOWN], *more, f"{len(self.warnings)} warnings"])
+
+    def __str__(self) -> str:
+        return repr(self)
 
     def get(self, name: str, split: str | None = None) -> Measurement | None:
         """The measurement of that name on that split, or ``None``.

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from typing import TYPE_CHECKING, Literal, Protocol, cast, get_args
 
+from robaudit.brief import brief
 from robaudit.errors import UsageError
 
 if TYPE_CHECKING:
@@ -157,6 +158,8 @@ class Examples:
         """Some of them; name and hash stay those of the whole."""
         groups = None if self.groups is None else self.groups[rows]
         return replace(self, x=self.x[rows], y=self.y[rows], index=self.index[rows], groups=groups)
+
+    __repr__ = brief
 
 
 class Progress(Protocol):

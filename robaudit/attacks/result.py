@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from robaudit.brief import brief
+
 
 @dataclass(frozen=True)
 class Attacked:
@@ -28,6 +30,8 @@ class Attacked:
     forwards: int
     backwards: int
 
+    __repr__ = brief
+
 
 @dataclass(frozen=True)
 class Ascended(Attacked):
@@ -43,3 +47,5 @@ class Ascended(Attacked):
     broken_x: Tensor
     stuck: Tensor
     reached: Tensor
+
+    __repr__ = brief

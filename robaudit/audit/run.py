@@ -21,6 +21,7 @@ from robaudit.audit.names import check_names
 from robaudit.audit.plan import Plan
 from robaudit.audit.plan import preset as plan_of
 from robaudit.audit.provenance import provenance
+from robaudit.brief import brief
 from robaudit.checkpoints.suitability import check_suits
 from robaudit.engine import Arithmetic, device_of
 from robaudit.engine.arguments import checked
@@ -48,6 +49,8 @@ class Audit:
     report: Report
     outcomes: dict[str, Tensor]
     adversarial: Adversarial | None = None
+
+    __repr__ = brief
 
 
 @checked

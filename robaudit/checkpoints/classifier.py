@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
+from robaudit.brief import shortened, wrapped
 from robaudit.checkpoints.normalization import Normalization
 from robaudit.engine.door import through
 
@@ -93,6 +94,19 @@ class Classifier(nn.Module):
         self.register_buffer("std", _column(normalization.std if normalization else None), False)
         self.requires_grad_(False)
         self.eval()
+
+    def __repr__(self) -> str:
+        origin = self.origin
+        return wrapped(
+            "Classifier",
+            [
+                origin.architecture,
+                f"{origin.parameters:,} parameters",
+                f"normalization={origin.normalization!r}",
+                f"source={shortened(origin.source)}",
+                f"network=<{type(self.network).__name__}>",
+            ],
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits ``(n, k)`` of images ``(n, c, h, w)`` in ``[0, 1]``.

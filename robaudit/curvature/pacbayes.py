@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from robaudit.brief import brief
 from robaudit.curvature.traces import Estimator
 from robaudit.curvature.wci import WeightCurvature, wci
 from robaudit.engine import device_of, frozen
@@ -50,6 +51,8 @@ class PacBayes:
     s0: float
     lambda_: float
     wci: WeightCurvature
+
+    __repr__ = brief
 
 
 @checked_features

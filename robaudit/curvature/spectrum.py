@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from robaudit.brief import brief
 from robaudit.curvature.lanczos import Tridiagonal, Vector, lanczos
 from robaudit.curvature.obstacles import check_loss, naming_obstacles
 from robaudit.curvature.products import (
@@ -50,6 +51,8 @@ class Density:
     density: Vector
     standard_error: Vector
     sigma: float
+
+    __repr__ = brief
 
 
 @dataclass(frozen=True)
@@ -95,6 +98,8 @@ class Spectrum:
     def converged(self) -> bool:
         """Whether every residual is within the tolerance."""
         return self.note is None
+
+    __repr__ = brief
 
 
 @checked_features

@@ -8,6 +8,7 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor, nn
 
+from robaudit.brief import brief
 from robaudit.curvature.chunks import evenly
 from robaudit.engine import device_of, effective, frozen, kept_entries
 from robaudit.engine.arguments import checked_features
@@ -39,6 +40,8 @@ class TopLayerTrace:
     layer: str
     objective: Objective
     penalty: float
+
+    __repr__ = brief
 
 
 @checked_features

@@ -10,6 +10,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from robaudit.brief import brief
 from robaudit.curvature.chunks import chunks, evenly, footprint
 from robaudit.curvature.derivatives import NoSecondDerivativeError, check_derivatives
 from robaudit.curvature.exact import Factor, gauss_newton_traces
@@ -108,6 +109,8 @@ class LayerTraces:
     @property
     def total_standard_error(self) -> float:
         return _standard_error(self.per_example.sum(1))
+
+    __repr__ = brief
 
 
 @checked_features

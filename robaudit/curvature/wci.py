@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from robaudit.brief import brief
 from robaudit.curvature.derivatives import NoSecondDerivativeError
 from robaudit.curvature.targets import Layers
 from robaudit.curvature.traces import (
@@ -56,6 +57,8 @@ class WeightCurvature:
     layers: tuple[LayerContribution, ...]
     traces: LayerTraces
     note: str | None = None
+
+    __repr__ = brief
 
 
 @checked_features

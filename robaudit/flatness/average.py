@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from robaudit.attacks.result import Attacked
+from robaudit.brief import brief
 from robaudit.engine import (
     device_of,
     effective,
@@ -54,6 +55,8 @@ class AverageFlatness(Rise):
     perturbed: tuple[float, ...]
     parts: Mapping[str, Rise]
     notes: tuple[str, ...]
+
+    __repr__ = brief
 
 
 @checked

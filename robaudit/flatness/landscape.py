@@ -11,6 +11,7 @@ from typing import TypedDict, Unpack
 import torch
 from torch import Tensor, nn
 
+from robaudit.brief import brief
 from robaudit.engine import device_of, effective, effective_notes, frozen
 from robaudit.engine.arguments import checked
 from robaudit.engine.runner import BatchSize
@@ -55,6 +56,8 @@ class Slice:
     robust: Tensor
     notes: tuple[str, ...] = ()
 
+    __repr__ = brief
+
 
 @dataclass(frozen=True)
 class Surface:
@@ -71,6 +74,8 @@ class Surface:
     clean: Tensor
     robust: Tensor | None
     notes: tuple[str, ...] = ()
+
+    __repr__ = brief
 
 
 def symmetric_places(points: int, reach: float = 1.0) -> Tensor:

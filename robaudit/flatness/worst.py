@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from robaudit.attacks.objectives import cross_entropy
 from robaudit.attacks.result import Attacked
+from robaudit.brief import brief
 from robaudit.engine import (
     device_of,
     edge_nudge,
@@ -66,6 +67,8 @@ class WorstFlatness:
     nu: Weights
     parts: Mapping[str, Rise]
     notes: tuple[str, ...]
+
+    __repr__ = brief
 
 
 @checked
