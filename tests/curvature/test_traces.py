@@ -262,7 +262,9 @@ def test_the_bias_of_the_roots_is_that_of_new_samples():
         return LayerTraces(layers, "hessian", "exact", rows, (), (), 2)
 
     found = from_traces(traces(per_example))
-    rows = torch.randint(80, (100_000, 80), generator=draw)
-    again = (per_example[rows].mean(1).sqrt() @ norms).mean()
+    rows = torch.randint(80, (20_000, 80), generator=draw)
+    means, mean = per_example[rows].mean(1), per_example.mean(0)
+    # The part that is linear in the sample averages to nothing; without it few samples are enough.
+    lost = means.sqrt() - mean.sqrt() - (means - mean) / (2 * mean.sqrt())
     assert found.bias < 0
-    assert found.bias == pytest.approx(float(again) - found.value, rel=0.1)
+    assert found.bias == pytest.approx(float((lost @ norms).mean()), rel=0.05)
