@@ -16,6 +16,10 @@ from robaudit.errors import UsageError
 Place = tuple[str | int, ...]
 M = TypeVar("M", bound=BaseModel)
 
+_MOST_BYTES, _DEEPEST = 1 << 22, 50
+# Lines of one statement for which line numbers are worked out.
+_LONGEST = 1000
+
 
 @dataclass(frozen=True)
 class Tables:
@@ -50,13 +54,51 @@ def read_tables(path: Path) -> Tables:
         UsageError: it cannot be read, or is not TOML.
     """
     try:
-        text = path.read_text(encoding="utf-8-sig")
-        content = tomllib.loads(text)
+        text, content = read_toml(path)
     except OSError as error:
         raise UsageError(f"{path}: {error.strerror}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except ValueError as error:
         raise UsageError(f"{path} is not TOML: {error}") from None
     return Tables(path, content, _lines(text))
+
+
+def read_toml(path: Path) -> tuple[str, dict[str, Any]]:
+    """A TOML file's text and content.
+
+    Raises:
+        OSError: it cannot be read.
+        ValueError: it is not TOML, or is larger or deeper than anything that anybody writes.
+    """
+    with path.open("rb") as file:
+        data = file.read(_MOST_BYTES + 1)
+    if len(data) > _MOST_BYTES:
+        raise ValueError(f"it has more than {_MOST_BYTES:,} bytes")
+    text = data.decode("utf-8-sig").replace("\r\n", "\n").replace("\r", "\n")
+    try:
+        content = tomllib.loads(text)
+    except RecursionError:
+        raise ValueError("its tables and arrays are nested too deeply") from None
+    check_depth(content)
+    return text, content
+
+
+def check_depth(content: Any) -> None:
+    """Refuse tables and lists within each other as nobody writes them, and nothing could show.
+
+    Raises:
+        ValueError: there are more than fifty of them.
+    """
+    level = [content]
+    for _ in range(_DEEPEST):
+        level = [
+            inner
+            for value in level
+            if isinstance(value, dict | list)
+            for inner in (value.values() if isinstance(value, dict) else value)
+        ]
+        if not level:
+            return
+    raise ValueError("its tables and arrays are nested too deeply")
 
 
 def checked(model: type[M], tables: Tables) -> M:
@@ -131,6 +173,8 @@ def _lines(text: str) -> dict[Place, int]:
         if not begun:
             first = number
         begun.append(line)
+        if len(begun) > _LONGEST:
+            return found  # each line more is read with all before it
         try:
             statement = tomllib.loads("\n".join(begun))
         except tomllib.TOMLDecodeError:  # a value that goes on

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import difflib
 import inspect
-import tomllib
 from collections.abc import Callable, Collection
 from enum import Enum, auto
 from pathlib import Path
@@ -76,11 +75,13 @@ def _words(path: Path, ctx: typer.Context, kinds: dict[str, _Kind]) -> dict[str,
         UsageError: the file is unreadable, or has a key that is no option of this command, or a
             value that cannot stand on a command line.
     """
+    from robaudit.tables import read_toml
+
     try:
-        given = tomllib.loads(path.read_text(encoding="utf-8"))
+        _, given = read_toml(path)
     except OSError as error:
         raise UsageError(f"--config {path}: {error.strerror}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except ValueError as error:
         raise UsageError(f"--config {path} is not TOML: {error}") from None
     options = {spelled(p): p.name for p in ctx.command.params if p.name in kinds}
     words: dict[str, Any] = {}

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from robaudit.checkpoints.inspection import Inspection
 
 _LISTED = 20
+# Characters of one name or value from the file; --json has all of it.
+_WIDTH = 300
 
 
 def inspect(
@@ -104,14 +106,14 @@ def _show(found: Inspection, every: bool) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    from robaudit.report.text import plain
+    from robaudit.report.text import plain, shortened
 
     table = Table.grid(padding=(0, 2))
     table.add_column(style="dim", no_wrap=True)
     table.add_column(overflow="fold")
 
     def row(name: str, text: str) -> None:
-        table.add_row(Text(f" {name}"), Text(plain(text), overflow="fold"))
+        table.add_row(Text(f" {name}"), Text(shortened(plain(text), 4 * _WIDTH), overflow="fold"))
 
     row("File", str(found.path))
     note = f" ({found.note})" if found.note else ""
@@ -121,7 +123,7 @@ def _show(found: Inspection, every: bool) -> None:
     row("Architecture", f"{found.architecture or 'not known'}: {found.architecture_reason}")
     row("Normalisation", f"{found.normalization or 'not known'}: {found.normalization_reason}")
     for key, value in found.metadata.items():
-        row("Metadata", f"{key} = {value}")
+        row("Metadata", f"{shortened(key, _WIDTH)} = {shortened(value, _WIDTH)}")
     for finding in found.findings[:_LISTED]:
         row("Pickle asks for", f"{finding.full_name} ({finding.severity})")
     if len(found.findings) > _LISTED:
@@ -138,17 +140,27 @@ def _show(found: Inspection, every: bool) -> None:
     if listed:
         screen.print()
     for info in listed:
-        screen.print(Text(f"  {plain(info.name)}  {tuple(info.shape)}  {plain(info.dtype)}"))
+        screen.print(
+            Text(
+                f"  {shortened(plain(info.name), _WIDTH)}  {tuple(info.shape)}  {plain(info.dtype)}"
+            )
+        )
     if len(found.tensors) > len(listed):
         screen.print(f"  ... and {len(found.tensors) - len(listed)} more (--tensors lists all)")
 
 
 def _weights(found: Inspection) -> str:
-    where = f" under {found.member!r}" if found.member else ""
+    from robaudit.report.text import shortened
+
+    where = f" under {shortened(found.member, _WIDTH)!r}" if found.member else ""
     if len(found.members) > 1:
-        others = [repr(path or "the whole file") for path in found.members if path != found.member]
+        others = [
+            repr(shortened(path or "the whole file", _WIDTH))
+            for path in found.members
+            if path != found.member
+        ]
         where += f" (also there: {', '.join(others[:_LISTED])})"
-    prefix = f", prefix {found.prefix!r} dropped" if found.prefix else ""
+    prefix = f", prefix {shortened(found.prefix, _WIDTH)!r} dropped" if found.prefix else ""
     return f"{len(found.tensors)} tensors{where}, {found.parameters:,} parameters{prefix}"
 
 

@@ -51,9 +51,9 @@ def npz_rows(path: Path, wanted: Callable[[Sequence[str]], tuple[str, ...]]) -> 
 def _rows(path: Path, member: str) -> Rows:
     with _opened(path) as file, file.open(member) as stream:
         shape, fortran, dtype = _header(stream)
-        entry = file.getinfo(member)
+        entry, start = file.getinfo(member), stream.tell()
     whole = dtype.itemsize * math.prod(shape)
-    if whole > entry.file_size or entry.file_size > _DEFLATE * (entry.compress_size + 64):
+    if start + whole > entry.file_size or entry.file_size > _DEFLATE * (entry.compress_size + 64):
         raise _unreadable(path, f"{member} claims {whole} bytes and is not as long")
 
     def read(at: NDArray[np.int64]) -> NDArray[Any]:

@@ -13,9 +13,11 @@ from pydantic import ValidationError
 from robaudit.errors import DataError, RobauditError, UsageError
 from robaudit.report.text import plain
 from robaudit.schema import SCHEMA_VERSION, Report, Verdict
+from robaudit.tables import check_depth
 from robaudit.whole_file import write_whole
 
 FILE_NAME = "report.json"
+_MOST_BYTES = 1 << 28
 _DIALECT = {"$schema": "https://json-schema.org/draft/2020-12/schema"}
 
 
@@ -76,15 +78,20 @@ def read_report(path: Path) -> Report:
     file = path / FILE_NAME if path.is_dir() else path
     shown = plain(file)
     try:
-        text = file.read_text(encoding="utf-8-sig")
-        data = json.loads(text, parse_constant=_refuse)
+        with file.open("rb") as stream:
+            text = stream.read(_MOST_BYTES + 1)
+        if len(text) > _MOST_BYTES:
+            raise ValueError(f"it has more than {_MOST_BYTES:,} bytes")
+        data = json.loads(text.decode("utf-8-sig"), parse_constant=_refuse)
+        check_depth(data)
     except FileNotFoundError:
         advice = f"Name a {FILE_NAME}, or the folder that `robaudit audit` wrote it to."
         raise UsageError(f"no report at {shown}", advice) from None
     except OSError as error:
         raise DataError(f"{shown} cannot be read: {error.strerror}") from None
     except (ValueError, RecursionError) as error:
-        raise DataError(f"{shown} is not JSON: {plain(error)}") from None
+        reason = "it is nested too deeply" if isinstance(error, RecursionError) else plain(error)
+        raise DataError(f"{shown} is not JSON: {reason}") from None
     version = data.get("schema_version") if isinstance(data, dict) else None
     if not isinstance(version, int) or isinstance(version, bool):
         raise DataError(f"{shown} is no robaudit report: it has no schema_version")

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import PurePath, PureWindowsPath
 
@@ -33,6 +34,15 @@ def plain(text: object) -> str:
     bare = _ESCAPES.sub("", str(text))
     seen = (" " if unicodedata.category(c) in _UNSEEN else c for c in bare)
     return " ".join("".join(seen).split())
+
+
+def shortened(text: str, limit: int) -> str:
+    """The text, or its beginning and how long it is.
+
+    >>> shortened("layer", 8), shortened("a" * 100_000, 8)
+    ('layer', 'aaaaaaaa... (100,000 characters)')
+    """
+    return text if len(text) <= limit else f"{text[:limit]}... ({len(text):,} characters)"
 
 
 def markdown(text: object) -> str:
@@ -69,15 +79,17 @@ def model_name(source: str) -> str:
 def model_names(sources: Sequence[str]) -> list[str]:
     """:func:`model_name` of each, with its folder where two would be the same, else numbered."""
     names = [model_name(source) for source in sources]
-    twice = {name for name in names if names.count(name) > 1}
+    counts = Counter(names)
     names = [
-        f"{plain(_path(source).parent.name)}/{name}" if name in twice else name
+        f"{plain(_path(source).parent.name)}/{name}" if counts[name] > 1 else name
         for source, name in zip(sources, names, strict=True)
     ]
-    return [
-        f"{name} ({names[: i + 1].count(name)})" if names.count(name) > 1 else name
-        for i, name in enumerate(names)
-    ]
+    counts, seen = Counter(names), Counter[str]()
+    for at, name in enumerate(names):
+        if counts[name] > 1:
+            seen[name] += 1
+            names[at] = f"{name} ({seen[name]})"
+    return names
 
 
 def _path(source: str) -> PurePath:

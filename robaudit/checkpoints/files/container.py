@@ -24,6 +24,9 @@ from robaudit.errors import CheckpointError
 
 _HEAD = 4096
 _ZIP = (b"PK\x03\x04", b"PK\x05\x06")
+# What tensors may claim beyond the file's bytes: so often the file, as where embeddings are tied or
+# averages shared, and so many bytes of small buffers.
+_SHARED, _HARMLESS = 4, 1 << 22
 _PICKLES = tuple(bytes([0x80, protocol]) for protocol in range(2, 6))
 _KNOWN_OTHERS = {
     b"\x1f\x8b": ("a gzip file", "Unpack it with gunzip or tar first."),
@@ -114,6 +117,7 @@ def read_container(
     except (OSError, ValueError) as error:
         raise CheckpointError(f"{name} cannot be read: {error}") from None
     chosen, refusal, remarks = _chosen(contents, name, member, weights)
+    refusal = refusal or _inflated(chosen, size, name)
     return Container(
         path,
         contents.format,
@@ -144,6 +148,22 @@ def _chosen(
         refusal = contents.refusal or Refusal(error.message, error.advice)
         return Member("", {}), refusal, ()
     return chosen, contents.refusal or unreadable(chosen, name), remarks
+
+
+def _inflated(chosen: Member, size: int, name: str) -> Refusal | None:
+    """Refuse tensors that show the same elements again and again.
+
+    A stride of zero, overlapping windows or many tensors of one storage claim more than the file
+    holds; the first copy of them would allocate it all.
+    """
+    claimed = sum(tensor.nbytes for tensor in chosen.tensors.values())
+    if claimed <= _HARMLESS + _SHARED * size:
+        return None
+    return Refusal(
+        f"{name} has {size:,} bytes, but its tensors claim {claimed:,}: they show the same "
+        "elements over and over",
+        "Save each tensor with its own elements: tensor.contiguous().clone().",
+    )
 
 
 def regular_size(path: Path) -> int:

@@ -12,7 +12,6 @@ import torch
 from torch import Tensor, nn
 
 from robaudit.checkpoints.files.container import Container, read_container, regular_size
-from robaudit.checkpoints.files.contents import SAVE_STATE_DICT
 from robaudit.checkpoints.files.display import shown
 from robaudit.checkpoints.files.hashing import digest_of_files
 from robaudit.checkpoints.files.hf_folder import find_folder
@@ -20,7 +19,6 @@ from robaudit.checkpoints.files.materialise import materialise
 from robaudit.checkpoints.files.trusted import load_trusted
 from robaudit.errors import CheckpointError, UsageError
 
-_MAX_EXPANDED = 1 << 26
 _CHUNK = 1 << 24
 _MAX_FILES = 2000
 _PICKLED = ("torch-zip", "torch-legacy", "pickle")
@@ -79,7 +77,6 @@ def read_state_dict(
         container = replace(container, sha256=known)
     module = None
     if container.refusal is None:
-        _check_sizes(container, name)
         state = _materialised(container, name)
         taken, remarks = container.member, container.remarks
     elif trust_pickle and known is not None and container.format in _PICKLED:
@@ -141,16 +138,6 @@ def _identity(path: Path) -> tuple[tuple[int, int, int], ...]:
     except (OSError, ValueError):
         return ()
     return tuple((status.st_ino, status.st_size, status.st_mtime_ns) for status in found)
-
-
-def _check_sizes(container: Container, name: str) -> None:
-    # A tensor with zero strides claims more elements than the file has; the first computation on
-    # it would allocate them all.
-    elements = sum(tensor.numel for tensor in container.elements.values())
-    if elements > max(_MAX_EXPANDED, container.size):
-        raise CheckpointError(
-            f"{name} has {container.size} bytes but claims {elements} weights", SAVE_STATE_DICT
-        )
 
 
 def _materialised(container: Container, name: str) -> dict[str, Tensor]:

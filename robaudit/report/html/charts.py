@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING
 
 from markupsafe import Markup
@@ -60,9 +61,16 @@ class Strip:
 
 def whisker(value: float, low: float, high: float, series: int = 0) -> Markup:
     """A share between 0 and 1 with its interval, as wide as the table's cell."""
-    x = Axis(0, 1, 5, 255)
-    quarters = [_line("grid", x(at), x(at), 3, 15) for at in (0.0, 0.25, 0.5, 0.75, 1.0)]
-    return _spark([*quarters, *_bar_and_mark(x, value, low, high, series)])
+    return _spark([*_quarters(), *_bar_and_mark(_SHARES, value, low, high, series)])
+
+
+_SHARES = Axis(0, 1, 5, 255)
+
+
+@cache
+def _quarters() -> list[Markup]:
+    places = [_SHARES(at) for at in (0.0, 0.25, 0.5, 0.75, 1.0)]
+    return [_line("grid", place, place, 3, 15) for place in places]
 
 
 def threshold(value: float, low: float, high: float, limit: float, share: bool) -> Markup:

@@ -194,11 +194,10 @@ def _groups(report: Report) -> list[Table]:
     """Every measurement, a table a group."""
     headings, rows = measurement_cells(report)
     kinds = " rr  rr" if len(headings) > 6 else " rr rr"
-    groups = dict.fromkeys(group(m) for m, _ in rows)
-    return [
-        table(name, headings, [cells for m, cells in rows if group(m) == name], kinds)
-        for name in groups
-    ]
+    groups: dict[str, list[Sequence[str]]] = {}
+    for m, cells in rows:
+        groups.setdefault(group(m), []).append(cells)
+    return [table(name, headings, cells, kinds) for name, cells in groups.items()]
 
 
 def _settings(report: Report) -> Table | None:
