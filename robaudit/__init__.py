@@ -20,6 +20,7 @@ _HOME = {
     "RobauditError": "robaudit.errors",
     "Report": "robaudit.schema",
     "run_audit": "robaudit.audit",
+    "straight_through": "robaudit.engine",
 }
 _ROOMS = ("attacks", "curvature", "flatness", "statistics")
 
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from robaudit.checkpoints import Classifier as Classifier
     from robaudit.checkpoints import load as load
     from robaudit.data import load_examples as load_examples
+    from robaudit.engine import straight_through as straight_through
     from robaudit.errors import RobauditError as RobauditError
     from robaudit.schema import Report as Report
     from robaudit.types import Examples as Examples

@@ -85,6 +85,7 @@ def autoattack(
     """
     device = device_of(model)
     with frozen(model), torch.random.fork_rng(), _listening() as heard:
+        torch.manual_seed(seed)
         logits = Runner(model, device).logits(x).cpu()
         correct = logits.argmax(1) == y
         engine = accelerate(model, x.shape[1:]) if faster else Accelerated(model)

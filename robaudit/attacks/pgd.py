@@ -12,7 +12,7 @@ from robaudit.attacks.first_break import break_all
 from robaudit.attacks.met import Met
 from robaudit.attacks.objectives import LossName
 from robaudit.attacks.result import Ascended
-from robaudit.engine import TILE, Runner, accelerate, device_of, frozen
+from robaudit.engine import TILE, Runner, accelerate, device_of, frozen, voted
 from robaudit.engine.arguments import checked
 from robaudit.engine.balls import ascend, project, random_start
 from robaudit.engine.images import rows_of
@@ -40,6 +40,7 @@ def pgd(
     loss: LossName = "ce",
     mode: Literal["loss", "accuracy"] = "loss",
     last_iterate: bool = False,
+    samples: int | None = None,
     seed: int = 0,
     index: Tensor | None = None,
     start: Tensor | None = None,
@@ -63,6 +64,8 @@ def pgd(
             network (:func:`robaudit.engine.accelerate`); the network itself confirms each break.
         last_iterate: count the last iterate of each restart alone, as papers' tables mostly do, and
             not the worst on the way; only in the mode ``loss``.
+        samples: of a network that draws at random, the draws that vote on a verdict, and those that
+            a gradient is averaged over (:mod:`robaudit.engine.voting`); ten where it draws, else 1.
         index: ``(n,)`` the examples' places in their data set, which seed their starts.
         start: ``(n, c, h, w)`` where the first restart begins, in place of a random point; those
             outside the ball or the box are projected.
@@ -84,6 +87,7 @@ def pgd(
         raise UsageError(
             "last_iterate needs mode='loss'", "The mode accuracy lets go of what any iterate broke."
         )
+    model = voted(model, x, samples, seed)
     with frozen(model):
         judge = Runner(model, device_of(model), batch_size)
         searcher = None

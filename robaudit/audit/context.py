@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -21,6 +22,8 @@ from robaudit.engine import (
     Accelerated,
     Precision,
     Runner,
+    StraightThrough,
+    Voted,
     accelerate,
     device_of,
     edge_nudge,
@@ -90,6 +93,32 @@ class Context:
         return next(iter(self.splits))
 
     @property
+    def own(self) -> nn.Module:
+        """The network itself, however it is attacked."""
+        inner = self.model
+        while isinstance(inner, Voted | StraightThrough):
+            inner = inner.network
+        return inner
+
+    @property
+    def samples(self) -> int | None:
+        """Draws of a network that draws at random."""
+        return self.model.samples if isinstance(self.model, Voted) else None
+
+    @property
+    def straightened(self) -> tuple[str, ...]:
+        """Modules that gradients go straight through."""
+        inner = self.model.network if isinstance(self.model, Voted) else self.model
+        return inner.names if isinstance(inner, StraightThrough) else ()
+
+    @property
+    def described(self) -> dict[str, Any]:
+        """What every attack's settings say of how the network is attacked."""
+        drawn = {} if self.samples is None else {"samples": self.samples}
+        straight = {"straight_through": list(self.straightened)} if self.straightened else {}
+        return {**drawn, **straight}
+
+    @property
     def training(self) -> str | None:
         """The training split: the second one, or the audited one where that is it."""
         others = [split for split in self.splits if split != self.main]
@@ -132,6 +161,8 @@ class Context:
 
     def keeping(self, name: str, *settings: object) -> Remember:
         """Keeps an attack's pieces apart from those of other attacks and other settings."""
+        if self.described:
+            settings = (*settings, self.described)
         digest = hashlib.sha256(repr(settings).encode()).hexdigest()[:10]
         return lambda key, compute: self.remember(f"{name}-{digest}-{key}", compute)
 

@@ -12,11 +12,16 @@ from robaudit.attacks.result import Ascended, Attacked
 from robaudit.audit.context import Context
 from robaudit.engine import frozen
 
+# Within smaller radii float32 does not show what a step does to the loss.
+_SEEN = 1e-4
+
 
 def rivalled(
     context: Context, rows: Tensor, loss: LossName, reached: Tensor, attacked: Attacked
 ) -> Diagnostics:
     """How the search did against an attack on some of the ``rows``, which that left standing."""
+    if context.threat.eps < _SEEN:
+        return Diagnostics(0, 0, 0, 0, 0)
     examples = context.splits[context.main]
     cost = attacked.forwards + 2 * attacked.backwards
     with frozen(context.model):
@@ -24,12 +29,15 @@ def rivalled(
             context.runner(), examples.x[rows], examples.y[rows], examples.index[rows],
             context.threat, loss, reached, cost, context.seed,
         )  # fmt: skip
-    ahead, broke = int(found.ahead.sum()), int(found.broke.sum())
+    broke = int(found.broke.sum())
+    # A network's noise differs from place to place in a batch, so that two values do not compare.
+    ahead = int(found.ahead.sum()) if context.samples is None else broke
     return Diagnostics(0, 0, 0, 0, 0, len(found.ahead), ahead, broke)
 
 
 def diagnosed(context: Context, loss: LossName, attacked: Ascended) -> Diagnostics:
     """What a PGD of the audited split tells."""
-    own = Diagnostics(int(attacked.correct.sum()), 0, int(attacked.stuck.sum()), 0, 0)
+    stuck = int(attacked.stuck.sum()) if context.threat.eps >= _SEEN else 0
+    own = Diagnostics(int(attacked.correct.sum()), 0, stuck, 0, 0)
     rows = torch.nonzero(attacked.robust)[:, 0]
     return own + rivalled(context, rows, loss, attacked.reached[rows], attacked)

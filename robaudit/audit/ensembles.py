@@ -22,8 +22,9 @@ from robaudit.audit.cross_check import rivalled
 from robaudit.audit.doubts import signs_of_masking
 from robaudit.audit.numbers import LEVEL, accuracy
 from robaudit.audit.plan import AutoAttack, Distance, Fast, Square
-from robaudit.engine import Runner, frozen
+from robaudit.engine import Runner, Voted, frozen
 from robaudit.engine.spilled import copied
+from robaudit.errors import NotMeasuredError
 from robaudit.schema import Measurement
 from robaudit.statistics import median_interval
 from robaudit.types import Progress, Remember, ThreatModel
@@ -80,8 +81,16 @@ def by_library(
     progress: Progress | None = None,
 ) -> AutoAttacked:
     """AutoAttack by its reference library; ``plain``: on the network as it stands."""
+    model = context.model
+    if isinstance(model, Voted):
+        if settings.version != "rand":
+            raise NotMeasuredError(
+                "the network draws at random, which the library's version "
+                f"{settings.version} does not average over: give --version rand, or --engine native"
+            )
+        model = model.network
     return autoattack(
-        context.model, x, y, threat, version=settings.version, seed=context.seed,
+        model, x, y, threat, version=settings.version, seed=context.seed,
         batch_size=settings.batch_size, faster=not plain, remember=remember, progress=progress,
     )  # fmt: skip
 

@@ -53,4 +53,9 @@ def _words(checked: Checked, own: Callable[[str], str]) -> str:
     who = f"module {name!r} ({blamed.kind})" if name else f"the forward of {blamed.kind}"
     if blamed.straight and name:
         return f"{said}; {who} moves by steps: try --straight-through {name}"
+    if blamed.straight:
+        return (
+            f"{said}; {who} moves by steps: make the step a module of its own, and try "
+            "--straight-through with its name"
+        )
     return f"{said}; the derivative of {who} is wrong"

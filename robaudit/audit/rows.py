@@ -54,11 +54,12 @@ class RowAttacks:
     def described(self, name: str) -> dict[str, Any]:
         """The settings as an audit's measurement ``accuracy.NAME`` records them."""
         settings = self.settings.get(name)
+        drawn = self.context.described
         if isinstance(settings, Pgd):
-            return accuracy.pgd_settings(settings, self.context.threat)
+            return {**accuracy.pgd_settings(settings, self.context.threat), **drawn}
         if isinstance(settings, AutoAttack):
-            return ensembles.autoattack_settings(settings)
-        return {} if settings is None else asdict(settings)
+            return {**ensembles.autoattack_settings(settings), **drawn}
+        return {**({} if settings is None else asdict(settings)), **drawn}
 
     def stands(self, name: str, rows: Tensor) -> Tensor:
         """Which of the rows, all of which stood until now, the attack leaves standing.

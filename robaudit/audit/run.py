@@ -16,6 +16,7 @@ from robaudit.audit.adversarial_file import Adversarial
 from robaudit.audit.clusters import clustered, clusters_note
 from robaudit.audit.context import Context, Watch, no_watch
 from robaudit.audit.doubts import doubted, falls
+from robaudit.audit.draws import described, network_of, refusal
 from robaudit.audit.failures import not_measured
 from robaudit.audit.names import check_names
 from robaudit.audit.plan import Plan
@@ -68,6 +69,8 @@ def audit(
     replayed: Adversarial | None = None,
     watch: Watch = no_watch,
     remember: Remember = forget,
+    samples: int | None = None,
+    straight_through: Sequence[str] = (),
 ) -> Audit:
     """Run every probe of ``plan``; one that cannot be measured becomes a failed measurement.
 
@@ -83,14 +86,20 @@ def audit(
         replayed: the adversarial examples that a plan replays, made of these examples.
         watch: opens a progress display for a named piece of work.
         remember: keeps finished pieces of attacks.
+        samples: draws of a network that draws at random, for its votes and its gradients
+            (:mod:`robaudit.engine.voting`); ``None`` for ten where it does.
+        straight_through: modules that gradients of attacks go straight through.
 
     Raises:
         CheckpointError: the model does not take the images or has fewer outputs than labels.
     """
     started, clock = datetime.now(UTC), time.perf_counter()
     splits = {part.split: part for part in (examples, train) if part is not None}
+    for part in splits.values():
+        check_suits(model, part)
+    check_names(model, plan)
     context = Context(
-        model,
+        network_of(model, examples, samples, seed, straight_through),
         splits,
         threat or _NEAR,
         seed,
@@ -105,12 +114,10 @@ def audit(
     )
     warnings = list(getattr(getattr(model, "origin", None), "warnings", ()))
     measurements: list[Measurement] = []
-    for part in splits.values():
-        check_suits(model, part)
-    check_names(model, plan)
     findings = sanity.sanity(context)
     for names, probe in _probes(context, plan):
         measurements += _measured(names, probe, context)
+    measurements = described(context, measurements)
     measurements = clustered(context, falls(doubted(measurements, findings)))
     warnings += findings.unplaced(m.name for m in measurements if m.status == "ok")
     warnings += sanity.claims(model, measurements, context.main) + context.memory_notes()
@@ -146,12 +153,14 @@ def run_audit(
     train: Examples | None = None,
     seed: int = 0,
     batch_size: BatchSize = "auto",
+    samples: int | None = None,
 ) -> Report:
     """:func:`audit` with the plan of a preset; gives the report alone."""
     plan = plan_of(preset)
     return audit(
-        model, examples, threat, plan, train=train, seed=seed, batch_size=batch_size
-    ).report
+        model, examples, threat, plan, train=train, seed=seed, batch_size=batch_size,
+        samples=samples,
+    ).report  # fmt: skip
 
 
 def strongest(context: Context, subject: Subject) -> Adversarial | None:
@@ -231,6 +240,8 @@ def _measured(names: Sequence[str], probe: Probe, context: Context) -> list[Meas
     that the other measurements are not lost.
     """
     clock = time.perf_counter()
+    if (reason := refusal(context, names)) is not None:
+        return _failed(names, reason, context)
     try:
         with not_measured():
             found = probe()

@@ -18,6 +18,11 @@ from robaudit.schema import Measurement
 from robaudit.statistics import clopper_pearson
 from robaudit.types import ThreatModel
 
+_VOTED = (
+    "the network's output is random: accuracies and losses are of the classifier that {} of its "
+    "draws vote for, whose noise the seed fixes; attacks follow gradients averaged over as many "
+    "others"
+)
 _IMAGES = 64
 _PIECE = 16
 # Batch composition moves logits by rounding alone, unless the network looks at its neighbours.
@@ -47,11 +52,14 @@ def _findings(context: Context) -> Findings:
     x = examples.x[:_IMAGES]
     model, device = context.model, device_of(context.model)
     found = Findings()
-    check_finite({**dict(model.named_parameters()), **dict(model.named_buffers())}, "the network")
+    own = context.own
+    check_finite({**dict(own.named_parameters()), **dict(own.named_buffers())}, "the network")
     with frozen(model):
-        found.add([*_training(model), *_radius(context.threat, x[0].numel())])
+        found.add([*_training(own), *_radius(context.threat, x[0].numel())])
+        if context.samples is not None:
+            found.add([_VOTED.format(context.samples)])
         with torch.no_grad():
-            logits, again = (model(x.to(device)).float().cpu() for _ in range(2))
+            logits = model(x.to(device)).float().cpu()
             piece = model(x[:_PIECE].to(device)).float().cpu()
         broken = ~torch.isfinite(logits).all(1)
         if bool(broken.any()):
@@ -59,12 +67,11 @@ def _findings(context: Context) -> Findings:
                 f"the network's logits are not finite for {_share(broken)} of {len(x)} images",
                 "Check --normalize and the weights: no robustness can be measured.",
             )
-        random = not torch.equal(logits, again)
-        found.add(_outputs(logits, again, piece, random))
+        found.add(_outputs(logits, piece, context.samples is not None))
         found.add(_classes(logits, examples.classes))
         if len(x) > 1 and bool((logits == logits[0]).all()):
             found.add(["the model returns the same output for every image"])
-        elif not random:
+        elif not context.described:  # else its gradient is meant to differ
             found.add(gradients(context, x))
     return found
 
@@ -113,14 +120,7 @@ def _radius(threat: ThreatModel, d: int) -> Iterator[str]:
         )
 
 
-def _outputs(logits: Tensor, again: Tensor, piece: Tensor, random: bool) -> Iterator[str | Doubt]:
-    if random:
-        yield Doubt(
-            "attacks",
-            "the model's output is random: it differs between two passes of the same images by up "
-            f"to {float((logits - again).abs().max()):.2g}; attacks that do not average over it "
-            "look weaker than they are, and so overstate robustness",
-        )
+def _outputs(logits: Tensor, piece: Tensor, random: bool) -> Iterator[str | Doubt]:
     moved = float((piece - logits[: len(piece)]).abs().max())
     if not random and moved > _ROUNDING * max(1.0, float(logits.abs().max())):
         yield Doubt(

@@ -67,7 +67,8 @@ _SAMPLES = ("standard.pt", "robust.pt", "overfit.pt", "trades.safetensors", "smo
 
 _NOT_IN_DEMO = frozenset(
     ["arch", "normalize", "member", "weights", "model_dir", "sha256", "trust_pickle", "data",
-     "data_dir", "download", "split", "sample", "train_data", "norm", "eps", "config"]
+     "data_dir", "download", "split", "sample", "train_data", "norm", "eps", "config",
+     "samples", "straight_through"]
 )  # fmt: skip
 
 _READING = """

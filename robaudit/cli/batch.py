@@ -52,7 +52,12 @@ class Retry(StrEnum):
     failed = "failed"
 
 
-@with_settings(omit=frozenset(["batch_size", "state", "config", "out", "format", "json"]), gap=True)
+@with_settings(
+    omit=frozenset(
+        ["batch_size", "state", "config", "out", "format", "json", "samples", "straight_through"]
+    ),
+    gap=True,
+)
 def run(
     ctx: typer.Context,
     what: Annotated[

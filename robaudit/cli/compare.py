@@ -34,7 +34,9 @@ class ComparisonFormat(StrEnum):
     html = "html"
 
 
-@with_settings(omit=frozenset(["out", "format", "json", "sha256", "state"]))
+@with_settings(
+    omit=frozenset(["out", "format", "json", "sha256", "state", "samples", "straight_through"])
+)
 def compare(
     a: Annotated[
         str,

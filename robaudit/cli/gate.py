@@ -184,6 +184,8 @@ def _verdicts(
                     run(
                         model, policy, populations, baselines=read, exhaustive=exhaustive,
                         batch_size=batch_size, precision=precision, watch=watch,
+                        samples=settings.samples,
+                        straight_through=settings.straight_through or (),
                     )
                 )  # fmt: skip
         except RobauditError as error:

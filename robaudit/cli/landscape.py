@@ -17,7 +17,9 @@ from robaudit.cli.options import Checkpoints, Settings, with_settings
 from robaudit.errors import UsageError
 
 _SHAPE, _PGD = "What is cut", "Robust loss"
-_LEFT_OUT = frozenset({"gap", "train_data", "precision", "state", "format"})
+_LEFT_OUT = frozenset(
+    {"gap", "train_data", "precision", "state", "format", "samples", "straight_through"}
+)
 _POINTS = {1: 21, 2: 11}
 
 

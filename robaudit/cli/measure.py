@@ -209,7 +209,8 @@ def _audit(
     with progress_bar(Path(checkpoint).stem, settings.quiet) as watch:
         done = audit(
             model, examples, threat, plan, train=train, seed=settings.seed, batch_size=batch_size,
-            precision=settings.precision.value, watch=watch, remember=remember, **others,
+            precision=settings.precision.value, watch=watch, remember=remember,
+            samples=settings.samples, straight_through=settings.straight_through or (), **others,
         )  # fmt: skip
     if settings.out is None or done.adversarial is None:
         return done, None

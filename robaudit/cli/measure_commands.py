@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from robaudit.audit.plan import Layers
 
 _TERMS = "Terms of bounds"
-_NO_GAP = frozenset({"gap", "train_data"})
+_OF_ATTACKS = frozenset({"samples", "straight_through"})
+_NO_GAP = frozenset({"gap", "train_data"}) | _OF_ATTACKS
 
 Steps = Annotated[int, typer.Option(min=1, help="Steps of PGD.")]
 Restarts = Annotated[int, typer.Option(min=1, help="Random starts of PGD.")]
@@ -98,7 +99,7 @@ class Estimator(StrEnum):
     hessian = "hessian"
 
 
-@with_settings(gap=True)
+@with_settings(omit=_OF_ATTACKS, gap=True)
 def wci(
     checkpoints: Checkpoints,
     settings: Settings,

@@ -238,6 +238,26 @@ State = Annotated[
     ),
 ]
 Seed = Annotated[int, typer.Option(help="Seed of every random draw.", rich_help_panel=_RUN)]
+StraightThrough = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="MODULE",
+        help="A module of the network that rounds or thresholds: gradients of attacks go through "
+        "it as through the identity. Repeatable.",
+        show_default=False,
+        rich_help_panel=_RUN,
+    ),
+]
+Samples = Annotated[
+    int | None,
+    typer.Option(
+        metavar="K",
+        help="Draws of a network that draws at random: K vote on each verdict, and gradients are "
+        "averaged over K. [default: 10 where it draws, else 1]",
+        show_default=False,
+        rich_help_panel=_RUN,
+    ),
+]
 Out = Annotated[
     Path | None,
     typer.Option(
@@ -284,6 +304,8 @@ class Settings:
     batch_size: BatchSize = "auto"
     precision: PrecisionOption = Precision.fp32
     seed: Seed = 0
+    samples: Samples = None
+    straight_through: StraightThrough = None
     state: State = None
     config: Path | None = None  # its option is made for each command, from the others
     out: Out = None

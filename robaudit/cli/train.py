@@ -28,6 +28,7 @@ _TRACKED = 256
 _OMITTED = (
     "member", "weights", "model_dir", "sha256", "trust_pickle", "split", "gap", "train_data",
     "batch_size", "precision", "seed", "state", "norm", "format", "json",
+    "samples", "straight_through",
 )  # fmt: skip
 
 

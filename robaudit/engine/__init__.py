@@ -20,6 +20,8 @@ from robaudit.engine.freezing import frozen
 from robaudit.engine.precision import Arithmetic, Precision, full_precision
 from robaudit.engine.runner import TILE, Runner
 from robaudit.engine.seeding import generator, seed_for, uniform_rows
+from robaudit.engine.straight import StraightThrough, straight_through
+from robaudit.engine.voting import Voted, draws_at_random, voted
 
 __all__ = [
     "TILE",
@@ -28,8 +30,11 @@ __all__ = [
     "JustInside",
     "Precision",
     "Runner",
+    "StraightThrough",
+    "Voted",
     "accelerate",
     "device_of",
+    "draws_at_random",
     "edge_nudge",
     "effective",
     "effective_notes",
@@ -43,5 +48,7 @@ __all__ = [
     "resolve_device",
     "seed_for",
     "sighted",
+    "straight_through",
     "uniform_rows",
+    "voted",
 ]

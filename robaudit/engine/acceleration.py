@@ -18,6 +18,7 @@ from robaudit.engine.freezing import frozen
 from robaudit.engine.precision import Precision
 from robaudit.engine.raised import is_foreign, said
 from robaudit.engine.seeding import uniform_rows
+from robaudit.engine.voting import Voted
 from robaudit.errors import NotMeasuredError
 
 Forward = Callable[[Tensor], Tensor]
@@ -85,6 +86,8 @@ def accelerate(
 
 
 def _accelerated(model: nn.Module, shape: Sequence[int], precision: Precision) -> Accelerated:
+    if isinstance(model, Voted):  # another way to run it would draw other noise
+        return Accelerated(model)
     notes: list[str] = []
     with frozen(model):
         noise = uniform_rows(shape, torch.arange(_PROBES), 0, "acceleration").to(device_of(model))

@@ -17,6 +17,7 @@ from robaudit.audit import Plan, Watch, audit
 from robaudit.audit import preset as plan_of
 from robaudit.audit.context import Context, no_watch
 from robaudit.audit.doubts import Findings
+from robaudit.audit.draws import network_of
 from robaudit.audit.failures import not_measured
 from robaudit.audit.plan import AutoAttack, Distance, Fast, Pgd, Square
 from robaudit.audit.provenance import provenance
@@ -65,6 +66,8 @@ def gate(
     batch_size: BatchSize = "auto",
     precision: Precision = "fp32",
     watch: Watch = no_watch,
+    samples: int | None = None,
+    straight_through: Sequence[str] = (),
 ) -> Verdict:
     """Decide every rule of ``policy``.
 
@@ -78,6 +81,7 @@ def gate(
         populations: one for each suite, in the policy's order.
         baselines: what ``max_drop`` compares with.
         exhaustive: look at every example.
+        samples, straight_through: as for :func:`robaudit.audit.audit`.
 
     Raises:
         UsageError: a ``max_drop`` without a baseline that is like it.
@@ -88,7 +92,10 @@ def gate(
     warnings = list(getattr(getattr(model, "origin", None), "warnings", ()))
     for at in populations:
         check_suits(model, at.examples)
-    runs = [_Suite(model, at, batch_size, precision, watch) for at in populations]
+    runs = []
+    for at in populations:
+        own = network_of(model, at.examples, samples, at.suite.seed, straight_through)
+        runs.append(_Suite(own, at, batch_size, precision, watch))
 
     def here() -> Provenance:
         return provenance(

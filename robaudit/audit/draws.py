@@ -1,0 +1,65 @@
+"""Networks that are attacked in a way of their own: those that draw at random, those that step."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import nn
+
+from robaudit.audit.context import Context
+from robaudit.engine import straight_through, voted
+from robaudit.schema import Measurement
+from robaudit.types import Examples
+
+_VOTED_ON = ("accuracy", "loss", "gap", "distance")
+_FEW = 64
+
+
+def network_of(
+    model: nn.Module,
+    examples: Examples,
+    samples: int | None,
+    seed: int,
+    straight: Sequence[str] = (),
+) -> nn.Module:
+    """The model as it is attacked: the classifier its draws vote for, with gradients put through.
+
+    Raises:
+        UsageError: it has no module of a name in ``straight``.
+    """
+    return voted(straight_through(model, straight), examples.x[:_FEW], samples, seed)
+
+
+def refusal(context: Context, names: Sequence[str]) -> str | None:
+    """Why measurements of such a network would not be what their names say."""
+    if all(map(_of_attacks, names)):
+        return None
+    if context.samples is not None:
+        return (
+            "the network draws at random: its curvature and flatness would be those of single "
+            "draws; measure it with its noise switched off"
+        )
+    if context.straightened:
+        return (
+            "gradients go straight through "
+            f"{', '.join(context.straightened)}: curvature and flatness would be of another "
+            "network; measure them without --straight-through"
+        )
+    return None
+
+
+def described(context: Context, measurements: list[Measurement]) -> list[Measurement]:
+    """The measurements with how the network was attacked among their settings."""
+    if not context.described:
+        return measurements
+    drawn = {} if context.samples is None else {"samples": context.samples}
+    return [
+        m.model_copy(update={"settings": {**m.settings, **of}})
+        if _of_attacks(m.name) and (of := drawn if m.name.endswith(".clean") else context.described)
+        else m
+        for m in measurements
+    ]
+
+
+def _of_attacks(name: str) -> bool:
+    return name.partition(".")[0] in _VOTED_ON

@@ -1,0 +1,144 @@
+"""A network that draws at random, as the classifier that its draws vote for.
+
+Of such a network a single pass says little: attacked step by step, an image counts as broken by the
+first unlucky draw. What is audited instead is the majority vote of ``K`` draws, whose noise comes
+from the seed and is the same for every pass, so that an image that does not move keeps its verdict.
+Attacks do not see those draws: they follow gradients averaged over ``K`` others, new ones at every
+point (expectation over transformation).
+Source: Athalye, Carlini & Wagner, "Obfuscated gradients give a false sense of security", ICML 2018.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import random
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from robaudit.engine.device import device_of
+from robaudit.engine.door import through
+from robaudit.engine.freezing import frozen
+from robaudit.engine.seeding import seed_for
+from robaudit.errors import UsageError
+
+SAMPLES = 10
+_PASSES = 3
+_IMAGES = 64
+
+
+class Voted(nn.Module):
+    """The voted classifier of a network, with averaged gradients.
+
+    Its logits are ``log((1/K) sum_k softmax(z_k))``, with the class of most votes raised to the
+    largest where it is not; of a tie the class of the largest mean counts. The gradient is that of
+    the same average over ``K`` draws that belong to the images at hand. The random states of the
+    process are left as they were.
+    """
+
+    has_door = True
+
+    def __init__(self, network: nn.Module, samples: int = SAMPLES, seed: int = 0) -> None:
+        super().__init__()
+        if samples < 1:
+            raise UsageError(f"samples must be at least 1, not {samples}")
+        self.network = network
+        self.samples = samples
+        self.seed = seed
+        self.origin = getattr(network, "origin", None)
+
+    def forward(self, x: Tensor) -> Tensor:
+        with torch.no_grad():
+            draws = self._draws(x, "vote")
+            values = _elected(draws)
+        if not (torch.is_grad_enabled() and x.requires_grad):
+            return values
+        bytes_of = x.detach().contiguous().cpu().numpy().tobytes()
+        point = hashlib.blake2b(bytes_of, digest_size=8).hexdigest()
+        average = _mean(self._draws(x, f"search {point}"))
+        found: Tensor = _Valued.apply(average, values)
+        return found
+
+    def _draws(self, x: Tensor, stream: str) -> Tensor:
+        """Logarithms of the probabilities, ``(K, n, k)``."""
+        found = []
+        for sample in range(self.samples):
+            with seeded(seed_for(self.seed, stream, sample), x.device):
+                found.append(through(self.network, x).log_softmax(1))
+        return torch.stack(found)
+
+
+def voted(model: nn.Module, x: Tensor, samples: int | None = None, seed: int = 0) -> nn.Module:
+    """The model itself, or :class:`Voted` where it draws at random or ``samples`` asks for it.
+
+    Args:
+        x: images to find that out with, by repeated passes.
+        samples: draws of a vote and of a gradient; ``None`` for ten where the model draws.
+    """
+    if samples is None:
+        samples = SAMPLES if draws_at_random(model, x) else 1
+    return Voted(model, samples, seed) if samples != 1 else model
+
+
+def draws_at_random(model: nn.Module, x: Tensor) -> bool:
+    """Whether passes of the same images differ."""
+    if isinstance(model, Voted):
+        return False
+    images = x[:_IMAGES].to(device_of(model))
+    with frozen(model), torch.no_grad(), seeded(0, images.device):
+        first = model(images)
+        return not all(_same(first, model(images)) for _ in range(_PASSES - 1))
+
+
+@contextmanager
+def seeded(seed: int, device: torch.device) -> Iterator[None]:
+    """Draws from the seed inside, by torch, NumPy and Python; their states as before afterwards."""
+    numpy, python = np.random.get_state(), random.getstate()  # noqa: NPY002 - the network's own
+    try:
+        with torch.random.fork_rng([device] if device.type == "cuda" else []):
+            torch.manual_seed(seed)
+            np.random.seed(seed % (1 << 32))  # noqa: NPY002
+            random.seed(seed)
+            yield
+    finally:
+        np.random.set_state(numpy)  # noqa: NPY002
+        random.setstate(python)
+
+
+def _same(one: Any, other: Any) -> bool:
+    return not isinstance(one, Tensor) or bool(torch.equal(one.nan_to_num(), other.nan_to_num()))
+
+
+def _mean(draws: Tensor) -> Tensor:
+    return draws.logsumexp(0) - math.log(len(draws))
+
+
+def _elected(draws: Tensor) -> Tensor:
+    """The mean with the class of most votes as its largest."""
+    values = _mean(draws)
+    votes = torch.zeros_like(values)
+    chosen = draws.argmax(2)
+    votes.scatter_add_(1, chosen.T, torch.ones_like(chosen.T, dtype=votes.dtype))
+    most = votes == votes.amax(1, keepdim=True)
+    winner = torch.where(most, values, -torch.inf).argmax(1, keepdim=True)
+    largest = values.amax(1, keepdim=True)
+    above = largest + (largest.abs() * 1e-6).clamp_min(1e-6)
+    lost = values.argmax(1, keepdim=True) != winner
+    return torch.where(lost, values.scatter(1, winner, above), values)
+
+
+class _Valued(torch.autograd.Function):
+    """Values of one average, gradients of another."""
+
+    @staticmethod
+    def forward(ctx: Any, differentiable: Tensor, values: Tensor) -> Tensor:
+        return values.clone()
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        return gradient, None
