@@ -122,6 +122,8 @@ def _check(given: Mapping[str, Any], pixels: bool) -> None:
         )
     for name in _AT_LEAST_ONE & given.keys():
         count = given[name]
+        if name == "samples" and count is None:  # as many as the network asks for
+            continue
         if not isinstance(count, Integral) or count < 1:
             raise UsageError(f"{name} must be a whole number from 1 on, not {count!r}")
     for name in _POSITIVE & given.keys():

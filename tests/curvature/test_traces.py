@@ -8,6 +8,8 @@ from torch import nn
 
 from robaudit.curvature import layer_traces, wci
 from robaudit.curvature.softmax import logit_curvature_factor
+from robaudit.curvature.traces import LayerTrace, LayerTraces
+from robaudit.curvature.wci import from_traces
 from robaudit.errors import NotMeasuredError
 
 
@@ -241,3 +243,28 @@ def test_a_network_without_layers_is_refused(batch):
 
     with pytest.raises(NotMeasuredError, match="no convolution or linear layer"):
         layer_traces(Bare(), *batch)
+
+
+def test_the_bias_of_the_roots_is_that_of_new_samples():
+    """``E sqrt(t) < sqrt(E t)``: by resampling the examples, what the index loses on average."""
+    draw = torch.Generator().manual_seed(0)
+    per_example = 0.1 + torch.rand(80, 2, generator=draw, dtype=torch.float64)
+    norms = torch.tensor([2.0, 0.5], dtype=torch.float64)
+
+    def traces(rows):
+        layers = {
+            str(k): LayerTrace(
+                str(k), float(norms[k]), float(rows[:, k].mean()),
+                float(rows[:, k].std() / len(rows) ** 0.5),
+            )
+            for k in range(2)
+        }  # fmt: skip
+        return LayerTraces(layers, "hessian", "exact", rows, (), (), 2)
+
+    found = from_traces(traces(per_example))
+    rows = torch.randint(80, (20_000, 80), generator=draw)
+    means, mean = per_example[rows].mean(1), per_example.mean(0)
+    # The part that is linear in the sample averages to nothing; without it few samples are enough.
+    lost = means.sqrt() - mean.sqrt() - (means - mean) / (2 * mean.sqrt())
+    assert found.bias < 0
+    assert found.bias == pytest.approx(float((lost @ norms).mean()), rel=0.05)

@@ -64,6 +64,11 @@ def test_broken_without_known_classes(change):
         (-0.02, 0.05, "which sampling explains"),
         (-0.83, 0.05, "no robust generalisation gap."),
         (0.83, None, "without an error bar"),
+        # Where there is a standard error alone, 1.95996 of them are 95 %.
+        (0.0979, 0.05, "which sampling explains"),
+        (0.0981, 0.05, "more than sampling explains"),
+        (-0.0979, 0.05, "which sampling explains"),
+        (-0.0981, 0.05, "no robust generalisation gap."),
     ],
 )
 def test_gap(change, value, error, words):
