@@ -104,3 +104,13 @@ def test_what_cannot_be_meant_or_measured_is_said(batch):
         top_layer_trh(nn.Sequential(model, nn.ReLU()), *batch)
     with pytest.raises(NotMeasuredError, match="not finite"):
         top_layer_trh(model, batch[0] * torch.nan, *batch[1:])
+
+
+def test_a_single_image_and_a_chunk_of_one():
+    """A network sees no image alone, but the trace is that of each image once."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Flatten(), nn.Linear(4, 5), nn.ReLU(), nn.Linear(5, 3))
+    x, y = torch.rand(5, 1, 2, 2), torch.tensor([0, 1, 2, 0, 1])
+    whole = top_layer_trh(model, x, x, y).per_example
+    assert torch.allclose(top_layer_trh(model, x, x, y, chunk=2).per_example, whole)
+    assert torch.allclose(top_layer_trh(model, x[:1], x[:1], y[:1]).per_example, whole[:1])
