@@ -21,7 +21,7 @@ from robaudit.types import ThreatModel
 NO_GRADIENT = "the network's logits have no gradient in the image"
 
 # Lines in the ball and points in it; lines between images; points at which differences are taken.
-_LINES, _PAIRS, _POINTS = 16, 8, 8
+_LINES, _PAIRS, _POINTS = 16, 8, 4
 _PIECES, _PIECES_BETWEEN = 4, 8
 # The share of witnesses against a gradient that is believed, and the fewest that are listened to.
 _AGAINST, _FEWEST = 0.25, 2
@@ -130,19 +130,21 @@ def _problems(
         for side in (-1, 1)
     )
     uphill = along_lines(forward, below, above, u, _PIECES, off=_UPHILL)
-    across = along_lines(forward, start, other, u, _PIECES)
     zero = fallen["where attacks start"]
-    if float(zero.float().mean()) > _AGAINST and _speak(across):
-        yield (
-            "where attacks start the logits' gradient in the image is exactly zero for "
-            f"{_share(zero)} of {len(zero)} images, and yet the logits move within the ball"
-        )
-        return
-    # Lines across are uncertain where a network rounds; those along the gradient are what an attack
-    # follows, and have the word where they speak at all.
+    dead = float(zero.float().mean()) > _AGAINST
     heard = [uphill] if _speak(uphill) else []
-    if not heard and 2 * uphill.heard < _LINES and _speak(across):
-        heard = [across]
+    if dead or (not heard and 2 * uphill.heard < _LINES):
+        # Those along the gradient are what an attack follows, and have the word where they speak:
+        # lines across are less certain where a network rounds.
+        across = along_lines(forward, start, other, u, _PIECES)
+        if dead and _speak(across):
+            yield (
+                "where attacks start the logits' gradient in the image is exactly zero for "
+                f"{_share(zero)} of {len(zero)} images, and yet the logits move within the ball"
+            )
+            return
+        if not heard and _speak(across):
+            heard = [across]
     for found in heard:
         yield (
             f"within the ball the logits do not move as their gradient says: on {found.against}"

@@ -28,7 +28,7 @@ from robaudit.errors import NotMeasuredError
 Needs = Literal["gradient", "gauss-newton", "hessian"]
 Tensors = list[Tensor]
 
-_IMAGES = 8
+_IMAGES = 4
 
 
 @dataclass(frozen=True)
@@ -72,8 +72,8 @@ def check_derivatives(
     directions ``v`` in the weights and a loss ``L`` of the logits that does not saturate:
     ``<dL/dw, v>`` against ``(L(w + h v) - L(w - h v)) / 2 h``; ``J v``, by differentiating ``J^T
     u``, against the logits' differences; ``H v`` against the gradients'. What half the step does
-    not confirm, because a unit of ReLU switches on the way, is no witness. The last network and
-    examples are remembered.
+    not confirm, or is another thing to either side, because a unit of ReLU switches on the way, is
+    no witness. The last network and examples are remembered.
 
     Args:
         model: frozen.
@@ -176,7 +176,7 @@ def _compared(
         told = _derivatives(logits, loss, parameters, v)
         if not told:  # the logits do not depend on these
             break
-        whole, half = (_differences(logits, loss, parameters, v, h) for h in (step, step / 2))
+        whole, half = _differences(logits, loss, parameters, v, (step, step / 2))
         for needs, own in told.items():
             off = _off(own, whole[needs], half[needs], arithmetic.same)
             if off is not None:
@@ -229,31 +229,50 @@ def _differences(
     loss: Callable[[Tensor], Tensor],
     inputs: Sequence[Tensor],
     v: Tensors,
-    step: float,
-) -> dict[Needs, list[Tensor]]:
-    """The same by central differences."""
-    sides = []
-    for side in (step, -step):
+    steps: Sequence[float],
+) -> list[dict[Needs, list[tuple[Tensor, Tensor]]]]:
+    """The same by central differences, for each step; and how far the middle is from their mean."""
+    kinds: tuple[Needs, ...] = ("gradient", "gauss-newton", "hessian")
+
+    def at(step: float) -> dict[Needs, list[Tensor]]:
         with torch.enable_grad(), sdpa_kernel(SDPBackend.MATH):
-            z = logits(v, side)
+            z = logits(v, step)
             value = loss(z)
             gradients = torch.autograd.grad(value, inputs, materialize_grads=True)
-        sides.append(([value.detach()], [z.detach()], gradients))
-    kinds: tuple[Needs, ...] = ("gradient", "gauss-newton", "hessian")
-    return {
-        kind: [(a - b) / (2 * step) for a, b in zip(*pair, strict=True)]
-        for kind, pair in zip(kinds, zip(*sides, strict=True), strict=True)
-    }
+        parts = [value.detach()], [z.detach()], list(gradients)
+        return dict(zip(kinds, parts, strict=True))
+
+    middle = at(0.0)
+    found = []
+    for step in steps:
+        ahead, behind = at(step), at(-step)
+        found.append(
+            {
+                kind: [
+                    ((a - b) / (2 * step), (a + b - 2 * c) / (2 * step))
+                    for a, b, c in zip(ahead[kind], behind[kind], middle[kind], strict=True)
+                ]
+                for kind in kinds
+            }
+        )
+    return found
 
 
-def _off(own: Sequence[Tensor], whole: Tensors, half: Tensors, same: float) -> float | None:
+def _off(
+    own: Sequence[Tensor],
+    whole: Sequence[tuple[Tensor, Tensor]],
+    half: Sequence[tuple[Tensor, Tensor]],
+    same: float,
+) -> float | None:
     """The largest share by which a tensor is off, of those whose differences agree and count."""
-    sizes = [max(float(a.norm()), float(b.norm())) for a, b in zip(own, whole, strict=True)]
+    sizes = [max(float(a.norm()), float(b.norm())) for a, (b, _) in zip(own, whole, strict=True)]
     least = 1e-3 * max(sizes)
     shares = [
         float((a - b).norm()) / size
-        for a, b, c, size in zip(own, whole, half, sizes, strict=True)
-        if size > least and float((b - c).norm()) <= same * size
+        for a, (b, bent), (c, _), size in zip(own, whole, half, sizes, strict=True)
+        if size > least
+        and float((b - c).norm()) <= same * size
+        and float(bent.norm()) <= same * size
     ]
     return max(shares, default=None)
 
