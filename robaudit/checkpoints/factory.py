@@ -19,8 +19,32 @@ from torch import nn
 from robaudit.engine.raised import is_foreign, said
 from robaudit.errors import CheckpointError, UsageError
 
+_PARALLEL = (nn.DataParallel, nn.parallel.DistributedDataParallel)
+_LIKE = (
+    "AveragedModel",
+    "DataParallel",
+    "DDP",
+    "DistributedDataParallel",
+    "FullyShardedDataParallel",
+)
 _LIBRARIES = ("torchvision:", "timm:")
 _FORM = "Write it as --arch module:factory or --arch path/to/file.py:factory."
+
+
+def unwrapped(network: nn.Module) -> nn.Module:
+    """The network in ``torch.compile``'s, DataParallel's and the like's wrappers.
+
+    They compute the same, and a compiled one has no second derivatives.
+    """
+    while True:
+        inner = getattr(network, "_orig_mod", None)
+        if inner is None and isinstance(network, _PARALLEL):
+            inner = network.module
+        if inner is None and type(network).__name__ in _LIKE:
+            inner = getattr(network, "module", None)
+        if not isinstance(inner, nn.Module):
+            return network
+        network = inner
 
 
 def is_code(arch: str) -> bool:

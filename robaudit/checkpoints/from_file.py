@@ -24,7 +24,7 @@ from robaudit.checkpoints.architectures.registry import (
 )
 from robaudit.checkpoints.claims import claimed_accuracies, recorded_epoch
 from robaudit.checkpoints.classifier import Origin
-from robaudit.checkpoints.factory import factory, is_code
+from robaudit.checkpoints.factory import factory, is_code, unwrapped
 from robaudit.checkpoints.files.display import shown
 from robaudit.checkpoints.files.reading import LoadedWeights, read_state_dict
 from robaudit.checkpoints.fitting import assemble, fit, worn
@@ -141,9 +141,7 @@ def _fitted(
 
 
 def _coded(arch: str, file: _File) -> _Fitted:
-    network = factory(arch)()
-    if isinstance(network, nn.DataParallel):
-        network = network.module
+    network = unwrapped(factory(arch)())
     network.float()  # measurements are made in float32, whatever the factory chose
     stage = worn(network, file.stages)
     remarks = fit(network, _dressed(stage, file.state), file.name)

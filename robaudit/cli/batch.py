@@ -57,6 +57,7 @@ class Retry(StrEnum):
         ["batch_size", "state", "config", "out", "format", "json", "samples", "straight_through"]
     ),
     gap=True,
+    data="digits",
 )
 def run(
     ctx: typer.Context,

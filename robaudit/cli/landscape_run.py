@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from robaudit.cli.data_of import with_data
 from robaudit.cli.measure import (
     batch_size_of,
     load_classifier,
@@ -91,6 +92,7 @@ class _Work:
             places_between(cut.points)
         else:
             symmetric_places(cut.points, cut.usual_reach if cut.reach is None else cut.reach)
+        settings = with_data(settings, checkpoints)
         threat, batch_size = threat_of(settings, checkpoints), batch_size_of(settings.batch_size)
         examples = _chosen(cut, settings)
         common = {"index": examples.index, "batch_size": batch_size}

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 
 import typer
 
+from robaudit.cli.data_of import with_data
 from robaudit.cli.messages import console, say, say_of
 from robaudit.cli.options import FLOAT64_IS_OF_CURVATURE, Format, Precision, Settings
 from robaudit.errors import DataError, RobauditError, UsageError
@@ -67,6 +68,7 @@ def run(
     """A report for each checkpoint, or its name where it could not be audited; the exit code."""
     if settings.precision is Precision.float64 and plan.wci is None and plan.hessian is None:
         raise UsageError(*FLOAT64_IS_OF_CURVATURE)
+    settings = with_data(settings, checkpoints)
     clean_alone = not plan.attacks and settings.eps is None
     threat = None if clean_alone else threat_of(settings, checkpoints)
     batch_size = batch_size_of(settings.batch_size)
@@ -303,6 +305,7 @@ def threat_of(settings: Settings, checkpoints: Sequence[str] = ()) -> ThreatMode
     from robaudit.data import default_threat
     from robaudit.types import Norm, ThreatModel, parse_eps
 
+    settings = with_data(settings, checkpoints)
     own = {source: stated for source in checkpoints if (stated := zoo_threat(source)) is not None}
     norm: Norm = "linf"
     if settings.norm is not None:

@@ -60,6 +60,9 @@ class Copy(StrEnum):
     swa = "swa"
 
 
+AUTO = "auto"
+"""The data where nobody names them."""
+
 _MODEL, _DATA, _RUN, _OUT = "Model", "Data and threat", "Run", "Output"
 DATA_PANEL, OUT_PANEL = _DATA, _OUT
 
@@ -136,14 +139,19 @@ DataName = Annotated[
     str,
     typer.Option(
         metavar="NAME|FILE|imagefolder:DIR",
-        help="digits (bundled), mnist, cifar10, cifar100, svhn, a .npz or .safetensors file with x "
-        "and y, or imagefolder:DIR.",
+        help="digits (bundled), mnist, fashion-mnist, cifar10, cifar100, svhn, a .npz or "
+        ".safetensors file with x and y, imagefolder:DIR, or auto: what the checkpoint was trained "
+        "on, where it lies in a usual place.",
         rich_help_panel=_DATA,
     ),
 ]
 DataDir = Annotated[
     Path | None,
-    typer.Option(help="Where torchvision's data sets are.", rich_help_panel=_DATA),
+    typer.Option(
+        help="Where torchvision's data sets are. [default: ./data, ~/data and the like]",
+        show_default=False,
+        rich_help_panel=_DATA,
+    ),
 ]
 Download = Annotated[
     bool,
@@ -289,7 +297,7 @@ class Settings:
     model_dir: ModelDir = None
     sha256: Sha256 = None
     trust_pickle: TrustPickle = False
-    data: DataName = "digits"
+    data: DataName = AUTO
     data_dir: DataDir = None
     download: Download = False
     split: SplitOption = Split.test

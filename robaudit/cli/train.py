@@ -47,7 +47,7 @@ class Precision(StrEnum):
     bf16 = "bf16"
 
 
-@with_settings(omit=frozenset(_OMITTED))
+@with_settings(omit=frozenset(_OMITTED), data="digits")
 def train(
     recipe: Annotated[
         str,

@@ -26,6 +26,7 @@ _RADII: dict[Norm, dict[str, float]] = {
     "linf": {
         "digits": 0.15,
         "mnist": 0.3,
+        "fashion-mnist": 0.1,
         "cifar10": 8 / 255,
         "cifar100": 8 / 255,
         "svhn": 8 / 255,
@@ -60,9 +61,9 @@ def load_examples(
     """The examples to audit on.
 
     Args:
-        name: ``digits`` (bundled); ``mnist``, ``cifar10``, ``cifar100`` or ``svhn`` (torchvision,
-            in ``data_dir``); a ``.npz`` or ``.safetensors`` file with arrays ``x`` and ``y``, and
-            ``groups`` where one image appears several times;
+        name: ``digits`` (bundled); ``mnist``, ``fashion-mnist``, ``cifar10``, ``cifar100`` or
+            ``svhn`` (torchvision, in ``data_dir``); a ``.npz`` or ``.safetensors`` file with
+            arrays ``x`` and ``y``, and ``groups`` where one image appears several times;
             ``imagefolder:DIR``, one sub-folder per class; or the name of an installed package's
             entry point of the group ``robaudit.datasets``.
         split: ``test`` or ``train``.

@@ -1,4 +1,4 @@
-"""MNIST, CIFAR-10, CIFAR-100 and SVHN, as torchvision stores them."""
+"""MNIST, Fashion-MNIST, CIFAR-10, CIFAR-100 and SVHN, as torchvision stores them."""
 
 from __future__ import annotations
 
@@ -8,12 +8,14 @@ from pathlib import Path
 
 import numpy as np
 
+from robaudit.data.places import own_folder, root_of
 from robaudit.data.source import Source, from_arrays
 from robaudit.errors import DataError, UsageError
 
 # name -> class in torchvision.datasets, number of classes
 SETS = {
     "mnist": ("MNIST", 10),
+    "fashion-mnist": ("FashionMNIST", 10),
     "cifar10": ("CIFAR10", 10),
     "cifar100": ("CIFAR100", 100),
     "svhn": ("SVHN", 10),
@@ -21,21 +23,23 @@ SETS = {
 
 
 def torchvision_set(name: str, split: str, data_dir: Path | None, download: bool) -> Source:
-    """One split of the set, from ``data_dir`` (torchvision's ``root``).
+    """One split of the set, from ``data_dir`` (torchvision's ``root``) or where it usually lies.
 
     The stored uint8 arrays are used as they are: dividing them by 255 gives the same numbers as
     torchvision's ``ToTensor``, without decoding image by image.
 
     Raises:
-        UsageError: no ``data_dir``.
+        UsageError: no ``data_dir``, the set is in no usual place, and not to be downloaded.
         DataError: the set is not there, is damaged or could not be downloaded.
     """
     from torchvision import datasets
 
+    data_dir = root_of(name, data_dir) or data_dir or (own_folder() if download else None)
     if data_dir is None:
         raise UsageError(
-            f"{name} needs to know where its files are",
-            "Give the folder as --data-dir; add --download to fetch them into it.",
+            f"{name} needs to know where its files are: they are in no usual place "
+            "(./data, ~/data, ROBAUDIT_DATA_DIR)",
+            "Give the folder as --data-dir; --download fetches them.",
         )
     kind, classes = SETS[name]
     which = {"split": split} if name == "svhn" else {"train": split == "train"}

@@ -142,6 +142,12 @@ class Candidate:
 
     def takes(self, image: Image) -> bool:
         """Whether its network gives logits ``(n, k)`` for images of this size."""
+        return self.outputs(image) != 0
+
+    def outputs(self, image: Image) -> int:
+        """How many logits its network gives for images of this size: 0 where it does not take
+        them, -1 where that cannot be told without running it.
+        """
         import torch
 
         try:
@@ -149,10 +155,11 @@ class Candidate:
             with torch.device("meta"), torch.no_grad():
                 logits = network(torch.empty(2, *image))
         except NotImplementedError:  # not on the meta device, which says nothing
-            return True
+            return -1
         except (ValueError, RuntimeError, TypeError, AssertionError, ArithmeticError, ImportError):
-            return False
-        return isinstance(logits, torch.Tensor) and logits.ndim == 2 and len(logits) == 2
+            return 0
+        fits = isinstance(logits, torch.Tensor) and logits.ndim == 2 and len(logits) == 2
+        return int(logits.shape[1]) if fits else 0
 
     def _sketch(self) -> nn.Module:
         from robaudit.checkpoints.architectures.sketching import sketch

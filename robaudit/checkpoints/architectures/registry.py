@@ -99,8 +99,9 @@ def identify(shapes: Shapes, *, image: Image | None = None) -> tuple[Candidate, 
     def fitting(family: Architecture) -> tuple[Candidate, ...]:
         return family.fitting(family.guesses(shapes, image), shapes)
 
-    found = chain.from_iterable(map(fitting, families))
-    return _taking(image, found) or _taking(image, fitting(_PLAIN))
+    found = tuple(chain.from_iterable(map(fitting, families)))
+    # Data of the wrong size must not turn a network that has a name into a chain of any kind.
+    return _taking(image, found) if found else _taking(image, fitting(_PLAIN))
 
 
 def named(

@@ -1,0 +1,157 @@
+"""What a checkpoint was trained on, as far as it shows before any data is there: what the file
+records, which images its network takes, and how many classes it tells apart.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from robaudit.checkpoints.architectures.architecture import (
+    Candidate,
+    Image,
+    Shapes,
+    UnknownArchitectureError,
+)
+from robaudit.checkpoints.architectures.parsing import parse_arch
+from robaudit.checkpoints.architectures.registry import identify, named
+from robaudit.checkpoints.factory import factory, is_code, unwrapped
+from robaudit.checkpoints.files.container import read_container
+from robaudit.checkpoints.sidecar import statement_of
+from robaudit.checkpoints.sources import is_source, zoo_threat
+from robaudit.checkpoints.wrapping import unwrappings
+
+IMAGES: tuple[Image, ...] = ((3, 32, 32), (1, 28, 28), (1, 8, 8), (3, 224, 224), (3, 64, 64))
+"""Images of the usual data sets."""
+
+_RECORD = re.compile(r"(.*[._])?(data|dataset|data_?name|dataset_?name)")
+_NAMES = {
+    "cifar10": "cifar10",
+    "cifar100": "cifar100",
+    "svhn": "svhn",
+    "mnist": "mnist",
+    "fashionmnist": "fashion-mnist",
+    "fmnist": "fashion-mnist",
+    "imagenet": "imagenet",
+    "imagenet1k": "imagenet",
+    "ilsvrc2012": "imagenet",
+    "digits": "digits",
+}
+"""How training scripts call data sets, without what is no letter or number."""
+
+
+@dataclass(frozen=True)
+class TrainedOn:
+    """What a checkpoint says of its data.
+
+    Attributes:
+        recorded: the data set that the file names; ``""`` for none.
+        takes: the usual images that its network takes, and how many outputs it then has; ``None``
+            where there was no network to ask.
+        fixed: whether that is one network for all of them, and not one for each size.
+    """
+
+    recorded: str = ""
+    takes: Mapping[Image, int] | None = None
+    fixed: bool = False
+
+
+def trained_on(
+    source: str, *, arch: str | None = None, member: str | None = None, weights: str | None = None
+) -> TrainedOn:
+    """Read what a checkpoint says of its data; none of its weights, and nothing of it is run.
+
+    Raises:
+        CheckpointError: the file is missing or damaged, or the code of ``arch`` fails.
+        UsageError: ``arch`` cannot be meant.
+    """
+    if is_source(source):
+        stated = zoo_threat(source)
+        scheme, _, rest = source.partition(":")
+        recorded = stated[0] if stated else rest.partition("/")[0]
+        return TrainedOn(_NAMES.get(_bare(recorded if scheme == "robustbench" else "imagenet"), ""))
+    container = read_container(Path(source), hash=False, member=member, weights=weights)
+    recorded = _recorded(container.metadata)
+    if arch is not None and is_code(arch):
+        return TrainedOn(recorded, _asked(unwrapped(factory(arch)())), fixed=True)
+    shapes = {info.name: info.shape for info in container.tensors}
+    statement = statement_of(container)
+    said = arch or (statement.architecture if statement is not None else None)
+    for stage in unwrappings(shapes):
+        own = stage.shapes(shapes)
+        takes = _taken(partial(_identified, own)) if said is None else _named(said, own)
+        if takes:
+            return TrainedOn(recorded, takes, fixed=said is not None)
+    return TrainedOn(recorded)
+
+
+def _identified(shapes: Shapes, image: Image) -> tuple[Candidate, ...]:
+    return identify(shapes, image=image)
+
+
+def _bare(name: str) -> str:
+    return re.sub(r"[^a-z0-9]", "", name.lower())
+
+
+def _recorded(metadata: Mapping[str, str]) -> str:
+    for key, value in metadata.items():
+        if _RECORD.fullmatch(key.lower()) and _bare(value) in _NAMES:
+            return _NAMES[_bare(value)]
+    return ""
+
+
+def _named(said: str, shapes: Shapes) -> dict[Image, int]:
+    try:
+        name, arguments = parse_arch(said)
+    except ValueError:
+        return {}
+    if name.startswith("digits_"):
+        return {(1, 8, 8): 10}
+
+    def fitting(image: Image) -> tuple[Candidate, ...]:
+        found = named(name, arguments, shapes, image=image)
+        return tuple(c for c in found if c.fits(shapes) and c.takes(image))
+
+    try:
+        return _taken(fitting)
+    except UnknownArchitectureError:
+        return {}
+
+
+def _taken(found: Callable[[Image], Iterable[Candidate]]) -> dict[Image, int]:
+    takes: dict[Image, int] = {}
+    for image in IMAGES:
+        first = next(iter(found(image)), None)
+        if first is None:
+            continue
+        if first.architecture.startswith("digits_"):
+            return {(1, 8, 8): 10}
+        outputs = first.outputs(image)
+        if outputs:
+            takes[image] = outputs
+    return takes
+
+
+def _asked(network: nn.Module) -> dict[Image, int]:
+    """What the user's own network says to black images."""
+    takes = {}
+    network.eval()
+    for image in IMAGES:
+        x = torch.zeros(2, *image, dtype=_dtype(network))
+        # It raises for images that it was not made for, and whatever it raises says no more.
+        with suppress(Exception), torch.no_grad():
+            logits = network(x)
+            if isinstance(logits, torch.Tensor) and logits.ndim == 2 and len(logits) == 2:
+                takes[image] = logits.shape[1]
+    return takes
+
+
+def _dtype(network: nn.Module) -> torch.dtype:
+    return next((p.dtype for p in network.parameters() if p.is_floating_point()), torch.float32)
