@@ -19,6 +19,7 @@ from robaudit.audit.doubts import doubted, falls
 from robaudit.audit.draws import described, network_of, refusal
 from robaudit.audit.failures import not_measured
 from robaudit.audit.names import check_names
+from robaudit.audit.outputs import outputs_beyond
 from robaudit.audit.plan import Plan
 from robaudit.audit.plan import preset as plan_of
 from robaudit.audit.provenance import provenance
@@ -122,9 +123,12 @@ def audit(
     warnings += findings.unplaced(m.name for m in measurements if m.status == "ok")
     warnings += sanity.claims(model, measurements, context.main) + context.memory_notes()
     warnings += clusters_note(context)
+    subject = subject_of(model)
+    hardest = strongest(context, subject)
+    warnings += outputs_beyond(context, None if hardest is None else hardest.x)
     report = Report(
         robaudit=robaudit.__version__,
-        subject=subject_of(model),
+        subject=subject,
         data=data_of(examples),
         train_data=None if train is None else data_of(train),
         threat=None if threat is None else Threat(norm=threat.norm, eps=threat.eps),
@@ -140,7 +144,7 @@ def audit(
             nudge=context.nudge,
         ),
     )
-    return Audit(report, context.outcomes, strongest(context, report.subject))
+    return Audit(report, context.outcomes, hardest)
 
 
 @checked

@@ -68,7 +68,6 @@ def _findings(context: Context) -> Findings:
                 "Check --normalize and the weights: no robustness can be measured.",
             )
         found.add(_outputs(logits, piece, context.samples is not None))
-        found.add(_classes(logits, examples.classes))
         if len(x) > 1 and bool((logits == logits[0]).all()):
             found.add(["the model returns the same output for every image"])
         elif not context.described:  # else its gradient is meant to differ
@@ -137,17 +136,6 @@ def _outputs(logits: Tensor, piece: Tensor, random: bool) -> Iterator[str | Doub
             "attacks look weaker than they are and losses are of no use; audit it without its "
             "softmax",
         )
-
-
-def _classes(logits: Tensor, classes: int | None) -> Iterator[str]:
-    outputs = logits.shape[1]
-    if classes is None or outputs <= classes:
-        return
-    beyond = logits.argmax(1) >= classes
-    yield (
-        f"the network has {outputs} outputs and the data {classes} classes; {_share(beyond)} of "
-        f"{len(logits)} images are put into classes that the data does not have"
-    )
 
 
 def _share(which: Tensor) -> str:

@@ -15,6 +15,7 @@ import torch
 from torch import nn
 
 from robaudit.checkpoints.classifier import Classifier, Trial
+from robaudit.checkpoints.labels import check_numbering, classes_guessed, outputs_of
 from robaudit.checkpoints.normalization import Normalization, normalize_name, usual
 from robaudit.checkpoints.proposal import Proposal
 from robaudit.checkpoints.suitability import check_suits
@@ -212,7 +213,8 @@ def _numbers(normalization: Normalization | None) -> tuple[tuple[float, ...], ..
 
 
 def _refuse_guessing(taken: Tried, trials: Sequence[Trial], examples: Examples) -> None:
-    classes = examples.classes or int(examples.y.max()) + 1
+    check_numbering(taken.model, examples, taken.accuracy)
+    classes = classes_guessed(examples, outputs_of(taken.model, examples))
     n = len(taken.right)
     # Guessing is right on one in k; a little more than that is still no classifier.
     if clopper_pearson(taken.correct, n).high >= min(2.5 / classes, 0.15 + 0.85 / classes):

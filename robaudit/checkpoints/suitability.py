@@ -11,6 +11,9 @@ from robaudit.engine.raised import blame, is_foreign
 from robaudit.errors import CheckpointError, DataError, NotMeasuredError
 from robaudit.types import Examples
 
+_LOOKED_AT = 64
+_ONE_LEVEL = 1.0001 / 255
+
 
 def check_suits(model: nn.Module, examples: Examples) -> None:
     """Refuse a model that these examples cannot be put through.
@@ -18,7 +21,7 @@ def check_suits(model: nn.Module, examples: Examples) -> None:
     Raises:
         CheckpointError: it does not take the images, gives no floating-point logits, or has fewer
             outputs than there are classes.
-        DataError: labels are negative.
+        DataError: labels are negative, or the images are black but for one level of 255.
     """
     x = examples.x[:2].to(device_of(model))
     shape = tuple(x.shape[1:])
@@ -34,7 +37,21 @@ def check_suits(model: nn.Module, examples: Examples) -> None:
             f"the network does not take images of shape {shape}: {blame(error)}",
             "Check --data and --arch: channels and image size must be those of training.",
         ) from error
+    brightest = float(examples.x[:_LOOKED_AT].max())
+    if brightest <= _ONE_LEVEL:
+        raise DataError(
+            f"the images of {examples.name} are nearly black: their largest value is "
+            f"{brightest:.2g}, in units of [0, 1]",
+            "They were divided by 255 twice, or images in [0, 1] were saved as uint8: save them "
+            "once more.",
+        )
     classes, highest = logits.shape[1], int(examples.y.max())
+    if classes == 1:
+        raise CheckpointError(
+            "the network has one output, which tells no classes apart",
+            "Of a network for two classes whose output z is the second's logit, an --arch factory "
+            "returns two: torch.cat([torch.zeros_like(z), z], 1).",
+        )
     if int(examples.y.min()) < 0:
         raise DataError(f"labels of {examples.name} are negative")
     if highest >= classes or (examples.classes or 0) > classes:

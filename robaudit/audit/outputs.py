@@ -1,0 +1,49 @@
+"""Outputs of a network that no label of the data stands for, and what is put there."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from robaudit.audit.context import Context
+from robaudit.engine import TILE, device_of, frozen
+from robaudit.engine.door import through
+
+_LOOKED_AT = 512
+
+
+def outputs_beyond(context: Context, adversarial: Tensor | None) -> list[str]:
+    """What to say where the network has more outputs than the data has classes.
+
+    An attack that reaches such a class has broken the network, though no image is of it.
+
+    Args:
+        adversarial: the audit's adversarial images, one for each audited example.
+    """
+    examples = context.splits[context.main]
+    labels = examples.classes or int(examples.y.max()) + 1
+    clean = _classes(context, examples.x[:_LOOKED_AT])
+    outputs, predicted = clean
+    if outputs <= labels:
+        return []
+    where = [f"{_count(predicted, labels)} clean"]
+    if adversarial is not None:
+        _, attacked = _classes(context, adversarial[:_LOOKED_AT])
+        where.append(f"{_count(attacked, labels)} adversarial")
+    known = f"{labels} classes" if examples.classes else f"labels up to {labels - 1}"
+    return [
+        f"the network has {outputs} outputs and {examples.name} has {known}: of {len(predicted)} "
+        f"images {' and '.join(where)} ones are put into outputs that no label stands for"
+    ]
+
+
+def _classes(context: Context, x: Tensor) -> tuple[int, Tensor]:
+    model, device = context.model, device_of(context.model)
+    with frozen(model), torch.no_grad():
+        parts = [through(model, part.to(device)) for part in torch.split(x, TILE)]
+    logits = torch.cat(parts)
+    return logits.shape[1], logits.argmax(1).cpu()
+
+
+def _count(predicted: Tensor, labels: int) -> int:
+    return int((predicted >= labels).sum())

@@ -1,0 +1,98 @@
+"""Whether a data set's labels are numbered as the network's outputs are."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from robaudit.engine import TILE, device_of, frozen
+from robaudit.engine.door import through
+from robaudit.errors import DataError
+from robaudit.types import Examples
+
+_MOST = 512
+# What a network is right on that has its labels right, and how much more a renumbering must give.
+_RIGHT = 0.5
+_GAIN = 0.25
+
+
+def classes_guessed(examples: Examples, outputs: int) -> int:
+    """Among how many classes a network with these outputs guesses.
+
+    Where all labels are one class, that is all its outputs: the labels count nothing then.
+    """
+    if bool((examples.y == examples.y[0]).all()):
+        return outputs
+    return min(examples.classes or int(examples.y.max()) + 1, outputs)
+
+
+def outputs_of(model: nn.Module, examples: Examples) -> int:
+    """How many classes the network tells apart."""
+    with frozen(model), torch.no_grad():
+        return int(through(model, examples.x[:2].to(device_of(model))).shape[1])
+
+
+def check_numbering(model: nn.Module, examples: Examples, accuracy: float) -> None:
+    """Refuse labels that would fit the network if they were numbered otherwise.
+
+    The class that each label is mostly put into is read off half of the examples, and the other
+    half says whether the network is right by that.
+
+    Args:
+        accuracy: of the network on these examples.
+
+    Raises:
+        DataError: by another numbering it is right far more often.
+    """
+    n = min(len(examples), _MOST)
+    if accuracy >= _RIGHT or n < 4:
+        return
+    rows = torch.arange(n) * len(examples) // n
+    # Sorted by label, so that each half has images of all.
+    y, order = examples.y[rows].sort(stable=True)
+    predicted = _predicted(model, examples, rows)[order]
+    mapping = _mapping(y[0::2], predicted[0::2])
+    if len(mapping) < 2 or len(set(mapping.values())) < len(mapping):
+        return
+    mapped = torch.tensor([mapping.get(int(label), -1) for label in y[1::2]])
+    fits = float((mapped == predicted[1::2]).float().mean())
+    if fits < accuracy + _GAIN:
+        return
+    raise DataError(
+        f"the labels of {examples.name} are not numbered as the network's outputs: it is right on "
+        f"{accuracy:.1%} of the images as they are, and on {fits:.1%} with {_words(mapping)}",
+        "Number the labels as in training (folders 00, 01, ...), or have an --arch factory reorder "
+        "the outputs.",
+    )
+
+
+def _predicted(model: nn.Module, examples: Examples, rows: Tensor) -> Tensor:
+    device = device_of(model)
+    with frozen(model), torch.no_grad():
+        found = [
+            through(model, examples.x[part].to(device)).argmax(1).cpu()
+            for part in torch.split(rows, TILE)
+        ]
+    return torch.cat(found)
+
+
+def _mapping(y: Tensor, predicted: Tensor) -> dict[int, int]:
+    """For each label the output that its images are mostly put into."""
+    return {label: int(predicted[y == label].mode().values) for label in sorted(set(y.tolist()))}
+
+
+def _words(mapping: dict[int, int]) -> str:
+    shifts = {output - label for label, output in mapping.items()}
+    if len(shifts) == 1:
+        shift = shifts.pop()
+        if shift == -1:
+            return "labels counted from 0, not from 1"
+        return f"{abs(shift)} {'added to' if shift > 0 else 'taken from'} each label"
+    as_text = sorted(range(max(max(mapping), max(mapping.values())) + 1), key=str)
+    if all(label < len(as_text) and as_text[label] == to for label, to in mapping.items()):
+        return "the classes in the order of numbers: they are sorted as text, 0, 1, 10, 11, ..., 2"
+    listed = [f"{label} as {to}" for label, to in mapping.items() if label != to][:6]
+    more = ", ..." if len(mapping) > len(listed) else ""
+    ordered = list(mapping.values()) == sorted(mapping.values())
+    subset = "a subset of the classes in their order" if ordered else "the labels"
+    return f"{subset} renumbered: {', '.join(listed)}{more}"
