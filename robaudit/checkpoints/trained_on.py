@@ -24,6 +24,8 @@ from robaudit.checkpoints.architectures.parsing import parse_arch
 from robaudit.checkpoints.architectures.registry import identify, named
 from robaudit.checkpoints.factory import factory, is_code, unwrapped
 from robaudit.checkpoints.files.container import read_container
+from robaudit.checkpoints.files.display import shown
+from robaudit.checkpoints.fitting import check_fit, worn
 from robaudit.checkpoints.sidecar import statement_of
 from robaudit.checkpoints.sources import is_source, zoo_threat
 from robaudit.checkpoints.wrapping import unwrappings
@@ -64,12 +66,21 @@ class TrainedOn:
 
 
 def trained_on(
-    source: str, *, arch: str | None = None, member: str | None = None, weights: str | None = None
+    source: str,
+    *,
+    arch: str | None = None,
+    member: str | None = None,
+    weights: str | None = None,
+    trusted: bool = False,
 ) -> TrainedOn:
     """Read what a checkpoint says of its data; none of its weights, and nothing of it is run.
 
+    Args:
+        trusted: the file may be one that cannot be read without running it.
+
     Raises:
-        CheckpointError: the file is missing or damaged, or the code of ``arch`` fails.
+        CheckpointError: the file is missing, damaged or refused, the code of ``arch`` fails, or its
+            network is not the file's.
         UsageError: ``arch`` cannot be meant.
     """
     if is_source(source):
@@ -78,10 +89,15 @@ def trained_on(
         recorded = stated[0] if stated else rest.partition("/")[0]
         return TrainedOn(_NAMES.get(_bare(recorded if scheme == "robustbench" else "imagenet"), ""))
     container = read_container(Path(source), hash=False, member=member, weights=weights)
+    if container.refusal is not None and not trusted:
+        raise container.refusal.error()
     recorded = _recorded(container.metadata)
-    if arch is not None and is_code(arch):
-        return TrainedOn(recorded, _asked(unwrapped(factory(arch)())), fixed=True)
     shapes = {info.name: info.shape for info in container.tensors}
+    if arch is not None and is_code(arch):
+        network = unwrapped(factory(arch)())
+        if container.refusal is None:
+            _check_fit(network, shapes, shown(Path(source), 200))
+        return TrainedOn(recorded, _asked(network), fixed=True)
     statement = statement_of(container)
     said = arch or (statement.architecture if statement is not None else None)
     for stage in unwrappings(shapes):
@@ -90,6 +106,12 @@ def trained_on(
         if takes:
             return TrainedOn(recorded, takes, fixed=said is not None)
     return TrainedOn(recorded)
+
+
+def _check_fit(network: nn.Module, shapes: Shapes, name: str) -> None:
+    own = worn(network, unwrappings(shapes)).shapes(shapes)
+    state = {key: torch.empty(shape, device="meta") for key, shape in own.items()}
+    check_fit(network, state, name)
 
 
 def _identified(shapes: Shapes, image: Image) -> tuple[Candidate, ...]:

@@ -45,7 +45,10 @@ def with_data(settings: Settings, checkpoints: Sequence[str]) -> Settings:
 
     source = checkpoints[0]
     weights = None if settings.weights is None else settings.weights.value
-    found = trained_on(source, arch=settings.arch, member=settings.member, weights=weights)
+    found = trained_on(
+        source, arch=settings.arch, member=settings.member, weights=weights,
+        trusted=settings.trust_pickle,
+    )  # fmt: skip
     names, why = _sets(found)
     if not names and not found.recorded and found.takes is None:
         return replace(settings, data="digits")  # loading says why it is no known network

@@ -77,9 +77,9 @@ def test_outputs_beyond_the_datas_classes(few, threat):
     torch.manual_seed(0)
     wide = nn.Sequential(nn.Flatten(), nn.Linear(64, 1000))
     (line,) = warnings(wide, few, threat)
-    beyond = float((wide(few.x).argmax(1) >= 10).float().mean())
-    assert "1000 outputs and the data 10 classes" in line
-    assert f"{beyond:.0%} of 32" in line
+    beyond = int((wide(few.x[:]).argmax(1) >= 10).sum())
+    assert "1000 outputs and digits has 10 classes" in line
+    assert f"of 32 images {beyond} clean" in line
 
 
 @pytest.mark.parametrize("where", ["weight", "bias"])
