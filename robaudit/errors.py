@@ -58,8 +58,12 @@ class Interrupted(KeyboardInterrupt):
     """Ctrl-C, or a request to end: as the command line's signal handlers raise it.
 
     A network can raise ``KeyboardInterrupt`` and not this.
+
+    Attributes:
+        kept: what is left for the next run to go on from; ``None`` where nothing is.
     """
 
+    kept: str | None = None
 
 # Options that are arguments of functions, and those of them that take no value.
 _ARGUMENTS = (

@@ -29,31 +29,36 @@ from robaudit.cli import (
 from robaudit.cli.config_file import spelled
 from robaudit.cli.messages import say
 from robaudit.cli.recorded import recorded
+from robaudit.cli.streams import failure, guard_streams, signals
 from robaudit.errors import RobauditError
 
-_EXIT_INTERNAL, _EXIT_INTERRUPTED = 5, 130
+_EXIT_NO_OUTPUT, _EXIT_INTERNAL, _EXIT_INTERRUPTED = 2, 5, 130
 
 
 class _Guarded(TyperGroup):
     """Runs a command; an error becomes one or two lines on stderr and its exit code."""
 
     def invoke(self, ctx: Any) -> Any:
+        with signals():
+            return self._invoke(ctx)
+
+    def _invoke(self, ctx: Any) -> Any:
         try:
             return super().invoke(ctx)
-        except KeyboardInterrupt:
-            say("interrupted; nothing was written")
+        except KeyboardInterrupt as interrupt:
+            kept = getattr(interrupt, "kept", None)
+            if kept:
+                say(f"interrupted; {kept}", "The same command goes on from there.")
+            else:
+                say("interrupted; nothing was written")
             raise typer.Exit(_EXIT_INTERRUPTED) from None
         except RobauditError as error:
             _show_traceback()
             say(error.message, error.advice)
             raise typer.Exit(error.exit_code) from None
-        except BrokenPipeError:
-            # Whoever read our output has enough; Python would complain again while closing it.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            raise typer.Exit(0) from None
         except (typer.Exit, typer.Abort):
             raise
-        except Exception as error:
+        except BaseException as error:  # SystemExit, too: no code of a checkpoint's says how we end
             if hasattr(error, "show"):  # a usage error that typer words and exits with 2 itself
                 raise
             _show_traceback()
@@ -173,13 +178,21 @@ def leaves(group: Any) -> dict[str, Any]:
 
 def main() -> NoReturn:
     """The ``robaudit`` program."""
-    for stream in (sys.stdout, sys.stderr):
-        # A pipe in another encoding shows a question mark where it lacks a character.
-        reconfigure = getattr(stream, "reconfigure", None)
-        if reconfigure is not None:
-            reconfigure(errors="replace")
+    guard_streams()
     words = sys.argv[1:]
     if "--debug" in words:  # wherever it stands
         words = ["--debug", *(word for word in words if word != "--debug")]
-    command()(args=words, prog_name="robaudit")
-    sys.exit(0)
+    code = _run(words)
+    reason = failure()
+    if reason is not None:
+        say(f"cannot write to standard output: {reason}")
+        code = code or _EXIT_NO_OUTPUT
+    sys.exit(code)
+
+
+def _run(words: list[str]) -> int:
+    try:
+        command()(args=words, prog_name="robaudit")
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else int(end.code is not None)
+    return 0

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import os
-import re
 import sys
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from robaudit.cli.messages import console, say_of
+from robaudit.cli.messages import console, say, say_of
 from robaudit.cli.options import (
     FLOAT64_IS_OF_CURVATURE,
     OUT_PANEL,
@@ -121,39 +118,61 @@ def gate(
         return
     if not checkpoints:
         raise UsageError("no checkpoint to gate", "robaudit gate CKPT... --policy FILE")
-    from robaudit.gate.policy import read_policy
-    from robaudit.report.gate_markdown import gate_markdown
-    from robaudit.report.junit import to_junit
-    from robaudit.report.sarif import to_sarif
+    from robaudit.cli.gate_files import GateFiles
+    from robaudit.gate.unfinished import unfinished
 
-    rules = read_policy(policy)
     step = os.environ.get("GITHUB_STEP_SUMMARY")
     if summary is None and step:
         summary = Path(step)
-    files: list[tuple[Path | None, Callable[[list[Verdict]], str]]] = [
-        (junit, to_junit),
-        (sarif, to_sarif),
-        (summary, gate_markdown),
-        *(
-            []
-            if out is None
-            else [(out / "verdicts.json", _array), (out / "verdicts.md", gate_markdown)]
-        ),
-    ]
-    _check_writable([path for path, _ in files if path])
-    verdicts, code = _verdicts(checkpoints, rules, baseline or [], exhaustive, settings)
-    _show(verdicts, len(checkpoints) > 1, settings)
-    for path, text in files:
-        if path is not None:
-            # GitHub's summary may hold what earlier commands wrote.
-            with path.open("a" if path == summary else "w", encoding="utf-8") as file:
-                file.write(text(verdicts))
-    if out is not None:
-        _write_pages(out, verdicts)
-    outcomes = {verdict.outcome for verdict in verdicts}
+    files = GateFiles(junit, sarif, summary, out)
+    found: list[Verdict] = []
+    rules: Policy | None = None
+    try:
+        rules, refusal = _read(policy)
+        files.begin([unfinished(one, rules, policy, _DIED) for one in checkpoints])
+        if refusal is not None:
+            raise refusal
+        assert rules is not None
+        code = _verdicts(checkpoints, rules, baseline or [], exhaustive, settings, found)
+    except BaseException as error:
+        rest = checkpoints[len(found) :]
+        left = [unfinished(one, rules, policy, _why(error)) for one in rest]
+        for problem in files.end([*found, *left]):
+            if problem not in str(error):
+                say(problem)
+        raise
+    # The files first: whatever becomes of the screen, the verdict is there.
+    refused = files.end(found)
+    _show(found, len(checkpoints) > 1, settings)
+    for problem in refused:
+        say(problem, "Name another file, or make room.")
+    outcomes = {verdict.outcome for verdict in found}
     code = 1 if "fail" in outcomes else code or (3 if "inconclusive" in outcomes else 0)
+    code = code or (UsageError.exit_code if refused else 0)
     if code:
         raise typer.Exit(code)
+
+
+_DIED = "the gate did not finish: its process ended while it was at work"
+
+
+def _why(error: BaseException) -> str:
+    if isinstance(error, RobauditError):
+        return " ".join(filter(None, (error.message, error.advice)))
+    if isinstance(error, KeyboardInterrupt):
+        return "the gate was interrupted"
+    first = next(iter(str(error).splitlines()), "")
+    return f"internal error: {type(error).__name__}: {first}"
+
+
+def _read(policy: Path) -> tuple[Policy | None, RobauditError | None]:
+    """The policy, or why there is none."""
+    from robaudit.gate.policy import read_policy
+
+    try:
+        return read_policy(policy), None
+    except RobauditError as error:
+        return None, error
 
 
 def _verdicts(
@@ -162,8 +181,9 @@ def _verdicts(
     baselines: list[Path],
     exhaustive: bool,
     settings: Settings,
-) -> tuple[list[Verdict], int]:
-    """The verdicts, and the code of the first checkpoint that could not be gated."""
+    found: list[Verdict],
+) -> int:
+    """Add each verdict to ``found``; the code of the first checkpoint that could not be gated."""
     from robaudit.cli.measure import batch_size_of, load_classifier, progress_bar
     from robaudit.gate.run import gate as run
     from robaudit.gate.run import not_gated
@@ -174,7 +194,6 @@ def _verdicts(
     batch_size = batch_size_of(settings.batch_size)
     read = [_baseline(path) for path in baselines]
     populations = [_population(suite, settings) for suite in policy.suites]
-    found: list[Verdict] = []
     code = 0
     for checkpoint in checkpoints:
         try:
@@ -194,7 +213,7 @@ def _verdicts(
             say_of(checkpoint, error)
             code = code or error.exit_code
             found.append(not_gated(checkpoint, policy, populations, error.message))
-    return found, code
+    return code
 
 
 def _population(suite: SuitePolicy, settings: Settings) -> Population:
@@ -229,45 +248,11 @@ def _baseline(path: Path) -> Baseline:
 
 
 def _show(verdicts: list[Verdict], several: bool, settings: Settings) -> None:
+    from robaudit.cli.gate_files import verdicts_json
     from robaudit.report.gate_terminal import gate_view
 
     if settings.json:
-        sys.stdout.write(_json(verdicts, several))
+        sys.stdout.write(verdicts_json(verdicts, several))
         return
     for verdict in verdicts:
         console().print(gate_view(verdict))
-
-
-def _array(verdicts: list[Verdict]) -> str:
-    return _json(verdicts, several=True)
-
-
-def _write_pages(folder: Path, verdicts: list[Verdict]) -> None:
-    from robaudit.report.html import verdict_html
-    from robaudit.report.text import model_names
-
-    names = model_names([verdict.subject.source for verdict in verdicts])
-    for verdict, name in zip(verdicts, names, strict=True):
-        page = folder / f"{re.sub(r'[^A-Za-z0-9._-]+', '-', name)}.html"
-        page.write_text(verdict_html(verdict), encoding="utf-8")
-
-
-def _json(verdicts: list[Verdict], several: bool) -> str:
-    objects = [verdict.model_dump(mode="json") for verdict in verdicts]
-    return json.dumps(objects if several else objects[0], indent=2, allow_nan=False) + "\n"
-
-
-def _check_writable(paths: list[Path]) -> None:
-    """Find out before any work whether the files can be written."""
-    for path in paths:
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            new = not path.exists()
-            with path.open("ab"):
-                pass
-            if new:
-                path.unlink()
-        except OSError as error:
-            raise UsageError(
-                f"cannot write to {path}: {error.strerror}", "Name another file."
-            ) from None

@@ -1,0 +1,60 @@
+"""The verdict on a checkpoint that the gate did not come to: what CI then finds. No torch here."""
+
+from __future__ import annotations
+
+import platform
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+
+import robaudit
+from robaudit.gate.policy import Policy
+from robaudit.schema import Decision, Provenance, Subject, Verdict
+
+# The one rule of a policy that could not be read.
+RAN = "gate.ran"
+
+
+def unfinished(source: str, policy: Policy | None, path: Path, reason: str) -> Verdict:
+    """Every rule of the policy inconclusive for that reason; without a policy one rule stands in.
+
+    Args:
+        path: where the policy is, or should have been.
+    """
+    rules = [] if policy is None else [(at.name, rule) for at in policy.suites for rule in at.rules]
+    decisions = [
+        Decision(
+            metric=rule.metric, suite=suite, rule=rule.kind, threshold=rule.threshold,
+            outcome="inconclusive", severity=rule.severity, sentence="Not decided.",
+            alpha=rule.alpha, reason=reason, line=rule.line,
+        )
+        for suite, rule in rules
+    ]  # fmt: skip
+    # A rule that only warns would let the verdict pass.
+    if not any(decision.severity == "error" for decision in decisions):
+        ran = Decision(
+            metric=RAN, suite="default", rule="min", threshold=1, outcome="inconclusive",
+            sentence="The gate did not run.", alpha=0.05, reason=reason,
+        )  # fmt: skip
+        decisions.append(ran)
+    return Verdict(
+        robaudit=robaudit.__version__,
+        subject=Subject(
+            source=source, sha256=None, format="not opened", architecture="unknown",
+            identified_by="nothing", normalization="unknown", parameters=0,
+        ),
+        policy=str(path),
+        policy_sha256="not read" if policy is None else policy.sha256,
+        suites=[],
+        decisions=decisions,
+        provenance=Provenance(
+            argv=list(sys.argv),
+            seed=0,
+            started=datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+            seconds=0.0,
+            versions={"python": platform.python_version(), "robaudit": robaudit.__version__},
+            device="none",
+            precision="none",
+            batch_size=None,
+        ),
+    )  # fmt: skip
