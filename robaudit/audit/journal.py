@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from robaudit.errors import UsageError
-from robaudit.whole_file import DRAFT, write_whole
+from robaudit.whole_file import DRAFT, clear_drafts, write_whole
 
 _KEY = "journal.json"
 
@@ -60,6 +60,7 @@ def open_journal(folder: Path, key: Mapping[str, Any]) -> Journal:
     ours: dict[str, Any] = json.loads(json.dumps(key))
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        clear_drafts(folder)
         entries = list(folder.iterdir())
     except OSError as error:
         raise _unwritable(folder, error) from error

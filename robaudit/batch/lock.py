@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from robaudit.errors import UsageError
+from robaudit.whole_file import runs
 
 BEAT, STALE = 5.0, 60.0  # seconds
 _PATIENCE = 0.5
@@ -36,7 +37,7 @@ class Holder:
         """
         if self.silent > STALE:
             return False
-        return self.host != socket.gethostname() or _runs(self.pid)
+        return self.host != socket.gethostname() or runs(self.pid)
 
 
 def holder(path: Path) -> Holder | None:
@@ -128,13 +129,3 @@ def _remove(path: Path, token: str) -> None:
             with suppress(FileExistsError):
                 os.link(aside, path)  # somebody took it over meanwhile: put it back
         aside.unlink()
-
-
-def _runs(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True

@@ -184,7 +184,7 @@ def _verdicts(
     found: list[Verdict],
 ) -> int:
     """Add each verdict to ``found``; the code of the first checkpoint that could not be gated."""
-    from robaudit.cli.measure import batch_size_of, load_classifier, progress_bar
+    from robaudit.cli.measure import batch_size_of, load_classifier, progress_bar, refusal_of
     from robaudit.gate.run import gate as run
     from robaudit.gate.run import not_gated
 
@@ -207,12 +207,13 @@ def _verdicts(
                         straight_through=settings.straight_through or (),
                     )
                 )  # fmt: skip
-        except RobauditError as error:
-            if len(checkpoints) == 1:
+        except BaseException as error:
+            refusal = refusal_of(error)
+            if len(checkpoints) == 1 or refusal is None:
                 raise
-            say_of(checkpoint, error)
-            code = code or error.exit_code
-            found.append(not_gated(checkpoint, policy, populations, error.message))
+            say_of(checkpoint, refusal)
+            code = code or refusal.exit_code
+            found.append(not_gated(checkpoint, policy, populations, refusal.message))
     return code
 
 

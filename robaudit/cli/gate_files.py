@@ -21,7 +21,7 @@ from robaudit.report.junit import to_junit
 from robaudit.report.sarif import to_sarif
 from robaudit.report.text import model_names
 from robaudit.schema import Verdict
-from robaudit.whole_file import write_whole
+from robaudit.whole_file import clear_drafts, write_whole
 
 Render = Callable[[list[Verdict]], str]
 
@@ -119,6 +119,7 @@ def _page(verdict: Verdict, _: list[Verdict]) -> str:
 def _replace(path: Path, data: bytes) -> None:
     """Whole or not at all, also behind a link; in place where the folder takes no new files."""
     target = path.resolve()
+    clear_drafts(target.parent)
     try:
         write_whole(target, data)
     except PermissionError:

@@ -156,7 +156,7 @@ def landscape(
             from robaudit.report.landscape_folder import landscape_folder
 
             folder = stack.enter_context(landscape_folder(settings.out))
-        found = cut_landscape(checkpoints, cut, settings)
+        found, code = cut_landscape(checkpoints, cut, settings)
         if folder is not None:
             from robaudit.report.landscape_folder import fill_landscape
 
@@ -166,12 +166,12 @@ def landscape(
 
         json.dump(landscape_object(found), sys.stdout, indent=2, allow_nan=False)
         sys.stdout.write("\n")
-        return
+    else:
+        from robaudit.report.landscape_table import landscape_view
 
-    from robaudit.report.landscape_table import landscape_view
-
-    screen = console()
-    screen.print(landscape_view(found))
+        console().print(landscape_view(found))
+    if code:
+        raise typer.Exit(code)
 
 
 def _check(

@@ -16,9 +16,9 @@ from robaudit.cli.measure import (
     progress_bar,
     threat_of,
 )
-from robaudit.cli.messages import say
+from robaudit.cli.messages import say, say_of
 from robaudit.cli.options import Settings
-from robaudit.errors import UsageError
+from robaudit.errors import RobauditError, UsageError
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -63,16 +63,21 @@ class Cut:
         return 1 if self.directions == "random" else 0.05
 
 
-def cut_landscape(checkpoints: Sequence[str], cut: Cut, settings: Settings) -> Landscape:
-    """The landscape asked for."""
+def cut_landscape(
+    checkpoints: Sequence[str], cut: Cut, settings: Settings
+) -> tuple[Landscape, int]:
+    """The landscape asked for, and the exit code: of the first checkpoint that is not in it."""
+    from robaudit.audit.failures import not_measured
+
     work = _Work.of(checkpoints, cut, settings)
-    if cut.through == "images":
-        return _around_images(checkpoints[0], work)
-    if cut.through == "checkpoints":
-        return _through(checkpoints, work)
-    if cut.dimensions == 2:
-        return _plane(checkpoints[0], work)
-    return _lines(checkpoints, work)
+    with not_measured():
+        if cut.through == "images":
+            return _around_images(checkpoints[0], work), 0
+        if cut.through == "checkpoints":
+            return _through(checkpoints, work), 0
+        if cut.dimensions == 2:
+            return _plane(checkpoints[0], work), 0
+        return _lines(checkpoints, work)
 
 
 @dataclass(frozen=True)
@@ -169,23 +174,37 @@ class _Work:
         }
 
 
-def _lines(checkpoints: Sequence[str], work: _Work) -> Lines:
-    from robaudit.flatness import around, landscape, symmetric_places
+def _lines(checkpoints: Sequence[str], work: _Work) -> tuple[Lines, int]:
+    from robaudit.audit.failures import not_measured
+    from robaudit.flatness import symmetric_places
     from robaudit.report.landscape import Lines
 
     cut = work.cut
     s = symmetric_places(cut.points, cut.reach or cut.usual_reach)
-    models = []
+    models, code = [], 0
     for checkpoint in checkpoints:
-        model = work.load(checkpoint)
-        families = [
-            around(model, work.search(model, checkpoint, which)) for which in range(cut.repeats)
-        ]
-        with work.watch(checkpoint, f"loss at {len(families) * cut.points} places") as progress:
-            found = landscape(model, families, s, *work.data, progress=progress, **work.shared)
-        models.append(_line_model(checkpoint, found))
+        try:
+            with not_measured():
+                models.append(_line(checkpoint, s, work))
+        except RobauditError as error:
+            if checkpoint == checkpoints[-1] and not models:
+                raise
+            say_of(checkpoint, error)
+            code = code or error.exit_code
     label = f"s, relative change of the weights ({cut.directions})"
-    return Lines(work.described("lines"), label, s.numpy(), tuple(models))
+    return Lines(work.described("lines"), label, s.numpy(), tuple(models)), code
+
+
+def _line(checkpoint: str, s: Tensor, work: _Work) -> Model:
+    from robaudit.flatness import around, landscape
+
+    model, cut = work.load(checkpoint), work.cut
+    families = [
+        around(model, work.search(model, checkpoint, which)) for which in range(cut.repeats)
+    ]
+    with work.watch(checkpoint, f"loss at {len(families) * cut.points} places") as progress:
+        found = landscape(model, families, s, *work.data, progress=progress, **work.shared)
+    return _line_model(checkpoint, found)
 
 
 def _plane(checkpoint: str, work: _Work) -> Plane:

@@ -14,7 +14,13 @@ import typer
 from robaudit.cli.data_of import with_data
 from robaudit.cli.messages import console, say, say_of
 from robaudit.cli.options import FLOAT64_IS_OF_CURVATURE, Format, Precision, Settings
-from robaudit.errors import DataError, RobauditError, UsageError
+from robaudit.errors import (
+    DataError,
+    Interrupted,
+    NotMeasuredError,
+    RobauditError,
+    UsageError,
+)
 from robaudit.types import forget
 
 if TYPE_CHECKING:
@@ -78,68 +84,117 @@ def run(
         raise UsageError("--save-adv is one checkpoint's file, but there are several checkpoints")
     names = _folder_names(checkpoints)
     found: list[Report | str] = []
-    code = 0
-    with ExitStack() as stack:
-        folder = None
-        if settings.out is not None:
-            from robaudit.report import report_folder
+    codes: list[int] = []
+    lost: list[UsageError] = []
+    try:
+        with ExitStack() as stack:
+            folder = None
+            if settings.out is not None:
+                from robaudit.report import report_folder
 
-            folder = stack.enter_context(report_folder(settings.out))
-        examples, train = load_splits(plan, settings)
-        if replayed is not None:
-            from robaudit.audit.adversarial_file import check_same_data
+                folder = stack.enter_context(report_folder(settings.out))
+            examples, train = load_splits(plan, settings)
+            if replayed is not None:
+                from robaudit.audit.adversarial_file import check_same_data
 
-            check_same_data(replayed, examples)
-        other = None if surrogate is None else _surrogate(surrogate, examples, settings)
+                check_same_data(replayed, examples)
+            other = None if surrogate is None else _surrogate(surrogate, examples, settings)
 
-        def one(checkpoint: str, name: str, plan: Plan) -> Report:
-            state = settings.state
-            if state is not None and len(checkpoints) > 1:
-                state = state / name
-            done, gallery = _audit(
-                checkpoint, examples, train, threat, plan, settings, batch_size, state,
-                surrogate=other, replayed=replayed,
-            )  # fmt: skip
-            if save_adv is not None and done.adversarial is not None:
-                from robaudit.audit.adversarial_file import save_adversarial
+            def one(checkpoint: str, name: str, plan: Plan) -> Report | None:
+                """What was measured; ``None`` where the checkpoint has no result."""
+                state = settings.state
+                if state is not None and len(checkpoints) > 1:
+                    state = state / name
+                try:
+                    done, gallery = _audit(
+                        checkpoint, examples, train, threat, plan, settings, batch_size, state,
+                        surrogate=other, replayed=replayed,
+                    )  # fmt: skip
+                except BaseException as error:
+                    refusal = refusal_of(error)
+                    if len(checkpoints) == 1 or refusal is None:
+                        raise
+                    say_of(checkpoint, refusal)
+                    codes.append(refusal.exit_code)
+                    return None
+                try:
+                    if save_adv is not None and done.adversarial is not None:
+                        from robaudit.audit.adversarial_file import save_adversarial
 
-                save_adversarial(save_adv, done.adversarial)
+                        save_adversarial(save_adv, done.adversarial)
+                    if folder is not None:
+                        _write(folder if len(checkpoints) == 1 else folder / name, done, gallery)
+                except UsageError as error:
+                    lost.append(error)
+                except RobauditError as error:  # a file is missing; the folder is one all the same
+                    say_of(checkpoint, error)
+                    codes.append(error.exit_code)
+                return done.report
+
+            for checkpoint, name in zip(checkpoints, names, strict=True):
+                found.append(one(checkpoint, name, plan) or checkpoint)
+            unlike, same = _unlike_the_others(found, plan)
+            for at in unlike:
+                if not settings.quiet:
+                    say(
+                        f"{checkpoints[at]}: measured again, with the Gauss-Newton traces that "
+                        "another checkpoint's index had to take: the points of a curve are of one "
+                        "quantity"
+                    )
+                found[at] = one(checkpoints[at], names[at], same) or found[at]
+            reports = _reports(found)
+            if any(m.status == "failed" for report in reports for m in report.measurements):
+                codes.append(3)
+            if folder is not None and not reports:
+                raise typer.Exit(codes[0])
+            if lost:
+                raise lost[0]
             if folder is not None:
-                _write(folder if len(checkpoints) == 1 else folder / name, done, gallery)
-            return done.report
+                _fill(folder, found, reports, names)
+    except UsageError as error:
+        if not _reports(found):
+            raise
+        # What was measured is shown all the same.
+        say(error.message, error.advice)
+        codes.append(error.exit_code)
+    except KeyboardInterrupt as interrupt:
+        raise _interrupted(settings.state) from interrupt
+    return found, codes[0] if codes else 0
 
-        for checkpoint, name in zip(checkpoints, names, strict=True):
-            try:
-                found.append(one(checkpoint, name, plan))
-            except RobauditError as error:
-                if len(checkpoints) == 1:
-                    raise
-                say_of(checkpoint, error)
-                code = code or error.exit_code
-                found.append(checkpoint)
-        unlike, same = _unlike_the_others(found, plan)
-        for at in unlike:
-            if not settings.quiet:
-                say(
-                    f"{checkpoints[at]}: measured again, with the Gauss-Newton traces that another "
-                    "checkpoint's index had to take: the points of a curve are of one quantity"
-                )
-            found[at] = one(checkpoints[at], names[at], same)
-        if any(m.status == "failed" for report in _reports(found) for m in report.measurements):
-            code = code or 3
-        reports = _reports(found)
-        if folder is not None and not reports:
-            raise typer.Exit(code)
-        if folder is not None:
-            from robaudit.report.curve import curve, is_curve
-            from robaudit.report.folder import fill_curve, fill_index
 
-            if is_curve(reports):
-                fill_curve(folder, curve(found))
-            if len(reports) > 1:
-                there = [n for one, n in zip(found, names, strict=True) if not isinstance(one, str)]
-                fill_index(folder, reports, there)
-    return found, code
+def refusal_of(error: BaseException) -> RobauditError | None:
+    """What ends one checkpoint and must not end the others; ``None`` for what ends the command."""
+    if isinstance(error, RobauditError):
+        return error
+    from robaudit.engine.raised import blame, is_foreign, is_memory
+
+    if is_memory(error):
+        return NotMeasuredError("out of memory", "A smaller --batch-size may fit.")
+    if not is_foreign(error):
+        return None
+    return RobauditError(f"internal error: {blame(error)}", "Please report this.")
+
+
+def _interrupted(state: Path | None) -> Interrupted:
+    """The interrupt, with what was kept."""
+    interrupt = Interrupted()
+    kept = 0 if state is None else sum(1 for _ in state.rglob("*.safetensors"))
+    if kept:
+        pieces = "piece of it is" if kept == 1 else "pieces of it are"
+        interrupt.kept = f"no report was written, but {kept} finished {pieces} kept in {state}"
+    return interrupt
+
+
+def _fill(folder: Path, found: list[Report | str], reports: list[Report], names: list[str]) -> None:
+    """What is about several reports together."""
+    from robaudit.report.curve import curve, is_curve
+    from robaudit.report.folder import fill_curve, fill_index
+
+    if is_curve(reports):
+        fill_curve(folder, curve(found))
+    if len(reports) > 1:
+        there = [n for one, n in zip(found, names, strict=True) if not isinstance(one, str)]
+        fill_index(folder, reports, there)
 
 
 def _unlike_the_others(found: Sequence[Report | str], plan: Plan) -> tuple[list[int], Plan]:
@@ -216,9 +271,15 @@ def _audit(
         )  # fmt: skip
     if settings.out is None or done.adversarial is None:
         return done, None
+    from robaudit.audit.failures import not_measured
     from robaudit.report.gallery import make_gallery
 
-    return done, make_gallery(model, examples, done.adversarial)
+    try:
+        with not_measured():
+            return done, make_gallery(model, examples, done.adversarial)
+    except NotMeasuredError as error:  # pictures alone are missing
+        say(f"{checkpoint}: no gallery: {error.message}")
+        return done, None
 
 
 def load_classifier(checkpoint: str, examples: Examples, settings: Settings) -> Classifier:

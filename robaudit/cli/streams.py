@@ -10,7 +10,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from typing import Any, TextIO
+from typing import TextIO
 
 from robaudit.errors import Interrupted
 
@@ -19,27 +19,36 @@ _ENDING = tuple(
 )
 
 
-class _Out(io.FileIO):
-    """What is written after an error is dropped, so that no command breaks for want of a screen.
+class _Text(io.TextIOWrapper):
+    """After an error it writes to nowhere, so that no command breaks for want of a screen.
 
     Attributes:
         error: what went wrong, where it is not just that the reader has left.
     """
 
-    def __init__(self, number: int) -> None:
-        super().__init__(number, "w", closefd=False)
-        self.error: OSError | None = None
-        self._gone = False
+    error: OSError | None = None
 
-    def write(self, data: Any, /) -> int:
-        """As of a file; an error is kept and not raised."""
-        if not self._gone:
-            try:
-                return super().write(data)
-            except OSError as error:
-                self._gone = True
-                self.error = None if error.errno in (errno.EPIPE, errno.ESHUTDOWN) else error
-        return memoryview(data).nbytes
+    def write(self, text: str, /) -> int:
+        """As of any text stream; an error is kept and not raised."""
+        try:
+            return super().write(text)
+        except OSError as error:
+            self._leave(error)
+            return len(text)
+
+    def flush(self) -> None:
+        """As of any text stream; an error is kept and not raised."""
+        try:
+            super().flush()
+        except OSError as error:
+            self._leave(error)
+
+    def _leave(self, error: OSError) -> None:
+        if self.error is None and error.errno not in (errno.EPIPE, errno.ESHUTDOWN):
+            self.error = error
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, self.fileno())  # where what is still in the buffer goes, too
+        os.close(nowhere)
 
 
 def guard_streams() -> None:
@@ -67,11 +76,8 @@ def _guarded(stream: TextIO | None, number: int) -> TextIO:
         with suppress(OSError):
             stream.flush()
         encoding, lines = stream.encoding, lines or getattr(stream, "line_buffering", False)
-    raw = _Out(number)
-    made: TextIO = io.TextIOWrapper(
-        io.BufferedWriter(raw), encoding=encoding, errors="replace", line_buffering=lines
-    )
-    return made
+    raw = io.FileIO(number, "w", closefd=False)
+    return _Text(io.BufferedWriter(raw), encoding=encoding, errors="replace", line_buffering=lines)
 
 
 def failure() -> str | None:
@@ -80,8 +86,7 @@ def failure() -> str | None:
     A reader that has left is no failure.
     """
     sys.stdout.flush()
-    raw = getattr(getattr(sys.stdout, "buffer", None), "raw", None)
-    error = raw.error if isinstance(raw, _Out) else None
+    error = sys.stdout.error if isinstance(sys.stdout, _Text) else None
     return None if error is None else error.strerror or str(error)
 
 

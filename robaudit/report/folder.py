@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import shutil
-import tempfile
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from robaudit.errors import UsageError
+from robaudit.errors import RobauditError, UsageError
 from robaudit.report.csvfile import layers_csv, to_csv
 from robaudit.report.curve import Curve
 from robaudit.report.curve_csv import curve_csv
@@ -19,6 +17,7 @@ from robaudit.report.markdown import to_markdown
 from robaudit.report.plots import write_plots
 from robaudit.report.radii import write_radii
 from robaudit.schema import Report
+from robaudit.whole_file import draft_folder, remove_empty, swap
 
 if TYPE_CHECKING:
     from robaudit.report.gallery import Gallery
@@ -37,33 +36,17 @@ def report_folder(target: Path) -> Iterator[Path]:
     target = target.expanduser().absolute()
     _check_replaceable(target)
     made = [folder for folder in target.parents if not folder.exists()]
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        staging = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
-    except OSError as error:
-        raise _unwritable(target, error) from error
-    try:
-        yield staging
+    with ExitStack() as stack:
+        stack.callback(remove_empty, made)
         try:
-            _put_in_place(staging, target)
+            staging = stack.enter_context(draft_folder(target.parent, target.name))
         except OSError as error:
             raise _unwritable(target, error) from error
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
-        for folder in made:  # the nearest first; those that hold a report stay
-            with suppress(OSError):
-                folder.rmdir()
-
-
-def _put_in_place(staging: Path, target: Path) -> None:
-    staging.chmod(0o755)  # mkdtemp's folders are for their owner alone
-    if not target.exists():
-        staging.rename(target)
-        return
-    old = staging.with_name(staging.name + ".old")
-    target.rename(old)
-    staging.rename(target)
-    shutil.rmtree(old)
+        yield staging
+        try:
+            swap(staging, target)
+        except OSError as error:
+            raise _unwritable(target, error) from error
 
 
 def fill_folder(
@@ -77,28 +60,51 @@ def fill_folder(
         outcomes: per-example arrays by ``split.name``.
         gallery: adversarial examples to look at.
 
+    What cannot be drawn or worded does not take the other files along; it is said at the end.
+
     Raises:
         UsageError: the folder cannot be written.
+        RobauditError: a file could not be made; the others are there.
     """
     import numpy as np
 
     from robaudit.report.gallery import write_gallery
     from robaudit.report.html import to_html
 
+    parts: list[tuple[str, Callable[[], object]]] = [
+        ("report.json", lambda: write_report(report, folder / "report.json")),
+        ("examples.npz", lambda: np.savez_compressed(folder / "examples.npz", **outcomes)),
+        ("report.md", lambda: _write(folder / "report.md", to_markdown(report))),
+        ("measurements.csv", lambda: _write(folder / "measurements.csv", to_csv(report))),
+        ("layers.csv", lambda: _write(folder / "layers.csv", layers_csv(report))),
+        ("curvature", lambda: write_plots(report, folder)),
+        ("robustness", lambda: write_radii(report, folder)),
+    ]
+    if gallery is not None:
+        parts.append(("gallery.npz", lambda: write_gallery(gallery, folder / "gallery.npz")))
+    parts.append(("report.html", lambda: _write(folder / "report.html", to_html(report, folder))))
     try:
         folder.mkdir(exist_ok=True)
-        write_report(report, folder / "report.json")
-        (folder / "report.md").write_text(to_markdown(report), encoding="utf-8")
-        (folder / "measurements.csv").write_text(to_csv(report), encoding="utf-8")
-        (folder / "layers.csv").write_text(layers_csv(report), encoding="utf-8")
-        write_plots(report, folder)
-        write_radii(report, folder)
-        np.savez_compressed(folder / "examples.npz", **outcomes)
-        if gallery is not None:
-            write_gallery(gallery, folder / "gallery.npz")
-        (folder / "report.html").write_text(to_html(report, folder), encoding="utf-8")
     except OSError as error:
         raise _unwritable(folder, error) from error
+    missing = []
+    for name, make in parts:
+        try:
+            make()
+        except OSError as error:
+            raise _unwritable(folder, error) from error
+        except RobauditError:
+            raise
+        except Exception as error:
+            said = next(iter(str(error).splitlines()), "")
+            missing.append(f"{name} could not be made: {type(error).__name__}: {said[:200]}")
+    if missing:
+        raise RobauditError("; ".join(missing), "The other files are there. Please report this.")
+
+
+def _write(path: Path, text: str) -> None:
+    # A file name that is no text must not cost a report: its odd bytes are question marks.
+    path.write_text(text, encoding="utf-8", errors="replace")
 
 
 def fill_index(folder: Path, reports: Sequence[Report], names: Sequence[str]) -> None:
@@ -114,7 +120,7 @@ def fill_index(folder: Path, reports: Sequence[Report], names: Sequence[str]) ->
 
     page = index_html(reports, [f"{name}/report.html" for name in names])
     try:
-        (folder / "index.html").write_text(page, encoding="utf-8")
+        _write(folder / "index.html", page)
     except OSError as error:
         raise _unwritable(folder, error) from error
 
@@ -126,7 +132,7 @@ def fill_curve(folder: Path, curve: Curve) -> None:
         UsageError: the folder cannot be written.
     """
     try:
-        (folder / "curve.csv").write_text(curve_csv(curve), encoding="utf-8")
+        _write(folder / "curve.csv", curve_csv(curve))
         write_curve_plots(curve, folder)
     except OSError as error:
         raise _unwritable(folder, error) from error

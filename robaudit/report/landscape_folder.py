@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from robaudit.errors import UsageError
 from robaudit.report.landscape import Landscape, Lines, landscape_csv
 from robaudit.report.landscape_npz import FILE_NAME, write_npz
 from robaudit.report.landscape_plot import write_contour, write_lines, write_surface
+from robaudit.whole_file import draft_folder, remove_empty
 
 _PICTURES = ("landscape", "landscape-contour", "landscape-surface")
 _FILES = (
@@ -33,12 +32,12 @@ def landscape_folder(target: Path) -> Iterator[Path]:
     """
     target = target.expanduser().absolute()
     made = [folder for folder in (target, *target.parents) if not folder.exists()]
-    try:
-        target.mkdir(parents=True, exist_ok=True)
-        staging = Path(tempfile.mkdtemp(prefix=".landscape.", dir=target))
-    except OSError as error:
-        raise _unwritable(target, error) from error
-    try:
+    with ExitStack() as stack:
+        stack.callback(remove_empty, made)
+        try:
+            staging = stack.enter_context(draft_folder(target, "landscape"))
+        except OSError as error:
+            raise _unwritable(target, error) from error
         yield staging
         try:
             for name in _FILES:
@@ -47,11 +46,6 @@ def landscape_folder(target: Path) -> Iterator[Path]:
                 file.replace(target / file.name)
         except OSError as error:
             raise _unwritable(target, error) from error
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
-        for folder in made:  # the nearest first; those that hold files stay
-            with suppress(OSError):
-                folder.rmdir()
 
 
 def fill_landscape(folder: Path, landscape: Landscape) -> None:
