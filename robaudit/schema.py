@@ -23,6 +23,35 @@ _SHOWN = 30
 class _Model(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
+    @model_validator(mode="before")
+    @classmethod
+    def _in_unicode(cls, data: Any) -> Any:
+        # File names that are no text come with surrogates, which no format takes.
+        return {key: unicode(value) for key, value in data.items()} if type(data) is dict else data
+
+
+_SURROGATES = re.compile("[\ud800-\udfff]")
+
+
+def _spelled(found: re.Match[str]) -> str:
+    byte = ord(found[0]) - 0xDC00
+    return f"%{byte:02X}" if 0x80 <= byte <= 0xFF else "\ufffd"
+
+
+def unicode(value: Any) -> Any:
+    r"""Text, or lists and dicts of it, with the bytes that Python could not decode spelled out.
+
+    >>> unicode({"a": ["plain", "x\udcff.pt"]})
+    {'a': ['plain', 'x%FF.pt']}
+    """
+    if type(value) is str:
+        return _SURROGATES.sub(_spelled, value)
+    if type(value) is list:
+        return [unicode(one) for one in value]
+    if type(value) is dict:
+        return {unicode(key): unicode(one) for key, one in value.items()}
+    return value
+
 
 # What a rounding of the ends of an interval may add.
 _ROUNDING = 1e-9

@@ -62,7 +62,7 @@ def leaderboard(
     if out is None:
         sys.stdout.write(text)
     else:
-        write_file(out, text.encode())
+        write_file(out, text.encode("utf-8", "replace"))
 
 
 class StudyFormat(StrEnum):

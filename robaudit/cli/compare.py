@@ -131,4 +131,4 @@ def _write(found: Comparison, format: ComparisonFormat, out: Path | None) -> Non
     if out is None:
         sys.stdout.write(text)
     else:
-        write_file(out, text.encode())
+        write_file(out, text.encode("utf-8", "replace"))

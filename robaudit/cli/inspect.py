@@ -14,6 +14,7 @@ import typer
 
 from robaudit.cli.messages import console
 from robaudit.cli.options import Copy, Json
+from robaudit.schema import unicode
 
 if TYPE_CHECKING:
     from robaudit.checkpoints.inspection import Inspection
@@ -165,4 +166,7 @@ def _weights(found: Inspection) -> str:
 
 
 def _plain(found: Inspection) -> dict[str, Any]:
-    return {**asdict(found), "path": str(found.path), "metadata": dict(found.metadata)}
+    shown: dict[str, Any] = unicode(
+        {**asdict(found), "path": str(found.path), "metadata": dict(found.metadata)}
+    )
+    return shown

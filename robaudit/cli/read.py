@@ -64,9 +64,9 @@ def report(
     if format is ReportFormat.parquet:
         content = to_parquet(reports)
     elif format is ReportFormat.html:
-        content = _page(reports, places, out).encode()
+        content = _page(reports, places, out).encode("utf-8", "replace")
     elif out is not None:
-        content = render(reports, Format(format.value).value).encode()
+        content = render(reports, Format(format.value).value).encode("utf-8", "replace")
     else:
         show(reports, Format(format.value))
         return

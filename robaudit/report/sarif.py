@@ -118,7 +118,9 @@ def _result(decision: Decision, verdict: Verdict, name: str, place: int) -> dict
         ],
         # Of the rule and not of the weights: one alert lives on over the commits that fail it.
         "partialFingerprints": {
-            "robauditRule/v1": hashlib.sha256("\0".join(identity).encode()).hexdigest()
+            "robauditRule/v1": hashlib.sha256(
+                "\0".join(identity).encode("utf-8", "backslashreplace")
+            ).hexdigest()
         },
         "properties": {key: value for key, value in facts.items() if value is not None},
     }
@@ -134,7 +136,9 @@ def _why(decision: Decision) -> str:
 def _uri(path: str) -> str:
     """The path as the user gave it, as a URI: a relative one stays relative."""
     given = PurePath(path)
-    return given.as_uri() if given.is_absolute() else quote(given.as_posix())
+    return (
+        given.as_uri() if given.is_absolute() else quote(given.as_posix(), errors="surrogateescape")
+    )
 
 
 def _message(text: str) -> str:

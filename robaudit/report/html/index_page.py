@@ -72,7 +72,9 @@ def index_html(reports: Sequence[Report], links: Sequence[str | None] = ()) -> s
 
 def link(path: str, text: str) -> Markup:
     """A link to a file beside or below the page, never to another scheme or host."""
-    return Markup('<a href="./{}">{}</a>').format(quote(path), plain(text))
+    return Markup('<a href="./{}">{}</a>').format(
+        quote(path, errors="surrogateescape"), plain(text)
+    )
 
 
 def _each(texts: Iterable[str]) -> str:
