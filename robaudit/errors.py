@@ -65,6 +65,7 @@ class Interrupted(KeyboardInterrupt):
 
     kept: str | None = None
 
+
 # Options that are arguments of functions, and those of them that take no value.
 _ARGUMENTS = (
     *("arch", "normalize", "member", "weights", "sha256", "model-dir", "data-dir", "device"),

@@ -184,7 +184,9 @@ def _verdicts(
     found: list[Verdict],
 ) -> int:
     """Add each verdict to ``found``; the code of the first checkpoint that could not be gated."""
-    from robaudit.cli.measure import batch_size_of, load_classifier, progress_bar, refusal_of
+    from robaudit.cli.bars import progress_bar
+    from robaudit.cli.measure import batch_size_of, load_classifier
+    from robaudit.cli.refusals import refusal_of
     from robaudit.gate.run import gate as run
     from robaudit.gate.run import not_gated
 

@@ -8,12 +8,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from robaudit.cli.bars import progress_bar
 from robaudit.cli.data_of import with_data
 from robaudit.cli.measure import (
     batch_size_of,
     load_classifier,
     load_splits,
-    progress_bar,
     threat_of,
 )
 from robaudit.cli.messages import say, say_of

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 import typer
 
+from robaudit.cli.bars import progress_bar
 from robaudit.cli.data_of import with_data
 from robaudit.cli.messages import console, say, say_of
 from robaudit.cli.options import FLOAT64_IS_OF_CURVATURE, Format, Precision, Settings
+from robaudit.cli.refusals import interrupted, refusal_of
 from robaudit.errors import (
     DataError,
-    Interrupted,
     NotMeasuredError,
     RobauditError,
     UsageError,
@@ -25,12 +26,12 @@ from robaudit.types import forget
 
 if TYPE_CHECKING:
     from robaudit import report
-    from robaudit.audit import Audit, Plan, Watch
+    from robaudit.audit import Audit, Plan
     from robaudit.audit.adversarial_file import Adversarial
     from robaudit.checkpoints import Classifier
     from robaudit.report.gallery import Gallery
     from robaudit.schema import Report
-    from robaudit.types import Examples, Progress, Remember, ThreatModel
+    from robaudit.types import Examples, Remember, ThreatModel
 
 
 @dataclass(frozen=True)
@@ -158,31 +159,8 @@ def run(
         say(error.message, error.advice)
         codes.append(error.exit_code)
     except KeyboardInterrupt as interrupt:
-        raise _interrupted(settings.state) from interrupt
+        raise interrupted(settings.state) from interrupt
     return found, codes[0] if codes else 0
-
-
-def refusal_of(error: BaseException) -> RobauditError | None:
-    """What ends one checkpoint and must not end the others; ``None`` for what ends the command."""
-    if isinstance(error, RobauditError):
-        return error
-    from robaudit.engine.raised import blame, is_foreign, is_memory
-
-    if is_memory(error):
-        return NotMeasuredError("out of memory", "A smaller --batch-size may fit.")
-    if not is_foreign(error):
-        return None
-    return RobauditError(f"internal error: {blame(error)}", "Please report this.")
-
-
-def _interrupted(state: Path | None) -> Interrupted:
-    """The interrupt, with what was kept."""
-    interrupt = Interrupted()
-    kept = 0 if state is None else sum(1 for _ in state.rglob("*.safetensors"))
-    if kept:
-        pieces = "piece of it is" if kept == 1 else "pieces of it are"
-        interrupt.kept = f"no report was written, but {kept} finished {pieces} kept in {state}"
-    return interrupt
 
 
 def _fill(folder: Path, found: list[Report | str], reports: list[Report], names: list[str]) -> None:
@@ -427,40 +405,3 @@ def _write(folder: Path, done: Audit, gallery: Gallery | None) -> None:
 
     outcomes = {name: rows.numpy() for name, rows in done.outcomes.items()}
     fill_folder(folder, done.report, outcomes, gallery)
-
-
-@contextmanager
-def progress_bar(name: str, quiet: bool) -> Iterator[Watch]:
-    """One bar for the work at hand, on stderr, where that is a terminal."""
-    from contextlib import nullcontext
-
-    from rich import progress as bars_of
-    from rich.console import Console
-    from rich.markup import escape
-
-    if quiet or not sys.stderr.isatty():
-        yield lambda _: nullcontext()
-        return
-    bars = bars_of.Progress(
-        bars_of.TextColumn("{task.description}"),
-        bars_of.BarColumn(bar_width=24),
-        bars_of.TextColumn("{task.percentage:>3.0f} %"),
-        bars_of.TimeRemainingColumn(),
-        console=Console(stderr=True),
-        transient=True,
-    )
-
-    @contextmanager
-    def watch(label: str) -> Iterator[Progress | None]:
-        task = bars.add_task(escape(f"{name}: {label}"), total=None)
-
-        def advance(done: int, total: int) -> None:
-            bars.update(task, completed=done, total=total)
-
-        try:
-            yield advance
-        finally:
-            bars.remove_task(task)
-
-    with bars:
-        yield watch

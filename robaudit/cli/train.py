@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from robaudit.cli import options
-from robaudit.cli.measure import progress_bar, threat_of
+from robaudit.cli.bars import progress_bar
+from robaudit.cli.measure import threat_of
 from robaudit.cli.messages import say
 from robaudit.cli.options import Settings, Split, with_settings
 from robaudit.errors import DataError, UsageError
