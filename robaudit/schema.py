@@ -305,6 +305,8 @@ class Report(_Model):
 
 
 Outcome = Literal["pass", "fail", "inconclusive"]
+# How the reason begins where a rule is open for doubts of its value alone.
+IN_DOUBT: Final = "in doubt: "
 
 
 class Suite(_Model):

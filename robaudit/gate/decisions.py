@@ -11,7 +11,7 @@ from robaudit.gate.baseline import Before
 from robaudit.gate.metrics import METRICS
 from robaudit.gate.policy import Rule
 from robaudit.gate.sequential import Answer, Question
-from robaudit.schema import Decision, Interval, Measurement, Outcome
+from robaudit.schema import IN_DOUBT, Decision, Interval, Measurement, Outcome
 from robaudit.statistics import degrees_of, from_standard_error
 
 # What a doubted attack can only make look better, and the rule that then fails honestly.
@@ -166,7 +166,7 @@ def doubting(
     if allowed or stands:
         return decision
     return decision.model_copy(
-        update={"outcome": "inconclusive", "reason": f"in doubt: {'; '.join(listed)}"}
+        update={"outcome": "inconclusive", "reason": f"{IN_DOUBT}{'; '.join(listed)}"}
     )
 
 

@@ -14,7 +14,7 @@ from urllib.parse import quote
 
 from robaudit.report.gate_words import doubt_words, names, rule_words
 from robaudit.report.text import plain
-from robaudit.schema import Decision, Verdict
+from robaudit.schema import IN_DOUBT, Decision, Verdict
 
 _SCHEMA = "https://json.schemastore.org/sarif-2.1.0.json"
 _WHAT = {
@@ -52,7 +52,8 @@ def to_sarif(verdicts: Sequence[Verdict]) -> str:
         "invocations": [
             {
                 "executionSuccessful": all(
-                    decision.reason is None or decision.doubts for decision in decisions
+                    decision.reason is None or decision.reason.startswith(IN_DOUBT)
+                    for decision in decisions
                 ),
                 "toolExecutionNotifications": [
                     {"level": "warning", "message": {"text": _message(warning)}}
