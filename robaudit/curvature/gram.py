@@ -10,6 +10,7 @@ from torch.func import functional_call
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from robaudit.curvature.derivatives import check_derivatives
+from robaudit.curvature.one_by_one import column_gradients
 from robaudit.curvature.products import relative_scale
 from robaudit.curvature.selection import chosen_parameters, coordinates
 from robaudit.curvature.softmax import logit_curvature_factor
@@ -128,14 +129,16 @@ def _together(memory: int, n: int, columns: int, dim: int, element: int) -> int:
 def _rows(model: nn.Module, leaves: dict[str, Tensor], image: Tensor) -> Tensor:
     with torch.enable_grad(), sdpa_kernel(SDPBackend.MATH):
         logits = functional_call(model, leaves, (image[None],))
-        gradients = torch.autograd.grad(
-            logits,
-            list(leaves.values()),
-            logit_curvature_factor(logits.detach()),
-            is_grads_batched=True,
-            materialize_grads=True,
-        )
-    return torch.cat([gradient.flatten(1) for gradient in gradients], dim=1)
+        tensors = list(leaves.values())
+        columns = logit_curvature_factor(logits.detach())
+        gradients = column_gradients(logits, tensors, columns)
+    return torch.cat(
+        [
+            tensor.new_zeros(len(columns), tensor.numel()) if g is None else g.flatten(1)
+            for tensor, g in zip(tensors, gradients, strict=True)
+        ],
+        dim=1,
+    )
 
 
 def _products(left: Tensor, right: Tensor) -> Tensor:

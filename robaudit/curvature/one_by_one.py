@@ -48,7 +48,7 @@ def squared_gradients(
             columns = factor(logits.detach())
             size = sum(tensor.numel() for tensor in tensors)
             for part in torch.split(columns, max(1, _TOGETHER // max(size, 1))):
-                for k, gradient in enumerate(_gradients(logits, tensors, part)):
+                for k, gradient in enumerate(column_gradients(logits, tensors, part)):
                     if gradient is not None:
                         mask = masks[k]
                         gradient = gradient if mask is None else gradient * mask
@@ -152,7 +152,9 @@ def plain_attention() -> Iterator[None]:
         torch.backends.mha.set_fastpath_enabled(before)
 
 
-def _gradients(logits: Tensor, tensors: list[Tensor], columns: Tensor) -> Sequence[Tensor | None]:
+def column_gradients(
+    logits: Tensor, tensors: list[Tensor], columns: Tensor
+) -> Sequence[Tensor | None]:
     """Gradients of every tensor for a few columns, ``(columns, *tensor.shape)`` each."""
     if len(columns) > 1:
         try:

@@ -76,6 +76,14 @@ def test_gauss_newton_products_ask_for_what_they_need(batch):
         spectrum(mlp(Detaching), *batch, **settings)
 
 
+@pytest.mark.parametrize("kind", LYING)
+def test_a_whole_gauss_newton_spectrum_needs_gradients_alone(kind, batch):
+    """Some functions take no several columns at once."""
+    x, _ = batch
+    true = gram_spectrum(mlp(), x[:4])
+    assert torch.allclose(gram_spectrum(mlp(LYING[kind]), x[:4]), true, rtol=1e-4, atol=1e-6)
+
+
 SOUND = {
     "layer norm": lambda: mlp(),
     "its own": lambda: mlp(Honest),
