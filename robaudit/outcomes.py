@@ -12,6 +12,20 @@ from robaudit.errors import DataError
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+# Bytes that any file may unpack to, and how often its own size.
+_HARMLESS, _PLAUSIBLE = 1 << 28, 20
+UNREADABLE = (
+    OSError,
+    ValueError,
+    EOFError,
+    KeyError,
+    MemoryError,
+    NotImplementedError,
+    RuntimeError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
+
 
 def read_outcomes(report: Path) -> dict[str, NDArray[Any]] | None:
     """The arrays by ``split.name`` of the ``examples.npz`` beside a report; ``None`` without one.
@@ -22,14 +36,27 @@ def read_outcomes(report: Path) -> dict[str, NDArray[Any]] | None:
     Raises:
         DataError: it cannot be read.
     """
-    import numpy as np
-
     file = (report if report.is_dir() else report.parent) / "examples.npz"
     if not file.exists():
         return None
     try:
-        with np.load(file, allow_pickle=False) as arrays:
-            return {name: arrays[name] for name in arrays.files}
-    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as error:
+        return read_arrays(file)
+    except UNREADABLE as error:
         said = " ".join(str(error).split())[:200]
         raise DataError(f"{file} cannot be read as per-example outcomes: {said}") from None
+
+
+def read_arrays(file: Path) -> dict[str, NDArray[Any]]:
+    """The arrays of an npz file that robaudit wrote, unless they unpack to far more than it is.
+
+    Raises:
+        OSError, ValueError and the others in ``UNREADABLE``: it is no such file.
+    """
+    import numpy as np
+
+    with zipfile.ZipFile(file) as entries:
+        size = sum(entry.file_size for entry in entries.infolist())
+    if size > max(_HARMLESS, _PLAUSIBLE * file.stat().st_size):
+        raise ValueError(f"its arrays would take {size:,} bytes of memory")
+    with np.load(file, allow_pickle=False) as arrays:
+        return {name: arrays[name] for name in arrays.files}

@@ -22,8 +22,8 @@ _OLD = ".old"
 _OWNER = r"(\d+)-([0-9a-f]{8})"
 
 
-def write_whole(path: Path, data: bytes) -> None:
-    """Write a draft beside ``path``, to the disk, and give it the name.
+def write_whole(path: Path, data: bytes | Iterable[bytes]) -> None:
+    """Write a draft beside ``path``, to the disk, and give it the name; ``data`` may be in pieces.
 
     Raises:
         OSError: it cannot be written; no draft is left and an older file stands.
@@ -31,7 +31,7 @@ def write_whole(path: Path, data: bytes) -> None:
     draft = path.with_name(f"{DRAFT}{_owner()}.{path.name}")
     try:
         with draft.open("wb") as file:
-            file.write(data)
+            file.writelines([data] if isinstance(data, bytes) else data)
             file.flush()
             os.fsync(file.fileno())
         draft.replace(path)

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+import math
+import struct
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
 from torch import Tensor
 
+from robaudit.data.arrayfile import tensor_rows
+from robaudit.engine.images import LARGE, StoredImages, tiles
 from robaudit.errors import DataError, UsageError
 from robaudit.types import Examples, ThreatModel
 from robaudit.whole_file import write_whole
@@ -56,9 +61,8 @@ def save_adversarial(path: Path, found: Adversarial) -> None:
         "eps": repr(found.threat.eps),
         **{name: getattr(found, name) for name in _TEXTS},
     }
-    tensors = {name: getattr(found, name).cpu().contiguous() for name in _TENSORS}
     try:
-        write_whole(path, save(tensors, metadata))
+        write_whole(path, _pieces({name: getattr(found, name) for name in _TENSORS}, metadata))
     except OSError as error:
         raise UsageError(
             f"cannot write adversarial examples to {path}: {error}", "Choose another --save-adv."
@@ -79,7 +83,10 @@ def read_adversarial(path: Path) -> Adversarial:
                     f"{path} holds no adversarial examples of robaudit",
                     "It is made by robaudit attack --save-adv FILE.safetensors.",
                 )
-            tensors = {name: file.get_tensor(name) for name in _TENSORS}
+            tensors = {name: file.get_tensor(name) for name in _TENSORS if name != "x"}
+            shape = file.get_slice("x").get_shape()
+            many = len(shape) == 4 and 4 * math.prod(shape) > LARGE
+            tensors["x"] = _stored(path, shape) if many else file.get_tensor("x")
         threat = ThreatModel(metadata["norm"], float(metadata["eps"]))  # type: ignore[arg-type]
         texts: dict[str, Any] = {name: metadata[name] for name in _TEXTS}
         found = Adversarial(**tensors, threat=threat, **texts)
@@ -109,5 +116,36 @@ def check_same_data(found: Adversarial, examples: Examples) -> None:
         )
 
 
-_TENSORS = ("x", "y", "index", "broken")
+def _pieces(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> Iterator[bytes]:
+    """A safetensors file, piece by piece: images may be more than memory holds."""
+    header: dict[str, Any] = {"__metadata__": metadata}
+    end = 0
+    for name, tensor in tensors.items():
+        start, end = end, end + tensor.numel() * tensor.element_size()
+        kind = _KINDS[tensor.dtype]
+        header[name] = {"dtype": kind, "shape": list(tensor.shape), "data_offsets": [start, end]}
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)
+    yield struct.pack("<Q", len(text)) + text
+    for tensor in tensors.values():
+        for part in tiles(tensor):
+            yield tensor[part].cpu().contiguous().numpy().tobytes()
+
+
+def _stored(path: Path, shape: Sequence[int]) -> Tensor:
+    """Images that stay in the file."""
+    rows = tensor_rows(path, "x")
+    if rows.dtype != np.float32:
+        raise ValueError(f"its images are {rows.dtype}")
+
+    def read(wanted: Tensor) -> Tensor:
+        at, back = np.unique(wanted.numpy(), return_inverse=True)
+        return torch.from_numpy(rows.read(at))[torch.from_numpy(back)]
+
+    return StoredImages(shape, read)
+
+
+# Those of eight bytes an element first, as readers map them where they lie.
+_TENSORS = ("y", "index", "x", "broken")
+_KINDS = {torch.float32: "F32", torch.int64: "I64", torch.bool: "BOOL"}
 _TEXTS = ("data", "split", "data_sha256", "made_on", "made_by")

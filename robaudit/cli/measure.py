@@ -324,18 +324,22 @@ def load_splits(plan: Plan, settings: Settings) -> tuple[Examples, Examples | No
         if not settings.quiet:
             say(f"no generalisation gaps: {error.message}", "Give --train-data, or --no-gap.")
 
-    return data.load_splits(
-        settings.data,
-        settings.split.value,
-        gap=settings.gap,
-        train_data=settings.train_data,
-        n=settings.n,
-        at_most=plan.n,
-        sample_seed=settings.seed if settings.sample else None,
-        data_dir=settings.data_dir,
-        download=settings.download,
-        without=without,
-    )
+    # Only files are work to read; a bar for anything else would be gone before it is seen.
+    quiet = settings.quiet or not settings.data.startswith("imagefolder:")
+    with progress_bar(settings.data, quiet) as watch, watch("reading images") as progress:
+        return data.load_splits(
+            settings.data,
+            settings.split.value,
+            gap=settings.gap,
+            train_data=settings.train_data,
+            n=settings.n,
+            at_most=plan.n,
+            sample_seed=settings.seed if settings.sample else None,
+            data_dir=settings.data_dir,
+            download=settings.download,
+            without=without,
+            progress=progress,
+        )
 
 
 def threat_of(settings: Settings, checkpoints: Sequence[str] = ()) -> ThreatModel:

@@ -71,32 +71,38 @@ def _keys(present: Sequence[str], path: Path, split: str) -> tuple[str, str]:
 
 
 def _safetensors_rows(path: Path, wanted: Callable[[Sequence[str]], tuple[str, ...]]) -> list[Rows]:
-    def rows(key: str) -> Rows:
-        with _opened(path) as tensors:
-            part = tensors.get_slice(key)
-            shape, kind = tuple(part.get_shape()), part.get_dtype()
-        if kind not in _DTYPES:
-            raise DataError(f"{path}: {key} holds numbers of kind {kind}, which are not read")
-        dtype = np.dtype(_DTYPES[kind])
-
-        def read(at: NDArray[np.int64]) -> NDArray[Any]:
-            out = np.empty((len(at), *shape[1:]), dtype)
-            done = 0
-            with _opened(path) as tensors:
-                part = tensors.get_slice(key)
-                for run in np.split(at, np.flatnonzero(np.diff(at) != 1) + 1):
-                    found = part[int(run[0]) : int(run[-1]) + 1]
-                    # numpy has no bfloat16; every half precision number is a float32 as well.
-                    widened = found.float() if found.dtype is torch.bfloat16 else found
-                    out[done : done + len(run)] = widened.numpy()
-                    done += len(run)
-            return out
-
-        return Rows(shape, dtype, read)
-
     with _opened(path) as tensors:
         keys = wanted(list(tensors.keys()))
-    return [rows(key) for key in keys]
+    return [tensor_rows(path, key) for key in keys]
+
+
+def tensor_rows(path: Path, key: str) -> Rows:
+    """The rows of a tensor in a safetensors file.
+
+    Raises:
+        DataError: the file is damaged, or the numbers are of a kind that numpy lacks.
+    """
+    with _opened(path) as tensors:
+        part = tensors.get_slice(key)
+        shape, kind = tuple(part.get_shape()), part.get_dtype()
+    if kind not in _DTYPES:
+        raise DataError(f"{path}: {key} holds numbers of kind {kind}, which are not read")
+    dtype = np.dtype(_DTYPES[kind])
+
+    def read(at: NDArray[np.int64]) -> NDArray[Any]:
+        out = np.empty((len(at), *shape[1:]), dtype)
+        done = 0
+        with _opened(path) as tensors:
+            part = tensors.get_slice(key)
+            for run in np.split(at, np.flatnonzero(np.diff(at) != 1) + 1):
+                found = part[int(run[0]) : int(run[-1]) + 1]
+                # numpy has no bfloat16; every half precision number is a float32 as well.
+                widened = found.float() if found.dtype is torch.bfloat16 else found
+                out[done : done + len(run)] = widened.numpy()
+                done += len(run)
+        return out
+
+    return Rows(shape, dtype, read)
 
 
 @contextmanager

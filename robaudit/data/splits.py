@@ -9,7 +9,7 @@ from pathlib import Path
 
 from robaudit.data.load import load_examples
 from robaudit.errors import DataError
-from robaudit.types import Examples
+from robaudit.types import Examples, Progress
 
 
 def load_splits(
@@ -24,11 +24,12 @@ def load_splits(
     data_dir: str | Path | None = None,
     download: bool = False,
     without: Callable[[DataError], None] = lambda _: None,
+    progress: Progress | None = None,
 ) -> tuple[Examples, Examples | None]:
     """The audited examples and the training examples; the same of both, chosen in the same way.
 
     Args:
-        data, split, n, at_most, sample_seed, data_dir, download: see
+        data, split, n, at_most, sample_seed, data_dir, download, progress: see
             :func:`robaudit.data.load_examples`.
         gap: whether training examples are wanted; there are none where ``split`` is ``train``.
         train_data: other data that has them, which are then always wanted.
@@ -43,7 +44,7 @@ def load_splits(
     """
     load = partial(
         load_examples, n=n, at_most=at_most, sample_seed=sample_seed, data_dir=data_dir,
-        download=download,
+        download=download, progress=progress,
     )  # fmt: skip
     audited = load(data, split=split)
     if train_data is not None:

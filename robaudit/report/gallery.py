@@ -10,12 +10,12 @@ from collections import Counter
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
-from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
 
 from robaudit.errors import DataError
+from robaudit.outcomes import UNREADABLE, read_arrays
 from robaudit.report.text import plain
 
 if TYPE_CHECKING:
@@ -150,9 +150,9 @@ def read_gallery(path: Path) -> Gallery:
         DataError: another kind of file, or arrays that do not belong together.
     """
     try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = {field.name: file[field.name] for field in fields(Gallery)}
-    except (OSError, KeyError, ValueError, EOFError, BadZipFile) as error:
+        file = read_arrays(path)
+        arrays = {field.name: file[field.name] for field in fields(Gallery)}
+    except UNREADABLE as error:
         raise DataError(f"{plain(path)} is no gallery: {plain(error)}") from None
     shape = arrays["clean"].shape
     factor, stride = arrays.pop("factor"), arrays.pop("stride")

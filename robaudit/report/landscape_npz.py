@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
 
 from robaudit.errors import DataError, UsageError
+from robaudit.outcomes import UNREADABLE, read_arrays
 from robaudit.report.landscape import Landscape, Lines, Losses, Model, Plane
 from robaudit.report.text import plain
 
@@ -48,15 +48,11 @@ def read_npz(path: Path) -> Landscape:
         UsageError: there is no such file.
         DataError: it holds something else.
     """
-    import numpy as np
-
     try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in file.files}
-        return _landscape(arrays)
+        return _landscape(read_arrays(path))
     except FileNotFoundError:
         raise UsageError(f"no landscape at {plain(path)}") from None
-    except (OSError, EOFError, KeyError, ValueError, TypeError, IndexError, BadZipFile) as error:
+    except (*UNREADABLE, TypeError, IndexError) as error:
         raise DataError(
             f"{plain(path)} is no landscape: {type(error).__name__}: {plain(error)}"
         ) from None

@@ -4,8 +4,9 @@ from dataclasses import fields, replace
 
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
+from robaudit.audit import adversarial_file
 from robaudit.audit.adversarial_file import (
     Adversarial,
     check_same_data,
@@ -13,6 +14,8 @@ from robaudit.audit.adversarial_file import (
     save_adversarial,
 )
 from robaudit.data import load_examples
+from robaudit.engine import images
+from robaudit.engine.images import StoredImages
 from robaudit.errors import DataError, UsageError
 from robaudit.types import ThreatModel
 
@@ -67,3 +70,20 @@ def test_other_files_are_refused(made, kind, tmp_path):
 def test_an_unwritable_place_is_said(made, tmp_path):
     with pytest.raises(UsageError, match="cannot write"):
         save_adversarial(tmp_path / "none" / "adv.safetensors", made)
+
+
+def test_more_images_than_memory_holds_stay_in_the_file(made, tmp_path, monkeypatch):
+    """Written from a store in parts, and read in parts: the same file, the same images."""
+    save_adversarial(tmp_path / "plain.safetensors", made)
+    monkeypatch.setattr(images, "_TILE_BYTES", 5 * made.x[0].nbytes)
+    monkeypatch.setattr(adversarial_file, "LARGE", 0)
+    stored = StoredImages(made.x.shape, lambda rows: made.x[rows])
+    save_adversarial(tmp_path / "stored.safetensors", replace(made, x=stored))
+    files = [(tmp_path / f"{name}.safetensors").read_bytes() for name in ("plain", "stored")]
+    assert files[0] == files[1]
+    assert torch.equal(load_file(tmp_path / "stored.safetensors")["x"], made.x)
+    found = read_adversarial(tmp_path / "stored.safetensors")
+    assert isinstance(found.x, StoredImages)
+    mixed = torch.tensor([5, 2, 2, 30, 6])
+    assert torch.equal(found.x[mixed], made.x[mixed])
+    assert torch.equal(found.x[3:9], made.x[3:9])

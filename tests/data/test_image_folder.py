@@ -81,3 +81,35 @@ def test_missing_and_empty_folders_and_other_splits_are_refused(tmp_path):
     save(tmp_path, "a/1.png", RGB[0])
     with pytest.raises(DataError, match="not train"):
         load_examples(f"imagefolder:{tmp_path}", split="train")
+
+
+def test_files_may_stay_files_and_are_decoded_when_they_are_looked_at(tmp_path, monkeypatch):
+    from robaudit.data import keeping
+    from robaudit.engine.images import StoredImages
+
+    for at, pixels in enumerate(RGB):
+        save(tmp_path, f"a/{at}.png", pixels)
+    told = []
+    whole = load_examples(f"imagefolder:{tmp_path}", progress=lambda *done: told.append(done))
+    assert told[-1] == (4, 4)
+    monkeypatch.setattr(keeping, "_DECODED", 0)
+    stored = load_examples(f"imagefolder:{tmp_path}")
+    assert isinstance(stored.x, StoredImages)
+    assert stored.sha256 == whole.sha256
+    (tmp_path / "a" / "3.png").unlink()
+    assert torch.equal(stored.x[[2, 0]], whole.x[[2, 0]])
+    with pytest.raises(DataError, match="not a readable image"):
+        stored.x[3]
+
+
+def test_many_bytes_stay_bytes(tmp_path, monkeypatch):
+    from robaudit.data import keeping
+    from robaudit.engine.images import StoredImages
+
+    np.savez(tmp_path / "data.npz", x=RGB, y=np.arange(4))
+    whole = load_examples(str(tmp_path / "data.npz"))
+    monkeypatch.setattr(keeping, "PLAIN", 0)
+    stored = load_examples(str(tmp_path / "data.npz"))
+    assert isinstance(stored.x, StoredImages)
+    assert stored.sha256 == whole.sha256
+    assert torch.equal(stored.x + 0, whole.x)

@@ -15,7 +15,10 @@ from robaudit.checkpoints import inspect_file
 from robaudit.checkpoints.files.reading import read_state_dict
 from robaudit.data import load_examples
 from robaudit.errors import CheckpointError, DataError, UsageError
+from robaudit.outcomes import read_outcomes
 from robaudit.report import read_report
+from robaudit.report.gallery import read_gallery
+from robaudit.report.landscape_npz import read_npz
 from robaudit.tables import read_tables
 
 DEEP = {
@@ -289,3 +292,16 @@ def test_an_image_of_too_many_pixels_is_refused_before_it_is_decoded(tmp_path):
     )
     with pytest.raises(DataError, match="not a readable image"):
         load_examples(f"imagefolder:{tmp_path}")
+
+
+@pytest.mark.parametrize("name", ["examples.npz", "gallery.npz", "landscape.npz"])
+def test_arrays_beside_a_report_that_unpack_to_far_more_are_refused(tmp_path, name):
+    (tmp_path / "report.json").write_text(json.dumps(base()))
+    np.savez_compressed(tmp_path / name, **{"test.index": np.zeros(300 << 20, dtype=np.uint8)})
+    read = {
+        "examples.npz": lambda: read_outcomes(tmp_path),
+        "gallery.npz": lambda: read_gallery(tmp_path / name),
+        "landscape.npz": lambda: read_npz(tmp_path / name),
+    }[name]
+    with pytest.raises(DataError, match="would take 314,572,9"):
+        read()
