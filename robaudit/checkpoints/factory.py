@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
+from typing import TypeAlias
 
 import torch
 from torch import nn
@@ -28,6 +29,9 @@ _LIKE = (
     "FullyShardedDataParallel",
 )
 _LIBRARIES = ("torchvision:", "timm:")
+Factory: TypeAlias = Callable[[], nn.Module]
+"""Builds a network, without arguments: a function or a class."""
+
 _FORM = "Write it as --arch module:factory or --arch path/to/file.py:factory."
 
 
@@ -47,25 +51,67 @@ def unwrapped(network: nn.Module) -> nn.Module:
         network = inner
 
 
-def is_code(arch: str) -> bool:
-    """Whether ``--arch`` names the user's code, not an architecture robaudit knows."""
+def is_code(arch: str | Factory) -> bool:
+    """Whether ``--arch`` is the user's code, not an architecture robaudit knows."""
+    if not isinstance(arch, str):
+        return True
     return (":" in arch or arch.endswith(".py")) and not arch.startswith(_LIBRARIES)
 
 
-def factory(arch: str) -> Callable[[], nn.Module]:
+def called(arch: str | Factory) -> str:
+    """How a network of this code is named."""
+    return arch if isinstance(arch, str) else getattr(arch, "__name__", type(arch).__name__)
+
+
+def factory(arch: str | Factory) -> Callable[[], nn.Module]:
     """The function that builds the network ``--arch`` names.
 
     The random state is left as it was, whatever the network draws while it is made.
 
     Args:
-        arch: ``module:factory`` or ``file.py:factory``; the factory is a function or an
-            ``nn.Module`` class that needs no arguments.
+        arch: ``module:factory``, ``file.py:factory`` or, in Python, the factory itself; it is a
+            function or an ``nn.Module`` class that needs no arguments.
 
     Raises:
         UsageError: there is no such file, module or attribute, or it cannot be called. The
             function returned raises it where it gives something that is no ``nn.Module``.
         CheckpointError: the code fails, here or when it is called.
     """
+    folder, maker = _maker(arch)
+    name = called(arch)
+
+    def build() -> nn.Module:
+        with _importable(folder), torch.random.fork_rng(devices=[]):
+            try:
+                network = maker()
+            except BaseException as error:
+                raise _failed(f"--arch {name}", error) from error
+        if not isinstance(network, nn.Module):
+            raise UsageError(
+                f"--arch {name} gave a {type(network).__name__}, not a torch.nn.Module",
+                "The factory must return the network.",
+            )
+        if any(nn.parameter.is_lazy(p) for p in (*network.parameters(), *network.buffers())):
+            raise UsageError(
+                f"--arch {name} gave a network with lazy layers, whose shapes are still unknown",
+                "Pass one image through it in the factory.",
+            )
+        return network
+
+    return build
+
+
+def _maker(arch: str | Factory) -> tuple[Path, Callable[[], object]]:
+    """The function, and the folder that its imports are looked for in first."""
+    if isinstance(arch, nn.Module):
+        raise UsageError(
+            f"--arch is a {type(arch).__name__}, not a function that builds one",
+            "Write lambda: network, or load the network itself.",
+        )
+    if not isinstance(arch, str):
+        if not callable(arch):
+            raise UsageError(f"--arch is a {type(arch).__name__}", _FORM)
+        return Path(), arch
     place, _, name = arch.rpartition(":")
     if not place or not name:
         raise UsageError(f"--arch {arch} names no factory", _FORM)
@@ -83,26 +129,7 @@ def factory(arch: str) -> Callable[[], nn.Module]:
             "Name a function without arguments that returns the network.",
         )
     maker: Callable[[], object] = made
-
-    def build() -> nn.Module:
-        with _importable(folder), torch.random.fork_rng(devices=[]):
-            try:
-                network = maker()
-            except BaseException as error:
-                raise _failed(f"--arch {arch}", error) from error
-        if not isinstance(network, nn.Module):
-            raise UsageError(
-                f"--arch {arch} gave a {type(network).__name__}, not a torch.nn.Module",
-                "The factory must return the network.",
-            )
-        if any(nn.parameter.is_lazy(p) for p in (*network.parameters(), *network.buffers())):
-            raise UsageError(
-                f"--arch {arch} gave a network with lazy layers, whose shapes are still unknown",
-                "Pass one image through it in the factory.",
-            )
-        return network
-
-    return build
+    return folder, maker
 
 
 def _from_file(path: Path) -> ModuleType:

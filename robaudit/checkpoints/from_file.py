@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -24,8 +24,10 @@ from robaudit.checkpoints.architectures.registry import (
 )
 from robaudit.checkpoints.claims import claimed_accuracies, recorded_epoch
 from robaudit.checkpoints.classifier import Origin
-from robaudit.checkpoints.factory import factory, is_code, unwrapped
+from robaudit.checkpoints.effective import compute, readings, remarks
+from robaudit.checkpoints.factory import Factory, called, factory, is_code, unwrapped
 from robaudit.checkpoints.files.display import shown
+from robaudit.checkpoints.files.quantised import ADVICE, quantised
 from robaudit.checkpoints.files.reading import LoadedWeights, read_state_dict
 from robaudit.checkpoints.fitting import assemble, fit, worn
 from robaudit.checkpoints.normalization import (
@@ -36,7 +38,7 @@ from robaudit.checkpoints.normalization import (
 )
 from robaudit.checkpoints.proposal import Proposal
 from robaudit.checkpoints.sidecar import Statement, statement_of
-from robaudit.checkpoints.wrapping import Wrapping, unwrappings
+from robaudit.checkpoints.wrapping import Wrapping
 from robaudit.errors import CheckpointError, UsageError
 from robaudit.types import Examples
 
@@ -76,7 +78,7 @@ class _Fitted:
 
 
 def proposal_from_file(
-    path: Path, arch: str | None, how: Reading, examples: Examples | None
+    path: Path, arch: str | Factory | None, how: Reading, examples: Examples | None
 ) -> Proposal:
     """Read a file and find out what it may be.
 
@@ -97,10 +99,15 @@ def proposal_from_file(
         trust_pickle=how.trust_pickle,
     )
     statement = statement_of(weights.container)
-    shapes = {key: tuple(value.shape) for key, value in weights.state_dict.items()}
+    _refuse_quantised(weights, name)
+    raw = weights.state_dict
+    shapes, stages, made = readings({key: tuple(value.shape) for key, value in raw.items()})
     image = None if examples is None else _image(examples)
-    file = _File(name, weights.state_dict, shapes, unwrappings(shapes), image)
+    state = {**raw, **{part.name: compute(raw, part) for part in made}}
+    file = _File(name, state, shapes, stages, image)
     fitted = _fitted(weights, arch, statement, file)
+    if {part.name for part in made} & set(fitted.stage.names.values()):
+        fitted = replace(fitted, remarks=(*remarks(raw, made), *fitted.remarks))
     normalizations, by = _normalizations(fitted, statement, file)
     origin = Origin(
         source=str(path),
@@ -119,15 +126,24 @@ def proposal_from_file(
     return Proposal(fitted.networks, normalizations, origin)
 
 
+def _refuse_quantised(weights: LoadedWeights, name: str) -> None:
+    if weights.module is not None:
+        return
+    dtypes = {info.name: info.dtype for info in weights.container.tensors}
+    kind = quantised(dtypes, {})
+    if kind is not None:
+        raise CheckpointError(f"{name}: its weights are quantised, by {kind}", ADVICE)
+
+
 def _image(examples: Examples) -> Image:
     channels, height, width = examples.x.shape[1:]
     return channels, height, width
 
 
 def _fitted(
-    weights: LoadedWeights, arch: str | None, statement: Statement | None, file: _File
+    weights: LoadedWeights, arch: str | Factory | None, statement: Statement | None, file: _File
 ) -> _Fitted:
-    if arch is not None and is_code(arch):
+    if arch is not None and (not isinstance(arch, str) or is_code(arch)):
         return _coded(arch, file)
     if arch is not None:
         return _named(arch, {}, "--arch", UsageError, file)
@@ -140,12 +156,12 @@ def _fitted(
     return _identified(file)
 
 
-def _coded(arch: str, file: _File) -> _Fitted:
+def _coded(arch: str | Factory, file: _File) -> _Fitted:
     network = unwrapped(factory(arch)())
     network.float()  # measurements are made in float32, whatever the factory chose
     stage = worn(network, file.stages)
     remarks = fit(network, _dressed(stage, file.state), file.name)
-    return _Fitted(((arch, network),), stage, "--arch", remarks)
+    return _Fitted(((called(arch), network),), stage, "--arch", remarks)
 
 
 def _named(

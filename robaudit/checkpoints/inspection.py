@@ -9,13 +9,15 @@ from pathlib import Path
 
 from robaudit.checkpoints.architectures.architecture import Candidate, Shapes
 from robaudit.checkpoints.architectures.registry import suspect
+from robaudit.checkpoints.effective import readings
 from robaudit.checkpoints.files.container import Container, read_container
 from robaudit.checkpoints.files.contents import Refusal, TensorInfo
 from robaudit.checkpoints.files.display import shown
 from robaudit.checkpoints.files.hashing import Progress
+from robaudit.checkpoints.files.quantised import quantised
 from robaudit.checkpoints.files.severity import Finding
 from robaudit.checkpoints.sidecar import Statement, statement_of
-from robaudit.checkpoints.wrapping import Wrapping, unwrappings
+from robaudit.checkpoints.wrapping import Wrapping
 
 _BUFFERS = ("running_mean", "running_var", "num_batches_tracked")
 
@@ -78,8 +80,7 @@ def inspect_file(
     """
     container = read_container(path, hash=hash, member=member, weights=weights, progress=progress)
     statement = statement_of(container)
-    shapes = {info.name: info.shape for info in container.tensors}
-    stages = unwrappings(shapes)
+    shapes, stages, _ = readings({info.name: info.shape for info in container.tensors})
     wrapping = stages[-1]
     suspects = _suspects(shapes, stages)
     architecture, reason = _architecture(container, statement, suspects)
@@ -124,6 +125,9 @@ def _architecture(
         return statement.architecture, f"named by {statement.where}"
     if not container.tensors:
         return None, "there are no tensors to tell it by"
+    kind = quantised({info.name: info.dtype for info in container.tensors}, {})
+    if kind is not None:
+        return None, f"its weights are quantised, by {kind}"
     labels = list(dict.fromkeys(shown(candidate.label, 200) for candidate in suspects))
     if not labels:
         return None, "its keys are those of no known architecture; name it with --arch"

@@ -10,6 +10,7 @@ from torch import nn
 
 from robaudit.checkpoints.choosing import choose
 from robaudit.checkpoints.classifier import Classifier, Origin
+from robaudit.checkpoints.factory import Factory
 from robaudit.checkpoints.from_file import Reading, proposal_from_file
 from robaudit.checkpoints.normalization import Normalization, parse_normalization
 from robaudit.checkpoints.proposal import Proposal
@@ -24,7 +25,7 @@ from robaudit.types import Examples
 def load(
     source: str | Path | nn.Module,
     *,
-    arch: str | None = None,
+    arch: str | Factory | None = None,
     normalize: str | None = None,
     device: str = "auto",
     examples: Examples | None = None,
@@ -46,7 +47,7 @@ def load(
             ``timm:NAME`` or ``torchvision:NAME``; or a live module, which is copied, so that your
             training goes on undisturbed.
         arch: an architecture's name, perhaps with arguments (``wide_resnet(depth=34)``),
-            ``module:factory`` or ``file.py:factory``.
+            ``module:factory``, ``file.py:factory``, or a function that returns the network.
         normalize: ``none``, a name, or ``"m,m,m;s,s,s"``.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:i``.
         examples: labelled images that decide what is open, and show that the network is not

@@ -5,7 +5,7 @@ records, which images its network takes, and how many classes it tells apart.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -22,13 +22,14 @@ from robaudit.checkpoints.architectures.architecture import (
 )
 from robaudit.checkpoints.architectures.parsing import parse_arch
 from robaudit.checkpoints.architectures.registry import identify, named
+from robaudit.checkpoints.effective import readings
 from robaudit.checkpoints.factory import factory, is_code, unwrapped
 from robaudit.checkpoints.files.container import read_container
 from robaudit.checkpoints.files.display import shown
 from robaudit.checkpoints.fitting import check_fit, worn
 from robaudit.checkpoints.sidecar import statement_of
 from robaudit.checkpoints.sources import is_source, zoo_threat
-from robaudit.checkpoints.wrapping import unwrappings
+from robaudit.checkpoints.wrapping import Wrapping
 
 IMAGES: tuple[Image, ...] = ((3, 32, 32), (1, 28, 28), (1, 8, 8), (3, 224, 224), (3, 64, 64))
 """Images of the usual data sets."""
@@ -92,15 +93,15 @@ def trained_on(
     if container.refusal is not None and not trusted:
         raise container.refusal.error()
     recorded = _recorded(container.metadata)
-    shapes = {info.name: info.shape for info in container.tensors}
+    shapes, stages, _ = readings({info.name: info.shape for info in container.tensors})
     if arch is not None and is_code(arch):
         network = unwrapped(factory(arch)())
         if container.refusal is None:
-            _check_fit(network, shapes, shown(Path(source), 200))
+            _check_fit(network, shapes, stages, shown(Path(source), 200))
         return TrainedOn(recorded, _asked(network), fixed=True)
     statement = statement_of(container)
     said = arch or (statement.architecture if statement is not None else None)
-    for stage in unwrappings(shapes):
+    for stage in stages:
         own = stage.shapes(shapes)
         takes = _taken(partial(_identified, own)) if said is None else _named(said, own)
         if takes:
@@ -108,8 +109,8 @@ def trained_on(
     return TrainedOn(recorded)
 
 
-def _check_fit(network: nn.Module, shapes: Shapes, name: str) -> None:
-    own = worn(network, unwrappings(shapes)).shapes(shapes)
+def _check_fit(network: nn.Module, shapes: Shapes, stages: Sequence[Wrapping], name: str) -> None:
+    own = worn(network, stages).shapes(shapes)
     state = {key: torch.empty(shape, device="meta") for key, shape in own.items()}
     check_fit(network, state, name)
 

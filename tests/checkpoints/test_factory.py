@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 
+from robaudit.checkpoints import load
 from robaudit.checkpoints.factory import factory, is_code
 from robaudit.errors import CheckpointError, UsageError
 
@@ -124,3 +125,56 @@ def test_files_that_fail(tmp_path, code):
 
 def test_names_of_architectures_are_no_code():
     assert not is_code("digits_resnet")
+
+
+WRAPPED = """
+import torch
+from torch import nn
+
+
+def net():
+    return nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
+
+
+def compiled():
+    return torch.compile(net())
+
+
+def parallel():
+    return nn.DataParallel(torch.compile(nn.DataParallel(net())))
+
+
+def averaged():
+    return torch.optim.swa_utils.AveragedModel(net())
+"""
+
+
+@pytest.mark.parametrize("name", ["net", "compiled", "parallel", "averaged"])
+def test_a_factorys_wrapper_comes_off(tmp_path, name):
+    from torch.func import functional_call  # the network itself, without its wrapper
+
+    plain = nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
+    torch.save(plain.state_dict(), tmp_path / "ckpt.pt")
+    (tmp_path / "nets.py").write_text(WRAPPED)
+    found = load(tmp_path / "ckpt.pt", arch=f"{tmp_path}/nets.py:{name}", normalize="none")
+    assert type(found.network) is nn.Sequential
+    x = torch.rand(3, 1, 8, 8)
+    expected = functional_call(plain, dict(plain.state_dict()), (x,))
+    torch.testing.assert_close(found(x), expected)
+
+
+def test_in_python_the_function_itself_will_do(tmp_path):
+    plain = nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
+    torch.save(plain.state_dict(), tmp_path / "ckpt.pt")
+
+    def net():
+        return nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
+
+    found = load(tmp_path / "ckpt.pt", arch=net, normalize="none")
+    x = torch.rand(3, 1, 8, 8)
+    torch.testing.assert_close(found(x), plain(x))
+    assert found.origin.architecture == "net"
+    with pytest.raises(UsageError, match="not a function"):
+        load(tmp_path / "ckpt.pt", arch=plain, normalize="none")
+    with pytest.raises(UsageError, match=r"not a torch.nn.Module"):
+        load(tmp_path / "ckpt.pt", arch=lambda: 3, normalize="none")

@@ -12,6 +12,7 @@ from robaudit.checkpoints.files.members import find_members
 from robaudit.checkpoints.files.modules import is_module, module_state
 from robaudit.checkpoints.files.pickles import Reading
 from robaudit.checkpoints.files.plain import plain_values
+from robaudit.checkpoints.files.quantised import ADVICE, quantised
 from robaudit.checkpoints.files.severity import Finding
 from robaudit.checkpoints.files.stored import Span, stored
 from robaudit.checkpoints.files.values import (
@@ -156,6 +157,9 @@ def unreadable(member: Member, path: str) -> Refusal | None:
     """Why a state dict cannot be read, where it holds more than plain tensors."""
     if not member.unreadable:
         return None
+    kind = quantised({}, member.unreadable)
+    if kind is not None:
+        return Refusal(f"{path}: its weights are quantised, by {kind}", ADVICE)
     name, label = next(iter(member.unreadable.items()))
     what = shown(label.rpartition("._rebuild_")[2].removesuffix("_tensor") or label)
     others = f" (and {len(member.unreadable) - 1} more)" if len(member.unreadable) > 1 else ""
