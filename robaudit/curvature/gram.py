@@ -98,8 +98,9 @@ def gram_spectrum(
                 progress(done + 1, len(starts))
     if not bool(gram.isfinite().all()):
         raise NotMeasuredError("the logits' gradients are not finite on some images")
-    eigenvalues: Tensor = torch.linalg.eigvalsh(gram / len(x))
-    return eigenvalues.flip(0)[:dim].cpu()
+    # LAPACK's, wherever the network is: CUDA's solvers of float64 are not on every machine.
+    eigenvalues: Tensor = torch.linalg.eigvalsh((gram / len(x)).cpu())
+    return eigenvalues.flip(0)[:dim]
 
 
 def gram_bytes(n: int, columns: int, dim: int, element: int) -> int:

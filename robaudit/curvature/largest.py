@@ -117,7 +117,8 @@ def curved_direction(
             return torch.cat(
                 [torch.full_like(leaf, torch.nan).flatten() for leaf in leaves.values()]
             )
-        z = torch.linalg.eigh(mean).eigenvectors[:, -1]
+        # LAPACK's, wherever the network is: CUDA's solvers of float64 are not on every machine.
+        z = torch.linalg.eigh(mean.cpu()).eigenvectors[:, -1].to(mean.device)
         moved = (p * (z - (p @ z)[:, None]) / len(p)).to(logits)
         total = torch.cat([torch.zeros_like(leaf).flatten() for leaf in leaves.values()])
         for images, part in zip(torch.split(x, chunk), torch.split(moved, chunk), strict=True):
