@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import Any
@@ -10,11 +11,12 @@ from robaudit import flatness
 from robaudit.attacks.result import Attacked
 from robaudit.audit.context import Context
 from robaudit.audit.names import authors
-from robaudit.audit.numbers import estimate, finite
+from robaudit.audit.numbers import LEVEL, estimate, finite
 from robaudit.audit.plan import Average, Worst
 from robaudit.flatness.protocols import reference_restarts
 from robaudit.flatness.rises import Rise
 from robaudit.schema import Measurement
+from robaudit.statistics import t_interval
 from robaudit.types import ThreatModel
 
 
@@ -141,18 +143,20 @@ def _measurement(
     """The flatness within the largest radius; the others go to ``details.sweep``."""
     last, own_names = found[-1], authors(context.model)
     details = {"xi": settings.xi, "reference": last.reference, **own, "parts": _parts(last.parts)}
+    n = len(context.splits[context.main])
     if settings.radii:
         radii = (*settings.radii, settings.xi)
         details["sweep"] = [
-            {"xi": xi, **_row(one), **_draws(one)} for xi, one in zip(radii, found, strict=True)
+            {"xi": xi, **_row(one), **_ends(one, n), **_draws(one)}
+            for xi, one in zip(radii, found, strict=True)
         ]
     return estimate(
         name,
         context.main,
         last.value,
         last.standard_error,
-        degrees=_degrees(last, len(context.splits[context.main])),
-        n=len(context.splits[context.main]),
+        degrees=_degrees(last, n),
+        n=n,
         unit="nats",
         settings={**asdict(settings), "radii": list(settings.radii)},
         details=details,
@@ -176,6 +180,14 @@ def _row(found: Any) -> dict[str, Any]:
 def _degrees(found: Any, n: int) -> int:
     """Of the standard error: draws less one; examples less one where these are fewer, or alone."""
     return min(n, *([len(found.perturbed)] if hasattr(found, "perturbed") else [n])) - 1
+
+
+def _ends(found: Any, n: int) -> dict[str, float]:
+    """Of the interval, where there is one."""
+    if not math.isfinite(found.standard_error) or _degrees(found, n) < 1:
+        return {}
+    interval = t_interval(found.value, found.standard_error, _degrees(found, n), LEVEL)
+    return {"low": interval.low, "high": interval.high}
 
 
 def _draws(found: Any) -> dict[str, int]:

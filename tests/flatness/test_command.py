@@ -25,6 +25,8 @@ def test_several_radii_are_measured_as_each_alone():
         assert rows[0]["value"] == alone[name]["value"]
         assert rows[0]["standard_error"] == alone[name]["standard_error"]
         assert rows[-1]["value"] == sweep[name]["value"]
+        ends = {end: sweep[name]["interval"][end] for end in ("low", "high")}
+        assert {end: rows[-1][end] for end in ends} == ends
         assert sweep[name]["details"]["xi"] == radii[-1]
         assert "sweep" not in alone[name]["details"]
     worst = [row["value"] for row in sweep["flatness.worst"]["details"]["sweep"]]

@@ -108,12 +108,13 @@ def flatness_picture(report: Report) -> Markup | None:
             continue
         if not rows:
             rows.append(Strip("weights as they are", reference, reference, reference))
-        after, half = reference + m.value, 1.96 * (m.standard_error or 0)
+        after = reference + m.value
+        low, high = (m.interval.low, m.interval.high) if m.interval else (m.value, m.value)
         xi = extra_number(m, "xi")
         within = "" if xi is None else f" within {100 * xi:.4g} % of each tensor's norm"
         kind = "worst change found" if name == "flatness.worst" else "random changes"
         single = _numbers(extra(m, "perturbed")) or []
-        rows.append(Strip(f"{kind}{within}", after, after - half, after + half, single))
+        rows.append(Strip(f"{kind}{within}", after, reference + low, reference + high, single))
     if not rows:
         return None
     return strips("Robust loss before and after weight changes", rows, "robust loss, nats")
@@ -141,9 +142,8 @@ def _sweep(m: Measurement) -> list[Point]:
         pair = _numbers([row.get("xi"), row.get("value")]) if isinstance(row, dict) else None
         if pair is None or pair[0] <= 0:
             return []
-        error = _numbers([row.get("standard_error")])
-        half = 1.96 * error[0] if error else 0
-        points.append(Point(pair[0], pair[1], pair[1] - half, pair[1] + half))
+        low, high = _numbers([row.get("low"), row.get("high")]) or (pair[1], pair[1])
+        points.append(Point(pair[0], pair[1], low, high))
     return points
 
 
