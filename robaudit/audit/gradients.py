@@ -49,13 +49,6 @@ def _words(checked: Checked, own: Callable[[str], str]) -> str:
     blamed = checked.blamed
     if blamed is None:
         return f"{said}; only black-box attacks (--attack square) say anything"
-    name = own(blamed.name)
-    who = f"module {name!r} ({blamed.kind})" if name else f"the forward of {blamed.kind}"
-    if blamed.straight and name:
-        return f"{said}; {who} moves by steps: try --straight-through {name}"
-    if blamed.straight:
-        return (
-            f"{said}; {who} moves by steps: make the step a module of its own, and try "
-            "--straight-through with its name"
-        )
-    return f"{said}; the derivative of {who} is wrong"
+    if blamed.straight and blamed.name:
+        return own(f"{said}; {blamed} moves by steps: try --straight-through {blamed.name}")
+    return own(f"{said}; the derivative of {blamed} is wrong")

@@ -21,7 +21,12 @@ def authors(model: nn.Module) -> Callable[[str], str]:
     """Takes names, alone or in a sentence, to the author's."""
     if not isinstance(model, Classifier):
         return str
-    return lambda text: re.sub(r"(?<![\w.])network\.(?=\w)", "", text)
+
+    def own(text: str) -> str:
+        whole = re.sub(r"module 'network' \((\w+)\)", r"the forward of \1", text)
+        return re.sub(r"(?<![\w.])network\.(?=\w)", "", whole)
+
+    return own
 
 
 def inside(model: nn.Module, layers: Layers) -> Layers:

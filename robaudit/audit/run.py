@@ -18,7 +18,7 @@ from robaudit.audit.context import Context, Watch, no_watch
 from robaudit.audit.doubts import doubted, falls
 from robaudit.audit.draws import described, network_of, refusal
 from robaudit.audit.failures import not_measured
-from robaudit.audit.names import check_names
+from robaudit.audit.names import authors, check_names
 from robaudit.audit.outputs import outputs_beyond
 from robaudit.audit.plan import Plan
 from robaudit.audit.plan import preset as plan_of
@@ -251,7 +251,7 @@ def _measured(names: Sequence[str], probe: Probe, context: Context) -> list[Meas
             found = probe()
             context.sync()
     except NotMeasuredError as error:
-        return _failed(names, error.message, context)
+        return _failed(names, authors(context.model)(error.message), context)
     seconds = time.perf_counter() - clock
     return [found[0].model_copy(update={"seconds": seconds}), *found[1:]]
 

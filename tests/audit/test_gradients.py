@@ -52,6 +52,10 @@ def test_the_module_goes_by_its_authors_name(standard, few):
         return report.get("accuracy.pgd").doubts[0]
 
     assert "try --straight-through before" in of(FLAT["round"])
+    whole = Classifier(masking.OffTheGrid(standard.network), standard.normalization,
+                       Origin("x.pt", None, "torch-zip", "net", "a test", "none", 1))  # fmt: skip
+    (doubt, *_) = audited(whole, few).get("accuracy.pgd").doubts
+    assert "the derivative of the forward of OffTheGrid is wrong" in doubt
     lying = of(LYING["uneven"])
     assert "the derivative of module 'before' (Step) is wrong" in lying
     assert "--straight-through" not in lying
