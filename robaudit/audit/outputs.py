@@ -6,8 +6,10 @@ import torch
 from torch import Tensor
 
 from robaudit.audit.context import Context
+from robaudit.audit.failures import not_measured
 from robaudit.engine import TILE, device_of, frozen
 from robaudit.engine.door import through
+from robaudit.errors import NotMeasuredError
 
 _LOOKED_AT = 512
 
@@ -19,7 +21,17 @@ def outputs_beyond(context: Context, adversarial: Tensor | None) -> list[str]:
 
     Args:
         adversarial: the audit's adversarial images, one for each audited example.
+
+    Nothing is said where the network raises; its measurements say that.
     """
+    try:
+        with not_measured():
+            return _beyond(context, adversarial)
+    except NotMeasuredError:
+        return []
+
+
+def _beyond(context: Context, adversarial: Tensor | None) -> list[str]:
     examples = context.splits[context.main]
     labels = examples.classes or int(examples.y.max()) + 1
     clean = _classes(context, examples.x[:_LOOKED_AT])

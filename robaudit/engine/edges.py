@@ -14,10 +14,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from robaudit.engine.raised import is_foreign
+from robaudit.engine.raised import fails_again
 from robaudit.engine.seeding import uniform_rows
 from robaudit.engine.voting import Voted
-from robaudit.errors import NotMeasuredError
 
 Forward = Callable[[Tensor], Tensor]
 
@@ -124,7 +123,7 @@ def _gradient(forward: Forward, points: Tensor) -> Tensor | None:
             weights = torch.linspace(-1, 1, logits.shape[-1]).to(logits)
             (gradient,) = torch.autograd.grad((logits * weights).sum(), leaf, allow_unused=True)
     except BaseException as error:
-        if not (is_foreign(error) or isinstance(error, NotMeasuredError)):
+        if not fails_again(error):
             raise
-        return None  # what the network raises, it will raise again where it is measured
+        return None
     return gradient

@@ -12,7 +12,7 @@ import numpy as np
 import scipy
 import torch
 
-from robaudit.errors import Interrupted, RobauditError
+from robaudit.errors import Interrupted, NotMeasuredError, RobauditError
 
 # Packages by whose code a network is attacked or measured, and not made.
 _LIBRARIES = ("pyautoattack", "autoattack", "pyhessian")
@@ -31,6 +31,14 @@ def is_foreign(error: BaseException) -> bool:
     if isinstance(error, KeyboardInterrupt):
         return signal.getsignal(signal.SIGINT) is not signal.default_int_handler
     return isinstance(error, Exception | SystemExit | GeneratorExit)
+
+
+def fails_again(error: BaseException) -> bool:
+    """Whether a question beside the measurements may go without an answer for it.
+
+    What a network raises it raises again where it is measured, and there it is said.
+    """
+    return is_foreign(error) or is_memory(error) or isinstance(error, NotMeasuredError)
 
 
 def is_memory(error: BaseException) -> bool:

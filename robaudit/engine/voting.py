@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from robaudit.engine.device import device_of
 from robaudit.engine.door import through
 from robaudit.engine.freezing import frozen
+from robaudit.engine.raised import fails_again
 from robaudit.engine.seeding import seed_for
 from robaudit.errors import UsageError
 
@@ -90,9 +91,14 @@ def draws_at_random(model: nn.Module, x: Tensor) -> bool:
     if isinstance(model, Voted):
         return False
     images = x[:_IMAGES].to(device_of(model))
-    with frozen(model), torch.no_grad(), seeded(0, images.device):
-        first = model(images)
-        return not all(_same(first, model(images)) for _ in range(_PASSES - 1))
+    try:
+        with frozen(model), torch.no_grad(), seeded(0, images.device):
+            first = model(images)
+            return not all(_same(first, model(images)) for _ in range(_PASSES - 1))
+    except BaseException as error:
+        if not fails_again(error):
+            raise
+        return False
 
 
 @contextmanager
