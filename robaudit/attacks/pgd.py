@@ -15,7 +15,7 @@ from robaudit.attacks.result import Ascended
 from robaudit.engine import TILE, Runner, accelerate, device_of, frozen, voted
 from robaudit.engine.arguments import checked
 from robaudit.engine.balls import ascend, project, random_start
-from robaudit.engine.images import rows_of
+from robaudit.engine.images import StoredImages, rows_of
 from robaudit.engine.runner import BatchSize
 from robaudit.engine.spilled import copied, room
 from robaudit.errors import UsageError
@@ -130,8 +130,7 @@ def pgd_with(
     total = len(x) * restarts * (steps + 1)
     pieces: list[dict[str, Tensor]] = []
     worst = room(x)
-    odd: list[Tensor] = []
-    odd_x: list[Tensor] = []
+    broken_x = copied(worst)
     budget = _BYTES_CPU if runner.device.type == "cpu" else _BYTES_GPU
     size = max(TILE, min(_CHUNK, budget // (4 * x[0].numel()) // TILE * TILE))
     for begin in range(0, len(x), size):
@@ -166,15 +165,13 @@ def pgd_with(
         piece = remember(f"{begin:07d}", run)
         found, broken = piece["x"].cpu(), piece["broken_x"].cpu()
         worst[part] = found
+        # Where they are many the two share a file, but for the rows where they differ.
         rows = torch.nonzero((found != broken).flatten(1).any(1))[:, 0]
-        odd.append(rows + begin)
-        odd_x.append(broken[rows])
+        own = rows if isinstance(broken_x, StoredImages) else torch.arange(len(found))
+        broken_x[begin + own] = broken[own]
         pieces.append({name: piece[name] for name in (*_KEPT, "passes")})
     if progress is not None:
         progress(total, total)
-    # The two seldom differ: it is the few rows where they do that are kept twice.
-    broken_x = copied(worst)
-    broken_x[torch.cat(odd)] = torch.cat(odd_x)
     whole = {name: torch.cat([piece[name] for piece in pieces]).cpu() for name in _KEPT}
     passes = torch.stack([piece["passes"] for piece in pieces]).sum(0).tolist()
     return Ascended(x=worst, broken_x=broken_x, **whole, forwards=passes[0], backwards=passes[1])
