@@ -21,7 +21,7 @@ _CURVED = ("wci", "trace", "hessian", "trh", "pacbayes")
 
 
 # Shares of the attacked examples that no honest network at hand comes near.
-_ZERO_GRADIENTS, _STUCK, _AHEAD = 0.05, 0.02, 0.25
+_ZERO_GRADIENTS, _STUCK, _AHEAD, _BROKEN = 0.05, 0.02, 0.25, 0.02
 # How far the accuracy under a better attack may be below, and which attacks are better.
 _FALL = 0.05
 LADDER = {"pgd": ("fast", "autoattack"), "fast": ("autoattack",)}
@@ -86,7 +86,12 @@ def signs_of_masking(found: Diagnostics) -> list[str]:
     """What an attack met that speaks against its number, each with what to do."""
     n = max(1, found.attacked)
     lines = []
-    if found.zero_gradient > _ZERO_GRADIENTS * n:
+    # Where nothing blind gets further either, the network is constant, as certified ones are.
+    moves = found.blindly_ahead > 1 or found.black_box_only > 0
+    broke = found.blindly_broken > max(1.0, _BROKEN * found.probed)
+    if not moves:
+        pass
+    elif found.zero_gradient > _ZERO_GRADIENTS * n:
         lines.append(
             f"the gradient is zero on {found.zero_gradient} of {n} images where the search began: "
             "gradients are masked; trust the attacks without gradients, and attack a smoother "
@@ -97,19 +102,16 @@ def signs_of_masking(found: Diagnostics) -> list[str]:
             f"on {found.stuck} of {n} images no step raised the loss: gradients may be masked; "
             "attack without gradients (--attack square), or a smoother version of the network"
         )
-    if found.blindly_broken or found.blindly_ahead > max(1.0, _AHEAD * found.probed):
-        did = (
-            f"broke {found.blindly_broken}"
-            if found.blindly_broken
-            else f"got further on {found.blindly_ahead}"
-        )
+    if broke or found.blindly_ahead > max(1.0, _AHEAD * found.probed):
+        did = f"broke {found.blindly_broken}" if broke else f"got further on {found.blindly_ahead}"
         lines.append(
             f"a few blind patches {did} of {found.probed} images that it left standing: its "
             "gradients lead nowhere, and robustness is lower; an adaptive attack is needed"
         )
     if found.black_box_only:
+        images = "1 image" if found.black_box_only == 1 else f"{found.black_box_only} images"
         lines.append(
-            f"Square broke {found.black_box_only} images without gradients that every attack with "
+            f"Square broke {images} without gradients that every attack with "
             "gradients had left: they are masked, and robustness is likely lower still; an "
             "adaptive attack is needed"
         )
@@ -135,7 +137,7 @@ def falls(measurements: Sequence[Measurement]) -> list[Measurement]:
             return []
         for better in LADDER.get(name, ()):
             value = found.get((better, m.split, m.n))
-            if value is not None and fall(own, value):
+            if value is not None and fall(own, value, m.n or 0):
                 return [fallen(name, better, own - value)]
         return []
 
@@ -145,9 +147,12 @@ def falls(measurements: Sequence[Measurement]) -> list[Measurement]:
     ]
 
 
-def fall(before: float, after: float) -> bool:
-    """Whether a better attack leaves so much less that the other one cannot have worked."""
-    return before - after > _FALL + 1e-9
+def fall(before: float, after: float, n: int) -> bool:
+    """Whether a better attack leaves so much less that the other one cannot have worked.
+
+    One or two images of a few are chance.
+    """
+    return before - after > _FALL + 1e-9 and (before - after) * n > 2.5
 
 
 def fallen(name: str, better: str, by: float) -> str:

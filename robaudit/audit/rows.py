@@ -81,7 +81,8 @@ class RowAttacks:
         lines = signs_of_masking(self.seen[name]) if name in self.seen else []
         before = self._left(name)
         for better in LADDER.get(name, ()):
-            if better in self._tried and fall(before, self._left(better)):
+            looked = self._tried.get("clean", (0, 0))[0]
+            if better in self._tried and fall(before, self._left(better), looked):
                 return [*lines, fallen(name, better, before - self._left(better))]
         return lines
 

@@ -29,6 +29,13 @@ def test_more_than_five_points_doubt_the_weaker_attack(values, doubted):
     assert {m.name for m in found if m.doubts} == doubted
 
 
+def test_one_or_two_images_are_chance():
+    few = [m.model_copy(update={"n": 16}) for m in measured(pgd=3 / 16, fast=1 / 16)]
+    assert not any(m.doubts for m in falls(few))
+    few = [m.model_copy(update={"n": 16}) for m in measured(pgd=4 / 16, fast=1 / 16)]
+    assert any(m.doubts for m in falls(few))
+
+
 def test_other_examples_and_other_splits_are_not_compared():
     pgd, *others = measured(pgd=0.6, fast=0.4)
     assert falls([pgd.model_copy(update={"split": "train"}), *others])[0].doubts == []

@@ -12,12 +12,14 @@ from support.console import SAMPLES
 from torch import nn
 from torch.nn import functional as F
 
+from robaudit.attacks.diagnostics import Diagnostics
 from robaudit.audit import Plan, audit
+from robaudit.audit.doubts import signs_of_masking
 from robaudit.audit.plan import AutoAttack, Fast, Pgd
 from robaudit.checkpoints import load
 from robaudit.gate.policy import read_policy
 from robaudit.gate.run import Population, gate
-from robaudit.types import ThreatModel
+from robaudit.types import Examples, ThreatModel
 
 PGD = Pgd(steps=10)
 CW = Pgd(steps=10, loss="margin")
@@ -191,3 +193,46 @@ def test_one_image_that_square_alone_broke_is_enough(engine, standard, few):
     if engine == "reference":
         assert any("Square Attack has decreased" in text for text in first.warnings)
     assert (again.doubts, again.warnings) == (first.doubts, first.warnings)
+
+
+class Constant(nn.Module):
+    """Dark or bright: constant in the balls around both kinds, continuous between them."""
+
+    def __init__(self):
+        super().__init__()
+        self.steepness = nn.Parameter(torch.tensor(20.0))
+
+    def forward(self, x):
+        lead = (self.steepness * (0.5 - x.flatten(1).mean(1))).clamp(-1, 1)
+        return torch.stack([lead, -lead], 1)
+
+
+def test_a_network_that_is_constant_in_the_ball_is_not_doubted():
+    """No gradient, no loss that rises, and nothing masked: certified networks are like that."""
+    draw = torch.Generator().manual_seed(0)
+    y = torch.arange(24) % 2
+    x = (0.2 + 0.6 * y[:, None, None, None]) + 0.1 * torch.rand(24, 1, 8, 8, generator=draw)
+    two = Examples(x, y, torch.arange(24), "two", "test", "0" * 64, 2)
+    report = audit(Constant(), two, ThreatModel("linf", 0.05), Plan(pgd=PGD, cw=CW)).report
+    assert report.get("accuracy.pgd").value == 1
+    assert report.get("accuracy.pgd").details["diagnostics"]["stuck"] == 24
+    assert not any(m.doubts for m in report.measurements)
+
+
+def signs(**counts):
+    """The doubts of an attack on a hundred images, all of which stood, with these counts."""
+    blank = {"zero_gradient": 0, "stuck": 0, "black_box_only": 0, "targets_missing": 0}
+    return signs_of_masking(Diagnostics(**{"attacked": 100, **blank, "probed": 64, **counts}))
+
+
+def test_what_counts_as_a_sign():
+    assert signs() == []
+    assert signs(blindly_ahead=9, blindly_broken=1) == []  # as on honest networks
+    assert "got further on 17 of 64" in signs(blindly_ahead=17)[0]
+    assert "broke 2 of 64" in signs(blindly_ahead=2, blindly_broken=2)[0]
+    assert "no step raised the loss" in signs(stuck=3, blindly_ahead=2)[0]
+    assert signs(stuck=100, zero_gradient=100) == []  # constant
+    assert "zero on 6 of 100" in signs(zero_gradient=6, blindly_ahead=2)[0]
+    assert "Square broke 1 image " in signs(black_box_only=1)[0]
+    one, two = (Diagnostics(50, 1, 2, 3, 4, 5, 6, 7) for _ in range(2))
+    assert one + two == Diagnostics(100, 2, 4, 6, 4, 10, 12, 14)

@@ -104,10 +104,19 @@ def test_the_workflows_gate_is_run(place):
     assert 'failures="1" errors="0"' in (place / "robaudit.xml").read_text()
 
 
+def test_a_pass_without_a_verdict_is_none(place):
+    """Whatever ended the process with code 0, an older job's verdict is no verdict of this one."""
+    (place / "robaudit.xml").write_text("of the job before")
+    command(place, "robaudit", "exit 0")
+    done = bash(place, BLOCKS["gate.sh"])
+    assert done.returncode == 5
+    assert "robust enough" not in done.stdout
+
+
 @pytest.mark.parametrize("code", [0, 1, 3, 4])
 def test_the_gates_code_is_the_steps(place, code):
     """However the shell was started: GitLab and GitHub stop at the first error."""
-    command(place, "robaudit", f"exit {code}")
+    command(place, "robaudit", f"echo verdict > robaudit.xml; exit {code}")
     command(place, "pip", "exit 0")
     said = {0: "robust enough", 1: "not robust enough", 3: "not decided", 4: "could not run"}
     done = bash(place, BLOCKS["gate.sh"])
