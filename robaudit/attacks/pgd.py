@@ -23,7 +23,7 @@ from robaudit.types import Progress, Remember, ThreatModel, forget
 
 # Examples whose state is on the device at once, and the bytes of one tensor of them; they bound
 # memory, not results.
-_CHUNK, _BYTES_CPU, _BYTES_GPU = 16 * TILE, 1 << 27, 1 << 29
+_CHUNK, _BYTES_CPU, _BYTES_GPU = 16 * TILE, 1 << 26, 1 << 29
 _KEPT = ("loss", "robust", "correct", "stuck", "reached")
 
 
