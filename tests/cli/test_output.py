@@ -189,7 +189,9 @@ def test_probabilities_in_place_of_logits_are_warned_of(linear):
     words = ("attack", linear, "--arch", "net.py:softmax", "--normalize", "none", *QUICK, "-q")
     ran = robaudit(*words, "--json")
     assert ran.code == 0
-    assert [text for text in json.loads(ran.out)["warnings"] if "probabilities" in text]
+    report = json.loads(ran.out)
+    doubts = [text for m in report["measurements"] for text in m["doubts"]]
+    assert [text for text in [*report["warnings"], *doubts] if "probabilities" in text]
     assert "returns probabilities, not logits" in " ".join(robaudit(*words).out.split())
 
 
