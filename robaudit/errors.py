@@ -8,6 +8,7 @@ the command line says ``--arch``.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 
 class RobauditError(Exception):
@@ -46,6 +47,21 @@ class CheckpointError(RobauditError):
     """A checkpoint that is unsafe, unreadable or not identified: exit code 4."""
 
     exit_code = 4
+
+
+class OpenQuestionError(CheckpointError):
+    """What a checkpoint is remains open, and nobody said it: nothing is audited by a guess.
+
+    Attributes:
+        candidates: a short table of what is left, a line each.
+    """
+
+    def __init__(self, message: str, advice: str, candidates: Sequence[str] = ()) -> None:
+        super().__init__(message, advice)
+        self.candidates = tuple(candidates)
+
+    def __str__(self) -> str:
+        return "\n".join(map(_in_python, (self.message, *self.candidates, self.advice or "")))
 
 
 class DataError(RobauditError):

@@ -89,25 +89,42 @@ class Interval(_Model):
         return self
 
 
-class Evidence(_Model):
-    """Clean accuracy of one network with one normalisation on ``n`` images: what decided.
+Known = Literal["said", "determined", "assumed"]
+"""How it is known what was audited: somebody said it; the evidence excludes every other candidate
+whose robust accuracy would differ; or it is open, and the likeliest was taken because that was
+asked for."""
 
-    ``shift_t2`` is Hotelling's T^2 of the loss's gradient in a shift of the input, near zero under
-    the normalisation of training; it is there for those that accuracy did not tell apart.
+
+class Evidence(_Model):
+    """One network with one normalisation on ``n`` images: what decided.
+
+    ``loss`` is the mean cross-entropy on them; ``robust_accuracy`` that under PGD-10 in the audit's
+    threat model on the first ``attacked`` images, for those that clean images did not exclude.
     """
 
     architecture: str
     normalization: str
     accuracy: float = Field(ge=0, le=1)
     n: Count
-    shift_t2: float | None = None
+    loss: float | None = None
+    robust_accuracy: float | None = Field(None, ge=0, le=1)
+    attacked: Count = 0
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_version_0_1(cls, given: Any) -> Any:
+        """Reports of robaudit 0.1 also hold a test statistic that is used no more."""
+        if isinstance(given, dict):
+            return {name: value for name, value in given.items() if name != "shift_t2"}
+        return given
 
 
 class Subject(_Model):
     """The checkpoint that was audited, and who said what it is.
 
-    ``evidence`` holds what was tried on the data where nobody said; ``epoch`` is what the file
-    records beside its weights.
+    ``architecture_known`` and ``normalization_known`` tell said, determined and assumed apart;
+    ``harmless`` says what else it may be with the same robust accuracy. ``evidence`` holds what was
+    tried on the data where nobody said; ``epoch`` is what the file records beside its weights.
     """
 
     source: str
@@ -117,9 +134,17 @@ class Subject(_Model):
     identified_by: str
     normalization: str
     normalized_by: str = ""
+    architecture_known: Known | None = None
+    normalization_known: Known | None = None
+    harmless: str = ""
     evidence: list[Evidence] = Field(default_factory=list)
     parameters: Count
     epoch: float | None = None
+
+    @property
+    def assumed(self) -> bool:
+        """Whether the network or its normalisation is a guess."""
+        return "assumed" in (self.architecture_known, self.normalization_known)
 
 
 class Data(_Model):

@@ -15,7 +15,7 @@ from robaudit.audit import accuracy, curvature, ensembles, flatness, sanity, spe
 from robaudit.audit.adversarial_file import Adversarial
 from robaudit.audit.clusters import clustered, clusters_note
 from robaudit.audit.context import Context, Watch, no_watch
-from robaudit.audit.doubts import doubted, falls
+from robaudit.audit.doubts import Doubt, doubted, falls
 from robaudit.audit.draws import described, network_of, refusal
 from robaudit.audit.failures import not_measured
 from robaudit.audit.names import authors, check_names
@@ -116,6 +116,7 @@ def audit(
     warnings = list(getattr(getattr(model, "origin", None), "warnings", ()))
     measurements: list[Measurement] = []
     findings = sanity.sanity(context)
+    findings.add(_alike(model))
     for names, probe in _probes(context, plan):
         measurements += _measured(names, probe, context)
     measurements = described(context, measurements)
@@ -262,6 +263,15 @@ def _failed(names: Sequence[str], reason: str, context: Context) -> list[Measure
     ]
 
 
+def _alike(model: nn.Module) -> list[Doubt]:
+    """A normalisation that does not matter to robust accuracy matters to curvature."""
+    harmless = getattr(getattr(model, "origin", None), "harmless", "")
+    if not harmless:
+        return []
+    text = f"{harmless}; curvature is not: say which it was with --arch and --normalize"
+    return [Doubt("curvature", text)]
+
+
 def subject_of(model: nn.Module) -> Subject:
     """What a report says of the checkpoint."""
     origin = getattr(model, "origin", None)
@@ -274,6 +284,8 @@ def subject_of(model: nn.Module) -> Subject:
             identified_by="given as a module",
             normalization="inside the module",
             normalized_by="the module itself",
+            architecture_known="said",
+            normalization_known="said",
             parameters=sum(p.numel() for p in model.parameters()),
         )
     return Subject(
@@ -284,13 +296,18 @@ def subject_of(model: nn.Module) -> Subject:
         identified_by=origin.identified_by,
         normalization=origin.normalization,
         normalized_by=origin.normalized_by,
+        architecture_known=origin.architecture_known,
+        normalization_known=origin.normalization_known,
+        harmless=origin.harmless,
         evidence=[
             Evidence(
                 architecture=trial.architecture,
                 normalization=trial.normalization,
                 accuracy=trial.accuracy,
                 n=trial.n,
-                shift_t2=trial.shift_t2,
+                loss=trial.loss,
+                robust_accuracy=trial.robust_accuracy,
+                attacked=trial.attacked,
             )
             for trial in origin.trials
         ],

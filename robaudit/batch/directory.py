@@ -205,7 +205,7 @@ def _state(events: list[log.Event]) -> State:
                 state.running.clear()  # its predecessor's died with it
             case "listed":
                 # A file that has changed since is listed again, under its new key.
-                job = Job(**event["job"])
+                job = Job(**{**event["job"], "peers": tuple(event["job"].get("peers", ()))})
                 rows[job] = Listed(job, key, tuple(event["stages"]), event["published"])
             case "started":
                 state.running[key] = event["at"]

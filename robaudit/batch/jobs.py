@@ -18,6 +18,9 @@ class Job:
     Attributes:
         source: a file, or a zoo's name for a model.
         eps: the radius, settled.
+        peers: the files listed together with this one, as far as nobody says what they are: those
+            of them with its keys and shapes are one question, see
+            :class:`robaudit.checkpoints.answers.Answers`.
     """
 
     source: str
@@ -33,6 +36,8 @@ class Job:
     train_data: str | None = None
     arch: str | None = None
     normalize: str | None = None
+    guess: bool = False
+    peers: tuple[str, ...] = ()
     weights: Literal["raw", "ema", "swa"] | None = None
     member: str | None = None
     sha256: str | None = None
@@ -66,6 +71,8 @@ def key_of(job: Job, weights: str, examples: list[str], plan: dict[str, Any]) ->
     said = asdict(job)
     for name in ("source", "data", "data_dir", "train_data", "model_dir", "download", "n"):
         del said[name]
+    # Which of a run's files stand together changes with every new one, and hardly ever the answer.
+    del said["peers"]
     for name in ("sample", "gap", "sha256", "preset"):  # the examples' hashes and the plan say it
         del said[name]
     parts = {"schema": SCHEMA_VERSION, "weights": weights, "examples": examples, "plan": plan}

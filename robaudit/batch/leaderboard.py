@@ -9,6 +9,7 @@ from robaudit.batch.directory import Listed, State
 from robaudit.batch.results import Number, Result
 from robaudit.batch.view import names_of
 from robaudit.errors import UsageError
+from robaudit.report.naming import marked
 from robaudit.report.numbers import radius
 from robaudit.report.text import plain
 from robaudit.types import parse_eps
@@ -119,7 +120,7 @@ def _table(rows: list[Listed], state: State, names: dict[str, str]) -> Table:
     places = _places(measured)
     entries = [
         Entry(
-            names[row.job.source],
+            _name(names[row.job.source], state.results.get(row.key)),
             row.job.source,
             state.results.get(row.key),
             measured.get(row.key),
@@ -137,6 +138,10 @@ def _table(rows: list[Listed], state: State, names: dict[str, str]) -> Table:
     title = f"{plain(data)} {job.split}, {n}, {threat}, {job.preset}"
     attack = next((one.label for one in measured.values()), ranked_by)
     return Table(title, threat, ranked_by, attack, entries)
+
+
+def _name(name: str, result: Result | None) -> str:
+    return marked(name, result is not None and result.assumed)
 
 
 def _places(found: dict[str, Number]) -> dict[str, tuple[int, int]]:

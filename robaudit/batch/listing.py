@@ -13,6 +13,7 @@ from robaudit.batch.jobs import Job, key_of
 from robaudit.batch.manifest import Manifest, Models
 from robaudit.checkpoints.files.container import read_container
 from robaudit.checkpoints.files.display import shown
+from robaudit.checkpoints.pooling import few
 from robaudit.checkpoints.sidecar import statement_of
 from robaudit.checkpoints.sources import files_of, is_source, zoo_threat
 from robaudit.checkpoints.sources.catalogue import catalogue, find_entry
@@ -47,12 +48,17 @@ def jobs_of(manifest: Manifest) -> list[Job]:
         UsageError: a file or zoo's name that is not there, or a threat model that cannot be meant.
     """
     found: list[Job] = []
-    for group in manifest.models:
+    sources = [_sources(group) for group in manifest.models]
+    together: dict[tuple[object, ...], list[str]] = {}
+    for group, own in zip(manifest.models, sources, strict=True):
+        together.setdefault(_said_of(group), []).extend(s for s in own if not is_source(s))
+    peers = {said: few(list(dict.fromkeys(all_))) for said, all_ in together.items()}
+    for group, own in zip(manifest.models, sources, strict=True):
         threats = [_threat(text) for text in group.threats]
-        for source in _sources(group):
+        for source in own:
             for data in group.data:
                 for norm, eps in threats:
-                    found.append(_job(group, source, data, norm, eps))
+                    found.append(_job(group, source, data, norm, eps, peers[_said_of(group)]))
     return list(dict.fromkeys(found))
 
 
@@ -160,7 +166,19 @@ def _threat(text: str) -> tuple[Norm | None, float | None]:
     return norm, ThreatModel(norm, parse_eps(eps.strip())).eps
 
 
-def _job(group: Models, source: str, data: str, norm: Norm | None, eps: float | None) -> Job:
+def _said_of(group: Models) -> tuple[object, ...]:
+    """Groups that say the same of their networks may hold checkpoints of one run."""
+    return (group.arch, group.normalize, group.weights)
+
+
+def _job(
+    group: Models,
+    source: str,
+    data: str,
+    norm: Norm | None,
+    eps: float | None,
+    peers: tuple[str, ...],
+) -> Job:
     own = zoo_threat(source)
     norm = norm or (own[1] if own else "linf")
     if eps is None:
@@ -174,12 +192,22 @@ def _job(group: Models, source: str, data: str, norm: Norm | None, eps: float | 
             )
         eps = usual.eps
     same = group.model_dump(include=_SHARED)
-    return Job(source=source, data=data, norm=norm, eps=eps, **same)
+    return Job(source=source, data=data, norm=norm, eps=eps, peers=peers, **same)
 
 
 _SHARED = {
     *("preset", "data_dir", "split", "n", "sample", "gap", "train_data", "arch", "normalize"),
-    *("weights", "member", "sha256", "trust_pickle", "model_dir", "download", "seed", "precision"),
+    *(
+        "guess",
+        "weights",
+        "member",
+        "sha256",
+        "trust_pickle",
+        "model_dir",
+        "download",
+        "seed",
+        "precision",
+    ),
 }
 
 

@@ -35,6 +35,7 @@ class Choices(BaseModel):
     threats: Names = ["usual"]
     arch: str | None = None
     normalize: str | None = None
+    guess: bool = False
     weights: Literal["raw", "ema", "swa"] | None = None
     model_dir: str | None = None
     download: bool = False

@@ -33,6 +33,7 @@ class Result:
 
     Attributes:
         split: the audited one.
+        assumed: whether the network or its normalisation is a guess.
         warnings: doubts, and warnings of the model or the data as a whole and of the accuracies.
     """
 
@@ -43,6 +44,7 @@ class Result:
     n: int
     numbers: list[dict[str, Any]]
     warnings: list[str]
+    assumed: bool = False
 
     @cached_property
     def table(self) -> dict[tuple[str, str], Number]:
@@ -91,5 +93,6 @@ def result_of(report: Report) -> Result:
         split=report.data.split,
         n=report.data.n,
         numbers=numbers,
+        assumed=report.subject.assumed,
         warnings=list(dict.fromkeys([*doubts(report), *report.warnings, *own])),
     )

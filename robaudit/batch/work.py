@@ -6,7 +6,8 @@ import io
 import shutil
 import time
 from collections.abc import Iterator
-from functools import partial
+from dataclasses import replace
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -24,7 +25,8 @@ from robaudit.batch.shards import share, sharing
 from robaudit.batch.stages import stages
 from robaudit.batch.tasks import Happening, Task
 from robaudit.checkpoints import Classifier, load
-from robaudit.data import load_splits
+from robaudit.checkpoints.answers import Answers
+from robaudit.data import deciding_examples, load_splits
 from robaudit.engine.raised import blame, is_foreign, is_memory
 from robaudit.errors import RobauditError, UsageError
 from robaudit.report import fill_folder, read_report, report_folder, write_report
@@ -63,12 +65,19 @@ def load_model(job: Job, examples: Examples, device: str) -> Classifier:
     Raises:
         CheckpointError, UsageError: see :func:`robaudit.checkpoints.load`.
     """
+    deciding = deciding_examples(
+        job.data, split=job.split, data_dir=job.data_dir, download=job.download, audited=examples
+    )
+    alike = replace(job, source="", member=None, sha256=None, trust_pickle=False)
     return load(
         job.source,
         arch=job.arch,
         normalize=job.normalize,
         device=device,
-        examples=examples,
+        examples=deciding,
+        threat=ThreatModel(job.norm, job.eps),
+        guess=job.guess,
+        answers=_answers(alike, job.peers or (job.source,)),
         member=job.member,
         weights=job.weights,
         sha256=job.sha256,
@@ -76,6 +85,12 @@ def load_model(job: Job, examples: Examples, device: str) -> Classifier:
         model_dir=None if job.model_dir is None else Path(job.model_dir),
         download=job.download,
     )
+
+
+@lru_cache(maxsize=16)
+def _answers(alike: Job, sources: tuple[str, ...]) -> Answers:
+    """What this worker has found out for the jobs that are alike but for their files."""
+    return Answers(sources)
 
 
 def attempted(task: Task, folder: Path, device: str) -> Iterator[Happening]:

@@ -1,229 +1,308 @@
-"""Lets the data decide what keys and shapes leave open: the variant and the normalisation.
+"""Lets the data decide what keys and shapes leave open: the network and the normalisation.
 
-A wrong activation, stride or normalisation costs a trained network much of its accuracy, so that a
-few hundred labelled images tell most candidates apart. Those whose accuracy is nearly the same
-differ in whether the loss is at rest (:mod:`.stationarity`), which does not favour the candidate
-that looks best. What the data cannot tell is said.
+A cascade, cheap tests first: 64 images tell most candidates apart by accuracy, 1024 tell the
+networks; PGD-10 on few images and then on more tells normalisations, by the loss that training made
+small (:mod:`.deciding`). Where several are left, it is asked whether it matters; where it does, the
+question is open, and nothing is taken for an answer unless a guess was asked for.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import torch
-from torch import nn
 
-from robaudit.checkpoints.classifier import Classifier, Trial
-from robaudit.checkpoints.labels import check_numbering, classes_guessed, outputs_of
-from robaudit.checkpoints.normalization import Normalization, normalize_name, usual
+from robaudit.checkpoints.ascent import STEPS
+from robaudit.checkpoints.claims import far_claims
+from robaudit.checkpoints.classifier import Classifier
+from robaudit.checkpoints.contender import Contender, best_of_each, most_likely
+from robaudit.checkpoints.cost import images_for
+from robaudit.checkpoints.deciding import (
+    agree,
+    left,
+    lowest,
+    networks_left,
+    worth_attacking,
+)
+from robaudit.checkpoints.foreign import is_foreign
+from robaudit.checkpoints.normalization import Normalization, normalize_name
+from robaudit.checkpoints.open_question import open_question
 from robaudit.checkpoints.proposal import Proposal
-from robaudit.checkpoints.suitability import check_suits
-from robaudit.checkpoints.trying import Tried, at_rest, contest, standard_errors_behind
-from robaudit.engine import device_of
-from robaudit.errors import CheckpointError, UsageError
-from robaudit.statistics import clopper_pearson
-from robaudit.types import Examples
+from robaudit.checkpoints.said import checked_as_said, refuse_guessing
+from robaudit.checkpoints.suitability import check_suits, suits
+from robaudit.schema import Known
+from robaudit.types import Examples, Progress, ThreatModel
 
-# Standard errors of a paired difference in accuracy.
-_NEAR = 3.0
-_ALIKE = 2.0
-_HARDLY = 1.0
-_DOUBTFUL = 0.5
-# Chi-squared's 99.9 % points with 1 to 4 degrees of freedom, the channels of the image.
-_AT_REST = (10.8, 13.8, 16.3, 18.5)
+IMAGES = 1024
+"""The first images of the split decide, however many are audited."""
+_SCREEN = 64
+_FIRST_ATTACKED = 128
+# Contrast and centre of these are so different that a network good with any usual normalisation is
+# better than guessing with one of them.
+_SPREAD = ("none", "cifar10", "mnist", "imagenet", "half", "bytes")
 
 
-def choose(proposal: Proposal, examples: Examples | None, device: torch.device) -> Classifier:
-    """Settle on one network and one normalisation.
+@dataclass(frozen=True)
+class Asked:
+    """What candidates are judged by.
+
+    Attributes:
+        examples: labelled images, of which the first :data:`IMAGES` decide; ``None`` for none.
+        threat: the audit's; ``None`` for the usual one of such images.
+        guess: go on with the likeliest where the question is open.
+        exact: candidates that differ in anything are an open question; else only those that differ
+            in robust accuracy.
+        progress: told of the attack's steps.
+    """
+
+    examples: Examples | None
+    threat: ThreatModel | None = None
+    guess: bool = False
+    exact: bool = False
+    progress: Progress | None = None
+
+
+def choose(
+    proposals: Sequence[Proposal], asked: Asked, device: torch.device
+) -> tuple[Classifier, ...]:
+    """Settle on one network and one normalisation, for several checkpoints the same.
 
     Args:
-        examples: labelled images that decide; without them the first of each is taken, and the
-            warnings say that nothing was checked.
+        proposals: of checkpoints with the same keys and shapes, so that each has the same
+            candidates in the same order.
 
     Raises:
+        OpenQuestionError: several candidates are left that differ in robust accuracy.
         CheckpointError: the accuracy is that of guessing whatever is tried, or the examples do not
             suit the network.
     """
-    models = [
-        _classifier(proposal, label, network, normalization).to(device)
-        for label, network in proposal.networks
-        for normalization in proposal.normalizations
-    ]
+    examples = None if asked.examples is None else first(asked.examples, IMAGES)
+    contenders = _contenders(proposals, examples, device)
     if examples is None:
-        return _unchecked(proposal, models[0])
-    running = [model for model in models if _suits(model, examples)]
+        return tuple(_unchecked(proposals[0], model) for model in contenders[0].models)
+    running = [one for one in contenders if suits(one.models[0], examples)]
     if not running:
-        check_suits(models[0], examples)
-    tried, places = contest(running, examples)
-    near, variants = _near(tried, places)
-    if len(near) > 1:
-        for k in near:
-            tried[k] = at_rest(tried[k], examples)
-    bar = _AT_REST[min(examples.x.shape[1], 4) - 1]
-    taken = _taken(tried, near, bar)
-    remarks = [
-        *_doubted_variants(tried[taken], [tried[k] for k in variants]),
-        *_doubts(tried[taken], [tried[k] for k in near if k != taken], bar),
-    ]
-    if proposal.origin.normalized_by and tried[taken].accuracy < _DOUBTFUL:
-        more, better = _others(proposal, tried[taken], examples)
-        tried, remarks = [*tried, *more], [*remarks, *better]
-    trials = tuple(one.trial for one in tried)
-    _refuse_guessing(tried[taken], trials, examples)
-    return _settled(tried[taken], trials, remarks, bar)
+        check_suits(contenders[0].models[0], examples)
+    if len(contenders) == 1:
+        return checked_as_said(contenders[0], examples)
+    threat = asked.threat or usual_threat(examples)
+    return _Question(proposals[0], running, examples, threat, asked).answer()
+
+
+def usual_threat(examples: Examples) -> ThreatModel:
+    """The radius that results on such images are usually given for, where no audit names one."""
+    channels, height = examples.x.shape[1:3]
+    if channels == 1:
+        return ThreatModel("linf", 0.15 if height <= 8 else 0.3)
+    return ThreatModel("linf", (4 if height > 64 else 8) / 255)
+
+
+def first(examples: Examples, n: int) -> Examples:
+    """The first n examples."""
+    if len(examples) <= n:
+        return examples
+    return examples.taken(slice(n))
+
+
+def _contenders(
+    proposals: Sequence[Proposal], examples: Examples | None, device: torch.device
+) -> list[Contender]:
+    found = []
+    for k, (label, _) in enumerate(proposals[0].networks):
+        for normalization in proposals[0].normalizations:
+            models = [_classifier(one, label, k, normalization).to(device) for one in proposals]
+            foreign = examples is not None and is_foreign(normalization, examples)
+            found.append(Contender(models, k, foreign))
+    # Another data set's come last among equals.
+    return sorted(found, key=lambda one: (one.network, one.evidence.foreign))
 
 
 def _classifier(
-    proposal: Proposal, label: str, network: nn.Module, normalization: Normalization | None
+    proposal: Proposal, label: str, network: int, normalization: Normalization | None
 ) -> Classifier:
     origin = replace(
         proposal.origin, architecture=label, normalization=normalize_name(normalization)
     )
-    return Classifier(network, normalization, origin)
+    return Classifier(proposal.networks[network][1], normalization, origin)
 
 
 def _unchecked(proposal: Proposal, model: Classifier) -> Classifier:
-    warnings = list(model.origin.warnings)
+    origin = model.origin
+    warnings = list(origin.warnings)
     if len(proposal.networks) > 1:
-        others = ", ".join(label for label, _ in proposal.networks[1:])
+        others = ", ".join(label for label, _ in proposal.networks[1:4])
         warnings.append(
-            f"keys and shapes fit {model.origin.architecture} and also {others}; the first was "
+            f"keys and shapes fit {origin.architecture} and also {others}; the first was "
             "taken, as there was no data to decide: name one with --arch"
         )
-    if not model.origin.normalized_by:
+        origin = replace(origin, architecture_known="assumed")
+    if not origin.normalized_by:
         warnings.append(
             "no normalisation given: images enter the network as they are in [0, 1]; if training "
             "normalised them, pass --normalize, else the accuracy will be far too low"
         )
-    model.origin = replace(model.origin, warnings=tuple(warnings))
+        origin = replace(origin, normalization_known="assumed")
+    model.origin = replace(origin, warnings=tuple(warnings))
     return model
 
 
-def _settled(
-    taken: Tried, trials: tuple[Trial, ...], remarks: Sequence[str], bar: float
-) -> Classifier:
-    origin = taken.model.origin
-    by = origin.normalized_by
-    if not by:
-        by = f"clean accuracy, {taken.accuracy:.1%} of {len(taken.right)} images"
-        if taken.shift_t2 is not None:
-            by += ", and the loss " + ("being at rest" if _t2(taken) <= bar else "moving least")
-            by += " there"
-    warnings = (*origin.warnings, *remarks)
-    taken.model.origin = replace(origin, normalized_by=by, trials=trials, warnings=warnings)
-    return taken.model
+class _Question:
+    """One question about one or several checkpoints, on its way to an answer."""
+
+    def __init__(
+        self,
+        proposal: Proposal,
+        contenders: list[Contender],
+        examples: Examples,
+        threat: ThreatModel,
+        asked: Asked,
+    ) -> None:
+        self.proposal, self.examples, self.threat, self.asked = proposal, examples, threat, asked
+        self.all = contenders
+        self.files = len(contenders[0].models)
+
+    def answer(self) -> tuple[Classifier, ...]:
+        among = self._by_attack(self._by_accuracy())
+        found = [one.evidence for one in among]
+        if len(among) == 1:
+            taken, rest = 0, []
+        else:
+            taken = lowest(found, range(len(found)))
+            if self.asked.exact or not agree(found, range(len(found)), taken):
+                return self._open(among, "")
+            rest = [one for k, one in enumerate(among) if k != taken]
+        self._refuse_guessing(among[taken])
+        far = self._far(among[taken])
+        if far:
+            return self._open(among, far)
+        return self._settled(among[taken], rest, assumed=False)
+
+    def _by_accuracy(self) -> list[Contender]:
+        """Those that clean images do not exclude."""
+        among = self._screened()
+        for one in among:
+            one.look(self.examples, len(self.examples))
+        best = best_of_each(among)
+        kept = {best[k].network for k in networks_left([one.evidence for one in best])}
+        among = [one for one in among if one.network in kept]
+        return [among[k] for k in worth_attacking([one.evidence for one in among])]
+
+    def _screened(self) -> list[Contender]:
+        """Those that few images do not exclude; of many networks, each with a few normalisations
+        first.
+        """
+        among = self.all
+        if len({one.network for one in among}) > 1:
+            some = [one for one in among if one.normalization in _SPREAD] or among
+            for one in some:
+                one.look(self.examples, _SCREEN)
+            best = best_of_each(some)
+            kept = {best[k].network for k in networks_left([one.evidence for one in best])}
+            among = [one for one in among if one.network in kept]
+        for one in among:
+            one.look(self.examples, _SCREEN)
+        return [among[k] for k in worth_attacking([one.evidence for one in among])]
+
+    def _by_attack(self, among: list[Contender]) -> list[Contender]:
+        """Those that their losses do not exclude: on few images, then on as many as are cheap."""
+        if len(among) == 1:
+            return among
+        n = len(self.examples)
+        most = images_for(among[0].models[0], self.examples, len(among) * self.files)
+        for m in dict.fromkeys((min(_FIRST_ATTACKED, n), min(max(_FIRST_ATTACKED, most), n))):
+            self._attack(among, m)
+            among = [among[k] for k in left([one.evidence for one in among])]
+            if len(among) == 1:
+                break
+            most = images_for(among[0].models[0], self.examples, len(among) * self.files)
+        return among
+
+    def _attack(self, among: Sequence[Contender], m: int) -> None:
+        total = STEPS * len(among) * self.files
+        done = 0
+
+        def tick() -> None:
+            nonlocal done
+            done += 1
+            if self.asked.progress is not None:
+                self.asked.progress(done, total)
+
+        for one in among:
+            one.attack(self.examples, m, self.threat, tick)
+
+    def _far(self, taken: Contender) -> str:
+        for k, model in enumerate(taken.models):
+            right = taken.evidence.right[k]
+            accuracy = float(right.double().mean())
+            origin = model.origin
+            if far := far_claims(origin.claims, origin.robust_claims, accuracy, len(right)):
+                return far
+        return ""
+
+    def _refuse_guessing(self, taken: Contender) -> None:
+        refuse_guessing(taken, self.all, self.examples)
+
+    def _open(self, among: list[Contender], far: str) -> tuple[Classifier, ...]:
+        found = [one.evidence for one in among]
+        taken = most_likely(among)
+        self._refuse_guessing(taken)
+        if not self.asked.guess:
+            if far and not found[0].robust.numel():
+                self._attack(among, min(_FIRST_ATTACKED, len(self.examples)))
+            raise open_question(self.proposal, among, self.threat, len(self.examples), far)
+        return self._settled(taken, [one for one in among if one is not taken], assumed=True)
+
+    def _settled(
+        self, taken: Contender, rest: Sequence[Contender], *, assumed: bool
+    ) -> tuple[Classifier, ...]:
+        origin = taken.models[0].origin
+        networks = {one.network for one in (taken, *rest)}
+        asked_network = len(self.proposal.networks) > 1
+        asked_normalization = not origin.normalized_by
+        others = {one.normalization for one in rest} - {taken.normalization}
+        tried = sorted(
+            self.all, key=lambda one: (one not in (taken, *rest), -one.evidence.accuracy)
+        )
+        for model in taken.models:
+            model.origin = replace(
+                model.origin,
+                architecture_known=_known(
+                    model.origin.architecture_known, asked_network,
+                    assumed and (len(networks) > 1 or not rest),
+                ),
+                normalization_known=_known(
+                    model.origin.normalization_known, asked_normalization,
+                    assumed and (bool(others) or not rest),
+                ),
+                normalized_by=model.origin.normalized_by or self._by(taken, assumed),
+                harmless="" if assumed else self._harmless(taken, rest),
+                trials=tuple(one.trial() for one in tried if one.evidence.clean.numel()),
+            )  # fmt: skip
+        return taken.models
+
+    def _by(self, taken: Contender, assumed: bool) -> str:
+        seen = f"{taken.evidence.accuracy:.1%} of {taken.evidence.clean.shape[1]} images right"
+        attacked = taken.evidence.robust.shape[1]
+        if attacked:
+            seen += f", {taken.evidence.robust_accuracy:.1%} of {attacked} under PGD-{STEPS}"
+        return f"a guess among several ({seen})" if assumed else f"the data ({seen})"
+
+    def _harmless(self, taken: Contender, rest: Sequence[Contender]) -> str:
+        if not rest:
+            return ""
+        names = list(
+            dict.fromkeys(one.normalization for one in rest
+                          if one.normalization != taken.normalization)
+        )  # fmt: skip
+        networks = len({one.network for one in (taken, *rest)}) - 1
+        also = [f"{networks} other network{'s' if networks > 1 else ''}"] if networks else []
+        if names:
+            also.append(f"--normalize {' or '.join(names)}")
+        return f"{' and '.join(also)} fit as well, and robust accuracy is the same within a point"
 
 
-def _suits(model: Classifier, examples: Examples) -> bool:
-    try:
-        check_suits(model, examples)
-    except (CheckpointError, UsageError):
-        return False
-    return True
-
-
-def _near(tried: Sequence[Tried], places: Sequence[int]) -> tuple[list[int], list[int]]:
-    """Normalisations of the most accurate network that are about as accurate; other networks so.
-
-    A shift of the input says nothing of the network behind it, so that networks are told apart by
-    their accuracy alone.
-    """
-    best = max(places, key=lambda k: (tried[k].correct, -k))
-    behind = {k: standard_errors_behind(tried[k], tried[best]) for k in places}
-    same = {k: tried[k].trial.architecture == tried[best].trial.architecture for k in places}
-    near = [k for k in places if same[k] and behind[k] <= _NEAR]
-    return near, [k for k in places if not same[k] and behind[k] <= _ALIKE]
-
-
-def _taken(tried: Sequence[Tried], near: Sequence[int], bar: float) -> int:
-    """The most accurate one at which the loss rests, or a more usual one hardly behind it.
-
-    Where the loss rests at none, the one at which it moves least.
-    """
-    resting = [k for k in near if _t2(tried[k]) <= bar]
-    if not resting:
-        return min(near, key=lambda k: _t2(tried[k]))
-    best = max(resting, key=lambda k: (tried[k].correct, -k))
-    return next(k for k in resting if standard_errors_behind(tried[k], tried[best]) <= _HARDLY)
-
-
-def _doubted_variants(taken: Tried, others: Sequence[Tried]) -> list[str]:
-    """Networks that may as well be the one."""
-    if not others:
-        return []
-    listed = ", ".join(f"{one.trial.architecture} ({one.accuracy:.1%})" for one in others)
-    return [
-        f"{len(taken.right)} images do not tell {taken.trial.architecture} ({taken.accuracy:.1%}) "
-        f"from {listed}: --arch would settle it"
-    ]
-
-
-def _doubts(taken: Tried, others: Sequence[Tried], bar: float) -> list[str]:
-    """Normalisations that remain possible beside the one that was taken."""
-    if not others:
-        return []
-    images = f"{len(taken.right)} images"
-    if _t2(taken) > bar:
-        return [
-            f"{images} favour {_normalized(taken)}, but training came to rest neither there nor "
-            f"with {', '.join(map(_normalized, others))}: if you know the normalisation of "
-            "training, give --normalize"
-        ]
-    alike = [_normalized(one) for one in others if _t2(one) <= bar]
-    if not alike:
-        return []
-    return [
-        f"{images} do not tell {_normalized(taken)} from {', '.join(alike)}: --normalize would "
-        "settle it"
-    ]
-
-
-def _normalized(one: Tried) -> str:
-    return f"--normalize {one.trial.normalization} ({one.accuracy:.1%})"
-
-
-def _t2(one: Tried) -> float:
-    return 0.0 if one.shift_t2 is None else one.shift_t2
-
-
-def _others(proposal: Proposal, taken: Tried, examples: Examples) -> tuple[list[Tried], list[str]]:
-    """Other normalisations than the one that was said, and whether one is plainly better."""
-    origin = taken.model.origin
-    models = [
-        _classifier(proposal, origin.architecture, taken.model.network, other)
-        for other in usual(examples.x.shape[1])
-        if _numbers(other) != _numbers(taken.model.normalization)
-    ]
-    device = device_of(taken.model)
-    tried, places = contest([model.to(device) for model in models], examples)
-    best = max((tried[k] for k in places), key=lambda one: one.correct)
-    if standard_errors_behind(taken, best) <= _NEAR:
-        return tried, []
-    said = "" if origin.normalized_by == "--normalize" else f", as {origin.normalized_by} says"
-    return tried, [
-        f"the network is right on {taken.accuracy:.1%} of {len(taken.right)} images with "
-        f"--normalize {origin.normalization}{said}, but on {best.accuracy:.1%} with --normalize "
-        f"{best.trial.normalization}"
-    ]
-
-
-def _numbers(normalization: Normalization | None) -> tuple[tuple[float, ...], ...]:
-    return () if normalization is None else (normalization.mean, normalization.std)
-
-
-def _refuse_guessing(taken: Tried, trials: Sequence[Trial], examples: Examples) -> None:
-    check_numbering(taken.model, examples, taken.accuracy)
-    classes = classes_guessed(examples, outputs_of(taken.model, examples))
-    n = len(taken.right)
-    # Guessing is right on one in k; a little more than that is still no classifier.
-    if clopper_pearson(taken.correct, n).high >= min(2.5 / classes, 0.15 + 0.85 / classes):
-        return
-    ranked = sorted(trials, key=lambda trial: -trial.accuracy)[:4]
-    listed = ", ".join(f"{t.accuracy:.1%} with {t.normalization}" for t in ranked)
-    raise CheckpointError(
-        f"with --normalize {taken.trial.normalization} the network is right on "
-        f"{taken.accuracy:.1%} of {n} images of {examples.name}, as by guessing among {classes} "
-        f"classes (tried: {listed})",
-        "Check --data, --arch and --normalize: one of them is not what it was in training.",
-    )
+def _known(before: Known, asked: bool, assumed: bool) -> Known:
+    if not asked:
+        return before
+    return "assumed" if assumed else "determined"

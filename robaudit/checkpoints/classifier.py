@@ -11,25 +11,32 @@ from torch import Tensor, nn
 from robaudit.brief import shortened, wrapped
 from robaudit.checkpoints.normalization import Normalization
 from robaudit.engine.door import through
+from robaudit.schema import Known
 
 
 @dataclass(frozen=True)
 class Trial:
     """One network with one normalisation, tried on ``n`` labelled images, and right on some.
 
-    ``shift_t2`` is there where accuracy alone did not tell it from the best; see
-    :func:`~robaudit.checkpoints.stationarity.shift_t2`.
+    ``loss`` is the mean cross-entropy on them; ``stands`` is how many of the first ``attacked``
+    images stay right under PGD-10 in the audit's threat model, where that was tried.
     """
 
     architecture: str
     normalization: str
     right: int
     n: int
-    shift_t2: float | None = None
+    loss: float | None = None
+    stands: int | None = None
+    attacked: int = 0
 
     @property
     def accuracy(self) -> float:
         return self.right / self.n
+
+    @property
+    def robust_accuracy(self) -> float | None:
+        return None if self.stands is None else self.stands / self.attacked
 
 
 @dataclass(frozen=True)
@@ -43,11 +50,16 @@ class Origin:
         identified_by: who says that it is this architecture.
         normalization: what ``--normalize`` takes for it; ``"none"`` for none.
         normalized_by: who says that it is this normalisation.
+        architecture_known, normalization_known: ``said`` by somebody; ``determined`` by evidence
+            that excludes every other candidate whose robust accuracy would differ; or ``assumed``,
+            as it remains open. See ``docs/explanation/normalization.md``.
+        harmless: what else it may be, where its robust accuracy is the same.
         parameters: how many numbers the network was trained with.
         warnings: what the user should know before trusting a number.
         member: where in the file the state dict is; ``""`` when the whole file is it.
         trials: what was tried on the data, where that decided.
         claims: clean accuracies the checkpoint's maker recorded, as fractions, by their names.
+        robust_claims: robust accuracies likewise, in threat models that nobody says.
         epoch: of training, where the file records one.
     """
 
@@ -61,8 +73,12 @@ class Origin:
     warnings: tuple[str, ...] = ()
     member: str = ""
     normalized_by: str = ""
+    architecture_known: Known = "said"
+    normalization_known: Known = "said"
+    harmless: str = ""
     trials: tuple[Trial, ...] = ()
     claims: Mapping[str, float] = field(default_factory=dict)
+    robust_claims: Mapping[str, float] = field(default_factory=dict)
     epoch: float | None = None
 
 

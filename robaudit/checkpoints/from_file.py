@@ -22,7 +22,11 @@ from robaudit.checkpoints.architectures.registry import (
     named,
     suspect,
 )
-from robaudit.checkpoints.claims import claimed_accuracies, recorded_epoch
+from robaudit.checkpoints.claims import (
+    claimed_accuracies,
+    claimed_robust_accuracies,
+    recorded_epoch,
+)
 from robaudit.checkpoints.classifier import Origin
 from robaudit.checkpoints.effective import compute, readings, remarks
 from robaudit.checkpoints.factory import Factory, called, factory, is_code, unwrapped
@@ -42,6 +46,7 @@ from robaudit.checkpoints.wrapping import Wrapping
 from robaudit.errors import CheckpointError, UsageError
 from robaudit.types import Examples
 
+_SHAPES, _FAMILY = "its keys and shapes", "the network's family"
 _ARGUMENTS = "Write it as NAME or NAME(argument=value, ...)."
 
 
@@ -120,7 +125,10 @@ def proposal_from_file(
         warnings=(*weights.remarks, *fitted.remarks),
         member=weights.member,
         normalized_by=by,
+        architecture_known="determined" if fitted.identified_by == _SHAPES else "said",
+        normalization_known="determined" if by == _FAMILY else "said",
         claims=claimed_accuracies(weights.metadata),
+        robust_claims=claimed_robust_accuracies(weights.metadata),
         epoch=recorded_epoch(weights.metadata),
     )
     return Proposal(fitted.networks, normalizations, origin)
@@ -198,7 +206,7 @@ def _identified(file: _File) -> _Fitted:
         for stage in file.stages:
             candidates = identify(stage.shapes(file.shapes), image=image)
             if candidates:
-                return _assembled(candidates, stage, "its keys and shapes", file)
+                return _assembled(candidates, stage, _SHAPES, file)
     for stage in file.stages:
         absent = [c.label for c in suspect(stage.shapes(file.shapes)) if c.label.startswith("timm")]
         if absent:
@@ -266,7 +274,7 @@ def _normalizations(
         by = f"the file's {shown(stage.mean)} and {shown(stage.std)}"
         return (spelled(mean, std),), by
     if fitted.normalization:
-        return (parse_normalization(fitted.normalization),), "the network's family"
+        return (parse_normalization(fitted.normalization),), _FAMILY
     inside = file.stages[-1]
     if inside.mean is not None:
         return (None,), f"the network itself: it holds {shown(inside.mean)}"

@@ -8,7 +8,8 @@ from pathlib import Path
 
 from torch import nn
 
-from robaudit.checkpoints.choosing import choose
+from robaudit.checkpoints.answers import Answers
+from robaudit.checkpoints.choosing import Asked, choose
 from robaudit.checkpoints.classifier import Classifier, Origin
 from robaudit.checkpoints.factory import Factory
 from robaudit.checkpoints.from_file import Reading, proposal_from_file
@@ -19,7 +20,7 @@ from robaudit.checkpoints.sources import is_source, open_source
 from robaudit.engine.device import resolve_device
 from robaudit.engine.memory import keep_freed_memory
 from robaudit.errors import CheckpointError, UsageError
-from robaudit.types import Examples
+from robaudit.types import Examples, Progress, ThreatModel
 
 
 def load(
@@ -35,12 +36,18 @@ def load(
     trust_pickle: bool = False,
     model_dir: Path | None = None,
     download: bool = False,
+    threat: ThreatModel | None = None,
+    guess: bool = False,
+    exact: bool = False,
+    answers: Answers | None = None,
+    progress: Progress | None = None,
 ) -> Classifier:
     """Load a checkpoint as a classifier of images in [0, 1], in evaluation mode.
 
     Which network it is, and how its images are normalised, is taken from the options, else from
     what the checkpoint says of itself, else from its keys and shapes; what is then still open is
-    tried on ``examples``, and clean accuracy decides. ``origin`` of the result says who decided.
+    tried on ``examples``. ``origin`` of the result says who decided, and whether that was *said*,
+    *determined* by the evidence, or, after a guess, *assumed*.
 
     Args:
         source: a checkpoint file; a Hugging Face folder; ``robustbench:cifar10/Linf/NAME``,
@@ -50,8 +57,9 @@ def load(
             ``module:factory``, ``file.py:factory``, or a function that returns the network.
         normalize: ``none``, a name, or ``"m,m,m;s,s,s"``.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:i``.
-        examples: labelled images that decide what is open, and show that the network is not
-            guessing. Without them nothing is checked, and the origin's warnings say so.
+        examples: labelled images, of which the first 1024 decide what is open and show that the
+            network is not guessing; give all there are, however many are audited. Without them
+            nothing is checked, and the origin's warnings say so.
         member: where in the file the state dict is, for files that hold several.
         weights: ``ema``, ``swa`` or ``raw``: which copy, for files that hold averaged weights.
         sha256: the file's hash; another file is refused.
@@ -59,8 +67,16 @@ def load(
             ``sha256``.
         model_dir: where the zoo's files are; by default each zoo's own place.
         download: fetch the zoo's file when it is not there.
+        threat: the audit's; what is left open must not matter to robust accuracy within it. By
+            default the usual radius for such images.
+        guess: take the likeliest candidate where the question remains open.
+        exact: candidates that differ in curvature alone are an open question too.
+        answers: shared by the checkpoints of one command, so that those with the same keys and
+            shapes are one question with one answer.
+        progress: told of the steps of the attack that tells candidates apart.
 
     Raises:
+        OpenQuestionError: the images do not tell what it is.
         CheckpointError: the file is unsafe, unreadable, not identified, does not fit, or its
             accuracy on ``examples`` is that of guessing.
         UsageError: an option cannot be meant.
@@ -68,7 +84,8 @@ def load(
     place = resolve_device(device)
     if place.type == "cpu":
         keep_freed_memory()
-    asked = None if normalize is None else parse_normalization(normalize)
+    if normalize is not None:
+        parse_normalization(normalize)  # before anything is read
     if isinstance(source, nn.Module):
         proposal = _live(source)
     elif is_source(str(source)):
@@ -79,12 +96,40 @@ def load(
     else:
         reading = Reading(member, weights, sha256, trust_pickle)
         proposal = proposal_from_file(Path(source), arch, reading, examples)
-    if normalize is not None:
-        origin = replace(proposal.origin, normalized_by="--normalize")
-        proposal = replace(proposal, normalizations=(asked,), origin=origin)
+    proposal = _normalized(proposal, normalize)
+    asked_of = Asked(examples, threat, guess, exact, progress)
+    _ready(proposal)
+    if not proposal.open or answers is None or examples is None:
+        return choose((proposal,), asked_of, place)[0]
+    how = Reading(weights=weights)
+    peers = (_peer(path, arch, normalize, how, examples) for path in answers.some)
+    return answers.answer(proposal, peers, asked_of, place)
+
+
+def _ready(proposal: Proposal) -> None:
     for _, network in proposal.networks:
         replace_swish(network)
-    return choose(proposal, examples, place)
+
+
+def _normalized(proposal: Proposal, normalize: str | None) -> Proposal:
+    if normalize is None:
+        return proposal
+    origin = replace(proposal.origin, normalized_by="--normalize", normalization_known="said")
+    return replace(proposal, normalizations=(parse_normalization(normalize),), origin=origin)
+
+
+def _peer(
+    source: str, arch: str | None, normalize: str | None, how: Reading, examples: Examples
+) -> Proposal | None:
+    """What another checkpoint of the command may be; ``None`` where it cannot be read."""
+    if is_source(source):
+        return None
+    try:
+        proposal = _normalized(proposal_from_file(Path(source), arch, how, examples), normalize)
+    except (CheckpointError, UsageError):
+        return None
+    _ready(proposal)
+    return proposal
 
 
 def _from_zoo(source: str, model_dir: Path | None, download: bool, sha256: str | None) -> Proposal:

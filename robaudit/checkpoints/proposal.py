@@ -24,3 +24,8 @@ class Proposal:
     networks: tuple[tuple[str, nn.Module], ...]
     normalizations: tuple[Normalization | None, ...]
     origin: Origin
+
+    @property
+    def open(self) -> bool:
+        """Whether there is anything for the data to decide."""
+        return len(self.networks) > 1 or len(self.normalizations) > 1

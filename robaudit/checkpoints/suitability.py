@@ -8,11 +8,20 @@ from torch import nn
 from robaudit.engine import device_of, frozen
 from robaudit.engine.door import through
 from robaudit.engine.raised import blame, is_foreign
-from robaudit.errors import CheckpointError, DataError, NotMeasuredError
+from robaudit.errors import CheckpointError, DataError, NotMeasuredError, UsageError
 from robaudit.types import Examples
 
 _LOOKED_AT = 64
 _ONE_LEVEL = 1.0001 / 255
+
+
+def suits(model: nn.Module, examples: Examples) -> bool:
+    """Whether :func:`check_suits` has nothing against it."""
+    try:
+        check_suits(model, examples)
+    except (CheckpointError, UsageError):
+        return False
+    return True
 
 
 def check_suits(model: nn.Module, examples: Examples) -> None:

@@ -176,7 +176,7 @@ def _manifest(ctx: typer.Context, what: list[str], preset: Preset, settings: Set
 
 _MANIFEST_SAYS = (
     *("preset", "data", "data_dir", "split", "n", "sample", "gap", "train_data", "arch"),
-    *("normalize", "weights", "model_dir", "download", "seed", "precision"),
+    *("normalize", "guess", "weights", "model_dir", "download", "seed", "precision"),
     *("member", "sha256", "trust_pickle"),
 )
 

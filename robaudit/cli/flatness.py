@@ -23,7 +23,7 @@ def measure_flatness(checkpoints: list[str], plan: Plan, settings: Settings) -> 
     """
     from robaudit.report.flatness_curve import flatness_curve
 
-    found, code = run(checkpoints, plan, settings)
+    found, code = run(checkpoints, plan, settings, curve_of_one=True)
     reports = [one for one in found if not isinstance(one, str)]
     if reports:
         curve = flatness_curve(found) if len(found) > 1 else None

@@ -18,9 +18,10 @@ from robaudit.cli.options import (
     Settings,
     with_settings,
 )
-from robaudit.errors import DataError, RobauditError, UsageError
+from robaudit.errors import DataError, OpenQuestionError, RobauditError, UsageError
 
 if TYPE_CHECKING:
+    from robaudit.cli.opening import Opening
     from robaudit.gate.baseline import Baseline
     from robaudit.gate.policy import Policy, SuitePolicy
     from robaudit.gate.run import Population
@@ -185,7 +186,7 @@ def _verdicts(
 ) -> int:
     """Add each verdict to ``found``; the code of the first checkpoint that could not be gated."""
     from robaudit.cli.bars import progress_bar
-    from robaudit.cli.measure import batch_size_of, load_classifier
+    from robaudit.cli.measure import batch_size_of
     from robaudit.cli.refusals import refusal_of
     from robaudit.gate.run import gate as run
     from robaudit.gate.run import not_gated
@@ -197,9 +198,10 @@ def _verdicts(
     read = [_baseline(path) for path in baselines]
     populations = [_population(suite, settings) for suite in policy.suites]
     code = 0
+    opening = _opening(checkpoints, policy, populations, settings)
     for checkpoint in checkpoints:
         try:
-            model = load_classifier(checkpoint, populations[0].examples, settings)
+            model = opening.open(checkpoint)
             with progress_bar(Path(checkpoint).stem, settings.quiet) as watch:
                 found.append(
                     run(
@@ -211,12 +213,31 @@ def _verdicts(
                 )  # fmt: skip
         except BaseException as error:
             refusal = refusal_of(error)
-            if len(checkpoints) == 1 or refusal is None:
+            unknown = isinstance(error, OpenQuestionError)
+            if refusal is None or (len(checkpoints) == 1 and not unknown):
                 raise
             say_of(checkpoint, refusal)
-            code = code or refusal.exit_code
-            found.append(not_gated(checkpoint, policy, populations, refusal.message))
+            # What it is was not decided, so that its rules are not either: they are inconclusive.
+            code = code or (0 if unknown else refusal.exit_code)
+            reason = refusal.message + (f". {refusal.advice}" if refusal.advice else "")
+            found.append(not_gated(checkpoint, policy, populations, reason))
     return code
+
+
+def _opening(
+    checkpoints: list[str], policy: Policy, populations: list[Population], settings: Settings
+) -> Opening:
+    """By the command line, else by the policy; judged by the first suite."""
+    from robaudit.cli.opening import Opening
+    from robaudit.cli.options import Split
+
+    at = populations[0]
+    own = replace(
+        settings, data=at.suite.data, split=Split(at.suite.split),
+        arch=settings.arch or policy.arch, normalize=settings.normalize or policy.normalize,
+        guess=settings.guess or policy.guess,
+    )  # fmt: skip
+    return Opening.of(checkpoints, at.examples, at.threat, own)
 
 
 def _population(suite: SuitePolicy, settings: Settings) -> Population:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -12,11 +12,11 @@ from robaudit.cli.bars import progress_bar
 from robaudit.cli.data_of import with_data
 from robaudit.cli.measure import (
     batch_size_of,
-    load_classifier,
     load_splits,
     threat_of,
 )
 from robaudit.cli.messages import say, say_of
+from robaudit.cli.opening import Opening
 from robaudit.cli.options import Settings
 from robaudit.errors import RobauditError, UsageError
 
@@ -88,6 +88,8 @@ class _Work:
     examples: Examples
     shared: dict[str, Any]  # what every measurement of losses is told
     direction: dict[str, Any]  # what every search for a direction is told
+    opening: Opening
+    assumed: list[str] = field(default_factory=list)  # checkpoints that were opened by a guess
 
     @classmethod
     def of(cls, checkpoints: Sequence[str], cut: Cut, settings: Settings) -> _Work:
@@ -106,10 +108,15 @@ class _Work:
             cut, settings, threat, examples, {**common, "adversary": adversary},
             {**common, "by": cut.by, "seed": settings.seed, "steps": cut.steps,
              "step_size": cut.step_size},
+            Opening.of(checkpoints, examples, threat, settings),
         )  # fmt: skip
 
     def load(self, checkpoint: str) -> Classifier:
-        return load_classifier(checkpoint, self.examples, self.settings)
+        model = self.opening.open(checkpoint)
+        origin = model.origin
+        if "assumed" in (origin.architecture_known, origin.normalization_known):
+            self.assumed.append(checkpoint)
+        return model
 
     @contextmanager
     def watch(self, checkpoint: str, label: str) -> Iterator[Progress | None]:
@@ -160,6 +167,7 @@ class _Work:
             "landscape": kind,
             "title": many if images else many + attack,
             "space": "input" if images else "weights",
+            **({"assumed": list(self.assumed)} if self.assumed else {}),
             **(around if cut.through == "directions" else {}),
             "data": {
                 "name": examples.name,

@@ -14,6 +14,7 @@ import typer
 from robaudit.cli.bars import progress_bar
 from robaudit.cli.data_of import with_data
 from robaudit.cli.messages import console, say, say_of
+from robaudit.cli.opening import Opening
 from robaudit.cli.options import FLOAT64_IS_OF_CURVATURE, Format, Precision, Settings
 from robaudit.cli.refusals import interrupted, refusal_of
 from robaudit.errors import (
@@ -51,13 +52,18 @@ def measure(
     surrogate: Surrogate | None = None,
     replayed: Adversarial | None = None,
     save_adv: Path | None = None,
+    exact: bool = False,
+    curve_of_one: bool = False,
 ) -> None:
-    """Audit every checkpoint by ``plan``, show and write the reports.
+    """Audit every checkpoint by ``plan``, show and write the reports; see :func:`run`.
 
     A checkpoint that cannot be audited does not stop the others. Exits with 3 when a measurement
     failed and with the error's code when a checkpoint could not be audited.
     """
-    found, code = run(checkpoints, plan, settings, surrogate, replayed, save_adv)
+    found, code = run(
+        checkpoints, plan, settings, surrogate, replayed, save_adv, exact=exact,
+        curve_of_one=curve_of_one,
+    )  # fmt: skip
     if any(not isinstance(one, str) for one in found):
         show(found, Format.json if settings.json else settings.format)
     if code:
@@ -71,8 +77,16 @@ def run(
     surrogate: Surrogate | None = None,
     replayed: Adversarial | None = None,
     save_adv: Path | None = None,
+    *,
+    exact: bool = False,
+    curve_of_one: bool = False,
 ) -> tuple[list[Report | str], int]:
-    """A report for each checkpoint, or its name where it could not be audited; the exit code."""
+    """A report for each checkpoint, or its name where it could not be audited; the exit code.
+
+    Args:
+        exact: a normalisation that only leaves robust accuracy alone is not good enough.
+        curve_of_one: several checkpoints are shown as a curve, so they must be of one network.
+    """
     if settings.precision is Precision.float64 and plan.wci is None and plan.hessian is None:
         raise UsageError(*FLOAT64_IS_OF_CURVATURE)
     settings = with_data(settings, checkpoints)
@@ -87,6 +101,7 @@ def run(
     found: list[Report | str] = []
     codes: list[int] = []
     lost: list[UsageError] = []
+    said: list[RobauditError] = []  # checkpoints of one question share its error
     try:
         with ExitStack() as stack:
             folder = None
@@ -99,7 +114,12 @@ def run(
                 from robaudit.audit.adversarial_file import check_same_data
 
                 check_same_data(replayed, examples)
-            other = None if surrogate is None else _surrogate(surrogate, examples, settings)
+            opening = Opening.of(checkpoints, examples, threat, settings, exact=exact)
+            if curve_of_one and len(checkpoints) > 1:
+                opening.check_one_network(checkpoints)
+            other = None
+            if surrogate is not None:
+                other = opening.other(surrogate.source, surrogate.arch, surrogate.normalize)
 
             def one(checkpoint: str, name: str, plan: Plan) -> Report | None:
                 """What was measured; ``None`` where the checkpoint has no result."""
@@ -108,14 +128,18 @@ def run(
                     state = state / name
                 try:
                     done, gallery = _audit(
-                        checkpoint, examples, train, threat, plan, settings, batch_size, state,
+                        checkpoint, opening, examples, train, threat, plan, settings, batch_size, state,
                         surrogate=other, replayed=replayed,
                     )  # fmt: skip
                 except BaseException as error:
                     refusal = refusal_of(error)
                     if len(checkpoints) == 1 or refusal is None:
                         raise
-                    say_of(checkpoint, refusal)
+                    if refusal in said:
+                        say(f"{checkpoint}: the same question")
+                    else:
+                        say_of(checkpoint, refusal)
+                    said.append(refusal)
                     codes.append(refusal.exit_code)
                     return None
                 try:
@@ -227,6 +251,7 @@ def _reports(found: Sequence[Report | str]) -> list[Report]:
 
 def _audit(
     checkpoint: str,
+    opening: Opening,
     examples: Examples,
     train: Examples | None,
     threat: ThreatModel | None,
@@ -239,7 +264,7 @@ def _audit(
     """The audit, and the adversarial examples to show where a folder is written."""
     from robaudit.audit import audit
 
-    model = load_classifier(checkpoint, examples, settings)
+    model = opening.open(checkpoint)
     remember = forget if state is None else _journal(state, model, examples, threat, settings)
     with progress_bar(Path(checkpoint).stem, settings.quiet) as watch:
         done = audit(
@@ -258,40 +283,6 @@ def _audit(
     except NotMeasuredError as error:  # pictures alone are missing
         say(f"{checkpoint}: no gallery: {error.message}")
         return done, None
-
-
-def load_classifier(checkpoint: str, examples: Examples, settings: Settings) -> Classifier:
-    """The checkpoint as the options say; what was found out about it is said on stderr."""
-    from robaudit.checkpoints import load
-
-    model = load(
-        checkpoint,
-        arch=settings.arch,
-        normalize=settings.normalize,
-        device=settings.device,
-        examples=examples,
-        member=settings.member,
-        weights=settings.weights,
-        sha256=settings.sha256,
-        trust_pickle=settings.trust_pickle,
-        model_dir=settings.model_dir,
-        download=settings.download,
-    )
-    origin = model.origin
-    if not settings.quiet:
-        say(
-            f"{checkpoint}: {origin.architecture}, identified by {origin.identified_by}; "
-            f"normalisation {origin.normalization}, by {origin.normalized_by}"
-        )
-    return model
-
-
-def _surrogate(surrogate: Surrogate, examples: Examples, settings: Settings) -> Classifier:
-    own = replace(
-        settings, arch=surrogate.arch, normalize=surrogate.normalize, member=None, weights=None,
-        sha256=None, trust_pickle=False,
-    )  # fmt: skip
-    return load_classifier(surrogate.source, examples, own)
 
 
 def _journal(

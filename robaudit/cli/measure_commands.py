@@ -180,7 +180,8 @@ def wci(
         pgd, estimator.value, probes, _layers(layers), _bytes(memory), Bound(beta, s0, lambda_)
     )
     top_layer = TopLayer(pgd, objective.value, penalty)
-    measure(checkpoints, Plan(pgd=pgd, wci=index, top_layer=top_layer), settings)
+    plan = Plan(pgd=pgd, wci=index, top_layer=top_layer)
+    measure(checkpoints, plan, settings, exact=True, curve_of_one=True)
 
 
 @with_settings(omit=_NO_GAP)
@@ -336,7 +337,7 @@ def hessian(
         engine=engine.value,
     )
     index = Wci(pgd, layers=chosen, memory=budget)
-    measure(checkpoints, Plan(n=256, wci=index, hessian=spectrum), settings)
+    measure(checkpoints, Plan(n=256, wci=index, hessian=spectrum), settings, exact=True)
 
 
 def _layers(text: str | None) -> Layers:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -11,19 +12,36 @@ if TYPE_CHECKING:
     from robaudit.errors import RobauditError
 
 
-def say(message: str, advice: str | None = None) -> None:
-    """Print a message and what to do about it; text from files is made harmless."""
+def say(message: str, advice: str | None = None, lines: Sequence[str] = ()) -> None:
+    """Print a message, a few lines below it, and what to do about it; text from files is made
+    harmless.
+    """
     from robaudit.report.text import plain
 
     print(f"robaudit: {plain(message)}", file=sys.stderr)  # noqa: T201
+    for line in lines:
+        print(f"            {_visible(line)}", file=sys.stderr)  # noqa: T201
     if advice:
         print(f"          {plain(advice)}", file=sys.stderr)  # noqa: T201
+
+
+def _visible(line: str) -> str:
+    """Columns stay where they are; what is no visible character becomes a space."""
+    return "".join(c if c.isprintable() else " " for c in line)
 
 
 def say_of(checkpoint: str, error: RobauditError) -> None:
     """Say why one checkpoint of several has no result."""
     named = checkpoint in error.message
-    say(error.message if named else f"{checkpoint}: {error.message}", error.advice)
+    message = error.message if named else f"{checkpoint}: {error.message}"
+    say(message, error.advice, candidates_of(error))
+
+
+def candidates_of(error: RobauditError) -> tuple[str, ...]:
+    """The table of an open question."""
+    from robaudit.errors import OpenQuestionError
+
+    return error.candidates if isinstance(error, OpenQuestionError) else ()
 
 
 def console() -> Console:

@@ -90,8 +90,17 @@ Normalize = Annotated[
     typer.Option(
         metavar='NAME|"m,m,m;s,s,s"|none',
         help="Input normalisation the network was trained with. [default: what the file says, "
-        "else the usual one with the best clean accuracy]",
+        "else what the data tells, else exit 4]",
         show_default=False,
+        rich_help_panel=_MODEL,
+    ),
+]
+Guess = Annotated[
+    bool,
+    typer.Option(
+        "--guess",
+        help="Where the data does not tell which network or normalisation it is, go on with the "
+        "likeliest, marked as assumed.",
         rich_help_panel=_MODEL,
     ),
 ]
@@ -292,6 +301,7 @@ class Settings:
 
     arch: Arch = None
     normalize: Normalize = None
+    guess: Guess = False
     member: Member = None
     weights: Weights = None
     model_dir: ModelDir = None

@@ -5,7 +5,7 @@ Each source is one small module that says how many examples there are and gives 
 what an audit needs of the test and of the training split.
 """
 
-from robaudit.data.load import default_threat, load_examples
+from robaudit.data.load import deciding_examples, default_threat, load_examples
 from robaudit.data.splits import load_splits
 
-__all__ = ["default_threat", "load_examples", "load_splits"]
+__all__ = ["deciding_examples", "default_threat", "load_examples", "load_splits"]

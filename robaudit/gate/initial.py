@@ -9,7 +9,7 @@ from robaudit.audit.plan import PRESETS
 from robaudit.checkpoints.files.display import shown
 from robaudit.errors import UsageError
 from robaudit.gate.metrics import METRICS
-from robaudit.schema import Interval, Measurement, Report
+from robaudit.schema import Interval, Measurement, Report, Subject
 
 _HEAD = """\
 # A policy for robaudit gate, from a report on {source}.
@@ -21,7 +21,7 @@ _HEAD = """\
 # --baseline.
 
 [gate]
-data = {data}
+{network}data = {data}
 split = {split}
 n = {n}                 # the first n examples; leave it out for all
 {threat}alpha = 0.05            # the most often a decision may be wrong
@@ -53,6 +53,7 @@ def initial_policy(report: Report) -> str:
         )
     head = _HEAD.format(
         source=shown(report.subject.source),
+        network=_network(report.subject),
         data=json.dumps(report.data.name),
         split=json.dumps(report.data.split),
         n=report.data.n,
@@ -62,6 +63,23 @@ def initial_policy(report: Report) -> str:
         preset=json.dumps(preset),
     )
     return "\n".join([head, *rules])
+
+
+def _network(subject: Subject) -> str:
+    """The keys that make the gate open a checkpoint as the report's was, where nobody but the
+    command line or a guess said what it is.
+    """
+    lines = []
+    if subject.identified_by == "--arch":
+        lines.append(f"arch = {json.dumps(subject.architecture)}")
+    if subject.normalized_by == "--normalize":
+        lines.append(f"normalize = {json.dumps(subject.normalization)}")
+    if subject.assumed:
+        lines.append(
+            "guess = true            # the data did not tell what it is; better to say it above: "
+            "arch, normalize"
+        )
+    return "".join(f"{line}\n" for line in lines)
 
 
 def _rule(name: str, found: Measurement, interval: Interval, accuracy: bool) -> str:

@@ -64,6 +64,11 @@ class SuiteTable(_Table):
 class GateTable(SuiteTable):
     """``[gate]``: one suite, and what further ones do not say otherwise."""
 
+    arch: str | None = Field(None, description="as for --arch, of every checkpoint gated")
+    normalize: str | None = Field(None, description="as for --normalize, likewise")
+    guess: bool = Field(
+        False, description="true: decide on the likeliest network where the data does not tell"
+    )
     suites: dict[str, SuiteTable] = Field(default_factory=dict)
 
 
@@ -106,11 +111,14 @@ class SuitePolicy:
 
 @dataclass(frozen=True)
 class Policy:
-    """A file's rules, suite by suite."""
+    """A file's rules, suite by suite; and what it says of the network, which is one for all."""
 
     path: str
     sha256: str
     suites: tuple[SuitePolicy, ...]
+    arch: str | None = None
+    normalize: str | None = None
+    guess: bool = False
 
 
 def read_policy(path: Path) -> Policy:
@@ -137,7 +145,17 @@ def read_policy(path: Path) -> Policy:
             'Add one: [gate.metrics."accuracy.autoattack"] with min = 0.4; or begin with '
             "robaudit gate --init REPORT.",
         )
-    return Policy(str(path), hashlib.sha256(path.read_bytes()).hexdigest(), tuple(suites))
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    return Policy(
+        str(path), digest, tuple(suites), _found(gate.arch, path), gate.normalize, gate.guess
+    )
+
+
+def _found(arch: str | None, policy: Path) -> str | None:
+    """The user's code; a file is looked for beside the policy first."""
+    place, _, name = (arch or "").rpartition(":")
+    beside = policy.absolute().parent / place
+    return f"{beside}:{name}" if place.endswith(".py") and beside.is_file() else arch
 
 
 def policy_schema() -> str:

@@ -15,7 +15,8 @@ import numpy as np
 from robaudit.errors import DataError, UsageError
 from robaudit.report.compare_outcomes import Audited, Outcomes, outcomes_of
 from robaudit.report.facts import short_threat
-from robaudit.report.text import model_names, plain
+from robaudit.report.naming import names_of
+from robaudit.report.text import plain
 from robaudit.report.words import label, ordered
 from robaudit.schema import Data, Interval, Measurement, Report, edges_apart
 from robaudit.statistics import (
@@ -93,7 +94,7 @@ def compare(first: Audited, second: Audited) -> Comparison:
             f"the reports are of different examples: {_data(one.data)} and {_data(other.data)}",
             "Audit both with the same --data, --split, --n and --sample.",
         )
-    names = model_names([one.subject.source, other.subject.source])
+    names = names_of([one.subject, other.subject])
     rows = [_difference(first, second, *pair, names) for pair in _pairs(one, other)]
     return Comparison(
         one, other, (names[0], names[1]), tuple(_holm(rows)), tuple(_notes(first, second, rows))

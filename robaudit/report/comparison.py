@@ -15,8 +15,9 @@ from robaudit.errors import UsageError
 from robaudit.report.curve import curve, is_curve
 from robaudit.report.curve_table import curve_markdown, curve_view
 from robaudit.report.differences import architectures_differ, differing, gone, settings_differ
+from robaudit.report.naming import names_of
 from robaudit.report.numbers import shown
-from robaudit.report.text import markdown, model_names
+from robaudit.report.text import markdown
 from robaudit.schema import Measurement, Report
 
 MARK = "*"
@@ -152,7 +153,7 @@ def _grid(reports: Sequence[Report]) -> _Grid:
         else _best([row[i] for row in found], column)
         for i, column in enumerate(columns)
     ]
-    names = model_names([report.subject.source for report in reports])
+    names = names_of([report.subject for report in reports])
     cells = [
         [_cell(m, place in best[i]) for i, m in enumerate(row)] for place, row in enumerate(found)
     ]

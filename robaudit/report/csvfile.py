@@ -7,10 +7,11 @@ import io
 from collections.abc import Iterable, Sequence
 
 from robaudit.report.details import extra, layer_rows
+from robaudit.report.naming import IDENTITY
 from robaudit.report.text import csv_cell
 from robaudit.schema import Report
 
-_SUBJECT = ("subject", "sha256", "data", "split", "norm", "eps")
+_SUBJECT = ("subject", "sha256", *IDENTITY, "data", "split", "norm", "eps")
 COLUMNS = (
     *_SUBJECT,
     *("name", "status", "reason", "value", "unit", "n"),
@@ -80,7 +81,8 @@ def _subject(report: Report, split: str) -> tuple[object, ...]:
     subject, threat = report.subject, report.threat
     data = report.train_data if split == "train" and report.train_data else report.data
     ball = (None, None) if threat is None else (threat.norm, threat.eps)
-    return (subject.source, subject.sha256, data.name, split, *ball)
+    own = (getattr(subject, name) for name in IDENTITY)
+    return (subject.source, subject.sha256, *own, data.name, split, *ball)
 
 
 def csv_text(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:

@@ -9,8 +9,8 @@ from robaudit.errors import UsageError
 from robaudit.report.curve_axis import Axis, axis_of, shown_place
 from robaudit.report.details import extra
 from robaudit.report.differences import architectures_differ, differing, gone, settings_differ
+from robaudit.report.naming import names_of
 from robaudit.report.numbers import number
-from robaudit.report.text import model_names
 from robaudit.schema import Measurement, Report
 
 
@@ -101,7 +101,7 @@ def curve(checkpoints: Sequence[Report | str]) -> Curve:
     audited = [None if isinstance(given, str) else given for given in checkpoints]
     sources = [given if isinstance(given, str) else given.subject.source for given in checkpoints]
     axis = axis_of(sources, [report.subject.epoch if report else None for report in audited])
-    names = model_names(sources)
+    names = names_of([one if isinstance(one, str) else one.subject for one in checkpoints])
     points = [
         Point(source, name, place, report, {} if report is None else _numbers(report))
         for source, name, place, report in zip(sources, names, axis.places, audited, strict=True)

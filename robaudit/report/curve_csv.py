@@ -7,9 +7,10 @@ import io
 
 from robaudit.report.curve import QUANTITIES, Curve, Point
 from robaudit.report.curve_axis import shown_place
+from robaudit.report.naming import IDENTITY, identity
 from robaudit.report.text import csv_cell
 
-_SUBJECT = ("subject", "sha256", "architecture", "data", "norm", "eps", "n_test", "n_train")
+_SUBJECT = ("subject", "sha256", *IDENTITY, "data", "norm", "eps", "n_test", "n_train")
 _EXACT = frozenset({"wci_bound_test", "wci_bound_train", "weights_squared"})
 COLUMNS = (
     "axis",
@@ -54,7 +55,7 @@ def _subject(point: Point) -> dict[str, object]:
     return {
         "subject": csv_cell(report.subject.source),
         "sha256": csv_cell(report.subject.sha256 or ""),
-        "architecture": csv_cell(report.subject.architecture),
+        **identity(report.subject),
         "data": csv_cell(report.data.name),
         **({} if (threat := report.threat) is None else {"norm": threat.norm, "eps": threat.eps}),
         **{f"n_{data.split}": data.n for data in splits if data.split in ("test", "train")},

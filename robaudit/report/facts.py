@@ -7,6 +7,7 @@ import shlex
 
 from robaudit.report.numbers import radius, shown
 from robaudit.report.words import (
+    architecture,
     evidence,
     has_splits,
     interval_heading,
@@ -23,8 +24,7 @@ def subject_rows(subject: Subject) -> list[tuple[str, str]]:
     return [
         ("Checkpoint", f"{subject.source} ({subject.format})"),
         ("sha256", subject.sha256 or "none"),
-        ("Architecture", f"{subject.architecture}, {subject.parameters:,} parameters"),
-        ("Identified by", subject.identified_by),
+        ("Architecture", architecture(subject)),
         ("Normalisation", normalization(subject)),
         *([("Tried on the data", tried)] if tried else []),
     ]

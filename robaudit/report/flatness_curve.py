@@ -11,7 +11,8 @@ from robaudit.errors import DataError, UsageError
 from robaudit.report.curve import Number
 from robaudit.report.curve_axis import Axis, axis_of
 from robaudit.report.differences import architectures_differ, differing, gone, settings_differ
-from robaudit.report.text import model_names, plain
+from robaudit.report.naming import names_of
+from robaudit.report.text import plain
 from robaudit.schema import Interval, Measurement, Report
 from robaudit.statistics.correlations import Correlation, correlation
 
@@ -119,11 +120,10 @@ def flatness_curve(checkpoints: Sequence[Report | str]) -> FlatnessCurve:
     audited = [None if isinstance(given, str) else given for given in checkpoints]
     sources = [given if isinstance(given, str) else given.subject.source for given in checkpoints]
     axis = axis_of(sources, [report.subject.epoch if report else None for report in audited])
+    names = names_of([one if isinstance(one, str) else one.subject for one in checkpoints])
     points = [
         FlatnessPoint(source, name, place, report, {} if report is None else _numbers(report))
-        for source, name, place, report in zip(
-            sources, model_names(sources), axis.places, audited, strict=True
-        )
+        for source, name, place, report in zip(sources, names, axis.places, audited, strict=True)
     ]
     points.sort(key=lambda point: point.place)
     axis = Axis(axis.name, tuple(point.place for point in points), axis.by)

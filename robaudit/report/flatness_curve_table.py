@@ -18,8 +18,9 @@ from robaudit.report.flatness_curve import (
     correlation_words,
     sweep_rows,
 )
+from robaudit.report.naming import IDENTITY, identity, name_of
 from robaudit.report.numbers import aligned, shown_number
-from robaudit.report.text import csv_cell, model_name
+from robaudit.report.text import csv_cell
 from robaudit.report.words import label
 from robaudit.schema import Report
 
@@ -69,7 +70,7 @@ def flatness_csv(curve: FlatnessCurve) -> str:
     """One row a checkpoint, numbers unrounded; an empty cell is a number that was not measured."""
     text = io.StringIO()
     names = [name for key in QUANTITIES for name in (key, f"{key}_standard_error")]
-    subject = ["axis", "place", "subject", "sha256", "architecture", "norm", "eps", "n"]
+    subject = ["axis", "place", "subject", "sha256", *IDENTITY, "norm", "eps", "n"]
     writer = csv.DictWriter(text, [*subject, *names], lineterminator="\n")
     writer.writeheader()
     for point in curve.points:
@@ -80,7 +81,7 @@ def flatness_csv(curve: FlatnessCurve) -> str:
         }
         if (report := point.report) is not None:
             row["sha256"] = csv_cell(report.subject.sha256 or "")
-            row["architecture"] = csv_cell(report.subject.architecture)
+            row |= identity(report.subject)
             row["n"] = report.data.n
             if (threat := report.threat) is not None:
                 row |= {"norm": threat.norm, "eps": threat.eps}
@@ -103,7 +104,7 @@ def sweep_view(report: Report, named: bool = False) -> RenderableType | None:
         rows = sweep_rows(measurement)
         if not rows:
             continue
-        of = f" of {model_name(report.subject.source)}" if named else ""
+        of = f" of {name_of(report.subject)}" if named else ""
         table = _table()
         title = Text(f"{label(measurement)}{of}, over radii", style="bold")
         drawn = any(row.perturbations for row in rows)

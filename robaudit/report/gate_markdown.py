@@ -16,6 +16,7 @@ from robaudit.report.gate_words import (
     worst,
 )
 from robaudit.report.text import markdown, plain
+from robaudit.report.words import architecture, normalization
 from robaudit.schema import Decision, Verdict
 
 MARKER: Final = "<!-- robaudit-gate -->"
@@ -97,7 +98,8 @@ def _details(verdict: Verdict) -> list[str]:
             "checkpoint",
             _code(subject.source) + f", sha256 {_prose((subject.sha256 or 'none')[:12])}",
         ),
-        ("architecture", _prose(f"{subject.architecture}, normalisation {subject.normalization}")),
+        ("architecture", _prose(architecture(subject))),
+        ("normalisation", _prose(normalization(subject))),
         *((f"suite {_prose(suite.name)}", _prose(suite_words(suite))) for suite in verdict.suites),
         ("policy", _code(verdict.policy) + f", sha256 {_prose(verdict.policy_sha256[:12])}"),
         ("robaudit", _prose(verdict.robaudit)),

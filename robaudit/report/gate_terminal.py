@@ -9,8 +9,10 @@ from rich.padding import Padding
 from rich.text import Text
 
 from robaudit.report.gate_words import WORDS, doubt_words, rule_words, suite_words
+from robaudit.report.naming import marked
 from robaudit.report.text import plain
-from robaudit.schema import Decision, Outcome, Verdict
+from robaudit.report.words import architecture, normalization
+from robaudit.schema import Decision, Outcome, Subject, Verdict
 
 _STYLES: dict[Outcome, tuple[str, str]] = {
     "pass": ("✓", "green"),
@@ -21,7 +23,10 @@ _STYLES: dict[Outcome, tuple[str, str]] = {
 
 def gate_view(verdict: Verdict) -> RenderableType:
     """The rules suite by suite, each with what was decided on what evidence; then the outcome."""
-    parts: list[RenderableType] = [Text(plain(verdict.subject.source), style="bold")]
+    parts: list[RenderableType] = [
+        Text(marked(plain(verdict.subject.source), verdict.subject.assumed), style="bold"),
+        *([Text(_subject(verdict.subject), style="dim")] if verdict.subject.parameters else []),
+    ]
     for suite in verdict.suites:
         title = suite_words(suite)
         if len(verdict.suites) > 1:
@@ -57,3 +62,7 @@ def _lines(rules: Iterable[Decision]) -> Iterable[RenderableType]:
         if said := doubt_words(rule):
             line.append(f" Doubts: {said}.")
         yield Padding(line, (0, 0, 0, 2))
+
+
+def _subject(subject: Subject) -> str:
+    return f"{architecture(subject)}; normalisation {normalization(subject)}"

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Final
 
+from robaudit.report.naming import names_of
 from robaudit.report.numbers import radius, shown
-from robaudit.report.text import model_names, plain
+from robaudit.report.text import plain
 from robaudit.schema import Decision, Measurement, Outcome, Suite, Verdict
 
 _SIGNS = {"min": ">=", "max": "<=", "max_drop": "drop <="}
@@ -68,4 +69,4 @@ def worst(outcomes: Iterable[Outcome]) -> Outcome:
 
 def names(verdicts: Sequence[Verdict]) -> list[str]:
     """A short name for each verdict's checkpoint, no two alike."""
-    return model_names([verdict.subject.source for verdict in verdicts])
+    return names_of([verdict.subject for verdict in verdicts])

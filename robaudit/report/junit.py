@@ -72,7 +72,9 @@ def _facts(verdict: Verdict) -> list[tuple[str, object]]:
         ("policy sha256", verdict.policy_sha256),
         ("checkpoint sha256", subject.sha256 or "none"),
         ("architecture", subject.architecture),
+        ("architecture known", subject.architecture_known or "unknown"),
         ("normalization", subject.normalization),
+        ("normalization known", subject.normalization_known or "unknown"),
         *((f"suite {suite.name}", suite_words(suite)) for suite in verdict.suites),
         ("seed", verdict.provenance.seed),
     ]

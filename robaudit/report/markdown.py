@@ -6,9 +6,10 @@ from collections.abc import Iterable, Sequence
 
 from robaudit.report.details import layer_rows, spread_rows, trace_symbol
 from robaudit.report.facts import header_rows, measurement_cells, provenance_rows, settings_text
+from robaudit.report.naming import name_of
 from robaudit.report.numbers import number, percent, shown_number
 from robaudit.report.radii import curve_cells
-from robaudit.report.text import markdown, model_name
+from robaudit.report.text import markdown
 from robaudit.report.verdicts import verdicts
 from robaudit.report.words import (
     DOUBTS_HEADING,
@@ -29,7 +30,7 @@ def to_markdown(report: Report) -> str:
         DataError: the layer table of ``wci`` cannot be read.
     """
     parts = [
-        f"# robaudit: {markdown(model_name(report.subject.source))}",
+        f"# robaudit: {markdown(name_of(report.subject))}",
         _table(("", ""), header_rows(report)),
         "## Measurements",
         _measurements(report),

@@ -18,7 +18,7 @@ _NUMBERS = ("eps", "value", "low", "high", "level", "standard_error", "seconds")
 def to_parquet(reports: Sequence[Report]) -> bytes:
     """One row a measurement: the columns of the CSV, then who measured what, when and how.
 
-    ``doubts`` is a list. Added are ``architecture``, ``data_sha256``, ``settings`` (JSON text),
+    ``doubts`` is a list. Added are ``data_sha256``, ``settings`` (JSON text),
     ``warnings`` (a list), ``seed``, ``device``, ``started`` and ``robaudit``. What was not measured
     is null.
 
@@ -36,7 +36,7 @@ def to_parquet(reports: Sequence[Report]) -> bytes:
     texts = arrow.list_(arrow.string())
     typed = {**dict.fromkeys(_NUMBERS, arrow.float64()), "n": arrow.int64(), "doubts": texts}
     fields = [(column, typed.get(column, arrow.string())) for column in COLUMNS]
-    fields += [(column, arrow.string()) for column in ("architecture", "data_sha256", "settings")]
+    fields += [(column, arrow.string()) for column in ("data_sha256", "settings")]
     fields += [("warnings", texts), ("seed", arrow.int64())]
     fields += [(column, arrow.string()) for column in ("device", "started", "robaudit")]
     rows = [
@@ -51,7 +51,6 @@ def to_parquet(reports: Sequence[Report]) -> bytes:
 def _more(reports: Sequence[Report]) -> list[dict[str, Any]]:
     return [
         {
-            "architecture": plain(report.subject.architecture),
             "data_sha256": plain(
                 (report.train_data or report.data if m.split == "train" else report.data).sha256
             ),

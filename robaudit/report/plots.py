@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from robaudit.report.details import LayerRow, layer_rows, trace_symbol
+from robaudit.report.naming import name_of
 from robaudit.report.palette import BLUE, VERMILION
-from robaudit.report.text import model_name, plain
+from robaudit.report.text import plain
 from robaudit.schema import Measurement, Report
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ def write_plots(report: Report, folder: Path) -> list[Path]:
         else:
             assert isinstance(density, dict)
             _spectrum(axis, report, density)
-    figure.suptitle(_text(model_name(report.subject.source)), fontsize=10)
+    figure.suptitle(_text(name_of(report.subject)), fontsize=10)
     paths = [folder / "curvature.svg", folder / "curvature.png"]
     for path in paths:
         figure.savefig(path, dpi=150)

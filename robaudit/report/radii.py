@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from robaudit.report.details import robustness_curves
+from robaudit.report.naming import name_of
 from robaudit.report.numbers import radius
 from robaudit.report.palette import LINES
-from robaudit.report.text import model_name, plain
+from robaudit.report.text import plain
 from robaudit.report.words import attack
 from robaudit.schema import Measurement, Report
 
@@ -60,7 +61,7 @@ def write_radii(report: Report, folder: Path) -> list[Path]:
     assert report.threat is not None
     axis.set_xlabel(f"radius eps, {report.threat.norm}", fontsize=9)
     axis.set_ylabel("accuracy, % (band: interval)", fontsize=9)
-    axis.set_title(plain(model_name(report.subject.source)).replace("$", r"\$"), fontsize=9)
+    axis.set_title(plain(name_of(report.subject)).replace("$", r"\$"), fontsize=9)
     axis.legend(fontsize=8, frameon=False)
     paths = [folder / "robustness.svg", folder / "robustness.png"]
     for path in paths:

@@ -23,12 +23,14 @@ from robaudit.report.details import (
 )
 from robaudit.report.details import trace_symbol as symbol_of
 from robaudit.report.facts import threat_text
+from robaudit.report.naming import name_of
 from robaudit.report.numbers import aligned, number, percent, shown, shown_number
 from robaudit.report.radii import curve_cells
-from robaudit.report.text import model_name, plain
+from robaudit.report.text import plain
 from robaudit.report.verdicts import verdicts
 from robaudit.report.words import (
     DOUBTS_HEADING,
+    architecture,
     doubts,
     evidence,
     group,
@@ -103,11 +105,7 @@ def _header(report: Report) -> RenderableType:
 
     identity = f", sha256 {plain(subject.sha256)[:12]}" if subject.sha256 else ""
     row("Checkpoint", f"{plain(subject.source)} ({plain(subject.format)}{identity})")
-    row(
-        "Architecture",
-        f"{plain(subject.architecture)}, {subject.parameters:,} parameters; "
-        f"identified by {plain(subject.identified_by)}",
-    )
+    row("Architecture", architecture(subject))
     row("Normalisation", normalization(subject))
     if tried := evidence(subject):
         row("Tried on the data", tried)
@@ -115,7 +113,7 @@ def _header(report: Report) -> RenderableType:
     if report.train_data is not None:
         row("", _data(report.train_data))
     row("Threat model", f"{threat_text(threat)}, images in [0, 1]")
-    title = Text(f"robaudit: {model_name(subject.source)}\n", style="bold", overflow="fold")
+    title = Text(f"robaudit: {name_of(subject)}\n", style="bold", overflow="fold")
     return Group(title, table, Text())
 
 

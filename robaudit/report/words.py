@@ -153,23 +153,45 @@ def warnings(report: Report) -> list[str]:
     return list(dict.fromkeys([*whole, *single]))
 
 
+def architecture(subject: Subject) -> str:
+    """The network, whether it is said, determined or assumed, and by whom."""
+    by = f"identified by {plain(subject.identified_by)}"
+    if subject.architecture_known == "assumed":
+        by = "assumed: others fit as well, and --guess was given"
+    elif subject.architecture_known is not None:
+        by = f"{subject.architecture_known} by {plain(subject.identified_by)}"
+    return f"{plain(subject.architecture)}, {subject.parameters:,} parameters; {by}"
+
+
 def normalization(subject: Subject) -> str:
-    """The normalisation, and who says that it is that."""
-    by = f"; decided by {plain(subject.normalized_by)}" if subject.normalized_by else ""
-    return plain(subject.normalization) + by
+    """The normalisation, whether it is said, determined or assumed, and by whom."""
+    known: str = subject.normalization_known or "decided"
+    if known == "assumed":
+        known = "assumed, by --guess"
+    by = plain(subject.normalized_by)
+    text = plain(subject.normalization)
+    if by and known.startswith("assumed"):
+        text += f"; {known}: {by}"
+    elif by or subject.normalization_known:
+        text += f"; {known}" + (f" by {by}" if by else "")
+    return text + (f"; {plain(subject.harmless)}" if subject.harmless else "")
 
 
 def evidence(subject: Subject) -> str:
     """The accuracies that decided what the checkpoint left open, the best first; or ``""``."""
-    tried = sorted(subject.evidence, key=lambda one: (-one.n, -one.accuracy))
+    tried = sorted(subject.evidence, key=lambda one: (-one.attacked, -one.n, -one.accuracy))
     if len(tried) < 2:
         return ""
     networks = len({one.architecture for one in tried}) > 1
     shown = [
         f"{plain(one.architecture) + ' ' if networks else ''}{plain(one.normalization)} "
         f"{one.accuracy:.1%} of {one.n}"
-        + ("" if one.shift_t2 is None else f" (shift T2 {one.shift_t2:.1f})")
+        + (
+            ""
+            if one.robust_accuracy is None
+            else f", PGD-10 {one.robust_accuracy:.1%} of {one.attacked}"
+        )
         for one in tried[:_MOST_EVIDENCE]
     ]
     more = len(tried) - len(shown)
-    return ", ".join(shown) + (f" and {more} less accurate" if more else "")
+    return "; ".join(shown) + (f"; and {more} less likely" if more else "")

@@ -26,7 +26,7 @@ def opened(path, family, expected, **options):
     with torch.no_grad():
         y = torch.cat([expected(part) for part in x.split(16)]).argmax(1)
     examples = Examples(x, y, torch.arange(64), "corpus", "test", "none")
-    return load(path, device="cpu", examples=examples, **options)
+    return load(path, device="cpu", examples=examples, guess=True, **options)
 
 
 def check(path, family, expected, **options):

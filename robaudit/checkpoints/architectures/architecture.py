@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from importlib import import_module
 from itertools import islice
 from typing import TYPE_CHECKING, TypeAlias
@@ -135,7 +136,7 @@ class Candidate:
     def fits(self, shapes: Shapes) -> bool:
         """Whether its network has exactly these keys and shapes."""
         try:
-            own = self._sketch().state_dict()
+            own = self._sketch.state_dict()
         except (ValueError, RuntimeError, ImportError):
             return False
         return _needed({k: tuple(value.shape) for k, value in own.items()}) == _needed(shapes)
@@ -151,7 +152,7 @@ class Candidate:
         import torch
 
         try:
-            network = self._sketch().eval()
+            network = self._sketch.eval()
             with torch.device("meta"), torch.no_grad():
                 logits = network(torch.empty(2, *image))
         except NotImplementedError:  # not on the meta device, which says nothing
@@ -161,7 +162,9 @@ class Candidate:
         fits = isinstance(logits, torch.Tensor) and logits.ndim == 2 and len(logits) == 2
         return int(logits.shape[1]) if fits else 0
 
+    @cached_property
     def _sketch(self) -> nn.Module:
+        """The network without memory."""
         from robaudit.checkpoints.architectures.sketching import sketch
 
         return sketch(self.build)

@@ -12,8 +12,9 @@ from robaudit.report.html.attacks import attacked, stacked
 from robaudit.report.html.charts import whisker
 from robaudit.report.html.page import page
 from robaudit.report.html.table import Cell, table
+from robaudit.report.naming import names_of
 from robaudit.report.numbers import shown
-from robaudit.report.text import model_names, plain
+from robaudit.report.text import plain
 from robaudit.report.words import ATTACKS, attack, doubts, not_measured, warnings
 from robaudit.schema import Measurement, Report
 
@@ -26,7 +27,7 @@ def index_html(reports: Sequence[Report], links: Sequence[str | None] = ()) -> s
         links: for each report the path of its own page from this one, if it has one; none for all.
     """
     paths = links or [None] * len(reports)
-    names = model_names([report.subject.source for report in reports])
+    names = names_of([report.subject for report in reports])
     found = [m for report in reports for m in attacked(report)]
     # A column for each attack as it was set: PGD-20 is not PGD-40.
     attacks = dict.fromkeys(attack(m) for name in ATTACKS for m in found if m.name == name)

@@ -32,8 +32,8 @@ from robaudit.report.html.page import page
 from robaudit.report.html.png import data_uri
 from robaudit.report.html.surroundings import landscape_pictures
 from robaudit.report.html.table import Table, table
+from robaudit.report.naming import name_of
 from robaudit.report.numbers import number, percent, shown
-from robaudit.report.text import model_name
 from robaudit.report.verdicts import verdicts
 from robaudit.report.words import (
     DOUBTS_HEADING,
@@ -92,7 +92,7 @@ def to_html(report: Report, folder: Path | None = None) -> str:
     examples, amplified = _gallery(folder)
     return page(
         "report.html.j2",
-        title=model_name(report.subject.source),
+        title=name_of(report.subject),
         report=report,
         threat=threat_text(report.threat),
         headlines=headlines(report),

@@ -16,7 +16,7 @@ from robaudit.report.gate_words import (
 from robaudit.report.html.charts import threshold
 from robaudit.report.html.page import page
 from robaudit.report.html.table import Cell, table
-from robaudit.report.text import model_name
+from robaudit.report.naming import name_of
 from robaudit.schema import Decision, Outcome, Verdict
 
 _SIGNS = {"pass": "✓", "fail": "✗", "inconclusive": "?"}
@@ -47,7 +47,7 @@ def verdict_html(verdict: Verdict) -> str:
     )
     return page(
         "verdict.html.j2",
-        title=model_name(verdict.subject.source),
+        title=name_of(verdict.subject),
         verdict=verdict,
         outcome=WORDS[verdict.outcome],
         words=WORDS,

@@ -1,0 +1,88 @@
+"""What is said where the data leaves open what a checkpoint is."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+from fractions import Fraction
+
+from robaudit.checkpoints.ascent import STEPS
+from robaudit.checkpoints.contender import Contender, most_likely
+from robaudit.checkpoints.deciding import FEW
+from robaudit.checkpoints.files.display import shown
+from robaudit.checkpoints.proposal import Proposal
+from robaudit.errors import OpenQuestionError
+from robaudit.types import ThreatModel
+
+_MOST = 8
+
+
+def open_question(
+    proposal: Proposal, among: Sequence[Contender], threat: ThreatModel, n: int, far: str
+) -> OpenQuestionError:
+    """The error that names the candidates that are left and the options that would settle it.
+
+    Args:
+        n: the images that were looked at.
+        far: what the file says of itself that is not what was measured, or ``""``.
+    """
+    first = most_likely(among)
+    ranked = [first, *(one for one in among if one is not first)]
+    networks = list(dict.fromkeys(one.network for one in ranked))
+    what = _what(proposal, ranked, networks)
+    name = shown(proposal.origin.source, 200)
+    if far:
+        message = f"{name}: {far}: it is not known which {what} it was trained with"
+    else:
+        message = f"{name}: {n} images do not tell which {what} it was trained with"
+    letters = {network: chr(ord("A") + k) for k, network in enumerate(networks)}
+    lines = _table(ranked[:_MOST], letters if len(networks) > 1 else {}, threat)
+    if len(ranked) > _MOST:
+        lines.append(f"and {len(ranked) - _MOST} more")
+    if len(networks) > 1:
+        labels = {one.network: one.architecture for one in ranked[:_MOST]}
+        lines += [
+            f"{letters[network]}: --arch {shlex.quote(label)}" for network, label in labels.items()
+        ]
+    return OpenQuestionError(message, _advice(ranked, networks, n), lines)
+
+
+def _what(proposal: Proposal, ranked: Sequence[Contender], networks: Sequence[int]) -> str:
+    several = len({one.normalization for one in ranked}) > 1
+    if len(networks) > 1:
+        return "network and normalisation" if several else "network"
+    if several or not proposal.origin.normalized_by:
+        return "normalisation"
+    return "network"
+
+
+def _table(ranked: Sequence[Contender], letters: dict[int, str], threat: ThreatModel) -> list[str]:
+    names = [
+        f"{letters[one.network]}, {one.normalization}" if letters else one.normalization
+        for one in ranked
+    ]
+    width = max(len("candidate"), *map(len, names))
+    attacked = ranked[0].evidence.robust.shape[1]
+    eps = Fraction(threat.eps * 255).limit_denominator(8)
+    radius = f"{eps}/255" if eps and abs(eps / 255 - threat.eps) < 1e-9 else f"{threat.eps:g}"
+    head = f"PGD-{STEPS}, {threat.norm} {radius}, {attacked} images" if attacked else ""
+    lines = [f"{'candidate':{width}}  clean    {head}"]
+    for name, one in zip(names, ranked, strict=True):
+        robust = f"{one.evidence.robust_accuracy:.1%}" if attacked else ""
+        mute = " (no gradient to attack along)" if one.evidence.mute else ""
+        lines.append(f"{name:{width}}  {one.evidence.accuracy:<7.1%}  {robust}{mute}")
+    return lines
+
+
+def _advice(ranked: Sequence[Contender], networks: Sequence[int], n: int) -> str:
+    options = []
+    if len(networks) > 1:
+        options.append("--arch")
+    names = list(dict.fromkeys(one.normalization for one in ranked[:_MOST]))
+    if len(names) > 1 or not options:
+        options.append(f"--normalize {'|'.join(names)}")
+    more = f" More than {n} images may tell too." if n < FEW else ""
+    return (
+        f"Say what it was in training: {' and '.join(options)}; or go on with the likeliest, "
+        f"marked as assumed: --guess.{more}"
+    )

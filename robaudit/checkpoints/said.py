@@ -1,0 +1,94 @@
+"""What is checked of a network whose normalisation somebody said, or that is the only candidate."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from robaudit.checkpoints.classifier import Classifier
+from robaudit.checkpoints.contender import Contender
+from robaudit.checkpoints.deciding import worth_attacking
+from robaudit.checkpoints.labels import check_numbering, classes_guessed, outputs_of
+from robaudit.checkpoints.normalization import Normalization, normalize_name, usual
+from robaudit.engine import device_of
+from robaudit.errors import CheckpointError
+from robaudit.statistics import clopper_pearson
+from robaudit.types import Examples
+
+_IMAGES = 512
+_DOUBTFUL = 0.5
+
+
+def checked_as_said(one: Contender, examples: Examples) -> tuple[Classifier, ...]:
+    """The classifiers, with a warning where another normalisation is plainly better.
+
+    Raises:
+        CheckpointError: the accuracy is that of guessing.
+    """
+    found = one.look(examples, _IMAGES)
+    tried: list[Contender] = [one]
+    remarks: list[str] = []
+    if found.accuracy < _DOUBTFUL:
+        tried, remarks = _others(one, examples)
+    refuse_guessing(one, tried, examples)
+    trials = tuple(other.trial() for other in tried)
+    for model in one.models:
+        origin = model.origin
+        model.origin = replace(origin, warnings=(*origin.warnings, *remarks), trials=trials)
+    return one.models
+
+
+def refuse_guessing(taken: Contender, tried: Sequence[Contender], examples: Examples) -> None:
+    """Refuse a network that is right no more often than by guessing.
+
+    Raises:
+        CheckpointError: it is that.
+    """
+    right = taken.evidence.right
+    model = taken.models[int(right.sum(1).argmax())]
+    check_numbering(model, examples, float(right.double().mean(1).max()))
+    classes = classes_guessed(examples, outputs_of(model, examples))
+    # The last of a run, as the first may not have learnt anything yet.
+    n, correct = right.shape[1], int(right.sum(1).max())
+    # Guessing is right on one in k; a little more than that is still no classifier.
+    if clopper_pearson(correct, n).high >= min(2.5 / classes, 0.15 + 0.85 / classes):
+        return
+    seen = [one for one in tried if one.evidence.right.numel()]
+    ranked = sorted(seen, key=lambda one: -one.evidence.accuracy)[:4]
+    listed = ", ".join(f"{one.evidence.accuracy:.1%} with {one.normalization}" for one in ranked)
+    raise CheckpointError(
+        f"with --normalize {taken.normalization} the network is right on {correct / n:.1%} of {n} "
+        f"images of {examples.name}, as by guessing among {classes} classes (tried: {listed})",
+        "Check --data, --arch and --normalize: one of them is not what it was in training.",
+    )
+
+
+def _others(one: Contender, examples: Examples) -> tuple[list[Contender], list[str]]:
+    """Other normalisations than the one that was said, and whether one is plainly better."""
+    origin = one.models[0].origin
+    others = [
+        Contender([_with(model, other) for model in one.models], one.network, False)
+        for other in usual(examples.x.shape[1])
+        if _numbers(other) != _numbers(one.models[0].normalization)
+    ]
+    for other in others:
+        other.look(examples, _IMAGES)
+    best = max(others, key=lambda other: other.evidence.accuracy)
+    tried = [one, *others]
+    if 0 in worth_attacking([one.evidence, best.evidence]):
+        return tried, []
+    said = "" if origin.normalized_by == "--normalize" else f", as {origin.normalized_by} says"
+    return tried, [
+        f"the network is right on {one.evidence.accuracy:.1%} of {one.evidence.right.shape[1]} "
+        f"images with --normalize {origin.normalization}{said}, but on "
+        f"{best.evidence.accuracy:.1%} with --normalize {best.normalization}"
+    ]
+
+
+def _with(model: Classifier, other: Normalization | None) -> Classifier:
+    origin = replace(model.origin, normalization=normalize_name(other))
+    return Classifier(model.network, other, origin).to(device_of(model))
+
+
+def _numbers(normalization: Normalization | None) -> tuple[tuple[float, ...], ...]:
+    return () if normalization is None else (normalization.mean, normalization.std)

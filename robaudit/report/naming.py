@@ -1,0 +1,44 @@
+"""What a report's network is called: by its file, and whether it is known to be that network."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from robaudit.report.text import csv_cell, model_name, model_names
+from robaudit.schema import Subject
+
+ASSUMED = "assumed"
+IDENTITY = ("architecture", "architecture_known", "normalization", "normalization_known")
+"""The columns of a CSV file that say which network was audited."""
+
+
+def identity(subject: Subject) -> dict[str, object]:
+    """The cells of :data:`IDENTITY`."""
+    return {
+        name: None if value is None else csv_cell(value)
+        for name in IDENTITY
+        for value in (getattr(subject, name),)
+    }
+
+
+def name_of(subject: Subject) -> str:
+    """The short name of the checkpoint; one that was audited by a guess says so."""
+    return marked(model_name(subject.source), subject.assumed)
+
+
+def names_of(subjects: Sequence[Subject | str]) -> list[str]:
+    """:func:`name_of` of each, no two alike; of one that was not audited, by its source."""
+    sources = [one if isinstance(one, str) else one.source for one in subjects]
+    return [
+        marked(name, not isinstance(one, str) and one.assumed)
+        for name, one in zip(model_names(sources), subjects, strict=True)
+    ]
+
+
+def marked(name: str, assumed: bool) -> str:
+    """The name, with the mark of a guess.
+
+    >>> marked("epoch_3", True)
+    'epoch_3 (assumed)'
+    """
+    return f"{name} ({ASSUMED})" if assumed else name
