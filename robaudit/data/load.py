@@ -6,6 +6,7 @@ import difflib
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from robaudit.data.arrayfile import SUFFIXES, arrayfile
 from robaudit.data.digits import digits
