@@ -189,20 +189,24 @@ class _Question:
         return [among[k] for k in worth_attacking([one.evidence for one in among])]
 
     def _screened(self) -> list[Contender]:
-        """Those that few images do not exclude; of many networks, each with a few normalisations
-        first.
-        """
+        """Those that few images do not exclude."""
         among = self.all
         if len({one.network for one in among}) > 1:
-            some = [one for one in among if one.normalization in _SPREAD] or among
-            for one in some:
-                one.look(self.examples, _SCREEN)
-            best = best_of_each(some)
-            kept = {best[k].network for k in networks_left([one.evidence for one in best])}
+            kept = self._networks()
             among = [one for one in among if one.network in kept]
         for one in among:
             one.look(self.examples, _SCREEN)
         return [among[k] for k in worth_attacking([one.evidence for one in among])]
+
+    def _networks(self) -> set[int]:
+        """Of many networks, each with a few normalisations, those that ever more images leave."""
+        best = [one for one in self.all if one.normalization in _SPREAD] or self.all
+        for n in (_SCREEN, 4 * _SCREEN, len(self.examples)):
+            for one in best:
+                one.look(self.examples, n)
+            best = best_of_each(best)
+            best = [best[k] for k in networks_left([one.evidence for one in best])]
+        return {one.network for one in best}
 
     def _by_attack(self, among: list[Contender]) -> list[Contender]:
         """Those that their losses do not exclude: on few images, then on as many as are cheap."""

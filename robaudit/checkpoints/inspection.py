@@ -122,7 +122,7 @@ def _architecture(
     container: Container, statement: Statement | None, suspects: tuple[Candidate, ...]
 ) -> tuple[str | None, str]:
     if statement is not None and statement.architecture:
-        return statement.architecture, f"named by {statement.where}"
+        return statement.architecture, f"said by {statement.where}"
     if not container.tensors:
         return None, "there are no tensors to tell it by"
     kind = quantised({info.name: info.dtype for info in container.tensors}, {})
@@ -131,17 +131,25 @@ def _architecture(
     labels = list(dict.fromkeys(shown(candidate.label, 200) for candidate in suspects))
     if not labels:
         return None, "its keys are those of no known architecture; name it with --arch"
-    others = f" (or {', '.join(labels[1:4])})" if len(labels) > 1 else ""
-    return labels[0], f"its tell-tale keys are there{others}; loading checks every key and shape"
+    if len(labels) == 1:
+        return labels[0], ("determined by its tell-tale keys; loading checks every key and shape")
+    more = f" and {len(labels) - 2} more" if len(labels) > 2 else ""
+    return labels[0], (
+        f"open: its tell-tale keys are also those of {labels[1]}{more}; loading checks every key "
+        "and shape, and asks the data"
+    )
 
 
 def _normalization(
     statement: Statement | None, wrapping: Wrapping, suspects: tuple[Candidate, ...]
 ) -> tuple[str | None, str]:
     if statement is not None and statement.normalization:
-        return statement.normalization, f"named by {statement.where}"
+        return statement.normalization, f"said by {statement.where}"
     if wrapping.mean is not None:
-        return "in the file", f"its tensors {shown(wrapping.mean)} and {shown(wrapping.std)}"
+        return (
+            "in the file",
+            f"said by its tensors {shown(wrapping.mean)} and {shown(wrapping.std)}",
+        )
     if suspects and suspects[0].family.normalization:
-        return suspects[0].family.normalization, "the architecture's own"
-    return None, "the file does not say; loading tries the usual ones on the data"
+        return suspects[0].family.normalization, "determined by the architecture, whose own it is"
+    return None, "open: the file does not say; loading tries the usual ones on the data"
