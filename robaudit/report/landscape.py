@@ -8,6 +8,7 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from robaudit.report.naming import marked
 from robaudit.report.text import csv_cell, model_names
 
 if TYPE_CHECKING:
@@ -60,8 +61,8 @@ class Lines:
     def names(self) -> list[str]:
         """A short name for each model; for a line between two, both of theirs."""
         if self.ends:
-            return [" - ".join(model_names([source for _, source in self.ends]))]
-        return model_names([model.source for model in self.models])
+            return [" - ".join(_names([source for _, source in self.ends], self.settings))]
+        return _names([model.source for model in self.models], self.settings)
 
 
 @dataclass(frozen=True)
@@ -83,11 +84,20 @@ class Plane:
     @property
     def name(self) -> str:
         """The model's short name, or those of the three."""
-        names = model_names([source for *_, source in self.corners] or [self.model.source])
-        return ", ".join(names)
+        sources = [source for *_, source in self.corners] or [self.model.source]
+        return ", ".join(_names(sources, self.settings))
 
 
 Landscape: TypeAlias = Lines | Plane
+
+
+def _names(sources: list[str], settings: dict[str, Any]) -> list[str]:
+    """Short names; ``settings`` holds which of the networks are guesses."""
+    assumed = settings.get("assumed", ())
+    return [
+        marked(name, source in assumed)
+        for name, source in zip(model_names(sources), sources, strict=True)
+    ]
 
 
 def loss_name(kind: str) -> str:
