@@ -6,11 +6,20 @@ from pathlib import Path
 import pyautoattack
 import pytest
 import torch
+from support.identified import (
+    KNOWN,
+    NETWORKS,
+    SAMPLES,
+    bare_sample,
+    judge,
+    robust_accuracy,
+)
 from support.published_networks import cnn_a, conv_small, trades_small_cnn
 
 from robaudit.checkpoints import inspect_file, load, read_state_dict
 from robaudit.data import load_examples
-from robaudit.errors import CheckpointError
+from robaudit.errors import CheckpointError, OpenQuestionError
+from robaudit.types import ThreatModel
 
 FOLDER = os.environ.get("ROBAUDIT_REAL_DATA")
 pytestmark = [
@@ -42,45 +51,74 @@ def test_they_load_as_torch_loads_them(name):
     assert seen.refusal is None
 
 
-CIFAR, MNIST = "cifar10_test_first1017.npz", "mnist_test.npz"
-# Right on how many of the first 1000, with the normalisation that is found; counted with torch.load
-# and networks written by hand.
-UNPROMPTED = {
-    "checkpoints/sdp_cifar_cnn_a_adv.model": (CIFAR, "sequential_cnn", "cifar10", 703),
-    "checkpoints/sdp_cifar_cnn_a_mix.model": (CIFAR, "sequential_cnn", "cifar10", 776),
-    "checkpoints/eran_cifar_conv_small_pgd.pth": (CIFAR, "sequential_cnn", "cifar10", 630),
-    "checkpoints/trades_mnist_smallcnn.pt": (MNIST, "small_cnn", "none", 994),
-}
 BY_HAND = {
-    "sdp_cifar_cnn_a_adv": cnn_a,
-    "sdp_cifar_cnn_a_mix": cnn_a,
-    "eran_cifar_conv_small_pgd": conv_small,
-    "trades_mnist_smallcnn": trades_small_cnn,
+    "sdp_cifar_cnn_a_mix.model": cnn_a,
+    "eran_cifar_conv_small_pgd.pth": conv_small,
+    "trades_mnist_smallcnn.pt": trades_small_cnn,
 }
 
 
-@pytest.mark.parametrize("name", UNPROMPTED)
-def test_they_are_told_without_a_word(name):
-    data, architecture, normalization, right = UNPROMPTED[name]
-    path = Path(FOLDER) / name
-    examples = load_examples(str(Path(FOLDER) / data), n=1000)
-    found = load(path, device="cpu", examples=examples)
-    assert found.origin.architecture.partition("(")[0] == architecture
-    assert found.origin.normalization == normalization
-    assert found.origin.warnings == ()
-    assert int((found(examples.x).argmax(1) == examples.y).sum()) == right
-    state = torch.load(path, map_location="cpu", weights_only=True)
-    state = state["state_dict"][0] if "state_dict" in state else state
-    network = BY_HAND[path.stem]().eval()
-    network.load_state_dict(state)
-    x = examples.x[:64]
-    torch.testing.assert_close(found.network(x), network(x))
+@pytest.mark.slow
+@pytest.mark.parametrize("known", KNOWN, ids=lambda known: known.file)
+def test_what_is_found_is_the_truth_or_harmless_or_open(known):
+    threat = ThreatModel("linf", known.eps)
+    path = Path(FOLDER) / "checkpoints" / known.file
+    told = {"arch": f"{NETWORKS}:{known.factory}"} if known.factory else {}
+    found, examples = judge(path, Path(FOLDER) / known.data, threat, **told)
+    if isinstance(found, OpenQuestionError):
+        assert known.file not in NEVER_OPEN
+        assert any(line.split()[0] == known.truth for line in found.candidates)
+        return
+    origin = found.origin
+    assert origin.normalization_known == "determined"
+    if not known.factory and origin.architecture.startswith("sequential"):
+        assert f"-{known.activation}-" in origin.architecture
+    if origin.normalization != known.truth:
+        truth = load(path, arch=told.get("arch", origin.architecture), normalize=known.truth,
+                     device="cpu")  # fmt: skip
+        accuracies = [robust_accuracy(one, examples, threat) for one in (found, truth)]
+        assert abs(accuracies[0] - accuracies[1]) <= 0.01
+    if known.file in BY_HAND:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        state = state["state_dict"][0] if "state_dict" in state else state
+        network = BY_HAND[known.file]().eval()
+        network.load_state_dict(state)
+        x = examples.x[:64]
+        torch.testing.assert_close(found.network(x), network(x))
+
+
+NEVER_OPEN = {
+    *("trades_mnist_smallcnn.pt", "sdp_mnist_cnn_a_adv.model"),
+    *("eran_cifar_conv_small_pgd.pth", "colt_mnist01.pt"),
+}
+
+
+@pytest.mark.parametrize("n", [32, 64, 200])
+def test_few_images_of_their_own_never_find_another(n):
+    # The first 1024 decide on the command line; here there are no more than these.
+    known = next(one for one in KNOWN if one.file == "sdp_mnist_cnn_a_adv.model")
+    path = Path(FOLDER) / "checkpoints" / known.file
+    examples = load_examples(str(Path(FOLDER) / known.data), n=n)
+    threat = ThreatModel("linf", known.eps)
+    try:
+        origin = load(path, device="cpu", examples=examples, threat=threat).origin
+    except OpenQuestionError:
+        return
+    assert origin.normalization == "none"
+    assert "-relu-" in origin.architecture
+
+
+@pytest.mark.parametrize("name", SAMPLES)
+def test_samples_without_their_records(name, tmp_path):
+    found, _ = judge(bare_sample(name, tmp_path), "digits", ThreatModel("linf", 0.15))
+    assert found.origin.normalization == "none"
+    assert found.origin.architecture_known == "determined"
 
 
 def test_the_documented_normalisation_gives_the_documented_accuracy():
     # alpha-beta-CROWN verifies this network with these numbers: 68.2 % of the first 1000.
     path = Path(FOLDER) / "checkpoints" / "sdp_cifar_cnn_a_adv.model"
-    examples = load_examples(str(Path(FOLDER) / CIFAR), n=1000)
+    examples = load_examples(str(Path(FOLDER) / "cifar10_test_first1017.npz"), n=1000)
     found = load(path, normalize="crown", device="cpu", examples=examples)
     assert int((found(examples.x).argmax(1) == examples.y).sum()) == 682
     wrong = load(path, normalize="none", device="cpu")
@@ -94,10 +132,10 @@ def test_the_batch_norm_network_of_pyautoattack():
     path = Path(pyautoattack.__file__).parent / "examples" / "model_test.pt"
     if not path.is_file():
         pytest.skip("this pyautoattack comes without its example")
-    examples = load_examples(str(Path(FOLDER) / CIFAR), n=512)
+    examples = load_examples(str(Path(FOLDER) / "cifar10_test_first1017.npz"), n=512)
     found = load(path, device="cpu", examples=examples)
     assert found.origin.architecture.startswith("resnet(depth=18")
     assert found.origin.normalization == "none"
-    assert found.origin.warnings == ()
+    assert found.origin.normalization_known == "determined"
     # Published: 93.8 % of the whole test set.
     assert 0.91 < found.origin.trials[0].accuracy < 0.96

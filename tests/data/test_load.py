@@ -2,10 +2,11 @@
 
 import hashlib
 
+import numpy as np
 import pytest
 import torch
 
-from robaudit.data import default_threat, load_examples
+from robaudit.data import deciding_examples, default_threat, load_examples
 from robaudit.errors import DataError, UsageError
 from robaudit.types import ThreatModel
 
@@ -91,3 +92,26 @@ def test_default_threat_is_the_published_linf_radius(name, eps):
 
 def test_no_default_threat_for_a_file():
     assert default_threat("some.npz") is None
+
+
+def test_what_decides_is_the_same_whatever_is_audited(tmp_path):
+    x = np.random.default_rng(0).integers(0, 256, (1500, 1, 4, 4), dtype=np.uint8)
+    y = np.random.default_rng(1).integers(0, 10, 1500)
+    np.savez(tmp_path / "set.npz", x=x, y=y)
+    name = str(tmp_path / "set.npz")
+    alone = deciding_examples(name)
+    assert torch.equal(alone.index, torch.arange(1024))
+    for said in ({"n": 8}, {"n": 1200}, {}, {"n": 1100, "sample_seed": 0}):
+        found = deciding_examples(name, audited=load_examples(name, **said))
+        assert torch.equal(found.index, alone.index)
+        assert torch.equal(found.x[:], alone.x[:])
+
+
+def test_of_a_set_sorted_by_class_all_classes_decide(tmp_path):
+    x = np.zeros((5000, 1, 2, 2), dtype=np.uint8)
+    np.savez(tmp_path / "set.npz", x=x, y=np.arange(5000) // 500)
+    name = str(tmp_path / "set.npz")
+    for audited in (None, load_examples(name, n=2000)):
+        found = deciding_examples(name, audited=audited)
+        assert len(found) == 1024
+        assert found.y.bincount().min() > 100
