@@ -19,6 +19,7 @@ from robaudit.checkpoints.classifier import Classifier
 from robaudit.checkpoints.contender import Contender, best_of_each, most_likely
 from robaudit.checkpoints.cost import images_for
 from robaudit.checkpoints.deciding import (
+    POINT,
     agree,
     left,
     lowest,
@@ -161,6 +162,7 @@ class _Question:
         self.proposal, self.examples, self.threat, self.asked = proposal, examples, threat, asked
         self.all = contenders
         self.files = len(contenders[0].models)
+        self.alike = 0  # networks that hardly differ from the one that was kept
 
     def answer(self) -> tuple[Classifier, ...]:
         among = self._by_attack(self._by_accuracy())
@@ -209,9 +211,32 @@ class _Question:
         return {one.network for one in best}
 
     def _by_attack(self, among: list[Contender]) -> list[Contender]:
-        """Those that their losses do not exclude: on few images, then on as many as are cheap."""
+        """Those that their losses do not exclude."""
+        among = self._one_network(among)
         if len(among) == 1:
             return among
+        return self._undecided(among)
+
+    def _one_network(self, among: list[Contender]) -> list[Contender]:
+        """Of networks that hardly differ under attack, as ReLU and a leaky one, the more usual.
+
+        They are compared with the same normalisation, so that the two questions stay apart.
+        """
+        networks = {one.network for one in among}
+        best = max(among, key=lambda one: one.evidence.accuracy)
+        same = [one for one in among if one.normalization == best.normalization]
+        if len(networks) == 1 or len(same) < len(networks):
+            return among
+        same = self._undecided(same)
+        found = [one.evidence for one in same]
+        kept = {one.network for one in same}
+        if len(same) > 1 and agree(found, range(len(found)), 0, POINT / 2):
+            kept = {same[0].network}
+            self.alike = len(same) - 1
+        return [one for one in among if one.network in kept]
+
+    def _undecided(self, among: list[Contender]) -> list[Contender]:
+        """Those that neither few images nor as many as are cheap exclude."""
         n = len(self.examples)
         most = images_for(among[0].models[0], self.examples, len(among) * self.files)
         for m in dict.fromkeys((min(_FIRST_ATTACKED, n), min(max(_FIRST_ATTACKED, most), n))):
@@ -293,13 +318,13 @@ class _Question:
         return f"a guess among several ({seen})" if assumed else f"the data ({seen})"
 
     def _harmless(self, taken: Contender, rest: Sequence[Contender]) -> str:
-        if not rest:
-            return ""
         names = list(
             dict.fromkeys(one.normalization for one in rest
                           if one.normalization != taken.normalization)
         )  # fmt: skip
-        networks = len({one.network for one in (taken, *rest)}) - 1
+        networks = self.alike + len({one.network for one in (taken, *rest)}) - 1
+        if not rest and not networks:
+            return ""
         also = [f"{networks} other network{'s' if networks > 1 else ''}"] if networks else []
         if names:
             also.append(f"--normalize {' or '.join(names)}")
