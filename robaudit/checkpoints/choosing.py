@@ -238,13 +238,12 @@ class _Question:
     def _undecided(self, among: list[Contender]) -> list[Contender]:
         """Those that neither few images nor as many as are cheap exclude."""
         n = len(self.examples)
-        most = images_for(among[0].models[0], self.examples, len(among) * self.files)
-        for m in dict.fromkeys((min(_FIRST_ATTACKED, n), min(max(_FIRST_ATTACKED, most), n))):
-            self._attack(among, m)
-            among = [among[k] for k in left([one.evidence for one in among])]
-            if len(among) == 1:
-                break
+        self._attack(among, min(_FIRST_ATTACKED, n))
+        among = [among[k] for k in left([one.evidence for one in among])]
+        if len(among) > 1:
             most = images_for(among[0].models[0], self.examples, len(among) * self.files)
+            self._attack(among, min(max(_FIRST_ATTACKED, most), n))
+            among = [among[k] for k in left([one.evidence for one in among])]
         return among
 
     def _attack(self, among: Sequence[Contender], m: int) -> None:
