@@ -119,7 +119,11 @@ def _normalized(proposal: Proposal, normalize: str | None) -> Proposal:
 
 
 def _peer(
-    source: str, arch: str | None, normalize: str | None, how: Reading, examples: Examples
+    source: str,
+    arch: str | Factory | None,
+    normalize: str | None,
+    how: Reading,
+    examples: Examples,
 ) -> Proposal | None:
     """What another checkpoint of the command may be; ``None`` where it cannot be read."""
     if is_source(source):

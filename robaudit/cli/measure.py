@@ -128,8 +128,8 @@ def run(
                     state = state / name
                 try:
                     done, gallery = _audit(
-                        checkpoint, opening, examples, train, threat, plan, settings, batch_size, state,
-                        surrogate=other, replayed=replayed,
+                        checkpoint, opening, examples, train, threat, plan, settings, batch_size,
+                        state, surrogate=other, replayed=replayed,
                     )  # fmt: skip
                 except BaseException as error:
                     refusal = refusal_of(error)
