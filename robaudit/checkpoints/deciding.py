@@ -10,7 +10,7 @@ of training, and networks trained for certificates minimise yet another loss.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from torch import Tensor
 
@@ -67,6 +67,7 @@ def networks_left(best: Sequence[Evidence]) -> list[int]:
     A network with another activation or stride is told by accuracy alone: by three standard errors
     of the paired difference.
     """
+    best = _on_the_same(best)
     top = max(range(len(best)), key=lambda k: (best[k].accuracy, -k))
     return [
         k for k, one in enumerate(best)
@@ -76,6 +77,7 @@ def networks_left(best: Sequence[Evidence]) -> list[int]:
 
 def worth_attacking(found: Sequence[Evidence]) -> list[int]:
     """Those not plainly less accurate than the best: five points and three standard errors."""
+    found = _on_the_same(found)
     top = max(found, key=lambda one: one.accuracy)
     return [
         k for k, one in enumerate(found)
@@ -137,6 +139,12 @@ def agree(
         if float(cleaner) > _CLEAN_POINTS + 1e-9:
             return False
     return True
+
+
+def _on_the_same(found: Sequence[Evidence]) -> list[Evidence]:
+    """Clean losses of the images that all were tried on."""
+    n = min(one.right.shape[1] for one in found)
+    return [replace(one, clean=one.clean[:, :n], right=one.right[:, :n]) for one in found]
 
 
 def _witnesses(found: Sequence[Evidence]) -> tuple[str, ...]:

@@ -116,3 +116,9 @@ def test_what_is_far_less_accurate_is_not_attacked():
         0,
         1,
     ]
+
+
+def test_accuracies_are_compared_on_the_images_that_all_were_tried_on():
+    many, few = evidence(right=0.8, n=1000), evidence(right=0.8, n=64)
+    assert networks_left([many, few]) == [0, 1]
+    assert worth_attacking([few, many]) == [0, 1]
