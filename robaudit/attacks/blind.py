@@ -14,7 +14,7 @@ from robaudit.types import ThreatModel
 
 # Of what the attack cost, what the check may cost; and the fewest and the most queries an image.
 _SHARE = 0.1
-_FEWEST, _MOST = 8, 100
+_FEWEST, _MOST = 4, 100
 # What rounding moves an objective by, in units of itself.
 _ROUNDING = 1e-4
 
@@ -59,7 +59,8 @@ def rival(
     m = min(len(x), TILE)
     if m == 0:
         return Rival(torch.zeros(0, dtype=torch.bool), torch.zeros(0, dtype=torch.bool))
-    queries = min(max(round(_SHARE * cost / TILE), _FEWEST), _MOST)
+    # The first guess and the last look are a pass each.
+    queries = min(max(round(_SHARE * cost / TILE) - 2, _FEWEST), _MOST)
     images, labels = x[:m].to(runner.device), y[:m].to(runner.device)
     best, broken = search(
         runner, images, labels, index[:m], threat, queries, seed, lambda share: None
