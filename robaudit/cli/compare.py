@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from robaudit.cli.audit import Preset
+from robaudit.cli.data_of import with_data
 from robaudit.cli.measure import run
 from robaudit.cli.options import Settings, with_settings
 from robaudit.cli.read import write_file
@@ -97,6 +98,7 @@ def _measured(a: str, b: str, preset: Preset, settings: Settings) -> tuple[Compa
     from robaudit.report.compare import compare as compared
     from robaudit.report.compare_outcomes import read_audited
 
+    settings = with_data(settings, [a])
     with tempfile.TemporaryDirectory() as place:
         folders = [Path(place) / name for name in ("first", "second")]
         code = 0

@@ -373,4 +373,4 @@ def relative_step(step_size: float | None, settings: Settings, checkpoints: list
     if not step_size > 0:
         raise UsageError(f"--step-size must be positive, not {step_size:g}")
 
-    return step_size / threat_of(settings, checkpoints).eps
+    return step_size / threat_of(replace(settings, quiet=True), checkpoints).eps
