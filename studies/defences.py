@@ -243,7 +243,7 @@ def defences() -> list[Defence]:
             "recognises attacked inputs",
             behind(lambda f, x: torch.where(on_grid(x)[:, None], f(x), f(rounded(x, 2)).detach()
                                             + 0 * f(x))),
-            lambda x: standard(through(rounded(x, 2), x)),
+            standard,
         ),
         Defence("wrong-signed gradient", behind(lambda f, x: f(_WrongSign.apply(x))), standard),
         Defence("gradient in one direction", behind(lambda f, x: f(_Projected.apply(x))), standard),
