@@ -52,7 +52,7 @@ def checked(function: Callable[P, R]) -> Callable[P, R]:
 
 
 def checked_features(function: Callable[P, R]) -> Callable[P, R]:
-    """:func:`checked` for functions of any finite features ``(n, ...)``."""
+    """:func:`checked` for functions of any features ``(n, ...)``."""
     return _checked(function, pixels=False)
 
 
@@ -149,7 +149,7 @@ def _check(given: Mapping[str, Any], pixels: bool) -> None:
 
 
 def check_images(name: str, x: Any, pixels: bool = True) -> None:
-    """Refuse what is no batch of images in [0, 1], or of finite features without ``pixels``.
+    """Refuse what is no batch of images in [0, 1], or of features without ``pixels``.
 
     Raises:
         UsageError: another type, shape, dtype or range.
@@ -168,10 +168,14 @@ def check_images(name: str, x: Any, pixels: bool = True) -> None:
         )
     if isinstance(x, StoredImages):
         return  # in the box by how they are read, and to look would read all of them
+    # Images that lie in a file were checked as they were opened, and are not read whole; what is
+    # not finite among features is said of single examples, by their losses.
+    if not pixels or isinstance(x, StoredImages):
+        return
     low, high = (float(end) for end in torch.aminmax(x.detach()))
     if not (low > -float("inf") and high < float("inf")):
         raise UsageError(f"{name} has numbers that are not finite")
-    if pixels and not (low >= -_SLACK and high <= 1 + _SLACK):
+    if not (low >= -_SLACK and high <= 1 + _SLACK):
         bytes_likely = high > 2 and low >= 0
         raise UsageError(
             f"{name} lies in [{low:.4g}, {high:.4g}], not in [0, 1]",

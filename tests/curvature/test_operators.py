@@ -129,7 +129,7 @@ def test_names_that_mean_nothing_are_refused(batch):
     assert "conv" in refused.value.advice
     with pytest.raises(UsageError, match="no layer was named"):
         spectrum(model, *batch, layers=[])
-    with pytest.raises(UsageError, match="unknown operator"):
+    with pytest.raises(UsageError, match="operator cannot be"):
         spectrum(model, *batch, operator="fisher")
     with pytest.raises(NotMeasuredError, match="no parameters"):
         spectrum(nn.Flatten(), *batch)

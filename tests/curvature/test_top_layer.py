@@ -96,7 +96,7 @@ def test_saturated_logits_lose_no_digits():
 
 def test_what_cannot_be_meant_or_measured_is_said(batch):
     model = warmed(NETWORKS["residual"], (2, 6, 6))
-    with pytest.raises(UsageError, match="unknown objective 'awp'"):
+    with pytest.raises(UsageError, match="objective cannot be 'awp'"):
         top_layer_trh(model, *batch, "awp")
     with pytest.raises(UsageError, match="penalty"):
         top_layer_trh(model, *batch, "trades", penalty=-1.0)
