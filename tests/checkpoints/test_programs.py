@@ -172,6 +172,10 @@ def test_damage_in_the_weights_of_an_exported_program_is_noticed(tmp_path):
         read_state_dict(path)
 
 
+@pytest.mark.skipif(
+    tuple(int(part) for part in torch.__version__.split(".")[:2]) < (2, 9),
+    reason="torch 2.8 and older write the weights as one file, without a list",
+)
 @pytest.mark.parametrize(
     "change",
     [
