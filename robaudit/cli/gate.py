@@ -219,7 +219,7 @@ def _verdicts(
             say_of(checkpoint, refusal)
             # What it is was not decided, so that its rules are not either: they are inconclusive.
             code = code or (0 if unknown else refusal.exit_code)
-            reason = refusal.message + (f". {refusal.advice}" if refusal.advice else "")
+            reason = f"{refusal.message}. {refusal.advice}" if unknown else refusal.message
             found.append(not_gated(checkpoint, policy, populations, reason))
     return code
 

@@ -91,7 +91,7 @@ def row(known):
     found, examples = judge(path, REAL / known.data, threat, **told)
     cells = [f"`{known.file}`", "network" if known.factory else "nothing", radius(known.eps)]
     if isinstance(found, OpenQuestionError):
-        left = [line.split()[0] for line in found.candidates[1:]]
+        left = [line.split("  ")[0] for line in found.candidates[1:] if "%" in line]
         return [*cells, f"open: {', '.join(f'`{name}`' for name in left)}", f"`{known.truth}`", ""]
     normalization = found.origin.normalization
     taken = robust_accuracy(found, examples, threat)
