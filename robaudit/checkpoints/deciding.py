@@ -92,6 +92,7 @@ def left(found: Sequence[Evidence]) -> list[int]:
     Another data set's normalisation falls also where one that is no other's is better in both
     losses, however little.
     """
+    found = _on_the_same(found)
     witnesses = _witnesses(found)
     kept = [
         k for k, one in enumerate(found)
@@ -106,12 +107,14 @@ def left(found: Sequence[Evidence]) -> list[int]:
 
 def likeliest(found: Sequence[Evidence], among: Sequence[int]) -> int:
     """The one with the lowest of the losses that training made small; no other data set's first."""
+    found = _on_the_same(found)
     witness = _witnesses(found)[0]
     return min(among, key=lambda k: (found[k].foreign, _mean(found[k], witness), k))
 
 
 def lowest(found: Sequence[Evidence], among: Sequence[int]) -> int:
     """The one with the lowest robust accuracy, so that nothing is overstated."""
+    found = _on_the_same(found)
     own = [k for k in among if not found[k].foreign] or list(among)
     return min(own, key=lambda k: (found[k].robust_accuracy, k))
 
@@ -124,6 +127,7 @@ def agree(
     On every checkpoint the robust accuracies differ by at most ``point`` from that of the taken
     one, that difference is known to one point, and clean accuracies differ by at most two.
     """
+    found = _on_the_same(found)
     one = found[taken]
     for k in among:
         if k == taken:
@@ -142,9 +146,16 @@ def agree(
 
 
 def _on_the_same(found: Sequence[Evidence]) -> list[Evidence]:
-    """Clean losses of the images that all were tried on."""
+    """Of the images that all were tried on, and of those that all were attacked on."""
     n = min(one.right.shape[1] for one in found)
-    return [replace(one, clean=one.clean[:, :n], right=one.right[:, :n]) for one in found]
+    m = min(one.stands.shape[1] for one in found)
+    return [
+        replace(
+            one, clean=one.clean[:, :n], right=one.right[:, :n], robust=one.robust[:, :m],
+            stands=one.stands[:, :m],
+        )
+        for one in found
+    ]  # fmt: skip
 
 
 def _witnesses(found: Sequence[Evidence]) -> tuple[str, ...]:

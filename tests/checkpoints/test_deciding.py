@@ -122,3 +122,13 @@ def test_accuracies_are_compared_on_the_images_that_all_were_tried_on():
     many, few = evidence(right=0.8, n=1000), evidence(right=0.8, n=64)
     assert networks_left([many, few]) == [0, 1]
     assert worth_attacking([few, many]) == [0, 1]
+
+
+def test_losses_are_compared_on_the_images_that_all_were_attacked_on():
+    many, few = evidence(), evidence(n=1000)
+    few = Evidence(few.clean, few.right, few.robust[:, :128], few.stands[:, :128])
+    for found in ([many, few], [few, many]):
+        assert left(found) == [0, 1]
+        assert lowest(found, [0, 1]) == 0
+        assert likeliest(found, [0, 1]) == 0
+        assert agree(found, [0, 1], 0)
