@@ -19,7 +19,6 @@ from robaudit.checkpoints.classifier import Classifier
 from robaudit.checkpoints.contender import Contender, best_of_each, most_likely
 from robaudit.checkpoints.cost import images_for
 from robaudit.checkpoints.deciding import (
-    POINT,
     agree,
     left,
     lowest,
@@ -230,7 +229,7 @@ class _Question:
         same = self._undecided(same)
         found = [one.evidence for one in same]
         kept = {one.network for one in same}
-        if len(same) > 1 and agree(found, range(len(found)), 0, POINT / 2):
+        if len(same) > 1 and agree(found, range(len(found)), 0):
             kept = {same[0].network}
             self.alike = len(same) - 1
         return [one for one in among if one.network in kept]

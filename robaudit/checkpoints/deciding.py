@@ -27,9 +27,7 @@ _FAR_BEHIND = 0.05
 # between both losses must speak.
 _ADVERSARIAL, _STANDARD = 10.0, 40.0
 _STANDING, _STANDING_WELL = 0.4, 0.6
-_CLEAN_POINTS = 0.02
-POINT = 0.01
-"""The most that robust accuracies of candidates may differ where it does not matter."""
+_POINT, _CLEAN_POINTS = 0.01, 0.02
 
 
 @dataclass(frozen=True, eq=False)
@@ -119,13 +117,11 @@ def lowest(found: Sequence[Evidence], among: Sequence[int]) -> int:
     return min(own, key=lambda k: (found[k].robust_accuracy, k))
 
 
-def agree(
-    found: Sequence[Evidence], among: Sequence[int], taken: int, point: float = POINT
-) -> bool:
+def agree(found: Sequence[Evidence], among: Sequence[int], taken: int) -> bool:
     """Whether it does not matter which of them it is.
 
-    On every checkpoint the robust accuracies differ by at most ``point`` from that of the taken
-    one, that difference is known to one point, and clean accuracies differ by at most two.
+    On every checkpoint the robust accuracies differ by at most one point from that of the taken
+    one, that difference is known to a point, and clean accuracies differ by at most two.
     """
     found = _on_the_same(found)
     one = found[taken]
@@ -138,7 +134,7 @@ def agree(
         # Never zero, however alike they were on a few images.
         error = ((moved.mean(0) ** 2).sum() + 1).sqrt() / moved.shape[1]
         cleaner = (found[k].right.double() - one.right.double()).mean(1).abs().max()
-        if float(moved.mean(1).abs().max()) > point + 1e-9 or float(error) > POINT:
+        if float(moved.mean(1).abs().max()) > _POINT + 1e-9 or float(error) > _POINT:
             return False
         if float(cleaner) > _CLEAN_POINTS + 1e-9:
             return False
