@@ -23,6 +23,9 @@ from robaudit.types import Examples, ThreatModel
 
 # Reference AutoAttack, standard: steps of APGD and FAB, classes they target, Square's queries.
 _STEPS, _TARGETS, _QUERIES = 100, 9, 5000
+# Images that the checks before every stage pass, whatever it is on: two passes of the first 64 and
+# the derivative on 16 of them.
+_CHECKED = 550
 # A gradient in the weights of a perturbed network beside that in the images.
 _JOINT = 1.5
 
@@ -124,7 +127,7 @@ def cost(job: Job, n: int, n_train: int, speed: Speed) -> Cost:
             climb(pgd, images)
 
     count = len(stages(plan))
-    forwards += count * rows
+    forwards += count * (rows + _CHECKED)
     if plan.pgd is not None:
         once(plan.pgd, rows)
     if plan.cw is not None:

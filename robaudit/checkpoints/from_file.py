@@ -18,7 +18,7 @@ from robaudit.checkpoints.architectures.architecture import (
 from robaudit.checkpoints.architectures.parsing import parse_arch
 from robaudit.checkpoints.architectures.registry import (
     ARCHITECTURES,
-    identify,
+    identify_among,
     named,
     suspect,
 )
@@ -202,11 +202,11 @@ def _named(
 
 def _identified(file: _File) -> _Fitted:
     """The networks that have the file's keys and shapes."""
+    stages = [stage.shapes(file.shapes) for stage in file.stages]
     for image in dict.fromkeys((file.image, None)):  # without: the data may be the wrong one
-        for stage in file.stages:
-            candidates = identify(stage.shapes(file.shapes), image=image)
-            if candidates:
-                return _assembled(candidates, stage, _SHAPES, file)
+        at, candidates = identify_among(stages, image=image)
+        if candidates:
+            return _assembled(candidates, file.stages[at], _SHAPES, file)
     for stage in file.stages:
         absent = [c.label for c in suspect(stage.shapes(file.shapes)) if c.label.startswith("timm")]
         if absent:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from robaudit.checkpoints.architectures.architecture import Candidate, Shapes
-from robaudit.checkpoints.architectures.registry import suspect
+from robaudit.checkpoints.architectures.registry import suspect_among
 from robaudit.checkpoints.effective import readings
 from robaudit.checkpoints.files.container import Container, read_container
 from robaudit.checkpoints.files.contents import Refusal, TensorInfo
@@ -110,12 +110,8 @@ def inspect_file(
 
 
 def _suspects(shapes: Shapes, stages: tuple[Wrapping, ...]) -> tuple[Candidate, ...]:
-    """The networks that the keys may be, with as few wrappers taken off as possible."""
-    for stage in stages:
-        found = suspect(stage.shapes(shapes))
-        if found:
-            return found
-    return ()
+    """The networks that the keys may be, under whatever wrappers."""
+    return suspect_among([stage.shapes(shapes) for stage in stages])
 
 
 def _architecture(

@@ -8,7 +8,6 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import torch
@@ -21,7 +20,7 @@ from robaudit.checkpoints.architectures.architecture import (
     UnknownArchitectureError,
 )
 from robaudit.checkpoints.architectures.parsing import parse_arch
-from robaudit.checkpoints.architectures.registry import identify, named
+from robaudit.checkpoints.architectures.registry import identify_among, named
 from robaudit.checkpoints.effective import readings
 from robaudit.checkpoints.factory import factory, is_code, unwrapped
 from robaudit.checkpoints.files.container import read_container
@@ -101,11 +100,12 @@ def trained_on(
         return TrainedOn(recorded, _asked(network), fixed=True)
     statement = statement_of(container)
     said = arch or (statement.architecture if statement is not None else None)
-    for stage in stages:
-        own = stage.shapes(shapes)
-        takes = _taken(partial(_identified, own)) if said is None else _named(said, own)
-        if takes:
-            return TrainedOn(recorded, takes, fixed=said is not None)
+    keys = [stage.shapes(shapes) for stage in stages]
+    if said is None:
+        return TrainedOn(recorded, _taken(lambda image: identify_among(keys, image=image)[1]))
+    for own in keys:
+        if takes := _named(said, own):
+            return TrainedOn(recorded, takes, fixed=True)
     return TrainedOn(recorded)
 
 
@@ -113,10 +113,6 @@ def _check_fit(network: nn.Module, shapes: Shapes, stages: Sequence[Wrapping], n
     own = worn(network, stages).shapes(shapes)
     state = {key: torch.empty(shape, device="meta") for key, shape in own.items()}
     check_fit(network, state, name)
-
-
-def _identified(shapes: Shapes, image: Image) -> tuple[Candidate, ...]:
-    return identify(shapes, image=image)
 
 
 def _bare(name: str) -> str:

@@ -5,8 +5,8 @@ A new family is one file with its factory, one signature, and one line here.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from itertools import chain
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import chain, islice
 from types import MappingProxyType
 
 from robaudit.checkpoints.architectures import signatures
@@ -94,14 +94,34 @@ def identify(shapes: Shapes, *, image: Image | None = None) -> tuple[Candidate, 
         image: ``(c, h, w)`` of the images it is to classify, where known: networks that do not
             take them or do not give logits ``(n, k)`` are left out.
     """
-    families = chain(_known(), registered().values(), library_architectures(shapes))
+    return identify_among([shapes], image=image)[1]
 
-    def fitting(family: Architecture) -> tuple[Candidate, ...]:
-        return family.fitting(family.guesses(shapes, image), shapes)
 
-    found = tuple(chain.from_iterable(map(fitting, families)))
-    # Data of the wrong size must not turn a network that has a name into a chain of any kind.
-    return _taking(image, found) if found else _taking(image, fitting(_PLAIN))
+def identify_among(
+    stages: Sequence[Shapes], *, image: Image | None = None
+) -> tuple[int, tuple[Candidate, ...]]:
+    """:func:`identify` for keys with more and more of their wrappers taken off.
+
+    A network that has a name, under whatever wrappers, comes before a chain of layers, which any
+    prefix would fit; chains are looked for in the barest keys first.
+
+    Returns:
+        the stage whose keys were taken, and the candidates, perhaps none.
+    """
+    for at, shapes in enumerate(stages):
+        families = chain(_known(), registered().values(), library_architectures(shapes))
+        found = tuple(chain.from_iterable(_fitting(one, shapes, image) for one in families))
+        if found:  # data of the wrong size must not turn a network that has a name into a chain
+            return at, _taking(image, found)
+    for at in reversed(range(len(stages))):
+        found = _taking(image, _fitting(_PLAIN, stages[at], image))
+        if found:
+            return at, found
+    return 0, ()
+
+
+def _fitting(family: Architecture, shapes: Shapes, image: Image | None) -> tuple[Candidate, ...]:
+    return family.fitting(family.guesses(shapes, image), shapes)
 
 
 def named(
@@ -123,9 +143,26 @@ def named(
 
 def suspect(shapes: Shapes) -> tuple[Candidate, ...]:
     """The networks whose tell-tale keys are there, without torch and without certainty."""
-    families = chain(_known(), library_architectures(shapes), (_PLAIN,))
-    found = chain.from_iterable(family.suspected(shapes) for family in families)
-    return tuple(candidate for _, candidate in zip(range(_MAX_SUSPECTS), found, strict=False))
+    return suspect_among([shapes])
+
+
+def suspect_among(stages: Sequence[Shapes]) -> tuple[Candidate, ...]:
+    """:func:`suspect` for keys with more and more of their wrappers taken off.
+
+    In the order of :func:`identify_among`.
+    """
+    for shapes in stages:
+        families = chain(_known(), library_architectures(shapes))
+        if found := _first(family.suspected(shapes) for family in families):
+            return found
+    for shapes in reversed(stages):
+        if found := _first([_PLAIN.suspected(shapes)]):
+            return found
+    return ()
+
+
+def _first(found: Iterable[Iterable[Candidate]]) -> tuple[Candidate, ...]:
+    return tuple(islice(chain.from_iterable(found), _MAX_SUSPECTS))
 
 
 def _known() -> list[Architecture]:

@@ -18,6 +18,10 @@ from robaudit.checkpoints.architectures.architecture import Shapes
 
 MAX_LAYERS = 48
 _MAX_ROOM = 32
+# Channels that images have; scanners of many bands among them.
+_MOST_CHANNELS = 16
+# A dimension larger than any layer's; a claim, not a network.
+_WIDEST = 1 << 20
 _LEAVES = frozenset({"weight", "bias", "running_mean", "running_var", "num_batches_tracked"})
 _BASIC = frozenset({"conv1", "conv2", "bn1", "bn2"})
 _WAYS = {f"{way}.{i}": way for way in ("shortcut", "downsample") for i in (0, 1)}
@@ -49,6 +53,8 @@ class Layer:
 
 def chain(shapes: Shapes) -> list[Layer]:
     """The layers in the order in which they are applied; none where the keys are no chain's."""
+    if any(side > _WIDEST for shape in shapes.values() for side in shape):
+        return []
     found = _layers(shapes)
     if not found or len(found) > MAX_LAYERS or any(re.search(r"\d{5}", n.name) for n in found):
         return []
@@ -184,6 +190,8 @@ def _holds(layers: Sequence[Layer]) -> bool:
     if not layers or layers[-1].kind != "linear":
         return False
     before = layers[0]
+    if before.kind != "linear" and before.inputs > _MOST_CHANNELS:  # the rest of a larger network
+        return False
     for layer in layers[1:]:
         enters = layer.kind == "linear" and before.kind != "linear"
         if layer.inputs % before.outputs if enters else layer.inputs != before.outputs:
