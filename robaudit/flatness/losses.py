@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
-from robaudit.attacks.objectives import cross_entropy
+from robaudit.attacks.objectives import cross_entropy, rising_cross_entropy
 from robaudit.attacks.pgd import pgd_with
 from robaudit.attacks.result import Attacked
 from robaudit.engine import TILE, Runner
@@ -152,8 +152,8 @@ class Loss:
             start = random_start(x, index, self.threat, self.seed, restart)
             adv = start.repeat_interleave(many, 0)
             for _ in range(self.steps):
-                values, gradient, _ = runner.gradient(cross_entropy, adv, labels)
-                highest = torch.maximum(highest, values)
+                _, gradient, logits = runner.gradient(rising_cross_entropy, adv, labels)
+                highest = torch.maximum(highest, cross_entropy(logits, labels))
                 adv = ball.project_(ascend(adv, gradient, self.step, self.threat))
                 tick(len(x))
             highest = torch.maximum(highest, cross_entropy(runner.logits(adv), labels))

@@ -1,5 +1,7 @@
 """Every family is told by its own shapes, exactly; what shapes leave open is listed, and runs."""
 
+import re
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -10,6 +12,8 @@ from torch.nn import functional as F
 from robaudit.checkpoints.architectures import ARCHITECTURES, identify, named, parse_arch, suspect
 from robaudit.checkpoints.architectures.sketching import sketch
 
+# Networks of so many layers that a sketch for each of their keys takes seconds.
+_DEEP = r"depth=(28|34|50|56|70|101|110|152)\b|classes=200"
 CNN_A = "conv3x16k4s2p1-relu-conv16x32k4s2p1-relu-flatten-linear2048x100-relu-linear100x10"
 
 NETWORKS = [
@@ -125,7 +129,13 @@ def test_takes_its_images(label):
     assert identify(shapes, image=(channels + 1, height, width)) == ()
 
 
-@pytest.mark.parametrize("label", NETWORKS)
+@pytest.mark.parametrize(
+    "label",
+    [
+        pytest.param(one, marks=pytest.mark.slow if re.search(_DEEP, one) else ())
+        for one in NETWORKS
+    ],
+)
 def test_one_key_or_shape_that_differs_is_another_network(label):
     shapes = shapes_of(sketched(label))
     keys = [key for key in shapes if not key.endswith("num_batches_tracked")]

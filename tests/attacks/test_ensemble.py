@@ -61,6 +61,7 @@ class Quantised(nn.Module):
         return self.model((8 * x).round() / 8 + 0 * x)
 
 
+@pytest.mark.slow
 def test_the_books_balance():
     model = network(classes=10)
     x, y = examples(model)
@@ -88,6 +89,7 @@ def test_the_books_balance():
     assert found.diagnostics.black_box_only == 0
 
 
+@pytest.mark.slow
 def test_the_same_bits_in_any_order_and_shard():
     model = network(classes=10)
     x, y = examples(model, 90)
@@ -140,6 +142,7 @@ def test_fewer_classes_than_targets(classes):
     assert not bool(fast(model, x, y, ball).robust.any())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("version", ["plus", "rand"])
 def test_other_versions_are_no_weaker_than_one_run(version):
     model = network(classes=4)
@@ -154,6 +157,7 @@ def test_other_versions_are_no_weaker_than_one_run(version):
     assert found.attacks == expected[version]
 
 
+@pytest.mark.slow
 def test_a_saturated_loss_misleads_neither_pgd_nor_the_ensemble():
     """In float32 its cross-entropy is nought; what they climb in its place goes on rising."""
     model = network(classes=10)
@@ -169,6 +173,7 @@ def test_a_saturated_loss_misleads_neither_pgd_nor_the_ensemble():
     assert found.diagnostics.stuck == 0
 
 
+@pytest.mark.slow
 def test_a_network_without_gradients_is_broken_from_its_logits_alone():
     model = Quantised(network(classes=10))
     x, y = examples(model)

@@ -54,6 +54,7 @@ def test_accuracy_never_rises_with_the_radius(curved):
     assert losses[-1] >= curved.report.get("loss.robust").value - 1e-6
 
 
+@pytest.mark.slow
 def test_a_curve_changes_nothing_but_itself(robust, few, train, numbers):
     """The radii of a curve once warm-started the headline, on the audited split alone."""
     plan = Plan(pgd=PGD, cw=dataclasses.replace(PGD, loss="margin"), fast=Fast(), wci=Wci(PGD))
@@ -140,6 +141,7 @@ class Masked(nn.Module):
         return logits * 1e4 if self.kind == "temperature" else logits
 
 
+@pytest.mark.slow
 def test_masked_gradients_are_doubted_and_square_sees_through_them(standard, few):
     """PGD overestimates what a search without gradients breaks."""
     few = first(few, 16)
@@ -206,6 +208,7 @@ def test_a_network_without_gradients_can_be_attacked_without(standard, few):
 # Distances
 
 
+@pytest.mark.slow
 def test_distances_bound_where_accuracy_falls(robust, few):
     """Half of the examples have an error nearer than the median; PGD there finds no fewer than a
     third of them broken."""

@@ -20,6 +20,17 @@ def network_of(family):
     return NETWORKS[family]
 
 
+# A second each, and hundreds: the smallest networks alone are quick.
+FAMILIES = [
+    pytest.param(
+        family,
+        id=family.label,
+        marks=() if family.label in ("digits_resnet", "small_cnn") else pytest.mark.slow,
+    )
+    for family in corpus.FAMILIES
+]
+
+
 def opened(path, family, expected, **options):
     """The classifier, with the labelled images that decide between variants."""
     x = corpus.images(family, 64)
@@ -40,7 +51,7 @@ def check(path, family, expected, **options):
 
 
 @pytest.mark.parametrize("container", corpus.CONTAINERS)
-@pytest.mark.parametrize("family", corpus.FAMILIES, ids=lambda family: family.label)
+@pytest.mark.parametrize("family", FAMILIES)
 def test_every_network_in_every_container(family, container, tmp_path):
     network = network_of(family)
     write, options = corpus.CONTAINERS[container]
@@ -49,7 +60,7 @@ def test_every_network_in_every_container(family, container, tmp_path):
 
 
 @pytest.mark.parametrize("prefix", corpus.PREFIXES)
-@pytest.mark.parametrize("family", corpus.FAMILIES, ids=lambda family: family.label)
+@pytest.mark.parametrize("family", FAMILIES)
 def test_every_network_under_every_prefix(family, prefix, tmp_path):
     network = network_of(family)
     path = tmp_path / "model.pt"

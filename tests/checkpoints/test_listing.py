@@ -198,7 +198,7 @@ def test_plain_tensors_of_torchs_own_classes(tmp_path):
 def test_tensors_that_are_more_than_their_elements_are_refused(tmp_path, special):
     path = tmp_path / "special.pt"
     torch.save({"plain": torch.ones(2), "odd": special()}, path)
-    with pytest.raises(CheckpointError, match="'odd' is no plain tensor|are quantised") as caught:
+    with pytest.raises(CheckpointError, match=r"'odd' is no plain tensor|are quantised") as caught:
         read_state_dict(path)
     assert "dequantize" in caught.value.advice
     assert read_container(path).refusal is not None
