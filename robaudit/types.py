@@ -64,6 +64,18 @@ def parse_eps(text: str | float) -> float:
         raise UsageError(f"eps is not a number: {text!r}", "Write it as 0.3 or 8/255.") from None
 
 
+def radius(eps: float) -> str:
+    """A radius as it is usually written: in 255ths where it is a whole number of them.
+
+    >>> radius(8 / 255), radius(0.5)
+    ('8/255', '0.5')
+    """
+    steps = eps * 255
+    if eps < 1 and abs(steps - round(steps)) < 1e-6 and round(steps) > 0:
+        return f"{round(steps)}/255"
+    return f"{eps:.4g}"
+
+
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgt]?)i?b?", re.IGNORECASE)
 
 

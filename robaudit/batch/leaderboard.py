@@ -10,9 +10,8 @@ from robaudit.batch.results import Number, Result
 from robaudit.batch.view import names_of
 from robaudit.errors import UsageError
 from robaudit.report.naming import marked
-from robaudit.report.numbers import radius
 from robaudit.report.text import plain
-from robaudit.types import parse_eps
+from robaudit.types import parse_eps, radius
 
 # The strongest first: a table is ranked by the first that all of its models have.
 ATTACKS = ("accuracy.autoattack", "accuracy.fast", "accuracy.cw", "accuracy.pgd")

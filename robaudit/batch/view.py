@@ -15,8 +15,9 @@ from robaudit.batch.lock import Holder
 from robaudit.batch.progress import Progress, duration, progress
 from robaudit.batch.results import Result
 from robaudit.batch.tasks import Happening
-from robaudit.report.numbers import percent, radius
+from robaudit.report.numbers import percent
 from robaudit.report.text import model_names, plain
+from robaudit.types import radius
 
 if TYPE_CHECKING:
     from robaudit.batch.cost import Cost

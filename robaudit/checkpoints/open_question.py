@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Sequence
-from fractions import Fraction
 
 from robaudit.checkpoints.ascent import STEPS
 from robaudit.checkpoints.contender import Contender, most_likely
@@ -12,7 +11,7 @@ from robaudit.checkpoints.deciding import FEW
 from robaudit.checkpoints.files.display import shown
 from robaudit.checkpoints.proposal import Proposal
 from robaudit.errors import OpenQuestionError
-from robaudit.types import ThreatModel
+from robaudit.types import ThreatModel, radius
 
 _MOST = 8
 
@@ -63,9 +62,8 @@ def _table(ranked: Sequence[Contender], letters: dict[int, str], threat: ThreatM
     ]
     width = max(len("candidate"), *map(len, names))
     attacked = ranked[0].evidence.robust.shape[1]
-    eps = Fraction(threat.eps * 255).limit_denominator(8)
-    radius = f"{eps}/255" if eps and abs(eps / 255 - threat.eps) < 1e-9 else f"{threat.eps:g}"
-    head = f"PGD-{STEPS}, {threat.norm} {radius}, {attacked} images" if attacked else ""
+    ball = f"{threat.norm} {radius(threat.eps)}"
+    head = f"PGD-{STEPS}, {ball}, {attacked} images" if attacked else ""
     lines = [f"{'candidate':{width}}  clean    {head}"]
     for name, one in zip(names, ranked, strict=True):
         robust = f"{one.evidence.robust_accuracy:.1%}" if attacked else ""

@@ -102,7 +102,8 @@ def trained_on(
     said = arch or (statement.architecture if statement is not None else None)
     keys = [stage.shapes(shapes) for stage in stages]
     if said is None:
-        return TrainedOn(recorded, _taken(lambda image: identify_among(keys, image=image)[1]))
+        takes = _taken(lambda image: identify_among(keys, image=image)[1])
+        return TrainedOn(recorded, takes or None)
     for own in keys:
         if takes := _named(said, own):
             return TrainedOn(recorded, takes, fixed=True)

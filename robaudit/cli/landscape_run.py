@@ -143,7 +143,7 @@ class _Work:
     def described(self, kind: str) -> dict[str, Any]:
         """The settings of a result."""
         import robaudit
-        from robaudit.report.numbers import radius
+        from robaudit.types import radius
 
         cut, examples = self.cut, self.examples
         many = f"{len(examples)} {examples.split} examples of {examples.name}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 
-from robaudit.report.numbers import radius, shown
+from robaudit.report.numbers import shown
 from robaudit.report.words import (
     architecture,
     evidence,
@@ -16,6 +16,7 @@ from robaudit.report.words import (
     ordered,
 )
 from robaudit.schema import Data, Measurement, Provenance, Report, Subject, Threat
+from robaudit.types import radius
 
 
 def subject_rows(subject: Subject) -> list[tuple[str, str]]:

@@ -6,9 +6,10 @@ from collections.abc import Iterable, Sequence
 from typing import Final
 
 from robaudit.report.naming import names_of
-from robaudit.report.numbers import radius, shown
+from robaudit.report.numbers import shown
 from robaudit.report.text import plain
 from robaudit.schema import Decision, Measurement, Outcome, Suite, Verdict
+from robaudit.types import radius
 
 _SIGNS = {"min": ">=", "max": "<=", "max_drop": "drop <="}
 WORDS: Final[dict[Outcome, str]] = {

@@ -103,18 +103,6 @@ def percent(fraction: float) -> str:
     return f"{100 * fraction:z.1f} %"
 
 
-def radius(eps: float) -> str:
-    """A radius as it is usually written: in 255ths where it is a whole number of them.
-
-    >>> radius(8 / 255), radius(0.5)
-    ('8/255', '0.5')
-    """
-    steps = eps * 255
-    if eps < 1 and abs(steps - round(steps)) < 1e-6 and round(steps) > 0:
-        return f"{round(steps)}/255"
-    return f"{eps:.4g}"
-
-
 @dataclass(frozen=True)
 class _Form:
     decimals: int

@@ -6,11 +6,11 @@ from pathlib import Path
 
 from robaudit.report.details import robustness_curves
 from robaudit.report.naming import name_of
-from robaudit.report.numbers import radius
 from robaudit.report.palette import LINES
 from robaudit.report.text import plain
 from robaudit.report.words import attack
 from robaudit.schema import Measurement, Report
+from robaudit.types import radius
 
 
 def curve_cells(report: Report) -> tuple[list[str], list[list[str]]]:

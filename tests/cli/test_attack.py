@@ -175,7 +175,6 @@ def test_zoo_entries_of_two_threat_models_are_asked_about():
         (("--surrogate", STANDARD), ["--attack transfer"]),
         (("--attack", "pgd,transfer", "--surrogate", "none.pt"), ["none.pt"]),
         (("--save-adv", "adv.npz"), ["adv.npz", ".safetensors"]),
-        (("--save-adv", "none/adv.safetensors"), ["cannot write"]),
         (("--verify", "none.safetensors"), ["no such file"]),
         (("--verify", ROBUST), ["cannot be read"]),
         (("--verify", "none.safetensors", "--eps", "0.1"), ["--verify attacks nothing"]),
@@ -193,6 +192,13 @@ def test_what_cannot_be_meant(words, names, place):
     assert "internal error" not in ran.err
     for name in names:
         assert name in ran.err
+
+
+def test_examples_that_cannot_be_written_cost_no_report(place):
+    ran = robaudit("attack", ROBUST, *QUICK, "--save-adv", "none/adv.safetensors")
+    assert ran.code == 2
+    assert "cannot write" in ran.err
+    assert "Robust accuracy" in ran.out
 
 
 def test_a_state_of_another_configuration_is_refused(place):

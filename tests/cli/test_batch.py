@@ -11,6 +11,7 @@ from support.batch_runs import finished, linear_network
 from support.console import ROBUST, Terminal, robaudit
 
 from robaudit.batch.directory import find
+from robaudit.errors import Interrupted
 
 
 @pytest.fixture
@@ -134,7 +135,7 @@ def test_interrupted_is_130_and_the_same_command_goes_on(manifest, monkeypatch):
     from robaudit.batch import work
 
     def interrupt(*_, **__):
-        raise KeyboardInterrupt
+        raise Interrupted  # as the signal's handler does
 
     words = ("batch", "models.toml", "--out", "run", "--workers", 0)
     with monkeypatch.context() as patched:

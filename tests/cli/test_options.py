@@ -216,13 +216,14 @@ def test_more_restarts_and_steps_never_help_the_network():
 
 
 def test_normalize_changes_what_the_network_sees(place, linear):
-    """Logits W((x - 0.5) / 0.25) + b are those of weights 4 W and bias b - 2 W 1."""
+    """Logits V((x - 0.5) / 0.25) + c are those of weights 4 V and bias c - 2 V 1."""
     words = ("--arch", "net.py:linear", "--n", 8, "--steps", 1, "--json", "-q")
     state = torch.load(linear, weights_only=True)
     weight, bias = state["1.weight"], state["1.bias"]
-    torch.save({"1.weight": 4 * weight, "1.bias": bias - 2 * weight.sum(1)}, "folded.pt")
-    inside = json.loads(robaudit("attack", linear, "--normalize", "0.5;0.25", *words).out)
-    folded = json.loads(robaudit("attack", "folded.pt", "--normalize", "none", *words).out)
+    apart = {"1.weight": weight / 4, "1.bias": bias + weight.sum(1) / 2}
+    torch.save(apart, "apart.pt")
+    inside = json.loads(robaudit("attack", "apart.pt", "--normalize", "0.5;0.25", *words).out)
+    folded = json.loads(robaudit("attack", linear, "--normalize", "none", *words).out)
     assert inside["subject"]["normalization"] == "0.5;0.25"
     for a, b in zip(inside["measurements"], folded["measurements"], strict=True):
         assert a["value"] == pytest.approx(b["value"], rel=1e-4)  # float32 in another order

@@ -201,8 +201,14 @@ def test_logits_are_not(linear):
 
 
 def test_a_network_of_ones_own_without_normalize_is_warned_of(linear):
-    ran = robaudit("attack", linear, "--arch", "net.py:linear", *QUICK, "-q", "--json")
-    assert [text for text in json.loads(ran.out)["warnings"] if "--normalize" in text]
+    """Two normalisations are left, which differ under attack: not audited unless as a guess."""
+    words = ("attack", linear, "--arch", "net.py:linear", *QUICK, "-q", "--json")
+    ran = robaudit(*words)
+    assert (ran.code, ran.out) == (4, "")
+    assert "--normalize none|bytes" in ran.err
+    assert "linf 0.15" in ran.err
+    guessed = json.loads(robaudit(*words, "--guess").out)
+    assert guessed["subject"]["normalization_known"] == "assumed"
 
 
 def test_a_failed_measurement_leaves_the_others_and_exits_with_3(place, linear, valid):

@@ -140,7 +140,7 @@ def _arrays(**change):
 DATA = {
     "bytes as floats": (_arrays(x=lambda a: a["x"] * 255), ["not in [0, 1]", "255"]),
     "normalised": (_arrays(x=lambda a: a["x"] * 2 - 1), ["not in [0, 1]"]),
-    "too high a label": (_arrays(y=lambda a: a["y"] + 5), ["10 outputs", "label 12"]),
+    "too high a label": (_arrays(y=lambda a: a["y"] + 5), ["10 outputs", "label 14"]),
     "negative label": (_arrays(y=lambda a: a["y"] - 3), ["-3", "negative"]),
     "three channels": (
         _arrays(x=lambda a: np.repeat(a["x"], 3, axis=1)),

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from robaudit.report.numbers import number, percent, radius, shown, shown_number
+from robaudit.report.numbers import number, percent, shown, shown_number
 from robaudit.schema import Interval, Measurement
+from robaudit.types import radius
 
 
 def measured(value, low=None, high=None, error=None, unit="", split="test"):

@@ -18,8 +18,7 @@ from robaudit.attacks import pgd
 from robaudit.checkpoints import load, samples_dir
 from robaudit.data import deciding_examples
 from robaudit.errors import OpenQuestionError
-from robaudit.report.numbers import radius
-from robaudit.types import ThreatModel
+from robaudit.types import ThreatModel, radius
 
 REAL = Path(os.environ.get("ROBAUDIT_REAL_DATA", "nowhere")).expanduser().absolute()
 NETWORKS = Path(__file__).with_name("published_networks.py")

@@ -12,10 +12,11 @@ from robaudit.report.details import RadiusRow, robustness_curves
 from robaudit.report.facts import settings_text
 from robaudit.report.html.charts import Point, Series, bar, lines, whisker
 from robaudit.report.html.table import Table, table
-from robaudit.report.numbers import percent, radius, shown
+from robaudit.report.numbers import percent, shown
 from robaudit.report.radii import curve_cells
 from robaudit.report.words import ATTACKS, attack, interval_heading, label, ordered
 from robaudit.schema import Measurement, Report
+from robaudit.types import radius
 
 _DIAGNOSTICS = {
     "attacked": "images attacked",
