@@ -241,7 +241,9 @@ def test_a_sample_stands_as_often_as_under_the_reference():
 def test_a_real_network_stands_as_often_as_under_the_reference(ball):
     path = Path(REAL) / "checkpoints" / "sdp_cifar_cnn_a_adv.model"
     data = load_examples(str(Path(REAL) / "cifar10_test_first1017.npz"), n=100)
-    model = load(path, device="cpu", examples=data)
+    networks = Path(__file__).parents[1] / "support" / "published_networks.py"
+    scale = "0.485,0.456,0.406;0.225,0.225,0.225"
+    model = load(path, arch=f"{networks}:cnn_a", normalize=scale, device="cpu", examples=data)
     ball = ThreatModel(*ball)
     with frozen(model):
         runner = Runner(accelerate(model, data.x.shape[1:]).forward, torch.device("cpu"))

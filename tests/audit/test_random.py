@@ -6,7 +6,7 @@ from support.console import SAMPLES
 from torch import nn
 
 from robaudit.audit import Plan, audit
-from robaudit.audit.plan import AutoAttack, Average, Fast, Pgd, Wci
+from robaudit.audit.plan import AutoAttack, Average, Fast, Pgd, Square, Wci
 from robaudit.checkpoints import load
 from robaudit.gate.policy import read_policy
 from robaudit.gate.run import Population, gate
@@ -67,9 +67,9 @@ def test_noise_hides_nothing_from_averaged_gradients(standard, few):
 @pytest.mark.slow
 def test_every_attack_of_ours_is_of_the_voted_classifier(standard, few):
     few = few.taken(slice(8))
-    plan = Plan(pgd=PGD, fast=Fast(), autoattack=AutoAttack("rand", engine="native"))
+    plan = Plan(pgd=PGD, fast=Fast(), square=Square(queries=20))
     found, _ = measured(Noisy(standard, 0.3), few, 1e-6, plan, samples=3)
-    for name in ("pgd", "fast", "autoattack"):
+    for name in ("pgd", "fast", "square"):
         assert found[f"accuracy.{name}"].value == pytest.approx(
             found["accuracy.clean"].value, abs=1 / 8
         )

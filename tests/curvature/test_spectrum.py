@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 import torch
+from scipy.integrate import trapezoid
 from support.dense import dense_full, dense_spectrum
 from support.networks import piecewise_linear, smooth, warmed
 from torch import nn
@@ -60,11 +61,11 @@ def test_trace_and_density_against_the_dense_spectrum(batch):
     found = spectrum(model, *batch, probes=100, steps=40, density_steps=40, top=1, tolerance=0)
     assert abs(found.trace - float(dense.trace())) < 4.5 * found.trace_standard_error
     density = found.density
-    assert np.trapezoid(density.density, density.grid) == pytest.approx(1, abs=1e-3)
+    assert trapezoid(density.density, density.grid) == pytest.approx(1, abs=1e-3)
     eigenvalues = torch.linalg.eigvalsh(dense).numpy()
     z = (density.grid[:, None] - eigenvalues) / density.sigma
     want = np.exp(-0.5 * z**2).mean(1) / (density.sigma * np.sqrt(2 * np.pi))
-    distance = np.trapezoid(np.abs(density.density - want), density.grid)
+    distance = trapezoid(np.abs(density.density - want), density.grid)
     assert distance < 0.05  # total variation under 2.5 %
 
 

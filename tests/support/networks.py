@@ -28,7 +28,7 @@ class Residual(nn.Module):
     def forward(self, x):
         out = F.relu(self.norm(self.stem(x)), inplace=True)
         out = F.relu(out + self.conv(out))
-        return self.head(F.avg_pool2d(out, out.shape[-1]).flatten(1))
+        return self.head(F.avg_pool2d(out, int(out.shape[-1])).flatten(1))
 
 
 class Tokens(nn.Module):
