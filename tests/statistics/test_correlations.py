@@ -1,8 +1,13 @@
+import inspect
+
 import numpy as np
 import pytest
 from scipy import stats
 
 from robaudit.statistics.correlations import correlation
+
+# SciPy 1.15 renamed it.
+SEED = "rng" if "rng" in inspect.signature(stats.bootstrap).parameters else "random_state"
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -27,7 +32,7 @@ def test_the_interval_is_scipys_bootstrap_up_to_its_own_noise(name, of):
     found = getattr(correlation(x.tolist(), y.tolist()), f"{name}_interval")
     theirs = stats.bootstrap(
         (x, y), lambda a, b: of(a, b).statistic, paired=True, method="percentile",
-        vectorized=False, n_resamples=2000, rng=1,
+        vectorized=False, n_resamples=2000, **{SEED: 1},
     ).confidence_interval  # fmt: skip
     low, high, method = theirs.low, theirs.high, "bootstrap over models"
     if name == "pearson":
