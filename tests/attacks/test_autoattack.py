@@ -100,6 +100,7 @@ def test_it_leaves_no_trace():
     assert found.forwards > found.backwards > 0
 
 
+@pytest.mark.slow
 def test_it_is_never_above_pgd_by_more_than_the_examples_it_lost():
     """Whatever PGD breaks on this network AutoAttack breaks as well."""
     model = network(6)

@@ -160,6 +160,7 @@ def test_large_logits_mask_nothing(standard, few):
     assert not any(m.doubts for m in report.measurements)
 
 
+@pytest.mark.slow
 def test_square_after_gradients_raises_a_doubt(standard, few):
     network = Masked(standard, "quantised")
     few = first(few, 8)
@@ -223,6 +224,7 @@ def test_distances_bound_where_accuracy_falls(robust, few):
 # Pieces
 
 
+@pytest.mark.slow
 def test_an_interrupted_audit_ends_as_an_undisturbed_one(robust, few, tmp_path, numbers):
     """Stopped after each piece in turn; every attack is computed once."""
     plan = Plan(pgd=PGD, cw=Pgd(steps=2, loss="margin"), fast=Fast(), radii=(0.1,))

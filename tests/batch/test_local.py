@@ -26,6 +26,7 @@ def one_by_one(folder, rows):
     return numbers_of(directory, rows)
 
 
+@pytest.mark.slow
 def test_workers_give_the_same_numbers_and_survive_every_model(rows, tmp_path, models):
     """Two good ones among one that kills its worker and one that never ends."""
     good = rows("a.pt", "b.pt")

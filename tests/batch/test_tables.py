@@ -171,6 +171,7 @@ def test_a_study_finds_what_was_put_in(tmp_path):
     assert max(next(iter(errors.values()))) == pytest.approx(0.8)  # one less robust accuracy
 
 
+@pytest.mark.slow
 def test_a_study_as_text_csv_and_pictures(tmp_path):
     found = studies(finished(tmp_path / "run", 6).state())
     assert "6 models" in shown(study_view(found))

@@ -164,6 +164,7 @@ def test_where_curvature_is_measured_a_harmless_choice_is_open_too(trained, digi
         choose(alike, digits, CPU, exact=True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("claims", [{"acc": 0.7}, {"best_sa": 0.7}])
 def test_a_record_far_from_what_is_measured_leaves_it_open(trained, digits, claims):
     told = proposal(trained)

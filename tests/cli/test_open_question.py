@@ -51,6 +51,7 @@ def test_it_is_refused_with_a_table_and_the_options(few):
     assert done.out == ""
 
 
+@pytest.mark.slow
 def test_the_answer_is_the_same_for_every_n(few):
     known = {
         json.loads(robaudit("attack", sample(), *words(few)[:2], "--attack", "pgd", "--eps", 0.1,

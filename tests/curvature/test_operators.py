@@ -205,6 +205,7 @@ def test_a_loss_that_is_not_finite_is_not_measured(batch):
         spectrum(model, x, batch[1])
 
 
+@pytest.mark.slow
 def test_density_errors_cover_the_dense_density(batch):
     """Gaussian-smoothed density at 256 points by 30 probes, against the dense one: the share of
     points beyond two standard errors is about 5 %, and over 25 % has a chance far under 1e-3 even

@@ -33,6 +33,7 @@ def linear():
     return net
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("make", "settings", "threat"),
     [

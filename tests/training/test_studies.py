@@ -25,6 +25,7 @@ def study(name, *words):
     return running.main(name, module.run, module.report, words)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "files"),
     [
@@ -89,6 +90,7 @@ def test_jpeg_images_are_decoded_in_order_with_their_labels(split, photographs):
     assert y.tolist() == [k % 10 for k in range(len(colors))]
 
 
+@pytest.mark.slow
 def test_the_study_of_cifar10_runs_to_its_end(photographs, tmp_path, monkeypatch):
     module, running = importlib.import_module("cifar10"), importlib.import_module("running")
     monkeypatch.setattr(sys.modules["overfitting"], "schedules", lambda scale: {"piecewise": ""})
