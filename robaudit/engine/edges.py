@@ -9,14 +9,13 @@ logits. There the derivative that counts is the one just inside.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from robaudit.engine.raised import fails_again
 from robaudit.engine.seeding import uniform_rows
-from robaudit.engine.voting import Voted
+from robaudit.engine.voting import Valued, Voted
 
 Forward = Callable[[Tensor], Tensor]
 
@@ -90,7 +89,7 @@ class JustInside:
         with torch.no_grad():
             values = self.forward(x)
             away = x.clamp(self.nudge, 1 - self.nudge) - x
-        found: Tensor = _Valued.apply(self.forward(x + away), values)
+        found: Tensor = Valued.apply(self.forward(x + away), values)
         return found
 
 
@@ -98,18 +97,6 @@ def sighted(forward: Forward, images: Tensor) -> Forward:
     """The network itself, or :class:`JustInside` where it is blind at the edges of the box."""
     nudge = edge_nudge(forward, images)
     return JustInside(forward, nudge) if nudge else forward
-
-
-class _Valued(torch.autograd.Function):
-    """Values from one pass, gradients of another."""
-
-    @staticmethod
-    def forward(ctx: Any, differentiable: Tensor, values: Tensor) -> Tensor:
-        return values.clone()
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
-        return gradient, None
 
 
 def _gradient(forward: Forward, points: Tensor) -> Tensor | None:

@@ -62,7 +62,7 @@ class Voted(nn.Module):
         bytes_of = x.detach().contiguous().cpu().numpy().tobytes()
         point = hashlib.blake2b(bytes_of, digest_size=8).hexdigest()
         average = _mean(self._draws(x, f"search {point}"))
-        found: Tensor = _Valued.apply(average, values)
+        found: Tensor = Valued.apply(average, values)
         return found
 
     def _draws(self, x: Tensor, stream: str) -> Tensor:
@@ -138,8 +138,8 @@ def _elected(draws: Tensor) -> Tensor:
     return torch.where(lost, values.scatter(1, winner, above), values)
 
 
-class _Valued(torch.autograd.Function):
-    """Values of one average, gradients of another."""
+class Valued(torch.autograd.Function):
+    """Values of one pass, gradients of another."""
 
     @staticmethod
     def forward(ctx: Any, differentiable: Tensor, values: Tensor) -> Tensor:
