@@ -23,7 +23,7 @@ def refusal_of(error: BaseException) -> RobauditError | None:
 def interrupted(state: Path | None) -> Interrupted:
     """The interrupt, with what was kept."""
     interrupt = Interrupted()
-    kept = 0 if state is None else sum(1 for _ in state.rglob("*.safetensors"))
+    kept = 0 if state is None else sum(1 for _ in state.rglob("[!.]*.safetensors"))  # no drafts
     if kept:
         pieces = "piece of it is" if kept == 1 else "pieces of it are"
         interrupt.kept = f"no report was written, but {kept} finished {pieces} kept in {state}"
