@@ -31,7 +31,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "studies"))
 from defences import Defence, defences
 
 ATTACKS = ("accuracy.pgd", "accuracy.fast", "accuracy.autoattack")
-VOTES = 21
+SEARCH_DRAWS, JUDGING_DRAWS = 21, 201
 POINT = 0.01
 
 
@@ -50,23 +50,36 @@ class Line:
         return value is not None and self.truth is not None and value > self.truth + POINT
 
 
-def votes(network: nn.Module, x: Tensor, random: bool) -> Tensor:
-    """The network's answer: by majority of fresh draws, where it draws."""
+def mean_margins(network: nn.Module, x: Tensor, y: Tensor, draws: int) -> Tensor:
+    """By how much the right logit leads, ``(n,)``; of several draws the right probability's mean."""
     with torch.no_grad():
-        if not random:
-            return network(x).argmax(1)
-        drawn = torch.stack([network(x).argmax(1) for _ in range(VOTES)])
-        return drawn.mode(0).values
+        logits = torch.stack([network(x) for _ in range(draws)])
+        if draws > 1:
+            logits = logits.softmax(2)
+        own = logits.gather(2, y.expand(draws, -1)[..., None])[..., 0]
+        rest = logits.scatter(2, y.expand(draws, -1)[..., None], -torch.inf).amax(2)
+        return (own - rest).mean(0)
+
+
+def voted(network: nn.Module, x: Tensor, draws: int) -> Tensor:
+    """The network's answer, by majority of fresh draws."""
+    with torch.no_grad():
+        return torch.stack([network(x).argmax(1) for _ in range(draws)]).mode(0).values
 
 
 def adaptive(defence: Defence, x: Tensor, y: Tensor, threat: ra.ThreatModel) -> Tensor:
-    """What stands against attacks that know the defence, ``(n,)`` bool."""
+    """What stands against attacks that know the defence, ``(n,)`` bool.
+
+    Of all points met the one with the smallest margin counts, and is judged once: where a network
+    draws at random, the worst of many votes would be chance.
+    """
 
     class Soft(nn.Module):
         def forward(self, x: Tensor) -> Tensor:
             return defence.adaptive(x)
 
-    stands = votes(defence.network, x, defence.random) == y
+    draws = SEARCH_DRAWS if defence.random else 1
+    worst, lead = x.clone(), mean_margins(defence.network, x, y, draws)
     for loss in ("ce", "margin"):
         for seed in range(3):
             torch.manual_seed(seed)
@@ -85,9 +98,13 @@ def adaptive(defence: Defence, x: Tensor, y: Tensor, threat: ra.ThreatModel) -> 
                 if at % 10 == 9:
                     # Also on the grid that clean digits lie on, where nothing looks attacked.
                     for tried in (point, (16 * point).round() / 16):
+                        found = mean_margins(defence.network, tried, y, draws)
                         inside = (tried - x).abs().flatten(1).amax(1) <= threat.eps + 1e-6
-                        stands &= (votes(defence.network, tried, defence.random) == y) | ~inside
-    return stands
+                        lower = inside & (found < lead)
+                        worst[lower], lead[lower] = tried[lower], found[lower]
+    if not defence.random:
+        return voted(defence.network, worst, 1) == y
+    return voted(defence.network, worst, JUDGING_DRAWS) == y
 
 
 POLICY = """

@@ -17,7 +17,7 @@ from robaudit.checkpoints.ascent import STEPS
 from robaudit.checkpoints.claims import far_claims
 from robaudit.checkpoints.classifier import Classifier
 from robaudit.checkpoints.contender import Contender, best_of_each, most_likely
-from robaudit.checkpoints.cost import images_for
+from robaudit.checkpoints.cost import images_for, share
 from robaudit.checkpoints.deciding import (
     agree,
     left,
@@ -27,7 +27,7 @@ from robaudit.checkpoints.deciding import (
 )
 from robaudit.checkpoints.foreign import is_foreign
 from robaudit.checkpoints.normalization import Normalization, normalize_name
-from robaudit.checkpoints.open_question import open_question
+from robaudit.checkpoints.open_question import MOST_SHOWN, open_question
 from robaudit.checkpoints.proposal import Proposal
 from robaudit.checkpoints.said import checked_as_said, refuse_guessing
 from robaudit.checkpoints.suitability import check_suits, suits
@@ -38,6 +38,9 @@ IMAGES = 1024
 """The first images of the split decide, however many are audited."""
 _SCREEN = 64
 _FIRST_ATTACKED = 128
+# Of more networks, or of several with several normalisations each, all are attacked only where the
+# first images cost little of what is affordable.
+_MANY, _LITTLE_OF_MANY, _LITTLE = 12, 1 / 32, 1 / 4
 # Contrast and centre of these are so different that a network good with any usual normalisation is
 # better than guessing with one of them.
 _SPREAD = ("none", "cifar10", "mnist", "imagenet", "half", "bytes")
@@ -147,6 +150,10 @@ def _unchecked(proposal: Proposal, model: Classifier) -> Classifier:
     return model
 
 
+def _models(among: Sequence[Contender]) -> list[Classifier]:
+    return [model for one in among for model in one.models]
+
+
 class _Question:
     """One question about one or several checkpoints, on its way to an answer."""
 
@@ -164,7 +171,13 @@ class _Question:
         self.alike = 0  # networks that hardly differ from the one that was kept
 
     def answer(self) -> tuple[Classifier, ...]:
-        among = self._by_attack(self._by_accuracy())
+        among = self._by_accuracy()
+        if len({one.network for one in among}) > 1:
+            among, others = self._one_network(among)
+            if others:
+                return self._open([*self._of_a_guess(among), *others], "")
+        if len(among) > 1:
+            among = self._undecided(among)
         found = [one.evidence for one in among]
         if len(among) == 1:
             taken, rest = 0, []
@@ -180,70 +193,87 @@ class _Question:
         return self._settled(among[taken], rest, assumed=False)
 
     def _by_accuracy(self) -> list[Contender]:
-        """Those that clean images do not exclude."""
-        among = self._screened()
-        for one in among:
-            one.look(self.examples, len(self.examples))
-        best = best_of_each(among)
-        kept = {best[k].network for k in networks_left([one.evidence for one in best])}
-        among = [one for one in among if one.network in kept]
-        return [among[k] for k in worth_attacking([one.evidence for one in among])]
-
-    def _screened(self) -> list[Contender]:
-        """Those that few images do not exclude."""
+        """Those that clean images do not exclude; of very many networks one candidate of each."""
         among = self.all
         if len({one.network for one in among}) > 1:
-            kept = self._networks()
-            among = [one for one in among if one.network in kept]
-        for one in among:
-            one.look(self.examples, _SCREEN)
-        return [among[k] for k in worth_attacking([one.evidence for one in among])]
+            best = self._networks()
+            if len(best) > _MANY and self._share(best) > _LITTLE_OF_MANY:
+                return best
+            among = [one for one in among if one.network in {one.network for one in best}]
+        among = self._as_accurate(among)
+        best = best_of_each(among)
+        kept = {best[k].network for k in networks_left([one.evidence for one in best])}
+        return [one for one in among if one.network in kept]
 
-    def _networks(self) -> set[int]:
+    def _as_accurate(self, among: list[Contender]) -> list[Contender]:
+        """Those not plainly less accurate than the best, on few images and then on all."""
+        for n in (_SCREEN, len(self.examples)):
+            for one in among:
+                one.look(self.examples, n)
+            among = [among[k] for k in worth_attacking([one.evidence for one in among])]
+        return among
+
+    def _networks(self) -> list[Contender]:
         """Of many networks, each with a few normalisations, those that ever more images leave."""
         best = [one for one in self.all if one.normalization in _SPREAD] or self.all
         for n in (_SCREEN, 4 * _SCREEN, len(self.examples)):
-            for one in best:
-                one.look(self.examples, n)
-            best = best_of_each(best)
-            best = [best[k] for k in networks_left([one.evidence for one in best])]
-        return {one.network for one in best}
+            found = {one: one.glance(self.examples, n) for one in best}
+            best = best_of_each(best, found)
+            best = [best[k] for k in networks_left([found[one] for one in best])]
+        for one in best:
+            one.look(self.examples, len(self.examples))
+        return [best[k] for k in networks_left([one.evidence for one in best])]
 
-    def _by_attack(self, among: list[Contender]) -> list[Contender]:
-        """Those that their losses do not exclude."""
-        among = self._one_network(among)
-        if len(among) == 1:
-            return among
-        return self._undecided(among)
-
-    def _one_network(self, among: list[Contender]) -> list[Contender]:
+    def _one_network(self, among: list[Contender]) -> tuple[list[Contender], list[Contender]]:
         """Of networks that hardly differ under attack, as ReLU and a leaky one, the more usual.
 
         They are compared with the same normalisation, so that the two questions stay apart.
+
+        Returns:
+            the candidates that are left; where networks differ these are the most accurate one's,
+            and the others' follow, one of each.
         """
-        networks = {one.network for one in among}
         best = max(among, key=lambda one: one.evidence.accuracy)
         same = [one for one in among if one.normalization == best.normalization]
-        if len(networks) == 1 or len(same) < len(networks):
-            return among
-        same = self._undecided(same)
-        found = [one.evidence for one in same]
-        kept = {one.network for one in same}
-        if len(same) > 1 and agree(found, range(len(found)), 0):
-            kept = {same[0].network}
-            self.alike = len(same) - 1
-        return [one for one in among if one.network in kept]
+        if len(same) < len({one.network for one in among}):
+            if self._share(among) <= _LITTLE:
+                return among, []
+            same = best_of_each(among)
+        elif self._share(same) <= 1:
+            same = self._undecided(same)
+            found = [one.evidence for one in same]
+            if len(same) == 1 or agree(found, range(len(found)), 0):
+                self.alike = len(same) - 1
+                return [one for one in among if one.network == same[0].network], []
+        same.sort(key=lambda one: -one.evidence.accuracy)
+        return [one for one in among if one.network == same[0].network], same[1:]
+
+    def _of_a_guess(self, own: list[Contender]) -> list[Contender]:
+        """Of one network's candidates: those that are left where one will be taken for a guess."""
+        if not self.asked.guess:
+            return [max(own, key=lambda one: one.evidence.accuracy)]
+        own = self._as_accurate([one for one in self.all if one.network == own[0].network])
+        return self._undecided(own) if len(own) > 1 else own
 
     def _undecided(self, among: list[Contender]) -> list[Contender]:
         """Those that neither few images nor as many as are cheap exclude."""
         n = len(self.examples)
-        self._attack(among, min(_FIRST_ATTACKED, n))
+        self._attack(among, self._few())
         among = [among[k] for k in left([one.evidence for one in among])]
-        if len(among) > 1:
-            most = images_for(among[0].models[0], self.examples, len(among) * self.files)
+        if 1 < len(among) <= MOST_SHOWN:
+            most = images_for(_models(among), self.examples)
             self._attack(among, min(max(_FIRST_ATTACKED, most), n))
             among = [among[k] for k in left([one.evidence for one in among])]
         return among
+
+    def _share(self, among: Sequence[Contender]) -> float:
+        """What the first images cost, as a part of what is affordable."""
+        return share(_models(among), self.examples, self._few())
+
+    def _few(self) -> int:
+        """How many images each checkpoint is first attacked on."""
+        each = max(_FIRST_ATTACKED // self.files, _SCREEN)
+        return min(each, len(self.examples))
 
     def _attack(self, among: Sequence[Contender], m: int) -> None:
         total = STEPS * len(among) * self.files
@@ -270,15 +300,15 @@ class _Question:
     def _refuse_guessing(self, taken: Contender) -> None:
         refuse_guessing(taken, self.all, self.examples)
 
-    def _open(self, among: list[Contender], far: str) -> tuple[Classifier, ...]:
-        found = [one.evidence for one in among]
+    def _open(self, among: Sequence[Contender], far: str) -> tuple[Classifier, ...]:
         taken = most_likely(among)
+        rest = [one for one in among if one is not taken]
         self._refuse_guessing(taken)
-        if not self.asked.guess:
-            if far and not found[0].robust.numel():
-                self._attack(among, min(_FIRST_ATTACKED, len(self.examples)))
-            raise open_question(self.proposal, among, self.threat, len(self.examples), far)
-        return self._settled(taken, [one for one in among if one is not taken], assumed=True)
+        if self.asked.guess:
+            return self._settled(taken, rest, assumed=True)
+        shown = [taken, *rest][:MOST_SHOWN]
+        self._attack(shown, max(self._few(), *(one.evidence.robust.shape[1] for one in shown)))
+        raise open_question(self.proposal, [taken, *rest], self.threat, len(self.examples), far)
 
     def _settled(
         self, taken: Contender, rest: Sequence[Contender], *, assumed: bool

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 import torch
@@ -60,6 +60,18 @@ class Contender:
             )
         return self.evidence
 
+    def glance(self, examples: Examples, n: int) -> Evidence:
+        """The first ``n`` examples, each by the next checkpoint, ``(1, n)``; not kept."""
+        if len(self.models) == 1:
+            return self.look(examples, n)
+        n, files = min(n, len(examples)), len(self.models)
+        clean, right = torch.empty(1, n, dtype=torch.float64), torch.empty(1, n, dtype=torch.bool)
+        for k, model in enumerate(self.models):
+            x, y = examples.x[k:n:files], examples.y[k:n:files]
+            logits = _logits(model, x)
+            clean[0, k::files], right[0, k::files] = losses(logits, y), logits.argmax(1) == y
+        return replace(self.evidence, clean=clean, right=right)
+
     def attack(
         self, examples: Examples, m: int, threat: ThreatModel, tick: Callable[[], None]
     ) -> Evidence:
@@ -116,14 +128,16 @@ def _logits(model: Classifier, x: Tensor) -> Tensor:
         ) from error
 
 
-def best_of_each(among: Sequence[Contender]) -> list[Contender]:
-    """Each network's most accurate one."""
-    best: dict[int, Contender] = {}
+def best_of_each(
+    among: Sequence[Contender], found: Mapping[Contender, Evidence] | None = None
+) -> list[Contender]:
+    """Each network's most accurate one, by other evidence than its own where that is given."""
+    best: dict[int, tuple[float, Contender]] = {}
     for one in among:
-        known = best.get(one.network)
-        if known is None or one.evidence.accuracy > known.evidence.accuracy:
-            best[one.network] = one
-    return list(best.values())
+        accuracy = (one.evidence if found is None else found[one]).accuracy
+        if one.network not in best or accuracy > best[one.network][0]:
+            best[one.network] = accuracy, one
+    return [one for _, one in best.values()]
 
 
 def most_likely(among: Sequence[Contender]) -> Contender:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 
 from robaudit.checkpoints.ascent import STEPS
@@ -16,9 +18,17 @@ _PASSES = 3 * STEPS + 1
 _MOST = 1024
 
 
-def images_for(model: Classifier, examples: Examples, attacks: int) -> int:
-    """How many images each of so many attacks may have."""
-    return min(_MOST, int(_OPERATIONS / (_PASSES * _operations(model, examples) * attacks)))
+def images_for(models: Sequence[Classifier], examples: Examples) -> int:
+    """How many images the attack on each of the models may have."""
+    return min(_MOST, int(1 / share(models, examples, 1)))
+
+
+def share(models: Sequence[Classifier], examples: Examples, m: int) -> float:
+    """The part of what is affordable that an attack on each of the models with m images takes."""
+    once = {id(model.network): model for model in models}
+    operations = {key: _operations(model, examples) for key, model in once.items()}
+    total = sum(operations[id(model.network)] for model in models)
+    return m * _PASSES * total / _OPERATIONS
 
 
 def _operations(model: Classifier, examples: Examples) -> int:

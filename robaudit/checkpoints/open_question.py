@@ -13,7 +13,7 @@ from robaudit.checkpoints.proposal import Proposal
 from robaudit.errors import OpenQuestionError
 from robaudit.types import ThreatModel, radius
 
-_MOST = 8
+MOST_SHOWN = 8
 
 
 def open_question(
@@ -35,11 +35,11 @@ def open_question(
     else:
         message = f"{name}: {n} images do not tell which {what} it was trained with"
     letters = {network: chr(ord("A") + k) for k, network in enumerate(networks)}
-    lines = _table(ranked[:_MOST], letters if len(networks) > 1 else {}, threat)
-    if len(ranked) > _MOST:
-        lines.append(f"and {len(ranked) - _MOST} more")
+    lines = _table(ranked[:MOST_SHOWN], letters if len(networks) > 1 else {}, threat)
+    if len(ranked) > MOST_SHOWN:
+        lines.append(f"and {len(ranked) - MOST_SHOWN} more")
     if len(networks) > 1:
-        labels = {one.network: one.architecture for one in ranked[:_MOST]}
+        labels = {one.network: one.architecture for one in ranked[:MOST_SHOWN]}
         lines += [
             f"{letters[network]}: --arch {shlex.quote(label)}" for network, label in labels.items()
         ]
@@ -76,7 +76,7 @@ def _advice(ranked: Sequence[Contender], networks: Sequence[int], n: int) -> str
     options = []
     if len(networks) > 1:
         options.append("--arch")
-    names = list(dict.fromkeys(one.normalization for one in ranked[:_MOST]))
+    names = list(dict.fromkeys(one.normalization for one in ranked[:MOST_SHOWN]))
     if len(names) > 1 or not options:
         options.append(f"--normalize {'|'.join(names)}")
     more = f" More than {n} images may tell too." if n < FEW else ""
