@@ -51,7 +51,7 @@ class Line:
 
 
 def mean_margins(network: nn.Module, x: Tensor, y: Tensor, draws: int) -> Tensor:
-    """By how much the right logit leads, ``(n,)``; of several draws the right probability's mean."""
+    """By how much the right logit leads, ``(n,)``; of several draws, its mean probability."""
     with torch.no_grad():
         logits = torch.stack([network(x) for _ in range(draws)])
         if draws > 1:

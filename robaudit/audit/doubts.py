@@ -25,6 +25,8 @@ _ZERO_GRADIENTS, _STUCK, _AHEAD, _BROKEN = 0.05, 0.02, 0.25, 0.02
 # How far the accuracy under a better attack may be below, and which attacks are better.
 _FALL = 0.05
 LADDER = {"pgd": ("fast", "autoattack"), "fast": ("autoattack",)}
+_SIMPLER = {"fast": ("pgd",), "autoattack": ("pgd", "fast")}
+_RISE = 0.01
 _CALLED = {"pgd": "PGD", "fast": "the fast tier", "autoattack": "AutoAttack"}
 
 
@@ -119,7 +121,7 @@ def signs_of_masking(found: Diagnostics) -> list[str]:
 
 
 def falls(measurements: Sequence[Measurement]) -> list[Measurement]:
-    """The measurements with doubts of those attacks that the next better one is far below.
+    """The measurements with doubts of attacks that a better one is far below, or a simpler one.
 
     Compared are PGD and the fast tier, and both and AutoAttack, on the same examples. CW is not:
     that the margin alone finds less says nothing of gradients.
@@ -139,6 +141,10 @@ def falls(measurements: Sequence[Measurement]) -> list[Measurement]:
             value = found.get((better, m.split, m.n))
             if value is not None and fall(own, value, m.n or 0):
                 return [fallen(name, better, own - value)]
+        for simpler in _SIMPLER.get(name, ()):
+            value = found.get((simpler, m.split, m.n))
+            if value is not None and own - value > _RISE and (own - value) * (m.n or 0) > 2.5:
+                return [fallen(name, simpler, own - value)]
         return []
 
     return [
@@ -155,9 +161,9 @@ def fall(before: float, after: float, n: int) -> bool:
     return before - after > _FALL + 1e-9 and (before - after) * n > 2.5
 
 
-def fallen(name: str, better: str, by: float) -> str:
+def fallen(name: str, other: str, by: float) -> str:
     """The doubt in words."""
     return (
-        f"{_CALLED[better]} leaves {100 * by:.1f} points less: {_CALLED[name]} does not find what "
+        f"{_CALLED[other]} leaves {100 * by:.1f} points less: {_CALLED[name]} does not find what "
         "there is to find"
     )

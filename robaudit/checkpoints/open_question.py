@@ -28,7 +28,7 @@ def open_question(
     first = most_likely(among)
     ranked = [first, *(one for one in among if one is not first)]
     networks = list(dict.fromkeys(one.network for one in ranked))
-    what = _what(proposal, ranked, networks)
+    what = _what(proposal, networks)
     name = shown(proposal.origin.source, 200)
     if far:
         message = f"{name}: {far}: it is not known which {what} it was trained with"
@@ -43,15 +43,12 @@ def open_question(
         lines += [
             f"{letters[network]}: --arch {shlex.quote(label)}" for network, label in labels.items()
         ]
-    return OpenQuestionError(message, _advice(ranked, networks, n), lines)
+    return OpenQuestionError(message, _advice(proposal, ranked, networks, n), lines)
 
 
-def _what(proposal: Proposal, ranked: Sequence[Contender], networks: Sequence[int]) -> str:
-    several = len({one.normalization for one in ranked}) > 1
-    if len(networks) > 1:
-        return "network and normalisation" if several else "network"
-    if several or not proposal.origin.normalized_by:
-        return "normalisation"
+def _what(proposal: Proposal, networks: Sequence[int]) -> str:
+    if not proposal.origin.normalized_by:
+        return "network and normalisation" if len(networks) > 1 else "normalisation"
     return "network"
 
 
@@ -72,13 +69,14 @@ def _table(ranked: Sequence[Contender], letters: dict[int, str], threat: ThreatM
     return lines
 
 
-def _advice(ranked: Sequence[Contender], networks: Sequence[int], n: int) -> str:
-    options = []
-    if len(networks) > 1:
-        options.append("--arch")
+def _advice(
+    proposal: Proposal, ranked: Sequence[Contender], networks: Sequence[int], n: int
+) -> str:
     names = list(dict.fromkeys(one.normalization for one in ranked[:MOST_SHOWN]))
-    if len(names) > 1 or not options:
-        options.append(f"--normalize {'|'.join(names)}")
+    if len(networks) > 1:  # perhaps with one normalisation each, the others not looked at
+        options = ["--arch"] if proposal.origin.normalized_by else ["--arch", "--normalize"]
+    else:
+        options = [f"--normalize {'|'.join(names)}"]
     more = f" More than {n} images may tell too." if n < FEW else ""
     return (
         f"Say what it was in training: {' and '.join(options)}; or go on with the likeliest, "

@@ -21,10 +21,12 @@ def measured(**values):
         ({"pgd": 0.6, "fast": 0.58, "autoattack": 0.51}, {
             "accuracy.pgd", "accuracy.fast", "loss.robust"}),
         ({"cw": 0.6, "fast": 0.5}, set()),
-        ({"fast": 0.2, "pgd": 0.1}, set()),
+        ({"fast": 0.12, "pgd": 0.1}, set()),
+        ({"fast": 0.13, "pgd": 0.1}, {"accuracy.fast"}),
+        ({"pgd": 0.1, "fast": 0.1, "autoattack": 0.14}, {"accuracy.autoattack"}),
     ],
 )  # fmt: skip
-def test_more_than_five_points_doubt_the_weaker_attack(values, doubted):
+def test_five_points_doubt_the_weaker_attack_and_three_images_the_better_one(values, doubted):
     found = falls(measured(**values))
     assert {m.name for m in found if m.doubts} == doubted
 
