@@ -156,9 +156,9 @@ def falls(measurements: Sequence[Measurement]) -> list[Measurement]:
 def fall(before: float, after: float, n: int) -> bool:
     """Whether a better attack leaves so much less that the other one cannot have worked.
 
-    One or two images of a few are chance.
+    Three images of a few are chance: adversarially trained networks lose four points or so.
     """
-    return before - after > _FALL + 1e-9 and (before - after) * n > 2.5
+    return before - after > _FALL + 1e-9 and (before - after) * n > 3.5
 
 
 def fallen(name: str, other: str, by: float) -> str:

@@ -1,12 +1,15 @@
 """Published checkpoints, where the folder that holds them is named by ROBAUDIT_REAL_DATA."""
 
+import json
 import os
 from pathlib import Path
 
 import pyautoattack
 import pytest
 import torch
+from support.console import robaudit as run
 from support.identified import (
+    CIFAR,
     KNOWN,
     NETWORKS,
     SAMPLES,
@@ -140,3 +143,26 @@ def test_the_batch_norm_network_of_pyautoattack():
     assert found.origin.normalization_known == "determined"
     # Published: 93.8 % of the whole test set.
     assert 0.91 < found.origin.trials[0].accuracy < 0.96
+
+
+RUN = [f"run_smallnet/ckpt_{epoch}.pth" for epoch in (1, 4, 9, 15)]
+SHOWN = (69.8, 62.3, 77.4, 82.1)
+
+
+@pytest.mark.slow
+def test_a_run_is_one_question_and_its_curve_the_true_one(tmp_path):
+    paths = [str(Path(FOLDER) / "checkpoints" / name) for name in RUN]
+    words = ["wci", *paths, "--data", str(Path(FOLDER) / CIFAR), "--n", "200", "--eps", "8/255"]
+    told_nothing = run(*words)
+    assert told_nothing.code == 4
+    assert told_nothing.err.count("the same question") == 3
+    assert "Say what it was in training: --arch and --normalize" in told_nothing.err
+    told = run(*words, "--arch", f"{NETWORKS}:smallnet", "--normalize", "cifar10-moments",
+               "--out", str(tmp_path / "out"))  # fmt: skip
+    assert told.code == 0
+    values = [
+        next(m["value"] for m in json.loads(path.read_text())["measurements"]
+             if m["name"] == "wci")
+        for path in sorted((tmp_path / "out").rglob("report.json"))
+    ]  # fmt: skip
+    assert sorted(round(value, 1) for value in values) == sorted(SHOWN)
