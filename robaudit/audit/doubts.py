@@ -107,8 +107,9 @@ def signs_of_masking(found: Diagnostics) -> list[str]:
     if broke or found.blindly_ahead > max(1.0, _AHEAD * found.probed):
         did = f"broke {found.blindly_broken}" if broke else f"got further on {found.blindly_ahead}"
         lines.append(
-            f"a few blind patches {did} of {found.probed} images that it left standing: its "
-            "gradients lead nowhere, and robustness is lower; an adaptive attack is needed"
+            f"a few blind patches {did} of {found.probed} images that it left standing: "
+            "robustness is lower. Where more steps do not help, gradients lead nowhere, and an "
+            "adaptive attack is needed"
         )
     if found.black_box_only:
         images = "1 image" if found.black_box_only == 1 else f"{found.black_box_only} images"

@@ -23,6 +23,7 @@ from torch.nn.utils.weight_norm import WeightNorm
 from robaudit.engine.device import device_of
 from robaudit.engine.freezing import frozen
 from robaudit.engine.seeding import generator
+from robaudit.engine.voting import draws_at_random
 from robaudit.errors import NotMeasuredError
 
 # Where a module of the plain copy keeps which entries of its tensors are not pruned.
@@ -30,6 +31,7 @@ _KEPT = "robaudit_kept_entries"
 # Logits of the plain copy may be off by rounding, in units of the largest.
 _ALLOWED = 1e-4
 _IMAGES = 16
+_FEW = 8
 
 
 def effective(model: nn.Module, x: Tensor | None = None) -> nn.Module:
@@ -42,11 +44,19 @@ def effective(model: nn.Module, x: Tensor | None = None) -> nn.Module:
     pruned; :func:`kept_entries` says which are not. The network itself is left as it is.
 
     Args:
-        x: images ``(n, c, h, w)`` that the copy is checked on, where there are any.
+        x: images ``(n, c, h, w)`` that the copy is checked on, where there are any; a few are run
+            repeatedly, as a network that draws at random has no one function of its weights.
 
     Raises:
-        NotMeasuredError: the network cannot be copied, or the copy is another function.
+        NotMeasuredError: the network draws at random, cannot be copied, or the copy is another
+            function.
     """
+    if x is not None and draws_at_random(model, x[:_FEW]):
+        raise NotMeasuredError(
+            "the network draws at random: its curvature and flatness would be those of single "
+            "draws",
+            "Measure it with its noise switched off.",
+        )
     if not any(_made(module) for module in model.modules()):
         return model
     try:

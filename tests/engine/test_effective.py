@@ -167,7 +167,7 @@ def test_a_shared_parametrised_weight_stays_shared():
 def test_what_cannot_be_made_plain_is_refused():
     random = net()
     parametrize.register_parametrization(random[3], "weight", Drawn())
-    with pytest.raises(NotMeasuredError, match="cannot be made plain"):
+    with pytest.raises(NotMeasuredError, match="draws at random"):
         effective(random, torch.rand(2, 1, 4, 4))
 
     class Reaching(nn.Module):
