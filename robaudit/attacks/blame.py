@@ -12,6 +12,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._pytree import tree_leaves, tree_map
 
 from robaudit.engine import generator
+from robaudit.engine.calls import module_calls
 
 # Steps as shares of the input's spread: where a derivative shows, and where a rounding does.
 _SMALL = {torch.float64: 1e-6}
@@ -54,7 +55,7 @@ def lying_module(model: nn.Module, x: Tensor, seed: int = 0) -> Blamed | None:
         x: a few images at which the network's gradient is wrong.
     """
     kind = next((p.dtype for p in model.parameters() if p.is_floating_point()), x.dtype)
-    for name, module, inputs in _calls(model, x.to(kind)):
+    for name, module, inputs in module_calls(model, x.to(kind)):
         found = _fault(module, inputs, seed)
         if found is not None:
             return Blamed(name, type(module).__name__, *found)
@@ -76,29 +77,6 @@ def _fault(
         if len(steps) > _DRAWS // 2:
             return fault, straight and all(steps)
     return None
-
-
-def _calls(model: nn.Module, x: Tensor) -> list[tuple[str, nn.Module, Any]]:
-    """Every module that ran, in the order of finishing, with copies of what it was given."""
-    calls: list[tuple[str, nn.Module, Any]] = []
-
-    def hook(name: str) -> Any:
-        def keep(module: nn.Module, args: Any, kwargs: Any, _: Any) -> None:
-            calls.append((name, module, tree_map(_copy, (args, kwargs))))
-
-        return keep
-
-    handles = [
-        module.register_forward_hook(hook(name), with_kwargs=True)
-        for name, module in model.named_modules()
-    ]
-    try:
-        with torch.no_grad():
-            model(x)
-    finally:
-        for handle in handles:
-            handle.remove()
-    return calls
 
 
 def _verdict(
@@ -170,10 +148,6 @@ def _keeps_shape(module: nn.Module, inputs: Any) -> bool:
 
 def _signs(shape: Sequence[int], draw: torch.Generator) -> Tensor:
     return torch.randint(2, tuple(shape), generator=draw) * 2 - 1
-
-
-def _copy(value: Any) -> Any:
-    return value.detach().clone() if isinstance(value, Tensor) else value
 
 
 def _floating(value: Any) -> bool:

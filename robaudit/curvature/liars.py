@@ -10,6 +10,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._pytree import tree_leaves, tree_map
 
 from robaudit.engine import generator
+from robaudit.engine.calls import as_leaves, module_calls
 from robaudit.engine.raised import is_foreign
 
 _STEPS = {torch.float64: 1e-6}
@@ -30,7 +31,8 @@ def lying_module(model: nn.Module, x: Tensor, *, first: bool) -> str | None:
     """
     for name, module, inputs in module_calls(model, x):
         try:
-            lies = sum(_lies(module, inputs, first, draw) for draw in range(_DRAWS))
+            leaves = as_leaves(inputs)
+            lies = sum(_lies(module, leaves, first, draw) for draw in range(_DRAWS))
         except BaseException as error:
             if not is_foreign(error):
                 raise
@@ -39,39 +41,6 @@ def lying_module(model: nn.Module, x: Tensor, *, first: bool) -> str | None:
             kind = type(module).__name__
             return f"module {name!r} ({kind})" if name else f"the forward of {kind}"
     return None
-
-
-def module_calls(model: nn.Module, x: Tensor) -> list[tuple[str, nn.Module, Any]]:
-    """Every module that ran, in the order of finishing, with copies of what it was given.
-
-    Of floating-point inputs the copies are leaves that want gradients.
-    """
-    calls: list[tuple[str, nn.Module, Any]] = []
-
-    def hook(name: str) -> Any:
-        def keep(module: nn.Module, args: Any, kwargs: Any, _: Any) -> None:
-            calls.append((name, module, tree_map(_leaf, (args, kwargs))))
-
-        return keep
-
-    handles = [
-        module.register_forward_hook(hook(name), with_kwargs=True)
-        for name, module in model.named_modules()
-    ]
-    try:
-        with torch.no_grad():
-            model(x)
-    finally:
-        for handle in handles:
-            handle.remove()
-    return calls
-
-
-def _leaf(value: Any) -> Any:
-    if isinstance(value, Tensor):
-        value = value.detach().clone()
-        return value.requires_grad_() if value.is_floating_point() else value
-    return value
 
 
 def _lies(module: nn.Module, inputs: Any, first: bool, attempt: int) -> bool:

@@ -13,10 +13,10 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._pytree import tree_leaves, tree_map
 
 from robaudit.curvature.derivatives import Needs, NoSecondDerivativeError, check_derivatives
-from robaudit.curvature.liars import module_calls
 from robaudit.curvature.one_by_one import wanting_gradients
 from robaudit.curvature.selection import chosen_parameters
 from robaudit.engine import device_of
+from robaudit.engine.calls import as_leaves, module_calls
 from robaudit.errors import NotMeasuredError
 
 # What automatic differentiation says where it can go no further.
@@ -95,7 +95,7 @@ def resisting_module(model: nn.Module, x: Tensor) -> str | None:
     a module comes after those inside it. ``None`` where each of them can.
     """
     for name, module, inputs in module_calls(model, x):
-        if not _twice(module, inputs):
+        if not _twice(module, as_leaves(inputs)):
             kind = type(module).__name__
             return f"module {name!r} ({kind})" if name else f"the forward of {kind}"
     return None
