@@ -5,6 +5,8 @@ imported. A worker of pytest a core takes the place of threads.
 """
 
 import os
+import signal
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -58,6 +60,8 @@ def pytest_sessionstart(session):
         return  # this process only hands out tests to its workers
     import torch
 
+    with suppress(ValueError):  # a shell has what it runs in the background ignore interrupts
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     torch.set_num_threads(1)
     config.stash[_CUDA] = _Cuda()
 

@@ -219,18 +219,18 @@ def test_so_does_its_landscape():
 
 
 def test_a_network_that_computes_something_else_in_company_is_noticed():
-    class Counting(nn.Module):
-        """Answers more loudly every time: no network that could be run in any order."""
+    class Louder(nn.Module):
+        """Answers twice as loudly where its weights are several networks'."""
 
         def __init__(self):
             super().__init__()
-            self.net, self.calls = plain(), 0
+            self.net = plain()
 
         def forward(self, x):
-            self.calls += 1
-            return self.net(x) * self.calls
+            several = torch._C._functorch.is_batchedtensor(self.net[1].weight)
+            return self.net(x) * (2 if several else 1)
 
-    model, x, y = made(Counting)
+    model, x, y = made(Louder)
     found = average(model, x, y, LINF, stack=2, steps=1, perturbations=2)
     assert "its logits differ" in found.notes[0]
 
