@@ -88,6 +88,15 @@ def open_journal(folder: Path, key: Mapping[str, Any]) -> Journal:
     return Journal(folder)
 
 
+def threads_kept(folder: Path) -> int | None:
+    """How many threads the journal in ``folder`` was begun with; ``None`` where there is none."""
+    try:
+        threads = json.loads((folder / _KEY).read_bytes())["threads"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return threads if isinstance(threads, int) and threads > 0 else None
+
+
 def weights_digest(model: nn.Module) -> str:
     """SHA-256 of the parameters and buffers with their names."""
     digest = hashlib.sha256()

@@ -292,10 +292,16 @@ def _journal(
     threat: ThreatModel | None,
     settings: Settings,
 ) -> Remember:
-    import robaudit
-    from robaudit.audit.journal import open_journal, weights_digest
+    import torch
 
+    import robaudit
+    from robaudit.audit.journal import open_journal, threads_kept, weights_digest
+
+    # Pieces of one run round alike: it goes on with the threads that it began with.
+    threads = threads_kept(folder) or torch.get_num_threads()
+    torch.set_num_threads(threads)
     key = {
+        "threads": threads,
         "robaudit": robaudit.__version__,
         "weights": weights_digest(model),
         "architecture": model.origin.architecture,

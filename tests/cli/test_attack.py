@@ -249,3 +249,15 @@ def test_killed_at_random_moments_it_ends_as_an_undisturbed_run(place):
     ]
     assert numbers[0] == numbers[1]
     assert (place / "adv.safetensors").is_file()
+
+
+def test_a_run_goes_on_with_the_threads_that_it_began_with(place):
+    words = ("attack", ROBUST, *QUICK, "--state", "state")
+    assert robaudit(*words).code == 0
+    before = torch.get_num_threads()
+    torch.set_num_threads(before + 1)
+    try:
+        ran = robaudit(*words, "--format", "json")
+        assert json.loads(ran.out)["provenance"]["device"] == f"cpu ({before} threads)"
+    finally:
+        torch.set_num_threads(before)
