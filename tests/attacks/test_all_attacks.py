@@ -31,6 +31,7 @@ def test_what_breaks_is_in_the_ball_and_the_box_and_misclassified(name, ball):
     assert bool((found.correct & ~found.robust).any())  # the test would be empty without
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ball", THREATS, ids=named)
 @pytest.mark.parametrize("name", ATTACKS)
 def test_the_same_bits_for_every_batch_size_order_and_shard(name, ball):

@@ -66,6 +66,7 @@ class Saturated(nn.Module):
         return 1e5 * self.network(x)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("run", [autoattack, native_autoattack])
 def test_three_classes_are_enough_for_untargeted_dlr(run):
     """The library's own DLR loss takes the third largest logit, no fourth one."""

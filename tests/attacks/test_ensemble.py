@@ -102,6 +102,7 @@ def test_the_same_bits_in_any_order_and_shard():
     assert torch.equal(shard.distance, whole.distance[order])
 
 
+@pytest.mark.slow
 def test_what_is_remembered_is_not_run_again():
     model = network(classes=10)
     x, y = examples(model, 40)

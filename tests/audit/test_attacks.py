@@ -72,6 +72,7 @@ def test_a_curve_changes_nothing_but_itself(robust, few, train, numbers):
     assert torch.equal(plain.adversarial.x, curved.adversarial.x)
 
 
+@pytest.mark.slow
 def test_a_point_of_the_curve_is_no_higher_than_an_attack_of_that_radius_alone(curved, robust, few):
     """Both are upper bounds; a warm start and the smaller radii may only find more."""
     rows = {row["eps"]: row["value"] for row in curved.report.get("accuracy.fast").details["curve"]}
@@ -181,7 +182,11 @@ def test_a_random_network_is_said_to_be_one(standard, few):
 
 @pytest.mark.parametrize(
     "name",
-    ["robust.pt", "trades.safetensors", "overfit.pt", "standard.pt", "smooth.safetensors"],
+    ["robust.pt", "standard.pt"]
+    + [
+        pytest.param(name, marks=pytest.mark.slow)
+        for name in ("trades.safetensors", "overfit.pt", "smooth.safetensors")
+    ],
 )
 def test_honest_networks_raise_no_doubt(name, few):
     network = load(samples_dir() / name, device="cpu")
@@ -286,6 +291,7 @@ def test_the_reference_s_batches_are_kept_as_well(robust, few, tmp_path):
         )
 
 
+@pytest.mark.slow
 def test_what_misled_the_search_is_searched_again(robust, few, monkeypatch):
     """An engine whose network is easier to break: its breaks do not count, and are no excuse."""
     from robaudit.audit import context
@@ -316,6 +322,7 @@ def test_a_ball_that_holds_everything_is_said(robust, few, threat, said):
     assert any(said in line for line in warnings)
 
 
+@pytest.mark.slow
 def test_a_search_in_bf16_is_verified_in_float32(robust, few):
     threat = ThreatModel("linf", 0.15)
     found = audit(robust, few, threat, Plan(fast=Fast()), precision="bf16")

@@ -125,6 +125,7 @@ def test_the_same_seed_gives_the_same_numbers(robust, few, threat, numbers):
     assert torch.equal(first.outcomes["test.loss.clean"], other.outcomes["test.loss.clean"])
 
 
+@pytest.mark.slow
 def test_the_batch_size_changes_nothing(robust, few, threat, numbers):
     auto = audit(robust, few, threat, LIGHT).report
     single = audit(robust, few, threat, LIGHT, batch_size=1).report

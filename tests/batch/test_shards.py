@@ -53,6 +53,7 @@ def outcome_of(folder):
     return numbers(read_report(folder / REPORT)), outcomes
 
 
+@pytest.mark.slow
 def test_what_helpers_have_done_is_not_done_again(job, batches, tmp_path):
     """One of them, which leaves after two batches of the first attack."""
     one = job("a.pt", n=24, eps=0.05)

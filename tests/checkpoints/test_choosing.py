@@ -154,6 +154,7 @@ def test_few_images_leave_more_open(trained):
     assert "More than 24 images may tell too" in caught.value.advice
 
 
+@pytest.mark.slow
 def test_where_curvature_is_measured_a_harmless_choice_is_open_too(trained, digits):
     near = tuple(parse_normalization(f"{m};1") for m in (0.0, 1e-4))
     alike = proposal(trained, normalizations=near)

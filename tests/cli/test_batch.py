@@ -146,6 +146,7 @@ def test_interrupted_is_130_and_the_same_command_goes_on(manifest, monkeypatch):
     assert "2 of 3 jobs done" in robaudit(*words).out
 
 
+@pytest.mark.slow
 def test_leaderboard_and_study_to_files(tmp_path):
     finished(tmp_path / "run", 5)
     page = tmp_path / "board.html"

@@ -51,6 +51,7 @@ def test_reports_may_be_named_as_files(folders):
     assert robaudit("compare", *files).out == robaudit("compare", *folders).out
 
 
+@pytest.mark.slow
 def test_checkpoints_are_audited_first(place):
     words = ("--n", 4, "--preset", "quick", "-q", "--format", "csv")
     ran = robaudit("compare", ROBUST, SAMPLES / "standard.pt", *words)

@@ -157,6 +157,7 @@ def test_no_command_shows_the_help():
     assert "audit" in ran.out + ran.err
 
 
+@pytest.mark.slow
 def test_demo_audits_five_samples_side_by_side(place):
     ran = robaudit("demo", "--n", 4, "--no-gap", "--quiet", "--out", "out")
     assert (ran.code, ran.err) == (0, "")

@@ -54,6 +54,7 @@ def test_residuals_bound_the_error_of_a_short_run(batch):
         assert np.abs(true - value).min() <= residual * (1 + 1e-9) + 1e-12
 
 
+@pytest.mark.slow
 def test_trace_and_density_against_the_dense_spectrum(batch):
     """Trace within 4.5 standard errors over 200 probes; the density's mass is one."""
     model = warmed(NETWORKS["silu"], (2, 6, 6))

@@ -42,6 +42,7 @@ def test_normal_interval_of_a_mean_of_losses():
     assert hits / 400 == pytest.approx(0.945, abs=0.033)
 
 
+@pytest.mark.slow
 def test_bootstrap_of_correlations():
     """Forty models, two quantities with a correlation of one half."""
     draw, truth = np.random.default_rng(1), 0.5
