@@ -102,9 +102,7 @@ def adaptive(defence: Defence, x: Tensor, y: Tensor, threat: ra.ThreatModel) -> 
                         inside = (tried - x).abs().flatten(1).amax(1) <= threat.eps + 1e-6
                         lower = inside & (found < lead)
                         worst[lower], lead[lower] = tried[lower], found[lower]
-    if not defence.random:
-        return voted(defence.network, worst, 1) == y
-    return voted(defence.network, worst, JUDGING_DRAWS) == y
+    return voted(defence.network, worst, JUDGING_DRAWS if defence.random else 1) == y
 
 
 POLICY = """

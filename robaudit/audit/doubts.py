@@ -22,11 +22,9 @@ _CURVED = ("wci", "trace", "hessian", "trh", "pacbayes")
 
 # Shares of the attacked examples that no honest network at hand comes near.
 _ZERO_GRADIENTS, _STUCK, _AHEAD, _BROKEN = 0.05, 0.02, 0.25, 0.02
-# How far the accuracy under a better attack may be below, and which attacks are better.
-_FALL = 0.05
+# How far the accuracy under a better attack may be below or above, and which attacks are better.
+_FALL, _RISE = 0.05, 0.01
 LADDER = {"pgd": ("fast", "autoattack"), "fast": ("autoattack",)}
-_SIMPLER = {"fast": ("pgd",), "autoattack": ("pgd", "fast")}
-_RISE = 0.01
 _CALLED = {"pgd": "PGD", "fast": "the fast tier", "autoattack": "AutoAttack"}
 
 
@@ -142,9 +140,9 @@ def falls(measurements: Sequence[Measurement]) -> list[Measurement]:
             value = found.get((better, m.split, m.n))
             if value is not None and fall(own, value, m.n or 0):
                 return [fallen(name, better, own - value)]
-        for simpler in _SIMPLER.get(name, ()):
+        for simpler in (one for one, better in LADDER.items() if name in better):
             value = found.get((simpler, m.split, m.n))
-            if value is not None and own - value > _RISE and (own - value) * (m.n or 0) > 2.5:
+            if value is not None and _outdone(own, value, m.n or 0):
                 return [fallen(name, simpler, own - value)]
         return []
 
@@ -160,6 +158,11 @@ def fall(before: float, after: float, n: int) -> bool:
     Three images of a few are chance: adversarially trained networks lose four points or so.
     """
     return before - after > _FALL + 1e-9 and (before - after) * n > 3.5
+
+
+def _outdone(own: float, simpler: float, n: int) -> bool:
+    """Whether a simpler attack leaves less by more than a point and two images."""
+    return own - simpler > _RISE and (own - simpler) * n > 2.5
 
 
 def fallen(name: str, other: str, by: float) -> str:

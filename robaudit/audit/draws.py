@@ -8,6 +8,7 @@ from torch import nn
 
 from robaudit.audit.context import Context
 from robaudit.engine import straight_through, voted
+from robaudit.engine.voting import SINGLE_DRAWS
 from robaudit.schema import Measurement
 from robaudit.types import Examples
 
@@ -35,10 +36,7 @@ def refusal(context: Context, names: Sequence[str]) -> str | None:
     if all(map(_of_attacks, names)):
         return None
     if context.samples is not None:
-        return (
-            "the network draws at random: its curvature and flatness would be those of single "
-            "draws; measure it with its noise switched off"
-        )
+        return f"{SINGLE_DRAWS}; measure it with its noise switched off"
     if context.straightened:
         return (
             "gradients go straight through "

@@ -199,7 +199,8 @@ class _Question:
             best = self._networks()
             if len(best) > _MANY and self._share(best) > _LITTLE_OF_MANY:
                 return best
-            among = [one for one in among if one.network in {one.network for one in best}]
+            kept = {one.network for one in best}
+            among = [one for one in among if one.network in kept]
         among = self._as_accurate(among)
         best = best_of_each(among)
         kept = {best[k].network for k in networks_left([one.evidence for one in best])}

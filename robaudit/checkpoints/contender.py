@@ -50,9 +50,8 @@ class Contender:
         n = min(n, len(examples))
         if n > seen:
             x, y = examples.x[seen:n], examples.y[seen:n]
-            logits = [_logits(model, x) for model in self.models]
-            clean = torch.stack([losses(one, y) for one in logits])
-            right = torch.stack([one.argmax(1) == y for one in logits])
+            parts = [_judged(model, x, y) for model in self.models]
+            clean, right = (torch.stack(column) for column in zip(*parts, strict=True))
             self.evidence = replace(
                 self.evidence,
                 clean=torch.cat([self.evidence.clean, clean], dim=1),
@@ -68,8 +67,7 @@ class Contender:
         clean, right = torch.empty(1, n, dtype=torch.float64), torch.empty(1, n, dtype=torch.bool)
         for k, model in enumerate(self.models):
             x, y = examples.x[k:n:files], examples.y[k:n:files]
-            logits = _logits(model, x)
-            clean[0, k::files], right[0, k::files] = losses(logits, y), logits.argmax(1) == y
+            clean[0, k::files], right[0, k::files] = _judged(model, x, y)
         return replace(self.evidence, clean=clean, right=right)
 
     def attack(
@@ -113,19 +111,20 @@ def _attacked(
     try:
         return attacked(model, x, y, examples.index, threat, tick)
     except NotMeasuredError:
-        logits = _logits(model, x)
-        return losses(logits, y), logits.argmax(1) == y, torch.zeros(len(y), dtype=torch.bool)
+        return *_judged(model, x, y), torch.zeros(len(y), dtype=torch.bool)
 
 
-def _logits(model: Classifier, x: Tensor) -> Tensor:
+def _judged(model: Classifier, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    """Cross-entropy of each image, and whether it is classified right."""
     try:
         with frozen(model):
-            return Runner(model, device_of(model)).logits(x).cpu()
+            logits = Runner(model, device_of(model)).logits(x).cpu()
     except NotMeasuredError as error:
         raise CheckpointError(
             f"the network cannot be run on the images: {error.message}",
             "Check --data and --arch: channels and image size must be those of training.",
         ) from error
+    return losses(logits, y), logits.argmax(1) == y
 
 
 def best_of_each(

@@ -23,7 +23,7 @@ from torch.nn.utils.weight_norm import WeightNorm
 from robaudit.engine.device import device_of
 from robaudit.engine.freezing import frozen
 from robaudit.engine.seeding import generator
-from robaudit.engine.voting import draws_at_random
+from robaudit.engine.voting import SINGLE_DRAWS, draws_at_random
 from robaudit.errors import NotMeasuredError
 
 # Where a module of the plain copy keeps which entries of its tensors are not pruned.
@@ -52,11 +52,7 @@ def effective(model: nn.Module, x: Tensor | None = None) -> nn.Module:
             function.
     """
     if x is not None and draws_at_random(model, x[:_FEW]):
-        raise NotMeasuredError(
-            "the network draws at random: its curvature and flatness would be those of single "
-            "draws",
-            "Measure it with its noise switched off.",
-        )
+        raise NotMeasuredError(SINGLE_DRAWS, "Measure it with its noise switched off.")
     if not any(_made(module) for module in model.modules()):
         return model
     try:

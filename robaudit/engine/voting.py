@@ -29,6 +29,10 @@ from robaudit.engine.seeding import seed_for
 from robaudit.errors import UsageError
 
 SAMPLES = 10
+SINGLE_DRAWS = (
+    "the network draws at random: its curvature and flatness would be those of single draws"
+)
+"""Why nothing is measured that needs one function of the weights."""
 _PASSES = 3
 _IMAGES = 64
 # A GPU may choose another algorithm from pass to pass: of the largest logit.
