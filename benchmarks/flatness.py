@@ -28,8 +28,8 @@ from torch.nn import functional as F
 
 import robaudit as ra
 from robaudit.engine import Runner, accelerate, frozen, full_precision
-from robaudit.engine.balls import ascend, project, random_start
 from robaudit.engine.folding import fold_batch_norm
+from robaudit.engine.projections import ascend, project, random_start
 from robaudit.flatness import average, worst
 from robaudit.flatness.protocols import STUTZ_STEP_OVER_EPS
 from robaudit.flatness.weights import draw_for, in_ball, movable_weights, on_sphere

@@ -187,7 +187,7 @@ def share_of(progress: Progress | None, before: float, own: float, whole: int) -
     return lambda done, total: progress(round(before + own * done / max(1, total)), whole)
 
 
-class Remember(Protocol):
+class Cache(Protocol):
     """Gives a finished piece of work by its name, or has it computed and keeps it."""
 
     def __call__(
@@ -195,6 +195,6 @@ class Remember(Protocol):
     ) -> dict[str, Tensor]: ...
 
 
-def forget(name: str, compute: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
-    """The :class:`Remember` that keeps nothing."""
+def no_cache(name: str, compute: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
+    """The :class:`Cache` that keeps nothing."""
     return compute()

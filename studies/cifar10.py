@@ -24,7 +24,7 @@ from PIL import Image
 from running import Study, main
 from torchvision.datasets import CIFAR10
 
-from robaudit.whole_file import write_whole
+from robaudit.atomic_write import atomic_write
 
 _FILE = "cifar10_jpeg_train.npz"
 _THERE = Path(os.environ.get("ROBAUDIT_REAL_DATA", "")) / _FILE
@@ -53,7 +53,7 @@ def images(study: Study, seed: int) -> str:
             arrays[f"x_{split}"], arrays[f"y_{split}"] = read(study.given.data, split)
         blob = io.BytesIO()
         np.savez(blob, **arrays)
-        write_whole(path, blob.getvalue())
+        atomic_write(path, blob.getvalue())
     return str(path)
 
 

@@ -16,8 +16,8 @@ from typing import Any
 import torch
 from scipy.special import stdtrit
 
+from robaudit.atomic_write import atomic_write
 from robaudit.cli import command
-from robaudit.whole_file import write_whole
 
 Row = dict[str, Any]
 
@@ -59,7 +59,7 @@ class Study:
         path = self.out / f"{name}.json"
         if not path.is_file():
             self.check()
-            write_whole(path, json.dumps(measure(), indent=1).encode())
+            atomic_write(path, json.dumps(measure(), indent=1).encode())
             print(f"{name} done", flush=True)
         found: Row = json.loads(path.read_text("utf-8"))
         return found

@@ -24,8 +24,8 @@ from robaudit.attacks.result import Attacked
 from robaudit.attacks.targets import by_confidence
 from robaudit.engine import Runner, device_of, frozen
 from robaudit.engine.arguments import checked
-from robaudit.engine.balls import Ball, random_start
 from robaudit.engine.images import rows_of
+from robaudit.engine.projections import Ball, random_start
 from robaudit.engine.runner import BatchSize
 from robaudit.engine.spilled import room
 from robaudit.types import Progress, ThreatModel

@@ -20,7 +20,7 @@ from robaudit.engine.door import through
 from robaudit.engine.raised import blame, is_foreign
 from robaudit.engine.spilled import copied
 from robaudit.errors import NotMeasuredError
-from robaudit.types import Progress, Remember, ThreatModel, forget
+from robaudit.types import Cache, Progress, ThreatModel, no_cache
 
 Version = Literal["standard", "plus", "rand"]
 
@@ -60,7 +60,7 @@ def autoattack(
     seed: int = 0,
     batch_size: int = 250,
     faster: bool = True,
-    remember: Remember = forget,
+    cache: Cache = no_cache,
     progress: Progress | None = None,
 ) -> AutoAttacked:
     """Run ``pyautoattack``, batch by batch, with frozen parameters and the caller's random state.
@@ -75,7 +75,7 @@ def autoattack(
     Args:
         faster: let the library see the network as :func:`robaudit.engine.accelerate` runs it. What
             it breaks counts if the network itself, as it stands, is broken by it.
-        remember: keeps each finished batch of each attack.
+        cache: keeps each finished batch of each attack.
 
     Raises:
         NotMeasuredError: the library broke on this model.
@@ -107,7 +107,7 @@ def autoattack(
                     heard.warnings.clear()
                     return {**_run(attack, counted, stage, x[rows], y[rows]), **heard.kept()}
 
-                piece = remember(f"{stage}-{place:05d}", run)
+                piece = cache(f"{stage}-{place:05d}", run)
                 said += _Listener.told(piece)
                 spent += piece["spent"]
                 claimed = piece["broken"]

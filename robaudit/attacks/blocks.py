@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from robaudit.engine import TILE, Runner
-from robaudit.engine.balls import per_image
+from robaudit.engine.projections import per_image
 from robaudit.errors import NotMeasuredError
 
 # Bytes that one tensor of all rows at work may take; it bounds memory, not results.

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from robaudit.attacks.blocks import Block, check_finite, gathered, packed, put, repacked, some
 from robaudit.engine import Runner
-from robaudit.engine.balls import Ball, length, per_image
+from robaudit.engine.projections import Ball, length, per_image
 from robaudit.engine.runner import Objective
 
 MOMENTUM = 0.75

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from robaudit.attacks.blame import Blamed, lying_module
 from robaudit.attacks.slopes import Forward, Witnesses, along_lines, at_points, logits_at, slopes
 from robaudit.engine import device_of, frozen, generator, sighted
-from robaudit.engine.balls import ascend, project, random_start
 from robaudit.engine.door import through
+from robaudit.engine.projections import ascend, project, random_start
 from robaudit.errors import NotMeasuredError
 from robaudit.types import ThreatModel
 

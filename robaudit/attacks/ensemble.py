@@ -21,7 +21,7 @@ from robaudit.engine import TILE, Runner, device_of, frozen
 from robaudit.engine.arguments import checked
 from robaudit.engine.runner import BatchSize
 from robaudit.engine.spilled import copied
-from robaudit.types import Progress, Remember, ThreatModel, forget, share_of
+from robaudit.types import Cache, Progress, ThreatModel, no_cache, share_of
 
 BLACK_BOX = ("square",)
 
@@ -108,17 +108,17 @@ def native_autoattack_with(
     version: Version = "standard",
     seed: int = 0,
     index: Tensor | None = None,
-    remember: Remember = forget,
+    cache: Cache = no_cache,
     progress: Progress | None = None,
 ) -> Ensembled:
     """:func:`native_autoattack` on any function from images to logits, run by ``runner``.
 
     Args:
-        remember: keeps each finished part of the examples of each attack.
+        cache: keeps each finished part of the examples of each attack.
     """
     classes = runner.logits(x[:1]).shape[1]
     attempts = _autoattack(runner, threat, version, seed, classes)
-    return in_turn(runner, x, y, attempts, classes, index, remember, progress)
+    return in_turn(runner, x, y, attempts, classes, index, cache, progress)
 
 
 def _autoattack(
@@ -182,7 +182,7 @@ def in_turn(
     attempts: Sequence[Attempt],
     classes: int,
     index: Tensor | None = None,
-    remember: Remember = forget,
+    cache: Cache = no_cache,
     progress: Progress | None = None,
 ) -> Ensembled:
     """Run attempts one after the other on the examples that still stand."""
@@ -214,7 +214,7 @@ def in_turn(
             ) -> dict[str, Tensor]:
                 return _piece(attempt.run(x[mine], y[mine], index[mine], tell))
 
-            piece = remember(f"{attempt.name}-{part.start:07d}", run)
+            piece = cache(f"{attempt.name}-{part.start:07d}", run)
             fell = ~piece["robust"]
             found[mine[fell]] = piece["x"][fell]
             broken_by[mine[fell]] = place

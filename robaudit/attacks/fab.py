@@ -26,8 +26,8 @@ from robaudit.attacks.result import Attacked
 from robaudit.attacks.targets import DUAL, by_confidence
 from robaudit.engine import Runner, device_of, frozen, generator
 from robaudit.engine.arguments import checked
-from robaudit.engine.balls import length, per_image
 from robaudit.engine.images import rows_of
+from robaudit.engine.projections import length, per_image
 from robaudit.engine.runner import BatchSize
 from robaudit.engine.spilled import computed, room
 from robaudit.types import Progress, ThreatModel

@@ -13,7 +13,7 @@ from robaudit.attacks.targets import by_malt
 from robaudit.engine import Runner, device_of, frozen
 from robaudit.engine.arguments import checked
 from robaudit.engine.runner import BatchSize
-from robaudit.types import Progress, Remember, ThreatModel, forget
+from robaudit.types import Cache, Progress, ThreatModel, no_cache
 
 # Classes whose gradients are looked at, and those that are then targeted.
 CANDIDATES = 9
@@ -58,13 +58,13 @@ def fast_with(
     *,
     seed: int = 0,
     index: Tensor | None = None,
-    remember: Remember = forget,
+    cache: Cache = no_cache,
     progress: Progress | None = None,
 ) -> Ensembled:
     """:func:`fast` on any function from images to logits, run by ``runner``.
 
     Args:
-        remember: keeps each finished part of the examples of each attack.
+        cache: keeps each finished part of the examples of each attack.
     """
     classes = runner.logits(x[:1]).shape[1]
 
@@ -93,4 +93,4 @@ def fast_with(
         Attempt("apgd-ce", untargeted, 2 * STEPS),
         Attempt("apgd-malt", targeted, 2 * STEPS * targets, targets),
     ]
-    return in_turn(runner, x, y, attempts, classes, index, remember, progress)
+    return in_turn(runner, x, y, attempts, classes, index, cache, progress)

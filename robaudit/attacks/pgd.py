@@ -8,18 +8,18 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from robaudit.attacks.first_break import break_all
-from robaudit.attacks.met import Met
+from robaudit.attacks.best_iterates import BestIterates
 from robaudit.attacks.objectives import LossName
+from robaudit.attacks.pgd_early_exit import break_all
 from robaudit.attacks.result import Ascended
 from robaudit.engine import TILE, Runner, accelerate, device_of, frozen, voted
 from robaudit.engine.arguments import checked
-from robaudit.engine.balls import ascend, project, random_start
 from robaudit.engine.images import StoredImages, rows_of
+from robaudit.engine.projections import ascend, project, random_start
 from robaudit.engine.runner import BatchSize
 from robaudit.engine.spilled import copied, room
 from robaudit.errors import UsageError
-from robaudit.types import Progress, Remember, ThreatModel, forget
+from robaudit.types import Cache, Progress, ThreatModel, no_cache
 
 # Examples whose state is on the device at once, and the bytes of one tensor of them; they bound
 # memory, not results.
@@ -115,7 +115,7 @@ def pgd_with(
     seed: int = 0,
     index: Tensor | None = None,
     start: Tensor | None = None,
-    remember: Remember = forget,
+    cache: Cache = no_cache,
     progress: Progress | None = None,
 ) -> Ascended:
     """:func:`pgd` on any function from images to logits, run by ``runner``.
@@ -123,7 +123,7 @@ def pgd_with(
     Args:
         searcher: what looks for breaks in the mode ``accuracy``, perhaps in a faster way; each is
             confirmed by ``runner``. Without it the mode is ``loss``.
-        remember: keeps each finished part of the examples.
+        cache: keeps each finished part of the examples.
     """
     step = threat.eps / 4 if step_size is None else step_size
     index = torch.arange(len(x)) if index is None else index
@@ -138,7 +138,7 @@ def pgd_with(
 
         def run(part: slice = part) -> dict[str, Tensor]:
             before = _passes(runner, searcher)
-            met = Met(runner, rows_of(x, part, runner.device), y[part], loss)
+            met = BestIterates(runner, rows_of(x, part, runner.device), y[part], loss)
             done = part.start * restarts * (steps + 1)
 
             def tick(steps_done: int) -> None:
@@ -162,7 +162,7 @@ def pgd_with(
                     _climb(runner, met, points, threat, step, steps, last_iterate, tick)
             return {**met.piece(), "passes": _passes(runner, searcher) - before}
 
-        piece = remember(f"{begin:07d}", run)
+        piece = cache(f"{begin:07d}", run)
         found, broken = piece["x"].cpu(), piece["broken_x"].cpu()
         worst[part] = found
         # Where they are many the two share a file, but for the rows where they differ.
@@ -184,7 +184,7 @@ def _passes(*runners: Runner | None) -> Tensor:
 
 def _climb(
     runner: Runner,
-    met: Met,
+    met: BestIterates,
     start: Tensor,
     threat: ThreatModel,
     step: float,

@@ -10,10 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from robaudit.attacks.blocks import check_finite, filled, parts, rows_at_once
-from robaudit.attacks.bumps import Bumps
 from robaudit.attacks.objectives import margin
-from robaudit.attacks.patches import Corners
 from robaudit.attacks.result import Attacked
+from robaudit.attacks.square_l2 import Bumps
+from robaudit.attacks.square_linf import Corners
 from robaudit.engine import Runner, device_of, frozen
 from robaudit.engine.arguments import checked
 from robaudit.engine.images import rows_of

@@ -8,7 +8,7 @@ from torch import Tensor
 from robaudit.attacks.blocks import filled, parts
 from robaudit.attacks.objectives import targeted_margin
 from robaudit.engine import Runner
-from robaudit.engine.balls import length
+from robaudit.engine.projections import length
 
 # The norm that the gradient is measured in: the dual of the threat model's.
 DUAL = {"linf": "l1", "l2": "l2", "l1": "linf"}

@@ -15,11 +15,11 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from robaudit.atomic_write import atomic_write
 from robaudit.data.arrayfile import tensor_rows
 from robaudit.engine.images import LARGE, StoredImages, tiles
 from robaudit.errors import DataError, UsageError
 from robaudit.types import Examples, ThreatModel
-from robaudit.whole_file import write_whole
 
 _KIND = "robaudit adversarial examples"
 
@@ -62,7 +62,7 @@ def save_adversarial(path: Path, found: Adversarial) -> None:
         **{name: getattr(found, name) for name in _TEXTS},
     }
     try:
-        write_whole(path, _pieces({name: getattr(found, name) for name in _TENSORS}, metadata))
+        atomic_write(path, _pieces({name: getattr(found, name) for name in _TENSORS}, metadata))
     except OSError as error:
         raise UsageError(
             f"cannot write adversarial examples to {path}: {error}", "Choose another --save-adv."

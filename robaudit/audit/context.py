@@ -29,10 +29,10 @@ from robaudit.engine import (
     edge_nudge,
     frozen,
 )
-from robaudit.engine.balls import per_image
+from robaudit.engine.projections import per_image
 from robaudit.engine.runner import BatchSize
 from robaudit.engine.spilled import computed
-from robaudit.types import Examples, Progress, Remember, ThreatModel, forget
+from robaudit.types import Cache, Examples, Progress, ThreatModel, no_cache
 
 Watch = Callable[[str], AbstractContextManager[Progress | None]]
 
@@ -65,7 +65,7 @@ class Context:
         surrogate: another network whose adversarial examples are tried on this one.
         replayed: adversarial images made earlier, of the audited examples.
         watch: opens a progress display for a named piece of work.
-        remember: keeps finished pieces of attacks.
+        cache: keeps finished pieces of attacks.
         outcomes: per-example results by ``split.name``, for ``examples.npz``.
         broken: by attack, adversarial images of the audited split and which of them count.
     """
@@ -80,7 +80,7 @@ class Context:
     surrogate: nn.Module | None = None
     replayed: Adversarial | None = None
     watch: Watch = no_watch
-    remember: Remember = forget
+    cache: Cache = no_cache
     outcomes: dict[str, Tensor] = field(default_factory=dict)
     broken: dict[str, tuple[Tensor, Tensor]] = field(default_factory=dict)
     double: bool = False
@@ -159,12 +159,12 @@ class Context:
             "not the method: give --batch-size that to begin with"
         ]
 
-    def keeping(self, name: str, *settings: object) -> Remember:
+    def keeping(self, name: str, *settings: object) -> Cache:
         """Keeps an attack's pieces apart from those of other attacks and other settings."""
         if self.described:
             settings = (*settings, self.described)
         digest = hashlib.sha256(repr(settings).encode()).hexdigest()[:10]
-        return lambda key, compute: self.remember(f"{name}-{digest}-{key}", compute)
+        return lambda key, compute: self.cache(f"{name}-{digest}-{key}", compute)
 
     def adversarial(self, split: str, settings: Pgd, n: int | None = None) -> Ascended:
         """PGD examples in loss mode for the first ``n`` of a split, made at most once.
@@ -246,12 +246,12 @@ class Context:
                 seed=self.seed,
                 index=examples.index[:n],
                 start=start,
-                remember=self.keeping("pgd" if model is self.model else "transfer", *kept),
+                cache=self.keeping("pgd" if model is self.model else "transfer", *kept),
                 progress=p,
             )
 
     def keep(self, split: str, name: str, values: Tensor) -> None:
-        """Remember a per-example outcome."""
+        """Cache a per-example outcome."""
         self.outcomes[f"{split}.{name}"] = values.detach().cpu()
 
     def y(self, split: str, n: int) -> Tensor:

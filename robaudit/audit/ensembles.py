@@ -27,7 +27,7 @@ from robaudit.engine.spilled import copied
 from robaudit.errors import NotMeasuredError
 from robaudit.schema import Measurement
 from robaudit.statistics import median_interval
-from robaudit.types import Progress, Remember, ThreatModel
+from robaudit.types import Cache, Progress, ThreatModel
 
 # Images of these rows under attack, run by the engine or, where that misled, as the network stands.
 Run = Callable[[ThreatModel, Tensor, bool, Progress | None], Attacked]
@@ -41,13 +41,13 @@ def auto(context: Context, settings: AutoAttack) -> list[Measurement]:
     def run(
         threat: ThreatModel, rows: Tensor, plain: bool, progress: Progress | None
     ) -> AutoAttacked:
-        remember = autoattack_memory(context, settings, threat, plain)
+        cache = autoattack_memory(context, settings, threat, plain)
         x, y = examples.x[rows], examples.y[rows]
         if not native:
-            return by_library(context, settings, threat, x, y, remember, plain, progress)
+            return by_library(context, settings, threat, x, y, cache, plain, progress)
         return native_autoattack_with(
             _searcher(context, plain), x, y, threat, version=settings.version, seed=context.seed,
-            index=examples.index[rows], remember=remember, progress=progress,
+            index=examples.index[rows], cache=cache, progress=progress,
         )  # fmt: skip
 
     label = f"AutoAttack {settings.version}{' (native)' if native else ''}"
@@ -56,7 +56,7 @@ def auto(context: Context, settings: AutoAttack) -> list[Measurement]:
 
 def autoattack_memory(
     context: Context, settings: AutoAttack, threat: ThreatModel, plain: bool = False
-) -> Remember:
+) -> Cache:
     """Where the pieces of this AutoAttack are kept."""
     return context.keeping("autoattack", settings, *_which(context, threat), plain)
 
@@ -76,7 +76,7 @@ def by_library(
     threat: ThreatModel,
     x: Tensor,
     y: Tensor,
-    remember: Remember,
+    cache: Cache,
     plain: bool = False,
     progress: Progress | None = None,
 ) -> AutoAttacked:
@@ -91,7 +91,7 @@ def by_library(
         model = model.network
     return autoattack(
         model, x, y, threat, version=settings.version, seed=context.seed,
-        batch_size=settings.batch_size, faster=not plain, remember=remember, progress=progress,
+        batch_size=settings.batch_size, faster=not plain, cache=cache, progress=progress,
     )  # fmt: skip
 
 
@@ -114,7 +114,7 @@ def fast(context: Context, settings: Fast) -> list[Measurement]:
         return fast_with(
             _searcher(context, plain), examples.x[rows], examples.y[rows], threat,
             seed=context.seed, index=examples.index[rows],
-            remember=context.keeping("fast", settings, *_which(context, threat), plain),
+            cache=context.keeping("fast", settings, *_which(context, threat), plain),
             progress=progress,
         )  # fmt: skip
 

@@ -14,8 +14,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
+from robaudit.atomic_write import DRAFT, atomic_write, clear_drafts
 from robaudit.errors import UsageError
-from robaudit.whole_file import DRAFT, clear_drafts, write_whole
 
 _KEY = "journal.json"
 
@@ -30,7 +30,7 @@ class Journal:
 
     folder: Path
 
-    def remember(self, name: str, compute: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
+    def piece(self, name: str, compute: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
         """The piece ``name`` (letters, digits and dashes), from the folder or computed and kept.
 
         Raises:
@@ -109,7 +109,7 @@ def weights_digest(model: nn.Module) -> str:
 
 def _write(path: Path, data: bytes) -> None:
     try:
-        write_whole(path, data)
+        atomic_write(path, data)
     except OSError as error:
         raise _unwritable(path.parent, error) from error
 

@@ -31,7 +31,7 @@ from robaudit.engine.runner import BatchSize
 from robaudit.engine.spilled import computed
 from robaudit.errors import NotMeasuredError
 from robaudit.schema import Data, Evidence, Measurement, Report, Subject, Threat
-from robaudit.types import Examples, Remember, ThreatModel, forget
+from robaudit.types import Cache, Examples, ThreatModel, no_cache
 
 # Where clean images alone are measured, what is odd about the network is looked for near them.
 _NEAR = ThreatModel("linf", 1 / 255)
@@ -69,7 +69,7 @@ def audit(
     surrogate: nn.Module | None = None,
     replayed: Adversarial | None = None,
     watch: Watch = no_watch,
-    remember: Remember = forget,
+    cache: Cache = no_cache,
     samples: int | None = None,
     straight_through: Sequence[str] = (),
 ) -> Audit:
@@ -86,7 +86,7 @@ def audit(
         surrogate: the network that a plan's transfer attack is made on.
         replayed: the adversarial examples that a plan replays, made of these examples.
         watch: opens a progress display for a named piece of work.
-        remember: keeps finished pieces of attacks.
+        cache: keeps finished pieces of attacks.
         samples: draws of a network that draws at random, for its votes and its gradients
             (:mod:`robaudit.engine.voting`); ``None`` for ten where it does.
         straight_through: modules that gradients of attacks go straight through.
@@ -110,7 +110,7 @@ def audit(
         surrogate,
         replayed,
         watch,
-        remember,
+        cache,
         double=precision == "float64",
     )
     warnings = list(getattr(getattr(model, "origin", None), "warnings", ()))

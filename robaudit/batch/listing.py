@@ -19,7 +19,7 @@ from robaudit.checkpoints.sources import files_of, is_source, zoo_threat
 from robaudit.checkpoints.sources.catalogue import catalogue, find_entry
 from robaudit.checkpoints.sources.opened import joint_sha256
 from robaudit.errors import CheckpointError, RobauditError, UsageError
-from robaudit.tables import guess
+from robaudit.toml_file import guess
 from robaudit.types import Norm, ThreatModel, parse_eps, parse_norm
 
 Notice = Callable[[str], None]

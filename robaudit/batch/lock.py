@@ -13,8 +13,8 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from robaudit.atomic_write import runs
 from robaudit.errors import UsageError
-from robaudit.whole_file import runs
 
 BEAT, STALE = 5.0, 60.0  # seconds
 _PATIENCE = 0.5

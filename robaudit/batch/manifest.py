@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from robaudit.errors import UsageError
-from robaudit.tables import checked, read_tables
+from robaudit.toml_file import checked, read_tables
 
 
 def _listed(value: Any) -> Any:

@@ -23,13 +23,13 @@ from robaudit.audit.plan import preset
 from robaudit.batch.jobs import Job
 from robaudit.batch.lock import claimed
 from robaudit.engine import frozen
-from robaudit.types import Examples, Remember, ThreatModel
+from robaudit.types import Cache, Examples, ThreatModel
 
 _PATIENCE = 0.5  # seconds between two looks for what others have finished
 _FIRST = "-00000"  # what a piece of an attack is called that has but one
 _Piece = dict[str, Tensor]
 # One batch's search by one attack of the ensemble, as the library's front does it.
-_Attack = Callable[[Tensor, Remember], object]
+_Attack = Callable[[Tensor, Cache], object]
 
 
 def share(
@@ -57,7 +57,7 @@ def share(
     context = Context(
         model, {examples.split: examples}, threat, job.seed, "auto",
         "fp32" if job.precision == "float64" else job.precision,
-        remember=journal.remember,
+        cache=journal.piece,
     )  # fmt: skip
     with frozen(model):
         logits, again = (context.runner().logits(examples.x).cpu() for _ in range(2))
@@ -68,8 +68,8 @@ def share(
     kept = autoattack_memory(context, settings, threat)
     claims.mkdir(exist_ok=True)
 
-    def attack(rows: Tensor, remember: Remember) -> object:
-        return by_library(context, settings, threat, x[rows], y[rows], remember)
+    def attack(rows: Tensor, cache: Cache) -> object:
+        return by_library(context, settings, threat, x[rows], y[rows], cache)
 
     standing, did = torch.ones(len(x), dtype=torch.bool), 0
     for stage in _stages(attack, x) if len(x) else ():
@@ -96,8 +96,8 @@ def share(
     return did
 
 
-def sharing(remember: Remember, begin: Callable[[], object]) -> Remember:
-    """A job's ``remember`` that begins with :func:`share` where AutoAttack's first piece is due."""
+def sharing(cache: Cache, begin: Callable[[], object]) -> Cache:
+    """A job's ``cache`` that begins with :func:`share` where AutoAttack's first piece is due."""
     begun = False
 
     def shared(name: str, compute: Callable[[], _Piece]) -> _Piece:
@@ -105,7 +105,7 @@ def sharing(remember: Remember, begin: Callable[[], object]) -> Remember:
         if not begun and name.startswith("autoattack-"):
             begun = True
             begin()
-        return remember(name, compute)
+        return cache(name, compute)
 
     return shared
 
@@ -141,7 +141,7 @@ def _nothing(x: Tensor) -> _Piece:
     return {"x": x, "broken": broken, "spent": torch.zeros(2, dtype=torch.long)}
 
 
-def _found(kept: Remember, name: str) -> _Piece | None:
+def _found(kept: Cache, name: str) -> _Piece | None:
     def missing() -> _Piece:
         raise LookupError
 

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 
 import robaudit
+from robaudit.atomic_write import atomic_write
 from robaudit.audit import Audit, audit
 from robaudit.audit.journal import Journal, open_journal
 from robaudit.audit.plan import preset
@@ -32,8 +33,7 @@ from robaudit.errors import RobauditError, UsageError
 from robaudit.report import fill_folder, read_report, report_folder, write_report
 from robaudit.report.gallery import Gallery, make_gallery, read_gallery, write_gallery
 from robaudit.schema import Report
-from robaudit.types import Examples, Remember, ThreatModel
-from robaudit.whole_file import write_whole
+from robaudit.types import Cache, Examples, ThreatModel
 
 _GALLERY = "gallery.npz"
 _LOCK = "lock"
@@ -176,10 +176,10 @@ def _work(job: Job, folder: Path, device: str, shared: bool) -> Iterator[tuple[s
     model = load_model(job, examples, device)
     threat = ThreatModel(job.norm, job.eps)
     journal = _journal(folder / STATE)
-    remember: Remember = journal.remember
+    cache: Cache = journal.piece
     if shared:
         sharers = partial(share, model, examples, job, journal, folder / CLAIMS)
-        remember = sharing(remember, sharers)
+        cache = sharing(cache, sharers)
     kept = folder / STAGES
     kept.mkdir(exist_ok=True)
     parts: list[Report] = []
@@ -189,7 +189,7 @@ def _work(job: Job, folder: Path, device: str, shared: bool) -> Iterator[tuple[s
         if not (kept / f"{name}.json").is_file():
             done = audit(
                 model, examples, threat, plan, train=train, seed=job.seed,
-                precision=job.precision, remember=remember,
+                precision=job.precision, cache=cache,
             )  # fmt: skip
             if done.adversarial is not None:
                 _keep_gallery(kept, make_gallery(model, examples, done.adversarial))
@@ -237,7 +237,7 @@ def _keep(kept: Path, name: str, done: Audit) -> None:
     arrays: dict[str, Any] = {key: rows.numpy() for key, rows in done.outcomes.items()}
     np.savez(packed, **arrays)
     try:
-        write_whole(kept / f"{name}.npz", packed.getvalue())
+        atomic_write(kept / f"{name}.npz", packed.getvalue())
         # The report is the sign that the stage is finished.
         write_report(done.report, kept / f"{name}.json")
     except OSError as error:

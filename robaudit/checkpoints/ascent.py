@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from robaudit.engine import Runner, device_of, frozen
-from robaudit.engine.balls import ascend, project, random_start
+from robaudit.engine.projections import ascend, project, random_start
 from robaudit.types import ThreatModel
 
 STEPS = 10

@@ -75,7 +75,7 @@ def _words(path: Path, ctx: typer.Context, kinds: dict[str, _Kind]) -> dict[str,
         UsageError: the file is unreadable, or has a key that is no option of this command, or a
             value that cannot stand on a command line.
     """
-    from robaudit.tables import read_toml
+    from robaudit.toml_file import read_toml
 
     try:
         _, given = read_toml(path)

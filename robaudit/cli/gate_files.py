@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
+from robaudit.atomic_write import atomic_write, clear_drafts
 from robaudit.errors import UsageError
 from robaudit.report.gate_markdown import gate_markdown
 from robaudit.report.html import verdict_html
@@ -21,7 +22,6 @@ from robaudit.report.junit import to_junit
 from robaudit.report.sarif import to_sarif
 from robaudit.report.text import model_names
 from robaudit.schema import Verdict
-from robaudit.whole_file import clear_drafts, write_whole
 
 Render = Callable[[list[Verdict]], str]
 
@@ -121,6 +121,6 @@ def _replace(path: Path, data: bytes) -> None:
     target = path.resolve()
     clear_drafts(target.parent)
     try:
-        write_whole(target, data)
+        atomic_write(target, data)
     except PermissionError:
         target.write_bytes(data)

@@ -23,7 +23,7 @@ from robaudit.errors import (
     RobauditError,
     UsageError,
 )
-from robaudit.types import forget
+from robaudit.types import no_cache
 
 if TYPE_CHECKING:
     from robaudit import report
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from robaudit.checkpoints import Classifier
     from robaudit.report.gallery import Gallery
     from robaudit.schema import Report
-    from robaudit.types import Examples, Remember, ThreatModel
+    from robaudit.types import Cache, Examples, ThreatModel
 
 
 @dataclass(frozen=True)
@@ -265,11 +265,11 @@ def _audit(
     from robaudit.audit import audit
 
     model = opening.open(checkpoint)
-    remember = forget if state is None else _journal(state, model, examples, threat, settings)
+    cache = no_cache if state is None else _journal(state, model, examples, threat, settings)
     with progress_bar(Path(checkpoint).stem, settings.quiet) as watch:
         done = audit(
             model, examples, threat, plan, train=train, seed=settings.seed, batch_size=batch_size,
-            precision=settings.precision.value, watch=watch, remember=remember,
+            precision=settings.precision.value, watch=watch, cache=cache,
             samples=settings.samples, straight_through=settings.straight_through or (), **others,
         )  # fmt: skip
     if settings.out is None or done.adversarial is None:
@@ -291,7 +291,7 @@ def _journal(
     examples: Examples,
     threat: ThreatModel | None,
     settings: Settings,
-) -> Remember:
+) -> Cache:
     import torch
 
     import robaudit
@@ -310,7 +310,7 @@ def _journal(
         "threat": None if threat is None else {"norm": threat.norm, "eps": threat.eps},
         "seed": settings.seed,
     }
-    return open_journal(folder, key).remember
+    return open_journal(folder, key).piece
 
 
 def load_splits(plan: Plan, settings: Settings) -> tuple[Examples, Examples | None]:

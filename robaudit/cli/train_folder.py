@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from robaudit.atomic_write import atomic_write
 from robaudit.errors import UsageError
-from robaudit.whole_file import write_whole
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -41,17 +41,17 @@ class TrainFolder:
         """A safetensors checkpoint that says what it is."""
         path = self.path / folder / f"epoch_{epoch:03d}.safetensors"
         path.parent.mkdir(exist_ok=True)
-        write_whole(path, _stored(tensors, {**said, "epoch": str(epoch)}))
+        atomic_write(path, _stored(tensors, {**said, "epoch": str(epoch)}))
 
     def commit(self, state: dict[str, Any], row: Row) -> None:
         """The metrics with this epoch's, then the state: from here on the epoch is done."""
         import torch
 
         self.rows.append(row)
-        write_whole(self.path / _METRICS, _table(self.rows))
+        atomic_write(self.path / _METRICS, _table(self.rows))
         blob = io.BytesIO()
         torch.save({"state": state, "rows": self.rows}, blob)
-        write_whole(self.path / _STATE, blob.getvalue())
+        atomic_write(self.path / _STATE, blob.getvalue())
 
     def checkpoints(self) -> list[Path]:
         """Those of the network as trained, in the order of epochs."""
@@ -75,7 +75,7 @@ def train_folder(path: Path, run: dict[str, Any]) -> TrainFolder:
                 raise UsageError(
                     f"--out {path} has files in it and no training run", "Name another folder."
                 )
-            write_whole(said, json.dumps(run, indent=2, sort_keys=True).encode())
+            atomic_write(said, json.dumps(run, indent=2, sort_keys=True).encode())
         else:
             _compare(path, json.loads(said.read_text("utf-8")), run)
         if not (path / _STATE).is_file():

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal, get_args
 
 from robaudit.errors import UsageError
-from robaudit.tables import guess
+from robaudit.toml_file import guess
 
 if TYPE_CHECKING:
     from torch import nn

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from robaudit.attacks.objectives import cross_entropy
 from robaudit.engine import JustInside
-from robaudit.engine.balls import ascend, project
 from robaudit.engine.images import StoredImages, rows_of
+from robaudit.engine.projections import ascend, project
 from robaudit.engine.spilled import copied
 from robaudit.errors import NotMeasuredError
 from robaudit.flatness.perturbed import Perturbed

@@ -12,8 +12,8 @@ from robaudit.attacks.objectives import cross_entropy, rising_cross_entropy
 from robaudit.attacks.pgd import pgd_with
 from robaudit.attacks.result import Attacked
 from robaudit.engine import TILE, Runner
-from robaudit.engine.balls import Ball, ascend, random_start
 from robaudit.engine.images import rows_of
+from robaudit.engine.projections import Ball, ascend, random_start
 from robaudit.engine.runner import BatchSize
 from robaudit.errors import NotMeasuredError
 from robaudit.flatness.stacked import StackedRunner

@@ -22,8 +22,8 @@ from robaudit.engine import (
     kept_entries,
 )
 from robaudit.engine.arguments import checked
-from robaudit.engine.balls import random_start
 from robaudit.engine.images import rows_of
+from robaudit.engine.projections import random_start
 from robaudit.engine.runner import BatchSize
 from robaudit.engine.spilled import computed
 from robaudit.flatness.ascent import Ascent, Climb

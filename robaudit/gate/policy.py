@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from robaudit.errors import UsageError
 from robaudit.gate.metrics import METRICS, NO_ERROR_BAR
 from robaudit.schema import AnyCaseNorm
-from robaudit.tables import Place, Tables, checked, guess, read_tables
+from robaudit.toml_file import Place, Tables, checked, guess, read_tables
 from robaudit.types import Norm, parse_eps
 
 Kind = Literal["min", "max", "max_drop"]

@@ -7,6 +7,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from robaudit.atomic_write import draft_folder, remove_empty, swap
 from robaudit.errors import RobauditError, UsageError
 from robaudit.report.csvfile import layers_csv, to_csv
 from robaudit.report.curve import Curve
@@ -17,7 +18,6 @@ from robaudit.report.markdown import to_markdown
 from robaudit.report.plots import write_plots
 from robaudit.report.radii import write_radii
 from robaudit.schema import Report
-from robaudit.whole_file import draft_folder, remove_empty, swap
 
 if TYPE_CHECKING:
     from robaudit.report.gallery import Gallery

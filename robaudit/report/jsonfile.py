@@ -10,11 +10,11 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from robaudit.atomic_write import atomic_write
 from robaudit.errors import DataError, RobauditError, UsageError
 from robaudit.report.text import plain
 from robaudit.schema import SCHEMA_VERSION, Report, Verdict
-from robaudit.tables import check_depth
-from robaudit.whole_file import write_whole
+from robaudit.toml_file import check_depth
 
 FILE_NAME = "report.json"
 _MOST_BYTES = 1 << 28
@@ -61,7 +61,7 @@ def write_report(report: Report, path: Path) -> Path:
     text = to_json(report)
     file = path if path.suffix == ".json" and not path.is_dir() else path / FILE_NAME
     file.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(file, (text + "\n").encode())
+    atomic_write(file, (text + "\n").encode())
     return file
 
 

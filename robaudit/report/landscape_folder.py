@@ -6,11 +6,11 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+from robaudit.atomic_write import draft_folder, remove_empty
 from robaudit.errors import UsageError
 from robaudit.report.landscape import Landscape, Lines, landscape_csv
 from robaudit.report.landscape_npz import FILE_NAME, write_npz
 from robaudit.report.landscape_plot import write_contour, write_lines, write_surface
-from robaudit.whole_file import draft_folder, remove_empty
 
 _PICTURES = ("landscape", "landscape-contour", "landscape-surface")
 _FILES = (

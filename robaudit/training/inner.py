@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from robaudit.engine import frozen
-from robaudit.engine.balls import ascend, project
+from robaudit.engine.projections import ascend, project
 
 if TYPE_CHECKING:
     from robaudit.types import Images, ThreatModel

@@ -10,7 +10,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from robaudit.errors import UsageError
 from robaudit.schema import AnyCaseNorm
-from robaudit.tables import Tables, checked, guess, read_tables
+from robaudit.toml_file import Tables, checked, guess, read_tables
 from robaudit.types import parse_eps
 
 ObjectiveName = Literal["standard", "at", "trades", "mart", "alp"]

@@ -109,18 +109,18 @@ def test_what_is_remembered_is_not_run_again():
     ball = ThreatModel("linf", 0.03)
     kept, computed = {}, []
 
-    def remember(name, compute):
+    def cache(name, compute):
         if name not in kept:
             computed.append(name)
             kept[name] = compute()
         return kept[name]
 
     runner = Runner(model, torch.device("cpu"))
-    first = native_autoattack_with(runner, x, y, ball, remember=remember)
+    first = native_autoattack_with(runner, x, y, ball, cache=cache)
     assert [name.rpartition("-")[0] for name in computed] == list(first.attacks)
     computed.clear()
     before = runner.forwards
-    again = native_autoattack_with(runner, x, y, ball, remember=remember)
+    again = native_autoattack_with(runner, x, y, ball, cache=cache)
     assert computed == []
     assert runner.forwards - before == len(x) + 1
     assert torch.equal(first.x, again.x)

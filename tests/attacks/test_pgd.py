@@ -9,7 +9,7 @@ from robaudit.attacks import pgd
 from robaudit.attacks.objectives import margin
 from robaudit.attacks.pgd import pgd_with
 from robaudit.engine import TILE, Runner, frozen
-from robaudit.engine.balls import project, random_start
+from robaudit.engine.projections import project, random_start
 from robaudit.errors import NotMeasuredError, UsageError
 from robaudit.types import ThreatModel
 

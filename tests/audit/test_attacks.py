@@ -241,24 +241,24 @@ def test_an_interrupted_audit_ends_as_an_undisturbed_one(robust, few, tmp_path, 
         pass
 
     def stopping(journal):
-        def remember(name, compute):
+        def cache(name, compute):
             before = len(computed)
 
             def counted():
                 computed.append(name)
                 return compute()
 
-            piece = journal.remember(name, counted)
+            piece = journal.piece(name, counted)
             if len(computed) > before:
                 raise Stop
             return piece
 
-        return remember
+        return cache
 
     for _ in range(20):
         try:
             done = audit(
-                robust, few, threat, plan, remember=stopping(open_journal(tmp_path, {"k": 1}))
+                robust, few, threat, plan, cache=stopping(open_journal(tmp_path, {"k": 1}))
             )
             break
         except Stop:
@@ -277,12 +277,12 @@ def test_the_reference_s_batches_are_kept_as_well(robust, few, tmp_path):
     threat = ThreatModel("linf", 0.2)
     whole = audit(robust, few, threat, plan)
     journal = open_journal(tmp_path, {"k": 1})
-    kept = audit(robust, few, threat, plan, remember=journal.remember)
+    kept = audit(robust, few, threat, plan, cache=journal.piece)
 
     def never(name, compute):
-        return journal.remember(name, lambda: pytest.fail(f"{name} was finished"))
+        return journal.piece(name, lambda: pytest.fail(f"{name} was finished"))
 
-    again = audit(robust, few, threat, plan, remember=never)
+    again = audit(robust, few, threat, plan, cache=never)
     for done in (kept, again):
         assert torch.equal(done.adversarial.x, whole.adversarial.x)
         assert (

@@ -9,7 +9,7 @@ from torch import nn
 
 from robaudit.audit.journal import open_journal, weights_digest
 from robaudit.errors import UsageError
-from robaudit.types import forget
+from robaudit.types import no_cache
 
 KEY = {"weights": "a" * 64, "seed": 0, "threat": {"norm": "linf", "eps": 0.1}}
 PIECE = {"x": torch.rand(3, 2), "robust": torch.tensor([True, False, True])}
@@ -21,11 +21,11 @@ def never():
 
 def test_a_piece_is_computed_once(tmp_path):
     journal = open_journal(tmp_path / "state", KEY)
-    assert journal.remember("pgd-0", lambda: dict(PIECE)).keys() == PIECE.keys()
+    assert journal.piece("pgd-0", lambda: dict(PIECE)).keys() == PIECE.keys()
     again = open_journal(tmp_path / "state", KEY)
-    for key, value in again.remember("pgd-0", never).items():
+    for key, value in again.piece("pgd-0", never).items():
         assert torch.equal(value, PIECE[key])
-    assert forget("pgd-0", lambda: PIECE) is PIECE
+    assert no_cache("pgd-0", lambda: PIECE) is PIECE
 
 
 @pytest.mark.parametrize(
@@ -34,10 +34,10 @@ def test_a_piece_is_computed_once(tmp_path):
      ({"threat": None}, "threat"), ({"more": 3}, "more null there, 3 here")],
 )  # fmt: skip
 def test_another_run_s_pieces_are_refused(tmp_path, changed, said):
-    open_journal(tmp_path, KEY).remember("a", lambda: dict(PIECE))
+    open_journal(tmp_path, KEY).piece("a", lambda: dict(PIECE))
     with pytest.raises(UsageError, match=f"another run: .*{said}"):
         open_journal(tmp_path, {**KEY, **changed})
-    open_journal(tmp_path, KEY).remember("a", never)
+    open_journal(tmp_path, KEY).piece("a", never)
 
 
 def test_a_folder_of_other_things_is_left_alone(tmp_path):
@@ -55,23 +55,23 @@ def test_drafts_that_a_killed_process_left_are_no_obstacle(tmp_path):
 def test_a_damaged_piece_is_computed_again(tmp_path):
     journal = open_journal(tmp_path, KEY)
     (tmp_path / "a.safetensors").write_bytes(b"\0" * 9)
-    assert torch.equal(journal.remember("a", lambda: dict(PIECE))["x"], PIECE["x"])
-    assert torch.equal(journal.remember("a", never)["x"], PIECE["x"])
+    assert torch.equal(journal.piece("a", lambda: dict(PIECE))["x"], PIECE["x"])
+    assert torch.equal(journal.piece("a", never)["x"], PIECE["x"])
 
 
 def test_a_full_disk_is_said_and_loses_nothing(tmp_path, monkeypatch):
     journal = open_journal(tmp_path, KEY)
-    journal.remember("a", lambda: dict(PIECE))
+    journal.piece("a", lambda: dict(PIECE))
 
     def full(_):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr("os.fsync", full)
     with pytest.raises(UsageError, match="No space left on device"):
-        journal.remember("b", lambda: dict(PIECE))
+        journal.piece("b", lambda: dict(PIECE))
     monkeypatch.undo()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.safetensors", "journal.json"]
-    journal.remember("a", never)
+    journal.piece("a", never)
 
 
 def test_the_digest_tells_weights_apart():

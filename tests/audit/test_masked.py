@@ -175,7 +175,7 @@ def test_one_image_that_square_alone_broke_is_enough(engine, standard, few):
     """And the library's own sentence arrives, also where every batch was done before."""
     kept = {}
 
-    def remember(name, compute):
+    def cache(name, compute):
         if name not in kept:
             kept[name] = compute()
         return kept[name]
@@ -183,7 +183,7 @@ def test_one_image_that_square_alone_broke_is_enough(engine, standard, few):
     plan = Plan(autoattack=AutoAttack(engine=engine))
     threat = ThreatModel("linf", 0.15)
     first, again = (
-        audit(OneHot(standard), few, threat, plan, remember=remember)
+        audit(OneHot(standard), few, threat, plan, cache=cache)
         .report.get("accuracy.autoattack")
         for _ in range(2)
     )  # fmt: skip

@@ -37,13 +37,13 @@ def batches(monkeypatch):
 
     monkeypatch.setattr(reference, "_prepared", shortened)
     computed = Counter()
-    write = journals.write_whole
+    write = journals.atomic_write
 
     def counted(path, data):
         computed[path.name] += 1
         write(path, data)
 
-    monkeypatch.setattr(journals, "write_whole", counted)
+    monkeypatch.setattr(journals, "atomic_write", counted)
     return computed
 
 

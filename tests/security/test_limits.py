@@ -19,7 +19,7 @@ from robaudit.outcomes import read_outcomes
 from robaudit.report import read_report
 from robaudit.report.gallery import read_gallery
 from robaudit.report.landscape_npz import read_npz
-from robaudit.tables import read_tables
+from robaudit.toml_file import read_tables
 
 DEEP = {
     "arrays": "a = " + "[" * 100_000 + "]" * 100_000,

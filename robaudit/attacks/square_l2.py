@@ -7,7 +7,7 @@ from torch import Tensor
 
 from robaudit.attacks.blocks import filled, parts
 from robaudit.engine import TILE, uniform_rows
-from robaudit.engine.balls import length, per_image, project_l1
+from robaudit.engine.projections import length, per_image, project_l1
 from robaudit.types import ThreatModel
 
 _TINY = 1e-12

@@ -7,16 +7,16 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from robaudit.attacks.met import Met
+from robaudit.attacks.best_iterates import BestIterates
 from robaudit.engine import Runner
-from robaudit.engine.balls import ascend, project, random_start
+from robaudit.engine.projections import ascend, project, random_start
 from robaudit.types import ThreatModel
 
 
 def break_all(
     judge: Runner,
     searcher: Runner,
-    met: Met,
+    met: BestIterates,
     index: Tensor,
     threat: ThreatModel,
     step: float,
@@ -60,7 +60,7 @@ def break_all(
 
 def _run(
     runner: Runner,
-    met: Met,
+    met: BestIterates,
     queue: Tensor,
     begin: Callable[[Tensor], Tensor],
     threat: ThreatModel,

@@ -7,7 +7,7 @@ from scipy.optimize import linprog, minimize
 from support.attacks import distance
 
 from robaudit.attacks.hyperplanes import to_hyperplane
-from robaudit.engine.balls import ascend, project, project_l1, random_start
+from robaudit.engine.projections import ascend, project, project_l1, random_start
 from robaudit.types import ThreatModel
 
 

@@ -10,7 +10,7 @@ from robaudit.engine import Runner
 from robaudit.errors import NotMeasuredError
 
 
-class Met:
+class BestIterates:
     """The state of a chunk of examples on the device; the clean image is the first iterate.
 
     Attributes:

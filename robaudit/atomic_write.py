@@ -22,7 +22,7 @@ _OLD = ".old"
 _OWNER = r"(\d+)-([0-9a-f]{8})"
 
 
-def write_whole(path: Path, data: bytes | Iterable[bytes]) -> None:
+def atomic_write(path: Path, data: bytes | Iterable[bytes]) -> None:
     """Write a draft beside ``path``, to the disk, and give it the name; ``data`` may be in pieces.
 
     Raises:
@@ -41,7 +41,7 @@ def write_whole(path: Path, data: bytes | Iterable[bytes]) -> None:
 
 
 def clear_drafts(folder: Path) -> None:
-    """Remove the drafts of :func:`write_whole` whose process on this machine is dead."""
+    """Remove the drafts of :func:`atomic_write` whose process on this machine is dead."""
     for draft in folder.glob(f"{DRAFT}*"):
         found = re.match(re.escape(DRAFT) + _OWNER + r"\.", draft.name)
         if found is not None and _dead(found):
