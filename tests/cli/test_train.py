@@ -121,15 +121,22 @@ def forked(*words):
     return child
 
 
+def written(folder, epochs, child):
+    """Wait until the checkpoints of so many epochs are there; the child's end comes before."""
+    while len(list(folder.glob("epoch_*"))) < epochs:
+        ended, status = os.waitpid(child, os.WNOHANG)
+        assert not ended, status
+        time.sleep(0.002)
+
+
 def test_killed_at_random_moments_it_ends_with_the_same_files(recipe, place):
     command = ("train", recipe, *SMALL[:-1], 6, "--quiet", "--out")
-    began = time.monotonic()
     assert os.waitpid(forked(*command, "whole"), 0)[1] == 0
-    lasts = time.monotonic() - began
     draw, killed = random.Random(0), 0
-    for _ in range(8):
+    for epochs in (0, 0, 1, 2, 2, 3, 4, 5):  # the last one is not written yet
         child = forked(*command, "run")
-        time.sleep(draw.uniform(0.1, 0.7) * lasts)
+        written(place / "run" / "checkpoints", epochs, child)
+        time.sleep(draw.uniform(0, 0.1))
         os.kill(child, signal.SIGKILL)  # it is there until it is waited for
         killed += os.waitpid(child, 0)[1] != 0
     assert killed >= 1
