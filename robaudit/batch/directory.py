@@ -10,14 +10,13 @@ import json
 import re
 import shutil
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import robaudit
 from robaudit.batch import log
 from robaudit.batch.jobs import Job
-from robaudit.batch.listing import Row
 from robaudit.batch.lock import Holder, holder
 from robaudit.batch.results import Result
 from robaudit.errors import DataError, UsageError
@@ -27,24 +26,28 @@ from robaudit.schema import SCHEMA_VERSION
 
 LAYOUT = 1
 _RUN, _JOURNAL, _LOCK, _JOBS = "run.json", "journal.jsonl", "lock", "jobs"
-# In a job's folder: its report, and while it is not finished what an audit keeps on its way.
-REPORT, STATE, STAGES, CLAIMS = "report", "state", "stages", "claims"
+# In a job's folder: its report; until that is there, finished parts of attacks and of the audit.
+REPORT, STATE, STAGES = "report", "state", "stages"
 
 
 @dataclass(frozen=True)
-class Listed:
-    """A row of the run, as its journal has it.
+class ListedJob:
+    """A job as the manifest lists it: one row of the run's tables.
 
     Attributes:
-        key: the job's.
-        stages: that the job has.
+        key: the job's; made of what the manifest says where the checkpoint cannot be read.
+        stages: the names of the job's stages.
         published: what RobustBench's leaderboards say of the network.
+        reason: why the job cannot be done; ``""`` where it can.
+        passes: of one example through the network, see :func:`robaudit.batch.passes.passes`.
     """
 
     job: Job
     key: str
     stages: tuple[str, ...] = ()
     published: Mapping[str, Any] = field(default_factory=dict)
+    reason: str = ""
+    passes: int = 0
 
 
 @dataclass
@@ -61,7 +64,7 @@ class State:
         started: when it began, or ``None`` where none has.
     """
 
-    rows: list[Listed] = field(default_factory=list)
+    rows: list[ListedJob] = field(default_factory=list)
     results: dict[str, Result] = field(default_factory=dict)
     failed: dict[str, str] = field(default_factory=dict)
     running: dict[str, float] = field(default_factory=dict)
@@ -91,7 +94,7 @@ class Directory:
         found = holder(self.lock)
         return found if found is not None and found.alive else None
 
-    def folder(self, row: Row | Listed) -> Path:
+    def folder(self, row: ListedJob) -> Path:
         """A job's own folder; that of the first row with its key."""
         jobs = self.path / _JOBS
         there = next(jobs.glob(f"*-{row.key[:12]}"), None)
@@ -189,13 +192,13 @@ def pieces_kept(folder: Path) -> int:
 
 def tidy(folder: Path) -> None:
     """Remove what a finished job no longer needs."""
-    for name in (STATE, STAGES, CLAIMS):
+    for name in (STATE, STAGES):
         shutil.rmtree(folder / name, ignore_errors=True)
 
 
 def _state(events: list[log.Event]) -> State:
     state = State()
-    rows: dict[Job, Listed] = {}
+    rows: dict[Job, ListedJob] = {}
     for event in events:
         key = event.get("key", "")
         match event["event"]:
@@ -206,7 +209,7 @@ def _state(events: list[log.Event]) -> State:
             case "listed":
                 # A file that has changed since is listed again, under its new key.
                 job = Job(**{**event["job"], "peers": tuple(event["job"].get("peers", ()))})
-                rows[job] = Listed(job, key, tuple(event["stages"]), event["published"])
+                rows[job] = ListedJob(job, key, tuple(event["stages"]), event["published"])
             case "started":
                 state.running[key] = event["at"]
                 state.failed.pop(key, None)
@@ -222,24 +225,3 @@ def _state(events: list[log.Event]) -> State:
                 state.failed[key] = event["reason"]
     state.rows = list(rows.values())
     return state
-
-
-def list_rows(directory: Directory, rows: list[Row]) -> None:
-    """Write down the rows that the run does not have yet."""
-    there = {row.job: row.key for row in directory.state().rows}
-    for row in rows:
-        if there.get(row.job) != row.key:
-            directory.note(
-                "listed", key=row.key, job=asdict(row.job), stages=row.stages,
-                published=_published(row.job.source),
-            )  # fmt: skip
-
-
-def _published(source: str) -> dict[str, Any]:
-    scheme, _, name = source.partition(":")
-    if scheme != "robustbench":
-        return {}
-    from robaudit.checkpoints.sources.catalogue import find_entry
-    from robaudit.checkpoints.sources.published import published
-
-    return dict(published(find_entry(name)))

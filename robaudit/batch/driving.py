@@ -10,8 +10,7 @@ from dataclasses import asdict, dataclass
 import torch
 
 from robaudit.batch import log
-from robaudit.batch.directory import REPORT, Directory, State, is_done, list_rows, tidy
-from robaudit.batch.listing import Row
+from robaudit.batch.directory import REPORT, Directory, ListedJob, State, is_done, tidy
 from robaudit.batch.lock import locked
 from robaudit.batch.results import result_of
 from robaudit.batch.tasks import Executor, Happening, Task
@@ -38,12 +37,11 @@ class Outcome:
 
 def drive(
     directory: Directory,
-    rows: Sequence[Row],
+    rows: Sequence[ListedJob],
     executor: Executor,
     *,
     workers: int,
     threads: int | None = None,
-    shards: int = 1,
     retry_failed: bool = False,
     look: Callable[[Happening | None], None] = lambda _: None,
 ) -> Outcome:
@@ -53,7 +51,6 @@ def drive(
         workers: how many tasks the executor has in hand at once, for the time left.
         threads: of the CPU, for every process of a run that begins here; by default torch's own. A
             run that was begun before goes on with the threads that it has: rounding depends on it.
-        shards: how many of them may attack one model's examples together.
         retry_failed: also what failed in an earlier run.
         look: told everything that happens, after it is written down; ``None`` twice a second.
 
@@ -64,11 +61,11 @@ def drive(
         log.mend(directory.journal)
         threads = directory.state().threads or threads or torch.get_num_threads()
         directory.note("driver", pid=os.getpid(), workers=workers, threads=threads)
-        list_rows(directory, list(rows))
+        _list(directory, rows)
         for row in {row.key: row for row in rows if row.reason}.values():
             directory.note("failed", key=row.key, reason=row.reason, seconds=0.0)
             look(Happening("failed", row.key, row.reason))
-        tasks, held_back = _left(directory, rows, retry_failed, shards, threads)
+        tasks, held_back = _left(directory, rows, retry_failed, threads)
         by_key = {task.key: task for task in tasks}
         with closing(executor(tasks)) as happenings:  # ends its workers, whatever happens here
             for happened in happenings:
@@ -78,8 +75,22 @@ def drive(
         return Outcome(directory.state(), held_back)
 
 
+def _list(directory: Directory, rows: Sequence[ListedJob]) -> None:
+    """Write down the rows that the journal does not have yet."""
+    there = {row.job: row.key for row in directory.state().rows}
+    for row in rows:
+        if there.get(row.job) != row.key:
+            directory.note(
+                "listed",
+                key=row.key,
+                job=asdict(row.job),
+                stages=row.stages,
+                published=row.published,
+            )
+
+
 def _left(
-    directory: Directory, rows: Sequence[Row], retry_failed: bool, shards: int, threads: int
+    directory: Directory, rows: Sequence[ListedJob], retry_failed: bool, threads: int
 ) -> tuple[list[Task], int]:
     """The tasks that are to be done, and how many failed before and are left as they are."""
     state = directory.state()
@@ -88,7 +99,7 @@ def _left(
     for row in rows:
         if row.reason or row.key in tasks:
             continue
-        task = Task(row.key, row.job, directory.folder(row), shards, threads=threads)
+        task = Task(row.key, row.job, directory.folder(row), threads)
         if is_done(task.folder):
             if row.key not in state.results:  # a driver was killed before it wrote that down
                 _write_down(directory, Happening("done", row.key), task)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from bisect import bisect_left, bisect_right
 from dataclasses import dataclass
 
-from robaudit.batch.directory import Listed, State
+from robaudit.batch.directory import ListedJob, State
 from robaudit.batch.results import Number, Result
 from robaudit.batch.view import names_of
 from robaudit.errors import UsageError
@@ -101,13 +101,13 @@ def tables(state: State) -> list[Table]:
     if not state.results:
         raise UsageError("no model of this run is finished", "Look with: robaudit batch status.")
     names = names_of(state.rows)
-    groups: dict[tuple[object, ...], list[Listed]] = {}
+    groups: dict[tuple[object, ...], list[ListedJob]] = {}
     for row in state.rows:
         groups.setdefault(row.job.suite, []).append(row)
     return [_table(rows, state, names) for rows in groups.values()]
 
 
-def _table(rows: list[Listed], state: State, names: dict[str, str]) -> Table:
+def _table(rows: list[ListedJob], state: State, names: dict[str, str]) -> Table:
     finished = [row for row in rows if row.key in state.results]
     results = [state.results[row.key] for row in finished]
     ranked_by = next(
@@ -156,7 +156,7 @@ def _places(found: dict[str, Number]) -> dict[str, tuple[int, int]]:
     }
 
 
-def _published(row: Listed, ours: Number | None) -> Published | None:
+def _published(row: ListedJob, ours: Number | None) -> Published | None:
     """Only where the network was published for this threat model and this data."""
     scheme, _, name = row.job.source.partition(":")
     robust = row.published.get("robust_acc")
@@ -190,7 +190,7 @@ def _value(number: Number | None) -> float:
     return 0.0 if number is None or number.value is None else number.value
 
 
-def _reason(row: Listed, state: State) -> str:
+def _reason(row: ListedJob, state: State) -> str:
     if row.key in state.failed:
         return f"failed: {plain(state.failed[row.key])}"
     return "" if row.key in state.results else "not finished"

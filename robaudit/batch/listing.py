@@ -6,11 +6,17 @@ import fnmatch
 import glob
 import hashlib
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
+from robaudit.audit.plan import preset
+from robaudit.batch.directory import ListedJob
 from robaudit.batch.jobs import Job, key_of
 from robaudit.batch.manifest import Manifest, Models
+from robaudit.batch.passes import passes
+from robaudit.batch.stages import stages
+from robaudit.batch.work import load_parts
 from robaudit.checkpoints.files.container import read_container
 from robaudit.checkpoints.files.display import shown
 from robaudit.checkpoints.pooling import few
@@ -18,27 +24,12 @@ from robaudit.checkpoints.sidecar import statement_of
 from robaudit.checkpoints.sources import files_of, is_source, zoo_threat
 from robaudit.checkpoints.sources.catalogue import catalogue, find_entry
 from robaudit.checkpoints.sources.opened import joint_sha256
+from robaudit.checkpoints.sources.published import published
 from robaudit.errors import CheckpointError, RobauditError, UsageError
 from robaudit.toml_file import guess
 from robaudit.types import Norm, ThreatModel, parse_eps, parse_norm
 
 Notice = Callable[[str], None]
-
-
-@dataclass(frozen=True)
-class Row:
-    """One line of the run's tables.
-
-    Attributes:
-        key: the job's, or one made of what the row says where the checkpoint cannot be read.
-        stages: that the job has.
-        reason: why there is no job; ``""`` where there is one.
-    """
-
-    job: Job
-    key: str
-    stages: tuple[str, ...]
-    reason: str = ""
 
 
 def jobs_of(manifest: Manifest) -> list[Job]:
@@ -62,7 +53,7 @@ def jobs_of(manifest: Manifest) -> list[Job]:
     return list(dict.fromkeys(found))
 
 
-def rows_of(jobs: list[Job], notice: Notice = lambda _: None) -> list[Row]:
+def rows_of(jobs: list[Job], notice: Notice = lambda _: None) -> list[ListedJob]:
     """The jobs with their keys: reads the data and hashes every checkpoint.
 
     Args:
@@ -71,17 +62,16 @@ def rows_of(jobs: list[Job], notice: Notice = lambda _: None) -> list[Row]:
     Raises:
         UsageError, DataError: examples that cannot be had.
     """
-    from robaudit.audit.plan import preset
-    from robaudit.batch.stages import stages
-    from robaudit.batch.work import load_parts
-
-    examples: dict[tuple[object, ...], list[str]] = {}
+    parts: dict[tuple[object, ...], tuple[list[str], tuple[int, int]]] = {}
     hashes: dict[Job, str | RobauditError] = {}
-    rows = []
+    rows: list[ListedJob] = []
     for job in jobs:
-        if job.examples not in examples:
+        if job.examples not in parts:
             notice(f"reading {job.data}")
-            examples[job.examples] = [part.sha256 for part in load_parts(job) if part is not None]
+            found, train = load_parts(job)
+            hashed = [part.sha256 for part in (found, train) if part is not None]
+            parts[job.examples] = hashed, (len(found), 0 if train is None else len(train))
+        examples, counts = parts[job.examples]
         read = replace(job, data="", norm="linf", eps=1.0)
         if read not in hashes:
             notice(f"hashing {job.source}")
@@ -92,8 +82,11 @@ def rows_of(jobs: list[Job], notice: Notice = lambda _: None) -> list[Row]:
             reason = " ".join(filter(None, (weights.message, weights.advice)))
             weights = f"unread {job.source}"
         plan = preset(job.preset)
-        key = key_of(job, weights, examples[job.examples], asdict(plan))
-        rows.append(Row(job, key, tuple(name for name, _ in stages(plan)), reason))
+        key = key_of(job, weights, examples, asdict(plan))
+        names = tuple(name for name, _ in stages(plan))
+        rows.append(
+            ListedJob(job, key, names, _published(job.source), reason, passes(plan, *counts))
+        )
     return rows
 
 
@@ -118,16 +111,9 @@ def weights_hash(job: Job) -> str:
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
 
-def shapes_of(job: Job) -> tuple[object, ...]:
-    """What networks that take equally long have in common: names and shapes of their tensors.
-
-    Raises:
-        UsageError, CheckpointError: the checkpoint is not there or unreadable.
-    """
-    zoo = is_source(job.source)
-    files = _files_of_zoo(job) if zoo else (Path(job.source),)
-    read = (read_container(file, hash=False, member=job.member) for file in files)
-    return tuple((tensor.name, tensor.shape) for one in read for tensor in one.tensors)
+def _published(source: str) -> dict[str, Any]:
+    scheme, _, name = source.partition(":")
+    return dict(published(find_entry(name))) if scheme == "robustbench" else {}
 
 
 def _files_of_zoo(job: Job) -> tuple[Path, ...]:

@@ -20,7 +20,10 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 
-from robaudit.batch.tasks import Deaths, Executor, Happening, Happenings, Helpers, Task
+import torch
+
+from robaudit.batch.tasks import Deaths, Executor, Happening, Happenings, Task
+from robaudit.batch.work import attempted
 
 _TICK = 0.5  # seconds between two looks at the clock
 _DEATHS = 2
@@ -33,8 +36,6 @@ def places(workers: int | None, device: str) -> list[str]:
         workers: how many; by default one a GPU, and one where there is none.
         device: ``auto``, ``cpu``, ``cuda`` (all GPUs) or ``cuda:i``.
     """
-    import torch
-
     if device == "cuda" or (device == "auto" and torch.cuda.is_available()):
         count = torch.cuda.device_count()
         return [f"cuda:{at % count}" for at in range(workers or count)]
@@ -43,8 +44,6 @@ def places(workers: int | None, device: str) -> list[str]:
 
 def threads_each(workers: int) -> int:
     """A worker's share of the CPU's cores, as far as torch would take them."""
-    import torch
-
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return max(1, min(cores or 1, torch.get_num_threads()) // workers)
 
@@ -55,6 +54,20 @@ class _Worker:
     pipe: Connection
     task: Task | None = None
     since: float | None = None  # when it began with the task
+
+
+def in_process(device: str = "auto") -> Executor:
+    """An executor in this process, one task after another.
+
+    It has no time limit, and what kills a task kills the run.
+    """
+
+    def run(tasks: Sequence[Task]) -> Happenings:
+        for task in tasks:
+            yield Happening("started", task.key, "this process")
+            yield from attempted(task, task.folder, device)
+
+    return run
 
 
 def local(where: Sequence[str], timeout: float | None = None) -> Executor:
@@ -68,22 +81,16 @@ def local(where: Sequence[str], timeout: float | None = None) -> Executor:
     def run(tasks: Sequence[Task]) -> Happenings:
         waiting = deque(tasks)
         deaths = Deaths()
-        helpers = Helpers()
-        needed = sum(task.shards for task in tasks)
-        workers = [_start(device, at) for at, device in enumerate(where[:needed])]
+        workers = [_start(device, at) for at, device in enumerate(where[: len(tasks)])]
         try:
-            while waiting or any(worker.task and not worker.task.helps for worker in workers):
+            while waiting or any(worker.task for worker in workers):
                 for at, worker in enumerate(workers):
-                    if worker.task is not None:
-                        continue
-                    begun = (other.task for other in workers if other.task and other.since)
-                    task = waiting.popleft() if waiting else helpers.next(begun)
-                    if task is None:
+                    if worker.task is not None or not waiting:
                         continue
                     if not worker.process.is_alive():
                         _end(worker)
                         workers[at] = _start(where[at], at)
-                    _give(workers[at], task)
+                    _give(workers[at], waiting.popleft())
                 busy = [worker for worker in workers if worker.task is not None]
                 ready = wait([worker.pipe for worker in busy], _TICK)
                 if not ready:
@@ -96,9 +103,6 @@ def local(where: Sequence[str], timeout: float | None = None) -> Executor:
                         happened = _over(worker, f"it took longer than {timeout:g} seconds")
                         _end(worker)
                     if (task := worker.task) is not None and not worker.process.is_alive():
-                        if task.helps:
-                            worker.task = None
-                            continue
                         if deaths.count(task) < _DEATHS:
                             waiting.appendleft(task)
                             worker.task = None
@@ -140,10 +144,9 @@ def _heard(worker: _Worker) -> Happening | None:
         return None
     if happened.kind == "started":
         worker.since = time.monotonic()
-    helped = worker.task is not None and worker.task.helps
     if happened.kind in ("done", "failed"):
         worker.task = None
-    return None if helped else happened
+    return happened
 
 
 def _end(worker: _Worker) -> None:
@@ -153,7 +156,7 @@ def _end(worker: _Worker) -> None:
 
 
 def _late(worker: _Worker, timeout: float | None) -> bool:
-    if worker.task is None or worker.task.helps or worker.since is None or timeout is None:
+    if worker.task is None or worker.since is None or timeout is None:
         return False
     return time.monotonic() - worker.since > timeout
 
@@ -181,8 +184,6 @@ def _serve(pipe: Connection, device: str, name: str, argv: list[str]) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the driver is interrupted too, and ends us
     threading.Thread(target=_end_with_driver, daemon=True).start()
     sys.argv = argv
-    from robaudit.batch.work import attempted
-
     while True:
         task: Task = pipe.recv()
         pipe.send(Happening("started", task.key, name))

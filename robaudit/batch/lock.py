@@ -9,7 +9,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -80,18 +80,6 @@ def locked(path: Path, *, wait: bool = False) -> Iterator[None]:
         done.set()
         beating.join()
         _remove(path, token)
-
-
-@contextmanager
-def claimed(path: Path) -> Iterator[bool]:
-    """Hold a lock where nobody else does; says whether."""
-    with ExitStack() as stack:
-        try:
-            stack.enter_context(locked(path))
-            mine = True
-        except UsageError:
-            mine = False
-        yield mine
 
 
 def _take(path: Path, token: str) -> None:

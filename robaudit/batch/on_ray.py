@@ -19,7 +19,8 @@ from pathlib import Path
 from typing import Any
 
 from robaudit.batch.directory import REPORT, is_done
-from robaudit.batch.tasks import Deaths, Executor, Happening, Happenings, Helpers, Task
+from robaudit.batch.tasks import Deaths, Executor, Happening, Happenings, Task
+from robaudit.batch.work import attempted
 from robaudit.errors import UsageError
 from robaudit.report import report_folder
 
@@ -92,14 +93,10 @@ def on_ray(
         waiting = deque(tasks)
         running: dict[Any, _Sent] = {}
         deaths = Deaths()
-        helpers = Helpers()
         try:
-            while waiting or any(not sent.task.helps for sent in running.values()):
-                while len(running) < at_once:
-                    begun = [sent.task for sent in running.values() if sent.since]
-                    task = waiting.popleft() if waiting else helpers.next(begun)
-                    if task is None:
-                        break
+            while waiting or running:
+                while waiting and len(running) < at_once:
+                    task = waiting.popleft()
                     mark = _mark(task.folder)
                     running[remote.remote(task, mark, where, sys.argv)] = _Sent(task)
                 ready, _ = ray.wait(list(running), timeout=_TICK)
@@ -111,8 +108,6 @@ def on_ray(
                         said = ray.get(next(stream))
                     except (StopIteration, ray.exceptions.RayError) as error:
                         del running[stream]
-                        if sent.task.helps:
-                            continue
                         happened = _after_death(ray, sent, error, deaths)
                         if happened is None:
                             waiting.appendleft(sent.task)
@@ -126,11 +121,9 @@ def on_ray(
                         sent.since = time.monotonic()
                     elif said.kind in ("done", "failed"):
                         del running[stream]
-                    if not sent.task.helps:
-                        yield said
+                    yield said
                 for stream, sent in list(running.items()):
-                    late = timeout is not None and sent.seconds > timeout
-                    if late and not sent.task.helps:
+                    if timeout is not None and sent.seconds > timeout:
                         ray.cancel(stream, force=True)
                         del running[stream]
                         reason = f"it took longer than {timeout:g} seconds"
@@ -195,8 +188,6 @@ def _task(task: Task, mark: bytes, device: str, argv: list[str]) -> Iterator[Hap
     if shared:
         yield from _attempted(task, task.folder, device)
         return
-    if task.helps:
-        return
     own = Path(tempfile.mkdtemp(prefix="robaudit-"))
     try:
         for happened in _attempted(task, own, device):
@@ -208,7 +199,5 @@ def _task(task: Task, mark: bytes, device: str, argv: list[str]) -> Iterator[Hap
 
 
 def _attempted(task: Task, folder: Path, device: str) -> Iterator[Happening]:
-    from robaudit.batch.work import attempted
-
     yield Happening("started", task.key, f"Ray, {socket.gethostname()}")
     yield from attempted(task, folder, device)

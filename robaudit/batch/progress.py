@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from statistics import mean
 
-from robaudit.batch.directory import Listed, State
+from robaudit.batch.directory import ListedJob, State
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Progress:
 
 def progress(state: State, now: float) -> Progress:
     """Where the run stands at ``now`` (seconds since the epoch)."""
-    jobs: dict[str, Listed] = {row.key: row for row in state.rows}
+    jobs: dict[str, ListedJob] = {row.key: row for row in state.rows}
     done = [key for key in jobs if key in state.results]
     running = [key for key in jobs if key in state.running and key not in state.results]
     failed = [key for key in jobs if key in state.failed and key not in state.results]

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Generator, Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Generator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -17,16 +16,12 @@ class Task:
     """A job to be done in its folder.
 
     Attributes:
-        shards: workers at most that attack its examples together.
-        helps: it is another worker's, who is helped with it; nothing happens to such a task.
         threads: of the CPU, the same for every task of a run; ``None`` leaves torch's.
     """
 
     key: str
     job: Job
     folder: Path
-    shards: int = 1
-    helps: bool = False
     threads: int | None = None
 
 
@@ -43,23 +38,6 @@ class Happening:
     key: str
     text: str = ""
     seconds: float = 0.0
-
-
-class Helpers:
-    """Whom idle workers help: each job at most as often as it may have shards."""
-
-    def __init__(self) -> None:
-        self._helped: Counter[str] = Counter()
-
-    def next(self, running: Iterable[Task]) -> Task | None:
-        """One of the tasks that run, for a worker who has nothing to do."""
-        mains = [task for task in running if not task.helps]
-        open_ = [task for task in mains if self._helped[task.key] < task.shards - 1]
-        if not open_:
-            return None
-        least = min(open_, key=lambda task: self._helped[task.key])
-        self._helped[least.key] += 1
-        return replace(least, helps=True)
 
 
 class Deaths:

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Container, Sequence
 
 from rich import box
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from robaudit.batch.directory import Listed, State
+from robaudit.batch.directory import ListedJob, State
 from robaudit.batch.lock import Holder
 from robaudit.batch.progress import Progress, duration, progress
 from robaudit.batch.results import Result
@@ -19,20 +18,16 @@ from robaudit.report.numbers import percent
 from robaudit.report.text import model_names, plain
 from robaudit.types import radius
 
-if TYPE_CHECKING:
-    from robaudit.batch.cost import Cost
-    from robaudit.batch.estimate import Estimate
-
 _MOST_ROWS = 30
 
 
-def names_of(rows: Sequence[Listed]) -> dict[str, str]:
+def names_of(rows: Sequence[ListedJob]) -> dict[str, str]:
     """The models' short names by source, no two alike."""
     sources = list(dict.fromkeys(row.job.source for row in rows))
     return dict(zip(sources, model_names(sources), strict=True))
 
 
-def suite_words(row: Listed) -> str:
+def suite_words(row: ListedJob) -> str:
     """The data and the threat model of a row."""
     return f"{_data(row.job.data)} {row.job.norm} {radius(row.job.eps)}"
 
@@ -115,26 +110,34 @@ def headline_numbers(result: Result) -> str:
     return ", ".join(found) + lost
 
 
-def cost_view(found: Sequence[Estimate], whole: Cost, workers: int) -> RenderableType:
-    """Every row with its passes and seconds, and what all of them come to."""
-    rows = [Listed(one.row.job, one.row.key) for one in found]
+def dry_run_view(rows: Sequence[ListedJob], done: Container[str]) -> RenderableType:
+    """Every row with the passes that its job takes, and their sum over the jobs that are left.
+
+    Args:
+        done: keys of jobs that have their report.
+    """
     names = names_of(rows)
+    first = _first_of_key(rows)
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, header_style="bold", padding=(0, 1, 0, 0))
     table.add_column("Model", overflow="fold", min_width=12)
     table.add_column("Data and threat", overflow="fold")
     table.add_column("Preset")
     table.add_column("Passes", justify="right", no_wrap=True)
-    table.add_column("Time", overflow="fold")
-    for one, row in zip(found, rows, strict=True):
-        passes = "" if one.cost is None else f"{one.cost.forwards:,}"
-        time = plain(one.reason) if one.cost is None else duration(one.cost.seconds)
-        texts = (names[row.job.source], suite_words(row), row.job.preset, passes, time)
-        table.add_row(*(Text(text) for text in texts))
-    jobs = sum(one.cost is not None for one in found)
-    place = "one worker" if workers == 1 else f"{workers} workers"
+    table.add_column("", overflow="fold")
+    counts = []
+    for row in rows:
+        reason = plain(row.reason)
+        if not reason and row.key in done:
+            reason = "done"
+        elif not reason and row is not first[row.key]:
+            reason = "listed above"
+        counts += [] if reason else [row.passes]
+        texts = (names[row.job.source], suite_words(row), row.job.preset)
+        count = "" if reason else f"{row.passes:,}"
+        table.add_row(*(Text(text) for text in (*texts, count, reason)))
     said = (
-        f"{jobs} jobs: {whole.forwards:,} images passed forward, {whole.backwards:,} of them "
-        f"backward too; about {duration(whole.seconds)} on {place}"
+        f"{len(counts)} jobs: at most {sum(counts):,} passes of one example, a backward pass "
+        "counted as two. Once a job is finished, robaudit batch status estimates the time left."
     )
     return Group(table, Text(), Text(said))
 
@@ -143,7 +146,7 @@ _ORDER = ("running", "failed", "done", "waiting")
 _STYLES = {"running": "bold", "failed": "red", "done": "green", "waiting": "dim"}
 
 
-def _status(row: Listed, state: State) -> str:
+def _status(row: ListedJob, state: State) -> str:
     if row.key in state.results:
         return "done"
     if row.key in state.failed:
@@ -151,7 +154,7 @@ def _status(row: Listed, state: State) -> str:
     return "running" if row.key in state.running else "waiting"
 
 
-def _what(row: Listed, state: State, now: float, first: Listed) -> str:
+def _what(row: ListedJob, state: State, now: float, first: ListedJob) -> str:
     if row.job.source != first.job.source:
         return f"the same file as {plain(first.job.source)}"
     status = _status(row, state)
@@ -167,7 +170,7 @@ def _what(row: Listed, state: State, now: float, first: Listed) -> str:
     return at if done else ""
 
 
-def _time(row: Listed, state: State, now: float) -> str:
+def _time(row: ListedJob, state: State, now: float) -> str:
     if row.key in state.results:
         seconds = state.seconds.get(row.key, 0.0)
     else:
@@ -175,7 +178,7 @@ def _time(row: Listed, state: State, now: float) -> str:
     return duration(seconds) if seconds else ""
 
 
-def _first_of_key(rows: Sequence[Listed]) -> dict[str, Listed]:
+def _first_of_key(rows: Sequence[ListedJob]) -> dict[str, ListedJob]:
     return {row.key: row for row in reversed(rows)}
 
 

@@ -7,7 +7,7 @@ import shutil
 import time
 from collections.abc import Iterator
 from dataclasses import replace
-from functools import lru_cache, partial
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,10 +19,9 @@ from robaudit.atomic_write import atomic_write
 from robaudit.audit import Audit, audit
 from robaudit.audit.journal import Journal, open_journal
 from robaudit.audit.plan import preset
-from robaudit.batch.directory import CLAIMS, REPORT, STAGES, STATE, is_done, tidy
+from robaudit.batch.directory import REPORT, STAGES, STATE, is_done, tidy
 from robaudit.batch.jobs import Job
-from robaudit.batch.lock import holder, locked
-from robaudit.batch.shards import share, sharing
+from robaudit.batch.lock import locked
 from robaudit.batch.stages import stages
 from robaudit.batch.tasks import Happening, Task
 from robaudit.checkpoints import Classifier, load
@@ -33,11 +32,10 @@ from robaudit.errors import RobauditError, UsageError
 from robaudit.report import fill_folder, read_report, report_folder, write_report
 from robaudit.report.gallery import Gallery, make_gallery, read_gallery, write_gallery
 from robaudit.schema import Report
-from robaudit.types import Cache, Examples, ThreatModel
+from robaudit.types import Examples, ThreatModel
 
 _GALLERY = "gallery.npz"
 _LOCK = "lock"
-_BEGUN = 10.0  # seconds until a job that was begun holds its lock
 
 
 def load_parts(job: Job) -> tuple[Examples, Examples | None]:
@@ -102,10 +100,7 @@ def attempted(task: Task, folder: Path, device: str) -> Iterator[Happening]:
     threads = torch.get_num_threads()
     try:
         torch.set_num_threads(task.threads or threads)
-        if task.helps:
-            help_with(task.job, folder, device)
-        parts = () if task.helps else work(task.job, folder, device, shared=task.shards > 1)
-        for stage, seconds in parts:
+        for stage, seconds in work(task.job, folder, device):
             yield Happening("stage", task.key, stage, seconds)
         reason = ""
     except RobauditError as error:
@@ -123,9 +118,7 @@ def attempted(task: Task, folder: Path, device: str) -> Iterator[Happening]:
     yield Happening(kind, task.key, reason, time.perf_counter() - clock)
 
 
-def work(
-    job: Job, folder: Path, device: str, *, shared: bool = False
-) -> Iterator[tuple[str, float]]:
+def work(job: Job, folder: Path, device: str) -> Iterator[tuple[str, float]]:
     """Audit by stages, each kept once it is finished, and write the report's folder last.
 
     Gives each stage and its seconds as it is finished.
@@ -133,7 +126,6 @@ def work(
     Args:
         folder: the job's own; what an earlier attempt finished there is not done again.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:i``.
-        shared: others may be at :func:`help_with` meanwhile.
 
     Raises:
         RobauditError: the checkpoint or the data cannot be audited, or the folder not be written.
@@ -141,33 +133,10 @@ def work(
     folder.mkdir(parents=True, exist_ok=True)
     # A worker whose driver or node is gone may be at work here for some seconds more.
     with locked(folder / _LOCK, wait=True):
-        yield from _work(job, folder, device, shared)
+        yield from _work(job, folder, device)
 
 
-def help_with(job: Job, folder: Path, device: str) -> None:
-    """Attack examples of a job that another worker is at, as long as that one is.
-
-    Raises:
-        RobauditError: as of :func:`work`, which will say so itself.
-    """
-
-    def going() -> bool:
-        found = holder(folder / _LOCK)
-        return found is not None and found.alive
-
-    until = time.monotonic() + _BEGUN
-    while not going() and time.monotonic() < until:
-        time.sleep(0.1)
-    if not going():
-        return
-    examples, _ = load_parts(job)
-    model = load_model(job, examples, device)
-    if going():
-        journal = open_journal(folder / STATE, _journal_key(folder))
-        share(model, examples, job, journal, folder / CLAIMS, going)
-
-
-def _work(job: Job, folder: Path, device: str, shared: bool) -> Iterator[tuple[str, float]]:
+def _work(job: Job, folder: Path, device: str) -> Iterator[tuple[str, float]]:
     for left in folder.glob(f".{REPORT}.*"):  # of an attempt that was killed while it wrote
         shutil.rmtree(left, ignore_errors=True)
     if is_done(folder):
@@ -176,10 +145,6 @@ def _work(job: Job, folder: Path, device: str, shared: bool) -> Iterator[tuple[s
     model = load_model(job, examples, device)
     threat = ThreatModel(job.norm, job.eps)
     journal = _journal(folder / STATE)
-    cache: Cache = journal.piece
-    if shared:
-        sharers = partial(share, model, examples, job, journal, folder / CLAIMS)
-        cache = sharing(cache, sharers)
     kept = folder / STAGES
     kept.mkdir(exist_ok=True)
     parts: list[Report] = []
@@ -189,7 +154,7 @@ def _work(job: Job, folder: Path, device: str, shared: bool) -> Iterator[tuple[s
         if not (kept / f"{name}.json").is_file():
             done = audit(
                 model, examples, threat, plan, train=train, seed=job.seed,
-                precision=job.precision, cache=cache,
+                precision=job.precision, cache=journal.piece,
             )  # fmt: skip
             if done.adversarial is not None:
                 _keep_gallery(kept, make_gallery(model, examples, done.adversarial))
@@ -246,14 +211,10 @@ def _keep(kept: Path, name: str, done: Audit) -> None:
 
 def _journal(folder: Path) -> Journal:
     """The pieces of a job's attacks; the folder's name holds the hash of all they depend on."""
-    key = _journal_key(folder.parent)
+    key = {"robaudit": robaudit.__version__, "job": folder.parent.name}
     try:
         return open_journal(folder, key)
     except UsageError:  # of another robaudit, or damaged: it is this job's all the same
         shutil.rmtree(folder, ignore_errors=True)
         shutil.rmtree(folder.with_name(STAGES), ignore_errors=True)
         return open_journal(folder, key)
-
-
-def _journal_key(folder: Path) -> dict[str, str]:
-    return {"robaudit": robaudit.__version__, "job": folder.name}

@@ -19,8 +19,7 @@ from robaudit.cli.options import Norm, Settings, with_settings
 from robaudit.errors import UsageError
 
 if TYPE_CHECKING:
-    from robaudit.batch.directory import Directory, State
-    from robaudit.batch.listing import Row
+    from robaudit.batch.directory import Directory, ListedJob, State
     from robaudit.batch.manifest import Manifest
     from robaudit.batch.tasks import Executor
 
@@ -88,12 +87,7 @@ def run(
             show_default=False,
         ),
     ] = None,
-    shards: Annotated[
-        int,
-        typer.Option(
-            min=1, help="Workers that may share one model's AutoAttack, where some are idle."
-        ),
-    ] = 1,
+    shards: Annotated[int | None, typer.Option(hidden=True, help="Is gone.")] = None,
     timeout: Annotated[
         float | None,
         typer.Option(
@@ -115,7 +109,8 @@ def run(
         Retry | None, typer.Option(help="Begin again what failed in an earlier run.")
     ] = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Show the jobs and what they will cost, and stop.")
+        bool,
+        typer.Option("--dry-run", help="Show the jobs and how many passes they take, and stop."),
     ] = False,
 ) -> None:
     """Audit many checkpoints in one run, several at a time, and lose nothing.
@@ -129,17 +124,20 @@ def run(
     from robaudit.batch.directory import create
     from robaudit.batch.listing import jobs_of, rows_of
 
+    if shards is not None:
+        raise UsageError(
+            "--shards no longer exists: each model is audited by one worker",
+            "Leave it out. --workers N audits N models at a time.",
+        )
     jobs = jobs_of(_manifest(ctx, what, preset, settings))
     with reading(settings.quiet) as notice:
         rows = rows_of(jobs, notice)
     if dry_run:
-        _show_cost(rows, out, workers, settings)
+        _show_passes(rows, out)
         return
-    if shards > 1 and workers == 0:
-        raise UsageError("--shards shares a model among workers", "Give --workers 2 or more.")
     directory = create(out)
     who = _executor(engine, workers, timeout, address, settings.device)
-    _driven(directory, rows, who, shards, retry is not None, settings.quiet)
+    _driven(directory, rows, who, retry is not None, settings.quiet)
 
 
 def status(directory: Directories) -> None:
@@ -212,23 +210,20 @@ def _executor(
         return on_ray(address, workers, device, timeout)
     if address is not None:
         raise UsageError("--address is for --engine ray")
-    from robaudit.batch.local import local, places, threads_each
+    from robaudit.batch.local import in_process, local, places, threads_each
 
     if workers == 0:
-        from robaudit.batch.inline import inline
-
         if timeout is not None:
             raise UsageError("--timeout needs a worker that can be killed", "Give --workers 1.")
-        return inline(device), 1, threads_each(1)
+        return in_process(device), 1, threads_each(1)
     where = places(workers, device)
     return local(where, timeout), len(where), threads_each(len(where))
 
 
 def _driven(
     directory: Directory,
-    rows: list[Row],
+    rows: list[ListedJob],
     who: tuple[Executor, int, int],
-    shards: int,
     retry: bool,
     quiet: bool,
 ) -> None:
@@ -239,7 +234,7 @@ def _driven(
     try:
         with looking(directory, quiet) as look:
             outcome = drive(
-                directory, rows, executor, workers=workers, threads=threads, shards=shards,
+                directory, rows, executor, workers=workers, threads=threads,
                 retry_failed=retry, look=look,
             )  # fmt: skip
     except KeyboardInterrupt:
@@ -252,20 +247,12 @@ def _driven(
         raise typer.Exit(3)
 
 
-def _show_cost(rows: list[Row], out: Path, workers: int | None, settings: Settings) -> None:
+def _show_passes(rows: list[ListedJob], out: Path) -> None:
     from robaudit.batch.directory import find
-    from robaudit.batch.estimate import estimates, total
-    from robaudit.batch.local import places
-    from robaudit.batch.view import cost_view
+    from robaudit.batch.view import dry_run_view
 
-    # What a worker takes until it can begin is what this process took for the same imports.
-    start = time.process_time()
     there = find(out) if (out / "run.json").exists() else None
-    done = frozenset() if there is None else frozenset(there.state().results)
-    at_once = len(places(workers, settings.device)) if workers != 0 else 1
-    with reading(settings.quiet) as notice:
-        found = estimates(rows, done, settings.device, notice)
-    console().print(cost_view(found, total(found, at_once, start), at_once))
+    console().print(dry_run_view(rows, () if there is None else there.state().results))
 
 
 def _show_end(state: State) -> None:

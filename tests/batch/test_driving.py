@@ -13,8 +13,8 @@ from robaudit.audit.plan import preset
 from robaudit.batch import work as working
 from robaudit.batch.directory import REPORT, create
 from robaudit.batch.driving import drive
-from robaudit.batch.inline import inline
 from robaudit.batch.listing import rows_of
+from robaudit.batch.local import in_process
 from robaudit.batch.tasks import Happening
 from robaudit.batch.work import load_model, load_parts
 from robaudit.report import read_report
@@ -29,7 +29,7 @@ def run(tmp_path):
     def go(rows, executor=None, **said):
         seen = []
         outcome = drive(
-            directory, rows, executor or inline("cpu"), workers=1,
+            directory, rows, executor or in_process("cpu"), workers=1,
             look=lambda happened: happened and seen.append((happened.kind, happened.key)), **said,
         )  # fmt: skip
         return outcome, seen

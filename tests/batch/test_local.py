@@ -13,8 +13,7 @@ from support.batch_runs import numbers_of
 
 from robaudit.batch.directory import STATE, create, find
 from robaudit.batch.driving import drive
-from robaudit.batch.inline import inline
-from robaudit.batch.local import local, places, threads_each
+from robaudit.batch.local import in_process, local, places, threads_each
 from robaudit.batch.tasks import Deaths, Task
 
 ROOT = Path(__file__).parents[2]
@@ -22,7 +21,7 @@ ROOT = Path(__file__).parents[2]
 
 def one_by_one(folder, rows):
     directory = create(folder)
-    assert drive(directory, rows, inline("cpu"), workers=1).complete
+    assert drive(directory, rows, in_process("cpu"), workers=1).complete
     return numbers_of(directory, rows)
 
 

@@ -19,7 +19,7 @@ from robaudit.batch import log  # noqa: E402
 from robaudit.batch import on_ray as engine  # noqa: E402
 from robaudit.batch.directory import REPORT, create  # noqa: E402
 from robaudit.batch.driving import drive  # noqa: E402
-from robaudit.batch.inline import inline  # noqa: E402
+from robaudit.batch.local import in_process  # noqa: E402
 from robaudit.batch.tasks import Deaths, Task  # noqa: E402
 
 
@@ -70,7 +70,7 @@ def test_the_same_numbers_and_deaths_are_rows(rows, models, tmp_path):
     good = rows("a.pt", "b.pt")
     (deadly,) = rows("c.pt", arch=f"{models / 'nets.py'}:deadly")
     alone = create(tmp_path / "alone")
-    assert drive(alone, good, inline("cpu"), workers=1).complete
+    assert drive(alone, good, in_process("cpu"), workers=1).complete
     executor, at_once, _ = engine.on_ray(None, 2, "cpu", None)
     assert at_once == 2
     directory = create(tmp_path / "run")
@@ -84,7 +84,7 @@ def test_nodes_that_are_killed_leave_no_trace(rows, nodes, tmp_path):
     """Three times, at random moments, on a cluster that is there already."""
     listed = [row for eps in (0.05, 0.1) for row in rows("a.pt", "b.pt", "c.pt", eps=eps)]
     alone = create(tmp_path / "alone")
-    assert drive(alone, listed, inline("cpu"), workers=1).complete
+    assert drive(alone, listed, in_process("cpu"), workers=1).complete
     directory = create(tmp_path / "run")
     executor, at_once, _ = engine.on_ray(nodes.cluster.address, None, "cpu", None)
     assert at_once == 2

@@ -87,7 +87,7 @@ def test_globs_and_options_are_a_manifest_too(place):
         (("models.toml", "net.pt"), "a manifest stands alone"),
         (("none*.pt",), "no checkpoint is"),
         (("models.toml", "--workers", 0, "--timeout", 5), "--timeout needs a worker"),
-        (("models.toml", "--workers", 0, "--shards", 2), "--shards shares a model among workers"),
+        (("models.toml", "--shards", 2), "--shards no longer exists"),
         (("models.toml", "--address", "auto"), "--address is for --engine ray"),
         (("absent.toml",), "No such file"),
     ],

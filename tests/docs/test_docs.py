@@ -151,7 +151,7 @@ def test_every_command_and_option_is_in_the_reference(name):
     for parameter in leaves(GROUP)[name].params:
         if parameter.param_type_name == "argument":
             assert f"`{parameter.metavar}`" in section
-        else:
+        elif not parameter.hidden:
             row = [line for line in section.splitlines() if f"`{parameter.opts[0]}`" in line]
             assert row, f"{name}: {parameter.opts[0]} is missing"
             assert parameter.help, f"{name}: {parameter.opts[0]} has no help"
