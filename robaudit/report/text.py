@@ -1,6 +1,6 @@
-"""Foreign text made harmless: for a terminal, for markdown, for a spreadsheet.
+"""Foreign text made harmless: for a terminal, for markdown, for a spreadsheet, for LaTeX.
 
-File names, layer names and warnings come from checkpoints and data that nobody here wrote.
+File names, layer names and warnings come from checkpoints and data of unknown origin.
 """
 
 from __future__ import annotations
@@ -21,6 +21,16 @@ _ESCAPES = re.compile(
 # Control, format (which holds the bidirectional overrides), surrogate, line and paragraph.
 _UNSEEN = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
 _MARKDOWN = re.compile(r"([\\`*|\[\]~#]|(?<![^\W_])_|_(?![^\W_]))")
+_LATEX = {
+    **{sign: f"\\{sign}" for sign in "#$%&_{}"},
+    **{sign: f"{{{sign}}}" for sign in "[]"},  # no argument of the command before it
+    "\\": r"\textbackslash{}",
+    "^": r"\textasciicircum{}",
+    "~": r"\textasciitilde{}",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    "|": r"\textbar{}",
+}
 _FORMULA = tuple("=+-@\uff1d\uff0b\uff0d\uff20")  # the wide forms count in some spreadsheets
 _REGISTRIES = ("robustbench:", "timm:", "torchvision:")
 
@@ -53,6 +63,15 @@ def markdown(text: object) -> str:
     """
     entities = plain(text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     return _MARKDOWN.sub(r"\\\1", entities)
+
+
+def latex(text: object) -> str:
+    r""":func:`plain`, with everything escaped that LaTeX would act upon.
+
+    >>> latex("50 % of conv_1")
+    '50 \\% of conv\\_1'
+    """
+    return "".join(_LATEX.get(sign, sign) for sign in plain(text))
 
 
 def csv_cell(text: object) -> str:
