@@ -27,12 +27,7 @@ import numpy as np
 import torch
 
 import robaudit as ra
-from robaudit.attacks import autoattack, fast, native_autoattack, pgd
-from robaudit.attacks.apgd import apgd_with
-from robaudit.attacks.ensemble import native_autoattack_with
-from robaudit.attacks.fab import fab_with
-from robaudit.attacks.fast import fast_with
-from robaudit.attacks.square import square_with
+from robaudit.attacks import apgd, autoattack, fab, fast, native_autoattack, pgd, square
 from robaudit.checkpoints import samples_dir
 from robaudit.engine import Runner, accelerate, frozen
 
@@ -91,12 +86,12 @@ def ensembles(name, model, x, y, threat):
     print(f"  {'pyautoattack alone':36} {base:8.1f} s   accuracy {100 * share(theirs):5.1f} %")
     rows = {
         "pyautoattack through the engine": lambda: autoattack(model, x, y, threat),
-        "native": lambda: through_engine(native_autoattack_with, model, x, y, threat),
+        "native": lambda: through_engine(native_autoattack, model, x, y, threat),
         "native, searching in bf16": lambda: through_engine(
-            native_autoattack_with, model, x, y, threat, "bf16"
+            native_autoattack, model, x, y, threat, "bf16"
         ),
         "native, network as it stands": lambda: native_autoattack(model, x, y, threat),
-        "fast": lambda: through_engine(fast_with, model, x, y, threat),
+        "fast": lambda: through_engine(fast, model, x, y, threat),
         "fast, network as it stands": lambda: fast(model, x, y, threat),
     }
     for label, run in rows.items():
@@ -118,12 +113,10 @@ def shortened(name, model, x, y, threat, shorter=20):
             steps, queries = 100 // shorter, 5000 // shorter
             stands = torch.ones(len(x), dtype=torch.bool)
             for attack in (
-                lambda a, b: apgd_with(runner, a, b, threat, steps=steps),
-                lambda a, b: apgd_with(runner, a, b, threat, loss="dlr", targets=9, steps=steps),
-                lambda a, b: fab_with(
-                    runner, a, b, threat, targets=9, steps=steps, mode="accuracy"
-                ),
-                lambda a, b: square_with(runner, a, b, threat, queries=queries),
+                lambda a, b: apgd(runner, a, b, threat, steps=steps),
+                lambda a, b: apgd(runner, a, b, threat, loss="dlr", targets=9, steps=steps),
+                lambda a, b: fab(runner, a, b, threat, targets=9, steps=steps, mode="accuracy"),
+                lambda a, b: square(runner, a, b, threat, queries=queries),
             ):
                 left = stands.nonzero()[:, 0]
                 if len(left):
@@ -159,7 +152,7 @@ def verdicts(name, model, x, y, threat):
     """Robust accuracy under the whole ensemble, the reference's and ours, and where they differ."""
     with frozen(model):
         theirs = alone(model, x, y, threat)
-    ours = through_engine(native_autoattack_with, model, x, y, threat).robust
+    ours = through_engine(native_autoattack, model, x, y, threat).robust
     lost, held = (~ours & theirs).nonzero()[:, 0], (ours & ~theirs).nonzero()[:, 0]
     print(
         f"{name}, {len(x)} images, {threat.norm} {threat.eps:.4g}: pyautoattack "

@@ -18,7 +18,6 @@ from attacks import cnn_a
 from PIL import Image
 
 import robaudit as ra
-from robaudit.attacks.fast import fast_with
 from robaudit.engine import Runner, accelerate, frozen
 
 OUTCOMES = Path(__file__).parent / "results" / "outcomes.npz"
@@ -41,7 +40,7 @@ def main():
     rows = stands.nonzero()[:, 0]
     with frozen(model):
         runner = Runner(accelerate(model, x.shape[1:]).forward, torch.device("cpu"))
-        stands[rows] = fast_with(runner, x[rows], y[rows], threat, index=rows).robust
+        stands[rows] = ra.attacks.fast(runner, x[rows], y[rows], threat, index=rows).robust
     outcomes = {"clean": found.correct, "pgd": found.robust, "fast": stands}
     np.savez(OUTCOMES, **{name: np.packbits(kept.numpy()) for name, kept in outcomes.items()})
     for name, kept in outcomes.items():

@@ -17,7 +17,7 @@ def measured(
     steps: int,
     draws: int,
     restarts: int,
-) -> tuple[Row, ra.attacks.Attacked]:
+) -> tuple[Row, ra.attacks.AttackResult]:
     """Accuracies, robust loss, traces, eigenvalues and flatness, all at the same PGD examples.
 
     Returns: the measures, and those examples.

@@ -4,25 +4,20 @@ Accuracies under an attack are upper bounds on robust accuracy: an example that 
 still be breakable.
 """
 
-from robaudit.attacks.apgd import Climbed, apgd
-from robaudit.attacks.autoattack import AutoAttacked, autoattack
+from robaudit.attacks.apgd import apgd
+from robaudit.attacks.autoattack import autoattack
 from robaudit.attacks.diagnostics import Diagnostics
-from robaudit.attacks.ensemble import Ensembled, native_autoattack
-from robaudit.attacks.fab import NearestFound, fab
+from robaudit.attacks.ensemble import native_autoattack
+from robaudit.attacks.fab import fab
 from robaudit.attacks.fast import fast
 from robaudit.attacks.pgd import pgd
-from robaudit.attacks.result import Ascended, Attacked
+from robaudit.attacks.result import AttackResult
 from robaudit.attacks.square import square
 from robaudit.attacks.verification import Verified, verify
 
 __all__ = [
-    "Ascended",
-    "Attacked",
-    "AutoAttacked",
-    "Climbed",
+    "AttackResult",
     "Diagnostics",
-    "Ensembled",
-    "NearestFound",
     "Verified",
     "apgd",
     "autoattack",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Literal
 
 import torch
@@ -20,9 +19,9 @@ from robaudit.attacks.objectives import (
     cross_entropy,
     rising_cross_entropy,
 )
-from robaudit.attacks.result import Attacked
+from robaudit.attacks.result import AttackResult
 from robaudit.attacks.targets import by_confidence
-from robaudit.engine import Runner, device_of, frozen
+from robaudit.engine import Runner
 from robaudit.engine.arguments import checked
 from robaudit.engine.images import rows_of
 from robaudit.engine.projections import Ball, random_start
@@ -33,25 +32,9 @@ from robaudit.types import Progress, ThreatModel
 Mode = Literal["loss", "accuracy"]
 
 
-@dataclass(frozen=True)
-class Climbed(Attacked):
-    """An :class:`Attacked` with signs of a gradient that leads nowhere.
-
-    Attributes:
-        zero_gradient: ``(n,)`` bool; the gradient was zero in every pixel at a starting point.
-        stuck: ``(n,)`` bool; not broken, and no iterate of any restart or target rose above its
-            starting point.
-        reached: ``(n,)`` the highest objective.
-    """
-
-    zero_gradient: Tensor
-    stuck: Tensor
-    reached: Tensor
-
-
 @checked
 def apgd(
-    model: nn.Module,
+    model: nn.Module | Runner,
     x: Tensor,
     y: Tensor,
     threat: ThreatModel,
@@ -66,7 +49,7 @@ def apgd(
     index: Tensor | None = None,
     batch_size: BatchSize = "auto",
     progress: Progress | None = None,
-) -> Climbed:
+) -> AttackResult:
     """Maximise a loss over each image's ball with momentum and a step size that halves by itself.
 
     linf and l2: ``z = P(x_t + a g)``, ``x_{t+1} = P(x_t + 0.75 (z - x_t) + 0.25 (x_t - x_{t-1}))``;
@@ -100,71 +83,54 @@ def apgd(
     >>> found.x.shape, bool((found.robust <= found.correct).all())
     (torch.Size([3, 1, 2, 2]), True)
     """
-    with frozen(model):
-        runner = Runner(model, device_of(model), batch_size)
-        return apgd_with(
-            runner, x, y, threat, loss=loss, targets=targets, steps=steps, restarts=restarts,
-            samples=samples, mode=mode, seed=seed, index=index, progress=progress,
-        )  # fmt: skip
+    with Runner.of(model, batch_size) as runner:
+        index = torch.arange(len(x)) if index is None else index
+        before = runner.forwards, runner.backwards
+        aims = targets if isinstance(targets, int) else targets.shape[1]
+        size = max(1, rows_at_once(runner, x) // max(1, aims))
+        found, rows = room(x), []
+        for part in parts(len(x), size):
+            aimed = targets if isinstance(targets, int) else targets[part]
+            chunk = _Chunk(
+                runner,
+                rows_of(x, part, runner.device),
+                y[part],
+                index[part],
+                threat,
+                loss,
+                aimed,
+                mode,
+            )
+            for restart in range(restarts):
+                done = part.start + restart / restarts * len(chunk.y)
 
+                def tick(share: float, done: float = done, n: int = len(chunk.y)) -> None:
+                    if progress is not None:
+                        progress(round(1000 * (done + share * n / restarts)), 1000 * len(x))
 
-def apgd_with(
-    runner: Runner,
-    x: Tensor,
-    y: Tensor,
-    threat: ThreatModel,
-    *,
-    loss: TargetableLoss = "ce",
-    targets: int | Tensor = 0,
-    steps: int = 100,
-    restarts: int = 1,
-    samples: int = 1,
-    mode: Mode = "accuracy",
-    seed: int = 0,
-    index: Tensor | None = None,
-    progress: Progress | None = None,
-) -> Climbed:
-    """:func:`apgd` on any function from images to logits, run by ``runner``."""
-    index = torch.arange(len(x)) if index is None else index
-    before = runner.forwards, runner.backwards
-    aims = targets if isinstance(targets, int) else targets.shape[1]
-    size = max(1, rows_at_once(runner, x) // max(1, aims))
-    found, rows = room(x), []
-    for part in parts(len(x), size):
-        aimed = targets if isinstance(targets, int) else targets[part]
-        chunk = _Chunk(
-            runner, rows_of(x, part, runner.device), y[part], index[part], threat, loss, aimed, mode
+                chunk.climb(steps, samples, seed, restart, tick)
+            found[part] = chunk.verdicts.found.cpu()
+            robust = chunk.verdicts.robust
+            told = (
+                *(chunk.loss, robust, chunk.correct, chunk.zero_gradient, chunk.stuck & robust),
+                chunk.best,
+            )
+            rows.append([values.cpu() for values in told])
+        if progress is not None:
+            progress(1000 * len(x), 1000 * len(x))
+        columns = map(torch.cat, zip(*rows, strict=True))
+        loss_of, robust, correct, zero_gradient, stuck, reached = columns
+        return AttackResult(
+            x=found,
+            loss=loss_of,
+            robust=robust,
+            correct=correct,
+            forwards=runner.forwards - before[0],
+            backwards=runner.backwards - before[1],
+            zero_gradient=zero_gradient,
+            stuck=stuck,
+            reached=reached,
         )
-        for restart in range(restarts):
-            done = part.start + restart / restarts * len(chunk.y)
-
-            def tick(share: float, done: float = done, n: int = len(chunk.y)) -> None:
-                if progress is not None:
-                    progress(round(1000 * (done + share * n / restarts)), 1000 * len(x))
-
-            chunk.climb(steps, samples, seed, restart, tick)
-        found[part] = chunk.verdicts.found.cpu()
-        robust = chunk.verdicts.robust
-        told = (
-            *(chunk.loss, robust, chunk.correct, chunk.zero_gradient, chunk.stuck & robust),
-            chunk.best,
-        )
-        rows.append([values.cpu() for values in told])
-    if progress is not None:
-        progress(1000 * len(x), 1000 * len(x))
-    columns = map(torch.cat, zip(*rows, strict=True))
-    loss_of, robust, correct, zero_gradient, stuck, reached = columns
-    return Climbed(
-        x=found,
-        loss=loss_of,
-        robust=robust,
-        correct=correct,
-        forwards=runner.forwards - before[0],
-        backwards=runner.backwards - before[1],
-        zero_gradient=zero_gradient,
-        stuck=stuck,
-        reached=reached,
-    )
 
 
 class _Chunk:

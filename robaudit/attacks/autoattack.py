@@ -5,14 +5,14 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
+from robaudit.attacks.diagnostics import BLACK_BOX, Diagnostics
 from robaudit.attacks.few_classes import runnable
-from robaudit.attacks.result import Attacked
+from robaudit.attacks.result import STANDS, WRONG, AttackResult
 from robaudit.attacks.verification import verify
 from robaudit.engine import Accelerated, Runner, accelerate, device_of, frozen, sighted
 from robaudit.engine.arguments import checked
@@ -29,25 +29,6 @@ _NORMS = {"linf": "Linf", "l2": "L2", "l1": "L1"}
 _LOGGER = "auto-attack"
 _SAID = "said"
 
-STANDS, WRONG = -2, -1
-
-
-@dataclass(frozen=True)
-class AutoAttacked(Attacked):
-    """An :class:`Attacked` with the library's own account.
-
-    Attributes:
-        accuracies: robust accuracy after each attack, in the order they ran.
-        broken_by: ``(n,)`` place of the attack in ``accuracies`` that broke the example; -1 where
-            it was wrong from the start, -2 where it still stands.
-        notes: the library's warnings, what was left out for want of classes, and what the faster
-            way of running the network got wrong.
-    """
-
-    accuracies: dict[str, float]
-    broken_by: Tensor
-    notes: tuple[str, ...]
-
 
 @checked
 def autoattack(
@@ -62,7 +43,7 @@ def autoattack(
     faster: bool = True,
     cache: Cache = no_cache,
     progress: Progress | None = None,
-) -> AutoAttacked:
+) -> AttackResult:
     """Run ``pyautoattack``, batch by batch, with frozen parameters and the caller's random state.
 
     Each of its attacks runs on what the ones before left standing, in batches in the examples'
@@ -126,7 +107,7 @@ def autoattack(
         notes.append(
             f"{refused} adversarial examples do not count: the network itself is not broken by them"
         )
-    return AutoAttacked(
+    return AttackResult(
         x=found,
         loss=torch.full((len(x),), torch.nan),
         robust=broken_by == STANDS,
@@ -135,7 +116,20 @@ def autoattack(
         backwards=int(spent[1]),
         accuracies=accuracies,
         broken_by=broken_by,
+        diagnostics=_diagnosed(correct, broken_by, list(accuracies)),
         notes=(*notes, *engine.notes, *dict.fromkeys(said)),
+    )
+
+
+def _diagnosed(correct: Tensor, broken_by: Tensor, stages: list[str]) -> Diagnostics:
+    """What the library's verdicts say of gradients: what Square alone broke."""
+    alone = [stages.index(name) for name in BLACK_BOX if name in stages]
+    return Diagnostics(
+        attacked=int(correct.sum()),
+        zero_gradient=0,
+        stuck=0,
+        black_box_only=sum(int((broken_by == place).sum()) for place in alone),
+        targets_missing=0,
     )
 
 

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import astuple, dataclass, replace
 
+# Attacks of an ensemble that use no gradients.
+BLACK_BOX = ("square",)
+
 
 @dataclass(frozen=True)
 class Diagnostics:

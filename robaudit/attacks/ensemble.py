@@ -8,45 +8,23 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from robaudit.attacks.apgd import Climbed, apgd_with
-from robaudit.attacks.autoattack import STANDS, WRONG, AutoAttacked, Version
+from robaudit.attacks.apgd import apgd
+from robaudit.attacks.autoattack import Version
 from robaudit.attacks.blocks import check_finite, parts
-from robaudit.attacks.diagnostics import Diagnostics
-from robaudit.attacks.fab import NearestFound, fab_with
+from robaudit.attacks.diagnostics import BLACK_BOX, Diagnostics
+from robaudit.attacks.fab import fab
 from robaudit.attacks.few_classes import runnable
 from robaudit.attacks.objectives import TargetableLoss
-from robaudit.attacks.result import Attacked
-from robaudit.attacks.square import square_with
-from robaudit.engine import TILE, Runner, device_of, frozen
+from robaudit.attacks.result import STANDS, WRONG, AttackResult
+from robaudit.attacks.square import square
+from robaudit.engine import TILE, Runner
 from robaudit.engine.arguments import checked
 from robaudit.engine.runner import BatchSize
 from robaudit.engine.spilled import copied
 from robaudit.types import Cache, Progress, ThreatModel, no_cache, share_of
 
-BLACK_BOX = ("square",)
-
 # Examples of an attack that are kept together once they are finished.
 _PIECE = 8 * TILE
-
-
-@dataclass(frozen=True)
-class Ensembled(AutoAttacked):
-    """An :class:`AutoAttacked` with each attack's account.
-
-    Attributes:
-        attacks: the attacks that were to run, in order.
-        passes: images passed forwards and backwards by each attack.
-        distance: ``(n,)`` the smallest distance of a misclassified point that an attack for
-            distances met, as far as it was let; infinite where it did not run or found none.
-        reached: ``(n,)`` the highest objective that the first attack met.
-        diagnostics: see :class:`Diagnostics`.
-    """
-
-    attacks: tuple[str, ...]
-    passes: dict[str, tuple[int, int]]
-    distance: Tensor
-    reached: Tensor
-    diagnostics: Diagnostics
 
 
 @dataclass(frozen=True)
@@ -58,14 +36,14 @@ class Attempt:
     """
 
     name: str
-    run: Callable[[Tensor, Tensor, Tensor, Progress | None], Attacked]
+    run: Callable[[Tensor, Tensor, Tensor, Progress | None], AttackResult]
     passes: int
     targets: int = 0
 
 
 @checked
 def native_autoattack(
-    model: nn.Module,
+    model: nn.Module | Runner,
     x: Tensor,
     y: Tensor,
     threat: ThreatModel,
@@ -74,8 +52,9 @@ def native_autoattack(
     seed: int = 0,
     index: Tensor | None = None,
     batch_size: BatchSize = "auto",
+    cache: Cache = no_cache,
     progress: Progress | None = None,
-) -> Ensembled:
+) -> AttackResult:
     """AutoAttack's attacks with its settings, in its order, by this package's own code.
 
     Draws belong to the examples, so that verdicts do not depend on batches, and are others than
@@ -92,33 +71,10 @@ def native_autoattack(
     Source: Croce & Hein, "Reliable evaluation of adversarial robustness with an ensemble of
     diverse parameter-free attacks", ICML 2020; l1 as in Croce & Hein, "Mind the box", ICML 2021.
     """
-    with frozen(model):
-        runner = Runner(model, device_of(model), batch_size)
-        return native_autoattack_with(
-            runner, x, y, threat, version=version, seed=seed, index=index, progress=progress
-        )
-
-
-def native_autoattack_with(
-    runner: Runner,
-    x: Tensor,
-    y: Tensor,
-    threat: ThreatModel,
-    *,
-    version: Version = "standard",
-    seed: int = 0,
-    index: Tensor | None = None,
-    cache: Cache = no_cache,
-    progress: Progress | None = None,
-) -> Ensembled:
-    """:func:`native_autoattack` on any function from images to logits, run by ``runner``.
-
-    Args:
-        cache: keeps each finished part of the examples of each attack.
-    """
-    classes = runner.logits(x[:1]).shape[1]
-    attempts = _autoattack(runner, threat, version, seed, classes)
-    return in_turn(runner, x, y, attempts, classes, index, cache, progress)
+    with Runner.of(model, batch_size) as runner:
+        classes = runner.logits(x[:1]).shape[1]
+        attempts = _autoattack(runner, threat, version, seed, classes)
+        return in_turn(runner, x, y, attempts, classes, index, cache, progress)
 
 
 def _autoattack(
@@ -134,9 +90,9 @@ def _autoattack(
 
     def climb(
         loss: TargetableLoss, targets: int = 0, restarts: int = 1
-    ) -> Callable[[Tensor, Tensor, Tensor, Progress | None], Attacked]:
-        def run(x: Tensor, y: Tensor, index: Tensor, progress: Progress | None) -> Attacked:
-            return apgd_with(
+    ) -> Callable[[Tensor, Tensor, Tensor, Progress | None], AttackResult]:
+        def run(x: Tensor, y: Tensor, index: Tensor, progress: Progress | None) -> AttackResult:
+            return apgd(
                 runner, x, y, threat, loss=loss, targets=targets, restarts=restarts,
                 samples=samples, seed=seed, index=index, progress=progress,
             )  # fmt: skip
@@ -145,17 +101,17 @@ def _autoattack(
 
     def nearest(
         targets: int, restarts: int = 1
-    ) -> Callable[[Tensor, Tensor, Tensor, Progress | None], Attacked]:
-        def run(x: Tensor, y: Tensor, index: Tensor, progress: Progress | None) -> Attacked:
-            return fab_with(
+    ) -> Callable[[Tensor, Tensor, Tensor, Progress | None], AttackResult]:
+        def run(x: Tensor, y: Tensor, index: Tensor, progress: Progress | None) -> AttackResult:
+            return fab(
                 runner, x, y, threat, targets=targets, restarts=restarts, mode="accuracy",
                 seed=seed, index=index, progress=progress,
             )  # fmt: skip
 
         return run
 
-    def patches(x: Tensor, y: Tensor, index: Tensor, progress: Progress | None) -> Attacked:
-        return square_with(runner, x, y, threat, seed=seed, index=index, progress=progress)
+    def patches(x: Tensor, y: Tensor, index: Tensor, progress: Progress | None) -> AttackResult:
+        return square(runner, x, y, threat, seed=seed, index=index, progress=progress)
 
     fab_targets = min(9, classes - 1)
     targets = min(wanted, classes - 1)
@@ -184,7 +140,7 @@ def in_turn(
     index: Tensor | None = None,
     cache: Cache = no_cache,
     progress: Progress | None = None,
-) -> Ensembled:
+) -> AttackResult:
     """Run attempts one after the other on the examples that still stand."""
     index = torch.arange(len(x)) if index is None else index
     logits = runner.logits(x).cpu()
@@ -232,7 +188,7 @@ def in_turn(
         progress(total, total)
     names = tuple(attempt.name for attempt in possible)
     blind = [place for place, name in enumerate(names) if name in BLACK_BOX]
-    return Ensembled(
+    return AttackResult(
         x=found,
         loss=torch.full((len(x),), torch.nan),
         robust=broken_by == STANDS,
@@ -242,7 +198,6 @@ def in_turn(
         accuracies=accuracies,
         notes=tuple(notes),
         broken_by=broken_by,
-        attacks=names,
         passes=passes,
         distance=distance,
         reached=reached,
@@ -256,19 +211,15 @@ def in_turn(
     )
 
 
-def _piece(attacked: Attacked) -> dict[str, Tensor]:
+def _piece(found: AttackResult) -> dict[str, Tensor]:
     """What is kept of an attack on some examples."""
-    kept = {
-        "x": attacked.x,
-        "robust": attacked.robust,
-        "distance": torch.full(attacked.robust.shape, torch.inf),
-        "zero_gradient": torch.zeros_like(attacked.robust),
-        "stuck": torch.zeros_like(attacked.robust),
-        "reached": torch.full(attacked.robust.shape, torch.inf),
-        "passes": torch.tensor([attacked.forwards, attacked.backwards]),
+    never, infinite = torch.zeros_like(found.robust), torch.full(found.robust.shape, torch.inf)
+    return {
+        "x": found.x,
+        "robust": found.robust,
+        "distance": infinite if found.distance is None else found.distance,
+        "zero_gradient": never if found.zero_gradient is None else found.zero_gradient,
+        "stuck": never if found.stuck is None else found.stuck,
+        "reached": infinite if found.reached is None else found.reached,
+        "passes": torch.tensor([found.forwards, found.backwards]),
     }
-    if isinstance(attacked, NearestFound):
-        kept["distance"] = attacked.distance
-    if isinstance(attacked, Climbed):
-        kept |= {name: getattr(attacked, name) for name in ("zero_gradient", "stuck", "reached")}
-    return kept

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Literal
 
 import torch
@@ -22,9 +21,9 @@ from robaudit.attacks.blocks import (
 )
 from robaudit.attacks.hyperplanes import to_hyperplane
 from robaudit.attacks.objectives import targeted_margin
-from robaudit.attacks.result import Attacked
+from robaudit.attacks.result import AttackResult
 from robaudit.attacks.targets import DUAL, by_confidence
-from robaudit.engine import Runner, device_of, frozen, generator
+from robaudit.engine import Runner, generator
 from robaudit.engine.arguments import checked
 from robaudit.engine.images import rows_of
 from robaudit.engine.projections import length, per_image
@@ -41,23 +40,9 @@ BETA = 0.9
 _SEGMENT = 5
 
 
-@dataclass(frozen=True)
-class NearestFound(Attacked):
-    """An :class:`Attacked` with the nearest misclassified point of each example.
-
-    Attributes:
-        nearest: ``(n, c, h, w)``; the image itself where none was found, or it is misclassified.
-        distance: ``(n,)`` its distance from the image in the threat model's norm: 0 where the image
-            is misclassified, infinite where no point was found.
-    """
-
-    nearest: Tensor
-    distance: Tensor
-
-
 @checked
 def fab(
-    model: nn.Module,
+    model: nn.Module | Runner,
     x: Tensor,
     y: Tensor,
     threat: ThreatModel,
@@ -70,7 +55,7 @@ def fab(
     index: Tensor | None = None,
     batch_size: BatchSize = "auto",
     progress: Progress | None = None,
-) -> NearestFound:
+) -> AttackResult:
     """Minimise the distance of a misclassified point from each image.
 
     Each step goes to the decision boundary as the gradient draws it, a little beyond
@@ -100,71 +85,49 @@ def fab(
     >>> found.nearest.shape
     torch.Size([3, 1, 2, 2])
     """
-    with frozen(model):
-        runner = Runner(model, device_of(model), batch_size)
-        return fab_with(
-            runner, x, y, threat, targets=targets, steps=steps, restarts=restarts, mode=mode,
-            seed=seed, index=index, progress=progress,
-        )  # fmt: skip
+    with Runner.of(model, batch_size) as runner:
+        index = torch.arange(len(x)) if index is None else index
+        before = runner.forwards, runner.backwards
+        nearest, chunks = room(x), []
+        for part in parts(len(x), max(1, rows_at_once(runner, x) // max(1, targets))):
+            chunk = _Chunk(
+                runner,
+                rows_of(x, part, runner.device),
+                y[part],
+                index[part],
+                threat,
+                targets,
+                mode == "accuracy",
+            )
+            for restart in range(restarts):
+                done = part.start + restart / restarts * len(chunk.y)
 
+                def tick(share: float, done: float = done, n: int = len(chunk.y)) -> None:
+                    if progress is not None:
+                        progress(round(1000 * (done + share * n / restarts)), 1000 * len(x))
 
-def fab_with(
-    runner: Runner,
-    x: Tensor,
-    y: Tensor,
-    threat: ThreatModel,
-    *,
-    targets: int = 9,
-    steps: int = 100,
-    restarts: int = 1,
-    mode: Literal["distance", "accuracy"] = "distance",
-    seed: int = 0,
-    index: Tensor | None = None,
-    progress: Progress | None = None,
-) -> NearestFound:
-    """:func:`fab` on any function from images to logits, run by ``runner``."""
-    index = torch.arange(len(x)) if index is None else index
-    before = runner.forwards, runner.backwards
-    nearest, chunks = room(x), []
-    for part in parts(len(x), max(1, rows_at_once(runner, x) // max(1, targets))):
-        chunk = _Chunk(
-            runner,
-            rows_of(x, part, runner.device),
-            y[part],
-            index[part],
-            threat,
-            targets,
-            mode == "accuracy",
+                chunk.search(steps, seed, restart, tick)
+            nearest[part] = chunk.nearest.cpu()
+            chunks.append((chunk.distance.cpu(), chunk.correct.cpu()))
+        if progress is not None:
+            progress(1000 * len(x), 1000 * len(x))
+        distance = torch.cat([distance for distance, _ in chunks])
+        inside = distance <= threat.eps
+
+        def found(rows: Tensor) -> Tensor:
+            there = nearest[rows]
+            return torch.where(per_image(there, inside[rows]), there, x[rows.to(x.device)].cpu())
+
+        return AttackResult(
+            x=computed(x, found),
+            loss=torch.full((len(x),), torch.nan),
+            robust=~inside,
+            correct=torch.cat([correct for _, correct in chunks]),
+            forwards=runner.forwards - before[0],
+            backwards=runner.backwards - before[1],
+            nearest=nearest,
+            distance=distance,
         )
-        for restart in range(restarts):
-            done = part.start + restart / restarts * len(chunk.y)
-
-            def tick(share: float, done: float = done, n: int = len(chunk.y)) -> None:
-                if progress is not None:
-                    progress(round(1000 * (done + share * n / restarts)), 1000 * len(x))
-
-            chunk.search(steps, seed, restart, tick)
-        nearest[part] = chunk.nearest.cpu()
-        chunks.append((chunk.distance.cpu(), chunk.correct.cpu()))
-    if progress is not None:
-        progress(1000 * len(x), 1000 * len(x))
-    distance = torch.cat([distance for distance, _ in chunks])
-    inside = distance <= threat.eps
-
-    def found(rows: Tensor) -> Tensor:
-        there = nearest[rows]
-        return torch.where(per_image(there, inside[rows]), there, x[rows.to(x.device)].cpu())
-
-    return NearestFound(
-        x=computed(x, found),
-        loss=torch.full((len(x),), torch.nan),
-        robust=~inside,
-        correct=torch.cat([correct for _, correct in chunks]),
-        forwards=runner.forwards - before[0],
-        backwards=runner.backwards - before[1],
-        nearest=nearest,
-        distance=distance,
-    )
 
 
 class _Rows(Block):

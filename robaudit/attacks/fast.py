@@ -6,11 +6,11 @@ from dataclasses import replace
 
 from torch import Tensor, nn
 
-from robaudit.attacks.apgd import apgd_with
-from robaudit.attacks.ensemble import Attempt, Ensembled, in_turn
-from robaudit.attacks.result import Attacked
+from robaudit.attacks.apgd import apgd
+from robaudit.attacks.ensemble import Attempt, in_turn
+from robaudit.attacks.result import AttackResult
 from robaudit.attacks.targets import by_malt
-from robaudit.engine import Runner, device_of, frozen
+from robaudit.engine import Runner
 from robaudit.engine.arguments import checked
 from robaudit.engine.runner import BatchSize
 from robaudit.types import Cache, Progress, ThreatModel, no_cache
@@ -23,7 +23,7 @@ STEPS = 80
 
 @checked
 def fast(
-    model: nn.Module,
+    model: nn.Module | Runner,
     x: Tensor,
     y: Tensor,
     threat: ThreatModel,
@@ -31,8 +31,9 @@ def fast(
     seed: int = 0,
     index: Tensor | None = None,
     batch_size: BatchSize = "auto",
+    cache: Cache = no_cache,
     progress: Progress | None = None,
-) -> Ensembled:
+) -> AttackResult:
     """APGD on cross-entropy, then targeted APGD on the three classes that MALT puts nearest.
 
     A robust example costs at most 338 forward and 329 backward passes, against 7857 and 1910 of
@@ -45,52 +46,36 @@ def fast(
     Source: Croce & Hein, ICML 2020 (APGD); Melamed, Yehudai & Shamir, "MALT powers up adversarial
     attacks", NeurIPS 2024 (the choice of targets).
     """
-    with frozen(model):
-        runner = Runner(model, device_of(model), batch_size)
-        return fast_with(runner, x, y, threat, seed=seed, index=index, progress=progress)
+    with Runner.of(model, batch_size) as runner:
+        classes = runner.logits(x[:1]).shape[1]
 
+        def untargeted(
+            x: Tensor, y: Tensor, index: Tensor, progress: Progress | None
+        ) -> AttackResult:
+            return apgd(
+                runner, x, y, threat, steps=STEPS, seed=seed, index=index, progress=progress
+            )
 
-def fast_with(
-    runner: Runner,
-    x: Tensor,
-    y: Tensor,
-    threat: ThreatModel,
-    *,
-    seed: int = 0,
-    index: Tensor | None = None,
-    cache: Cache = no_cache,
-    progress: Progress | None = None,
-) -> Ensembled:
-    """:func:`fast` on any function from images to logits, run by ``runner``.
+        def targeted(
+            x: Tensor, y: Tensor, index: Tensor, progress: Progress | None
+        ) -> AttackResult:
+            before = runner.forwards, runner.backwards
+            images, labels = x.to(runner.device), y.to(runner.device)
+            targets = by_malt(
+                runner, images, labels, runner.logits(images), TARGETS, norm=threat.norm,
+                candidates=CANDIDATES,
+            )  # fmt: skip
+            found = apgd(
+                runner, x, y, threat, loss="dlr" if classes >= 4 else "margin", targets=targets,
+                steps=STEPS, seed=seed, index=index, progress=progress,
+            )  # fmt: skip
+            return replace(
+                found, forwards=runner.forwards - before[0], backwards=runner.backwards - before[1]
+            )
 
-    Args:
-        cache: keeps each finished part of the examples of each attack.
-    """
-    classes = runner.logits(x[:1]).shape[1]
-
-    def untargeted(x: Tensor, y: Tensor, index: Tensor, progress: Progress | None) -> Attacked:
-        return apgd_with(
-            runner, x, y, threat, steps=STEPS, seed=seed, index=index, progress=progress
-        )
-
-    def targeted(x: Tensor, y: Tensor, index: Tensor, progress: Progress | None) -> Attacked:
-        before = runner.forwards, runner.backwards
-        images, labels = x.to(runner.device), y.to(runner.device)
-        targets = by_malt(
-            runner, images, labels, runner.logits(images), TARGETS, norm=threat.norm,
-            candidates=CANDIDATES,
-        )  # fmt: skip
-        found = apgd_with(
-            runner, x, y, threat, loss="dlr" if classes >= 4 else "margin", targets=targets,
-            steps=STEPS, seed=seed, index=index, progress=progress,
-        )  # fmt: skip
-        return replace(
-            found, forwards=runner.forwards - before[0], backwards=runner.backwards - before[1]
-        )
-
-    targets = min(TARGETS, classes - 1)
-    attempts = [
-        Attempt("apgd-ce", untargeted, 2 * STEPS),
-        Attempt("apgd-malt", targeted, 2 * STEPS * targets, targets),
-    ]
-    return in_turn(runner, x, y, attempts, classes, index, cache, progress)
+        targets = min(TARGETS, classes - 1)
+        attempts = [
+            Attempt("apgd-ce", untargeted, 2 * STEPS),
+            Attempt("apgd-malt", targeted, 2 * STEPS * targets, targets),
+        ]
+        return in_turn(runner, x, y, attempts, classes, index, cache, progress)

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from robaudit.attacks.best_iterates import BestIterates
 from robaudit.attacks.objectives import LossName
 from robaudit.attacks.pgd_early_exit import break_all
-from robaudit.attacks.result import Ascended
-from robaudit.engine import TILE, Runner, accelerate, device_of, frozen, voted
+from robaudit.attacks.result import AttackResult
+from robaudit.engine import TILE, Runner, accelerate, voted
 from robaudit.engine.arguments import checked
 from robaudit.engine.images import StoredImages, rows_of
 from robaudit.engine.projections import ascend, project, random_start
@@ -29,7 +29,7 @@ _KEPT = ("loss", "robust", "correct", "stuck", "reached")
 
 @checked
 def pgd(
-    model: nn.Module,
+    model: nn.Module | Runner,
     x: Tensor,
     y: Tensor,
     threat: ThreatModel,
@@ -45,8 +45,10 @@ def pgd(
     index: Tensor | None = None,
     start: Tensor | None = None,
     batch_size: BatchSize = "auto",
+    searcher: Runner | None = None,
+    cache: Cache = no_cache,
     progress: Progress | None = None,
-) -> Ascended:
+) -> AttackResult:
     """Maximise a loss over each image's ball; keep the best iterate over steps and restarts.
 
     ``x_{t+1} = P(x_t + a g)`` with ``g = sign(grad)`` (linf) or ``grad / ||grad||_2`` (l2), ``P``
@@ -85,96 +87,78 @@ def pgd(
     """
     if last_iterate and mode == "accuracy":
         raise UsageError(
-            "last_iterate needs mode='loss'", "The mode accuracy lets go of what any iterate broke."
+            "last_iterate needs mode='loss'",
+            "In mode 'accuracy' an example is done as soon as any iterate is misclassified.",
         )
-    model = voted(model, x, samples, seed)
-    with frozen(model):
-        judge = Runner(model, device_of(model), batch_size)
-        searcher = None
-        if mode == "accuracy":
-            searcher = Runner(accelerate(model, x.shape[1:]).forward, judge.device, batch_size)
-        return pgd_with(
-            judge, x, y, threat, steps=steps, step_size=step_size, restarts=restarts, loss=loss,
-            last_iterate=last_iterate, searcher=searcher, seed=seed, index=index, start=start,
-            progress=progress,
-        )  # fmt: skip
+    network = model if isinstance(model, Runner) else voted(model, x, samples, seed)
+    with Runner.of(network, batch_size) as runner:
+        if mode == "loss":
+            searcher = None
+        elif searcher is None:
+            accelerated = (
+                isinstance(network, nn.Module) and accelerate(network, x.shape[1:]).forward
+            )
+            searcher = Runner(accelerated or runner.forward, runner.device, runner.batch)
+        step = threat.eps / 4 if step_size is None else step_size
+        index = torch.arange(len(x)) if index is None else index
+        total = len(x) * restarts * (steps + 1)
+        pieces: list[dict[str, Tensor]] = []
+        worst = room(x)
+        broken_x = copied(worst)
+        budget = _BYTES_CPU if runner.device.type == "cpu" else _BYTES_GPU
+        size = max(TILE, min(_CHUNK, budget // (4 * x[0].numel()) // TILE * TILE))
+        for begin in range(0, len(x), size):
+            part = slice(begin, begin + size)
 
+            def run(part: slice = part) -> dict[str, Tensor]:
+                before = _passes(runner, searcher)
+                met = BestIterates(runner, rows_of(x, part, runner.device), y[part], loss)
+                done = part.start * restarts * (steps + 1)
 
-def pgd_with(
-    runner: Runner,
-    x: Tensor,
-    y: Tensor,
-    threat: ThreatModel,
-    *,
-    steps: int = 20,
-    step_size: float | None = None,
-    restarts: int = 1,
-    loss: LossName = "ce",
-    last_iterate: bool = False,
-    searcher: Runner | None = None,
-    seed: int = 0,
-    index: Tensor | None = None,
-    start: Tensor | None = None,
-    cache: Cache = no_cache,
-    progress: Progress | None = None,
-) -> Ascended:
-    """:func:`pgd` on any function from images to logits, run by ``runner``.
+                def tick(steps_done: int) -> None:
+                    nonlocal done
+                    done = min(done + steps_done, total)
+                    if progress is not None:
+                        progress(done, total)
 
-    Args:
-        searcher: what looks for breaks in the mode ``accuracy``, perhaps in a faster way; each is
-            confirmed by ``runner``. Without it the mode is ``loss``.
-        cache: keeps each finished part of the examples.
-    """
-    step = threat.eps / 4 if step_size is None else step_size
-    index = torch.arange(len(x)) if index is None else index
-    total = len(x) * restarts * (steps + 1)
-    pieces: list[dict[str, Tensor]] = []
-    worst = room(x)
-    broken_x = copied(worst)
-    budget = _BYTES_CPU if runner.device.type == "cpu" else _BYTES_GPU
-    size = max(TILE, min(_CHUNK, budget // (4 * x[0].numel()) // TILE * TILE))
-    for begin in range(0, len(x), size):
-        part = slice(begin, begin + size)
+                first = None if start is None else rows_of(start, part, runner.device)
+                if searcher is not None:
+                    break_all(
+                        runner, searcher, met, index[part], threat, step, steps, restarts, seed,
+                        first, lambda ended: tick(ended * (steps + 1)),
+                    )  # fmt: skip
+                else:
+                    for restart in range(restarts):
+                        if restart or first is None:
+                            points = random_start(met.x, index[part], threat, seed, restart)
+                        else:
+                            points = project(first.to(met.x), met.x, threat)
+                        _climb(runner, met, points, threat, step, steps, last_iterate, tick)
+                return {**met.piece(), "passes": _passes(runner, searcher) - before}
 
-        def run(part: slice = part) -> dict[str, Tensor]:
-            before = _passes(runner, searcher)
-            met = BestIterates(runner, rows_of(x, part, runner.device), y[part], loss)
-            done = part.start * restarts * (steps + 1)
-
-            def tick(steps_done: int) -> None:
-                nonlocal done
-                done = min(done + steps_done, total)
-                if progress is not None:
-                    progress(done, total)
-
-            first = None if start is None else rows_of(start, part, runner.device)
-            if searcher is not None:
-                break_all(
-                    runner, searcher, met, index[part], threat, step, steps, restarts, seed, first,
-                    lambda ended: tick(ended * (steps + 1)),
-                )  # fmt: skip
-            else:
-                for restart in range(restarts):
-                    if restart or first is None:
-                        points = random_start(met.x, index[part], threat, seed, restart)
-                    else:
-                        points = project(first.to(met.x), met.x, threat)
-                    _climb(runner, met, points, threat, step, steps, last_iterate, tick)
-            return {**met.piece(), "passes": _passes(runner, searcher) - before}
-
-        piece = cache(f"{begin:07d}", run)
-        found, broken = piece["x"].cpu(), piece["broken_x"].cpu()
-        worst[part] = found
-        # Where they are many the two share a file, but for the rows where they differ.
-        rows = torch.nonzero((found != broken).flatten(1).any(1))[:, 0]
-        own = rows if isinstance(broken_x, StoredImages) else torch.arange(len(found))
-        broken_x[begin + own] = broken[own]
-        pieces.append({name: piece[name] for name in (*_KEPT, "passes")})
-    if progress is not None:
-        progress(total, total)
-    whole = {name: torch.cat([piece[name] for piece in pieces]).cpu() for name in _KEPT}
-    passes = torch.stack([piece["passes"] for piece in pieces]).sum(0).tolist()
-    return Ascended(x=worst, broken_x=broken_x, **whole, forwards=passes[0], backwards=passes[1])
+            piece = cache(f"{begin:07d}", run)
+            found, broken = piece["x"].cpu(), piece["broken_x"].cpu()
+            worst[part] = found
+            # Where they are many the two share a file, but for the rows where they differ.
+            rows = torch.nonzero((found != broken).flatten(1).any(1))[:, 0]
+            own = rows if isinstance(broken_x, StoredImages) else torch.arange(len(found))
+            broken_x[begin + own] = broken[own]
+            pieces.append({name: piece[name] for name in (*_KEPT, "passes")})
+        if progress is not None:
+            progress(total, total)
+        whole = {name: torch.cat([piece[name] for piece in pieces]).cpu() for name in _KEPT}
+        passes = torch.stack([piece["passes"] for piece in pieces]).sum(0).tolist()
+        return AttackResult(
+            x=worst,
+            loss=whole["loss"],
+            robust=whole["robust"],
+            correct=whole["correct"],
+            forwards=passes[0],
+            backwards=passes[1],
+            broken_x=broken_x,
+            stuck=whole["stuck"],
+            reached=whole["reached"],
+        )
 
 
 def _passes(*runners: Runner | None) -> Tensor:

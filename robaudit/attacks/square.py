@@ -11,10 +11,10 @@ from torch import Tensor, nn
 
 from robaudit.attacks.blocks import check_finite, filled, parts, rows_at_once
 from robaudit.attacks.objectives import margin
-from robaudit.attacks.result import Attacked
+from robaudit.attacks.result import AttackResult
 from robaudit.attacks.square_l2 import Bumps
 from robaudit.attacks.square_linf import Corners
-from robaudit.engine import Runner, device_of, frozen
+from robaudit.engine import Runner
 from robaudit.engine.arguments import checked
 from robaudit.engine.images import rows_of
 from robaudit.engine.runner import BatchSize
@@ -50,7 +50,7 @@ class Proposals(Protocol):
 
 @checked
 def square(
-    model: nn.Module,
+    model: nn.Module | Runner,
     x: Tensor,
     y: Tensor,
     threat: ThreatModel,
@@ -60,7 +60,7 @@ def square(
     index: Tensor | None = None,
     batch_size: BatchSize = "auto",
     progress: Progress | None = None,
-) -> Attacked:
+) -> AttackResult:
     """Lower the margin by patches at random places, each kept if it helps; no gradients.
 
     linf: the patch sets every channel to one side of the ball. l2 and l1: the patch takes over
@@ -88,60 +88,42 @@ def square(
     >>> found.backwards
     0
     """
-    with frozen(model):
-        runner = Runner(model, device_of(model), batch_size)
-        return square_with(
-            runner, x, y, threat, queries=queries, seed=seed, index=index, progress=progress
+    with Runner.of(model, batch_size) as runner:
+        index = torch.arange(len(x)) if index is None else index
+        before = runner.forwards
+        found, robust, correct = copied(x), [], []
+        for part in parts(len(x), rows_at_once(runner, x)):
+
+            def tick(share: float, part: slice = part) -> None:
+                if progress is not None:
+                    n = part.stop - part.start
+                    progress(round(1000 * (part.start + share * n)), 1000 * len(x))
+
+            images, labels = rows_of(x, part, runner.device), y[part].to(runner.device)
+            logits = runner.logits(images)
+            check_finite(logits)
+            right = logits.argmax(1) == labels
+            stands = right.clone()
+            rows = torch.nonzero(right)[:, 0]
+            if len(rows):
+                adv, broken = search(
+                    runner, images[rows], labels[rows], index[part][rows.cpu()], threat, queries,
+                    seed, tick,
+                )  # fmt: skip
+                stands[rows[broken]] = False
+                found[part.start + rows[broken].cpu()] = adv[broken].cpu()
+            correct.append(right.cpu())
+            robust.append(stands.cpu())
+        if progress is not None:
+            progress(1000 * len(x), 1000 * len(x))
+        return AttackResult(
+            x=found,
+            loss=torch.full((len(x),), torch.nan),
+            robust=torch.cat(robust),
+            correct=torch.cat(correct),
+            forwards=runner.forwards - before,
+            backwards=0,
         )
-
-
-def square_with(
-    runner: Runner,
-    x: Tensor,
-    y: Tensor,
-    threat: ThreatModel,
-    *,
-    queries: int = 5000,
-    seed: int = 0,
-    index: Tensor | None = None,
-    progress: Progress | None = None,
-) -> Attacked:
-    """:func:`square` on any function from images to logits, run by ``runner``."""
-    index = torch.arange(len(x)) if index is None else index
-    before = runner.forwards
-    found, robust, correct = copied(x), [], []
-    for part in parts(len(x), rows_at_once(runner, x)):
-
-        def tick(share: float, part: slice = part) -> None:
-            if progress is not None:
-                n = part.stop - part.start
-                progress(round(1000 * (part.start + share * n)), 1000 * len(x))
-
-        images, labels = rows_of(x, part, runner.device), y[part].to(runner.device)
-        logits = runner.logits(images)
-        check_finite(logits)
-        right = logits.argmax(1) == labels
-        stands = right.clone()
-        rows = torch.nonzero(right)[:, 0]
-        if len(rows):
-            adv, broken = search(
-                runner, images[rows], labels[rows], index[part][rows.cpu()], threat, queries,
-                seed, tick,
-            )  # fmt: skip
-            stands[rows[broken]] = False
-            found[part.start + rows[broken].cpu()] = adv[broken].cpu()
-        correct.append(right.cpu())
-        robust.append(stands.cpu())
-    if progress is not None:
-        progress(1000 * len(x), 1000 * len(x))
-    return Attacked(
-        x=found,
-        loss=torch.full((len(x),), torch.nan),
-        robust=torch.cat(robust),
-        correct=torch.cat(correct),
-        forwards=runner.forwards - before,
-        backwards=0,
-    )
 
 
 def search(

@@ -7,8 +7,9 @@ from typing import Any
 
 from torch import Tensor
 
-from robaudit.attacks import Attacked
+from robaudit.attacks import AttackResult
 from robaudit.attacks.objectives import cross_entropy
+from robaudit.attacks.result import known
 from robaudit.attacks.verification import verify
 from robaudit.audit.context import Context, Radius
 from robaudit.audit.cross_check import diagnosed
@@ -60,7 +61,7 @@ def pgd(context: Context, settings: Pgd) -> list[Measurement]:
         context.keep(split, "loss.robust", attacked.loss)
         details: dict[str, Any] = passes(attacked)
         if split == context.main:
-            context.broken["pgd"] = attacked.broken_x, ~attacked.robust
+            context.broken["pgd"] = known(attacked.broken_x), ~attacked.robust
             seen = diagnosed(context, settings.loss, attacked)
             doubts = signs_of_masking(seen)
             details |= {**curve(context, context.within(settings)), "diagnostics": asdict(seen)}
@@ -80,7 +81,7 @@ def cw(context: Context, settings: Pgd) -> list[Measurement]:
     """Robust accuracy under PGD on the margin."""
     attacked = context.adversarial(context.main, settings)
     context.keep(context.main, "accuracy.cw", attacked.robust)
-    context.broken["cw"] = attacked.broken_x, ~attacked.robust
+    context.broken["cw"] = known(attacked.broken_x), ~attacked.robust
     seen = diagnosed(context, settings.loss, attacked)
     details = {
         **passes(attacked), **curve(context, context.within(settings), with_loss=False),
@@ -140,7 +141,7 @@ def _judged(
     )
 
 
-def passes(attacked: Attacked) -> dict[str, Any]:
+def passes(attacked: AttackResult) -> dict[str, Any]:
     """What an attack cost, in images."""
     return {"forwards": attacked.forwards, "backwards": attacked.backwards}
 

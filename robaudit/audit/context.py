@@ -13,8 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from robaudit.attacks.pgd import pgd_with
-from robaudit.attacks.result import Ascended
+from robaudit.attacks.pgd import pgd
+from robaudit.attacks.result import AttackResult, known
 from robaudit.audit.adversarial_file import Adversarial
 from robaudit.audit.journal import weights_digest
 from robaudit.audit.plan import Pgd
@@ -84,7 +84,7 @@ class Context:
     outcomes: dict[str, Tensor] = field(default_factory=dict)
     broken: dict[str, tuple[Tensor, Tensor]] = field(default_factory=dict)
     double: bool = False
-    _made: dict[tuple[str, Pgd], Ascended] = field(default_factory=dict)
+    _made: dict[tuple[str, Pgd], AttackResult] = field(default_factory=dict)
     _runners: list[Runner] = field(default_factory=list)
 
     @property
@@ -166,7 +166,7 @@ class Context:
         digest = hashlib.sha256(repr(settings).encode()).hexdigest()[:10]
         return lambda key, compute: self.cache(f"{name}-{digest}-{key}", compute)
 
-    def adversarial(self, split: str, settings: Pgd, n: int | None = None) -> Ascended:
+    def adversarial(self, split: str, settings: Pgd, n: int | None = None) -> AttackResult:
         """PGD examples in loss mode for the first ``n`` of a split, made at most once.
 
         An example's result does not depend on which others are attacked with it, so a part of what
@@ -190,7 +190,7 @@ class Context:
         The row of the threat model's own radius is the plain run at it, less what they broke.
         """
         examples = self.splits[self.main]
-        last: Ascended | None = None
+        last: AttackResult | None = None
         found: list[Radius] = []
         for threat in self.smaller:
             start = None
@@ -204,7 +204,7 @@ class Context:
             found.append(Radius(self.threat.eps, whole.robust, whole.loss))
         return found
 
-    def transferred(self, settings: Pgd) -> Ascended:
+    def transferred(self, settings: Pgd) -> AttackResult:
         """PGD examples of the surrogate on the audited split."""
         assert self.surrogate is not None
         return self._climb(
@@ -219,7 +219,7 @@ class Context:
         n: int,
         threat: ThreatModel,
         start: Tensor | None = None,
-    ) -> Ascended:
+    ) -> AttackResult:
         examples = self.splits[split]
         label = "CW" if settings.loss == "margin" else "PGD"
         where = f" within {threat.eps:.3g}" if self.radii else ""
@@ -233,7 +233,7 @@ class Context:
             self.watch(f"{label}-{settings.steps}{others} on {n} {split} examples{where}") as p,
             frozen(model),
         ):
-            return pgd_with(
+            return pgd(
                 self.runner(model),
                 examples.x[:n],
                 examples.y[:n],
@@ -276,7 +276,7 @@ def _grown(adv: Tensor, x: Tensor, old: float, new: float) -> Tensor:
     return computed(x, lambda rows: x[rows] + (adv[rows] - x[rows]) * (new / old))
 
 
-def _worse(before: Ascended, after: Ascended) -> Ascended:
+def _worse(before: AttackResult, after: AttackResult) -> AttackResult:
     """For each example the worse of two attacks, of which the second was allowed more."""
 
     def chosen(first: Tensor, mask: Tensor, second: Tensor) -> Tensor:
@@ -286,14 +286,14 @@ def _worse(before: Ascended, after: Ascended) -> Ascended:
 
     held = before.loss > after.loss
     new = ~after.robust
-    return Ascended(
+    return AttackResult(
         x=chosen(before.x, held, after.x),
         loss=torch.maximum(before.loss, after.loss),
         robust=before.robust & after.robust,
         correct=after.correct,
         forwards=before.forwards + after.forwards,
         backwards=before.backwards + after.backwards,
-        broken_x=chosen(after.broken_x, new | before.robust, before.broken_x),
-        stuck=before.stuck & after.stuck,
-        reached=torch.maximum(before.reached, after.reached),
+        broken_x=chosen(known(after.broken_x), new | before.robust, known(before.broken_x)),
+        stuck=known(before.stuck) & known(after.stuck),
+        reached=torch.maximum(known(before.reached), known(after.reached)),
     )

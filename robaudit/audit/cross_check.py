@@ -8,7 +8,7 @@ from torch import Tensor
 from robaudit.attacks.blind import rival
 from robaudit.attacks.diagnostics import Diagnostics
 from robaudit.attacks.objectives import LossName
-from robaudit.attacks.result import Ascended, Attacked
+from robaudit.attacks.result import AttackResult, known
 from robaudit.audit.context import Context
 from robaudit.engine import frozen
 
@@ -17,7 +17,7 @@ _SEEN = 1e-4
 
 
 def rivalled(
-    context: Context, rows: Tensor, loss: LossName, reached: Tensor, attacked: Attacked
+    context: Context, rows: Tensor, loss: LossName, reached: Tensor, attacked: AttackResult
 ) -> Diagnostics:
     """How the search did against an attack on some of the ``rows``, which that left standing."""
     if context.threat.eps < _SEEN:
@@ -35,9 +35,9 @@ def rivalled(
     return Diagnostics(0, 0, 0, 0, 0, len(found.ahead), ahead, broke)
 
 
-def diagnosed(context: Context, loss: LossName, attacked: Ascended) -> Diagnostics:
+def diagnosed(context: Context, loss: LossName, attacked: AttackResult) -> Diagnostics:
     """What a PGD of the audited split tells."""
-    stuck = int(attacked.stuck.sum()) if context.threat.eps >= _SEEN else 0
+    stuck = int(known(attacked.stuck).sum()) if context.threat.eps >= _SEEN else 0
     own = Diagnostics(int(attacked.correct.sum()), 0, stuck, 0, 0)
     rows = torch.nonzero(attacked.robust)[:, 0]
-    return own + rivalled(context, rows, loss, attacked.reached[rows], attacked)
+    return own + rivalled(context, rows, loss, known(attacked.reached)[rows], attacked)

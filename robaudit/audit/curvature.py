@@ -8,7 +8,7 @@ from dataclasses import asdict, replace
 from typing import Any
 
 from robaudit import curvature
-from robaudit.attacks import Attacked
+from robaudit.attacks import AttackResult
 from robaudit.audit.context import Context
 from robaudit.audit.names import authors, inside
 from robaudit.audit.numbers import estimate, finite
@@ -80,7 +80,7 @@ def wci(context: Context, settings: Wci) -> list[Measurement]:
 
 def _bounds(
     context: Context,
-    attacked: Attacked,
+    attacked: AttackResult,
     index: WeightCurvature,
     settings: Wci,
     own: Callable[[str], str],

@@ -9,12 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from robaudit.attacks import Attacked, AutoAttacked, autoattack
-from robaudit.attacks.diagnostics import Diagnostics
-from robaudit.attacks.ensemble import BLACK_BOX, Ensembled, native_autoattack_with
-from robaudit.attacks.fab import fab_with
-from robaudit.attacks.fast import fast_with
-from robaudit.attacks.square import square_with
+from robaudit import attacks
+from robaudit.attacks import AttackResult
+from robaudit.attacks.diagnostics import BLACK_BOX
+from robaudit.attacks.result import known
 from robaudit.attacks.verification import verify
 from robaudit.audit.accuracy import curve
 from robaudit.audit.context import Context, Radius
@@ -30,7 +28,7 @@ from robaudit.statistics import median_interval
 from robaudit.types import Cache, Progress, ThreatModel
 
 # Images of these rows under attack, run by the engine or, where that misled, as the network stands.
-Run = Callable[[ThreatModel, Tensor, bool, Progress | None], Attacked]
+Run = Callable[[ThreatModel, Tensor, bool, Progress | None], AttackResult]
 
 
 def auto(context: Context, settings: AutoAttack) -> list[Measurement]:
@@ -40,12 +38,12 @@ def auto(context: Context, settings: AutoAttack) -> list[Measurement]:
 
     def run(
         threat: ThreatModel, rows: Tensor, plain: bool, progress: Progress | None
-    ) -> AutoAttacked:
+    ) -> AttackResult:
         cache = autoattack_memory(context, settings, threat, plain)
         x, y = examples.x[rows], examples.y[rows]
         if not native:
             return by_library(context, settings, threat, x, y, cache, plain, progress)
-        return native_autoattack_with(
+        return attacks.native_autoattack(
             _searcher(context, plain), x, y, threat, version=settings.version, seed=context.seed,
             index=examples.index[rows], cache=cache, progress=progress,
         )  # fmt: skip
@@ -79,7 +77,7 @@ def by_library(
     cache: Cache,
     plain: bool = False,
     progress: Progress | None = None,
-) -> AutoAttacked:
+) -> AttackResult:
     """AutoAttack by its reference library; ``plain``: on the network as it stands."""
     model = context.model
     if isinstance(model, Voted):
@@ -89,7 +87,7 @@ def by_library(
                 f"{settings.version} does not average over: give --version rand, or --engine native"
             )
         model = model.network
-    return autoattack(
+    return attacks.autoattack(
         model, x, y, threat, version=settings.version, seed=context.seed,
         batch_size=settings.batch_size, faster=not plain, cache=cache, progress=progress,
     )  # fmt: skip
@@ -110,8 +108,8 @@ def fast(context: Context, settings: Fast) -> list[Measurement]:
 
     def run(
         threat: ThreatModel, rows: Tensor, plain: bool, progress: Progress | None
-    ) -> AutoAttacked:
-        return fast_with(
+    ) -> AttackResult:
+        return attacks.fast(
             _searcher(context, plain), examples.x[rows], examples.y[rows], threat,
             seed=context.seed, index=examples.index[rows],
             cache=context.keeping("fast", settings, *_which(context, threat), plain),
@@ -125,8 +123,10 @@ def square(context: Context, settings: Square) -> list[Measurement]:
     """Robust accuracy under Square, which needs no gradients."""
     examples = context.splits[context.main]
 
-    def run(threat: ThreatModel, rows: Tensor, plain: bool, progress: Progress | None) -> Attacked:
-        return square_with(
+    def run(
+        threat: ThreatModel, rows: Tensor, plain: bool, progress: Progress | None
+    ) -> AttackResult:
+        return attacks.square(
             _searcher(context, plain), examples.x[rows], examples.y[rows], threat,
             queries=settings.queries, seed=context.seed, index=examples.index[rows],
             progress=progress,
@@ -143,12 +143,12 @@ def distance(context: Context, settings: Distance) -> list[Measurement]:
     examples = context.splits[context.main]
     with context.watch(f"FAB on {len(examples)} {context.main} examples") as progress:
         with frozen(context.model):
-            found = fab_with(
+            found = attacks.fab(
                 _searcher(context, False), examples.x, examples.y, context.threat,
                 restarts=settings.restarts, seed=context.seed, index=examples.index,
                 progress=progress,
             )  # fmt: skip
-        judged = verify(context.model, examples.x, found.nearest, examples.y, context.threat)
+        judged = verify(context.model, examples.x, known(found.nearest), examples.y, context.threat)
     confirmed = judged.wrong & judged.in_box
     distances = torch.where(confirmed, judged.distance, torch.inf)
     context.keep(context.main, "distance", distances)
@@ -198,12 +198,12 @@ def _measured(
     notes: list[str] = []
     doubts: list[str] = []
 
-    def attack(threat: ThreatModel, standing: Tensor) -> tuple[Tensor, Tensor, list[Attacked]]:
+    def attack(threat: ThreatModel, standing: Tensor) -> tuple[Tensor, Tensor, list[AttackResult]]:
         """Who withstands, an image for each example, and the runs.
 
         What the search broke and the network itself is not broken by is attacked once more.
         """
-        robust, images, runs = standing.clone(), copied(examples.x), list[Attacked]()
+        robust, images, runs = standing.clone(), copied(examples.x), list[AttackResult]()
         rows = torch.nonzero(standing)[:, 0]
         where = f" within {threat.eps:.3g}" if context.radii else ""
         for plain in (False, True):
@@ -216,7 +216,7 @@ def _measured(
             confirmed = ~made.robust & judged.breaks
             robust[rows[confirmed]] = False
             images[rows[confirmed]] = made.x[confirmed]
-            notes.extend(getattr(made, "notes", ()))
+            notes.extend(made.notes)
             runs.append(made)
             rows = rows[~made.robust & ~judged.breaks]
         return robust, images, runs
@@ -236,19 +236,21 @@ def _measured(
         "backwards": sum(made.backwards for made in runs),
         **curve(context, radii),
     }
-    if isinstance(attacked, AutoAttacked):
+    if attacked is not None and attacked.diagnostics is not None:
         details["attacks"] = _after_each(attacked, int(clean.sum()), n)
-        found = getattr(attacked, "diagnostics", _from_logits_alone(attacked))
-        if isinstance(attacked, Ensembled) and not set(BLACK_BOX) & set(attacked.attacks):
+        found = attacked.diagnostics
+        if attacked.reached is not None and not set(BLACK_BOX) & set(attacked.accuracies):
             standing = torch.nonzero(attacked.robust)[:, 0]
             rows = torch.nonzero(clean)[standing, 0]
             found += rivalled(context, rows, "ce", attacked.reached[standing], attacked)
         details["diagnostics"] = asdict(found)
         doubts = signs_of_masking(found)
+    native = attacked is not None and attacked.reached is not None
     # The reference library has an engine of its own, always in float32.
-    if type(attacked) is not AutoAttacked and context.engine.used:
+    by_library = attacked is not None and attacked.diagnostics is not None and not native
+    if context.engine.used and not by_library:
         details["engine"] = list(context.engine.used)
-    if isinstance(attacked, Ensembled):
+    if attacked is not None and native:
         details["passes"] = {key: list(value) for key, value in attacked.passes.items()}
     return [
         accuracy(
@@ -258,23 +260,10 @@ def _measured(
     ]  # fmt: skip
 
 
-def _from_logits_alone(attacked: AutoAttacked) -> Diagnostics:
-    """What the reference library's verdicts say of gradients."""
-    stages = list(attacked.accuracies)
-    alone = [stages.index(name) for name in BLACK_BOX if name in stages]
-    return Diagnostics(
-        attacked=int(attacked.correct.sum()),
-        zero_gradient=0,
-        stuck=0,
-        black_box_only=sum(int((attacked.broken_by == place).sum()) for place in alone),
-        targets_missing=0,
-    )
-
-
-def _after_each(attacked: AutoAttacked, entered: int, n: int) -> dict[str, float]:
+def _after_each(attacked: AttackResult, entered: int, n: int) -> dict[str, float]:
     """Share of all examples that each attack left standing."""
     left, after = entered, {}
     for place, stage in enumerate(attacked.accuracies):
-        left -= int((attacked.broken_by == place).sum())
+        left -= int((known(attacked.broken_by) == place).sum())
         after[stage] = left / n
     return after

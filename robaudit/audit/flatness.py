@@ -8,7 +8,7 @@ from dataclasses import asdict, replace
 from typing import Any
 
 from robaudit import flatness
-from robaudit.attacks.result import Attacked
+from robaudit.attacks.result import AttackResult
 from robaudit.audit.context import Context
 from robaudit.audit.names import authors
 from robaudit.audit.numbers import LEVEL, estimate, finite
@@ -126,7 +126,7 @@ def _run(
         )
 
 
-def _reference(context: Context, settings: Average | Worst) -> Attacked:
+def _reference(context: Context, settings: Average | Worst) -> AttackResult:
     restarts = reference_restarts(settings.protocol, settings.pgd.restarts)
     pgd = replace(settings.pgd, restarts=restarts)
     return context.adversarial(context.main, pgd)

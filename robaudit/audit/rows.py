@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from robaudit.attacks.diagnostics import Diagnostics
-from robaudit.attacks.pgd import pgd_with
+from robaudit.attacks.pgd import pgd
 from robaudit.audit import accuracy, ensembles
 from robaudit.audit.context import Context
 from robaudit.audit.cross_check import diagnosed
@@ -128,11 +128,11 @@ class RowAttacks:
             part.watch(f"{label}-{settings.steps} on {len(examples)} {part.main} examples") as p,
             frozen(part.model),
         ):
-            found = pgd_with(
+            found = pgd(
                 judge, examples.x, examples.y, part.threat, steps=settings.steps,
                 restarts=settings.restarts, step_size=settings.step_over_eps * part.threat.eps,
-                loss=settings.loss, searcher=searcher, seed=part.seed, index=examples.index,
-                progress=p,
+                loss=settings.loss, mode="accuracy", searcher=searcher,
+                seed=part.seed, index=examples.index, progress=p,
             )  # fmt: skip
         self._see(name, diagnosed(part, settings.loss, found))
         return found.robust

@@ -9,13 +9,16 @@ and makes a result bit-equal for every batch size, order and neighbourhood.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from robaudit.engine.device import device_of
 from robaudit.engine.door import through
 from robaudit.engine.edges import JustInside, sighted
+from robaudit.engine.freezing import frozen
 from robaudit.engine.images import rows_of
 from robaudit.engine.memory import keep_freed_memory
 from robaudit.errors import NotMeasuredError
@@ -57,6 +60,16 @@ class Runner:
         self._sighted: Forward | None = None
         self.forwards = 0
         self.backwards = 0
+
+    @classmethod
+    @contextmanager
+    def of(cls, model: nn.Module | Runner, batch_size: BatchSize = "auto") -> Iterator[Runner]:
+        """A runner of a module, which is frozen inside the context; a runner is given as it is."""
+        if isinstance(model, Runner):
+            yield model
+        else:
+            with frozen(model):
+                yield cls(model, device_of(model), batch_size)
 
     def logits(self, x: Tensor, used: int | None = None) -> Tensor:
         """Logits ``(n, k)`` of images ``(n, c, h, w)``, on the runner's device.

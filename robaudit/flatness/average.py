@@ -9,7 +9,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from robaudit.attacks.result import Attacked
+from robaudit.attacks.result import AttackResult
 from robaudit.brief import brief
 from robaudit.engine import (
     device_of,
@@ -76,7 +76,7 @@ def average(
     restarts: int = 1,
     seed: int = 0,
     index: Tensor | None = None,
-    reference: Attacked | None = None,
+    reference: AttackResult | None = None,
     batch_size: BatchSize = "auto",
     stack: StackSize = "auto",
     progress: Progress | None = None,

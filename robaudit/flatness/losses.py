@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from robaudit.attacks.objectives import cross_entropy, rising_cross_entropy
-from robaudit.attacks.pgd import pgd_with
-from robaudit.attacks.result import Attacked
+from robaudit.attacks.pgd import pgd
+from robaudit.attacks.result import AttackResult
 from robaudit.engine import TILE, Runner
 from robaudit.engine.images import rows_of
 from robaudit.engine.projections import Ball, ascend, random_start
@@ -73,7 +73,7 @@ class Loss:
 
     def reference(
         self, model: nn.Module, restarts: int = 1, progress: Progress | None = None
-    ) -> Attacked:
+    ) -> AttackResult:
         """What the unperturbed network loses on the examples, and where.
 
         Raises:
@@ -81,7 +81,7 @@ class Loss:
         """
         runner = self.runner(model)
         if self.threat is not None:
-            return pgd_with(
+            return pgd(
                 runner, self.x, self.y, self.threat, steps=self.steps, step_size=self.step,
                 restarts=restarts, seed=self.seed, index=self.index, progress=progress,
             )  # fmt: skip
@@ -92,7 +92,7 @@ class Loss:
         right = logits.argmax(1) == self.y.cpu()
         if progress is not None:
             progress(len(self.x), len(self.x))
-        return Attacked(self.x, found, right, right, len(self.x), 0)
+        return AttackResult(self.x, found, right, right, len(self.x), 0)
 
     def of(self, forward: Forward, restarts: int = 1, progress: Progress | None = None) -> Tensor:
         """What a network loses on each of the examples, ``(n,)`` on the CPU.

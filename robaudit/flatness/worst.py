@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from robaudit.attacks.objectives import cross_entropy
-from robaudit.attacks.result import Attacked
+from robaudit.attacks.result import AttackResult
 from robaudit.brief import brief
 from robaudit.engine import (
     device_of,
@@ -88,7 +88,7 @@ def worst(
     attack_restarts: int = 1,
     seed: int = 0,
     index: Tensor | None = None,
-    reference: Attacked | None = None,
+    reference: AttackResult | None = None,
     batch_size: BatchSize = "auto",
     stack: StackSize = "auto",
     progress: Progress | None = None,

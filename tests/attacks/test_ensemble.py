@@ -11,9 +11,7 @@ from support.console import SAMPLES
 from torch import nn
 
 from robaudit.attacks import apgd, fab, fast, native_autoattack, pgd, square
-from robaudit.attacks.apgd import apgd_with
 from robaudit.attacks.autoattack import STANDS, WRONG
-from robaudit.attacks.ensemble import native_autoattack_with
 from robaudit.attacks.targets import by_malt
 from robaudit.checkpoints import load
 from robaudit.data import load_examples
@@ -68,12 +66,12 @@ def test_the_books_balance():
     ball = ThreatModel("linf", 0.03)
     told = []
     found = native_autoattack(model, x, y, ball, progress=lambda *at: told.append(at))
-    assert found.attacks == ("apgd-ce", "apgd-t", "fab-t", "square")
+    assert tuple(found.accuracies) == ("apgd-ce", "apgd-t", "fab-t", "square")
     assert torch.equal(found.robust, found.broken_by == STANDS)
     assert torch.equal(found.correct, found.broken_by != WRONG)
     assert 0 < int(found.robust.sum()) < int(found.correct.sum())
     left = found.correct
-    for place, name in enumerate(found.attacks):
+    for place, name in enumerate(found.accuracies):
         left = left & (found.broken_by != place)
         assert found.accuracies[name] == pytest.approx(float(left.double().mean()))
     with torch.no_grad():
@@ -116,11 +114,11 @@ def test_what_is_remembered_is_not_run_again():
         return kept[name]
 
     runner = Runner(model, torch.device("cpu"))
-    first = native_autoattack_with(runner, x, y, ball, cache=cache)
-    assert [name.rpartition("-")[0] for name in computed] == list(first.attacks)
+    first = native_autoattack(runner, x, y, ball, cache=cache)
+    assert [name.rpartition("-")[0] for name in computed] == list(first.accuracies)
     computed.clear()
     before = runner.forwards
-    again = native_autoattack_with(runner, x, y, ball, cache=cache)
+    again = native_autoattack(runner, x, y, ball, cache=cache)
     assert computed == []
     assert runner.forwards - before == len(x) + 1
     assert torch.equal(first.x, again.x)
@@ -137,7 +135,7 @@ def test_fewer_classes_than_targets(classes):
     found = native_autoattack(model, x, y, ball)
     assert any(f"{classes - 1} targets" in note for note in found.notes)
     assert any("apgd-t is left out" in note for note in found.notes) == (classes < 4)
-    assert ("apgd-t" in found.attacks) == (classes >= 4)
+    assert ("apgd-t" in found.accuracies) == (classes >= 4)
     assert found.diagnostics.targets_missing == 9 - (classes - 1)
     assert not bool(found.robust.any())
     assert not bool(fast(model, x, y, ball).robust.any())
@@ -155,7 +153,7 @@ def test_other_versions_are_no_weaker_than_one_run(version):
         "plus": ("apgd-ce", "apgd-dlr", "fab", "square", "apgd-t", "fab-t"),
         "rand": ("apgd-ce", "apgd-dlr"),
     }
-    assert found.attacks == expected[version]
+    assert tuple(found.accuracies) == expected[version]
 
 
 @pytest.mark.slow
@@ -248,8 +246,8 @@ def test_a_real_network_stands_as_often_as_under_the_reference(ball):
     ball = ThreatModel(*ball)
     with frozen(model):
         runner = Runner(accelerate(model, data.x.shape[1:]).forward, torch.device("cpu"))
-        ours = apgd_with(runner, data.x, data.y, ball).robust
-        ours &= apgd_with(runner, data.x, data.y, ball, loss="dlr", targets=9).robust
+        ours = apgd(runner, data.x, data.y, ball).robust
+        ours &= apgd(runner, data.x, data.y, ball, loss="dlr", targets=9).robust
     theirs = reference(model, data.x, data.y, ball, ["apgd-ce", "apgd-t"])
     assert int((ours & ~theirs).sum()) == 0
     assert int((theirs & ~ours).sum()) <= 1

@@ -7,7 +7,6 @@ from torch.nn import functional as F
 
 from robaudit.attacks import pgd
 from robaudit.attacks.objectives import margin
-from robaudit.attacks.pgd import pgd_with
 from robaudit.engine import TILE, Runner, frozen
 from robaudit.engine.projections import project, random_start
 from robaudit.errors import NotMeasuredError, UsageError
@@ -107,9 +106,9 @@ def test_what_a_faster_way_to_run_the_network_says_is_confirmed_by_the_network(b
     threat, cpu = ThreatModel("linf", 0.03), torch.device("cpu")
     with frozen(model):
         judge = Runner(model, cpu)
-        alone = pgd_with(judge, x, y, threat, steps=4, searcher=Runner(model, cpu))
+        alone = pgd(judge, x, y, threat, steps=4, mode="accuracy")
         liar = Runner(lambda images: -model(images), cpu)
-        misled = pgd_with(judge, x, y, threat, steps=4, searcher=liar)
+        misled = pgd(judge, x, y, threat, steps=4, mode="accuracy", searcher=liar)
     assert 0 < int(alone.robust.sum()) < int(alone.correct.sum())
     assert torch.equal(misled.correct, alone.correct)
     assert torch.equal(misled.robust, alone.robust)

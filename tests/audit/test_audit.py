@@ -9,7 +9,6 @@ import torch
 from torch import nn
 
 from robaudit import attacks, curvature, run_audit
-from robaudit.attacks.pgd import pgd_with
 from robaudit.audit import Plan, audit, preset
 from robaudit.audit.doubts import Findings
 from robaudit.audit.plan import Average, Hessian, Pgd, Wci, Worst
@@ -172,9 +171,9 @@ def calls(monkeypatch):
 
     def counted(runner, x, *rest, **settings):
         made.append((len(x), settings["steps"], settings["loss"]))
-        return pgd_with(runner, x, *rest, **settings)
+        return attacks.pgd(runner, x, *rest, **settings)
 
-    monkeypatch.setattr("robaudit.audit.context.pgd_with", counted)
+    monkeypatch.setattr("robaudit.audit.context.pgd", counted)
     return made
 
 
