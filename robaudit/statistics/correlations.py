@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+import warnings
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from statistics import NormalDist
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -16,9 +16,12 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     Array: TypeAlias = NDArray[np.float64]
+    Statistic: TypeAlias = Callable[[Array, Array], Array]
 
-# Of n models Kendall's takes n^2 operations a resample; of many, fewer resamples are enough.
+# Kendall's coefficient takes n^2 operations a resample; with many models fewer resamples suffice.
 _RESAMPLES, _FEWEST, _OPERATIONS = 4000, 250, 250_000_000
+# Numbers that Kendall's pairwise signs may fill at once.
+_TOGETHER = 1 << 22
 
 
 @dataclass(frozen=True)
@@ -68,23 +71,34 @@ def correlation(
     if len(a) < 3 or np.ptp(a) == 0 or np.ptp(b) == 0:
         return None
     n = len(a)
-    pair = _Quantity.of(a), _Quantity.of(b)
-    (pearson,), (spearman,), (kendall,) = (each(*pair, np.ones((1, n))) for each in _COEFFICIENTS)
+    pearson, spearman, kendall = (float(statistic(a, b)) for statistic in _STATISTICS)
     intervals: list[Interval] = []
     if n >= 5:
-        times = _resamples(n, seed)
-        varied = [(quantity.gathered(times) > 0).sum(1) > 1 for quantity in pair]
-        kept = times[varied[0] & varied[1]]
-        tail = 100 * (1 - level) / 2
-        for each in _COEFFICIENTS:
-            low, high = np.percentile(each(*pair, kept), [tail, 100 - tail])
-            intervals.append(
-                Interval(
-                    low=float(low), high=float(high), level=level, method="bootstrap over models"
-                )
-            )
-        intervals[0] = _as_wide_as_fishers(intervals[0], float(pearson), n)
-    return Correlation(len(a), float(pearson), float(spearman), float(kendall), *intervals)
+        intervals = [_percentiles(a, b, statistic, level, seed) for statistic in _STATISTICS]
+        intervals[0] = _as_wide_as_fishers(intervals[0], pearson, n)
+    return Correlation(n, pearson, spearman, kendall, *intervals)
+
+
+def _percentiles(a: Array, b: Array, statistic: Statistic, level: float, seed: int) -> Interval:
+    import numpy as np
+    from scipy.stats import bootstrap
+
+    n, tail = len(a), 100 * (1 - level) / 2
+    with warnings.catch_warnings():
+        # A resample in which a quantity is constant has no coefficient, which scipy warns of.
+        warnings.simplefilter("ignore")
+        found = bootstrap(
+            (a, b),
+            statistic,
+            paired=True,
+            vectorized=True,
+            method="percentile",
+            n_resamples=max(_FEWEST, min(_RESAMPLES, _OPERATIONS // n**2)),
+            batch=max(1, _TOGETHER // n**2),
+            random_state=np.random.default_rng(seed),
+        )
+    low, high = np.nanpercentile(found.bootstrap_distribution, [tail, 100 - tail])
+    return Interval(low=float(low), high=float(high), level=level, method="bootstrap over models")
 
 
 def _as_wide_as_fishers(found: Interval, r: float, n: int) -> Interval:
@@ -100,91 +114,40 @@ def _as_wide_as_fishers(found: Interval, r: float, n: int) -> Interval:
     )
 
 
-@lru_cache(maxsize=4)
-def _resamples(n: int, seed: int) -> Array:
-    """How often each of ``n`` pairs is drawn in each resample."""
+# Each of the following has one coefficient for every pair of rows of ``a`` and ``b``.
+
+
+def _pearson(a: Array, b: Array, axis: int = -1) -> Array:
     import numpy as np
 
-    count = max(_FEWEST, min(_RESAMPLES, _OPERATIONS // n**2))
-    found: Array = np.random.default_rng(seed).multinomial(n, [1 / n] * n, size=count).astype(float)
-    found.flags.writeable = False
-    return found
+    a, b = (values - values.mean(axis, keepdims=True) for values in (a, b))
+    with np.errstate(invalid="ignore"):
+        found: Array = (a * b).sum(axis) / np.sqrt((a * a).sum(axis) * (b * b).sum(axis))
+    return found.clip(-1, 1)
 
 
-@dataclass(frozen=True)
-class _Quantity:
-    """Values of the pairs; those that are equal form a group, the groups are in ascending order.
+def _spearman(a: Array, b: Array, axis: int = -1) -> Array:
+    from scipy.stats import rankdata
 
-    Attributes:
-        order: places of the values, ascending.
-        starts: where in that order each group begins.
-        group: of each value.
-    """
-
-    values: Array
-    order: NDArray[np.int64]
-    starts: NDArray[np.int64]
-    group: NDArray[np.int64]
-
-    @classmethod
-    def of(cls, values: Array) -> _Quantity:
-        import numpy as np
-
-        order = np.argsort(values, kind="stable")
-        _, starts, group = np.unique(values[order], return_index=True, return_inverse=True)
-        back = np.empty_like(group)
-        back[order] = group
-        return cls(values, order, starts, back)
-
-    def gathered(self, times: Array) -> Array:
-        """How often each group was drawn."""
-        import numpy as np
-
-        found: Array = np.add.reduceat(times[:, self.order], self.starts, axis=1)
-        return found
-
-    def ranks(self, times: Array) -> Array:
-        """Each value's rank in the resample, from one; equal values share the mean of theirs."""
-        drawn = self.gathered(times)
-        found: Array = (drawn.cumsum(1) - (drawn - 1) / 2)[:, self.group]
-        return found
+    return _pearson(rankdata(a, axis=axis), rankdata(b, axis=axis), axis)
 
 
-# Each of the following has a coefficient for every row of ``times``: how often each pair was drawn.
-
-
-def _pearson(a: _Quantity, b: _Quantity, times: Array) -> Array:
-    return _cosines(a.values[None], b.values[None], times)
-
-
-def _spearman(a: _Quantity, b: _Quantity, times: Array) -> Array:
-    return _cosines(a.ranks(times), b.ranks(times), times)
-
-
-def _kendall(a: _Quantity, b: _Quantity, times: Array) -> Array:
+def _kendall(a: Array, b: Array, axis: int = -1) -> Array:
     """``sum_ij s_ij t_ij / sqrt(sum_ij s_ij^2 sum_ij t_ij^2)``, ``s`` and ``t`` the signs of the
     differences in either quantity.
     """
     import numpy as np
 
-    # Signs and counts are small whole numbers, which float32 holds exactly.
-    places = [q.group.astype(np.float32) for q in (a, b)]
-    s, t = (np.sign(np.subtract.outer(place, place)) for place in places)
-    together = ((times.astype(np.float32) @ (s * t)) * times).sum(1)
-    squares = times.sum(1) ** 2
-    left, right = (squares - (q.gathered(times) ** 2).sum(1) for q in (a, b))
-    found: Array = together / np.sqrt(left * right)
+    s, t = (
+        np.greater(left, right).astype(np.int8) - np.less(left, right)
+        for left, right in ((q[..., :, None], q[..., None, :]) for q in (a, b))
+    )
+    together, first, second = (
+        product.sum((-2, -1), dtype=np.float64) for product in (s * t, s * s, t * t)
+    )
+    with np.errstate(invalid="ignore"):
+        found: Array = together / np.sqrt(first * second)
     return found
 
 
-_COEFFICIENTS = (_pearson, _spearman, _kendall)
-
-
-def _cosines(a: Array, b: Array, times: Array) -> Array:
-    import numpy as np
-
-    n = times.sum(1, keepdims=True)
-    a, b = (values - (values * times).sum(1, keepdims=True) / n for values in (a, b))
-    weighted = a * times
-    found: Array = (weighted * b).sum(1) / np.sqrt((weighted * a).sum(1) * (b * b * times).sum(1))
-    return found.clip(-1, 1)
+_STATISTICS: tuple[Statistic, ...] = (_pearson, _spearman, _kendall)
