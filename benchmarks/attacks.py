@@ -42,7 +42,7 @@ def timed(run):
 
 
 def apart(run, *given):
-    """``timed`` in a process of its own, as its users run it: ours keeps memory that it frees."""
+    """``timed`` in a process of its own, as its users run it."""
     with ProcessPoolExecutor(1, get_context("spawn")) as pool:
         return pool.submit(_timed_there, torch.get_num_threads(), run, given).result()
 

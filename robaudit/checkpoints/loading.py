@@ -18,7 +18,6 @@ from robaudit.checkpoints.proposal import Proposal
 from robaudit.checkpoints.replacing import replace_swish
 from robaudit.checkpoints.sources import is_source, open_source
 from robaudit.engine.device import resolve_device
-from robaudit.engine.memory import keep_freed_memory
 from robaudit.errors import CheckpointError, UsageError
 from robaudit.types import Examples, Progress, ThreatModel
 
@@ -82,8 +81,6 @@ def load(
         UsageError: an option cannot be meant.
     """
     place = resolve_device(device)
-    if place.type == "cpu":
-        keep_freed_memory()
     if normalize is not None:
         parse_normalization(normalize)  # before anything is read
     if isinstance(source, nn.Module):

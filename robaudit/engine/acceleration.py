@@ -11,7 +11,6 @@ from functools import cache
 import torch
 from torch import Tensor, nn
 
-from robaudit.engine.convolutions import FASTER_CONVOLUTIONS, with_faster_convolutions
 from robaudit.engine.device import device_of
 from robaudit.engine.folding import Folded, fold_batch_norm
 from robaudit.engine.freezing import frozen
@@ -19,6 +18,7 @@ from robaudit.engine.precision import Precision
 from robaudit.engine.raised import is_foreign, said
 from robaudit.engine.seeding import uniform_rows
 from robaudit.engine.voting import Voted
+from robaudit.engine.winograd import WINOGRAD, with_winograd
 from robaudit.errors import NotMeasuredError
 
 Forward = Callable[[Tensor], Tensor]
@@ -112,9 +112,9 @@ def _accelerated(model: nn.Module, shape: Sequence[int], precision: Precision) -
         if folded and not offer("batch norm folded", "batch norm is not folded", folded.network):
             folded = None
         with suppress(RuntimeError, TypeError):  # it cannot be copied
-            faster = with_faster_convolutions(found) if precision == "fp32" else None
+            faster = with_winograd(found) if precision == "fp32" else None
             if faster is not None:
-                offer(FASTER_CONVOLUTIONS, "its own convolutions are used", faster)
+                offer(WINOGRAD, "Winograd convolutions are not used", faster)
         if _mostly_many_channels(model, noise[:1]):
             try:
                 offer(CHANNELS_LAST, "channels are not last", ImagesLast(channels_last(found)))

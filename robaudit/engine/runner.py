@@ -20,7 +20,6 @@ from robaudit.engine.door import through
 from robaudit.engine.edges import JustInside, sighted
 from robaudit.engine.freezing import frozen
 from robaudit.engine.images import rows_of
-from robaudit.engine.memory import keep_freed_memory
 from robaudit.errors import NotMeasuredError
 
 TILE = 64
@@ -52,7 +51,6 @@ class Runner:
         self.device = device
         if device.type == "cpu":
             self.batch = TILE
-            keep_freed_memory()
         else:
             asked = CUDA_BATCH if batch_size == "auto" else batch_size
             self.batch = max(1, -(-asked // TILE)) * TILE

@@ -1,9 +1,10 @@
-"""Convolutions of 3 x 3 with fewer multiplications, on a CPU."""
+"""Wide 3 x 3 convolutions with fewer multiplications, on a CPU."""
 
 from __future__ import annotations
 
+import copy
 from functools import cache
-from typing import Any
+from typing import Any, TypeGuard
 
 import torch
 from torch import Tensor, nn
@@ -33,10 +34,41 @@ _WASTE = 1.4
 _ROWS = 64
 
 
-def gains(layer: nn.Conv2d) -> bool:
-    """Whether a plain convolution on a CPU takes less time as :class:`Winograd`."""
-    return (layer.kernel_size, layer.stride, layer.padding) == ((3, 3), (1, 1), (1, 1)) and (
-        min(layer.in_channels, layer.out_channels) >= _CHANNELS
+WINOGRAD = "Winograd convolutions"
+
+
+def with_winograd(network: nn.Module) -> nn.Module | None:
+    """A copy of the network with its wide 3 x 3 convolutions replaced by :class:`Winograd`.
+
+    Left alone: convolutions on a GPU, in another precision than float32, of a subclass, in groups,
+    strided, dilated, with other padding than one zero, and those with hooks.
+
+    Returns:
+        the copy, or ``None`` where no convolution gains.
+    """
+    names = [name for name, layer in network.named_modules() if _gains(layer)]
+    if not names:
+        return None
+    made = copy.deepcopy(network)
+    for name in names:
+        layer = made.get_submodule(name)
+        assert isinstance(layer, nn.Conv2d)
+        if not name:
+            return Winograd(layer)
+        parent, _, last = name.rpartition(".")
+        setattr(made.get_submodule(parent), last, Winograd(layer))
+    return made.eval().requires_grad_(False)
+
+
+def _gains(layer: nn.Module) -> TypeGuard[nn.Conv2d]:
+    return (
+        type(layer) is nn.Conv2d
+        and layer.weight.device.type == "cpu"
+        and layer.weight.dtype == torch.float32
+        and (layer.kernel_size, layer.stride, layer.padding) == ((3, 3), (1, 1), (1, 1))
+        and (layer.groups, layer.dilation, layer.padding_mode) == (1, (1, 1), "zeros")
+        and min(layer.in_channels, layer.out_channels) >= _CHANNELS
+        and not (layer._forward_hooks or layer._forward_pre_hooks)
     )
 
 

@@ -12,7 +12,7 @@ from torch.func import functional_call
 
 from robaudit.engine import accelerate
 from robaudit.engine.acceleration import CHANNELS_LAST, ImagesLast
-from robaudit.engine.convolutions import FASTER_CONVOLUTIONS, with_faster_convolutions
+from robaudit.engine.winograd import WINOGRAD, with_winograd
 from robaudit.flatness.stacked import moved_to, refusal, stacked_logits
 from robaudit.flatness.weights import Forward, Weights
 
@@ -70,9 +70,9 @@ class Perturbed:
             for name, value in self._effective(moved).items():
                 own[name].copy_(value)
         network: nn.Module = self._copy
-        if FASTER_CONVOLUTIONS in self.used:
+        if WINOGRAD in self.used:
             # Winograd's kernels are transformed weights: new ones for every perturbation.
-            network = with_faster_convolutions(self._copy) or network
+            network = with_winograd(self._copy) or network
         return ImagesLast(network) if self._last else network
 
     def logits(self, moved: Weights, x: Tensor) -> Tensor:

@@ -76,7 +76,7 @@ def test_wide_convolutions_move_with_their_weights():
     ).eval()  # fmt: skip
     x, weights = torch.rand(5, 1, 8, 8), movable_weights(model)
     network = Perturbed(model, weights, (1, 8, 8))
-    assert "faster convolutions" in network.used
+    assert "Winograd convolutions" in network.used
     for j in range(2):
         nu = on_sphere(weights, 0.5, draw_for(0, "t", j))
         moved = {name: weight + nu[name] for name, weight in weights.items()}

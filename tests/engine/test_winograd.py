@@ -1,4 +1,4 @@
-"""Faster convolutions are the network's own, forwards and backwards."""
+"""Winograd convolutions compute what the network's own do, forwards and backwards."""
 
 import copy
 
@@ -8,8 +8,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from robaudit.engine import accelerate
-from robaudit.engine.convolutions import with_faster_convolutions
-from robaudit.engine.strided import Strided
+from robaudit.engine.winograd import with_winograd
 
 WIDE = 128
 
@@ -24,7 +23,7 @@ def conv(channels=WIDE, out=WIDE, **how):
 @pytest.mark.parametrize("bias", [False, True])
 def test_values_and_gradients_are_those_of_the_direct_convolution_in_float64(size, last, bias):
     direct = conv(out=WIDE + 3, bias=bias)
-    fast = with_faster_convolutions(direct)
+    fast = with_winograd(direct)
     torch.manual_seed(1)
     x = torch.randn(3, WIDE, *size)
     if last:
@@ -44,34 +43,10 @@ def test_values_and_gradients_are_those_of_the_direct_convolution_in_float64(siz
 @pytest.mark.parametrize("images", [1, 41, 64])
 def test_any_number_of_images_goes_through_winograds_tiles(images):
     direct = conv()
-    fast = with_faster_convolutions(direct)
+    fast = with_winograd(direct)
     x = torch.randn(images, WIDE, 8, 8, generator=torch.Generator().manual_seed(images))
     with torch.no_grad():
         torch.testing.assert_close(fast(x), direct(x), rtol=0, atol=5e-5)
-
-
-@pytest.mark.parametrize(
-    ("kernel", "stride", "padding"),
-    [(4, 2, 1), (3, 2, 1), (7, 2, 3), ((5, 3), 3, (0, 2)), (1, 2, 0), (2, 4, 0), (16, 8, (3, 1))],
-)
-@pytest.mark.parametrize("last", [False, True])
-@pytest.mark.parametrize("size", [(32, 32), (19, 26)])
-def test_strided_gradients_are_those_of_float64(kernel, stride, padding, last, size):
-    torch.manual_seed(0)
-    direct = nn.Conv2d(3, 5, kernel, stride, padding)
-    fast = with_faster_convolutions(direct)
-    assert type(fast) is Strided
-    x = torch.randn(2, 3, *size)
-    if last:
-        x = x.contiguous(memory_format=torch.channels_last)
-    own, exact = x.clone().requires_grad_(), x.double().requires_grad_()
-    out = fast(own)
-    wanted = copy.deepcopy(direct).double()(exact)
-    slopes = torch.randn_like(out)
-    (gradient,) = torch.autograd.grad(out, own, slopes)
-    (true,) = torch.autograd.grad(wanted, exact, slopes.double())
-    torch.testing.assert_close(out.double(), wanted, rtol=0, atol=1e-5)
-    torch.testing.assert_close(gradient.double(), true, rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -86,7 +61,7 @@ def test_strided_gradients_are_those_of_float64(kernel, stride, padding, last, s
     ],
 )  # fmt: skip
 def test_other_layers_are_left_alone(layer):
-    assert with_faster_convolutions(nn.Sequential(layer, nn.ReLU())) is None
+    assert with_winograd(nn.Sequential(layer, nn.ReLU())) is None
 
 
 def test_a_wide_network_is_run_by_it_and_stays_as_it_was():
@@ -97,8 +72,8 @@ def test_a_wide_network_is_run_by_it_and_stays_as_it_was():
     ).eval()  # fmt: skip
     before = copy.deepcopy(network.state_dict())
     found = accelerate(network, (3, 8, 8))
-    assert found.used[:3] == ("batch norm folded", "faster convolutions", "channels last")
-    assert "faster convolutions" not in accelerate(network, (3, 8, 8), "bf16").used
+    assert found.used[:3] == ("batch norm folded", "Winograd convolutions", "channels last")
+    assert "Winograd convolutions" not in accelerate(network, (3, 8, 8), "bf16").used
     x = torch.rand(5, 3, 8, 8)
     with torch.no_grad():
         torch.testing.assert_close(found.forward(x), network(x), rtol=1e-4, atol=1e-5)
@@ -119,5 +94,5 @@ def test_weights_that_ruin_its_rounding_are_found_out():
         network[0].weight.fill_(1.0)
         network[0].bias.zero_()
     found = accelerate(network.eval(), (1, 8, 8))
-    assert "faster convolutions" not in found.used
-    assert any("its own convolutions are used" in note for note in found.notes)
+    assert "Winograd convolutions" not in found.used
+    assert any("Winograd convolutions are not used" in note for note in found.notes)
