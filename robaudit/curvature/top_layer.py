@@ -14,10 +14,10 @@ from robaudit.engine import device_of, effective, frozen, kept_entries
 from robaudit.engine.arguments import checked_features
 from robaudit.errors import NotMeasuredError, UsageError
 
-Objective = Literal["at", "trades", "alp", "mart"]
+RobustLoss = Literal["at", "trades", "alp", "mart"]
 
 # The usual weight of the loss's second part; for ALP there is none.
-PENALTIES: dict[Objective, float] = {"at": 0.0, "trades": 6.0, "alp": 1.0, "mart": 6.0}
+PENALTIES: dict[RobustLoss, float] = {"at": 0.0, "trades": 6.0, "alp": 1.0, "mart": 6.0}
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class TopLayerTrace:
     terms: dict[str, float]
     per_example: Tensor
     layer: str
-    objective: Objective
+    objective: RobustLoss
     penalty: float
 
     __repr__ = brief
@@ -50,7 +50,7 @@ def top_layer_trh(
     x: Tensor,
     x_adv: Tensor,
     y: Tensor,
-    objective: Objective = "at",
+    objective: RobustLoss = "at",
     *,
     penalty: float | None = None,
     chunk: int = 256,
@@ -93,9 +93,9 @@ def top_layer_trh(
     >>> top_layer_trh(net, x, x, y, "trades", penalty=1.0).terms.keys()
     dict_keys(['clean cross-entropy', 'divergence'])
     """
-    if objective not in get_args(Objective):
+    if objective not in get_args(RobustLoss):
         raise UsageError(
-            f"unknown objective {objective!r}", f"Known: {', '.join(get_args(Objective))}."
+            f"unknown objective {objective!r}", f"Known: {', '.join(get_args(RobustLoss))}."
         )
     penalty = PENALTIES[objective] if penalty is None else penalty
     if not 0 <= penalty < float("inf"):
@@ -132,7 +132,7 @@ def top_layer_trh(
 
 
 def trace_terms(
-    objective: Objective,
+    objective: RobustLoss,
     penalty: float,
     z: Tensor,
     z_adv: Tensor,

@@ -16,7 +16,7 @@ from robaudit.engine.effective import (
     in_float64,
     kept_entries,
 )
-from robaudit.engine.freezing import frozen
+from robaudit.engine.freezing import evaluating, frozen
 from robaudit.engine.precision import Arithmetic, Precision, full_precision
 from robaudit.engine.runner import TILE, Runner
 from robaudit.engine.seeding import generator, seed_for, uniform_rows
@@ -38,6 +38,7 @@ __all__ = [
     "edge_nudge",
     "effective",
     "effective_notes",
+    "evaluating",
     "frozen",
     "full_precision",
     "generator",

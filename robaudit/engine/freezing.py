@@ -18,16 +18,24 @@ def frozen(model: nn.Module) -> Iterator[nn.Module]:
     The model is behind :func:`~robaudit.engine.door.door` meanwhile.
     Frozen parameters also keep attack libraries from filling ``param.grad``.
     """
-    modes = [(module, module.training) for module in model.modules()]
     wanted = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
     try:
-        model.eval()
         for parameter, _ in wanted:
             parameter.requires_grad_(False)
-        with full_precision(), door(model):
+        with evaluating(model), full_precision(), door(model):
             yield model
+    finally:
+        for parameter, want in wanted:
+            parameter.requires_grad_(want)
+
+
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Evaluation mode inside; the mode of every module is restored on exit."""
+    modes = [(module, module.training) for module in model.modules()]
+    try:
+        model.eval()
+        yield
     finally:
         for module, mode in modes:
             module.training = mode
-        for parameter, want in wanted:
-            parameter.requires_grad_(want)

@@ -1,24 +1,27 @@
-"""Training methods of the papers; one objective, regulariser or schedule a file.
+"""Training methods of the papers; one regulariser or schedule a file.
 
 An objective makes adversarial examples and gives the loss at them; a :class:`Method` puts
 regularisers to it; :func:`train` is a plain loop, and :func:`fit` one that follows a recipe and can
 be taken up where it stopped. Nothing here writes a file.
 """
 
-from robaudit.training.alp import Alp
-from robaudit.training.at import At
 from robaudit.training.awp import Awp
 from robaudit.training.inner import maximise
 from robaudit.training.loop import DivergedError, train
-from robaudit.training.mart import Mart
 from robaudit.training.method import Method
 from robaudit.training.moving import moved_weights
-from robaudit.training.objective import Objective, kl_divergence
+from robaudit.training.objectives import (
+    Alp,
+    At,
+    Mart,
+    Objective,
+    Standard,
+    Trades,
+    kl_divergence,
+)
 from robaudit.training.schedules import constant, cosine, cyclic, piecewise
-from robaudit.training.standard import Standard
 from robaudit.training.swa import Swa, averaged_state
 from robaudit.training.taylor import Taylor
-from robaudit.training.trades import Trades
 from robaudit.training.trh import TrH
 from robaudit.training.wci_control import WCIController, fixed_batch_wci
 

@@ -9,20 +9,15 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from robaudit.training.alp import Alp
-from robaudit.training.arithmetic import Arithmetic, arithmetic
-from robaudit.training.at import At
 from robaudit.training.augment import augment
 from robaudit.training.awp import Awp
 from robaudit.training.loop import DivergedError, run_epoch
-from robaudit.training.mart import Mart
 from robaudit.training.method import Method
-from robaudit.training.objective import Objective
+from robaudit.training.objectives import Alp, At, Mart, Objective, Standard, Trades
+from robaudit.training.precision import TrainingPrecision, training_precision
 from robaudit.training.schedules import constant, cosine, cyclic, piecewise
-from robaudit.training.standard import Standard
 from robaudit.training.swa import Swa
 from robaudit.training.taylor import Taylor
-from robaudit.training.trades import Trades
 from robaudit.training.trh import TrH
 from robaudit.training.wci_control import WCIController, fixed_batch_wci
 
@@ -67,7 +62,7 @@ def fit(
     threat: ThreatModel,
     *,
     state: dict[str, Any] | None = None,
-    precision: Arithmetic = "fp32",
+    precision: TrainingPrecision = "fp32",
     network: nn.Module | None = None,
     on_epoch: Callable[[Epoch], None],
     on_step: Callable[[int, int], None] | None = None,
@@ -114,7 +109,7 @@ def fit(
         done = (epoch - 1 + step / batches) / recipe.epochs
         step += 1
         changed = augment(x, recipe.augment.pad, recipe.augment.flip, generator)
-        with arithmetic(precision, device):
+        with training_precision(precision, device):
             return method.descend(called, changed, y, generator, done=done, epoch=epoch)
 
     def after_step() -> None:

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from robaudit.errors import UsageError
-from robaudit.training.objective import Objective
+from robaudit.training.objectives import Objective
 from robaudit.training.trh import Passes
 
 if TYPE_CHECKING:

@@ -59,7 +59,7 @@ def train(
         model: trained in place; in train mode while ``objective`` is called.
         x: images ``(n, c, h, w)``.
         y: labels ``(n,)``.
-        objective: the loss to descend, such as an :class:`~robaudit.training.at.At`.
+        objective: the loss to descend, such as an :class:`~robaudit.training.At`.
         learning_rates: one per epoch.
         batch_size: a last, smaller batch of an epoch is used as well.
         momentum: ``m``.

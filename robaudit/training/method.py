@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from robaudit.training.awp import Awp
 from robaudit.training.last_layer import last_layer_terms
 from robaudit.training.moving import moved_weights
-from robaudit.training.objective import Objective
+from robaudit.training.objectives import Objective
 from robaudit.training.taylor import Taylor
 from robaudit.training.trh import Passes, TrH, full_trace, top_layer, top_trace
 

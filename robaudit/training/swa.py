@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from robaudit.training.moving import evaluating
+from robaudit.engine import evaluating
 
 if TYPE_CHECKING:
     from robaudit.types import Images

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, jvp
 
-from robaudit.training.moving import evaluating
-from robaudit.training.objective import kl_divergence
+from robaudit.engine import evaluating
+from robaudit.training.objectives import kl_divergence
 
 if TYPE_CHECKING:
     from robaudit.types import Images

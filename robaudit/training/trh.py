@@ -10,10 +10,9 @@ from torch import Tensor, nn
 from torch.func import functional_call, jacrev, vmap
 
 from robaudit.curvature.top_layer import top_layer_pass, trace_terms
-from robaudit.engine import frozen
+from robaudit.engine import evaluating, frozen
 from robaudit.errors import NotMeasuredError, UsageError
-from robaudit.training.moving import evaluating
-from robaudit.training.objective import Objective
+from robaudit.training.objectives import Objective
 
 if TYPE_CHECKING:
     from robaudit.types import Images, Labels

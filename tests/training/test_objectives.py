@@ -10,7 +10,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from robaudit.training import Alp, At, Mart, Standard, Trades, kl_divergence, maximise
-from robaudit.training.mart import boosted_cross_entropy
+from robaudit.training.objectives import boosted_cross_entropy
 from robaudit.types import ThreatModel
 
 LINF = ThreatModel("linf", 0.1)

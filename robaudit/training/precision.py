@@ -1,4 +1,4 @@
-"""The arithmetic that training runs in."""
+"""The precision that training runs in."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ import torch
 
 from robaudit.engine import full_precision
 
-Arithmetic = Literal["fp32", "tf32", "bf16"]
+TrainingPrecision = Literal["fp32", "tf32", "bf16"]
 
 
 @contextmanager
-def arithmetic(kind: Arithmetic, device: torch.device) -> Iterator[None]:
-    """``fp32`` in full; ``tf32`` in matrix products and convolutions; ``bf16`` by autocast.
+def training_precision(kind: TrainingPrecision, device: torch.device) -> Iterator[None]:
+    """Full float32, TF32 in matrix products and convolutions, or bfloat16 by autocast.
 
-    The caller's settings come back afterwards. Weights stay in float32 throughout. Only ``fp32``
-    also asks for deterministic convolutions.
+    The caller's settings are restored on exit. Weights stay in float32. Only ``fp32`` also makes
+    convolutions deterministic.
     """
     if kind == "fp32":
         with full_precision():

@@ -1,0 +1,213 @@
+"""Training objectives of the papers: how the images to train on are made, and the loss at them."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from robaudit.curvature.top_layer import PENALTIES, RobustLoss
+from robaudit.training.inner import attacked, maximise
+
+if TYPE_CHECKING:
+    from robaudit.types import Images, Labels, Logits, ThreatModel
+
+Forward = Callable[[Tensor], Tensor]
+"""Images ``(n, c, h, w)`` in ``[0, 1]`` to logits ``(n, k)``, such as a model."""
+
+
+class Objective(ABC):
+    """A training loss in two parts, so that regularisers can come between them.
+
+    Called with a model and a batch, it makes the examples and gives the loss at them.
+
+    Attributes:
+        trace: which trace of the top layer's Hessian is this loss's.
+        penalty: the weight of the loss's second part; 0 where there is none.
+    """
+
+    trace: ClassVar[RobustLoss]
+    penalty: float
+
+    @abstractmethod
+    def examples(
+        self, model: nn.Module, x: Images, y: Labels, generator: torch.Generator | None = None
+    ) -> Images:
+        """The images to train on, in place of ``x`` or beside it; constants, of its shape."""
+
+    def loss(self, forward: Forward, x: Images, moved: Images, y: Labels) -> Tensor:
+        """The loss, a scalar; here the mean cross-entropy at ``moved``.
+
+        An objective that needs clean logits calls ``forward(x)`` first. The last call is
+        ``forward(moved)``.
+        """
+        return F.cross_entropy(forward(moved), y)
+
+    def __call__(
+        self, model: nn.Module, x: Images, y: Labels, generator: torch.Generator | None = None
+    ) -> Tensor:
+        return self.loss(model, x, self.examples(model, x, y, generator), y)
+
+
+@dataclass(frozen=True)
+class Adversarial(Objective):
+    """An objective whose examples come from PGD, by default on the cross-entropy.
+
+    They are made with the model in eval mode: so they attack the network that will be evaluated, an
+    example's perturbation does not depend on its neighbours in the batch, and the running
+    statistics of batch norm see each batch once and not ``steps + 1`` times. The loss itself is
+    computed in the mode the model is in.
+
+    Attributes:
+        threat: norm and radius of the perturbations.
+        steps: PGD steps.
+        step_size: of one step; a quarter of the radius if not given.
+    """
+
+    threat: ThreatModel
+    steps: int = 10
+    step_size: float | None = None
+
+    def ascended(self, model: nn.Module, x: Images, y: Labels) -> Forward:
+        """What the ascent maximises: perturbed images to a sum over examples."""
+        return lambda z: F.cross_entropy(model(z), y, reduction="sum")
+
+    def examples(
+        self, model: nn.Module, x: Images, y: Labels, generator: torch.Generator | None = None
+    ) -> Images:
+        with attacked(model):
+            return maximise(
+                self.ascended(model, x, y), x, self.threat, steps=self.steps,
+                step_size=self.step_size, generator=generator,
+            )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Standard(Objective):
+    """``E[CE(f(x), y)]``."""
+
+    trace: ClassVar[RobustLoss] = "at"
+    penalty: float = PENALTIES["at"]
+
+    def examples(
+        self, model: nn.Module, x: Images, y: Labels, generator: torch.Generator | None = None
+    ) -> Images:
+        """The clean images themselves."""
+        return x
+
+
+@dataclass(frozen=True)
+class At(Adversarial):
+    """``E[CE(f(x'), y)]`` with ``x'`` from PGD on the cross-entropy.
+
+    Source: A. Madry et al., "Towards Deep Learning Models Resistant to Adversarial Attacks",
+    ICLR 2018, Eq. 2.1.
+    """
+
+    trace: ClassVar[RobustLoss] = "at"
+    penalty: float = PENALTIES["at"]
+
+
+@dataclass(frozen=True)
+class Trades(Adversarial):
+    """``E[CE(f(x), y) + penalty KL(f(x) || f(x'))]`` with ``x'`` from PGD on the divergence.
+
+    The ascent begins uniformly in the ball: at ``x' = x`` the divergence has no gradient. Gradients
+    of the loss flow through both forward passes.
+
+    Attributes:
+        penalty: ``1 / lambda`` in the paper.
+
+    Source: H. Zhang et al., "Theoretically Principled Trade-off between Robustness and Accuracy",
+    ICML 2019, Eq. 5 and Algorithm 1.
+    """
+
+    trace: ClassVar[RobustLoss] = "trades"
+    penalty: float = PENALTIES["trades"]
+
+    def ascended(self, model: nn.Module, x: Images, y: Labels) -> Forward:
+        """The divergence from the predictions at ``x``, which are held fixed."""
+        with torch.no_grad():
+            target = model(x)
+        return lambda z: kl_divergence(target, model(z))
+
+    def loss(self, forward: Forward, x: Images, moved: Images, y: Labels) -> Tensor:
+        """Clean cross-entropy and the weighted divergence."""
+        clean = forward(x)
+        return F.cross_entropy(clean, y) + self.penalty * kl_divergence(
+            clean, forward(moved)
+        ) / len(x)
+
+
+@dataclass(frozen=True)
+class Mart(Adversarial):
+    """``E[BCE(p', y) + penalty KL(p || p') (1 - p_y)]`` with ``x'`` from PGD on the cross-entropy.
+
+    ``BCE(p', y) = -log p'_y - log(1 - max_{c != y} p'_c)``; ``p``, ``p'`` are the softmax at ``x``
+    and ``x'``. Gradients flow through both, the factor ``1 - p_y`` included.
+
+    Source: Y. Wang et al., "Improving Adversarial Robustness Requires Revisiting Misclassified
+    Examples", ICLR 2020, Eq. 11.
+    """
+
+    trace: ClassVar[RobustLoss] = "mart"
+    penalty: float = PENALTIES["mart"]
+
+    def loss(self, forward: Forward, x: Images, moved: Images, y: Labels) -> Tensor:
+        """Boosted cross-entropy and the weighted divergence."""
+        clean, bent = forward(x), forward(moved)
+        doubt = 1 - clean.softmax(1).gather(1, y[:, None])[:, 0]
+        weighted = divergence_terms(clean, bent).sum(1) * doubt
+        return (boosted_cross_entropy(bent, y) + self.penalty * weighted).mean()
+
+
+@dataclass(frozen=True)
+class Alp(Adversarial):
+    """``E[CE(f(x'), y) + penalty |p - p'|^2]`` with ``x'`` from PGD on the cross-entropy.
+
+    ``p``, ``p'`` are the softmax at ``x`` and ``x'``; the method's first paper pairs the logits.
+
+    Source: Z. Wang et al., "Improving robust generalization by direct PAC-Bayesian bound
+    minimization", CVPR 2023, appendix G.1; H. Kannan et al., "Adversarial Logit Pairing", 2018.
+    """
+
+    trace: ClassVar[RobustLoss] = "alp"
+    penalty: float = PENALTIES["alp"]
+
+    def loss(self, forward: Forward, x: Images, moved: Images, y: Labels) -> Tensor:
+        """Cross-entropy at ``moved`` and the weighted squared distance of the softmaxes."""
+        clean, bent = forward(x), forward(moved)
+        distance = (clean.softmax(1) - bent.softmax(1)).square().sum(1)
+        return F.cross_entropy(bent, y) + self.penalty * distance.mean()
+
+
+def divergence_terms(clean: Logits, moved: Logits) -> Tensor:
+    """``p_c (log p_c - log q_c)``, ``(n, k)``; their sums over classes are ``KL(p || q)``, in nats.
+
+    ``p = softmax(clean)``, ``q = softmax(moved)``; logits are ``(n, k)``.
+    """
+    log_p, log_q = clean.log_softmax(dim=1), moved.log_softmax(dim=1)
+    return log_p.exp() * (log_p - log_q)
+
+
+def kl_divergence(clean: Logits, moved: Logits) -> Tensor:
+    """``KL(p || q) = sum_c p_c (log p_c - log q_c)`` summed over examples, a scalar."""
+    return divergence_terms(clean, moved).sum()
+
+
+def boosted_cross_entropy(logits: Logits, y: Labels) -> Tensor:
+    """``-log p_y - log(1 - max_{c != y} p_c)`` per example, ``(n,)``.
+
+    One minus the rival's probability is taken as the sum of all others, so that it never rounds
+    to zero.
+    """
+    own = y[:, None]
+    rival = logits.detach().scatter(1, own, -torch.inf).argmax(1, keepdim=True)
+    log_all = logits.logsumexp(1)
+    log_others = logits.scatter(1, rival, -torch.inf).logsumexp(1)
+    return (log_all - logits.gather(1, own)[:, 0]) + (log_all - log_others)
