@@ -6,7 +6,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from robaudit.checkpoints import load
-from robaudit.checkpoints.architectures.sequential_cnn import sequential_cnn
+from robaudit.checkpoints.architectures.convolutional import sequential_cnn
 from robaudit.checkpoints.normalization import parse_normalization
 from robaudit.data import deciding_examples, load_examples
 from robaudit.errors import OpenQuestionError
@@ -82,7 +82,7 @@ def test_a_robust_network_without_a_normalisation_is_determined(tmp_path):
     torch.save(network.state_dict(), path)
     examples = deciding_examples("digits")
     (tmp_path / "nets.py").write_text(
-        "from robaudit.checkpoints.architectures.sequential_cnn import sequential_cnn\n"
+        "from robaudit.checkpoints.architectures.convolutional import sequential_cnn\n"
         f"def net():\n    return sequential_cnn({LAYERS.format('tanh')!r})\n"
     )
     origin = load(

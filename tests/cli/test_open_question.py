@@ -12,7 +12,7 @@ from robaudit.checkpoints import samples_dir
 from robaudit.data import load_examples
 
 FACTORY = """
-from robaudit.checkpoints.architectures.digits_resnet import digits_resnet
+from robaudit.checkpoints.architectures.residual_families import digits_resnet
 
 
 def net():

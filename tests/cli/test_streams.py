@@ -108,10 +108,11 @@ def test_a_verdict_and_its_files_do_not_hang_on_the_screen(policy, redirection, 
 
 DYING = """
 import os, signal, sys
-from robaudit.checkpoints.architectures.digits_resnet import DigitsResNet, digits_resnet
+from robaudit.checkpoints.architectures.layers import Network
+from robaudit.checkpoints.architectures.residual_families import digits_resnet
 
 
-class Dying(DigitsResNet):
+class Dying(Network):
     def forward(self, x):
         if bool(((x * 16 - (x * 16).round()).abs() > 1e-4).any()):
             WHAT

@@ -11,7 +11,7 @@ from torch import nn
 from torch.nn import functional as F
 from torch.nn.utils import parametrizations, prune
 
-from robaudit.checkpoints.architectures.wide_resnet import wide_resnet
+from robaudit.checkpoints.architectures.residual_families import wide_resnet
 from robaudit.curvature import (
     gram_spectrum,
     largest_eigenvalue,

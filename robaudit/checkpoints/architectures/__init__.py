@@ -1,6 +1,7 @@
-"""Network families robaudit can rebuild from a bare state dict, one file a family.
+"""Network families robaudit can rebuild from a bare state dict.
 
-A family is a factory, and a signature that reads the factory's arguments off a state dict's shapes.
+A family is a factory (:mod:`.residual_families`, :mod:`.convolutional`, :mod:`.transformers`), and
+a signature (:mod:`.signatures`) that reads the factory's arguments from a state dict's shapes.
 :mod:`.registry` lists them and finds the networks that fit; the models of torchvision and timm come
 from the table in :mod:`.library`.
 """

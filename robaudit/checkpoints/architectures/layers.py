@@ -1,23 +1,46 @@
-"""What the residual families share: activations, shortcuts, pooling."""
+"""What several families share: activations, convolutions, pooling, networks of named parts."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Mapping
 
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-ACTIVATIONS = {"relu": nn.ReLU, "silu": nn.SiLU}
+ACTIVATIONS: Mapping[str, Callable[[], nn.Module]] = {"relu": nn.ReLU, "silu": nn.SiLU}
 
 
-def activation(name: str) -> nn.Module:
-    """A new activation layer, never in place.
+def activations(name: str) -> Callable[[], nn.Module]:
+    """Makes new activation layers, never in place.
 
     Raises:
         ValueError: the name is none of :data:`ACTIVATIONS`.
     """
     one_of(ACTIVATIONS, activation=name)
-    return ACTIVATIONS[name]()
+    return ACTIVATIONS[name]
+
+
+class Network(nn.Sequential):
+    """Named parts, one after another: logits ``(n, k)`` of images ``(n, c, h, w)``."""
+
+    def __init__(self, parts: Iterable[tuple[str, nn.Module]]) -> None:
+        super().__init__(OrderedDict(parts))
+
+
+def place(module: nn.Module, name: str, part: nn.Module | nn.Parameter) -> None:
+    """Add a part to a network under a dotted name, with empty modules on the way to it.
+
+    Raises:
+        ValueError: the name is taken.
+    """
+    *path, last = name.split(".")
+    for step in path:
+        if step not in module._modules:
+            module.add_module(step, nn.Module())
+        module = module.get_submodule(step)
+    if last in module._modules:
+        raise ValueError(f"{last} is named twice")
+    setattr(module, last, part)
 
 
 def conv(inputs: int, outputs: int, kernel: int, stride: int = 1, bias: bool = False) -> nn.Conv2d:
@@ -53,34 +76,3 @@ class PooledFlatten(nn.Module):
             raise ValueError(f"the map is {tuple(x.shape[-2:])}, smaller than {self.side}")
         out: Tensor = self.pool(x).flatten(1)
         return out
-
-
-class ZeroPaddedShortcut(nn.Module):
-    """Every second pixel, with zeros for the new channels: no weights.
-
-    Source: K. He et al., "Deep Residual Learning for Image Recognition", CVPR 2016 (option A).
-    """
-
-    def __init__(self, inputs: int, outputs: int, stride: int) -> None:
-        super().__init__()
-        self.before = (outputs - inputs) // 2
-        self.after = outputs - inputs - self.before
-        self.stride = stride
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = x[:, :, :: self.stride, :: self.stride]
-        return F.pad(x, (0, 0, 0, 0, self.before, self.after))
-
-
-class SamePad(nn.Module):
-    """The padding TensorFlow calls SAME for an even map and a 3x3 kernel.
-
-    At stride 1 a border of one; at stride 2 one row and one column at the end only.
-    """
-
-    def __init__(self, stride: int) -> None:
-        super().__init__()
-        self.border = (1, 1, 1, 1) if stride == 1 else (0, 1, 0, 1)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return F.pad(x, self.border)

@@ -26,24 +26,25 @@ from robaudit.checkpoints.architectures.library import (
 )
 from robaudit.checkpoints.architectures.plugins import registered
 
+_RESIDUAL, _PLAIN_NETWORKS, _TRANSFORMERS = "residual_families", "convolutional", "transformers"
 _MODULES = {
-    "resnet": "resnet",
-    "preact_resnet": "preact_resnet",
-    "wide_resnet": "wide_resnet",
-    "dm_wide_resnet": "dm_wide_resnet",
-    "dm_preact_resnet": "dm_wide_resnet",
-    "cifar_resnet": "resnet",
-    "wide_resnet_layers": "wide_resnet",
-    "vgg": "vgg",
-    "mobilenet_v2": "mobilenet_v2",
-    "cifar_mobilenet_v2": "cifar_mobilenet_v2",
-    "small_cnn": "small_cnn",
-    "sequential_cnn": "sequential_cnn",
-    "plain_cnn": "plain_cnn",
-    "vit": "vit",
-    "hf_vit": "hf_vit",
-    "digits_resnet": "digits_resnet",
-    "digits_vit": "digits_vit",
+    "resnet": _RESIDUAL,
+    "preact_resnet": _RESIDUAL,
+    "wide_resnet": _RESIDUAL,
+    "dm_wide_resnet": _RESIDUAL,
+    "dm_preact_resnet": _RESIDUAL,
+    "cifar_resnet": _RESIDUAL,
+    "wide_resnet_layers": _RESIDUAL,
+    "vgg": _PLAIN_NETWORKS,
+    "mobilenet_v2": _PLAIN_NETWORKS,
+    "cifar_mobilenet_v2": _PLAIN_NETWORKS,
+    "small_cnn": _PLAIN_NETWORKS,
+    "sequential_cnn": _PLAIN_NETWORKS,
+    "plain_cnn": _PLAIN_NETWORKS,
+    "vit": _TRANSFORMERS,
+    "hf_vit": _TRANSFORMERS,
+    "digits_resnet": _RESIDUAL,
+    "digits_vit": _TRANSFORMERS,
 }
 _USUAL: Arguments = {"classes": 10, "channels": 3, "pooled": 1}
 # A width that is a family's own goes without saying too.

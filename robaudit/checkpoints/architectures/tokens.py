@@ -15,7 +15,7 @@ from collections.abc import Callable
 
 from torch import nn
 
-from robaudit.checkpoints.architectures.residual_blocks import PathBlock, ResidualBlock
+from robaudit.checkpoints.architectures.residual import verified_block
 
 ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
     "relu": nn.ReLU,
@@ -87,6 +87,6 @@ def _layer(text: str, activation: Callable[[], nn.Module], flat: bool) -> nn.Mod
         return nn.AdaptiveAvgPool2d(int(found[1]))
     if found := _BLOCK.fullmatch(text):
         inputs, outputs, kernel, stride = map(int, found.groups()[1:5])
-        block = ResidualBlock if found[1] == "res" else PathBlock
-        return block(inputs, outputs, kernel, stride, found[6], activation)
+        sizes = (inputs, outputs, kernel, stride)
+        return verified_block(found[1], sizes, found[6], activation)
     raise ValueError(f"there is no layer {text!r}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from robaudit.checkpoints.architectures.architecture import Arguments, Shapes
-from robaudit.checkpoints.architectures.plans import named_plan
+from robaudit.checkpoints.architectures.depths import named_plan
 from robaudit.checkpoints.architectures.signatures.reading import (
     indexed,
     of_rank,

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from robaudit.checkpoints.architectures.architecture import Arguments, Shapes
+from robaudit.checkpoints.architectures.depths import EXPANSION, named_depth
 from robaudit.checkpoints.architectures.signatures.reading import (
     numbered,
     of_rank,
     positive,
     side,
 )
-from robaudit.checkpoints.architectures.stages import EXPANSION, named_depth
 
 _EITHER = ("relu", "silu")
 _MAX_STAGES = 6
