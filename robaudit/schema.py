@@ -328,6 +328,11 @@ class Report(_Model):
                 return measurement
         return None
 
+    @property
+    def failed(self) -> list[Measurement]:
+        """The measurements that could not be made."""
+        return [measurement for measurement in self.measurements if measurement.status == "failed"]
+
 
 Outcome = Literal["pass", "fail", "inconclusive"]
 # How the reason begins where a rule is open for doubts of its value alone.

@@ -11,6 +11,7 @@ import re
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +19,10 @@ import robaudit
 from robaudit.batch import log
 from robaudit.batch.jobs import Job
 from robaudit.batch.lock import Holder, holder
-from robaudit.batch.results import Result
 from robaudit.errors import DataError, UsageError
-from robaudit.report.jsonfile import FILE_NAME
+from robaudit.report.jsonfile import FILE_NAME, read_report
 from robaudit.report.text import model_name
-from robaudit.schema import SCHEMA_VERSION
+from robaudit.schema import SCHEMA_VERSION, Measurement, Report
 
 LAYOUT = 1
 _RUN, _JOURNAL, _LOCK, _JOBS = "run.json", "journal.jsonl", "lock", "jobs"
@@ -52,27 +52,35 @@ class ListedJob:
 
 @dataclass
 class State:
-    """What the journal says of every job by its key.
+    """What the journal says of every job, by the job's key.
 
     Attributes:
-        results: of finished jobs.
+        rows: every job as it was last listed.
+        folders: of the jobs.
+        done: seconds that each finished job took.
         failed: the reason of the last attempt, where it failed.
-        running: since when, of jobs that were begun and are neither.
-        stages: of those, the stages that are finished.
-        workers: of the last driver.
+        running: when a job was started that is neither finished nor failed, since the epoch.
+        stages: the finished stages of a job.
+        workers: how many tasks the last driver has in hand at once.
         threads: of the CPU, which the first driver fixed for every process of the run.
-        started: when it began, or ``None`` where none has.
     """
 
     rows: list[ListedJob] = field(default_factory=list)
-    results: dict[str, Result] = field(default_factory=dict)
+    folders: dict[str, Path] = field(default_factory=dict)
+    done: dict[str, float] = field(default_factory=dict)
     failed: dict[str, str] = field(default_factory=dict)
     running: dict[str, float] = field(default_factory=dict)
     stages: dict[str, list[str]] = field(default_factory=dict)
-    seconds: dict[str, float] = field(default_factory=dict)
     workers: int = 1
     threads: int | None = None
-    started: float | None = None
+
+    def report(self, key: str) -> Report | None:
+        """A finished job's report, without the tables in its details; ``None`` of another job.
+
+        Raises:
+            DataError: it cannot be read.
+        """
+        return _report(self.folders[key] / REPORT) if key in self.done else None
 
 
 @dataclass(frozen=True)
@@ -97,11 +105,11 @@ class Directory:
     def folder(self, row: ListedJob) -> Path:
         """A job's own folder; that of the first row with its key."""
         jobs = self.path / _JOBS
-        there = next(jobs.glob(f"*-{row.key[:12]}"), None)
-        if there is not None:
-            return there
         name = re.sub(r"[^A-Za-z0-9._-]+", "_", model_name(row.job.source))[:60].lstrip(".")
-        return jobs / f"{name}-{row.key[:12]}"
+        folder = jobs / f"{name}-{row.key[:12]}"
+        if folder.exists():
+            return folder
+        return next(jobs.glob(f"*-{row.key[:12]}"), folder)
 
     def note(self, kind: str, **said: Any) -> None:
         """Write an event into the journal.
@@ -118,15 +126,20 @@ class Directory:
             ) from error
 
     def state(self) -> State:
-        """Everything the journal says.
+        """Everything the journal says; a job whose report was removed is not done.
 
         Raises:
-            DataError: it is none of robaudit's.
+            DataError: the journal was not written by robaudit.
         """
         try:
-            return _state(log.events(self.journal))
+            state = _state(log.events(self.journal))
         except (KeyError, TypeError) as error:
             raise DataError(f"{self.journal} cannot be read: {error}") from None
+        for row in reversed(state.rows):
+            state.folders[row.key] = self.folder(row)
+        there = {key for key, folder in state.folders.items() if is_done(folder)}
+        state.done = {key: seconds for key, seconds in state.done.items() if key in there}
+        return state
 
 
 def create(path: Path) -> Directory:
@@ -203,9 +216,9 @@ def _state(events: list[log.Event]) -> State:
         key = event.get("key", "")
         match event["event"]:
             case "driver":
-                state.started, state.workers = event["at"], event["workers"]
+                state.workers = event["workers"]
                 state.threads = state.threads or event.get("threads")
-                state.running.clear()  # its predecessor's died with it
+                state.running.clear()  # they ended with the driver before
             case "listed":
                 # A file that has changed since is listed again, under its new key.
                 job = Job(**{**event["job"], "peers": tuple(event["job"].get("peers", ()))})
@@ -218,10 +231,21 @@ def _state(events: list[log.Event]) -> State:
             case "done":
                 state.running.pop(key, None)
                 state.failed.pop(key, None)
-                state.results[key] = Result(**event["result"])
-                state.seconds[key] = event["seconds"]
+                state.done[key] = event["seconds"]
             case "failed":
                 state.running.pop(key, None)
                 state.failed[key] = event["reason"]
     state.rows = list(rows.values())
     return state
+
+
+@cache
+def _report(folder: Path) -> Report:
+    found = read_report(folder)
+
+    def short(measurement: Measurement) -> Measurement:
+        details = measurement.details.items()
+        kept = {name: said for name, said in details if not isinstance(said, list | dict)}
+        return measurement.model_copy(update={"details": kept})
+
+    return found.model_copy(update={"measurements": list(map(short, found.measurements))})

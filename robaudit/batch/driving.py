@@ -10,11 +10,9 @@ from dataclasses import asdict, dataclass
 import torch
 
 from robaudit.batch import log
-from robaudit.batch.directory import REPORT, Directory, ListedJob, State, is_done, tidy
+from robaudit.batch.directory import Directory, ListedJob, State, is_done, tidy
 from robaudit.batch.lock import locked
-from robaudit.batch.results import result_of
 from robaudit.batch.tasks import Executor, Happening, Task
-from robaudit.report import read_report
 
 
 @dataclass(frozen=True)
@@ -31,8 +29,8 @@ class Outcome:
     @property
     def complete(self) -> bool:
         """Whether every row has a report and every measurement a value."""
-        results = self.state.results
-        return all(row.key in results and not results[row.key].failed for row in self.state.rows)
+        reports = [self.state.report(row.key) for row in self.state.rows]
+        return all(report is not None and not report.failed for report in reports)
 
 
 def drive(
@@ -101,7 +99,7 @@ def _left(
             continue
         task = Task(row.key, row.job, directory.folder(row), threads)
         if is_done(task.folder):
-            if row.key not in state.results:  # a driver was killed before it wrote that down
+            if row.key not in state.done:  # a driver was killed before it wrote that down
                 _write_down(directory, Happening("done", row.key), task)
         elif row.key in state.failed and not retry_failed:
             held_back.add(row.key)
@@ -120,5 +118,4 @@ def _write_down(directory: Directory, happened: Happening, task: Task) -> None:
             directory.note("failed", key=task.key, reason=happened.text, seconds=happened.seconds)
         case "done":
             tidy(task.folder)
-            result = asdict(result_of(read_report(task.folder / REPORT)))
-            directory.note("done", key=task.key, seconds=happened.seconds, result=result)
+            directory.note("done", key=task.key, seconds=happened.seconds)

@@ -1,20 +1,20 @@
-"""The run's models by robust accuracy: with intervals, shared ranks, and published figures."""
+"""The run's models by robust accuracy: with intervals, shared places, and published figures."""
 
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from dataclasses import dataclass
 
+from robaudit import measures
 from robaudit.batch.directory import ListedJob, State
-from robaudit.batch.results import Number, Result
-from robaudit.batch.view import names_of
+from robaudit.batch.view import names_by_source
 from robaudit.errors import UsageError
 from robaudit.report.naming import marked
 from robaudit.report.text import plain
+from robaudit.report.words import attack, doubts, label
+from robaudit.schema import Measurement, Report
 from robaudit.types import parse_eps, radius
 
-# The strongest first: a table is ranked by the first that all of its models have.
-ATTACKS = ("accuracy.autoattack", "accuracy.fast", "accuracy.cw", "accuracy.pgd")
 # Images that RobustBench's figures were measured on.
 _PUBLISHED_ON = {"cifar10": 10_000, "cifar100": 10_000, "imagenet": 5_000}
 _NORMS = {"Linf": "linf", "L2": "l2"}
@@ -22,15 +22,16 @@ _NORMS = {"Linf": "linf", "L2": "l2"}
 
 @dataclass(frozen=True)
 class Published:
-    """RobustBench's figure for a network, and how ours differs from it.
+    """RobustBench's figure for a network, and how the measured accuracy differs from it.
 
     Attributes:
-        accuracy: AutoAttack's, as a fraction, on ``n`` images.
-        external: a stronger attack's, where one was found.
-        unreliable: RobustBench says so of AutoAttack's.
-        difference: ours less theirs; ``None`` where ours is of another attack.
-        noise: standard error of the difference that fewer images alone give: those of an audit
-            are part of theirs.
+        accuracy: under AutoAttack, as a fraction of ``n`` images.
+        difference: the measured accuracy minus ``accuracy``; ``None`` where it is of another
+            attack.
+        noise: standard error of ``difference`` because an audit measures a sample of the ``n``
+            images.
+        external: the accuracy under a stronger attack, where RobustBench knows one.
+        unreliable: RobustBench marks AutoAttack's accuracy as unreliable.
     """
 
     accuracy: float
@@ -42,19 +43,20 @@ class Published:
 
 
 @dataclass(frozen=True)
-class Entry:
-    """A model in a table.
+class RankedModel:
+    """A model in a leaderboard.
 
     Attributes:
-        places: the best and the worst that the intervals leave open, counted from one; ``None``
+        robust: the accuracy that it is ranked by, where it has a value and an interval.
+        places: the best and the worst place that the intervals allow, counted from one; ``None``
             for a model without the ranked accuracy.
-        reason: why it has no result.
+        reason: why it has no report.
     """
 
     name: str
     source: str
-    result: Result | None
-    robust: Number | None
+    report: Report | None
+    robust: Measurement | None
     places: tuple[int, int] | None
     published: Published | None
     reason: str = ""
@@ -69,94 +71,111 @@ class Entry:
 
     @property
     def remarks(self) -> list[str]:
-        """Why its numbers cannot be relied on, or that it has none."""
-        if self.result is None:
+        """Why its numbers may be wrong, or why it has none."""
+        if self.report is None:
             return [self.reason]
-        lost = [f"{number.label} not measured: {number.reason}" for number in self.result.failed]
-        return [plain(text) for text in (*self.result.warnings, *lost)]
+        accuracies = [m for m in self.report.measurements if m.name.startswith("accuracy.")]
+        found = [*doubts(self.report), *self.report.warnings]
+        found += [f"{attack(m)}: {text}" for m in accuracies for text in m.warnings]
+        lost = [
+            f"{attack(m) if m in accuracies else label(m)} not measured: {m.reason}"
+            for m in self.report.failed
+        ]
+        return [plain(text) for text in dict.fromkeys([*found, *lost])]
 
 
 @dataclass(frozen=True)
-class Table:
+class Leaderboard:
     """Models measured on the same examples within the same threat model, the most robust first.
 
     Attributes:
         threat: norm and radius.
-        ranked_by: the measurement, and its attack in words.
+        attack: of the accuracy that it is ranked by, in words.
     """
 
     title: str
     threat: str
-    ranked_by: str
     attack: str
-    entries: list[Entry]
+    models: list[RankedModel]
 
 
-def tables(state: State) -> list[Table]:
-    """One table for each data set and threat model of the run; listed twice is shown twice.
+def leaderboards(state: State) -> list[Leaderboard]:
+    """One for each data set and threat model of the run; a model listed twice is shown twice.
 
     Raises:
-        UsageError: nothing is finished.
+        UsageError: no job is finished.
+        DataError: a report cannot be read.
     """
-    if not state.results:
+    if not state.done:
         raise UsageError("no model of this run is finished", "Look with: robaudit batch status.")
-    names = names_of(state.rows)
+    names = names_by_source(state.rows)
     groups: dict[tuple[object, ...], list[ListedJob]] = {}
     for row in state.rows:
         groups.setdefault(row.job.suite, []).append(row)
-    return [_table(rows, state, names) for rows in groups.values()]
+    return [_leaderboard(rows, state, names) for rows in groups.values()]
 
 
-def _table(rows: list[ListedJob], state: State, names: dict[str, str]) -> Table:
-    finished = [row for row in rows if row.key in state.results]
-    results = [state.results[row.key] for row in finished]
-    ranked_by = next(
-        (name for name in ATTACKS if results and all(_has(r, name) for r in results)),
-        next((name for name in ATTACKS if any(_has(r, name) for r in results)), ATTACKS[-1]),
-    )
-    robust = {row.key: state.results[row.key].get(ranked_by) for row in finished}
-    measured = {key: one for key, one in robust.items() if one is not None and _whole(one)}
-    places = _places(measured)
-    entries = [
-        Entry(
-            _name(names[row.job.source], state.results.get(row.key)),
+def _leaderboard(rows: list[ListedJob], state: State, names: dict[str, str]) -> Leaderboard:
+    reports = {row.key: report for row in rows if (report := state.report(row.key))}
+    ranked_by = _ranked_by(list(reports.values()))
+    robust = {key: found for key, one in reports.items() if (found := _ranked(one, ranked_by))}
+    places = _places(robust)
+    models = [
+        RankedModel(
+            marked(names[row.job.source], row.key in reports and reports[row.key].subject.assumed),
             row.job.source,
-            state.results.get(row.key),
-            measured.get(row.key),
+            reports.get(row.key),
+            robust.get(row.key),
             places.get(row.key),
-            _published(row, measured.get(row.key)),
+            _published(row, robust.get(row.key)),
             _reason(row, state),
         )
         for row in rows
     ]
-    entries.sort(key=lambda one: (one.robust is None, -_value(one.robust), one.name))
+    models.sort(key=lambda one: (one.robust is None, -_value(one.robust), one.name))
     job = rows[0].job
-    n = f"{results[0].n} examples" if results else f"n {job.n}"
+    n = f"{next(iter(reports.values())).data.n} examples" if reports else f"n {job.n}"
     data = job.data.rpartition("/")[2]
     threat = f"{job.norm} {radius(job.eps)}"
     title = f"{plain(data)} {job.split}, {n}, {threat}, {job.preset}"
-    attack = next((one.label for one in measured.values()), ranked_by)
-    return Table(title, threat, ranked_by, attack, entries)
+    words = next((attack(one) for one in robust.values()), ranked_by)
+    return Leaderboard(title, threat, words, models)
 
 
-def _name(name: str, result: Result | None) -> str:
-    return marked(name, result is not None and result.assumed)
+def _ranked_by(reports: list[Report]) -> str:
+    """The strongest attack that all were measured with, else that any was.
+
+    An attack is the stronger, the more attacks its examples have to withstand before it.
+    """
+    attacks = [row for row in measures.known() if row.attack and row.stages]
+    attacks.sort(key=lambda row: (len(row.stages), row.passes), reverse=True)
+    for enough in (all, any):
+        for row in attacks:
+            if reports and enough(value_of(report, row.name) is not None for report in reports):
+                return row.name
+    return attacks[-1].name
 
 
-def _places(found: dict[str, Number]) -> dict[str, tuple[int, int]]:
-    """The places each may have: behind those whose intervals lie wholly above its own."""
-    lows = sorted(one.low or 0.0 for one in found.values())
-    highs = sorted(one.high or 0.0 for one in found.values())
+def _ranked(report: Report, name: str) -> Measurement | None:
+    found = report.get(name)
+    return found if found and found.value is not None and found.interval else None
+
+
+def _places(found: dict[str, Measurement]) -> dict[str, tuple[int, int]]:
+    """The places that each may have: behind those whose intervals lie wholly above its own."""
+    intervals = {key: one.interval for key, one in found.items() if one.interval}
+    lows = sorted(one.low for one in intervals.values())
+    highs = sorted(one.high for one in intervals.values())
     return {
         key: (
-            1 + len(lows) - bisect_right(lows, one.high or 0.0),
-            len(highs) - bisect_left(highs, one.low or 0.0),
+            1 + len(lows) - bisect_right(lows, one.high),
+            len(highs) - bisect_left(highs, one.low),
         )
-        for key, one in found.items()
+        for key, one in intervals.items()
     }
 
 
-def _published(row: ListedJob, ours: Number | None) -> Published | None:
+def _published(row: ListedJob, ours: Measurement | None) -> Published | None:
     """Only where the network was published for this threat model and this data."""
     scheme, _, name = row.job.source.partition(":")
     robust = row.published.get("robust_acc")
@@ -168,29 +187,27 @@ def _published(row: ListedJob, ours: Number | None) -> Published | None:
     same = _NORMS.get(threat) == row.job.norm and abs(parse_eps(eps) - row.job.eps) < 1e-6
     if not same or not n or row.job.data != dataset:
         return None
-    said = row.published.get("autoattack_acc", robust)
-    external = None if said == robust else robust
+    accuracy = row.published.get("autoattack_acc", robust)
+    external = None if accuracy == robust else robust
     unreliable = bool(row.published.get("unreliable", False))
     if ours is None or ours.name != "accuracy.autoattack" or ours.value is None or not ours.n:
-        return Published(said, n, None, None, external, unreliable)
+        return Published(accuracy, n, None, None, external, unreliable)
     left_out = max(0.0, (n - ours.n) / (n - 1))
-    noise = (said * (1 - said) / ours.n * left_out) ** 0.5
-    return Published(said, n, ours.value - said, noise, external, unreliable)
+    noise = (accuracy * (1 - accuracy) / ours.n * left_out) ** 0.5
+    return Published(accuracy, n, ours.value - accuracy, noise, external, unreliable)
 
 
-def _has(result: Result, name: str) -> bool:
-    return result.value(name) is not None
+def value_of(report: Report, name: str) -> float | None:
+    """A measurement's value, where the report has one."""
+    found = report.get(name)
+    return None if found is None else found.value
 
 
-def _whole(number: Number) -> bool:
-    return None not in (number.value, number.low, number.high)
-
-
-def _value(number: Number | None) -> float:
-    return 0.0 if number is None or number.value is None else number.value
+def _value(measurement: Measurement | None) -> float:
+    return 0.0 if measurement is None or measurement.value is None else measurement.value
 
 
 def _reason(row: ListedJob, state: State) -> str:
     if row.key in state.failed:
         return f"failed: {plain(state.failed[row.key])}"
-    return "" if row.key in state.results else "not finished"
+    return "" if row.key in state.done else "not finished"

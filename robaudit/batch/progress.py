@@ -9,7 +9,7 @@ from robaudit.batch.directory import ListedJob, State
 
 
 @dataclass(frozen=True)
-class Progress:
+class RunProgress:
     """Jobs, each counted once however often it is listed.
 
     Attributes:
@@ -30,15 +30,15 @@ class Progress:
         return self.total - self.done - self.failed - self.running
 
 
-def progress(state: State, now: float) -> Progress:
+def progress(state: State, now: float) -> RunProgress:
     """Where the run stands at ``now`` (seconds since the epoch)."""
     jobs: dict[str, ListedJob] = {row.key: row for row in state.rows}
-    done = [key for key in jobs if key in state.results]
-    running = [key for key in jobs if key in state.running and key not in state.results]
-    failed = [key for key in jobs if key in state.failed and key not in state.results]
-    took = {key: state.seconds[key] for key in done if state.seconds.get(key, 0) > 0}
+    done = [key for key in jobs if key in state.done]
+    running = [key for key in jobs if key in state.running and key not in state.done]
+    failed = [key for key in jobs if key in state.failed and key not in state.done]
+    took = {key: state.done[key] for key in done if state.done[key] > 0}
     if not took:
-        return Progress(len(jobs), len(done), len(failed), len(running), None, None)
+        return RunProgress(len(jobs), len(done), len(failed), len(running), None, None)
     usual = mean(took.values())
     by_suite: dict[tuple[object, ...], list[float]] = {}
     for key, seconds in took.items():
@@ -52,7 +52,7 @@ def progress(state: State, now: float) -> Progress:
     at_once = max(1, min(state.workers, len(open_jobs)))
     left = max(0.0, work - begun) / at_once
     per_hour = 3600 * state.workers / usual
-    return Progress(len(jobs), len(done), len(failed), len(running), per_hour, left)
+    return RunProgress(len(jobs), len(done), len(failed), len(running), per_hour, left)
 
 
 def duration(seconds: float) -> str:

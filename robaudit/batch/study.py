@@ -1,46 +1,23 @@
-"""How weight-space measures and robustness go together over the models of a run.
+"""Correlations of weight-space measures with robustness over the models of a run.
 
 As the tables and figures of "Relating Adversarially Robust Generalization to Flat Minima" (Stutz,
-Hein & Schiele, ICCV 2021) and of the paper on the Weight-Curvature Index do for theirs.
+Hein & Schiele, ICCV 2021) and of the paper on the Weight-Curvature Index, for their models.
 """
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from itertools import zip_longest
 
-from rich import box
-from rich.console import Group, RenderableType
-from rich.table import Table as Drawn
-from rich.text import Text
-
+from robaudit import measures
 from robaudit.batch.directory import State
-from robaudit.batch.leaderboard import Entry, Table, tables
+from robaudit.batch.leaderboard import Leaderboard, RankedModel, leaderboards, value_of
 from robaudit.errors import UsageError
-from robaudit.report.text import csv_cell, markdown
+from robaudit.report.table import MISSING, Cell, Column, Table, names, text
 from robaudit.schema import Interval
 from robaudit.statistics.correlations import Correlation, correlation
 
-MEASURES = {
-    "wci": "WCI",
-    "trace.total": "trace",
-    "weights.frobenius": "weight norm",
-    "trh.top_layer": "top-layer TrH",
-    "hessian.trace": "Hessian trace",
-    "hessian.largest": "largest eigenv.",
-    "hessian.relative_largest": "relative eigenv.",
-    "flatness.average": "avg. flatness",
-    "flatness.worst": "worst flatness",
-}
-OUTCOMES = {
-    "loss.robust": "robust loss",
-    "error": "robust error",
-    "gap.loss": "loss gap",
-    "gap.error": "error gap",
-}
+_ERROR = "error"  # one minus the accuracy that models are ranked by
 _FEWEST = 3
 
 
@@ -49,12 +26,16 @@ class Pair:
     """A measure and an outcome over the models that have both.
 
     Attributes:
-        names: the models', as long as ``x`` and ``y``.
-        found: ``None`` where one of the two does not vary.
+        measure: its name in reports; ``outcome`` likewise, or ``error``.
+        labels: of the measure and of the outcome, in words.
+        names: of the models, as long as ``x`` and ``y``.
+        x, y: the measure's and the outcome's value for each model.
+        found: ``None`` where one of the two is constant.
     """
 
     measure: str
     outcome: str
+    labels: tuple[str, str]
     names: tuple[str, ...]
     x: tuple[float, ...]
     y: tuple[float, ...]
@@ -66,7 +47,8 @@ class Study:
     """The models measured on the same examples within the same threat model.
 
     Attributes:
-        attack: that the robust error is of.
+        attack: of the robust error.
+        models: how many.
         architectures: how many; curvature depends on them.
     """
 
@@ -78,22 +60,23 @@ class Study:
 
 
 def studies(state: State) -> list[Study]:
-    """One study for each data set and threat model that has models enough.
+    """One study for each data set and threat model that has three models or more.
 
     A model that is listed twice counts once.
 
     Raises:
-        UsageError: nowhere are there three finished models.
+        UsageError: there is none.
+        DataError: a report cannot be read.
     """
     found = []
-    for table in tables(state):
-        hashes = {row.job.source: row.key for row in state.rows}
-        entries: dict[str, Entry] = {}
-        for entry in table.entries:
-            if entry.result is not None:
-                entries.setdefault(hashes[entry.source], entry)
-        if len(entries) >= _FEWEST:
-            found.append(_study(table, list(entries.values())))
+    keys = {row.job.source: row.key for row in state.rows}
+    for board in leaderboards(state):
+        models: dict[str, RankedModel] = {}
+        for model in board.models:
+            if model.report is not None:
+                models.setdefault(keys[model.source], model)
+        if len(models) >= _FEWEST:
+            found.append(_study(board, list(models.values())))
     if not found:
         raise UsageError(
             "a correlation takes three finished models of the same data and threat model",
@@ -102,95 +85,76 @@ def studies(state: State) -> list[Study]:
     return found
 
 
-def _study(table: Table, entries: list[Entry]) -> Study:
-    values = {name: [_value(entry, name) for entry in entries] for name in (*MEASURES, *OUTCOMES)}
+def _study(board: Leaderboard, models: list[RankedModel]) -> Study:
+    registered = [row for row in measures.known() if row.study]
+    inputs = {row.name: row.study for row in registered if not row.outcome}
+    outcomes = {_ERROR: "robust error"}
+    outcomes |= {row.name: row.study for row in registered if row.outcome}
+    values = {name: [_value(model, name) for model in models] for name in inputs | outcomes}
     pairs = []
-    for measure in MEASURES:
-        for outcome in OUTCOMES:
+    for measure, label in inputs.items():
+        for outcome, outcome_label in outcomes.items():
             rows = [
-                (entry.name, x, y)
-                for entry, x, y in zip(entries, values[measure], values[outcome], strict=True)
+                (model.name, x, y)
+                for model, x, y in zip(models, values[measure], values[outcome], strict=True)
                 if x is not None and y is not None
             ]
             if len(rows) < _FEWEST:
                 continue
-            names, x, y = zip(*rows, strict=True)
-            pairs.append(Pair(measure, outcome, names, x, y, correlation(x, y)))
-    architectures = {entry.result.architecture for entry in entries if entry.result}
-    return Study(table.title, table.attack, len(entries), len(architectures), pairs)
+            of, x, y = zip(*rows, strict=True)
+            labels = label, outcome_label
+            pairs.append(Pair(measure, outcome, labels, of, x, y, correlation(x, y)))
+    architectures = {model.report.subject.architecture for model in models if model.report}
+    return Study(board.title, board.attack, len(models), len(architectures), pairs)
 
 
-def _value(entry: Entry, name: str) -> float | None:
-    assert entry.result is not None
-    if name == "error":
-        robust = None if entry.robust is None else entry.robust.value
-        return None if robust is None else 1 - robust
-    return entry.result.value(name)
+def _value(model: RankedModel, name: str) -> float | None:
+    if name != _ERROR:
+        return value_of(model.report, name) if model.report else None
+    if model.robust is None or model.robust.value is None:
+        return None
+    return 1 - model.robust.value
 
 
-def study_view(found: Sequence[Study]) -> RenderableType:
-    """For a terminal: a row a pair, its three coefficients with their intervals."""
-    parts: list[RenderableType] = []
-    for study in found:
-        drawn = Drawn(
-            box=box.SIMPLE_HEAD, show_edge=False, header_style="bold", padding=(0, 1, 0, 0)
-        )
-        for heading in _HEADINGS:
-            right = heading not in _HEADINGS[:2]
-            drawn.add_column(heading, justify="right" if right else "left", no_wrap=right)
-        for pair, after in zip_longest(study.pairs, study.pairs[1:]):
-            ends = after is None or after.measure != pair.measure
-            drawn.add_row(*(Text(text) for text in _cells(pair)), end_section=ends)
-        title = f"{study.title}: {study.models} models"
-        parts += [Text(title, style="bold"), Text(), drawn]
-        parts += [Text(f"  {text}", style="dim") for text in _notes(study)]
-        parts.append(Text())
-    return Group(*parts)
+def study_tables(found: Sequence[Study]) -> list[Table]:
+    """A table for each study: a row for each pair, with its coefficients and their intervals."""
+    return [_table(study) for study in found]
 
 
-def study_markdown(found: Sequence[Study]) -> str:
-    """One markdown document with a table for each data set and threat model."""
-    lines = ["# Study"]
-    for study in found:
-        lines += ["", f"## {markdown(study.title)}: {study.models} models", ""]
-        lines += [f"| {' | '.join(_HEADINGS)} |", "| --- | --- | ---: | ---: | ---: | ---: |"]
-        lines += [
-            f"| {' | '.join(markdown(cell) for cell in _cells(pair))} |" for pair in study.pairs
-        ]
-        lines += ["", *(f"- {markdown(text)}" for text in _notes(study))]
-    return "\n".join(lines) + "\n"
-
-
-def study_csv(found: Sequence[Study]) -> str:
-    """One row a pair, unrounded."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    coefficients = ("pearson", "spearman", "kendall")
-    limits = [f"{name}{part}" for name in coefficients for part in ("", "_low", "_high")]
-    writer.writerow(["data_and_threat", "measure", "outcome", "models", *limits])
+def study_csv(found: Sequence[Study]) -> Table:
+    """All studies in one table for CSV, a row for each pair, unrounded."""
+    limits = [f"{name.lower()}{end}" for name in _COEFFICIENTS for end in ("", "_low", "_high")]
+    rows = []
     for study in found:
         for pair in study.pairs:
-            numbers: list[float | None] = []
+            outcome = f"robust error, {study.attack}" if pair.outcome == _ERROR else pair.outcome
+            row: list[object] = [study.title, pair.measure, outcome, len(pair.x)]
             for value, interval in _coefficients(pair.found):
-                low, high = (interval.low, interval.high) if interval else (None, None)
-                numbers += [value, low, high]
-            outcome = f"robust error, {study.attack}" if pair.outcome == "error" else pair.outcome
-            names = (study.title, pair.measure, outcome)
-            writer.writerow([*(csv_cell(name) for name in names), len(pair.x), *numbers])
-    return text.getvalue()
+                row += [value, *((interval.low, interval.high) if interval else (None, None))]
+            rows.append(row)
+    return Table.of(["data_and_threat", "measure", "outcome", "models", *limits], rows)
 
 
-_HEADINGS = ("Measure", "Outcome", "n", "Pearson", "Spearman", "Kendall")
+_COEFFICIENTS = ("Pearson", "Spearman", "Kendall")
 
 
-def _cells(pair: Pair) -> list[str]:
-    numbers = [_shown(value, interval) for value, interval in _coefficients(pair.found)]
-    return [MEASURES[pair.measure], OUTCOMES[pair.outcome], str(len(pair.x)), *numbers]
+def _table(study: Study) -> Table:
+    columns = [names("Measure"), text("Outcome"), Column("n"), *map(Column, _COEFFICIENTS)]
+    rows = [
+        [
+            *map(Cell, pair.labels),
+            Cell(str(len(pair.x))),
+            *(_cell(value, interval) for value, interval in _coefficients(pair.found)),
+        ]
+        for pair in study.pairs
+    ]
+    measured = [pair.measure for pair in study.pairs]
+    sections = [at for at in range(1, len(rows)) if measured[at] != measured[at - 1]]
+    title = f"{study.title}: {study.models} models"
+    return Table(columns, rows, title, notes=_notes(study), sections=sections)
 
 
-def _coefficients(
-    found: Correlation | None,
-) -> list[tuple[float | None, Interval | None]]:
+def _coefficients(found: Correlation | None) -> list[tuple[float | None, Interval | None]]:
     if found is None:
         return [(None, None)] * 3
     return [
@@ -200,11 +164,11 @@ def _coefficients(
     ]
 
 
-def _shown(value: float | None, interval: Interval | None) -> str:
+def _cell(value: float | None, interval: Interval | None) -> Cell:
     if value is None:
-        return "-"
-    around = "" if interval is None else f" [{interval.low:+.2f}, {interval.high:+.2f}]"
-    return f"{value:+.2f}{around}"
+        return MISSING
+    spread = "" if interval is None else f"[{interval.low:+.2f}, {interval.high:+.2f}]"
+    return Cell(f"{value:+.2f}", spread, value=value)
 
 
 def _notes(study: Study) -> list[str]:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from robaudit.batch.study import MEASURES, OUTCOMES, Pair, Study
+from robaudit.batch.study import Pair, Study
 from robaudit.report.palette import BLUE
 
 if TYPE_CHECKING:
@@ -26,8 +26,8 @@ def write_study_plots(found: Sequence[Study], folder: Path) -> list[Path]:
     paths: list[Path] = []
     for number, study in enumerate(found, 1):
         pairs = {(pair.measure, pair.outcome): pair for pair in study.pairs}
-        measures = [name for name in MEASURES if any(name == m for m, _ in pairs)]
-        outcomes = [name for name in OUTCOMES if any(name == o for _, o in pairs)]
+        measures = {pair.measure: pair.labels[0] for pair in study.pairs}
+        outcomes = {pair.outcome: pair.labels[1] for pair in study.pairs}
         if not pairs:
             continue
         stem = folder / ("study" if len(found) == 1 else f"study-{number}")
@@ -41,9 +41,9 @@ def write_study_plots(found: Sequence[Study], folder: Path) -> list[Path]:
                     axis = grid[row, column]
                     _scatter(axis, pairs.get((measure, outcome)))
                     if row == len(outcomes) - 1:
-                        axis.set_xlabel(MEASURES[measure])
+                        axis.set_xlabel(measures[measure])
                     if column == 0:
-                        axis.set_ylabel(OUTCOMES[outcome])
+                        axis.set_ylabel(outcomes[outcome])
             figure.suptitle(study.title.replace("$", r"\$"), fontsize=8)
             for path in (stem.with_suffix(".svg"), stem.with_suffix(".png")):
                 figure.savefig(path, dpi=200)

@@ -1,167 +1,160 @@
-"""A run on a terminal: the table of its jobs, and a line for each thing that happens."""
+"""A run as tables: its jobs and how far they are, and what a dry run counts."""
 
 from __future__ import annotations
 
 from collections.abc import Container, Sequence
 
-from rich import box
-from rich.console import Group, RenderableType
-from rich.table import Table
-from rich.text import Text
-
 from robaudit.batch.directory import ListedJob, State
 from robaudit.batch.lock import Holder
-from robaudit.batch.progress import Progress, duration, progress
-from robaudit.batch.results import Result
+from robaudit.batch.progress import RunProgress, duration, progress
 from robaudit.batch.tasks import Happening
 from robaudit.report.numbers import percent
+from robaudit.report.table import Cell, Column, Table, Tone, names, text
 from robaudit.report.text import model_names, plain
+from robaudit.report.words import attack
+from robaudit.schema import Report
 from robaudit.types import radius
 
 _MOST_ROWS = 30
 
 
-def names_of(rows: Sequence[ListedJob]) -> dict[str, str]:
-    """The models' short names by source, no two alike."""
-    sources = list(dict.fromkeys(row.job.source for row in rows))
-    return dict(zip(sources, model_names(sources), strict=True))
+def run_table(state: State, driver: Holder | None, now: float) -> Table:
+    """The jobs: running and failed ones before finished and waiting ones.
 
-
-def suite_words(row: ListedJob) -> str:
-    """The data and the threat model of a row."""
-    return f"{_data(row.job.data)} {row.job.norm} {radius(row.job.eps)}"
-
-
-def headline(found: Progress, driver: Holder | None) -> str:
-    """How far the run is, in one line."""
-    parts = [f"{found.done} of {found.total} jobs done"]
-    parts += [
-        f"{count} {word}"
-        for count, word in (
-            (found.failed, "failed"),
-            (found.running, "running" if driver else "interrupted"),
-            (found.waiting, "waiting"),
+    Rows beyond the first 30 are counted in a note.
+    """
+    rows = sorted(state.rows, key=lambda row: _ORDER.index(_status(row, state)))
+    models = names_by_source(state.rows)
+    first = _first_of_key(state.rows)
+    columns = [names("Model"), text("Data and threat"), text("State"), Column("Time"), text()]
+    cells = []
+    for row in rows[:_MOST_ROWS]:
+        status = _status(row, state)
+        said = status if driver or status != "running" else "interrupted"
+        cells.append(
+            [
+                Cell(models[row.job.source]),
+                Cell(_suite(row)),
+                Cell(said, tone=_TONES[status]),
+                Cell(_time(row, state, now)),
+                Cell(_remark(row, state, first[row.key])),
+            ]
         )
-        if count
-    ]
+    more = len(rows) - _MOST_ROWS
+    notes = [f"... and {more} more rows"] if more > 0 else []
+    return Table(columns, cells, _headline(progress(state, now), driver), notes=notes)
+
+
+def dry_run_table(rows: Sequence[ListedJob], done: Container[str]) -> Table:
+    """Every row with the passes that its job takes, and their sum over the jobs that are left.
+
+    Args:
+        done: keys of jobs that have their report.
+    """
+    models = names_by_source(rows)
+    first = _first_of_key(rows)
+    columns = [names("Model"), text("Data and threat"), text("Preset"), Column("Passes"), text()]
+    cells = []
+    passes: list[int] = []
+    for row in rows:
+        reason = row.reason
+        if not reason and row.key in done:
+            reason = "done"
+        elif not reason and row is not first[row.key]:
+            reason = "listed above"
+        passes += [] if reason else [row.passes]
+        count = "" if reason else f"{row.passes:,}"
+        said = (models[row.job.source], _suite(row), row.job.preset, count, reason)
+        cells.append([Cell(one) for one in said])
+    summary = (
+        f"{len(passes)} jobs: at most {sum(passes):,} passes of one example, a backward pass "
+        "counted as two. Once a job is finished, robaudit batch status estimates the time left."
+    )
+    return Table(columns, cells, notes=[summary])
+
+
+def log_line(happened: Happening, state: State, now: float) -> str:
+    """One line for a log about a job that is done or has failed."""
+    found = progress(state, now)
+    row = _first_of_key(state.rows)[happened.key]
+    name = names_by_source(state.rows)[row.job.source]
+    place = f"[{found.done + found.failed}/{found.total}] {name}, {_suite(row)}"
+    report = state.report(row.key)
+    if happened.kind == "failed" or report is None:
+        return f"{place}: failed: {plain(happened.text)}"
+    left = f"; about {duration(found.left)} left" if found.left else ""
+    return f"{place}: {_accuracies(report)}, {duration(happened.seconds)}{left}"
+
+
+_ORDER = ("running", "failed", "done", "waiting")
+_TONES: dict[str, Tone] = {
+    "running": "strong",
+    "failed": "bad",
+    "done": "good",
+    "waiting": "soft",
+}
+
+
+def _headline(found: RunProgress, driver: Holder | None) -> str:
+    counts = (
+        (found.failed, "failed"),
+        (found.running, "running" if driver else "interrupted"),
+        (found.waiting, "waiting"),
+    )
+    parts = [f"{found.done} of {found.total} jobs done"]
+    parts += [f"{count} {word}" for count, word in counts if count]
     open_jobs = found.running + found.waiting
     if found.per_hour is not None and open_jobs:
         parts.append(f"{found.per_hour:.3g} an hour")
         if found.left is not None:
             parts.append(f"about {duration(found.left)} left")
     if driver is None and open_jobs:
-        parts.append("nobody is driving it: the same command goes on")
+        parts.append("no process is working on it: the same command resumes it")
     return ", ".join(parts)
 
 
-def run_view(state: State, driver: Holder | None, now: float) -> RenderableType:
-    """The headline, and a table with what runs and what failed before what is done or waits.
-
-    What is left out of a long table is counted below it.
-    """
-    rows = sorted(state.rows, key=lambda row: _ORDER.index(_status(row, state)))
-    names = names_of(state.rows)
-    first = _first_of_key(state.rows)
-    table = Table(box=box.SIMPLE_HEAD, show_edge=False, header_style="bold", padding=(0, 1, 0, 0))
-    table.add_column("Model", overflow="fold", min_width=12)
-    table.add_column("Data and threat", overflow="fold")
-    table.add_column("State", no_wrap=True)
-    table.add_column("Time", no_wrap=True, justify="right")
-    table.add_column("", overflow="fold", ratio=1)
-    for row in rows[:_MOST_ROWS]:
-        status = _status(row, state)
-        shown = status if driver or status != "running" else "interrupted"
-        what = _what(row, state, now, first[row.key])
-        table.add_row(
-            Text(names[row.job.source]), Text(suite_words(row)),
-            Text(shown, style=_STYLES[status]), Text(_time(row, state, now)), Text(what),
-        )  # fmt: skip
-    parts: list[RenderableType] = [Text(headline(progress(state, now), driver)), Text(), table]
-    if len(rows) > _MOST_ROWS:
-        parts.append(Text(f"... and {len(rows) - _MOST_ROWS} more rows", style="dim"))
-    return Group(*parts)
+def names_by_source(rows: Sequence[ListedJob]) -> dict[str, str]:
+    """The models' short names by source, no two alike."""
+    sources = list(dict.fromkeys(row.job.source for row in rows))
+    return dict(zip(sources, model_names(sources), strict=True))
 
 
-def line(happened: Happening, state: State, now: float) -> str:
-    """What a log says of a job that is done or has failed."""
-    found = progress(state, now)
-    row = _first_of_key(state.rows)[happened.key]
-    name = names_of(state.rows)[row.job.source]
-    place = f"[{found.done + found.failed}/{found.total}] {name}, {suite_words(row)}"
-    if happened.kind == "failed":
-        return f"{place}: failed: {plain(happened.text)}"
-    left = f"; about {duration(found.left)} left" if found.left else ""
-    return (
-        f"{place}: {headline_numbers(state.results[row.key])}, {duration(happened.seconds)}{left}"
-    )
+def _suite(row: ListedJob) -> str:
+    data = row.job.data.rpartition("/")[2]
+    return f"{data} {row.job.norm} {radius(row.job.eps)}"
 
 
-def headline_numbers(result: Result) -> str:
-    """The accuracies of a result in few words."""
+def _first_of_key(rows: Sequence[ListedJob]) -> dict[str, ListedJob]:
+    return {row.key: row for row in reversed(rows)}
+
+
+def _accuracies(report: Report) -> str:
     found = [
-        f"{number.label if number.name != 'accuracy.clean' else 'clean'} {percent(number.value)}"
-        for number in result.table.values()
-        if number.name.startswith("accuracy.")
-        and number.split == result.split
-        and number.value is not None
+        f"{'clean' if m.name == 'accuracy.clean' else attack(m)} {percent(m.value)}"
+        for m in report.measurements
+        if m.name.startswith("accuracy.") and m.split == report.data.split and m.value is not None
     ]
-    failed = [number.name for number in result.failed]
-    lost = f"; not measured: {', '.join(dict.fromkeys(failed))}" if failed else ""
-    return ", ".join(found) + lost
-
-
-def dry_run_view(rows: Sequence[ListedJob], done: Container[str]) -> RenderableType:
-    """Every row with the passes that its job takes, and their sum over the jobs that are left.
-
-    Args:
-        done: keys of jobs that have their report.
-    """
-    names = names_of(rows)
-    first = _first_of_key(rows)
-    table = Table(box=box.SIMPLE_HEAD, show_edge=False, header_style="bold", padding=(0, 1, 0, 0))
-    table.add_column("Model", overflow="fold", min_width=12)
-    table.add_column("Data and threat", overflow="fold")
-    table.add_column("Preset")
-    table.add_column("Passes", justify="right", no_wrap=True)
-    table.add_column("", overflow="fold")
-    counts = []
-    for row in rows:
-        reason = plain(row.reason)
-        if not reason and row.key in done:
-            reason = "done"
-        elif not reason and row is not first[row.key]:
-            reason = "listed above"
-        counts += [] if reason else [row.passes]
-        texts = (names[row.job.source], suite_words(row), row.job.preset)
-        count = "" if reason else f"{row.passes:,}"
-        table.add_row(*(Text(text) for text in (*texts, count, reason)))
-    said = (
-        f"{len(counts)} jobs: at most {sum(counts):,} passes of one example, a backward pass "
-        "counted as two. Once a job is finished, robaudit batch status estimates the time left."
-    )
-    return Group(table, Text(), Text(said))
-
-
-_ORDER = ("running", "failed", "done", "waiting")
-_STYLES = {"running": "bold", "failed": "red", "done": "green", "waiting": "dim"}
+    failed = dict.fromkeys(m.name for m in report.failed)
+    return ", ".join(found) + (f"; not measured: {', '.join(failed)}" if failed else "")
 
 
 def _status(row: ListedJob, state: State) -> str:
-    if row.key in state.results:
+    if row.key in state.done:
         return "done"
     if row.key in state.failed:
         return "failed"
     return "running" if row.key in state.running else "waiting"
 
 
-def _what(row: ListedJob, state: State, now: float, first: ListedJob) -> str:
+def _remark(row: ListedJob, state: State, first: ListedJob) -> str:
     if row.job.source != first.job.source:
-        return f"the same file as {plain(first.job.source)}"
+        return f"the same file as {first.job.source}"
     status = _status(row, state)
     if status == "failed":
-        return plain(state.failed[row.key])
-    if status == "done":
-        return headline_numbers(state.results[row.key])
+        return state.failed[row.key]
+    report = state.report(row.key)
+    if report is not None:
+        return _accuracies(report)
     done = [stage for stage in row.stages if stage in state.stages.get(row.key, ())]
     at = f"{len(done)} of {len(row.stages)} stages" if row.stages else ""
     if status == "running":
@@ -171,16 +164,7 @@ def _what(row: ListedJob, state: State, now: float, first: ListedJob) -> str:
 
 
 def _time(row: ListedJob, state: State, now: float) -> str:
-    if row.key in state.results:
-        seconds = state.seconds.get(row.key, 0.0)
-    else:
-        seconds = now - state.running[row.key] if row.key in state.running else 0.0
+    if row.key in state.running:
+        return duration(now - state.running[row.key])
+    seconds = state.done.get(row.key, 0.0)
     return duration(seconds) if seconds else ""
-
-
-def _first_of_key(rows: Sequence[ListedJob]) -> dict[str, ListedJob]:
-    return {row.key: row for row in reversed(rows)}
-
-
-def _data(name: str) -> str:
-    return plain(name.rpartition("/")[2] if "/" in name else name)

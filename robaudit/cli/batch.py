@@ -146,10 +146,11 @@ def status(directory: Directories) -> None:
     [bold]robaudit batch status runs/zoo[/bold]
     """
     from robaudit.batch.directory import find
-    from robaudit.batch.view import run_view
+    from robaudit.batch.view import run_table
+    from robaudit.report.formats.terminal import terminal_view
 
     found = find(directory)
-    console().print(run_view(found.state(), found.driver(), time.time()))
+    console().print(terminal_view(run_table(found.state(), found.driver(), time.time())))
 
 
 def _manifest(ctx: typer.Context, what: list[str], preset: Preset, settings: Settings) -> Manifest:
@@ -249,16 +250,18 @@ def _driven(
 
 def _show_passes(rows: list[ListedJob], out: Path) -> None:
     from robaudit.batch.directory import find
-    from robaudit.batch.view import dry_run_view
+    from robaudit.batch.view import dry_run_table
+    from robaudit.report.formats.terminal import terminal_view
 
-    there = find(out) if (out / "run.json").exists() else None
-    console().print(dry_run_view(rows, () if there is None else there.state().results))
+    done = find(out).state().done if (out / "run.json").exists() else ()
+    console().print(terminal_view(dry_run_table(rows, done)))
 
 
 def _show_end(state: State) -> None:
-    from robaudit.batch.view import run_view
+    from robaudit.batch.view import run_table
+    from robaudit.report.formats.terminal import terminal_view
 
-    console().print(run_view(state, None, time.time()))
+    console().print(terminal_view(run_table(state, None, time.time())))
 
 
 HELP = """

@@ -45,7 +45,8 @@ def _table(directory: Directory) -> Iterator[Callable[[Happening | None], None]]
     from rich.console import Console
     from rich.live import Live
 
-    from robaudit.batch.view import run_view
+    from robaudit.batch.view import run_table
+    from robaudit.report.formats.terminal import terminal_view
 
     state = directory.state()
     driver = directory.driver()
@@ -55,7 +56,7 @@ def _table(directory: Directory) -> Iterator[Callable[[Happening | None], None]]
             nonlocal state, driver
             if happened is not None:
                 state, driver = directory.state(), directory.driver()
-            live.update(run_view(state, driver, time.time()), refresh=True)
+            live.update(terminal_view(run_table(state, driver, time.time())), refresh=True)
 
         yield look
 
@@ -63,6 +64,6 @@ def _table(directory: Directory) -> Iterator[Callable[[Happening | None], None]]
 def _line(directory: Directory, happened: Happening | None) -> None:
     if happened is None or happened.kind not in ("done", "failed"):
         return
-    from robaudit.batch.view import line
+    from robaudit.batch.view import log_line
 
-    say(line(happened, directory.state(), time.time()))
+    say(log_line(happened, directory.state(), time.time()))

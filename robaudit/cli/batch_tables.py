@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import io
 import sys
+from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -15,7 +16,7 @@ from robaudit.cli.read import write_file
 from robaudit.errors import UsageError
 
 if TYPE_CHECKING:
-    from robaudit.batch.study import Study
+    from robaudit.report.table import Table
 
 Directories = Annotated[
     Path, typer.Argument(metavar="DIR", show_default=False, help="The run's folder.")
@@ -45,20 +46,25 @@ def leaderboard(
     Ranked by the strongest attack that all were measured with; those whose intervals overlap share
     their places. RobustBench's published figure stands beside ours, with the difference.
     """
-    from robaudit.batch import leaderboard_formats as formats
     from robaudit.batch.directory import find
-    from robaudit.batch.leaderboard import tables
+    from robaudit.batch.leaderboard import leaderboards
+    from robaudit.batch.leaderboard_table import (
+        leaderboard_csv,
+        leaderboard_html,
+        leaderboard_tables,
+    )
+    from robaudit.report.formats.csv_text import csv_text
 
-    found = tables(find(directory).state())
+    found = leaderboards(find(directory).state())
     match format:
         case Format.csv:
-            text = formats.leaderboard_csv(found)
+            text = csv_text(leaderboard_csv(found))
         case Format.md:
-            text = formats.leaderboard_markdown(found)
+            text = _document("Leaderboard", leaderboard_tables(found))
         case Format.html:
-            text = formats.leaderboard_html(found)
+            text = leaderboard_html(found)
         case Format.table:
-            text = _as_text(formats.leaderboard_view(found), out)
+            text = _printed(leaderboard_tables(found), out)
     if out is None:
         sys.stdout.write(text)
     else:
@@ -90,43 +96,49 @@ def study(
     Pearson's, Spearman's and Kendall's coefficients with bootstrap intervals, for each data set and
     threat model with three models or more; the pictures show each outcome against each measure.
     """
-    from robaudit.batch import study as read
     from robaudit.batch.directory import find
+    from robaudit.batch.study import studies, study_csv, study_tables
+    from robaudit.report.formats.csv_text import csv_text
 
-    found = read.studies(find(directory).state())
+    found = studies(find(directory).state())
+    as_csv = csv_text(study_csv(found))
+    as_markdown = _document("Study", study_tables(found))
     if out is not None:
-        _write_study(found, out)
+        from robaudit.batch.study_plot import write_study_plots
+
+        try:
+            out.mkdir(parents=True, exist_ok=True)
+            (out / "study.csv").write_text(as_csv, encoding="utf-8")
+            (out / "study.md").write_text(as_markdown, encoding="utf-8")
+            write_study_plots(found, out)
+        except OSError as error:
+            raise UsageError(
+                f"cannot write to {out}: {error.strerror or error}", "Choose another --out."
+            ) from None
     match format:
         case StudyFormat.csv:
-            sys.stdout.write(read.study_csv(found))
+            sys.stdout.write(as_csv)
         case StudyFormat.md:
-            sys.stdout.write(read.study_markdown(found))
+            sys.stdout.write(as_markdown)
         case StudyFormat.table:
-            console().print(read.study_view(found))
+            _printed(study_tables(found), None)
 
 
-def _write_study(found: list[Study], out: Path) -> None:
-    from robaudit.batch.study import study_csv, study_markdown
-    from robaudit.batch.study_plot import write_study_plots
+def _document(title: str, tables: Sequence[Table]) -> str:
+    from robaudit.report.formats.markdown import markdown_text
 
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        (out / "study.csv").write_text(study_csv(found), encoding="utf-8")
-        (out / "study.md").write_text(study_markdown(found), encoding="utf-8")
-        write_study_plots(found, out)
-    except OSError as error:
-        raise UsageError(
-            f"cannot write to {out}: {error.strerror or error}", "Choose another --out."
-        ) from None
+    return f"# {title}\n\n{markdown_text(*tables)}"
 
 
-def _as_text(view: Any, out: Path | None) -> str:
-    """Printed at once, in colour on a terminal; as text where it goes to a file."""
+def _printed(tables: Sequence[Table], out: Path | None) -> str:
+    """Prints the tables, in colour on a terminal; returns them as text where they go to a file."""
+    from robaudit.report.formats.terminal import terminal_view
+
     if out is None:
-        console().print(view)
+        console().print(terminal_view(*tables))
         return ""
     from rich.console import Console
 
     text = io.StringIO()
-    Console(file=text, width=120).print(view)
+    Console(file=text, width=120).print(terminal_view(*tables))
     return text.getvalue()

@@ -71,7 +71,7 @@ def test_running_again_does_nothing_and_adds_what_is_new(run, rows):
     run(rows("a.pt"))
     outcome, seen = run(rows("a.pt", "b.pt"))
     assert [key for kind, key in seen if kind == "done"] == [rows("b.pt")[0].key]
-    assert len(outcome.state.results) == len(outcome.state.rows) == 2
+    assert len(outcome.state.done) == len(outcome.state.rows) == 2
     assert run(rows("a.pt", "b.pt"))[1] == []
 
 
@@ -113,7 +113,7 @@ def test_what_cannot_be_audited_is_a_row_with_its_reason(run, rows, models):
     finally:
         (models / "broken.pt").unlink()
     assert not outcome.complete
-    assert len(outcome.state.results) == 1
+    assert len(outcome.state.done) == 1
     assert "broken.pt" in outcome.state.failed[broken]
     assert len(outcome.state.failed) == 2
     assert all(" " in reason for reason in outcome.state.failed.values())

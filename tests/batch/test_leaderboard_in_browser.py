@@ -1,17 +1,14 @@
 """The leaderboard's filter in a real browser; without script the page shows everything."""
 
 import random
-from dataclasses import asdict
 
 import pytest
-from support.batch_runs import log_listed, report
+from support.batch_runs import log_done, log_listed, report
 from support.browser import CHROMIUM, watched
 
-from robaudit.batch import log
 from robaudit.batch.directory import create
-from robaudit.batch.leaderboard import tables
-from robaudit.batch.leaderboard_formats import leaderboard_html
-from robaudit.batch.results import result_of
+from robaudit.batch.leaderboard import leaderboards
+from robaudit.batch.leaderboard_table import leaderboard_html
 
 WATCHER = """<!doctype html><title>watcher</title><body>
 <iframe src="leaderboard.html" style="width:1000px;height:900px"></iframe>
@@ -45,9 +42,8 @@ def test_models_are_shown_by_threat_and_name(tmp_path):
         for name in ("wide_a", "wide_b", "<b>thin"):
             key = norm + name
             log_listed(directory, f"{name}.pt", key, **said)
-            made = result_of(report(name, 0.5, random.Random(1)))
-            log.append(directory.journal, "done", key=key, seconds=1.0, result=asdict(made))
-    page = leaderboard_html(tables(directory.state()))
+            log_done(directory, key, report(name, 0.5, random.Random(1)))
+    page = leaderboard_html(leaderboards(directory.state()))
     (tmp_path / "leaderboard.html").write_text(page, encoding="utf-8")
     (tmp_path / "watcher.html").write_text(WATCHER, encoding="utf-8")
     seen, console = watched(tmp_path / "watcher.html")

@@ -5,20 +5,21 @@ import time
 
 import pytest
 from rich.console import Console
-from support.batch_runs import finished, log_listed
+from support.batch_runs import finished, log_done, log_listed
 
 from robaudit.batch import log
 from robaudit.batch.directory import create
 from robaudit.batch.lock import Holder
 from robaudit.batch.progress import progress
-from robaudit.batch.view import run_view
+from robaudit.batch.view import run_table
+from robaudit.report.formats.terminal import terminal_view
 
 DRIVER = Holder(1, "here", "t", 0.0)
 
 
 def text(state, driver=DRIVER, now=None):
     console = Console(file=io.StringIO(), width=200)
-    console.print(run_view(state, driver, time.time() if now is None else now))
+    console.print(terminal_view(run_table(state, driver, time.time() if now is None else now)))
     return console.file.getvalue()
 
 
@@ -45,13 +46,7 @@ def test_time_left_follows_from_what_jobs_took(half):
 def test_jobs_of_another_suite_are_expected_by_their_own(half):
     log_listed(half, "big.pt", "big", n=7)
     log_listed(half, "big2.pt", "big2", n=7)
-    log.append(
-        half.journal,
-        "done",
-        key="big",
-        seconds=600.0,
-        result=vars(half.state().results[f"{0:064d}"]),
-    )
+    log_done(half, "big", half.state().report(f"{0:012d}"), seconds=600.0)
     state = half.state()
     left = progress(state, state.running["on"]).left
     assert left == pytest.approx((5 * 60 + 600) / 2)
@@ -70,7 +65,7 @@ def test_what_runs_and_what_failed_stand_first(half):
 def test_without_a_driver_what_ran_is_interrupted(half):
     shown = text(half.state(), None)
     assert "1 interrupted" in shown
-    assert "the same command goes on" in shown
+    assert "the same command resumes it" in shown
 
 
 def test_a_driver_that_begins_finds_nothing_running(half):
@@ -86,7 +81,7 @@ def test_a_long_run_is_cut_and_counted(tmp_path):
 
 def test_the_same_weights_twice_are_one_job(tmp_path):
     directory = finished(tmp_path / "run", 1)
-    log_listed(directory, "elsewhere/copy.pt", f"{0:064d}")
+    log_listed(directory, "elsewhere/copy.pt", f"{0:012d}")
     state = directory.state()
     assert progress(state, 0).total == 1
     assert "the same file as runs/model_0000.pt" in text(state)

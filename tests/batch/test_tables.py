@@ -3,26 +3,22 @@
 import csv
 import io
 import random
-from dataclasses import asdict
 from html.parser import HTMLParser
 
 import pytest
 from rich.console import Console
-from support.batch_runs import finished, log_listed, report
+from support.batch_runs import finished, log_done, log_listed, report
 
 from robaudit.batch import log
 from robaudit.batch.directory import create
-from robaudit.batch.leaderboard import tables
-from robaudit.batch.leaderboard_formats import (
-    leaderboard_csv,
-    leaderboard_html,
-    leaderboard_markdown,
-    leaderboard_view,
-)
-from robaudit.batch.results import result_of
-from robaudit.batch.study import MEASURES, OUTCOMES, studies, study_csv, study_markdown, study_view
+from robaudit.batch.leaderboard import leaderboards
+from robaudit.batch.leaderboard_table import leaderboard_csv, leaderboard_html, leaderboard_tables
+from robaudit.batch.study import studies, study_csv, study_tables
 from robaudit.batch.study_plot import write_study_plots
 from robaudit.errors import UsageError
+from robaudit.report.formats.csv_text import csv_text
+from robaudit.report.formats.markdown import markdown_text
+from robaudit.report.formats.terminal import terminal_view
 
 BAD = "<script>alert(1)</script>\x1b[31m=cmd()|x"
 
@@ -35,16 +31,15 @@ def add(tmp_path):
     def one(source, robust, key=None, published=None, **said):
         key = key or source
         log_listed(directory, source, key, published)
-        result = asdict(result_of(report(source, robust, random.Random(1), **said)))
-        log.append(directory.journal, "done", key=key, seconds=1.0, result=result)
+        log_done(directory, key, report(source, robust, random.Random(1), **said))
 
     one.directory = directory
     return one
 
 
-def shown(view):
+def shown(tables):
     console = Console(file=io.StringIO(), width=200)
-    console.print(view)
+    console.print(terminal_view(*tables))
     return console.file.getvalue()
 
 
@@ -52,8 +47,8 @@ def test_places_are_those_that_intervals_leave_open(add):
     # Half-widths at n = 1000 are about 0.03.
     for name, robust in (("a", 0.60), ("b", 0.58), ("c", 0.535), ("d", 0.51), ("e", 0.30)):
         add(f"{name}.pt", robust)
-    (table,) = tables(add.directory.state())
-    assert [(entry.name, entry.place) for entry in table.entries] == [
+    (table,) = leaderboards(add.directory.state())
+    assert [(entry.name, entry.place) for entry in table.models] == [
         ("a", "1-2"), ("b", "1-3"), ("c", "2-4"), ("d", "3-4"), ("e", "5"),
     ]  # fmt: skip
 
@@ -63,8 +58,8 @@ def test_failed_and_unfinished_models_stand_last_with_their_reason(add):
     log_listed(add.directory, "b.pt", "b")
     log_listed(add.directory, "c.pt", "c")
     log.append(add.directory.journal, "failed", key="c", reason="no luck", seconds=0.0)
-    (table,) = tables(add.directory.state())
-    assert [(entry.name, entry.place, entry.remarks) for entry in table.entries] == [
+    (table,) = leaderboards(add.directory.state())
+    assert [(entry.name, entry.place, entry.remarks) for entry in table.models] == [
         ("a", "1", []), ("b", "", ["not finished"]), ("c", "", ["failed: no luck"]),
     ]  # fmt: skip
 
@@ -80,37 +75,38 @@ def test_failed_and_unfinished_models_stand_last_with_their_reason(add):
 )
 def test_the_published_figure_and_the_noise_of_fewer_images(add, facts, ours, n, difference, noise):
     add("robustbench:cifar10/Linf/Standard", ours, published=facts, n=n)
-    ((entry,),) = [table.entries for table in tables(add.directory.state())]
+    ((entry,),) = [table.models for table in leaderboards(add.directory.state())]
     if difference is None:
         assert entry.published is None
     else:
         assert entry.published.difference == pytest.approx(difference)
         # A sample without replacement: sqrt(p (1 - p) / n (N - n) / (N - 1)).
         assert entry.published.noise == pytest.approx(noise, abs=1e-4)
-        line = shown(leaderboard_view(tables(add.directory.state()))).splitlines()[4]
+        line = shown(leaderboard_tables(leaderboards(add.directory.state()))).splitlines()[4]
         assert ("!" in line) == (abs(difference) > 2 * noise > 0)
 
 
 def test_ours_stands_beside_autoattacks_figure_and_not_beside_a_stronger_attacks(add):
     facts = {"robust_acc": 0.642, "autoattack_acc": 0.7128, "unreliable": True, "eps": "8/255"}
-    add("robustbench:cifar10/Linf/Kang2021Stable", 0.71, published=facts)
-    add("robustbench:cifar10/Linf/Standard", 0.0, published={"robust_acc": 0.0, "eps": "8/255"})
-    found = tables(add.directory.state())
-    kang, standard = (entry.published for entry in found[0].entries)
+    add("robustbench:cifar10/Linf/Kang2021Stable", 0.71, "kang", facts)
+    facts = {"robust_acc": 0.0, "eps": "8/255"}
+    add("robustbench:cifar10/Linf/Standard", 0.0, "standard", facts)
+    found = leaderboards(add.directory.state())
+    kang, standard = (entry.published for entry in found[0].models)
     assert kang.difference == pytest.approx(0.71 - 0.7128)
     assert (kang.external, kang.unreliable) == (0.642, True)
     assert (standard.external, standard.unreliable) == (None, False)
-    for text in (shown(leaderboard_view(found)), leaderboard_markdown(found)):
+    for text in (shown(leaderboard_tables(found)), markdown_text(*leaderboard_tables(found))):
         assert "64.20 unreliable" in text
         assert "stronger attack" in text
-    row, other = csv.DictReader(io.StringIO(leaderboard_csv(found)))
+    row, other = csv.DictReader(io.StringIO(csv_text(leaderboard_csv(found))))
     assert (row["published"], row["external"], row["unreliable"]) == ("0.7128", "0.642", "True")
     assert (other["external"], other["unreliable"]) == ("", "False")
 
 
 def test_a_column_that_nobody_fills_is_not_there(add):
     add("robustbench:cifar10/Linf/Standard", 0.0, published={"robust_acc": 0.0, "eps": "8/255"})
-    text = leaderboard_markdown(tables(add.directory.state()))
+    text = markdown_text(*leaderboard_tables(leaderboards(add.directory.state())))
     assert "Published" in text
     assert "External" not in text
 
@@ -120,23 +116,23 @@ def test_a_model_listed_twice_is_shown_twice_and_counted_once(add):
         add(f"{name}.pt", robust)
     log_listed(add.directory, "copies/a.pt", "a.pt")
     state = add.directory.state()
-    assert len(tables(state)[0].entries) == 4
+    assert len(leaderboards(state)[0].models) == 4
     assert studies(state)[0].models == 3
 
 
 def test_every_format_has_every_model_and_none_lets_text_through(add):
     add(f"runs/{BAD}.pt", 0.5, warnings=[BAD])
     add("good.pt", 0.6)
-    found = tables(add.directory.state())
-    assert "1 below" in shown(leaderboard_view(found))
-    assert "\x1b" not in shown(leaderboard_view(found))
-    rows = list(csv.DictReader(io.StringIO(leaderboard_csv(found))))
+    found = leaderboards(add.directory.state())
+    assert "1 below" in shown(leaderboard_tables(found))
+    assert "\x1b" not in shown(leaderboard_tables(found))
+    rows = list(csv.DictReader(io.StringIO(csv_text(leaderboard_csv(found)))))
     assert [float(row["robust"]) for row in rows] == [0.6, 0.5]
     assert [row["place_best"] for row in rows] == ["1", "2"]
     assert all(
         "\x1b" not in cell and not cell.startswith("=") for row in rows for cell in row.values()
     )
-    text = leaderboard_markdown(found)
+    text = markdown_text(*leaderboard_tables(found))
     assert "<script" not in text
     assert r"\|x" in text
     page = leaderboard_html(found)
@@ -155,13 +151,13 @@ def test_nothing_finished_is_said(tmp_path):
     directory = create(tmp_path / "run")
     log_listed(directory, "a.pt", "a")
     with pytest.raises(UsageError, match="no model of this run is finished"):
-        tables(directory.state())
+        leaderboards(directory.state())
 
 
 def test_a_study_finds_what_was_put_in(tmp_path):
     (study,) = studies(finished(tmp_path / "run", 40).state())
     assert (study.models, study.architectures) == (40, 1)
-    assert len(study.pairs) == 8 * len(OUTCOMES)  # all but the relative eigenvalue
+    assert len(study.pairs) == 8 * 4  # all but the relative eigenvalue
     for pair in study.pairs:
         sign = -1 if pair.measure == "weights.frobenius" else 1
         if pair.outcome == "error" and pair.measure != "weights.frobenius":
@@ -174,17 +170,17 @@ def test_a_study_finds_what_was_put_in(tmp_path):
 @pytest.mark.slow
 def test_a_study_as_text_csv_and_pictures(tmp_path):
     found = studies(finished(tmp_path / "run", 6).state())
-    assert "6 models" in shown(study_view(found))
-    rows = list(csv.DictReader(io.StringIO(study_csv(found))))
+    assert "6 models" in shown(study_tables(found))
+    rows = list(csv.DictReader(io.StringIO(csv_text(study_csv(found)))))
     assert len(rows) == len(found[0].pairs)
     first = found[0].pairs[0]
     assert float(rows[0]["kendall"]) == first.found.kendall
     assert float(rows[0]["pearson_low"]) == first.found.pearson_interval.low
-    assert study_markdown(found).count("\n| ") == len(rows) + 2
+    assert markdown_text(*study_tables(found)).count("\n| ") == len(rows) + 2
     paths = write_study_plots(found, tmp_path)
     assert [path.name for path in paths] == ["study.svg", "study.png"]
     drawn = paths[0].read_text()
-    assert all(MEASURES[pair.measure] in drawn for pair in found[0].pairs)
+    assert all(pair.labels[0] in drawn for pair in found[0].pairs)
 
 
 def test_two_models_are_no_study(tmp_path):
@@ -196,21 +192,21 @@ def test_a_measure_that_does_not_vary_has_no_coefficient(add):
     for name in "abc":
         add(f"{name}.pt", 0.5)
     (study,) = studies(add.directory.state())
-    assert "-" in shown(study_view([study]))
+    assert "-" in shown(study_tables([study]))
     assert all(pair.found is None for pair in study.pairs)
 
 
 def test_a_doubted_accuracy_is_marked_and_its_doubt_stands_in_the_remarks(add):
     add("a.pt", 0.60, doubts=["gradients lead nowhere"])
     add("b.pt", 0.30)
-    found = tables(add.directory.state())
+    found = leaderboards(add.directory.state())
     for text in (
-        shown(leaderboard_view(found)),
-        leaderboard_markdown(found),
+        shown(leaderboard_tables(found)),
+        markdown_text(*leaderboard_tables(found)),
         leaderboard_html(found),
     ):
         assert "60.0?" in text
         assert "30.0?" not in text
         assert "gradients lead nowhere" in text
-    rows = list(csv.DictReader(io.StringIO(leaderboard_csv(found))))
+    rows = list(csv.DictReader(io.StringIO(csv_text(leaderboard_csv(found)))))
     assert [row["doubts"] for row in rows] == ["gradients lead nowhere", ""]

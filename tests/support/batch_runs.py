@@ -9,9 +9,8 @@ from torch import nn
 from robaudit.batch import log
 from robaudit.batch.directory import REPORT, create
 from robaudit.batch.jobs import Job
-from robaudit.batch.results import result_of
 from robaudit.data import load_examples
-from robaudit.report import read_report
+from robaudit.report import read_report, write_report
 from robaudit.report.jsonfile import to_object
 from robaudit.schema import (
     Data,
@@ -80,15 +79,20 @@ def finished(folder, count, published=None):
     log.append(directory.journal, "driver", pid=1, workers=2)
     for at in range(count):
         source = f"runs/model_{at:04d}.pt"
-        key = f"{at:064d}"
+        key = f"{at:012d}"
         log_listed(directory, source, key, published or {})
         made = report(source, 0.2 + 0.5 * at / max(1, count - 1), chance)
         log.append(directory.journal, "started", key=key, where="worker 1")
         for stage in STAGES:
             log.append(directory.journal, "stage", key=key, stage=stage, seconds=10.0)
-        result = asdict(result_of(made))
-        log.append(directory.journal, "done", key=key, seconds=60.0, result=result)
+        log_done(directory, key, made, seconds=60.0)
     return directory
+
+
+def log_done(directory, key, made, seconds=1.0):
+    """Finish a listed job with this report."""
+    write_report(made, directory.state().folders[key] / REPORT)
+    log.append(directory.journal, "done", key=key, seconds=seconds)
 
 
 def log_listed(directory, source, key, published=None, **said):

@@ -12,6 +12,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from robaudit.report import palette
+from robaudit.report.formats.html import html_table
 from robaudit.report.text import plain
 
 _FOLDER = Path(__file__).parent / "templates"
@@ -54,7 +55,7 @@ def _digest(text: str) -> str:
 
 @cache
 def _environment() -> Environment:
-    return Environment(
+    environment = Environment(
         loader=FileSystemLoader(_FOLDER),
         autoescape=True,
         finalize=_visible,
@@ -62,6 +63,8 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.globals["grid"] = html_table
+    return environment
 
 
 def _visible(value: Any) -> Any:

@@ -1,0 +1,135 @@
+"""The leaderboard as tables, for every format, and as a page."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from robaudit.batch.leaderboard import Leaderboard, Published, RankedModel
+from robaudit.report.table import Cell, Column, Table, measured, names, text
+from robaudit.schema import Measurement
+
+_CSV = (
+    *("data_and_threat", "place_best", "place_worst", "model", "source", "architecture"),
+    *("sha256", "n", "clean", "clean_low", "clean_high", "attack", "robust", "robust_low"),
+    *("robust_high", "published", "difference", "difference_noise", "external"),
+    *("unreliable", "remarks", "doubts"),
+)
+_LEGEND = (
+    "Place: the places that the intervals allow. Brackets: the interval. A value that ends in ? "
+    "may overstate robustness: see the remarks."
+)
+_DIFFERENCE = (
+    "Difference: our accuracy minus the one that RobustBench publishes, with the standard error "
+    "due to fewer images; ! where it is more than two standard errors."
+)
+_EXTERNAL = (
+    "External: the accuracy under a stronger attack, from RobustBench's leaderboard; unreliable "
+    "where RobustBench marks AutoAttack's accuracy so."
+)
+
+
+def leaderboard_tables(boards: Sequence[Leaderboard]) -> list[Table]:
+    """A table for each leaderboard, with remarks below it, and the legend."""
+    return [*(_table(board) for board in boards), Table(caption=_legend(boards))]
+
+
+def leaderboard_csv(boards: Sequence[Leaderboard]) -> Table:
+    """All leaderboards in one table for CSV, a row for each model: fractions, unrounded."""
+    return Table.of(_CSV, (_csv_row(board, model) for board in boards for model in board.models))
+
+
+def leaderboard_html(boards: Sequence[Leaderboard]) -> str:
+    """A self-contained page; its tables can be sorted, and filtered by threat model and name."""
+    from robaudit.report.html.page import page
+
+    tables = [(board.threat, _table(board, all_remarks=True)) for board in boards]
+    return page("leaderboard.html.j2", title="Leaderboard", tables=tables, legend=_legend(boards))
+
+
+def _table(board: Leaderboard, all_remarks: bool = False) -> Table:
+    """The remarks in a column of the table, else as notes below it."""
+    columns = [Column("Place"), names("Model"), Column("Clean %"), Column(f"{board.attack} %")]
+    published = _published_columns(board)
+    columns += [Column(name) for name in published] + [text("Remarks")]
+    rows = []
+    for model in board.models:
+        remarks = model.remarks
+        said = "; ".join(remarks)
+        if model.report is not None and not all_remarks:
+            said = f"{len(remarks)} below" if remarks else ""
+        row = [
+            Cell(model.place, value=model.places[0] if model.places else None),
+            Cell(model.name),
+            measured(_clean(model)),
+            measured(model.robust),
+            *_published_cells(model.published)[: len(published)],
+            Cell(said, value=len(remarks)),
+        ]
+        rows.append(row)
+    notes = [
+        f"{model.name}: {remark}"
+        for model in board.models
+        if model.report is not None and not all_remarks
+        for remark in model.remarks
+    ]
+    return Table(columns, rows, board.title, notes=notes)
+
+
+def _legend(boards: Sequence[Leaderboard]) -> str:
+    columns = {column for board in boards for column in _published_columns(board)}
+    said = {"Difference": _DIFFERENCE, "External": _EXTERNAL}
+    return " ".join([_LEGEND, *(words for name, words in said.items() if name in columns)])
+
+
+def _published_columns(board: Leaderboard) -> list[str]:
+    """The columns for the figures of RobustBench that the leaderboard has."""
+    found = [model.published for model in board.models if model.published is not None]
+    if not found:
+        return []
+    outside = any(one.external is not None or one.unreliable for one in found)
+    return ["Published", "Difference", *(["External"] if outside else [])]
+
+
+def _published_cells(theirs: Published | None) -> list[Cell]:
+    if theirs is None:
+        return [Cell()] * 3
+    difference = Cell()
+    if theirs.difference is not None and theirs.noise is not None:
+        beyond = " !" if theirs.noise and abs(theirs.difference) > 2 * theirs.noise else ""
+        noise = f"±{100 * theirs.noise:.1f}{beyond}" if theirs.noise else ""
+        difference = Cell(f"{100 * theirs.difference:+.1f}", noise, value=theirs.difference)
+    figure = "" if theirs.external is None else f"{100 * theirs.external:.2f}"
+    external = " ".join(filter(None, (figure, "unreliable" if theirs.unreliable else "")))
+    return [
+        Cell(f"{100 * theirs.accuracy:.2f}", value=theirs.accuracy),
+        difference,
+        Cell(external, value=theirs.external),
+    ]
+
+
+def _csv_row(board: Leaderboard, model: RankedModel) -> list[object]:
+    report, theirs, robust = model.report, model.published, model.robust
+    none: tuple[None, ...] = (None,) * 5
+    return [
+        board.title, *(model.places or none[:2]), model.name, model.source,
+        *((report.subject.architecture, report.subject.sha256, report.data.n) if report
+          else none[:3]),
+        *_three(_clean(model)), board.attack, *_three(robust),
+        *((theirs.accuracy, theirs.difference, theirs.noise, theirs.external, theirs.unreliable)
+          if theirs else none),
+        "; ".join(model.remarks),
+        "; ".join(robust.doubts) if robust else "",
+    ]  # fmt: skip
+
+
+def _clean(model: RankedModel) -> Measurement | None:
+    return None if model.report is None else model.report.get("accuracy.clean")
+
+
+def _three(measurement: Measurement | None) -> tuple[float | None, float | None, float | None]:
+    """The value and the ends of its interval."""
+    if measurement is None:
+        return None, None, None
+    interval = measurement.interval
+    ends = (interval.low, interval.high) if interval else (None, None)
+    return measurement.value, *ends
