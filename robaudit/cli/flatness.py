@@ -12,7 +12,7 @@ from robaudit.cli.options import Format, Settings
 
 if TYPE_CHECKING:
     from robaudit.audit import Plan
-    from robaudit.report.flatness_curve import FlatnessCurve
+    from robaudit.report.curve import Curve
     from robaudit.schema import Report
 
 
@@ -41,14 +41,15 @@ def measure_flatness(checkpoints: list[str], plan: Plan, settings: Settings) -> 
         raise typer.Exit(code)
 
 
-def _print(reports: list[Report], curve: FlatnessCurve | None) -> None:
-
-    from robaudit.report.flatness_curve_table import flatness_view, sweep_view
+def _print(reports: list[Report], curve: Curve | None) -> None:
+    from robaudit.report.curve import curve_tables
+    from robaudit.report.flatness_curve import sweep_tables
+    from robaudit.report.formats.terminal import terminal_view
 
     screen = console()
     if curve is not None:
-        screen.print(flatness_view(curve))
+        screen.print(terminal_view(*curve_tables(curve, drawn=True)))
     for report in reports:
-        if (view := sweep_view(report, named=len(reports) > 1)) is not None:
+        if tables := sweep_tables(report, named=len(reports) > 1):
             screen.print()
-            screen.print(view)
+            screen.print(terminal_view(*tables))

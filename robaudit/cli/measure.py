@@ -189,11 +189,11 @@ def run(
 
 def _fill(folder: Path, found: list[Report | str], reports: list[Report], names: list[str]) -> None:
     """What is about several reports together."""
-    from robaudit.report.curve import curve, is_curve
     from robaudit.report.folder import fill_curve, fill_index
+    from robaudit.report.wci_curve import is_wci_curve, wci_curve
 
-    if is_curve(reports):
-        fill_curve(folder, curve(found))
+    if is_wci_curve(reports):
+        fill_curve(folder, wci_curve(found))
     if len(reports) > 1:
         there = [n for one, n in zip(found, names, strict=True) if not isinstance(one, str)]
         fill_index(folder, reports, there)
@@ -227,22 +227,13 @@ def show(found: Sequence[Report | str], format: Format) -> None:
         found: a report, or the name of a checkpoint that was asked for and could not be audited,
             which leaves a gap in a curve; where several were asked for, JSON is an array.
     """
-    from robaudit.report import comparison_view, render, report_view
-    from robaudit.report.curve import curve, is_curve
-    from robaudit.report.curve_table import curve_view
+    from robaudit.report import render, screen
 
-    reports = _reports(found)
-    if format is not Format.table:
-        name = cast("report.Format", format.value)
-        sys.stdout.write(render(reports, name, several=len(found) > 1))
+    if format is Format.table:
+        console().print(screen(found))
         return
-    screen = console()
-    if is_curve(reports):
-        screen.print(curve_view(curve(found)))
-    elif len(reports) == 1:
-        screen.print(report_view(reports[0]))
-    else:
-        screen.print(comparison_view(reports))
+    name = cast("report.Format", format.value)
+    sys.stdout.write(render(_reports(found), name, several=len(found) > 1))
 
 
 def _reports(found: Sequence[Report | str]) -> list[Report]:

@@ -36,13 +36,14 @@ def redraw(folder: Path, format: str, out: Path | None) -> bool:
 
 
 def _flatness(folder: Path, out: Path | None) -> None:
-    from robaudit.report.flatness_curve_table import flatness_view
+    from robaudit.report.curve import curve_tables
     from robaudit.report.flatness_folder import read_flatness, write_flatness
+    from robaudit.report.formats.terminal import terminal_view
 
     curve = read_flatness(folder)
     if out is not None:
         write_flatness(out, curve)
-    _print(flatness_view(curve))
+    _print(terminal_view(*curve_tables(curve, drawn=True)))
 
 
 def _landscape(file: Path, format: str, out: Path | None) -> None:

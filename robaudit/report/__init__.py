@@ -1,7 +1,9 @@
-"""A report in every format a person or a program reads: terminal, JSON, CSV, markdown.
+"""A report in every format a person or a program reads: terminal, JSON, CSV, markdown, LaTeX.
 
 Everything is rendered from :class:`robaudit.schema.Report` alone, so that a report can be read
-where no torch is installed. Text from checkpoints and data is made harmless on its way out.
+where no torch is installed. A view is a function from reports to tables
+(:mod:`robaudit.report.table`); :mod:`robaudit.report.formats` draws any table in any format and
+makes text from checkpoints and data harmless.
 """
 
 from __future__ import annotations
@@ -11,37 +13,56 @@ import json
 from collections.abc import Sequence
 from typing import Literal
 
-from rich.console import Console
+from rich.console import Console, RenderableType
 
 from robaudit.errors import UsageError
-from robaudit.report.comparison import comparison_markdown, comparison_view
+from robaudit.report.comparison import comparison_tables
 from robaudit.report.csvfile import layers_csv, to_csv
 from robaudit.report.folder import fill_folder, report_folder
+from robaudit.report.formats.latex import latex_text
+from robaudit.report.formats.markdown import markdown_text
+from robaudit.report.formats.terminal import terminal_view
 from robaudit.report.jsonfile import read_report, schema_json, to_json, to_object, write_report
-from robaudit.report.markdown import to_markdown
-from robaudit.report.terminal import report_view
+from robaudit.report.report_tables import report_screen, report_tables, to_markdown
 from robaudit.report.verdicts import verdicts
 from robaudit.schema import Report
 
-Format = Literal["table", "json", "csv", "md"]
+Format = Literal["table", "json", "csv", "md", "latex"]
 
 __all__ = [
     "Format",
-    "comparison_markdown",
-    "comparison_view",
+    "comparison_tables",
     "fill_folder",
     "layers_csv",
     "read_report",
     "render",
     "report_folder",
-    "report_view",
+    "report_screen",
+    "report_tables",
     "schema_json",
+    "screen",
     "to_csv",
     "to_json",
     "to_markdown",
     "verdicts",
     "write_report",
 ]
+
+
+def screen(found: Sequence[Report | str]) -> RenderableType:
+    """One report, or the comparison of several, for a terminal.
+
+    Args:
+        found: reports; in a curve, the source of a checkpoint that could not be audited is a gap.
+
+    Raises:
+        UsageError: no reports.
+        DataError: a table in the ``details`` of a report cannot be read.
+    """
+    reports = [one for one in found if not isinstance(one, str)]
+    if len(reports) == 1:
+        return terminal_view(*report_screen(reports[0]))
+    return terminal_view(*comparison_tables(found, drawn=True))
 
 
 def render(
@@ -51,7 +72,7 @@ def render(
 
     ``table`` is the view of one report or the comparison of several, without colours; ``json`` one
     object or an array of them; ``csv`` one table of all; ``md`` one document, which begins with
-    the comparison when there are several.
+    the comparison when there are several; ``latex`` the tables alone, for a paper.
 
     Args:
         reports: at least one.
@@ -79,13 +100,15 @@ def render(
         case "md":
             documents = [to_markdown(report) for report in reports]
             if one is None:
-                documents.insert(0, f"# Comparison\n\n{comparison_markdown(reports)}")
+                compared = markdown_text(*comparison_tables(reports))
+                documents.insert(0, f"# Comparison\n\n{compared}")
             return "\n".join(documents)
-    raise UsageError(f"unknown format {format!r}", "Known formats: table, json, csv, md.")
+        case "latex":
+            return latex_text(*(report_tables(one) if one else comparison_tables(reports)))
+    raise UsageError(f"unknown format {format!r}", "Known formats: table, json, csv, md, latex.")
 
 
 def _text(reports: Sequence[Report], width: int) -> str:
     text = io.StringIO()
-    console = Console(file=text, width=width, color_system=None, force_terminal=False)
-    console.print(report_view(reports[0]) if len(reports) == 1 else comparison_view(reports))
+    Console(file=text, width=width, color_system=None, force_terminal=False).print(screen(reports))
     return "\n".join(line.rstrip() for line in text.getvalue().splitlines()) + "\n"

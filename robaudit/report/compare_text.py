@@ -7,7 +7,8 @@ from typing import Any
 
 from robaudit.report.compare import Comparison, Difference
 from robaudit.report.compare_words import changed, headings, notes, provenance, rows
-from robaudit.report.csvfile import csv_text
+from robaudit.report.formats.csv_text import csv_text
+from robaudit.report.table import Table
 from robaudit.report.text import markdown
 from robaudit.schema import Report
 
@@ -48,7 +49,7 @@ def compare_csv(comparison: Comparison) -> str:
             "data": first.data.name,
         }
         table.append([row[column] for column in _COLUMNS])
-    return csv_text(_COLUMNS, table)
+    return csv_text(Table.of(_COLUMNS, table))
 
 
 def compare_markdown(comparison: Comparison) -> str:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import csv
-import io
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 from robaudit.report.details import extra, layer_rows
+from robaudit.report.formats.csv_text import csv_text
 from robaudit.report.naming import IDENTITY
-from robaudit.report.text import csv_cell
+from robaudit.report.table import Table
 from robaudit.schema import Report
 
 _SUBJECT = ("subject", "sha256", *IDENTITY, "data", "split", "norm", "eps")
@@ -30,7 +29,7 @@ def to_csv(*reports: Report) -> str:
     An empty cell is a number that was not measured. Text that a spreadsheet would take for a
     formula is preceded by ``'``.
     """
-    return csv_text(COLUMNS, measurement_rows(reports))
+    return csv_text(Table.of(COLUMNS, measurement_rows(reports)))
 
 
 def measurement_rows(reports: Iterable[Report]) -> list[tuple[object, ...]]:
@@ -74,7 +73,7 @@ def layers_csv(*reports: Report) -> str:
                 )
                 for row in layer_rows(report, split)
             ]
-    return csv_text(_LAYER, rows)
+    return csv_text(Table.of(_LAYER, rows))
 
 
 def _subject(report: Report, split: str) -> tuple[object, ...]:
@@ -83,17 +82,3 @@ def _subject(report: Report, split: str) -> tuple[object, ...]:
     ball = (None, None) if threat is None else (threat.norm, threat.eps)
     own = (getattr(subject, name) for name in IDENTITY)
     return (subject.source, subject.sha256, *own, data.name, split, *ball)
-
-
-def csv_text(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    """A table as CSV, foreign text in it made harmless."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(header)
-    writer.writerows([_cell(value) for value in row] for row in rows)
-    return text.getvalue()
-
-
-def _cell(value: object) -> object:
-    # Numbers are ours and stay numbers; a negative one is no formula.
-    return value if value is None or isinstance(value, int | float) else csv_cell(value)

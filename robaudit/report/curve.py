@@ -1,17 +1,55 @@
-"""WCI over checkpoints, beside the robust gaps and the parts it is made of."""
+"""Measurements over checkpoints: points on an axis, their table, and their CSV."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from robaudit.errors import UsageError
 from robaudit.report.curve_axis import Axis, axis_of, shown_place
-from robaudit.report.details import extra
 from robaudit.report.differences import architectures_differ, differing, gone, settings_differ
-from robaudit.report.naming import names_of
+from robaudit.report.naming import IDENTITY, identity, names_of
 from robaudit.report.numbers import number
-from robaudit.schema import Measurement, Report
+from robaudit.report.sparkline import sparkline
+from robaudit.report.table import MISSING, Cell, Column, Table, estimate, names, text
+from robaudit.schema import Report
+
+if TYPE_CHECKING:
+    from robaudit.statistics.correlations import Correlation
+
+_FEWEST, _MOST = 4, 60  # points whose course is easier to see in a line of blocks than in a column
+_ERRORS = (
+    "±: one standard error over examples. Checkpoints that were measured on the same examples "
+    "differ more surely than their errors suggest."
+)
+
+
+@dataclass(frozen=True)
+class Quantity:
+    """One number of every checkpoint.
+
+    Attributes:
+        key: its name in CSV.
+        measurement: the measurement that it is.
+        split: ``None`` for the audited one.
+        heading: of its column; ``""`` where only CSV holds it.
+        group: the title over its column.
+        factor: by which it is shown: 100 for points.
+        course: its name where its rise and fall is drawn in one line; ``""`` where it is not.
+        squared: it is the square of the measurement, and has no standard error.
+        exact: CSV has no column for its standard error.
+    """
+
+    key: str
+    measurement: str
+    split: str | None = None
+    heading: str = ""
+    group: str = ""
+    factor: float = 1
+    course: str = ""
+    squared: bool = False
+    exact: bool = False
 
 
 @dataclass(frozen=True)
@@ -29,7 +67,7 @@ class Point:
     Attributes:
         place: on the axis.
         report: ``None`` for a checkpoint that could not be audited.
-        numbers: by :data:`QUANTITIES`; what was not measured is not there.
+        numbers: by the keys of the curve's quantities; what was not measured is left out.
     """
 
     source: str
@@ -41,51 +79,43 @@ class Point:
 
 @dataclass(frozen=True)
 class Curve:
-    """Points in the order of their places, which all differ."""
+    """Points in the order of their places, which all differ.
+
+    Attributes:
+        subject: the columns of CSV that say which checkpoint it is, on which examples.
+        correlations: with the robust loss over the checkpoints, by the key of a quantity.
+    """
 
     axis: Axis
     points: tuple[Point, ...]
-    notes: tuple[str, ...]
+    quantities: tuple[Quantity, ...]
+    subject: tuple[str, ...]
+    notes: tuple[str, ...] = ()
+    correlations: Mapping[str, Correlation] = field(default_factory=dict)
 
-    def column(self, quantity: str) -> list[Number | None]:
+    def column(self, key: str) -> list[Number | None]:
         """One number a point, ``None`` for a gap."""
-        return [point.numbers.get(quantity) for point in self.points]
+        return [point.numbers.get(key) for point in self.points]
 
-    def has(self, quantity: str) -> bool:
-        return any(quantity in point.numbers for point in self.points)
+    def has(self, key: str) -> bool:
+        """Whether some point has that number."""
+        return any(key in point.numbers for point in self.points)
 
+    @property
+    def reports(self) -> list[Report]:
+        """Those of the checkpoints that could be audited."""
+        return [point.report for point in self.points if point.report]
 
-# A curve's name for each number: the measurement and its split, or ``None`` for the audited one.
-QUANTITIES: dict[str, tuple[str, str | None]] = {
-    "wci_test": ("wci", "test"),
-    "wci_train": ("wci", "train"),
-    "wci_bound_test": ("wci.bound", "test"),
-    "wci_bound_train": ("wci.bound", "train"),
-    "loss_robust_test": ("loss.robust", "test"),
-    "loss_robust_train": ("loss.robust", "train"),
-    "accuracy_pgd_test": ("accuracy.pgd", "test"),
-    "accuracy_pgd_train": ("accuracy.pgd", "train"),
-    "gap_loss": ("gap.loss", "gap"),
-    "gap_error": ("gap.error", "gap"),
-    "weights_squared": ("weights.frobenius", None),
-    "trace_test": ("trace.total", "test"),
-    "trace_train": ("trace.total", "train"),
-}
-
-_MORE_THAN_WCI = ("flatness", "hessian")
+    @property
+    def connected(self) -> bool:
+        """Whether the checkpoints are of one run, so that a line between them has a meaning."""
+        return self.axis.by != "order" and not architectures_differ(self.reports)
 
 
-def is_curve(reports: Sequence[Report]) -> bool:
-    """Whether these are several reports of WCI and nothing that needs columns of its own."""
-    return len(reports) > 1 and all(
-        report.get("wci") is not None
-        and not any(m.name.startswith(_MORE_THAN_WCI) for m in report.measurements)
-        for report in reports
-    )
-
-
-def curve(checkpoints: Sequence[Report | str]) -> Curve:
-    """The curve through several checkpoints.
+def points_of(
+    checkpoints: Sequence[Report | str], quantities: Sequence[Quantity]
+) -> tuple[Axis, tuple[Point, ...], list[str]]:
+    """The axis, the points in its order, and a note where that needs one.
 
     Args:
         checkpoints: in the order given: a report, or the source of a checkpoint that could not be
@@ -93,94 +123,143 @@ def curve(checkpoints: Sequence[Report | str]) -> Curve:
 
     Raises:
         UsageError: no checkpoints.
-
-    Source: Xu & Zhang, arXiv 2410.07719v1, Figures 1 and 4.
     """
     if not checkpoints:
         raise UsageError("a curve needs at least one report")
     audited = [None if isinstance(given, str) else given for given in checkpoints]
     sources = [given if isinstance(given, str) else given.subject.source for given in checkpoints]
     axis = axis_of(sources, [report.subject.epoch if report else None for report in audited])
-    names = names_of([one if isinstance(one, str) else one.subject for one in checkpoints])
+    named = names_of([one if isinstance(one, str) else one.subject for one in checkpoints])
     points = [
-        Point(source, name, place, report, {} if report is None else _numbers(report))
-        for source, name, place, report in zip(sources, names, axis.places, audited, strict=True)
+        Point(source, name, place, report, {} if report is None else _numbers(report, quantities))
+        for source, name, place, report in zip(sources, named, axis.places, audited, strict=True)
     ]
-    ordered = sorted(points, key=lambda point: point.place)
-    notes = [*_order(axis, ordered != points), *_parts(axis, ordered), *_caveats(ordered)]
-    axis = Axis(axis.name, tuple(point.place for point in ordered), axis.by)
-    return Curve(axis, tuple(ordered), tuple(notes))
+    ordered = tuple(sorted(points, key=lambda point: point.place))
+    notes = []
+    if axis.by == "order":
+        notes = ["No number tells the checkpoints apart: they are in the order given."]
+    elif list(ordered) != points:
+        where = "its name" if axis.by == "name" else "its file"
+        notes = [f"By the {axis.name} in {where}, not in the order given."]
+    return Axis(axis.name, tuple(point.place for point in ordered), axis.by), ordered, notes
 
 
-def _numbers(report: Report) -> dict[str, Number]:
+def _numbers(report: Report, quantities: Sequence[Quantity]) -> dict[str, Number]:
     found = {}
-    for key, (name, split) in QUANTITIES.items():
-        m = report.get(name, split)
+    for quantity in quantities:
+        m = report.get(quantity.measurement, quantity.split)
         if m is not None and m.value is not None:
-            squared = key == "weights_squared"
-            found[key] = Number(m.value**2) if squared else Number(m.value, m.standard_error)
+            found[quantity.key] = (
+                Number(m.value**2) if quantity.squared else Number(m.value, m.standard_error)
+            )
     return found
 
 
-def _order(axis: Axis, sorted_: bool) -> list[str]:
-    if axis.by == "order":
-        return ["No number tells the checkpoints apart: they are in the order given."]
-    where = "its name" if axis.by == "name" else "its file"
-    return [f"By the {axis.name} in {where}, not in the order given."] if sorted_ else []
+def unlike(points: Sequence[Point], made: Mapping[str, str]) -> list[str]:
+    """What keeps the points from being compared.
 
-
-def _parts(axis: Axis, points: Sequence[Point]) -> list[str]:
-    """By which factors the ends of the curve differ (the WCI paper's Eq. 6 and Figure 4)."""
-    split = "test" if any("wci_test" in point.numbers for point in points) else "train"
-    keys = (f"wci_{split}", "weights_squared", f"trace_{split}")
-    whole = [point for point in points if point.numbers.keys() >= set(keys)]
-    reports = [point.report for point in whole if point.report]
-    if axis.by == "order" or len(whole) < 2 or differing(reports) or architectures_differ(reports):
-        return []
-    ends = [[point.numbers[key].value for key in keys] for point in (whole[0], whole[-1])]
-    if min(*ends[0], *ends[1]) <= 0:
-        return []
-    wci, squares, trace = (after / before for before, after in zip(*ends, strict=True))
-    first, last = shown_place(whole[0].place), shown_place(whole[-1].place)
-    return [
-        f"From {axis.name} {first} to {last}, on {split} examples: WCI times {number(wci, 3)}, the "
-        f"weight norm times {number(squares**0.5, 3)}, the root of the trace times "
-        f"{number(trace**0.5, 3)}."
+    Args:
+        made: in words, by measurement, what was done with different settings.
+    """
+    reports = [point.report for point in points if point.report]
+    different = differing(reports)
+    notes = [f"{different}: the rows are of different things."] if different else []
+    return notes + [
+        f"{words} with different settings."
+        for name, words in made.items()
+        if settings_differ(reports, name)
     ]
 
 
-def _caveats(points: Sequence[Point]) -> list[str]:
-    reports = [point.report for point in points if point.report]
-    notes = []
-    if unlike := differing(reports):
-        notes.append(f"{unlike}: the rows are of different things.")
-    if architectures_differ(reports):
-        notes.append(
-            "Architectures differ: WCI, weight norms and traces compare within one architecture."
-        )
-    for name, words in (("wci", "WCI was measured"), ("loss.robust", "PGD ran")):
-        if settings_differ(reports, name):
-            notes.append(f"{words} with different settings.")
-    kinds = {extra(m, "quantity") for report in reports for m in _measured(report)}
-    if kinds == {"gauss-newton"}:
-        notes.append("The traces are of the Gauss-Newton matrix, not of the Hessian.")
-    elif len(kinds) > 1:
-        bent = [
-            point.name
-            for point in points
-            if point.report
-            and any(extra(m, "quantity") == "gauss-newton" for m in _measured(point.report))
-        ]
-        notes.append(
-            f"The traces of {', '.join(bent)} are of the Gauss-Newton matrix, the others of the "
-            "Hessian: they do not compare."
-        )
+def missing(points: Sequence[Point]) -> list[str]:
+    """The checkpoints without a report, and what the others' reports lack."""
     lost = [point.name for point in points if point.report is None]
-    if lost:
-        notes.append(f"Could not be audited, a gap in the curve: {', '.join(lost)}.")
-    names = [point.name for point in points if point.report]
-    return notes + gone(names, reports)
+    notes = [f"Could not be audited, a gap in the curve: {', '.join(lost)}."] if lost else []
+    there = [(point.name, point.report) for point in points if point.report]
+    return notes + gone([name for name, _ in there], [report for _, report in there])
 
 
-def _measured(report: Report) -> list[Measurement]:
-    return [m for m in report.measurements if m.name == "wci" and m.status == "ok"]
+def curve_tables(curve: Curve, drawn: bool = False) -> list[Table]:
+    """One row a checkpoint, with the notes.
+
+    Args:
+        drawn: with a table in which the course of each quantity is drawn in one line.
+    """
+    shown = [one for one in curve.quantities if one.heading and curve.has(one.key)]
+    labels = _labels(curve)
+    rows = [
+        [
+            *(Cell(cells[at]) for _, cells in labels),
+            *(_cell(point.numbers.get(one.key), one.factor) for one in shown),
+        ]
+        for at, point in enumerate(curve.points)
+    ]
+    columns = [Column(one.heading, group=one.group) for one in shown]
+    table = Table([*(column for column, _ in labels), *columns], rows)
+    errors = any(n.standard_error for point in curve.points for n in point.numbers.values())
+    notes = [Table(notes=[*([_ERRORS] if errors else []), *curve.notes])]
+    courses = _courses(curve) if drawn else []
+    return [table, *courses, *(one for one in notes if one.notes)]
+
+
+def _cell(found: Number | None, factor: float) -> Cell:
+    return MISSING if found is None else estimate(found.value, found.standard_error, factor)
+
+
+def _labels(curve: Curve) -> list[tuple[Column, list[str]]]:
+    """The axis where it is more than an order; the names where they say more than the axis."""
+    places = [shown_place(point.place) for point in curve.points]
+    axis = Column(curve.axis.name.capitalize(), names=True), places
+    name = names("Model"), [point.name for point in curve.points]
+    return {"name": [axis], "file": [axis, name], "order": [name]}[curve.axis.by]
+
+
+def _courses(curve: Curve) -> list[Table]:
+    if not _FEWEST <= len(curve.points) <= _MOST or curve.axis.by == "order":
+        return []
+    rows = []
+    for quantity in curve.quantities:
+        values = [None if one is None else one.value for one in curve.column(quantity.key)]
+        known = [value for value in values if value is not None]
+        if not quantity.course or len(known) < _FEWEST or min(known) == max(known):
+            continue
+        low, high = (number(quantity.factor * end, 3) for end in (min(known), max(known)))
+        blocks = Cell(sparkline(values), tone="accent")
+        rows.append([Cell(quantity.course), blocks, Cell(f"{low} to {high}", tone="soft")])
+    return [Table([names(), Column(align="left"), text()], rows)] if rows else []
+
+
+def curve_data(curve: Curve) -> Table:
+    """For CSV: one row a checkpoint in the curve's order, each number with its standard error.
+
+    An empty cell is a number that was not measured. Fractions are fractions.
+    """
+    header = ["axis", "place", *curve.subject]
+    for one in curve.quantities:
+        header += [one.key] if one.exact else [one.key, f"{one.key}_standard_error"]
+    rows = []
+    for point in curve.points:
+        row = {"axis": curve.axis.name, "place": shown_place(point.place), **_subject(point)}
+        for key, found in point.numbers.items():
+            row |= {key: found.value, f"{key}_standard_error": found.standard_error}
+        rows.append([row.get(name) for name in header])
+    return Table.of(header, rows)
+
+
+def _subject(point: Point) -> dict[str, object]:
+    report = point.report
+    if report is None:
+        return {"subject": point.source}
+    splits = [data for data in (report.data, report.train_data) if data is not None]
+    return {
+        "subject": report.subject.source,
+        "sha256": report.subject.sha256,
+        **identity(report.subject),
+        "data": report.data.name,
+        "n": report.data.n,
+        **({} if (threat := report.threat) is None else {"norm": threat.norm, "eps": threat.eps}),
+        **{f"n_{data.split}": data.n for data in splits if data.split in ("test", "train")},
+    }
+
+
+SUBJECT = ("subject", "sha256", *IDENTITY)

@@ -77,7 +77,7 @@ def layer_rows(report: Report, split: str | None = None) -> list[LayerRow]:
     try:
         rows = _LAYERS.validate_python(table)
     except ValidationError as error:
-        raise _unreadable("layer table of wci", error) from None
+        raise unreadable("layer table of wci", error) from None
     if any(row.share is None for row in rows):
         total = sum(row.contribution for row in rows)
         rows = [
@@ -100,7 +100,7 @@ def spread_rows(report: Report) -> list[SpreadRow]:
     try:
         return _SPREADS.validate_python(table)
     except ValidationError as error:
-        raise _unreadable("layer table of hessian.trace", error) from None
+        raise unreadable("layer table of hessian.trace", error) from None
 
 
 def robustness_curves(report: Report) -> dict[str, list[RadiusRow]]:
@@ -117,7 +117,7 @@ def robustness_curves(report: Report) -> dict[str, list[RadiusRow]]:
         try:
             found[measurement.name] = _RADII.validate_python(table)
         except ValidationError as error:
-            raise _unreadable(f"curve of {plain(measurement.name)}", error) from None
+            raise unreadable(f"curve of {plain(measurement.name)}", error) from None
     return found
 
 
@@ -134,7 +134,7 @@ def density(report: Report) -> Density | None:
     try:
         result = Density.model_validate(table)
     except ValidationError as error:
-        raise _unreadable("density of hessian.trace", error) from None
+        raise unreadable("density of hessian.trace", error) from None
     if len(result.grid) != len(result.density) or not result.grid:
         raise DataError("the density of hessian.trace and its grid differ in length")
     return result
@@ -160,7 +160,8 @@ def trace_symbol(report: Report, split: str | None = None) -> str:
     return "Tr(G_k)" if gauss_newton else "Tr(H_k)"
 
 
-def _unreadable(what: str, error: ValidationError) -> DataError:
+def unreadable(what: str, error: ValidationError) -> DataError:
+    """What to raise of a table in ``details`` that is not as it should be."""
     first = error.errors()[0]
     place = ".".join(str(part) for part in first["loc"])
     return DataError(f"the {what} cannot be read: {plain(place)}: {plain(first['msg'])}")

@@ -19,31 +19,39 @@ from robaudit.schema import Data, Measurement, Provenance, Report, Subject, Thre
 from robaudit.types import radius
 
 
-def subject_rows(subject: Subject) -> list[tuple[str, str]]:
-    """The checkpoint, and who said what it is."""
+def subject_rows(subject: Subject, digits: int | None = None) -> list[tuple[str, str]]:
+    """The checkpoint, and by whom or what it was identified.
+
+    Args:
+        digits: so many of its hash; ``None`` for all.
+    """
     tried = evidence(subject)
     return [
         ("Checkpoint", f"{subject.source} ({subject.format})"),
-        ("sha256", subject.sha256 or "none"),
+        ("sha256", (subject.sha256 or "none")[:digits]),
         ("Architecture", architecture(subject)),
         ("Normalisation", normalization(subject)),
         *([("Tried on the data", tried)] if tried else []),
     ]
 
 
-def header_rows(report: Report) -> list[tuple[str, str]]:
-    """Checkpoint, data and threat model."""
-    rows = [*subject_rows(report.subject), ("Data", data_text(report.data))]
+def header_rows(report: Report, digits: int | None = None) -> list[tuple[str, str]]:
+    """Checkpoint, data and threat model.
+
+    Args:
+        digits: so many of every hash; ``None`` for all.
+    """
+    rows = [*subject_rows(report.subject, digits), ("Data", data_text(report.data, digits))]
     if report.train_data is not None:
-        rows.append(("Training data", data_text(report.train_data)))
+        rows.append(("Training data", data_text(report.train_data, digits)))
     rows.append(("Threat model", f"{threat_text(report.threat)}, images in [0, 1]"))
     return rows
 
 
-def data_text(data: Data) -> str:
-    """A data set: what, how much of it, and its hash."""
+def data_text(data: Data, digits: int | None = None) -> str:
+    """A data set: its name, how many examples, and so many digits of its hash."""
     classes = f", {data.classes} classes" if data.classes else ""
-    return f"{data.name}, {data.n} {data.split} examples{classes}, sha256 {data.sha256}"
+    return f"{data.name}, {data.n} {data.split} examples{classes}, sha256 {data.sha256[:digits]}"
 
 
 def short_threat(threat: Threat | None) -> str:

@@ -1,20 +1,34 @@
-"""Flatness over checkpoints, beside the robust loss and the largest eigenvalue."""
+"""Flatness over checkpoints, beside the robust loss and the largest eigenvalue; and over radii."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
-from robaudit.errors import DataError, UsageError
-from robaudit.report.curve import Number
-from robaudit.report.curve_axis import Axis, axis_of
-from robaudit.report.differences import architectures_differ, differing, gone, settings_differ
-from robaudit.report.naming import names_of
+from robaudit.report.curve import SUBJECT, Curve, Point, Quantity, missing, points_of, unlike
+from robaudit.report.details import unreadable
+from robaudit.report.differences import architectures_differ, differing
+from robaudit.report.naming import name_of
+from robaudit.report.table import Cell, Column, Table, estimate
 from robaudit.report.text import plain
+from robaudit.report.words import label
 from robaudit.schema import Interval, Measurement, Report
 from robaudit.statistics.correlations import Correlation, correlation
+
+QUANTITIES = (
+    Quantity("loss_robust", "loss.robust", None, "Robust loss,\nnats"),
+    Quantity("flatness_average", "flatness.average", None, "Flatness,\naverage"),
+    Quantity("flatness_worst", "flatness.worst", None, "Flatness,\nworst"),
+    Quantity("hessian_largest", "hessian.largest", None, "Largest\neigenvalue"),
+    Quantity("hessian_relative_largest", "hessian.relative_largest"),
+    Quantity("flatness_clean_average", "flatness.clean_average", None, "Clean fl.,\naverage"),
+    Quantity("flatness_clean_worst", "flatness.clean_worst", None, "Clean fl.,\nworst"),
+    Quantity("loss_clean", "loss.clean"),
+    Quantity("accuracy_pgd", "accuracy.pgd"),
+)
+_SUBJECT = (*SUBJECT, "norm", "eps", "n")
+_CORRELATED = {"flatness_average": "average flatness", "flatness_worst": "worst-case flatness"}
 
 
 class SweepRow(BaseModel):
@@ -43,67 +57,38 @@ def sweep_rows(measurement: Measurement) -> list[SweepRow]:
     try:
         return _SWEEP.validate_python(table)
     except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(str(part) for part in first["loc"])
-        raise DataError(
-            f"the sweep of {plain(measurement.name)} cannot be read: "
-            f"{plain(place)}: {plain(first['msg'])}"
-        ) from None
+        raise unreadable(f"sweep of {plain(measurement.name)}", error) from None
 
 
-@dataclass(frozen=True)
-class FlatnessPoint:
-    """One checkpoint; ``report`` is ``None`` for one that could not be audited."""
+def sweep_tables(report: Report, named: bool = False) -> list[Table]:
+    """A table over relative radii for each flatness that was measured within several.
 
-    source: str
-    name: str
-    place: float
-    report: Report | None
-    numbers: Mapping[str, Number]
+    Args:
+        named: the titles name the model.
 
-
-@dataclass(frozen=True)
-class FlatnessCurve:
-    """Points in the order of their places.
-
-    Attributes:
-        correlations: of a flatness with the robust loss over the models, by the flatness's name.
+    Raises:
+        DataError: a table that lacks a column or holds no numbers.
     """
-
-    axis: Axis
-    points: tuple[FlatnessPoint, ...]
-    correlations: Mapping[str, Correlation]
-    notes: tuple[str, ...]
-
-    def column(self, quantity: str) -> list[Number | None]:
-        """One number a point, ``None`` for a gap."""
-        return [point.numbers.get(quantity) for point in self.points]
-
-    def has(self, quantity: str) -> bool:
-        return any(quantity in point.numbers for point in self.points)
-
-    @property
-    def connected(self) -> bool:
-        """Whether one checkpoint became the next, so that a line between them says so."""
-        reports = [point.report for point in self.points if point.report]
-        return self.axis.by != "order" and not architectures_differ(reports)
-
-
-# A curve's name for each number, and the measurement that it is.
-QUANTITIES = {
-    "loss_robust": "loss.robust",
-    "flatness_average": "flatness.average",
-    "flatness_worst": "flatness.worst",
-    "hessian_largest": "hessian.largest",
-    "hessian_relative_largest": "hessian.relative_largest",
-    "flatness_clean_average": "flatness.clean_average",
-    "flatness_clean_worst": "flatness.clean_worst",
-    "loss_clean": "loss.clean",
-    "accuracy_pgd": "accuracy.pgd",
-}
+    tables = []
+    of = f" of {name_of(report.subject)}" if named else ""
+    for measurement in report.measurements:
+        rows = sweep_rows(measurement)
+        drawn = any(row.perturbations for row in rows)
+        columns = [Column("xi"), Column("Rise, nats"), *([Column("Draws")] if drawn else [])]
+        cells = [
+            [
+                Cell(f"{row.xi:g}", value=row.xi),
+                estimate(row.value, row.standard_error),
+                Cell(str(row.perturbations or "-"), value=row.perturbations),
+            ][: len(columns)]
+            for row in rows
+        ]
+        if rows:
+            tables.append(Table(columns, cells, f"{label(measurement)}{of}, over radii"))
+    return tables
 
 
-def flatness_curve(checkpoints: Sequence[Report | str]) -> FlatnessCurve:
+def flatness_curve(checkpoints: Sequence[Report | str]) -> Curve:
     """The curve through several checkpoints.
 
     Args:
@@ -115,62 +100,44 @@ def flatness_curve(checkpoints: Sequence[Report | str]) -> FlatnessCurve:
 
     Source: Stutz, Hein & Schiele, ICCV 2021, Figures 1, 6 and 8.
     """
-    if not checkpoints:
-        raise UsageError("a curve needs at least one report")
-    audited = [None if isinstance(given, str) else given for given in checkpoints]
-    sources = [given if isinstance(given, str) else given.subject.source for given in checkpoints]
-    axis = axis_of(sources, [report.subject.epoch if report else None for report in audited])
-    names = names_of([one if isinstance(one, str) else one.subject for one in checkpoints])
-    points = [
-        FlatnessPoint(source, name, place, report, {} if report is None else _numbers(report))
-        for source, name, place, report in zip(sources, names, axis.places, audited, strict=True)
-    ]
-    points.sort(key=lambda point: point.place)
-    axis = Axis(axis.name, tuple(point.place for point in points), axis.by)
-    found = {name: _together(points, name) for name in ("flatness_average", "flatness_worst")}
-    return FlatnessCurve(
-        axis,
-        tuple(points),
-        {name: one for name, one in found.items() if one is not None},
-        tuple(_caveats(points, axis)),
+    axis, points, order = points_of(checkpoints, QUANTITIES)
+    notes = unlike(
+        points,
+        {
+            "loss.robust": "PGD ran",
+            "flatness.average": "Average flatness was measured",
+            "flatness.worst": "Worst-case flatness was measured",
+        },
     )
+    found = {key: _with_robust_loss(points, key) for key in _CORRELATED}
+    correlations = {key: one for key, one in found.items() if one is not None}
+    reports = [point.report for point in points if point.report]
+    one_run = axis.by != "order" and not architectures_differ(reports)
+    # A folder's CSV file has them in order already: only that they have none is worth a note.
+    placed = order if axis.by == "order" else []
+    notes = [*_correlation_notes(correlations, one_run), *placed, *notes, *missing(points)]
+    return Curve(axis, points, QUANTITIES, _SUBJECT, tuple(notes), correlations)
 
 
-def _numbers(report: Report) -> dict[str, Number]:
-    found = {}
-    for key, name in QUANTITIES.items():
-        m = report.get(name)
-        if m is not None and m.value is not None:
-            found[key] = Number(m.value, m.standard_error)
-    return found
-
-
-def _together(points: Sequence[FlatnessPoint], name: str) -> Correlation | None:
+def _with_robust_loss(points: Sequence[Point], key: str) -> Correlation | None:
     """Over models that were measured alike: others do not compare."""
     if differing([point.report for point in points if point.report]):
         return None
-    both = [p.numbers for p in points if p.numbers.keys() >= {name, "loss_robust"}]
-    return correlation([n[name].value for n in both], [n["loss_robust"].value for n in both])
+    both = [p.numbers for p in points if p.numbers.keys() >= {key, "loss_robust"}]
+    return correlation([n[key].value for n in both], [n["loss_robust"].value for n in both])
 
 
-def _caveats(points: Sequence[FlatnessPoint], axis: Axis) -> list[str]:
-    reports = [point.report for point in points if point.report]
-    notes = []
-    if axis.by == "order":
-        notes.append("No number tells the checkpoints apart: they are in the order given.")
-    if unlike := differing(reports):
-        notes.append(f"{unlike}: the rows are of different things.")
-    for name, words in (
-        ("loss.robust", "PGD ran"),
-        ("flatness.average", "Average flatness was measured"),
-        ("flatness.worst", "Worst-case flatness was measured"),
-    ):
-        if settings_differ(reports, name):
-            notes.append(f"{words} with different settings.")
-    lost = [point.name for point in points if point.report is None]
-    if lost:
-        notes.append(f"Could not be audited, a gap in the curve: {', '.join(lost)}.")
-    return notes + gone([point.name for point in points if point.report], reports)
+def _correlation_notes(found: dict[str, Correlation], one_run: bool) -> list[str]:
+    notes = [
+        f"Robust loss and {_CORRELATED[key]} over {one.n} models: "
+        f"{', '.join(correlation_words(one))}."
+        for key, one in found.items()
+    ]
+    if any(one.pearson_interval for one in found.values()):
+        notes.append("In brackets: 95 % bootstrap intervals over the models.")
+    if notes and one_run:
+        notes.append("Checkpoints of one run are no random sample: the intervals only describe.")
+    return notes
 
 
 def correlation_words(found: Correlation) -> list[str]:

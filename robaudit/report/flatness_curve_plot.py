@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from robaudit.report.curve import Curve
 from robaudit.report.curve_axis import shown_place
-from robaudit.report.flatness_curve import FlatnessCurve, correlation_words
+from robaudit.report.flatness_curve import correlation_words
 from robaudit.report.palette import BLACK, BLUE, GREEN, VERMILION
 from robaudit.report.text import plain
 
@@ -25,7 +26,7 @@ _PANELS = {
 _AGAINST = {"flatness_average": "average flatness", "flatness_worst": "worst-case flatness"}
 
 
-def write_flatness_plots(curve: FlatnessCurve, folder: Path) -> list[Path]:
+def write_flatness_plots(curve: Curve, folder: Path) -> list[Path]:
     """Write ``flatness.svg`` and ``.png``, the course over the checkpoints, and
     ``flatness-loss.svg`` and ``.png``, the robust loss against flatness, as far as measured.
 
@@ -42,7 +43,7 @@ def write_flatness_plots(curve: FlatnessCurve, folder: Path) -> list[Path]:
         return [*_course(curve, folder), *_against(curve, folder)]
 
 
-def _course(curve: FlatnessCurve, folder: Path) -> list[Path]:
+def _course(curve: Curve, folder: Path) -> list[Path]:
     panels = [key for key in _PANELS if curve.has(key)]
     if not panels:
         return []
@@ -75,7 +76,7 @@ def _course(curve: FlatnessCurve, folder: Path) -> list[Path]:
     return _saved(figure, folder / "flatness")
 
 
-def _against(curve: FlatnessCurve, folder: Path) -> list[Path]:
+def _against(curve: Curve, folder: Path) -> list[Path]:
     import matplotlib
 
     panels = [
@@ -137,7 +138,7 @@ def _apart(places: list[tuple[float, float]]) -> set[int]:
     return set(kept)
 
 
-def _name(curve: FlatnessCurve, place: float, name: str) -> str:
+def _name(curve: Curve, place: float, name: str) -> str:
     if curve.axis.by == "order":
         return _short(name)
     first = place == curve.points[0].place
@@ -167,7 +168,7 @@ def _values(line: object) -> list[float]:
     return [float(value) for value in line.get_ydata()]  # type: ignore[attr-defined]
 
 
-def _places(axis: Axes, curve: FlatnessCurve) -> None:
+def _places(axis: Axes, curve: Curve) -> None:
     from matplotlib.ticker import MaxNLocator
 
     if curve.axis.by != "order":

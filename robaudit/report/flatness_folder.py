@@ -6,9 +6,10 @@ import csv
 from pathlib import Path
 
 from robaudit.errors import DataError, UsageError
-from robaudit.report.flatness_curve import FlatnessCurve, flatness_curve
+from robaudit.report.curve import Curve, curve_data
+from robaudit.report.flatness_curve import flatness_curve
 from robaudit.report.flatness_curve_plot import write_flatness_plots
-from robaudit.report.flatness_curve_table import flatness_csv
+from robaudit.report.formats.csv_text import csv_text
 from robaudit.report.jsonfile import read_report
 from robaudit.report.text import csv_cell, plain
 from robaudit.schema import Report
@@ -16,7 +17,7 @@ from robaudit.schema import Report
 FILE_NAME = "flatness.csv"
 
 
-def write_flatness(folder: Path, curve: FlatnessCurve) -> None:
+def write_flatness(folder: Path, curve: Curve) -> None:
     """Write ``flatness.csv``, and as SVG and PNG ``flatness`` and ``flatness-loss``.
 
     Raises:
@@ -24,7 +25,7 @@ def write_flatness(folder: Path, curve: FlatnessCurve) -> None:
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / FILE_NAME).write_text(flatness_csv(curve), encoding="utf-8")
+        (folder / FILE_NAME).write_text(csv_text(curve_data(curve)), encoding="utf-8")
         write_flatness_plots(curve, folder)
     except OSError as error:
         raise UsageError(
@@ -32,7 +33,7 @@ def write_flatness(folder: Path, curve: FlatnessCurve) -> None:
         ) from error
 
 
-def read_flatness(folder: Path) -> FlatnessCurve:
+def read_flatness(folder: Path) -> Curve:
     """The curve of a folder: which checkpoints, in which order, and which were lost, from its
     ``flatness.csv``; all else from the reports below it.
 

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 from robaudit.atomic_write import draft_folder, remove_empty, swap
 from robaudit.errors import RobauditError, UsageError
 from robaudit.report.csvfile import layers_csv, to_csv
-from robaudit.report.curve import Curve
-from robaudit.report.curve_csv import curve_csv
+from robaudit.report.curve import Curve, curve_data
 from robaudit.report.curve_plot import write_curve_plots
+from robaudit.report.formats.csv_text import csv_text
 from robaudit.report.jsonfile import write_report
-from robaudit.report.markdown import to_markdown
 from robaudit.report.plots import write_plots
 from robaudit.report.radii import write_radii
+from robaudit.report.report_tables import to_markdown
 from robaudit.schema import Report
 
 if TYPE_CHECKING:
@@ -132,7 +132,7 @@ def fill_curve(folder: Path, curve: Curve) -> None:
         UsageError: the folder cannot be written.
     """
     try:
-        _write(folder / "curve.csv", curve_csv(curve))
+        _write(folder / "curve.csv", csv_text(curve_data(curve)))
         write_curve_plots(curve, folder)
     except OSError as error:
         raise _unwritable(folder, error) from error

@@ -15,11 +15,13 @@ import pytest
 from rich.cells import cell_len
 
 from robaudit.errors import UsageError
-from robaudit.report import comparison_markdown, render
-from robaudit.report.curve import QUANTITIES, Number, curve, is_curve
-from robaudit.report.curve_csv import COLUMNS, curve_csv
+from robaudit.report import comparison_tables, render
+from robaudit.report.curve import Number, curve_data, curve_tables
 from robaudit.report.curve_plot import write_curve_plots
-from robaudit.report.curve_table import curve_view
+from robaudit.report.formats.csv_text import csv_text
+from robaudit.report.formats.markdown import markdown_text
+from robaudit.report.formats.terminal import terminal_view
+from robaudit.report.wci_curve import QUANTITIES, is_wci_curve, wci_curve
 from robaudit.schema import Measurement
 
 EPOCHS = (1, 2, 10, 30)
@@ -72,25 +74,27 @@ def table(found, width=100):
     from rich.console import Console
 
     text = io.StringIO()
-    Console(file=text, width=width, color_system=None).print(curve_view(found))
+    Console(file=text, width=width, color_system=None).print(
+        terminal_view(*curve_tables(found, drawn=True))
+    )
     return text.getvalue()
 
 
 def rows(found):
-    return list(csv.DictReader(io.StringIO(curve_csv(found))))
+    return list(csv.DictReader(io.StringIO(csv_text(curve_data(found)))))
 
 
 def test_points_are_in_the_order_of_their_epochs(epochs):
-    found = curve(epochs)
+    found = wci_curve(epochs)
     assert [point.place for point in found.points] == [1, 2, 10, 30]
     assert [point.name for point in found.points] == [f"epoch_{epoch}" for epoch in EPOCHS]
     assert found.axis.places == (1, 2, 10, 30)
     assert "By the epoch in its name, not in the order given." in found.notes
-    assert "By the epoch in its name, not in the order given." not in curve(epochs[::2]).notes
+    assert "By the epoch in its name, not in the order given." not in wci_curve(epochs[::2]).notes
 
 
 def test_without_numbers_the_order_given_stays(wci_report):
-    found = curve([wci_report("zeta.pt", 3), wci_report("alpha.pt", 1)])
+    found = wci_curve([wci_report("zeta.pt", 3), wci_report("alpha.pt", 1)])
     assert [point.name for point in found.points] == ["zeta", "alpha"]
     assert any("in the order given" in note for note in found.notes)
     assert "zeta" in table(found)
@@ -102,25 +106,24 @@ def test_recorded_epochs_are_the_axis_and_names_are_shown(wci_report):
         subject = made.subject.model_copy(update={"epoch": float(epoch)})
         return made.model_copy(update={"subject": subject})
 
-    found = curve([recorded("last.pt", 30), recorded("best.pt", 10)])
+    found = wci_curve([recorded("last.pt", 30), recorded("best.pt", 10)])
     assert [(point.name, point.place) for point in found.points] == [("best", 10), ("last", 30)]
     assert all(word in table(found) for word in ("best", "last", "Epoch"))
 
 
 def test_every_number_is_the_reports_own(epochs):
-    for point in curve(epochs).points:
-        for key, (name, split) in QUANTITIES.items():
-            m = point.report.get(name, split)
-            expected = m.value**2 if key == "weights_squared" else m.value
-            error = None if key == "weights_squared" else m.standard_error
-            assert point.numbers[key] == Number(expected, error)
+    for point in wci_curve(epochs).points:
+        for one in QUANTITIES:
+            m = point.report.get(one.measurement, one.split)
+            expected = m.value**2 if one.key == "weights_squared" else m.value
+            error = None if one.key == "weights_squared" else m.standard_error
+            assert point.numbers[one.key] == Number(expected, error)
 
 
 def test_csv_round_trip(epochs):
-    read = rows(curve(epochs))
+    read = rows(wci_curve(epochs))
     assert [row["place"] for row in read] == ["1", "2", "10", "30"]
     for row, at in zip(read, EPOCHS, strict=True):
-        assert set(row) == set(COLUMNS)
         assert (row["axis"], row["architecture"]) == ("epoch", "PreActResNet-18")
         assert float(row["wci_test"]) == 100 + at
         assert float(row["wci_train"]) == 100 + at - 9 * 0.1
@@ -138,7 +141,7 @@ def test_a_missing_number_leaves_a_gap_and_its_reason(epochs, tmp_path):
     kept = without(epochs[at], *((name, split) for name in names for split in ("test", "train")))
     lost = [Measurement(name=n, status="failed", reason="the logits overflow") for n in names]
     epochs[at] = kept.model_copy(update={"measurements": [*kept.measurements, *lost]})
-    found = curve(epochs)
+    found = wci_curve(epochs)
     assert [n is None for n in found.column("wci_test")] == [False, True, False, False]
     row = rows(found)[1]
     assert row["wci_test"] == row["wci_test_standard_error"] == row["trace_test"] == ""
@@ -153,17 +156,17 @@ def test_a_missing_number_leaves_a_gap_and_its_reason(epochs, tmp_path):
 
 
 def test_a_checkpoint_that_could_not_be_audited_keeps_its_place(epochs, tmp_path):
-    found = curve([*epochs[:2], "runs/epoch_20.pt", *epochs[2:]])
+    found = wci_curve([*epochs[:2], "runs/epoch_20.pt", *epochs[2:]])
     assert [point.place for point in found.points] == [1, 2, 10, 20, 30]
     assert found.points[3].report is None
     assert "epoch_20" in " ".join(found.notes)
     row = rows(found)[3]
     assert (row["subject"], row["place"]) == ("runs/epoch_20.pt", "20")
-    assert not any(row[key] for key in QUANTITIES)
+    assert not any(row[one.key] for one in QUANTITIES)
     svg = write_curve_plots(found, tmp_path)[0].read_text()
     # Of WCI and of the trace: a line in two parts, and the error bar of the last, lone point.
     assert sorted(lines(svg, "#0072b2")) == [1, 1, 2, 2]
-    whole = write_curve_plots(curve(epochs), tmp_path)[0].read_text()
+    whole = write_curve_plots(wci_curve(epochs), tmp_path)[0].read_text()
     assert lines(whole, "#0072b2") == [1, 1]
     assert "not measured" not in whole
 
@@ -183,7 +186,7 @@ def lines(svg, colour):
 
 
 def test_the_picture_has_all_panels_and_is_drawn(epochs, tmp_path):
-    paths = write_curve_plots(curve(epochs), tmp_path)
+    paths = write_curve_plots(wci_curve(epochs), tmp_path)
     assert [path.name for path in paths] == ["curve.svg", "curve.png"]
     root = ET.fromstring(paths[0].read_text())
     words = " ".join(" ".join(text.itertext()) for text in root.iter(f"{SVG}text"))
@@ -204,8 +207,8 @@ def test_the_picture_has_all_panels_and_is_drawn(epochs, tmp_path):
 
 def test_the_same_curve_gives_the_same_bytes(epochs, tmp_path):
     (tmp_path / "again").mkdir()
-    first = write_curve_plots(curve(epochs), tmp_path)[0].read_bytes()
-    assert write_curve_plots(curve(epochs), tmp_path / "again")[0].read_bytes() == first
+    first = write_curve_plots(wci_curve(epochs), tmp_path)[0].read_bytes()
+    assert write_curve_plots(wci_curve(epochs), tmp_path / "again")[0].read_bytes() == first
 
 
 def test_panels_without_numbers_are_left_out(epochs, tmp_path):
@@ -213,26 +216,26 @@ def test_panels_without_numbers_are_left_out(epochs, tmp_path):
         without(report, ("gap.loss", "gap"), ("gap.error", "gap"), ("wci", "train"))
         for report in epochs
     ]
-    svg = write_curve_plots(curve(one_split), tmp_path)[0].read_text()
+    svg = write_curve_plots(wci_curve(one_split), tmp_path)[0].read_text()
     assert "robust loss gap" not in svg
     assert "WCI" in svg
     bare = [report.model_copy(update={"measurements": []}) for report in epochs]
-    assert write_curve_plots(curve(bare), tmp_path / "none") == []
+    assert write_curve_plots(wci_curve(bare), tmp_path / "none") == []
 
 
 def test_nothing_is_connected_where_there_is_no_course(wci_report, tmp_path):
     unordered = [wci_report(name, at) for at, name in enumerate(("b.pt", "a.pt", "c.pt"))]
     mixed = [wci_report(f"epoch_{at}.pt", at, architecture=f"net {at}") for at in (1, 2, 3)]
     for reports in (unordered, mixed):
-        svg = write_curve_plots(curve(reports), tmp_path)[0].read_text()
+        svg = write_curve_plots(wci_curve(reports), tmp_path)[0].read_text()
         # Each of three points of two panels with its own error bar, and no line through them.
         assert len(lines(svg, "#0072b2")) == 2 * 3
-    assert any("Architectures differ" in note for note in curve(mixed).notes)
+    assert any("Architectures differ" in note for note in wci_curve(mixed).notes)
 
 
 @pytest.mark.parametrize("width", [60, 80, 100, 160])
 def test_no_number_is_cut_at_any_width(epochs, width):
-    text = table(curve(epochs), width)
+    text = table(wci_curve(epochs), width)
     assert max(cell_len(line.rstrip()) for line in text.splitlines()) <= width
     for value in ("130.0 ±2.5", "1089", "0.600 ±0.030", "3844.0 ±1.2", "-1.2 ±1.7"):
         assert value in text, value
@@ -240,19 +243,19 @@ def test_no_number_is_cut_at_any_width(epochs, width):
 
 
 def test_one_table_where_there_is_room(epochs):
-    assert table(curve(epochs), 180).count(" Epoch ") == 1
-    assert table(curve(epochs), 100).count(" Epoch ") == 2
+    assert table(wci_curve(epochs), 180).count(" Epoch ") == 1
+    assert table(wci_curve(epochs), 100).count(" Epoch ") == 2
 
 
 def test_courses_rise_where_the_numbers_do(epochs):
-    (line,) = re.findall(r"WCI, test +([▁▂▃▄▅▆▇█]+)", table(curve(epochs)))
+    (line,) = re.findall(r"WCI, test +([▁▂▃▄▅▆▇█]+)", table(wci_curve(epochs)))
     assert line == "▁▁▃█"  # 101, 102, 110, 130: eighths of their range, rounded
-    assert "▁" not in table(curve(epochs[:3]))
+    assert "▁" not in table(wci_curve(epochs[:3]))
 
 
 def test_what_changed_is_taken_apart(epochs):
     """WCI 101 to 130; ||W|| 4 to 33; trace 16 to 3844, whose root grows from 4 to 62."""
-    (note,) = [note for note in curve(epochs).notes if "times" in note]
+    (note,) = [note for note in wci_curve(epochs).notes if "times" in note]
     wci, norm, trace = (float(x) for x in re.findall(r"times ([\d.]+\d)", note))
     assert wci == pytest.approx(130 / 101, abs=0.005)
     assert norm == pytest.approx(33 / 4, abs=0.005)
@@ -261,7 +264,7 @@ def test_what_changed_is_taken_apart(epochs):
 
 def test_what_does_not_compare_is_said(epochs, wci_report):
     other = epochs[1].data.model_copy(update={"n": 7})
-    notes = curve([epochs[0], epochs[1].model_copy(update={"data": other})]).notes
+    notes = wci_curve([epochs[0], epochs[1].model_copy(update={"data": other})]).notes
     assert any("data differ" in note for note in notes)
     assert not any("times" in note for note in notes)
     bent = [
@@ -269,25 +272,25 @@ def test_what_does_not_compare_is_said(epochs, wci_report):
         for m in epochs[0].measurements
     ]
     bent = epochs[0].model_copy(update={"measurements": bent})
-    notes = " ".join(curve([bent, *epochs[1:]]).notes)
+    notes = " ".join(wci_curve([bent, *epochs[1:]]).notes)
     assert "The traces of epoch_1 are of the Gauss-Newton matrix" in notes
-    assert "not of the Hessian" in " ".join(curve([bent]).notes)
+    assert "not of the Hessian" in " ".join(wci_curve([bent]).notes)
 
 
 def test_what_is_a_curve(epochs, report):
-    assert is_curve(epochs)
-    assert not is_curve(epochs[:1])
-    assert not is_curve([report, report])  # flatness and a spectrum have columns of their own
-    assert not is_curve([epochs[0], without(epochs[1], ("wci", "test"))])
+    assert is_wci_curve(epochs)
+    assert not is_wci_curve(epochs[:1])
+    assert not is_wci_curve([report, report])  # flatness and a spectrum have columns of their own
+    assert not is_wci_curve([epochs[0], without(epochs[1], ("wci", "test"))])
     with pytest.raises(UsageError):
-        curve([])
+        wci_curve([])
 
 
 def test_reports_are_rendered_as_a_curve(epochs):
     assert render(epochs, "table") == "\n".join(
-        line.rstrip() for line in table(curve(epochs)).splitlines()
+        line.rstrip() for line in table(wci_curve(epochs)).splitlines()
     ) + "\n"  # fmt: skip
-    text = comparison_markdown(epochs)
+    text = markdown_text(*comparison_tables(epochs))
     assert re.search(r"^\| 10 \| 110.0 ±2.5 \|", text, re.M)
     assert text in render(epochs, "md")
     for line, following in zip(text.splitlines(), text.splitlines()[1:], strict=False):
@@ -297,8 +300,8 @@ def test_reports_are_rendered_as_a_curve(epochs):
 
 def test_foreign_text_is_shown_and_not_obeyed(wci_report, tmp_path):
     hostile = "$\\frac{[red]x\x1b[31m|<script>`\u202e=_"
-    found = curve([wci_report(f"{hostile}.pt", 1), wci_report("=cmd().pt", 2)])
-    text = table(found) + comparison_markdown([point.report for point in found.points])
+    found = wci_curve([wci_report(f"{hostile}.pt", 1), wci_report("=cmd().pt", 2)])
+    text = table(found) + markdown_text(*curve_tables(found))
     assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u202e]", text)
     assert "[red]x" in text
     assert rows(found)[1]["subject"] == "'=cmd().pt"
@@ -316,10 +319,10 @@ def test_tables_need_neither_torch_nor_numpy(epochs, tmp_path):
         "import sys; sys.modules['torch'] = None\n"
         "from pathlib import Path\n"
         "from robaudit.report import read_report, render\n"
-        "from robaudit.report.curve import curve\n"
-        "from robaudit.report.curve_csv import curve_csv\n"
+        "from robaudit.report.curve import curve_data\n"
+        "from robaudit.report.wci_curve import wci_curve\n"
         f"reports = [read_report(Path(name)) for name in {[str(file) for file in files]!r}]\n"
-        "render(reports, 'table'); render(reports, 'md'); curve_csv(curve(reports))\n"
+        "render(reports, 'table'); render(reports, 'md'); curve_data(wci_curve(reports))\n"
         "print('numpy' in sys.modules, 'matplotlib' in sys.modules)\n"
     )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)

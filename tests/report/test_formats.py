@@ -14,16 +14,21 @@ from rich.console import Console
 
 from robaudit.errors import DataError, UsageError
 from robaudit.report import (
-    comparison_markdown,
-    comparison_view,
+    comparison_tables,
     layers_csv,
     render,
-    report_view,
+    screen,
     to_csv,
     to_markdown,
     write_report,
 )
+from robaudit.report.formats.markdown import markdown_text
 from robaudit.report.text import csv_cell, markdown, model_names, plain
+
+
+def comparison_markdown(reports):
+    return markdown_text(*comparison_tables(reports))
+
 
 HOSTILE = "[red]x\x1b[31m\x1b]8;;http://a\x07y\nz|w<script>`q`\x9b1m\u202e\r\t_k_"
 
@@ -98,8 +103,8 @@ def test_hostile_text_does_not_colour_a_colour_terminal(hostile):
         for system in (None, "truecolor")
     )
     for console in (plain_console, colour):
-        console.print(report_view(hostile))
-        console.print(comparison_view([hostile, hostile]))
+        console.print(screen([hostile]))
+        console.print(screen([hostile, hostile]))
     assert "\x1b[31m" not in colour.file.getvalue().replace("\x1b[1;31m", "")
     bare = re.sub(r"\x1b\[[0-9;]*m", "", colour.file.getvalue())
     assert "\x1b" not in bare
@@ -206,7 +211,7 @@ def test_nothing_is_ranked_across_data_or_threat(report, rename):
 def test_a_lone_report_compares_with_nothing(report):
     assert "best of its column" not in comparison_markdown([report])
     with pytest.raises(UsageError):
-        comparison_view([])
+        comparison_tables([])
     with pytest.raises(UsageError):
         render([], "table")
     with pytest.raises(UsageError, match="unknown format"):

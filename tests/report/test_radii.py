@@ -29,7 +29,7 @@ def test_a_line_for_each_radius_with_its_interval(curved):
     assert lines[2][1:] == ["40.0", "30.0-45.0"]
     text = render([curved], "md")
     assert "Accuracy within each radius" in text
-    assert "| 8/255 | 40.0 | 30.0-45.0 |" in text
+    assert "| 8/255 | 40.0 30.0-45.0 |" in text
 
 
 def test_one_radius_makes_no_curve(report, tmp_path):

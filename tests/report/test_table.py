@@ -87,7 +87,7 @@ def test_points_and_error_bars_stand_under_each_other():
     assert [line.rstrip() for line in lines] == [
         " 101.2    ±2.5",
         "   1.234* ±0.012",
-        "                -",
+        "               -",
     ]
 
 

@@ -53,8 +53,6 @@ def _drawn(table: Table, width: int) -> Iterable[RenderableType]:
     if table.caption:
         yield Text(plain(table.caption), style="dim", overflow="fold")
     if table.columns:
-        if table.title and table.headed:
-            yield Text()
         for at, kept in enumerate(_divided(table, width)):
             if at:
                 yield Text()
