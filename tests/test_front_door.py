@@ -91,7 +91,6 @@ OPEN: set[str] = {
     "statistics.stratified_counts",
     "statistics.t_interval",
     "statistics.wilson",
-    "straight_through",
 }
 
 _SECTION = re.compile(r"^(Args|Attributes|Returns|Raises|Source|Sources|Example|Yields):", re.M)

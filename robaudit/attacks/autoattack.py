@@ -16,7 +16,7 @@ from robaudit.attacks.result import STANDS, WRONG, AttackResult
 from robaudit.attacks.verification import verify
 from robaudit.engine import Accelerated, Runner, accelerate, device_of, frozen, sighted
 from robaudit.engine.arguments import checked
-from robaudit.engine.door import through
+from robaudit.engine.logits import logits_of
 from robaudit.engine.raised import blame, is_foreign
 from robaudit.engine.spilled import copied
 from robaudit.errors import NotMeasuredError
@@ -193,7 +193,7 @@ class _Counted(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         self.forwards += len(x)
-        logits = through(self.run, x)
+        logits = logits_of(self.run, x)
         if logits.requires_grad:
             logits.register_hook(self._passed)  # type: ignore[no-untyped-call]
         return logits

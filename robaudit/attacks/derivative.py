@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from robaudit.attacks.blame import Blamed, lying_module
 from robaudit.attacks.slopes import Forward, Witnesses, along_lines, at_points, logits_at, slopes
 from robaudit.engine import device_of, frozen, generator, sighted
-from robaudit.engine.door import through
+from robaudit.engine.logits import logits_of
 from robaudit.engine.projections import ascend, project, random_start
 from robaudit.errors import NotMeasuredError
 from robaudit.types import ThreatModel
@@ -92,7 +92,7 @@ def check_gradients(
 
 def _check_there(model: nn.Module, image: Tensor) -> None:
     with torch.enable_grad():
-        logits = through(model, image.clone().requires_grad_())
+        logits = logits_of(model, image.clone().requires_grad_())
     if not logits.requires_grad:
         raise NotMeasuredError(NO_GRADIENT, "Attack it without gradients: --attack square.")
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from robaudit.engine.door import through
+from robaudit.engine.logits import logits_of
 
 Forward = Callable[[Tensor], Tensor]
 
@@ -49,7 +49,7 @@ def slopes(forward: Forward, x: Tensor, u: Tensor) -> tuple[Tensor, Tensor]:
     for images, weights in zip(torch.split(x, _TILE), torch.split(u, _TILE), strict=True):
         with torch.enable_grad():
             leaf = images.detach().requires_grad_()
-            z = through(forward, leaf)
+            z = logits_of(forward, leaf)
             f = (z * weights.to(z)).sum()
             (gradient,) = torch.autograd.grad(f, leaf, materialize_grads=True, allow_unused=True)
         gradients.append(gradient)
@@ -59,7 +59,7 @@ def slopes(forward: Forward, x: Tensor, u: Tensor) -> tuple[Tensor, Tensor]:
 
 def logits_at(forward: Forward, x: Tensor) -> Tensor:
     with torch.no_grad():
-        return torch.cat([through(forward, images) for images in torch.split(x, _TILE)])
+        return torch.cat([logits_of(forward, images) for images in torch.split(x, _TILE)])
 
 
 def along_lines(

@@ -8,7 +8,7 @@ from torch import Tensor
 from robaudit.audit.context import Context
 from robaudit.audit.failures import not_measured
 from robaudit.engine import TILE, device_of, frozen
-from robaudit.engine.door import through
+from robaudit.engine.logits import logits_of
 from robaudit.errors import NotMeasuredError
 
 _LOOKED_AT = 512
@@ -52,7 +52,7 @@ def _beyond(context: Context, adversarial: Tensor | None) -> list[str]:
 def _classes(context: Context, x: Tensor) -> tuple[int, Tensor]:
     model, device = context.model, device_of(context.model)
     with frozen(model), torch.no_grad():
-        parts = [through(model, part.to(device)) for part in torch.split(x, TILE)]
+        parts = [logits_of(model, part.to(device)) for part in torch.split(x, TILE)]
     logits = torch.cat(parts)
     return logits.shape[1], logits.argmax(1).cpu()
 

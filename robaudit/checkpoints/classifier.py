@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from robaudit.brief import shortened, wrapped
 from robaudit.checkpoints.normalization import Normalization
-from robaudit.engine.door import through
+from robaudit.engine.logits import logits_of
 from robaudit.schema import Known
 
 
@@ -94,7 +94,7 @@ class Classifier(nn.Module):
     curvature turns that on for as long as it needs.
     """
 
-    has_door = True
+    guards_calls = True
 
     def __init__(
         self, network: nn.Module, normalization: Normalization | None, origin: Origin
@@ -127,13 +127,13 @@ class Classifier(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Logits ``(n, k)`` of images ``(n, c, h, w)`` in ``[0, 1]``.
 
-        See :func:`~robaudit.engine.door.through`.
+        See :func:`~robaudit.engine.logits.logits_of`.
 
         Raises:
             UsageError: the normalisation is for another number of channels.
             NotMeasuredError: the network's output is no logits.
         """
-        return through(self.network, self.normalized(x))
+        return logits_of(self.network, self.normalized(x))
 
     def normalized(self, x: Tensor) -> Tensor:
         """What enters the network for images ``(n, c, h, w)`` in ``[0, 1]``."""

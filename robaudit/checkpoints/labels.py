@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from robaudit.engine import TILE, device_of, frozen
-from robaudit.engine.door import through
+from robaudit.engine.logits import logits_of
 from robaudit.errors import DataError
 from robaudit.types import Examples
 
@@ -29,7 +29,7 @@ def classes_guessed(examples: Examples, outputs: int) -> int:
 def outputs_of(model: nn.Module, examples: Examples) -> int:
     """How many classes the network tells apart."""
     with frozen(model), torch.no_grad():
-        return int(through(model, examples.x[:2].to(device_of(model))).shape[1])
+        return int(logits_of(model, examples.x[:2].to(device_of(model))).shape[1])
 
 
 def check_numbering(model: nn.Module, examples: Examples, accuracy: float) -> None:
@@ -70,7 +70,7 @@ def _predicted(model: nn.Module, examples: Examples, rows: Tensor) -> Tensor:
     device = device_of(model)
     with frozen(model), torch.no_grad():
         found = [
-            through(model, examples.x[part].to(device)).argmax(1).cpu()
+            logits_of(model, examples.x[part].to(device)).argmax(1).cpu()
             for part in torch.split(rows, TILE)
         ]
     return torch.cat(found)

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from robaudit.engine import device_of, frozen
-from robaudit.engine.door import through
+from robaudit.engine.logits import logits_of
 from robaudit.engine.raised import blame, is_foreign
 from robaudit.errors import CheckpointError, DataError, NotMeasuredError, UsageError
 from robaudit.types import Examples
@@ -36,7 +36,7 @@ def check_suits(model: nn.Module, examples: Examples) -> None:
     shape = tuple(x.shape[1:])
     try:
         with frozen(model), torch.no_grad():
-            logits = through(model, x)
+            logits = logits_of(model, x)
     except NotMeasuredError as error:
         raise CheckpointError(error.message, error.advice) from error
     except BaseException as error:

@@ -72,7 +72,7 @@ def chunks(foot: Footprint, columns: int, device: torch.device, memory: int | No
 
     A forward pass keeps about five times the layers' outputs (inputs, copies, what activations
     save); a sweep holds about four gradients of the largest layer and its unfolded input. Two
-    images are the fewest that enter a network; see :func:`~robaudit.engine.door.through`.
+    images are the fewest that enter a network; see :func:`~robaudit.engine.logits.logits_of`.
 
     Raises:
         UsageError: two images and one gradient of each do not fit.

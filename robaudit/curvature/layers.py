@@ -16,6 +16,8 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.instancenorm import _InstanceNorm
 
+from robaudit.engine.calls import temporary
+
 Convolution = nn.Conv1d | nn.Conv2d | nn.Conv3d
 Transposed = nn.ConvTranspose1d | nn.ConvTranspose2d | nn.ConvTranspose3d
 Supported = nn.Linear | Convolution | Transposed
@@ -148,8 +150,5 @@ def recording(layers: Sequence[Layer]) -> Iterator[Record]:
         for layer in layers
         for module in layer.modules
     ]
-    try:
+    with temporary(*handles):
         yield record
-    finally:
-        for handle in handles:
-            handle.remove()

@@ -12,6 +12,7 @@ from robaudit.brief import brief
 from robaudit.curvature.chunks import evenly
 from robaudit.engine import device_of, effective, frozen, kept_entries
 from robaudit.engine.arguments import checked_features
+from robaudit.engine.calls import observed
 from robaudit.errors import NotMeasuredError, UsageError
 
 RobustLoss = Literal["at", "trades", "alp", "mart"]
@@ -177,24 +178,14 @@ def _gini(p: Tensor) -> Tensor:
 
 def top_layer_pass(model: nn.Module, x: Tensor) -> tuple[str, Tensor, Tensor]:
     """Name of the linear layer whose output the logits are, its input, and the logits."""
-    calls: list[tuple[str, Tensor, Tensor]] = []
-    handles = [
-        module.register_forward_hook(
-            lambda _, args, out, name=name: calls.append((name, args[0], out))
-        )
-        for name, module in model.named_modules()
-        if isinstance(module, nn.Linear)
-    ]
-    try:
+    linear = {name: m for name, m in model.named_modules() if isinstance(m, nn.Linear)}
+    with observed(linear) as calls:
         logits = model(x)
-    finally:
-        for handle in handles:
-            handle.remove()
     if not bool(logits.isfinite().all()):
         raise NotMeasuredError("the logits are not finite on some images")
     rows = len(logits)  # a single image enters a network twice
-    for name, features, out in reversed(calls):
-        own = out[:rows].to(logits.dtype)
+    for name, _, inputs, output in reversed(calls):
+        own = output[:rows].to(logits.dtype)
         if own.shape == logits.shape and torch.equal(own, logits):
-            return name, features[:rows].double(), logits.double()
+            return name, inputs[0][:rows].double(), logits.double()
     raise NotMeasuredError("the logits are not the output of a linear layer: no top layer")

@@ -11,7 +11,9 @@ from functools import cache
 import torch
 from torch import Tensor, nn
 
+from robaudit.engine.calls import observed
 from robaudit.engine.device import device_of
+from robaudit.engine.edges import mixture_gradient
 from robaudit.engine.folding import Folded, fold_batch_norm
 from robaudit.engine.freezing import frozen
 from robaudit.engine.precision import Precision
@@ -93,7 +95,7 @@ def _accelerated(model: nn.Module, shape: Sequence[int], precision: Precision) -
         noise = uniform_rows(shape, torch.arange(_PROBES), 0, "acceleration").to(device_of(model))
         found: nn.Module = model
         used: list[str] = []
-        own = cache(lambda: _sensitivity(model, noise))
+        own = cache(lambda: mixture_gradient(model, noise))
 
         def offer(
             name: str, refusal: str, candidate: nn.Module, precision: Precision = "fp32"
@@ -127,24 +129,15 @@ def _accelerated(model: nn.Module, shape: Sequence[int], precision: Precision) -
 
 def _mostly_many_channels(model: nn.Module, image: Tensor) -> bool:
     """Whether convolutions of many input channels do most multiplications of all convolutions."""
+    layers = {name: m for name, m in model.named_modules() if isinstance(m, nn.Conv2d)}
+    with observed(layers) as calls, torch.no_grad():
+        model(image)
     few = total = 0
-
-    def count(layer: nn.Module, _: object, out: object) -> None:
-        nonlocal few, total
-        assert isinstance(layer, nn.Conv2d)
-        if isinstance(out, Tensor):
-            work = out.numel() * layer.weight[0].numel()
+    for name, _, _, output in calls:
+        if isinstance(output, Tensor):
+            work = output.numel() * layers[name].weight[0].numel()
             total += work
-            few += work * (layer.in_channels < _FEW_CHANNELS)
-
-    layers = [module for module in model.modules() if isinstance(module, nn.Conv2d)]
-    handles = [layer.register_forward_hook(count) for layer in layers]
-    try:
-        with torch.no_grad():
-            model(image)
-    finally:
-        for handle in handles:
-            handle.remove()
+            few += work * (layers[name].in_channels < _FEW_CHANNELS)
     return few < _FEW_CHANNELS_WORK * total
 
 
@@ -184,7 +177,7 @@ def _differs(own: _Sensitivity, candidate: Forward, images: Tensor, precision: P
     most, least = _ALLOWED[precision]
     logits, gradient = own
     try:
-        others, other_gradient = _sensitivity(candidate, images)
+        others, other_gradient = mixture_gradient(candidate, images)
     except BaseException as error:
         if not (is_foreign(error) or isinstance(error, NotMeasuredError)):
             raise
@@ -200,15 +193,3 @@ def _differs(own: _Sensitivity, candidate: Forward, images: Tensor, precision: P
     if not gradient.any() and not other_gradient.any():
         return ""
     return "" if cosine >= least else f"the cosine of its gradients is {float(cosine):.3f}"
-
-
-def _sensitivity(forward: Forward, images: Tensor) -> _Sensitivity:
-    """Logits, and the gradient of a mixture of them in the images where there is one."""
-    with torch.enable_grad():
-        leaf = images.detach().requires_grad_()
-        logits = forward(leaf)
-        if not logits.requires_grad:
-            return logits.detach(), None
-        weights = torch.linspace(-1, 1, logits.shape[-1]).to(logits)
-        (gradient,) = torch.autograd.grad((logits * weights).sum(), leaf, allow_unused=True)
-    return logits.detach(), gradient

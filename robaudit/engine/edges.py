@@ -15,7 +15,8 @@ from torch import Tensor
 
 from robaudit.engine.raised import fails_again
 from robaudit.engine.seeding import uniform_rows
-from robaudit.engine.voting import Valued, Voted
+from robaudit.engine.surrogate import SurrogateGradient
+from robaudit.engine.voting import Voted
 
 Forward = Callable[[Tensor], Tensor]
 
@@ -89,7 +90,7 @@ class JustInside:
         with torch.no_grad():
             values = self.forward(x)
             away = x.clamp(self.nudge, 1 - self.nudge) - x
-        found: Tensor = Valued.apply(self.forward(x + away), values)
+        found: Tensor = SurrogateGradient.apply(self.forward(x + away), values)
         return found
 
 
@@ -99,18 +100,26 @@ def sighted(forward: Forward, images: Tensor) -> Forward:
     return JustInside(forward, nudge) if nudge else forward
 
 
+def mixture_gradient(forward: Forward, images: Tensor) -> tuple[Tensor, Tensor | None]:
+    """Logits, and the gradient in the images of a linear combination of them.
+
+    The gradient is ``None`` where the logits do not depend on the images.
+    """
+    with torch.enable_grad():
+        leaf = images.detach().requires_grad_()
+        logits = forward(leaf)
+        if not logits.requires_grad:
+            return logits.detach(), None
+        weights = torch.linspace(-1, 1, logits.shape[-1]).to(logits)
+        (gradient,) = torch.autograd.grad((logits * weights).sum(), leaf, allow_unused=True)
+    return logits.detach(), gradient
+
+
 def _gradient(forward: Forward, points: Tensor) -> Tensor | None:
-    """Of a mixture of the logits in the points; none where the network has none or refuses."""
+    """:func:`mixture_gradient` alone; ``None`` also where the network raises."""
     try:
-        with torch.enable_grad():
-            leaf = points.detach().requires_grad_()
-            logits = forward(leaf)
-            if not logits.requires_grad:
-                return None
-            weights = torch.linspace(-1, 1, logits.shape[-1]).to(logits)
-            (gradient,) = torch.autograd.grad((logits * weights).sum(), leaf, allow_unused=True)
+        return mixture_gradient(forward, points)[1]
     except BaseException as error:
         if not fails_again(error):
             raise
         return None
-    return gradient

@@ -20,6 +20,7 @@ from torch.nn.utils.prune import BasePruningMethod
 from torch.nn.utils.spectral_norm import SpectralNorm
 from torch.nn.utils.weight_norm import WeightNorm
 
+from robaudit.engine.calls import observed
 from robaudit.engine.device import device_of
 from robaudit.engine.freezing import frozen
 from robaudit.engine.seeding import generator
@@ -304,18 +305,11 @@ def _strip(module: nn.Module) -> None:
 
 
 def _check_same(model: nn.Module, plain: nn.Module, images: Tensor) -> None:
-    called: list[nn.Module] = []
     try:
         with frozen(model), frozen(plain), torch.no_grad():
             before = model(images)
-            hooks = [
-                m.register_forward_hook(lambda m, *_: called.append(m)) for m in model.modules()
-            ]
-            try:
+            with observed(dict(model.named_modules())) as called:
                 after = plain(images)
-            finally:
-                for hook in hooks:
-                    hook.remove()
     except AttributeError as error:
         raise NotMeasuredError(
             f"the network's parametrised weights cannot be made plain: {_first_line(error)}"
@@ -323,7 +317,7 @@ def _check_same(model: nn.Module, plain: nn.Module, images: Tensor) -> None:
     if called:  # as by a forward that is a function with the network in its closure
         raise NotMeasuredError(
             "the network's parametrised weights cannot be made plain: a copy of it still calls "
-            f"the {type(called[0]).__name__} of the original"
+            f"the {type(called[0].module).__name__} of the original"
         )
     # Where the network itself is at a loss, whoever measures it will say so.
     if not bool(before.isfinite().all()):

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
+from robaudit.engine.calls import temporary
 from robaudit.engine.freezing import frozen
 
 Layer = nn.Linear | nn.Conv1d | nn.Conv2d | nn.Conv3d
@@ -85,12 +86,8 @@ def _pairs(model: nn.Module, images: Tensor) -> list[tuple[str, str]]:
         )
         for name, module in norms.items()
     ]
-    try:
-        with torch.no_grad():
-            model(images)
-    finally:
-        for handle in handles:
-            handle.remove()
+    with temporary(*handles), torch.no_grad():
+        model(images)
     calls = Counter(name for name, _, _ in [*made, *met])
     sources = {(id(out), version): name for name, out, version in made}
     found = [(sources.get((id(given), version)), name) for name, given, version in met]

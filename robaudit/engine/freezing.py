@@ -1,4 +1,4 @@
-"""Run a network without leaving a trace in it."""
+"""Run a network and restore its state afterwards."""
 
 from __future__ import annotations
 
@@ -7,22 +7,22 @@ from contextlib import contextmanager
 
 from torch import nn
 
-from robaudit.engine.door import door
+from robaudit.engine.logits import guarded_calls
 from robaudit.engine.precision import full_precision
 
 
 @contextmanager
 def frozen(model: nn.Module) -> Iterator[nn.Module]:
-    """Evaluation mode, no parameter gradients, full float32; everything as before afterwards.
+    """Evaluation mode, no parameter gradients, full float32, and guarded calls inside the block.
 
-    The model is behind :func:`~robaudit.engine.door.door` meanwhile.
-    Frozen parameters also keep attack libraries from filling ``param.grad``.
+    The model's state is restored on exit. Frozen parameters also keep attack libraries from filling
+    ``param.grad``. See :func:`~robaudit.engine.logits.guarded_calls`.
     """
     wanted = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
     try:
         for parameter, _ in wanted:
             parameter.requires_grad_(False)
-        with evaluating(model), full_precision(), door(model):
+        with evaluating(model), full_precision(), guarded_calls(model):
             yield model
     finally:
         for parameter, want in wanted:

@@ -16,10 +16,10 @@ import torch
 from torch import Tensor, nn
 
 from robaudit.engine.device import device_of
-from robaudit.engine.door import through
 from robaudit.engine.edges import JustInside, sighted
 from robaudit.engine.freezing import frozen
 from robaudit.engine.images import rows_of
+from robaudit.engine.logits import logits_of
 from robaudit.errors import NotMeasuredError
 
 TILE = 64
@@ -33,7 +33,7 @@ BatchSize = int | Literal["auto"]
 class Runner:
     """Runs ``forward: (b, c, h, w) -> (b, k)`` over any number of images, and counts the passes.
 
-    Logits come out in the images' precision; see :func:`~robaudit.engine.door.through`.
+    Logits come out in the images' precision; see :func:`~robaudit.engine.logits.logits_of`.
 
     Attributes:
         batch: images per pass on a GPU, a multiple of ``TILE``; halved when memory runs out.
@@ -118,7 +118,7 @@ class Runner:
         return values, gradient, logits
 
     def _pass(self, forward: Forward, tile: Tensor) -> Tensor:
-        return through(forward, tile)
+        return logits_of(forward, tile)
 
     def _run(
         self, one: Callable[[Tensor, Tensor], tuple[Tensor, ...]], x: Tensor, y: Tensor

@@ -1,4 +1,4 @@
-"""Straight-through gradients: the backward pass of the identity through modules that step."""
+"""Straight-through gradients: modules that round or threshold get the identity's backward pass."""
 
 from __future__ import annotations
 
@@ -6,20 +6,23 @@ import difflib
 from collections.abc import Sequence
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
-from robaudit.engine.door import through
+from robaudit.engine.calls import temporary
+from robaudit.engine.logits import logits_of
+from robaudit.engine.surrogate import SurrogateGradient
 from robaudit.errors import UsageError
+
+_ADVICE = "Name the module that only rounds or thresholds; make the step one if it is not."
 
 
 class StraightThrough(nn.Module):
-    """A network with the backward pass of the identity through some of its modules.
+    """A network in which some modules have the backward pass of the identity.
 
-    Its values are the network's own, bit for bit.
+    Its values are the network's, bit for bit.
     """
 
-    has_door = True
+    guards_calls = True
 
     def __init__(self, network: nn.Module, names: Sequence[str]) -> None:
         super().__init__()
@@ -28,27 +31,27 @@ class StraightThrough(nn.Module):
         self.origin = getattr(network, "origin", None)
 
     def forward(self, x: Tensor) -> Tensor:
-        inner = _author(self.network)
-        hooks = [
-            inner.get_submodule(name).register_forward_hook(_hook(name)) for name in self.names
-        ]
-        try:
-            logits = through(self.network, x)
-        finally:
-            for hook in hooks:
-                hook.remove()
-        return logits
+        inner = _as_written(self.network)
+        with temporary(
+            *(inner.get_submodule(name).register_forward_hook(_hook(name)) for name in self.names)
+        ):
+            return logits_of(self.network, x)
 
 
 def straight_through(model: nn.Module, names: Sequence[str]) -> nn.Module:
-    """The model with the backward pass of the identity through the modules named.
+    """The model with the identity's backward pass through the named modules.
 
     For networks that round, quantise or threshold: an attack that knows of the step follows the
-    gradient that would be there without it. The values, and so all verdicts, stay the model's own.
+    gradient that the network would have without it. The values, and so all verdicts, stay the
+    model's own.
 
     Args:
-        names: as the network's author knows them (``model.named_modules()``); each takes one tensor
-            to one of the same shape.
+        model: images ``(n, c, h, w)`` in [0, 1] to logits ``(n, k)``.
+        names: names of modules as in ``model.named_modules()`` (of a loaded checkpoint, as in its
+            own network); each maps one tensor to one of the same shape. Empty for the model itself.
+
+    Returns:
+        A module that shares the model's weights.
 
     Raises:
         UsageError: there is no such module; or, when the model is run, its shapes differ.
@@ -57,6 +60,7 @@ def straight_through(model: nn.Module, names: Sequence[str]) -> nn.Module:
     neurons", 2013; as an attack (BPDA) Athalye, Carlini & Wagner, "Obfuscated gradients give a
     false sense of security", ICML 2018.
 
+    >>> import torch
     >>> step = nn.Threshold(0.5, 0.0)
     >>> x = torch.full((1, 4), 0.2, requires_grad=True)
     >>> straight_through(nn.Sequential(step, nn.Linear(4, 2)), ["0"])(x).sum().backward()
@@ -65,7 +69,7 @@ def straight_through(model: nn.Module, names: Sequence[str]) -> nn.Module:
     """
     if not names:
         return model
-    known = [name for name, _ in _author(model).named_modules() if name]
+    known = [name for name, _ in _as_written(model).named_modules() if name]
     for name in names:
         if name not in known:
             near = difflib.get_close_matches(name, known, 1)
@@ -77,8 +81,8 @@ def straight_through(model: nn.Module, names: Sequence[str]) -> nn.Module:
     return StraightThrough(model, names)
 
 
-def _author(model: nn.Module) -> nn.Module:
-    """The network as its author wrote it: inside a classifier it is ``network``."""
+def _as_written(model: nn.Module) -> nn.Module:
+    """The network inside a classifier; any other model itself."""
     inner = getattr(model, "network", None)
     return inner if hasattr(model, "normalization") and isinstance(inner, nn.Module) else model
 
@@ -91,24 +95,9 @@ def _hook(name: str) -> Any:
         if entered.shape != output.shape:
             raise UsageError(
                 f"module {name!r} takes {tuple(entered.shape[1:])} to {tuple(output.shape[1:])}: "
-                "no identity goes through it",
+                "the identity's backward pass needs equal shapes",
                 _ADVICE,
             )
-        return _Identity.apply(entered, output.detach())
+        return SurrogateGradient.apply(entered, output.detach())
 
     return straightened
-
-
-_ADVICE = "Name the module that only rounds or thresholds; make the step one if it is not."
-
-
-class _Identity(torch.autograd.Function):
-    """The value of the second, the gradient to the first."""
-
-    @staticmethod
-    def forward(ctx: Any, entered: Tensor, output: Tensor) -> Tensor:
-        return output.clone()
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
-        return gradient, None

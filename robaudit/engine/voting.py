@@ -22,10 +22,11 @@ import torch
 from torch import Tensor, nn
 
 from robaudit.engine.device import device_of
-from robaudit.engine.door import through
 from robaudit.engine.freezing import frozen
+from robaudit.engine.logits import logits_of
 from robaudit.engine.raised import fails_again
 from robaudit.engine.seeding import seed_for
+from robaudit.engine.surrogate import SurrogateGradient
 from robaudit.errors import UsageError
 
 SAMPLES = 10
@@ -48,7 +49,7 @@ class Voted(nn.Module):
     process are left as they were.
     """
 
-    has_door = True
+    guards_calls = True
 
     def __init__(self, network: nn.Module, samples: int = SAMPLES, seed: int = 0) -> None:
         super().__init__()
@@ -68,7 +69,7 @@ class Voted(nn.Module):
         bytes_of = x.detach().contiguous().cpu().numpy().tobytes()
         point = hashlib.blake2b(bytes_of, digest_size=8).hexdigest()
         average = _mean(self._draws(x, f"search {point}"))
-        found: Tensor = Valued.apply(average, values)
+        found: Tensor = SurrogateGradient.apply(average, values)
         return found
 
     def _draws(self, x: Tensor, stream: str) -> Tensor:
@@ -76,7 +77,7 @@ class Voted(nn.Module):
         found = []
         for sample in range(self.samples):
             with seeded(seed_for(self.seed, stream, sample), x.device):
-                found.append(through(self.network, x).log_softmax(1))
+                found.append(logits_of(self.network, x).log_softmax(1))
         return torch.stack(found)
 
 
@@ -147,15 +148,3 @@ def _elected(draws: Tensor) -> Tensor:
     above = largest + (largest.abs() * 1e-6).clamp_min(1e-6)
     lost = values.argmax(1, keepdim=True) != winner
     return torch.where(lost, values.scatter(1, winner, above), values)
-
-
-class Valued(torch.autograd.Function):
-    """Values of one pass, gradients of another."""
-
-    @staticmethod
-    def forward(ctx: Any, differentiable: Tensor, values: Tensor) -> Tensor:
-        return values.clone()
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
-        return gradient, None

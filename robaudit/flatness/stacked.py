@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, vmap
 
 from robaudit.engine import Runner, uniform_rows
-from robaudit.engine.door import through
+from robaudit.engine.logits import logits_of
 from robaudit.engine.raised import is_foreign
 from robaudit.engine.runner import BatchSize, Objective
 from robaudit.errors import NotMeasuredError
@@ -40,7 +40,7 @@ def stacked_logits(network: nn.Module, tensors: Mapping[str, Tensor], x: Tensor)
     """
 
     def one(own: Mapping[str, Tensor], images: Tensor) -> Tensor:
-        return through(lambda z: functional_call(network, dict(own), (z,)), images)
+        return logits_of(lambda z: functional_call(network, dict(own), (z,)), images)
 
     found: Tensor = vmap(one, in_dims=(0, 1), out_dims=1)(dict(tensors), x)
     return found

@@ -11,6 +11,7 @@ from torch.func import functional_call, jacrev, vmap
 
 from robaudit.curvature.top_layer import top_layer_pass, trace_terms
 from robaudit.engine import evaluating, frozen
+from robaudit.engine.calls import observed
 from robaudit.errors import NotMeasuredError, UsageError
 from robaudit.training.objectives import Objective
 
@@ -83,13 +84,9 @@ class Passes:
         self.seen: list[tuple[Tensor, Tensor]] = []
 
     def __call__(self, x: Tensor) -> Tensor:
-        features: list[Tensor] = []
-        handle = self._layer.register_forward_pre_hook(lambda _, inputs: features.append(inputs[0]))
-        try:
+        with observed({"": self._layer}) as calls:
             logits: Tensor = self._model(x)
-        finally:
-            handle.remove()
-        self.seen.append((_wide(features[-1]), _wide(logits)))
+        self.seen.append((_wide(calls[-1].inputs[0]), _wide(logits)))
         return logits
 
 

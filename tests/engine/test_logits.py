@@ -21,7 +21,7 @@ from robaudit.curvature import (
 )
 from robaudit.curvature.pacbayes import pac_bayes
 from robaudit.engine import Runner, frozen
-from robaudit.engine.door import through
+from robaudit.engine.logits import logits_of
 from robaudit.errors import CheckpointError, NotMeasuredError
 from robaudit.flatness import average, worst
 from robaudit.types import Examples, ThreatModel
@@ -145,7 +145,7 @@ def test_padding_weighs_nothing(pair):
     sound, _ = pair
     x, y = batch(1)
     gradients = [
-        torch.autograd.grad(F.cross_entropy(through(f, x), y), list(f.parameters())) for f in pair
+        torch.autograd.grad(F.cross_entropy(logits_of(f, x), y), list(f.parameters())) for f in pair
     ]
     F.cross_entropy(sound(x), y).backward()
     for mine, theirs, parameter in zip(*gradients, sound.parameters(), strict=True):
