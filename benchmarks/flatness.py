@@ -85,7 +85,7 @@ def robust_losses(model, x, y, index, threat, published):
         if step < STEPS or published:
             loss.sum().backward()
         if step < STEPS:
-            adv = project(ascend(adv, leaf.grad, threat.eps / 4, threat), x, threat)
+            adv = project(ascend(adv, leaf.grad, threat.eps / 4, threat.norm), x, threat)
     return best
 
 
@@ -103,7 +103,7 @@ def plain_worst(model, x, y, threat):
             loss = F.cross_entropy(network(leaf), y[part], reduction="none")
             loss.sum().backward()
             losses.append(loss.detach())
-            up = ascend(adv[part], leaf.grad, STUTZ_STEP_OVER_EPS * threat.eps, threat)
+            up = ascend(adv[part], leaf.grad, STUTZ_STEP_OVER_EPS * threat.eps, threat.norm)
             images.append(project(up, x[part], threat))
         adv = torch.cat(images)
         for name, parameter in network.named_parameters():

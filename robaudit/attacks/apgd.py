@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
-from robaudit.attacks.blocks import check_finite, parts, rows_at_once
-from robaudit.attacks.climbing import Setting, Verdicts, climb
+from robaudit.attacks.apgd_loop import ApgdSettings, Verdicts, run_apgd
+from robaudit.attacks.blocks import check_finite, rows_at_once
+from robaudit.attacks.driver import Part, run_in_parts
 from robaudit.attacks.objectives import (
     TARGETED,
     UNTARGETED,
@@ -23,10 +25,8 @@ from robaudit.attacks.result import AttackResult
 from robaudit.attacks.targets import by_confidence
 from robaudit.engine import Runner
 from robaudit.engine.arguments import checked
-from robaudit.engine.images import rows_of
 from robaudit.engine.projections import Ball, random_start
 from robaudit.engine.runner import BatchSize
-from robaudit.engine.spilled import room
 from robaudit.types import Progress, ThreatModel
 
 Mode = Literal["loss", "accuracy"]
@@ -84,72 +84,46 @@ def apgd(
     (torch.Size([3, 1, 2, 2]), True)
     """
     with Runner.of(model, batch_size) as runner:
-        index = torch.arange(len(x)) if index is None else index
-        before = runner.forwards, runner.backwards
+
+        def attack(part: Part) -> dict[str, Tensor]:
+            aimed = targets if isinstance(targets, int) else targets[part.rows]
+            chunk = _ApgdChunk(runner, part, threat, loss, aimed, mode)
+            for restart in range(restarts):
+
+                def tick(share: float, restart: int = restart) -> None:
+                    part.tick((restart + share) / restarts)
+
+                chunk.restart(steps, samples, seed, restart, tick)
+            robust = chunk.verdicts.robust
+            return {
+                "x": chunk.verdicts.found,
+                "loss": chunk.loss,
+                "robust": robust,
+                "correct": chunk.correct,
+                "zero_gradient": chunk.zero_gradient,
+                "stuck": chunk.stuck & robust,
+                "reached": chunk.best,
+            }
+
         aims = targets if isinstance(targets, int) else targets.shape[1]
         size = max(1, rows_at_once(runner, x) // max(1, aims))
-        found, rows = room(x), []
-        for part in parts(len(x), size):
-            aimed = targets if isinstance(targets, int) else targets[part]
-            chunk = _Chunk(
-                runner,
-                rows_of(x, part, runner.device),
-                y[part],
-                index[part],
-                threat,
-                loss,
-                aimed,
-                mode,
-            )
-            for restart in range(restarts):
-                done = part.start + restart / restarts * len(chunk.y)
-
-                def tick(share: float, done: float = done, n: int = len(chunk.y)) -> None:
-                    if progress is not None:
-                        progress(round(1000 * (done + share * n / restarts)), 1000 * len(x))
-
-                chunk.climb(steps, samples, seed, restart, tick)
-            found[part] = chunk.verdicts.found.cpu()
-            robust = chunk.verdicts.robust
-            told = (
-                *(chunk.loss, robust, chunk.correct, chunk.zero_gradient, chunk.stuck & robust),
-                chunk.best,
-            )
-            rows.append([values.cpu() for values in told])
-        if progress is not None:
-            progress(1000 * len(x), 1000 * len(x))
-        columns = map(torch.cat, zip(*rows, strict=True))
-        loss_of, robust, correct, zero_gradient, stuck, reached = columns
-        return AttackResult(
-            x=found,
-            loss=loss_of,
-            robust=robust,
-            correct=correct,
-            forwards=runner.forwards - before[0],
-            backwards=runner.backwards - before[1],
-            zero_gradient=zero_gradient,
-            stuck=stuck,
-            reached=reached,
-        )
+        return run_in_parts(runner, x, y, index, size, attack, progress=progress)
 
 
-class _Chunk:
-    """Examples that are worked on together: their verdicts and their best points."""
+class _ApgdChunk:
+    """Examples attacked together: their verdicts and their best points."""
 
     def __init__(
         self,
         runner: Runner,
-        x: Tensor,
-        y: Tensor,
-        index: Tensor,
+        part: Part,
         threat: ThreatModel,
         loss: TargetableLoss,
         targets: int | Tensor,
         mode: Mode,
     ) -> None:
-        self.runner, self.threat, self.index = runner, threat, index
-        self.leave = mode == "accuracy"
-        self.x, self.y = x.to(runner.device), y.to(runner.device)
+        self.runner, self.threat, self.early_exit = runner, threat, mode == "accuracy"
+        self.x, self.y, self.index = part.x, part.y, part.index
         logits = runner.logits(self.x)
         check_finite(logits)
         self.correct = logits.argmax(1) == self.y
@@ -170,18 +144,18 @@ class _Chunk:
         self.zero_gradient = torch.zeros_like(self.correct)
         self.stuck = self.correct.clone()
 
-    def climb(
+    def restart(
         self, steps: int, samples: int, seed: int, restart: int, tick: Callable[[float], None]
     ) -> None:
         """One restart, for all targets at once."""
         example = torch.arange(len(self.x), device=self.x.device)
-        if self.leave:
+        if self.early_exit:
             example = example[self.verdicts.robust]
         if len(example) == 0:
             return
         aims = 1 if self.aimed is None else self.aimed.shape[1]
         stages = _stages(self.threat.norm, self.threat.eps, steps)
-        widest = ThreatModel(self.threat.norm, stages[0][0])
+        widest = replace(self.threat, eps=stages[0][0])
         start = torch.stack(
             [
                 random_start(
@@ -200,17 +174,18 @@ class _Chunk:
         spent = 0
         for eps, count in stages:
             last = (eps, count) == stages[-1]
-            start = Ball(x, self.threat.norm, eps).project_(start) if spent else start
-            setting = Setting(
-                self.threat.norm, eps, self.objective, count, samples, self.leave and last
+            threat = replace(self.threat, eps=eps)
+            start = Ball(x, threat).project_(start) if spent else start
+            settings = ApgdSettings(
+                threat, self.objective, count, samples, self.early_exit and last
             )
-            # Points outside the ball are no verdict.
+            # Points outside the ball do not count as breaks.
             verdicts = self.verdicts if last else Verdicts(self.x, self.correct)
 
             def told(step: int, spent: int = spent) -> None:
                 tick((spent + step) / steps)
 
-            found = climb(self.runner, verdicts, x, start, labels, example, rank, setting, told)
+            found = run_apgd(self.runner, verdicts, x, start, labels, example, rank, settings, told)
             start = found.best_x
             spent += count
             self.zero_gradient[example[found.zero_gradient]] = True
@@ -219,7 +194,7 @@ class _Chunk:
 
     def _keep_best(self, example: Tensor, best: Tensor, best_x: Tensor) -> None:
         highest = self.best.scatter_reduce(0, example, best, "amax")
-        if not self.leave:
+        if not self.early_exit:
             row = torch.arange(len(example), device=example.device)
             wins = (best == highest[example]) & (best > self.best[example])
             first = torch.full_like(self.y, len(row)).scatter_reduce(

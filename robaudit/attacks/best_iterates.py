@@ -1,66 +1,68 @@
-"""What an ascent has met: of each example the best iterate, the worst loss and the verdict."""
+"""What PGD records: for each example the best iterate, the highest loss and the verdict."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
 
+from robaudit.attacks.blocks import check_finite
 from robaudit.attacks.objectives import OBJECTIVES, LossName, cross_entropy
 from robaudit.engine import Runner
-from robaudit.errors import NotMeasuredError
+from robaudit.engine.projections import per_image
 
 
 class BestIterates:
-    """The state of a chunk of examples on the device; the clean image is the first iterate.
+    """The best iterates of some examples, on the device; the clean image is the first iterate.
 
     Attributes:
-        robust: ``(n,)`` bool; right at every iterate so far.
-        best, best_x: the highest objective and where it is; with ``first_break``, where the example
-            was first misclassified.
+        robust: ``(n,)`` bool; classified correctly at every iterate so far.
+        best, best_x: the highest objective and the iterate that has it; with ``early_exit`` the
+            first misclassified iterate.
         best_loss: the highest cross-entropy.
-        stuck: ``(n,)`` bool; no iterate rose above the point where its restart began.
-        broken_x: of the misclassified iterates the one of highest objective.
+        stuck: ``(n,)`` bool; no iterate had a higher objective than the start of its restart.
+        broken_x: the misclassified iterate with the highest objective.
     """
 
     def __init__(self, runner: Runner, x: Tensor, y: Tensor, loss: LossName) -> None:
-        self.x = x.to(runner.device)
-        self.y = y.to(runner.device)
+        self.x, self.y = x, y
         self.objective = OBJECTIVES[loss]
-        logits = runner.logits(self.x)
-        self.best = self.objective(logits, self.y)
-        self.best_loss = cross_entropy(logits, self.y)
-        self.best_x = self.x.clone()
-        self.correct = logits.argmax(1) == self.y
+        logits = runner.logits(x)
+        check_finite(logits)
+        self.best = self.objective(logits, y)
+        self.best_loss = cross_entropy(logits, y)
+        self.best_x = x.clone()
+        self.correct = logits.argmax(1) == y
         self.robust = self.correct.clone()
-        self.broken_x = self.x.clone()
+        self.broken_x = x.clone()
         self.broken_best = torch.full_like(self.best, -torch.inf)
-        self.began = torch.full_like(self.best, torch.nan)
+        self.at_start = torch.full_like(self.best, torch.nan)
         self.stuck = torch.ones_like(self.correct)
-        _check(logits)
 
-    def begin(self, rows: Tensor) -> None:
-        """What is met next of these examples is where a restart begins."""
-        self.began[rows] = torch.nan
+    def start_restart(self, rows: Tensor) -> None:
+        """The next iterate of each of these examples is the start of a restart."""
+        self.at_start[rows] = torch.nan
 
-    def rise(self, rows: Tensor, values: Tensor) -> None:
-        """Note whether the objective of the examples rises above where the restart began."""
-        began = self.began[rows]
-        self.stuck[rows[values > began]] = False
-        self.began[rows] = torch.where(began.isnan(), values, began)
+    def note_rise(self, rows: Tensor, values: Tensor) -> None:
+        """Update only whether the objective rises above the start of the restart."""
+        at_start = self.at_start[rows]
+        self.stuck[rows[values > at_start]] = False
+        self.at_start[rows] = torch.where(at_start.isnan(), values, at_start)
 
-    def meet(
-        self, rows: Tensor, adv: Tensor, values: Tensor, logits: Tensor, *, first_break: bool
+    def update(
+        self, rows: Tensor, adv: Tensor, values: Tensor, logits: Tensor, *, early_exit: bool
     ) -> None:
-        """Take in iterates ``adv`` of the examples ``rows``, no two of one example.
+        """Record one iterate of each of the examples ``rows``, which must be distinct.
 
-        ``first_break`` keeps a misclassified iterate as the best, whatever its objective.
+        Args:
+            adv, values, logits: the iterates, their objective and their logits.
+            early_exit: a misclassified iterate becomes the best one, whatever its objective.
         """
-        _check(logits)
-        self.rise(rows, values)
+        check_finite(logits)
+        self.note_rise(rows, values)
         y = self.y[rows]
         broken = logits.argmax(1) != y
         better = values > self.best[rows]
-        kept = better | broken if first_break else better
+        kept = better | broken if early_exit else better
         to = rows[kept]
         self.best[to] = values[kept]
         self.best_x[to] = adv[kept]
@@ -71,14 +73,13 @@ class BestIterates:
         self.broken_best[at] = values[worse_break]
         self.broken_x[at] = adv[worse_break]
 
-    def stand_again(self, rows: Tensor) -> None:
-        """Examples that were not broken after all."""
+    def reopen(self, rows: Tensor) -> None:
+        """Take back the breaks of these examples, which were not confirmed."""
         self.robust[rows] = True
         self.broken_best[rows] = -torch.inf
 
-    def piece(self) -> dict[str, Tensor]:
-        """The rows of a result."""
-        broken = (~self.robust).reshape(-1, *[1] * (self.x.dim() - 1))
+    def fields(self) -> dict[str, Tensor]:
+        """The fields of an :class:`robaudit.attacks.result.AttackResult`."""
         return {
             "x": self.best_x,
             "loss": self.best_loss,
@@ -86,13 +87,5 @@ class BestIterates:
             "correct": self.correct,
             "stuck": self.stuck & self.robust,
             "reached": self.best,
-            "broken_x": torch.where(broken, self.broken_x, self.best_x),
+            "broken_x": torch.where(per_image(self.x, ~self.robust), self.broken_x, self.best_x),
         }
-
-
-def _check(values: Tensor) -> None:
-    if not bool(values.isfinite().all()):
-        raise NotMeasuredError(
-            "the network's logits are not finite on some images",
-            "Look for NaN or overflow in the weights; low precision can be a cause.",
-        )

@@ -82,8 +82,8 @@ def repacked(blocks: Sequence[AnyBlock], keep: Tensor, size: int) -> list[AnyBlo
     return packed(type(blocks[0]), size, state)
 
 
-def some(mask: Tensor) -> bool:
-    """Whether any entry is set; on a GPU always true, as looking would wait for it."""
+def any_row(mask: Tensor) -> bool:
+    """Whether any entry is set; on a GPU always true, as the answer would have to be waited for."""
     return mask.device.type != "cpu" or bool(mask.any())
 
 

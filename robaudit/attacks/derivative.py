@@ -14,7 +14,7 @@ from robaudit.attacks.blame import Blamed, lying_module
 from robaudit.attacks.slopes import Forward, Witnesses, along_lines, at_points, logits_at, slopes
 from robaudit.engine import device_of, frozen, generator, sighted
 from robaudit.engine.logits import logits_of
-from robaudit.engine.projections import ascend, project, random_start
+from robaudit.engine.projections import Ball, random_start
 from robaudit.errors import NotMeasuredError
 from robaudit.types import ThreatModel
 
@@ -126,8 +126,7 @@ def _problems(
             return
         fallen[where] = (gradient == 0).flatten(1).all(1)
     below, above = (
-        project(ascend(start, side * gradient, threat.eps, threat), x[rows], threat)
-        for side in (-1, 1)
+        Ball(x[rows], threat).step(start, side * gradient, threat.eps) for side in (-1, 1)
     )
     uphill = along_lines(forward, below, above, u, _PIECES, off=_UPHILL)
     zero = fallen["where attacks start"]

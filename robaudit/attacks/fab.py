@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from robaudit.attacks.blocks import (
     Block,
+    any_row,
     check_finite,
     gathered,
     packed,
@@ -17,18 +18,16 @@ from robaudit.attacks.blocks import (
     put,
     repacked,
     rows_at_once,
-    some,
 )
+from robaudit.attacks.driver import Part, run_in_parts
 from robaudit.attacks.hyperplanes import to_hyperplane
 from robaudit.attacks.objectives import targeted_margin
 from robaudit.attacks.result import AttackResult
 from robaudit.attacks.targets import DUAL, by_confidence
 from robaudit.engine import Runner, generator
 from robaudit.engine.arguments import checked
-from robaudit.engine.images import rows_of
 from robaudit.engine.projections import length, per_image
 from robaudit.engine.runner import BatchSize
-from robaudit.engine.spilled import computed, room
 from robaudit.types import Progress, ThreatModel
 
 # Names and values of the paper.
@@ -86,51 +85,29 @@ def fab(
     torch.Size([3, 1, 2, 2])
     """
     with Runner.of(model, batch_size) as runner:
-        index = torch.arange(len(x)) if index is None else index
-        before = runner.forwards, runner.backwards
-        nearest, chunks = room(x), []
-        for part in parts(len(x), max(1, rows_at_once(runner, x) // max(1, targets))):
-            chunk = _Chunk(
-                runner,
-                rows_of(x, part, runner.device),
-                y[part],
-                index[part],
-                threat,
-                targets,
-                mode == "accuracy",
-            )
-            for restart in range(restarts):
-                done = part.start + restart / restarts * len(chunk.y)
 
-                def tick(share: float, done: float = done, n: int = len(chunk.y)) -> None:
-                    if progress is not None:
-                        progress(round(1000 * (done + share * n / restarts)), 1000 * len(x))
+        def attack(part: Part) -> dict[str, Tensor]:
+            chunk = _FabChunk(runner, part, threat, targets, mode == "accuracy")
+            for restart in range(restarts):
+
+                def tick(share: float, restart: int = restart) -> None:
+                    part.tick((restart + share) / restarts)
 
                 chunk.search(steps, seed, restart, tick)
-            nearest[part] = chunk.nearest.cpu()
-            chunks.append((chunk.distance.cpu(), chunk.correct.cpu()))
-        if progress is not None:
-            progress(1000 * len(x), 1000 * len(x))
-        distance = torch.cat([distance for distance, _ in chunks])
-        inside = distance <= threat.eps
+            robust = chunk.distance > threat.eps
+            return {
+                "x": torch.where(per_image(part.x, robust), part.x, chunk.nearest),
+                "robust": robust,
+                "correct": chunk.correct,
+                "nearest": chunk.nearest,
+                "distance": chunk.distance,
+            }
 
-        def found(rows: Tensor) -> Tensor:
-            there = nearest[rows]
-            return torch.where(per_image(there, inside[rows]), there, x[rows.to(x.device)].cpu())
-
-        return AttackResult(
-            x=computed(x, found),
-            loss=torch.full((len(x),), torch.nan),
-            robust=~inside,
-            correct=torch.cat([correct for _, correct in chunks]),
-            forwards=runner.forwards - before[0],
-            backwards=runner.backwards - before[1],
-            nearest=nearest,
-            distance=distance,
-        )
+        size = max(1, rows_at_once(runner, x) // max(1, targets))
+        return run_in_parts(runner, x, y, index, size, attack, progress=progress)
 
 
-class _Rows(Block):
+class _FabRows(Block):
     row: Tensor
     example: Tensor
     labels: Tensor
@@ -140,21 +117,19 @@ class _Rows(Block):
     distance: Tensor
 
 
-class _Chunk:
-    """Examples that are worked on together, and the nearest misclassified point of each."""
+class _FabChunk:
+    """Examples attacked together, and the nearest misclassified point of each."""
 
     def __init__(
         self,
         runner: Runner,
-        x: Tensor,
-        y: Tensor,
-        index: Tensor,
+        part: Part,
         threat: ThreatModel,
         targets: int,
-        leave: bool,
+        early_exit: bool,
     ) -> None:
-        self.runner, self.threat, self.index, self.leave = runner, threat, index, leave
-        self.x, self.y = x.to(runner.device), y.to(runner.device)
+        self.runner, self.threat, self.early_exit = runner, threat, early_exit
+        self.x, self.y, self.index = part.x, part.y, part.index
         logits = runner.logits(self.x)
         check_finite(logits)
         self.classes = logits.shape[1]
@@ -165,7 +140,7 @@ class _Chunk:
 
     def search(self, steps: int, seed: int, restart: int, tick: Callable[[float], None]) -> None:
         """One restart, for all targets at once."""
-        wanted = self.distance > self.threat.eps if self.leave else self.correct
+        wanted = self.distance > self.threat.eps if self.early_exit else self.correct
         example = torch.nonzero(wanted)[:, 0]
         if len(example) == 0:
             return
@@ -185,12 +160,12 @@ class _Chunk:
             "nearest": self.x[example],  # a copy of its own: it is changed in place
             "distance": torch.full((len(example),), torch.inf, device=self.x.device),
         }
-        blocks = packed(_Rows, self.runner.batch, state)
+        blocks = packed(_FabRows, self.runner.batch, state)
         for segment in parts(steps, _SEGMENT):
             for block in blocks:
                 for _ in range(segment.stop - segment.start):
                     self._step(block)
-            blocks = self._leave(blocks, at_end=segment.stop == steps)
+            blocks = self._drop_broken(blocks, at_end=segment.stop == steps)
             tick(segment.stop / steps)
             if not blocks:
                 return
@@ -209,7 +184,7 @@ class _Chunk:
         away = away * per_image(away, self.threat.eps / 2 / length(away, self.threat.norm))
         return (x + away.to(x.device)).clamp_(0, 1)
 
-    def _step(self, block: _Rows) -> None:
+    def _step(self, block: _FabRows) -> None:
         norm = self.threat.norm
         gap, gradient = self._boundary(block)
         normal, adv, x = gradient.flatten(1), block.adv.flatten(1), block.x.flatten(1)
@@ -225,21 +200,21 @@ class _Chunk:
         block.adv = onward.add_(from_x).clamp_(0, 1).view_as(block.x)
         logits = self.runner.logits(block.adv, block.used)
         wrong = logits.argmax(1) != self._own(block)
-        if not some(wrong):
+        if not any_row(wrong):
             return
         moved = block.adv - block.x
         distance = length(moved, norm)
         closer = wrong & (distance < block.distance)
-        if self.leave:
+        if self.early_exit:
             closer &= block.distance > self.threat.eps
         block.distance = torch.where(closer, distance, block.distance)
         block.nearest = put(block.nearest, closer, block.adv)
         block.adv = put(block.adv, wrong, moved.mul_(BETA).add_(block.x))
 
-    def _own(self, block: _Rows) -> Tensor:
+    def _own(self, block: _FabRows) -> Tensor:
         return block.labels if self.aimed is None else block.labels[:, 0]
 
-    def _boundary(self, block: _Rows) -> tuple[Tensor, Tensor]:
+    def _boundary(self, block: _FabRows) -> tuple[Tensor, Tensor]:
         """Lead and gradient of the target class, or of the class whose boundary is nearest."""
         if self.aimed is not None:
             gap, gradient, _ = self.runner.gradient(
@@ -264,13 +239,13 @@ class _Chunk:
         assert nearest is not None
         return nearest[1], nearest[2]
 
-    def _leave(self, blocks: list[_Rows], *, at_end: bool) -> list[_Rows]:
+    def _drop_broken(self, blocks: list[_FabRows], *, at_end: bool) -> list[_FabRows]:
         """Note what was found; let the rows of examples go that have a point inside the ball."""
         for block in blocks:
             check_finite(block.adv)
         distance, example = gathered(blocks, "distance"), gathered(blocks, "example")
         broken = distance <= self.threat.eps
-        if not at_end and not (self.leave and bool(broken.any())):
+        if not at_end and not (self.early_exit and bool(broken.any())):
             return blocks
         best = self.distance.scatter_reduce(0, example, distance, "amin")
         row = gathered(blocks, "row")

@@ -2,29 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from robaudit.attacks.best_iterates import BestIterates
+from robaudit.attacks.driver import Part, run_in_parts
 from robaudit.attacks.objectives import LossName
-from robaudit.attacks.pgd_early_exit import break_all
+from robaudit.attacks.pgd_early_exit import pgd_early_exit
 from robaudit.attacks.result import AttackResult
 from robaudit.engine import TILE, Runner, accelerate, voted
 from robaudit.engine.arguments import checked
-from robaudit.engine.images import StoredImages, rows_of
-from robaudit.engine.projections import ascend, project, random_start
+from robaudit.engine.ascent import ascent
+from robaudit.engine.images import rows_of
+from robaudit.engine.projections import Ball, project, random_start
 from robaudit.engine.runner import BatchSize
-from robaudit.engine.spilled import copied, room
 from robaudit.errors import UsageError
 from robaudit.types import Cache, Progress, ThreatModel, no_cache
 
 # Examples whose state is on the device at once, and the bytes of one tensor of them; they bound
 # memory, not results.
 _CHUNK, _BYTES_CPU, _BYTES_GPU = 16 * TILE, 1 << 26, 1 << 29
-_KEPT = ("loss", "robust", "correct", "stuck", "reached")
 
 
 @checked
@@ -100,93 +99,44 @@ def pgd(
             )
             searcher = Runner(accelerated or runner.forward, runner.device, runner.batch)
         step = threat.eps / 4 if step_size is None else step_size
-        index = torch.arange(len(x)) if index is None else index
-        total = len(x) * restarts * (steps + 1)
-        pieces: list[dict[str, Tensor]] = []
-        worst = room(x)
-        broken_x = copied(worst)
+
+        def attack(part: Part) -> dict[str, Tensor]:
+            best = BestIterates(runner, part.x, part.y, loss)
+            given = None if start is None else rows_of(start, part.rows, runner.device)
+            work, done = len(part.y) * restarts * (steps + 1), 0
+
+            def tick(passes: int) -> None:
+                nonlocal done
+                done += passes
+                part.tick(done / work)
+
+            def begin(rows: Tensor, restart: int) -> Tensor:
+                clean = part.x[rows]
+                if given is not None and restart == 0:
+                    return project(given.to(clean)[rows], clean, threat)
+                return random_start(clean, part.index[rows.cpu()], threat, seed, restart)
+
+            if searcher is not None:
+                pgd_early_exit(
+                    runner, searcher, best, begin, threat, step, steps, restarts,
+                    lambda ended: tick(ended * (steps + 1)),
+                )  # fmt: skip
+                return best.fields()
+            rows, ball = torch.arange(len(part.x), device=runner.device), Ball(part.x, threat)
+            for restart in range(restarts):
+                first = begin(rows, restart)
+                best.start_restart(rows)
+                iterates = ascent(runner, best.objective, first, part.y, ball, step, steps)
+                for at, iterate in enumerate(iterates):
+                    if last_iterate and at < steps:
+                        best.note_rise(rows, iterate.values)
+                    else:
+                        best.update(rows, *iterate[:3], early_exit=False)
+                    tick(len(rows))
+            return best.fields()
+
         budget = _BYTES_CPU if runner.device.type == "cpu" else _BYTES_GPU
         size = max(TILE, min(_CHUNK, budget // (4 * x[0].numel()) // TILE * TILE))
-        for begin in range(0, len(x), size):
-            part = slice(begin, begin + size)
-
-            def run(part: slice = part) -> dict[str, Tensor]:
-                before = _passes(runner, searcher)
-                met = BestIterates(runner, rows_of(x, part, runner.device), y[part], loss)
-                done = part.start * restarts * (steps + 1)
-
-                def tick(steps_done: int) -> None:
-                    nonlocal done
-                    done = min(done + steps_done, total)
-                    if progress is not None:
-                        progress(done, total)
-
-                first = None if start is None else rows_of(start, part, runner.device)
-                if searcher is not None:
-                    break_all(
-                        runner, searcher, met, index[part], threat, step, steps, restarts, seed,
-                        first, lambda ended: tick(ended * (steps + 1)),
-                    )  # fmt: skip
-                else:
-                    for restart in range(restarts):
-                        if restart or first is None:
-                            points = random_start(met.x, index[part], threat, seed, restart)
-                        else:
-                            points = project(first.to(met.x), met.x, threat)
-                        _climb(runner, met, points, threat, step, steps, last_iterate, tick)
-                return {**met.piece(), "passes": _passes(runner, searcher) - before}
-
-            piece = cache(f"{begin:07d}", run)
-            found, broken = piece["x"].cpu(), piece["broken_x"].cpu()
-            worst[part] = found
-            # Where they are many the two share a file, but for the rows where they differ.
-            rows = torch.nonzero((found != broken).flatten(1).any(1))[:, 0]
-            own = rows if isinstance(broken_x, StoredImages) else torch.arange(len(found))
-            broken_x[begin + own] = broken[own]
-            pieces.append({name: piece[name] for name in (*_KEPT, "passes")})
-        if progress is not None:
-            progress(total, total)
-        whole = {name: torch.cat([piece[name] for piece in pieces]).cpu() for name in _KEPT}
-        passes = torch.stack([piece["passes"] for piece in pieces]).sum(0).tolist()
-        return AttackResult(
-            x=worst,
-            loss=whole["loss"],
-            robust=whole["robust"],
-            correct=whole["correct"],
-            forwards=passes[0],
-            backwards=passes[1],
-            broken_x=broken_x,
-            stuck=whole["stuck"],
-            reached=whole["reached"],
+        return run_in_parts(
+            runner, x, y, index, size, attack, searcher=searcher, cache=cache, progress=progress
         )
-
-
-def _passes(*runners: Runner | None) -> Tensor:
-    used = [(runner.forwards, runner.backwards) for runner in runners if runner is not None]
-    return torch.tensor(used).sum(0)
-
-
-def _climb(
-    runner: Runner,
-    met: BestIterates,
-    start: Tensor,
-    threat: ThreatModel,
-    step: float,
-    steps: int,
-    last_iterate: bool,
-    tick: Callable[[int], None],
-) -> None:
-    """One restart of every example to its end."""
-    rows = torch.arange(len(met.x), device=met.x.device)
-    adv = start
-    met.begin(rows)
-    for _ in range(steps):
-        values, gradient, logits = runner.gradient(met.objective, adv, met.y)
-        met.rise(rows, values)
-        if not last_iterate:
-            met.meet(rows, adv, values, logits, first_break=False)
-        adv = project(ascend(adv, gradient, step, threat), met.x, threat)
-        tick(len(rows))
-    logits = runner.logits(adv)
-    met.meet(rows, adv, met.objective(logits, met.y), logits, first_break=False)
-    tick(len(rows))

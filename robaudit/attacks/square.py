@@ -10,15 +10,14 @@ import torch
 from torch import Tensor, nn
 
 from robaudit.attacks.blocks import check_finite, filled, parts, rows_at_once
+from robaudit.attacks.driver import Part, run_in_parts
 from robaudit.attacks.objectives import margin
 from robaudit.attacks.result import AttackResult
 from robaudit.attacks.square_l2 import Bumps
 from robaudit.attacks.square_linf import Corners
 from robaudit.engine import Runner
 from robaudit.engine.arguments import checked
-from robaudit.engine.images import rows_of
 from robaudit.engine.runner import BatchSize
-from robaudit.engine.spilled import copied
 from robaudit.types import Progress, ThreatModel
 
 # The share of the pixels that a patch covers at first, and the queries at which it halves.
@@ -89,41 +88,22 @@ def square(
     0
     """
     with Runner.of(model, batch_size) as runner:
-        index = torch.arange(len(x)) if index is None else index
-        before = runner.forwards
-        found, robust, correct = copied(x), [], []
-        for part in parts(len(x), rows_at_once(runner, x)):
 
-            def tick(share: float, part: slice = part) -> None:
-                if progress is not None:
-                    n = part.stop - part.start
-                    progress(round(1000 * (part.start + share * n)), 1000 * len(x))
-
-            images, labels = rows_of(x, part, runner.device), y[part].to(runner.device)
-            logits = runner.logits(images)
+        def attack(part: Part) -> dict[str, Tensor]:
+            logits = runner.logits(part.x)
             check_finite(logits)
-            right = logits.argmax(1) == labels
-            stands = right.clone()
-            rows = torch.nonzero(right)[:, 0]
+            correct = logits.argmax(1) == part.y
+            found, robust, rows = part.x.clone(), correct.clone(), torch.nonzero(correct)[:, 0]
             if len(rows):
                 adv, broken = search(
-                    runner, images[rows], labels[rows], index[part][rows.cpu()], threat, queries,
-                    seed, tick,
+                    runner, part.x[rows], part.y[rows], part.index[rows.cpu()], threat, queries,
+                    seed, part.tick,
                 )  # fmt: skip
-                stands[rows[broken]] = False
-                found[part.start + rows[broken].cpu()] = adv[broken].cpu()
-            correct.append(right.cpu())
-            robust.append(stands.cpu())
-        if progress is not None:
-            progress(1000 * len(x), 1000 * len(x))
-        return AttackResult(
-            x=found,
-            loss=torch.full((len(x),), torch.nan),
-            robust=torch.cat(robust),
-            correct=torch.cat(correct),
-            forwards=runner.forwards - before,
-            backwards=0,
-        )
+                robust[rows[broken]] = False
+                found[rows[broken]] = adv[broken]
+            return {"x": found, "robust": robust, "correct": correct}
+
+        return run_in_parts(runner, x, y, index, rows_at_once(runner, x), attack, progress=progress)
 
 
 def search(

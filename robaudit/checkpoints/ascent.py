@@ -15,7 +15,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from robaudit.engine import Runner, device_of, frozen
-from robaudit.engine.projections import ascend, project, random_start
+from robaudit.engine.ascent import ascent
+from robaudit.engine.projections import Ball, random_start
 from robaudit.types import ThreatModel
 
 STEPS = 10
@@ -47,19 +48,18 @@ def attacked(
         scale = _scale(logits)
         loss, stands = losses(logits, y), logits.argmax(1) == y
         moved = torch.zeros_like(stands)
-        at = random_start(x, index, threat, 0, 0, _STREAM)
+        start = random_start(x, index, threat, 0, 0, _STREAM)
 
         def objective(values: Tensor, labels: Tensor) -> Tensor:
             return F.cross_entropy(values / scale, labels, reduction="none")
 
-        for _ in range(STEPS):
-            _, gradient, logits = runner.gradient(objective, at, y)
-            moved |= (gradient != 0).flatten(1).any(1)
+        ball, step = Ball(x, threat), threat.eps / 4
+        for iterate in ascent(runner, objective, start, y, ball, step, STEPS):
+            logits = iterate.logits
             loss, stands = torch.maximum(loss, losses(logits, y)), stands & (logits.argmax(1) == y)
-            at = project(ascend(at, gradient, threat.eps / 4, threat), x, threat)
-            tick()
-        logits = runner.logits(at)
-        loss, stands = torch.maximum(loss, losses(logits, y)), stands & (logits.argmax(1) == y)
+            if iterate.gradient is not None:
+                moved |= (iterate.gradient != 0).flatten(1).any(1)
+                tick()
     return loss.cpu(), stands.cpu(), moved.cpu()
 
 

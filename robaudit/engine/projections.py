@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from robaudit.engine.seeding import generator, uniform_rows
-from robaudit.types import ThreatModel
+from robaudit.types import Norm, ThreatModel
 
 # Newton steps on a piecewise linear function; it is exact once the pieces stop changing.
 _NEWTON_STEPS = 40
@@ -46,17 +46,17 @@ def random_start(
     return (x + moved.reshape(-1, *shape).to(x.device)).clamp(0, 1)
 
 
-def ascend(adv: Tensor, gradient: Tensor, step: float, threat: ThreatModel) -> Tensor:
-    """An ascent step of length ``step`` in the threat model's norm.
+def ascend(adv: Tensor, gradient: Tensor, step: float, norm: Norm) -> Tensor:
+    """An ascent step of length ``step`` in ``norm``.
 
     linf and l2: the steepest one. l1: signs on the hundredth of the pixels with the largest
     gradients, as the steepest step would move a single one.
     Source (l1): Tramer & Boneh, "Adversarial training and robustness for multiple perturbations",
     NeurIPS 2019.
     """
-    if threat.norm == "linf":
+    if norm == "linf":
         return adv + step * gradient.sign()
-    if threat.norm == "l2":
+    if norm == "l2":
         return adv + step * gradient / per_image(adv, length(gradient, "l2").clamp_min(1e-12))
     flat = gradient.flatten(1)
     moved = max(1, round(_L1_PIXELS * flat.shape[1]))
@@ -70,7 +70,7 @@ def project(adv: Tensor, x: Tensor, threat: ThreatModel) -> Tensor:
 
     linf and l1: the nearest one. l2: the nearest point of the ball, then of the box.
     """
-    return Ball(x, threat.norm, threat.eps).project_(adv.clone())
+    return Ball(x, threat).project_(adv.clone())
 
 
 def length(rows: Tensor, norm: str) -> Tensor:
@@ -88,12 +88,16 @@ def per_image(images: Tensor, values: Tensor) -> Tensor:
 
 
 class Ball:
-    """The balls around some images, for projecting many times."""
+    """The balls of a threat model around images ``x``, for projecting many times."""
 
-    def __init__(self, x: Tensor, norm: str, eps: float) -> None:
-        self.x, self.norm, self.eps = x, norm, eps
-        if norm == "linf":
-            self._low, self._high = (x - eps).clamp_min_(0), (x + eps).clamp_max_(1)
+    def __init__(self, x: Tensor, threat: ThreatModel) -> None:
+        self.x, self.norm, self.eps = x, threat.norm, threat.eps
+        if self.norm == "linf":
+            self._low, self._high = (x - self.eps).clamp_min_(0), (x + self.eps).clamp_max_(1)
+
+    def step(self, adv: Tensor, gradient: Tensor, step: float) -> Tensor:
+        """One step of projected gradient ascent: :func:`ascend`, then :func:`project`."""
+        return self.project_(ascend(adv, gradient, step, self.norm))
 
     def project_(self, adv: Tensor) -> Tensor:
         """:func:`project` in place."""

@@ -11,7 +11,7 @@ from torch import Tensor
 from robaudit.attacks.objectives import cross_entropy
 from robaudit.engine import JustInside
 from robaudit.engine.images import StoredImages, rows_of
-from robaudit.engine.projections import ascend, project
+from robaudit.engine.projections import Ball
 from robaudit.engine.spilled import copied
 from robaudit.errors import NotMeasuredError
 from robaudit.flatness.perturbed import Perturbed
@@ -183,9 +183,9 @@ class Ascent:
                 wanted = [*leaves.values(), *([image] if inputs else [])]
                 pieces = torch.autograd.grad(loss.sum(), wanted, materialize_grads=True)
             if self.threat is not None:
-                ascended = ascend(image.detach(), pieces[-1], self.step, self.threat)
                 clean = rows_of(self.x, part, self.y.device).repeat_interleave(many, 0)
-                adv[rows] = project(ascended, clean, self.threat)
+                ball = Ball(clean, self.threat)
+                adv[rows] = ball.step(image.detach(), pieces[-1], self.step)
             for name, piece in zip(leaves, pieces, strict=False):
                 slopes[name] += piece * self.kept[name] if name in self.kept else piece
         return _Pass(torch.cat(losses), slopes, adv)

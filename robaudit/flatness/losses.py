@@ -12,8 +12,9 @@ from robaudit.attacks.objectives import cross_entropy, rising_cross_entropy
 from robaudit.attacks.pgd import pgd
 from robaudit.attacks.result import AttackResult
 from robaudit.engine import TILE, Runner
+from robaudit.engine.ascent import ascent
 from robaudit.engine.images import rows_of
-from robaudit.engine.projections import Ball, ascend, random_start
+from robaudit.engine.projections import Ball, random_start
 from robaudit.engine.runner import BatchSize
 from robaudit.errors import NotMeasuredError
 from robaudit.flatness.stacked import StackedRunner
@@ -147,17 +148,16 @@ class Loss:
         highest = cross_entropy(runner.logits(images), labels)
         if self.threat is None:
             return highest.cpu()
-        ball = Ball(images, self.threat.norm, self.threat.eps)
+        ball = Ball(images, self.threat)
         for restart in range(restarts):
             start = random_start(x, index, self.threat, self.seed, restart)
-            adv = start.repeat_interleave(many, 0)
-            for _ in range(self.steps):
-                _, gradient, logits = runner.gradient(rising_cross_entropy, adv, labels)
-                highest = torch.maximum(highest, cross_entropy(logits, labels))
-                adv = ball.project_(ascend(adv, gradient, self.step, self.threat))
+            iterates = ascent(
+                runner, rising_cross_entropy, start.repeat_interleave(many, 0), labels, ball,
+                self.step, self.steps,
+            )  # fmt: skip
+            for iterate in iterates:
+                highest = torch.maximum(highest, cross_entropy(iterate.logits, labels))
                 tick(len(x))
-            highest = torch.maximum(highest, cross_entropy(runner.logits(adv), labels))
-            tick(len(x))
         return highest.cpu()
 
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from robaudit.engine import frozen
-from robaudit.engine.projections import ascend, project
+from robaudit.engine.projections import Ball
 
 if TYPE_CHECKING:
     from robaudit.types import Images, ThreatModel
@@ -64,12 +64,13 @@ def maximise(
     ICLR 2018, section 2.1.
     """
     size = threat.eps / 4 if step_size is None else step_size
-    moved = project(x + _start(x, threat, generator), x, threat)
+    ball = Ball(x, threat)
+    moved = ball.project_(x + _start(x, threat, generator))
     for _ in range(steps):
         moved.requires_grad_(True)
         (gradient,) = torch.autograd.grad(objective(moved), moved)
         with torch.no_grad():
-            moved = project(ascend(moved, gradient, size, threat), x, threat)
+            moved = ball.step(moved, gradient, size)
     return moved.detach()
 
 

@@ -58,7 +58,7 @@ def test_projections_keep_inner_points_and_starts_are_inside(norm):
     assert float(distance(start, x, norm).max()) <= 0.5 * (1 + 1e-5)
     assert float(distance(start, x, norm).min()) > 0
     torch.testing.assert_close(project(start, x, ball), start)
-    step = ascend(x, torch.randn_like(x), 0.1, ball) - x
+    step = ascend(x, torch.randn_like(x), 0.1, norm) - x
     length = distance(step, torch.zeros_like(step), norm)
     torch.testing.assert_close(length, torch.full_like(length, 0.1), rtol=1e-4, atol=0)
 

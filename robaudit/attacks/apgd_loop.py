@@ -1,4 +1,4 @@
-"""The inner loop of Auto-PGD: one run of rows, an image and perhaps a target class each."""
+"""The inner loop of Auto-PGD: one run from given starting points."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from robaudit.attacks.blocks import Block, check_finite, gathered, packed, put, repacked, some
+from robaudit.attacks.blocks import Block, any_row, check_finite, gathered, packed, put, repacked
 from robaudit.engine import Runner
 from robaudit.engine.projections import Ball, length, per_image
 from robaudit.engine.runner import Objective
+from robaudit.types import ThreatModel
 
 MOMENTUM = 0.75
 RISES_WANTED = 0.75
@@ -20,26 +21,30 @@ _RANKS = 1 << 20
 
 
 @dataclass(frozen=True)
-class Setting:
-    """What one run climbs and how: ``leave`` lets an example's rows go once one of them broke."""
+class ApgdSettings:
+    """Settings of one run.
 
-    norm: str
-    eps: float
+    Attributes:
+        samples: gradients averaged at each point.
+        early_exit: drop all rows of an example soon after one of them is misclassified.
+    """
+
+    threat: ThreatModel
     objective: Objective
     steps: int
     samples: int
-    leave: bool
+    early_exit: bool
 
 
 class Verdicts:
-    """Whether each of some examples still stands, and the point that broke it."""
+    """Which of some examples are still robust, and the points that broke the others."""
 
     def __init__(self, x: Tensor, robust: Tensor) -> None:
         self.found = x.clone()
         self.robust = robust.clone()
 
-    def take(self, example: Tensor, rank: Tensor, when: Tensor, found: Tensor | None) -> None:
-        """Keep each example's first break, of those in the same step the one of lowest rank."""
+    def update(self, example: Tensor, rank: Tensor, when: Tensor, found: Tensor | None) -> None:
+        """Keep each example's first break; of several in one step, that of the lowest rank."""
         broke = when < NEVER
         order = torch.where(broke, when * _RANKS + rank, NEVER * _RANKS)
         first = torch.full_like(self.robust, NEVER * _RANKS, dtype=torch.long)
@@ -50,7 +55,7 @@ class Verdicts:
         self.robust[example[broke]] = False
 
 
-class _Rows(Block):
+class _ApgdRows(Block):
     example: Tensor
     rank: Tensor
     row: Tensor
@@ -77,8 +82,8 @@ class _Rows(Block):
 
 
 @dataclass
-class Climbed:
-    """What a run leaves behind, by row: objective at the start and at best, best point."""
+class ApgdRun:
+    """Results of one run, by row: objective at the start, highest objective and its point."""
 
     first: Tensor
     best: Tensor
@@ -86,7 +91,7 @@ class Climbed:
     zero_gradient: Tensor
 
 
-def climb(
+def run_apgd(
     runner: Runner,
     verdicts: Verdicts,
     x: Tensor,
@@ -94,102 +99,111 @@ def climb(
     labels: Tensor,
     example: Tensor,
     rank: Tensor,
-    setting: Setting,
+    settings: ApgdSettings,
     tick: Callable[[int], None],
-) -> Climbed:
-    """Run Auto-PGD from ``start``; ``example`` and ``rank`` say whose row it is, and which of its.
+) -> ApgdRun:
+    """Run Auto-PGD on rows, each an image with perhaps a target class.
 
-    ``start`` is used up. Of rows that leave early no ``best_x`` is kept.
+    Args:
+        x, start: ``(n, c, h, w)`` clean images and starting points; ``start`` is overwritten.
+        labels: ``(n,)``, or ``(n, 2)`` with the target class.
+        example, rank: ``(n,)`` the example that a row belongs to, and which of its targets it has.
+        tick: takes the number of steps done.
+
+    Returns: results by row; rows that were dropped early have no ``best_x``.
     """
     n, device = len(x), runner.device
     nothing = torch.zeros(n, device=device)
+    first_step = (1 if settings.threat.norm == "l1" else 2) * settings.threat.eps
     state = {
         "example": example, "rank": rank, "row": torch.arange(n, device=device), "labels": labels,
         "x": x, "adv": start, "when": torch.full((n,), NEVER, device=device),
         "rises": nothing, "halved": torch.ones(n, dtype=torch.bool, device=device),
-        "step": torch.full((n,), (1 if setting.norm == "l1" else 2) * setting.eps, device=device),
+        "step": torch.full((n,), first_step, device=device),
     }  # fmt: skip
-    blocks = packed(_Rows, runner.batch, state)
-    out = Climbed(nothing.clone(), nothing.clone(), start.clone(), nothing.bool())
+    blocks = packed(_ApgdRows, runner.batch, state)
+    out = ApgdRun(nothing.clone(), nothing.clone(), start.clone(), nothing.bool())
     for block in blocks:
-        _begin(runner, block, setting)
+        _begin(runner, block, settings)
         real = block.row[: block.used]
         out.first[real] = block.first[: block.used]
         out.zero_gradient[real] = (length(block.gradient, "linf") == 0)[: block.used]
-    checkpoints = _checkpoints(setting.norm, setting.steps)
-    for segment in _segments(setting.steps):
-        blocks = _leave(runner, blocks, verdicts, out, setting, at_end=False)
+    checkpoints = _checkpoints(settings.threat.norm, settings.steps)
+    for segment in _segments(settings.steps):
+        blocks = _drop_broken(runner, blocks, verdicts, out, settings, at_end=False)
         if not blocks:
             return out
         for block in blocks:
             for at in segment:
-                _step(block, setting, at)
-                _evaluate(runner, block, setting, at + 1, last=at == setting.steps - 1)
+                _step(block, settings, at)
+                _evaluate(runner, block, settings, at + 1, last=at == settings.steps - 1)
                 if at in checkpoints:
-                    _checkpoint(block, setting, checkpoints[at])
+                    _checkpoint(block, settings, checkpoints[at])
         tick(segment.stop)
-    _leave(runner, blocks, verdicts, out, setting, at_end=True)
+    _drop_broken(runner, blocks, verdicts, out, settings, at_end=True)
     return out
 
 
-def _begin(runner: Runner, block: _Rows, setting: Setting) -> None:
-    block.ball = Ball(block.x, setting.norm, setting.eps)
+def _begin(runner: Runner, block: _ApgdRows, settings: ApgdSettings) -> None:
+    block.ball = Ball(block.x, settings.threat)
     block.best_x = block.adv.clone()
-    if setting.leave:
+    if settings.early_exit:
         block.found = block.adv.clone()
     block.old = block.adv
-    if setting.norm == "l1":
+    if settings.threat.norm == "l1":
         pixels = block.x[0].numel()
         support = (block.adv != block.x).flatten(1).sum(1).float()
         block.share, block.support = support / pixels / 1.5, support
     block.best = torch.full_like(block.rises, -torch.inf)
     block.previous = block.best
-    _evaluate(runner, block, setting, 0, last=False)
+    _evaluate(runner, block, settings, 0, last=False)
     block.first = block.best_before = block.previous
     block.rises = torch.zeros_like(block.rises)
 
 
-def _evaluate(runner: Runner, block: _Rows, setting: Setting, at: int, *, last: bool) -> None:
-    """Pass the current points and note what they reach; the last points need no gradient."""
+def _evaluate(
+    runner: Runner, block: _ApgdRows, settings: ApgdSettings, at: int, *, last: bool
+) -> None:
+    """Evaluate the current points and record the best ones; the last points need no gradient."""
     if last:
         logits = runner.logits(block.adv, block.used)
-        values = setting.objective(logits, block.labels)
+        values = settings.objective(logits, block.labels)
     else:
         values, block.gradient, logits = runner.gradient(
-            setting.objective, block.adv, block.labels, block.used
+            settings.objective, block.adv, block.labels, block.used
         )
-        for _ in range(setting.samples - 1):
+        for _ in range(settings.samples - 1):
             values, more, logits = runner.gradient(
-                setting.objective, block.adv, block.labels, block.used
+                settings.objective, block.adv, block.labels, block.used
             )
             block.gradient = block.gradient + more
     finite = logits.isfinite().all(1) & values.isfinite()
     block.finite = block.finite & finite if at else finite
     y = block.labels if block.labels.dim() == 1 else block.labels[:, 0]
     fresh = (logits.argmax(1) != y) & (block.when == NEVER)
-    if some(fresh):
+    if any_row(fresh):
         block.when = torch.where(fresh, at, block.when)
-        if setting.leave:
+        if settings.early_exit:
             block.found = put(block.found, fresh, block.adv)
     better = values > block.best
     block.rises = block.rises + (values > block.previous)
     block.previous = values
     if at == 0:
         block.best, block.best_gradient = values, block.gradient.clone()
-    elif some(better):
+    elif any_row(better):
         block.best = torch.where(better, values, block.best)
         block.best_x = put(block.best_x, better, block.adv)
         if not last:
             block.best_gradient = put(block.best_gradient, better, block.gradient)
 
 
-def _step(block: _Rows, setting: Setting, at: int) -> None:
-    """The next points; ``old`` gives its memory to the momentum term."""
+def _step(block: _ApgdRows, settings: ApgdSettings, at: int) -> None:
+    """The next points; the memory of ``old`` is reused for the momentum term."""
     step = per_image(block.adv, block.step)
-    if setting.norm == "l1":
+    if settings.threat.norm == "l1":
         block.old, block.adv = block.adv, block.ball.project_(_sparse_step(block, step))
         return
-    if setting.norm == "linf":
+    if settings.threat.norm == "linf":
         moved = block.gradient.sign().mul_(step)
     else:
         steepness = length(block.gradient, "l2").clamp_min_(1e-12)
@@ -203,7 +217,7 @@ def _step(block: _Rows, setting: Setting, at: int) -> None:
     block.old, block.adv = block.adv, moved
 
 
-def _sparse_step(block: _Rows, step: Tensor) -> Tensor:
+def _sparse_step(block: _ApgdRows, step: Tensor) -> Tensor:
     flat = block.gradient.flatten(1)
     size = flat.abs()
     pixels = size.shape[1]
@@ -214,18 +228,18 @@ def _sparse_step(block: _Rows, step: Tensor) -> Tensor:
     return block.adv + step * signs.view_as(block.adv)
 
 
-def _checkpoint(block: _Rows, setting: Setting, passed: int) -> None:
-    """Shorten the steps of rows that rose too seldom, and send them back to their best points."""
-    if setting.norm == "l1":
+def _checkpoint(block: _ApgdRows, settings: ApgdSettings, passed: int) -> None:
+    """Shorten the steps of rows that rose too seldom, and return them to their best points."""
+    if settings.threat.norm == "l1":
         support = (block.best_x != block.x).flatten(1).sum(1).float()
         back = support < 0.95 * block.support
         block.share = support / block.x[0].numel() / 1.5
-        shorter = (block.step / 1.5).clamp(setting.eps / 10, setting.eps)
-        block.step = torch.where(back, setting.eps, shorter)
+        shorter = (block.step / 1.5).clamp(settings.threat.eps / 10, settings.threat.eps)
+        block.step = torch.where(back, settings.threat.eps, shorter)
         block.support = support
     else:
-        stood = ~block.halved & (block.best_before >= block.best)
-        back = (block.rises <= RISES_WANTED * passed) | stood
+        stayed = ~block.halved & (block.best_before >= block.best)
+        back = (block.rises <= RISES_WANTED * passed) | stayed
         block.halved, block.best_before = back, block.best
         block.step = torch.where(back, block.step / 2, block.step)
     block.rises = torch.zeros_like(block.rises)
@@ -233,19 +247,19 @@ def _checkpoint(block: _Rows, setting: Setting, passed: int) -> None:
     block.gradient = put(block.gradient, back, block.best_gradient)
 
 
-def _leave(
+def _drop_broken(
     runner: Runner,
-    blocks: list[_Rows],
+    blocks: list[_ApgdRows],
     verdicts: Verdicts,
-    out: Climbed,
-    setting: Setting,
+    out: ApgdRun,
+    settings: ApgdSettings,
     *,
     at_end: bool,
-) -> list[_Rows]:
-    """Take the verdicts in and let the rows of broken examples go."""
+) -> list[_ApgdRows]:
+    """Update the verdicts and drop the rows of broken examples."""
     for block in blocks:
         check_finite(torch.where(block.finite, block.best, torch.nan))
-    if not (setting.leave or at_end):
+    if not (settings.early_exit or at_end):
         return blocks
     when = gathered(blocks, "when")
     if not at_end and not bool((when < NEVER).any()):
@@ -253,19 +267,19 @@ def _leave(
     row = gathered(blocks, "row")
     out.best[row] = gathered(blocks, "best")
     example = gathered(blocks, "example")
-    found = gathered(blocks, "found") if setting.leave else None
-    verdicts.take(example, gathered(blocks, "rank"), when, found)
+    found = gathered(blocks, "found") if settings.early_exit else None
+    verdicts.update(example, gathered(blocks, "rank"), when, found)
     if at_end:
         out.best_x[row] = gathered(blocks, "best_x")
         return []
     kept = repacked(blocks, verdicts.robust[example], runner.batch)
     for block in kept:
-        block.ball = Ball(block.x, setting.norm, setting.eps)
+        block.ball = Ball(block.x, settings.threat)
     return kept
 
 
 def _checkpoints(norm: str, steps: int) -> dict[int, int]:
-    """The steps after which step sizes are looked at, with the steps since the last look."""
+    """The steps after which step sizes are checked, with how many steps each check covers."""
     if norm == "l1":
         every = max(int(0.04 * steps), 1)
         return dict.fromkeys(range(every - 1, steps, every), every)
@@ -279,7 +293,7 @@ def _checkpoints(norm: str, steps: int) -> dict[int, int]:
 
 
 def _segments(steps: int) -> Iterator[range]:
-    """Stretches of steps after which broken examples leave: short at first, when most break."""
+    """Ranges of steps after which broken examples are dropped: short at first, when most break."""
     start = 0
     while start < steps:
         stop = min(steps, start + (1 if start < 3 else 2 if start < 9 else 5))
