@@ -32,9 +32,20 @@ class RobauditError(Exception):
 
 
 class UsageError(RobauditError):
-    """An option or argument that cannot be meant: exit code 2."""
+    """An option or argument that cannot be meant: exit code 2.
+
+    Args:
+        field: the setting that is refused, as :mod:`robaudit.request` names it. The message then
+            begins with that name, and on the command line with the option, ``--data-dir``.
+    """
 
     exit_code = 2
+
+    def __init__(
+        self, message: str, advice: str | None = None, *, field: str | None = None
+    ) -> None:
+        super().__init__(message if field is None else f"{field}: {message}", advice)
+        self.field = field
 
 
 class NotMeasuredError(RobauditError):

@@ -64,6 +64,22 @@ def parse_eps(text: str | float) -> float:
         raise UsageError(f"eps is not a number: {text!r}", "Write it as 0.3 or 8/255.") from None
 
 
+def check_radius(eps: float) -> float:
+    """``eps`` itself.
+
+    Raises:
+        UsageError: it is not a positive, finite number.
+    """
+    if not math.isfinite(eps):
+        raise UsageError(f"eps is not a finite number: {eps}", "Write it as 0.3 or 8/255.")
+    if eps <= 0:
+        raise UsageError(
+            f"eps must be positive, not {eps:g}",
+            "The accuracy at eps 0 is the clean accuracy, which every audit reports.",
+        )
+    return eps
+
+
 def radius(eps: float) -> str:
     """A radius as it is usually written: in 255ths where it is a whole number of them.
 
@@ -119,13 +135,7 @@ class ThreatModel:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "norm", parse_norm(self.norm))
-        if not math.isfinite(self.eps):
-            raise UsageError(f"eps is not a finite number: {self.eps}", "Write it as 0.3 or 8/255.")
-        if self.eps <= 0:
-            raise UsageError(
-                f"eps must be positive, not {self.eps:g}",
-                "The accuracy at eps 0 is the clean accuracy, which every audit reports.",
-            )
+        check_radius(self.eps)
         if self.norm == "linf" and self.eps >= 1 and not self.forced:
             raise UsageError(
                 f"within eps {self.eps:g} in linf every image may become any other",

@@ -1,6 +1,5 @@
 """A plan of probes -> a report. Adversarial examples that several probes need are made once."""
 
-from robaudit.audit.context import Watch
 from robaudit.audit.plan import Plan, preset
 from robaudit.audit.run import Audit, audit, run_audit
 

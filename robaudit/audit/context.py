@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -18,6 +17,7 @@ from robaudit.attacks.result import AttackResult, known
 from robaudit.audit.adversarial_file import Adversarial
 from robaudit.audit.journal import weights_digest
 from robaudit.audit.plan import Pgd
+from robaudit.display import Watch, no_watch
 from robaudit.engine import (
     Accelerated,
     Precision,
@@ -32,14 +32,7 @@ from robaudit.engine import (
 from robaudit.engine.projections import per_image
 from robaudit.engine.runner import BatchSize
 from robaudit.engine.spilled import computed
-from robaudit.types import Cache, Examples, Progress, ThreatModel, no_cache
-
-Watch = Callable[[str], AbstractContextManager[Progress | None]]
-
-
-def no_watch(_: str) -> AbstractContextManager[Progress | None]:
-    """Nobody looks on."""
-    return nullcontext()
+from robaudit.types import Cache, Examples, ThreatModel, no_cache
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ import robaudit
 from robaudit.audit import accuracy, curvature, ensembles, flatness, sanity, spectrum
 from robaudit.audit.adversarial_file import Adversarial
 from robaudit.audit.clusters import clustered, clusters_note
-from robaudit.audit.context import Context, Watch, no_watch
+from robaudit.audit.context import Context
 from robaudit.audit.doubts import Doubt, doubted, falls
 from robaudit.audit.draws import described, network_of, refusal
 from robaudit.audit.failures import not_measured
@@ -25,6 +25,7 @@ from robaudit.audit.plan import preset as plan_of
 from robaudit.audit.provenance import provenance
 from robaudit.brief import brief
 from robaudit.checkpoints.suitability import check_suits
+from robaudit.display import Watch, no_watch
 from robaudit.engine import Arithmetic, device_of
 from robaudit.engine.arguments import checked
 from robaudit.engine.runner import BatchSize

@@ -27,7 +27,7 @@ from robaudit.cli import (
     train,
 )
 from robaudit.cli.config_file import spelled
-from robaudit.cli.messages import candidates_of, say
+from robaudit.cli.messages import candidates_of, message_of, say
 from robaudit.cli.recorded import recorded
 from robaudit.cli.streams import failure, guard_streams, signals
 from robaudit.errors import RobauditError
@@ -54,7 +54,7 @@ class _Guarded(TyperGroup):
             raise typer.Exit(_EXIT_INTERRUPTED) from None
         except RobauditError as error:
             _show_traceback()
-            say(error.message, error.advice, candidates_of(error))
+            say(message_of(error), error.advice, candidates_of(error))
             raise typer.Exit(error.exit_code) from None
         except (typer.Exit, typer.Abort):
             raise

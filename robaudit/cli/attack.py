@@ -9,18 +9,11 @@ from typing import Annotated
 
 import typer
 
-from robaudit.cli.measure import Surrogate, measure
+from robaudit.cli.measure import measure
 from robaudit.cli.measure_commands import Restarts, Steps, StepSize, relative_step
-from robaudit.cli.options import (
-    DATA_PANEL,
-    OUT_PANEL,
-    Checkpoints,
-    Norm,
-    Settings,
-    Split,
-    with_settings,
-)
+from robaudit.cli.options import DATA_PANEL, OUT_PANEL, Checkpoints, Settings, with_settings
 from robaudit.errors import UsageError
+from robaudit.request import AUTO
 from robaudit.types import ThreatModel, parse_eps
 
 _ATTACKS = ("clean", "pgd", "cw", "fast", "autoattack", "square", "fab", "transfer")
@@ -143,7 +136,7 @@ def attack(
     from robaudit.audit.plan import AutoAttack, Distance, Fast, Pgd, Plan, Square, Transfer
 
     radii = _radii(eps)
-    settings = replace(settings, eps=None if not radii else repr(radii[-1]))
+    settings = settings.changed(eps=radii[-1] if radii else None)
     if verify is not None:
         if radii or save_adv is not None or surrogate is not None:
             raise UsageError(
@@ -178,6 +171,8 @@ def attack(
         else Transfer(cw if surrogate_attack is Maker.cw else pgd, surrogate),
         radii=radii[:-1],
     )
+    from robaudit.session.many import Surrogate
+
     other = None if surrogate is None else Surrogate(surrogate, surrogate_arch, surrogate_normalize)
     measure(checkpoints, plan, settings, surrogate=other, save_adv=save_adv)
 
@@ -188,12 +183,11 @@ def _verify(checkpoints: list[str], file: Path, settings: Settings) -> None:
     from robaudit.audit.plan import Plan, Replay
 
     found = read_adversarial(file)
-    own = replace(
-        settings,
-        norm=Norm(found.threat.norm),
-        eps=repr(found.threat.eps),
-        data=found.data if settings.data == Settings.data else settings.data,
-        split=Split(found.split),
+    own = settings.changed(
+        norm=found.threat.norm,
+        eps=found.threat.eps,
+        data=found.data if settings.data == AUTO else settings.data,
+        split=found.split,
         n=settings.n or len(found.y),
     )
     measure(checkpoints, Plan(replay=Replay(str(file))), own, replayed=found)

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from robaudit.cli.measure import measure
-from robaudit.cli.options import Checkpoints, Format, Settings, with_settings
+from robaudit.cli.options import Checkpoints, Settings, with_settings
 
 
 class Preset(StrEnum):
@@ -92,5 +92,5 @@ def demo(settings: Settings) -> None:
 
     folder = samples_dir()
     measure([str(folder / name) for name in _SAMPLES], plan_of("quick"), settings)
-    if settings.format is Format.table and not settings.json:
+    if settings.format == "table":
         typer.echo(_READING)

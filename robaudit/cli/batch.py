@@ -15,7 +15,7 @@ from robaudit.cli.audit import Preset
 from robaudit.cli.batch_look import looking, reading
 from robaudit.cli.batch_tables import Directories, leaderboard, study
 from robaudit.cli.messages import console, say
-from robaudit.cli.options import Norm, Settings, with_settings
+from robaudit.cli.options import Settings, with_settings
 from robaudit.errors import UsageError
 
 if TYPE_CHECKING:
@@ -190,14 +190,13 @@ def _said(preset: Preset, settings: Settings) -> dict[str, Any]:
     eps = "" if settings.eps is None else f" {settings.eps}"
     said: dict[str, Any] = {"preset": preset.value}
     if settings.norm is not None or eps:
-        said["threats"] = f"{(settings.norm or Norm.linf).value}{eps}"
+        said["threats"] = f"{settings.norm or 'linf'}{eps}"
     for name in _MANIFEST_SAYS:
         if name == "preset":
             continue
         value = getattr(settings, name)
         if value is not None:
-            plain = value.value if isinstance(value, StrEnum) else value
-            said[name] = str(plain) if isinstance(plain, Path) else plain
+            said[name] = str(value) if isinstance(value, Path) else value
     return said
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import sys
 import tempfile
-from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -13,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from robaudit.cli.audit import Preset
-from robaudit.cli.data_of import with_data
+from robaudit.cli.display import Screen
 from robaudit.cli.measure import run
 from robaudit.cli.options import Settings, with_settings
 from robaudit.cli.read import write_file
@@ -97,14 +96,15 @@ def _measured(a: str, b: str, preset: Preset, settings: Settings) -> tuple[Compa
     from robaudit.audit import preset as plan_of
     from robaudit.report.compare import compare as compared
     from robaudit.report.compare_outcomes import read_audited
+    from robaudit.session.which_data import with_data
 
-    settings = with_data(settings, [a])
+    settings = with_data(settings, [a], Screen(settings.quiet))
     with tempfile.TemporaryDirectory() as place:
         folders = [Path(place) / name for name in ("first", "second")]
         code = 0
         for checkpoint, folder in zip((a, b), folders, strict=True):
-            _, failed = run([checkpoint], plan_of(preset.value), replace(settings, out=folder))
-            code = code or failed
+            done = run([checkpoint], plan_of(preset.value), settings, out=folder)
+            code = code or done.code
         return compared(*(read_audited(folder) for folder in folders)), code
 
 

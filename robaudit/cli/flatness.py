@@ -8,7 +8,7 @@ import typer
 
 from robaudit.cli.measure import run, show
 from robaudit.cli.messages import console
-from robaudit.cli.options import Format, Settings
+from robaudit.cli.options import Settings
 
 if TYPE_CHECKING:
     from robaudit.audit import Plan
@@ -23,22 +23,22 @@ def measure_flatness(checkpoints: list[str], plan: Plan, settings: Settings) -> 
     """
     from robaudit.report.flatness_curve import flatness_curve
 
-    found, code = run(checkpoints, plan, settings, curve_of_one=True)
-    reports = [one for one in found if not isinstance(one, str)]
-    if reports:
+    outcome = run(checkpoints, plan, settings, curve_of_one=True)
+    found = outcome.found
+    if outcome.reports:
         curve = flatness_curve(found) if len(found) > 1 else None
-        if settings.json or settings.format is not Format.table:
-            show(found, Format.json if settings.json else settings.format)
+        if settings.format != "table":
+            show(found, settings.format)
         else:
             if curve is None:
-                show(found, Format.table)
-            _print(reports, curve)
+                show(found, "table")
+            _print(outcome.reports, curve)
         if curve is not None and settings.out is not None:
             from robaudit.report.flatness_folder import write_flatness
 
             write_flatness(settings.out, curve)
-    if code:
-        raise typer.Exit(code)
+    if outcome.code:
+        raise typer.Exit(outcome.code)
 
 
 def _print(reports: list[Report], curve: Curve | None) -> None:

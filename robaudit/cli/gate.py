@@ -4,28 +4,27 @@ from __future__ import annotations
 
 import os
 import sys
-from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from robaudit.cli.display import Screen
 from robaudit.cli.messages import console, say, say_of
 from robaudit.cli.options import (
     FLOAT64_IS_OF_CURVATURE,
     OUT_PANEL,
-    Precision,
     Settings,
     with_settings,
 )
 from robaudit.errors import DataError, OpenQuestionError, RobauditError, UsageError
 
 if TYPE_CHECKING:
-    from robaudit.cli.opening import Opening
     from robaudit.gate.baseline import Baseline
     from robaudit.gate.policy import Policy, SuitePolicy
     from robaudit.gate.run import Population
     from robaudit.schema import Verdict
+    from robaudit.session import Session
 
 _IN_POLICY = frozenset(
     [
@@ -185,30 +184,26 @@ def _verdicts(
     found: list[Verdict],
 ) -> int:
     """Add each verdict to ``found``; the code of the first checkpoint that could not be gated."""
-    from robaudit.cli.bars import progress_bar
-    from robaudit.cli.measure import batch_size_of
-    from robaudit.cli.refusals import refusal_of
     from robaudit.gate.run import gate as run
     from robaudit.gate.run import not_gated
+    from robaudit.session.refusals import refusal_of
 
-    if settings.precision is Precision.float64:
+    if settings.precision == "float64":
         raise UsageError(*FLOAT64_IS_OF_CURVATURE)
-    precision: Literal["fp32", "bf16"] = "bf16" if settings.precision is Precision.bf16 else "fp32"
-    batch_size = batch_size_of(settings.batch_size)
     read = [_baseline(path) for path in baselines]
     populations = [_population(suite, settings) for suite in policy.suites]
     code = 0
-    opening = _opening(checkpoints, policy, populations, settings)
+    session = _session(checkpoints, policy, populations, settings)
     for checkpoint in checkpoints:
         try:
-            model = opening.open(checkpoint)
-            with progress_bar(Path(checkpoint).stem, settings.quiet) as watch:
+            model = session.open(checkpoint)
+            with session.display.bars(Path(checkpoint).stem) as watch:
                 found.append(
                     run(
                         model, policy, populations, baselines=read, exhaustive=exhaustive,
-                        batch_size=batch_size, precision=precision, watch=watch,
+                        batch_size=settings.batch_size, precision=settings.precision, watch=watch,
                         samples=settings.samples,
-                        straight_through=settings.straight_through or (),
+                        straight_through=settings.straight_through,
                     )
                 )  # fmt: skip
         except BaseException as error:
@@ -224,41 +219,40 @@ def _verdicts(
     return code
 
 
-def _opening(
+def _session(
     checkpoints: list[str], policy: Policy, populations: list[Population], settings: Settings
-) -> Opening:
-    """By the command line, else by the policy; judged by the first suite."""
-    from robaudit.cli.opening import Opening
-    from robaudit.cli.options import Split
+) -> Session:
+    """Opens checkpoints as the command line, else the policy says, for the first suite."""
+    from robaudit.session import Session
 
     at = populations[0]
-    own = replace(
-        settings, data=at.suite.data, split=Split(at.suite.split),
-        arch=settings.arch or policy.arch, normalize=settings.normalize or policy.normalize,
+    own = settings.changed(
+        data=at.suite.data,
+        split=at.suite.split,
+        arch=settings.arch or policy.arch,
+        normalize=settings.normalize or policy.normalize,
         guess=settings.guess or policy.guess,
-    )  # fmt: skip
-    return Opening.of(checkpoints, at.examples, at.threat, own)
+    )
+    return Session.on(checkpoints, own, at.examples, at.threat, display=Screen(settings.quiet))
 
 
 def _population(suite: SuitePolicy, settings: Settings) -> Population:
-    from robaudit.audit import Plan
-    from robaudit.cli.measure import load_splits, threat_of
-    from robaudit.cli.options import Norm, Split
     from robaudit.gate.run import Population
+    from robaudit.session import data_splits, threat_of
 
-    own = replace(
-        settings, data=suite.data, split=Split(suite.split), n=suite.n, norm=Norm(suite.norm),
-        eps=None if suite.eps is None else repr(suite.eps),
+    own = settings.changed(
+        data=suite.data,
+        split=suite.split,
+        n=suite.n,
+        norm=suite.norm,
+        eps=suite.eps,
         gap=any(rule.metric.startswith(("gap.", "pacbayes.")) for rule in suite.rules),
-    )  # fmt: skip
+    )
     try:
-        threat = threat_of(own)
-        examples, train = load_splits(Plan(n=sys.maxsize), own)
+        threat = threat_of(own, advice='Say it in the policy: eps = "8/255".')
+        examples, train = data_splits(own, None, Screen(settings.quiet))
     except (UsageError, DataError) as error:
-        advice = error.advice or ""
-        if "--eps" in advice:
-            advice = 'Say it in the policy: eps = "8/255".'
-        raise type(error)(f"line {suite.line}: {error.message}", advice or None) from None
+        raise type(error)(f"line {suite.line}: {error.message}", error.advice) from None
     return Population(suite, examples, threat, train)
 
 
@@ -275,7 +269,7 @@ def _show(verdicts: list[Verdict], several: bool, settings: Settings) -> None:
     from robaudit.cli.gate_files import verdicts_json
     from robaudit.report.gate_terminal import gate_view
 
-    if settings.json:
+    if settings.format == "json":
         sys.stdout.write(verdicts_json(verdicts, several))
         return
     for verdict in verdicts:

@@ -7,14 +7,17 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from robaudit.cli.messages import console
-from robaudit.cli.options import Copy, Json
+from robaudit.cli.options import Json
 from robaudit.schema import unicode
+
+Weights = StrEnum("Weights", ["raw", "ema", "swa"])
 
 if TYPE_CHECKING:
     from robaudit.checkpoints.inspection import Inspection
@@ -46,7 +49,7 @@ def inspect(
         typer.Option("--member", metavar="NAME", help="The state dict to show, of several."),
     ] = None,
     weights: Annotated[
-        Copy | None,
+        Weights | None,
         typer.Option("--weights", help="Which copy of the weights to show, of several."),
     ] = None,
     model_dir: Annotated[

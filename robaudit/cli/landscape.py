@@ -161,7 +161,7 @@ def landscape(
             from robaudit.report.landscape_folder import fill_landscape
 
             fill_landscape(folder, found)
-    if settings.json:
+    if settings.format == "json":
         from robaudit.report.landscape import landscape_object
 
         json.dump(landscape_object(found), sys.stdout, indent=2, allow_nan=False)

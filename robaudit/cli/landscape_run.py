@@ -8,15 +8,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from robaudit.cli.bars import progress_bar
-from robaudit.cli.data_of import with_data
-from robaudit.cli.measure import (
-    batch_size_of,
-    load_splits,
-    threat_of,
-)
+from robaudit.cli.display import Screen
 from robaudit.cli.messages import say, say_of
-from robaudit.cli.opening import Opening
 from robaudit.cli.options import Settings
 from robaudit.errors import RobauditError, UsageError
 
@@ -27,6 +20,7 @@ if TYPE_CHECKING:
     from robaudit.flatness import Slice, Surface
     from robaudit.flatness.weights import Weights
     from robaudit.report.landscape import Landscape, Lines, Losses, Model, Plane
+    from robaudit.session import Session
     from robaudit.types import Examples, Progress, ThreatModel
 
 _EXAMPLES = 256
@@ -83,12 +77,10 @@ def cut_landscape(
 @dataclass(frozen=True)
 class _Work:
     cut: Cut
-    settings: Settings
+    session: Session
     threat: ThreatModel
-    examples: Examples
     shared: dict[str, Any]  # what every measurement of losses is told
     direction: dict[str, Any]  # what every search for a direction is told
-    opening: Opening
     assumed: list[str] = field(default_factory=list)  # checkpoints that were opened by a guess
 
     @classmethod
@@ -99,20 +91,26 @@ class _Work:
             places_between(cut.points)
         else:
             symmetric_places(cut.points, cut.usual_reach if cut.reach is None else cut.reach)
-        settings = with_data(settings, checkpoints)
-        threat, batch_size = threat_of(settings, checkpoints), batch_size_of(settings.batch_size)
-        examples = _chosen(cut, settings)
-        common = {"index": examples.index, "batch_size": batch_size}
-        adversary = Adversary(cut.steps, cut.step_size, cut.restarts, settings.seed, cut.fixed)
+        session = _begun(checkpoints, cut, settings)
+        assert session.threat is not None
+        seed, steps = settings.seed, {"steps": cut.steps, "step_size": cut.step_size}
+        common = {"index": session.examples.index, "batch_size": settings.batch_size}
+        adversary = Adversary(cut.steps, cut.step_size, cut.restarts, seed, cut.fixed)
+        losses = {**common, "adversary": adversary}
         return cls(
-            cut, settings, threat, examples, {**common, "adversary": adversary},
-            {**common, "by": cut.by, "seed": settings.seed, "steps": cut.steps,
-             "step_size": cut.step_size},
-            Opening.of(checkpoints, examples, threat, settings),
-        )  # fmt: skip
+            cut, session, session.threat, losses, {**common, "by": cut.by, "seed": seed, **steps}
+        )
+
+    @property
+    def examples(self) -> Examples:
+        return self.session.examples
+
+    @property
+    def seed(self) -> int:
+        return self.session.request.seed
 
     def load(self, checkpoint: str) -> Classifier:
-        model = self.opening.open(checkpoint)
+        model = self.session.open(checkpoint)
         origin = model.origin
         if "assumed" in (origin.architecture_known, origin.normalization_known):
             self.assumed.append(checkpoint)
@@ -121,8 +119,7 @@ class _Work:
     @contextmanager
     def watch(self, checkpoint: str, label: str) -> Iterator[Progress | None]:
         """One bar for one piece of work."""
-        name = Path(checkpoint).stem
-        with progress_bar(name, self.settings.quiet) as watch, watch(label) as progress:
+        with self.session.display.bars(Path(checkpoint).stem) as watch, watch(label) as progress:
             yield progress
 
     @property
@@ -134,7 +131,7 @@ class _Work:
         from robaudit.flatness import adversarial_direction, random_direction
 
         if self.cut.directions == "random":
-            return random_direction(model, by=self.cut.by, seed=self.settings.seed, which=which)
+            return random_direction(model, by=self.cut.by, seed=self.seed, which=which)
         with self.watch(checkpoint, f"adversarial direction {which + 1}") as progress:
             return adversarial_direction(
                 model, *self.data, which=which, progress=progress, **self.direction
@@ -178,7 +175,7 @@ class _Work:
             },
             "threat": {"norm": self.threat.norm, "eps": self.threat.eps},
             **({} if images else {"attack": pgd}),
-            "seed": self.settings.seed,
+            "seed": self.seed,
         }
 
 
@@ -223,7 +220,7 @@ def _plane(checkpoint: str, work: _Work) -> Plane:
     s = symmetric_places(cut.points, cut.reach or cut.usual_reach)
     model = work.load(checkpoint)
     first = work.search(model, checkpoint, 0)
-    second = random_direction(model, by=cut.by, seed=work.settings.seed, which=1)
+    second = random_direction(model, by=cut.by, seed=work.seed, which=1)
     with work.watch(checkpoint, f"loss at {cut.points**2} places") as progress:
         found = landscape_plane(
             model, around(model, first, second), s, s, *work.data, progress=progress, **work.shared
@@ -278,7 +275,7 @@ def _around_images(checkpoint: str, work: _Work) -> Plane:
     model = work.load(checkpoint)
     with work.watch(checkpoint, f"loss at {len(s) ** 2} places") as progress:
         found = input_surface(
-            model, x, y, s, s, seed=work.settings.seed, index=work.examples.index,
+            model, x, y, s, s, seed=work.seed, index=work.examples.index,
             batch_size=work.shared["batch_size"], progress=progress,
         )  # fmt: skip
     labels = ("s, along the gradient's signs (pixel value)", "t, random signs (pixel value)")
@@ -323,13 +320,17 @@ def _say_all(notes: Sequence[str]) -> None:
         say(note)
 
 
-def _chosen(cut: Cut, settings: Settings) -> Examples:
-    from robaudit.audit.plan import Plan
+def _begun(checkpoints: Sequence[str], cut: Cut, settings: Settings) -> Session:
+    """A session with the examples asked for, or with the one image."""
+    from robaudit.session import Session
 
-    settings = Settings(**{**vars(settings), "gap": False})
+    at_most, screen = _EXAMPLES, Screen(settings.quiet)
+    if cut.example is not None:
+        at_most, settings = cut.example + 1, settings.changed(sample=False)
+    session = Session.begin(checkpoints, settings, at_most=at_most, display=screen)
     if cut.example is None:
-        return load_splits(Plan(n=_EXAMPLES), settings)[0]
-    found, _ = load_splits(Plan(n=cut.example + 1), replace(settings, sample=False))
+        return session
+    found = session.examples
     at = (found.index == cut.example).nonzero().flatten()
     if len(at) == 0:
         raise UsageError(
@@ -337,4 +338,4 @@ def _chosen(cut: Cut, settings: Settings) -> Examples:
             f"{len(found)} examples",
             "They are counted from 0.",
         )
-    return found.taken(at)
+    return replace(session, examples=found.taken(at))

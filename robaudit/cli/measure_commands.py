@@ -368,9 +368,9 @@ def relative_step(step_size: float | None, settings: Settings, checkpoints: list
     """A step size in units of eps, as plans have it."""
     if step_size is None:
         return 0.25
-    from robaudit.cli.measure import threat_of
+    from robaudit.session import threat_of
+    from robaudit.session.which_data import with_data
 
     if not step_size > 0:
         raise UsageError(f"--step-size must be positive, not {step_size:g}")
-
-    return step_size / threat_of(replace(settings, quiet=True), checkpoints).eps
+    return step_size / threat_of(with_data(settings, checkpoints), checkpoints).eps

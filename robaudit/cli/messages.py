@@ -6,10 +6,10 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from robaudit.errors import OpenQuestionError, RobauditError, UsageError
+
 if TYPE_CHECKING:
     from rich.console import Console
-
-    from robaudit.errors import RobauditError
 
 
 def say(message: str, advice: str | None = None, lines: Sequence[str] = ()) -> None:
@@ -25,6 +25,14 @@ def say(message: str, advice: str | None = None, lines: Sequence[str] = ()) -> N
         print(f"          {plain(advice)}", file=sys.stderr)  # noqa: T201
 
 
+def message_of(error: RobauditError) -> str:
+    """The message of an error; a field is written as the option that sets it."""
+    field = error.field if isinstance(error, UsageError) else None
+    if field is None:
+        return error.message
+    return f"--{field.replace('_', '-')}{error.message.removeprefix(field)}"
+
+
 def _visible(line: str) -> str:
     """Columns stay where they are; what is no visible character becomes a space."""
     return "".join(c if c.isprintable() else " " for c in line)
@@ -32,15 +40,13 @@ def _visible(line: str) -> str:
 
 def say_of(checkpoint: str, error: RobauditError) -> None:
     """Say why one checkpoint of several has no result."""
-    named = checkpoint in error.message
-    message = error.message if named else f"{checkpoint}: {error.message}"
-    say(message, error.advice, candidates_of(error))
+    message = message_of(error)
+    named = checkpoint in message
+    say(message if named else f"{checkpoint}: {message}", error.advice, candidates_of(error))
 
 
 def candidates_of(error: RobauditError) -> tuple[str, ...]:
     """The table of an open question."""
-    from robaudit.errors import OpenQuestionError
-
     return error.candidates if isinstance(error, OpenQuestionError) else ()
 
 

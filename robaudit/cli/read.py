@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
@@ -66,9 +66,9 @@ def report(
     elif format is ReportFormat.html:
         content = _page(reports, places, out).encode("utf-8", "replace")
     elif out is not None:
-        content = render(reports, Format(format.value).value).encode("utf-8", "replace")
+        content = render(reports, cast("Format", format.value)).encode("utf-8", "replace")
     else:
-        show(reports, Format(format.value))
+        show(reports, cast("Format", format.value))
         return
     if out is None:
         sys.stdout.write(content.decode())

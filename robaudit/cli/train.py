@@ -10,11 +10,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from robaudit.cli import options
-from robaudit.cli.bars import progress_bar
-from robaudit.cli.measure import threat_of
+from robaudit.cli.display import Screen
 from robaudit.cli.messages import say
-from robaudit.cli.options import Settings, Split, with_settings
+from robaudit.cli.options import Settings, with_settings
 from robaudit.errors import DataError, UsageError
 
 if TYPE_CHECKING:
@@ -38,6 +36,14 @@ class TaylorKind(StrEnum):
 
     exact = "exact"
     last_layer = "last-layer"
+
+
+class Norm(StrEnum):
+    """Of the threat model."""
+
+    linf = "linf"
+    l2 = "l2"
+    l1 = "l1"
 
 
 class Precision(StrEnum):
@@ -69,7 +75,7 @@ def train(
         ),
     ] = None,
     norm: Annotated[
-        options.Norm | None,
+        Norm | None,
         typer.Option(help="In place of the recipe's.", show_default=False),
     ] = None,
     taylor: Annotated[
@@ -217,7 +223,7 @@ def _run(
             )
 
     try:
-        with progress_bar(name, settings.quiet) as watch, watch("training") as bar:
+        with Screen(settings.quiet).bars(name) as watch, watch("training") as bar:
             fit(
                 model, x, y, recipe, threat, state=folder.state, precision=precision.value,
                 network=network, on_epoch=keep, on_step=bar,
@@ -242,14 +248,16 @@ def _run(
     typer.echo(str(folder.checkpoints()[-1]))
 
 
-def _threat(recipe: Recipe, settings: Settings, norm: options.Norm | None) -> ThreatModel:
+def _threat(recipe: Recipe, settings: Settings, norm: Norm | None) -> ThreatModel:
     """The command line's threat model, else the recipe's, else the data's usual one."""
-    from robaudit.types import ThreatModel
+    from robaudit.session import threat_of
 
-    chosen = norm or options.Norm(recipe.threat.norm)
-    if settings.eps is None and recipe.threat.eps is not None:
-        return ThreatModel(chosen.value, recipe.threat.eps)
-    return threat_of(replace(settings, norm=chosen, split=Split.train))
+    own = settings.changed(
+        norm=norm.value if norm is not None else recipe.threat.norm,
+        eps=settings.eps or recipe.threat.eps,
+        split="train",
+    )
+    return threat_of(own)
 
 
 def _metadata(

@@ -13,9 +13,9 @@ import torch
 from torch import nn
 
 import robaudit
-from robaudit.audit import Plan, Watch, audit
+from robaudit.audit import Plan, audit
 from robaudit.audit import preset as plan_of
-from robaudit.audit.context import Context, no_watch
+from robaudit.audit.context import Context
 from robaudit.audit.doubts import Findings
 from robaudit.audit.draws import network_of
 from robaudit.audit.failures import not_measured
@@ -25,6 +25,7 @@ from robaudit.audit.rows import RowAttacks
 from robaudit.audit.run import data_of, subject_of
 from robaudit.audit.sanity import sanity
 from robaudit.checkpoints.suitability import check_suits
+from robaudit.display import Watch, no_watch
 from robaudit.engine import Precision, device_of, seed_for
 from robaudit.engine.runner import BatchSize
 from robaudit.errors import NotMeasuredError

@@ -7,7 +7,6 @@ import shutil
 import signal
 import time
 from contextlib import suppress
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -19,10 +18,10 @@ from robaudit.attacks import pgd
 from robaudit.attacks.objectives import margin
 from robaudit.audit.adversarial_file import read_adversarial
 from robaudit.checkpoints import load
-from robaudit.cli.measure import threat_of
-from robaudit.cli.options import Norm, Settings
 from robaudit.data import load_examples
 from robaudit.errors import UsageError
+from robaudit.request import Request
+from robaudit.session import threat_of
 from robaudit.types import ThreatModel
 
 STANDARD = ROBUST.parent / "standard.pt"
@@ -147,25 +146,25 @@ def test_a_radius_of_the_whole_box_has_to_be_forced():
 @pytest.mark.parametrize(
     ("source", "settings", "threat"),
     [
-        ("robustbench:cifar10/L2/Rony2019Decoupling", Settings(), ("l2", 0.5)),
-        ("robustbench:cifar10/Linf/Wong2020Fast", Settings(data="cifar10"), ("linf", 8 / 255)),
-        ("robustbench:imagenet/Linf/Wong2020Fast", Settings(data="x.npz"), ("linf", 4 / 255)),
-        ("robustbench:cifar10/L2/Rony2019Decoupling", Settings(norm=Norm.linf), ("linf", 8 / 255)),
-        ("robustbench:cifar10/L2/Rony2019Decoupling", Settings(eps="0.25"), ("l2", 0.25)),
-        ("a.pt", Settings(data="svhn", norm=Norm.l2), ("l2", 0.5)),
+        ("robustbench:cifar10/L2/Rony2019Decoupling", Request(), ("l2", 0.5)),
+        ("robustbench:cifar10/Linf/Wong2020Fast", Request(data="cifar10"), ("linf", 8 / 255)),
+        ("robustbench:imagenet/Linf/Wong2020Fast", Request(data="x.npz"), ("linf", 4 / 255)),
+        ("robustbench:cifar10/L2/Rony2019Decoupling", Request(norm="linf"), ("linf", 8 / 255)),
+        ("robustbench:cifar10/L2/Rony2019Decoupling", Request(eps="0.25"), ("l2", 0.25)),
+        ("a.pt", Request(data="svhn", norm="l2"), ("l2", 0.5)),
     ],
 )
 def test_a_zoo_entry_brings_its_own_threat_model(source, settings, threat):
     """As RobustBench's leaderboards have it, unless told otherwise."""
-    if settings.data == Settings().data:
-        settings = replace(settings, data="cifar10")
+    if settings.data == Request().data:
+        settings = settings.changed(data="cifar10")
     assert threat_of(settings, [source]) == ThreatModel(*threat)
 
 
 def test_zoo_entries_of_two_threat_models_are_asked_about():
     both = ["robustbench:cifar10/L2/Rony2019Decoupling", "robustbench:cifar10/Linf/Wong2020Fast"]
     with pytest.raises(UsageError, match="differ"):
-        threat_of(Settings(data="cifar10"), both)
+        threat_of(Request(data="cifar10"), both)
 
 
 @pytest.mark.parametrize(

@@ -347,7 +347,7 @@ def test_what_nobody_foresaw_is_an_internal_error_in_two_lines(place, monkeypatc
     def broken(*_, **__):
         raise KeyError("no\nsuch thing")
 
-    monkeypatch.setattr("robaudit.checkpoints.load", broken)
+    monkeypatch.setattr("robaudit.session.session.load", broken)
     ran = robaudit("attack", ROBUST, *QUICK, "--quiet", "--out", place / "out")
     assert (ran.code, ran.out) == (5, "")
     lines = ran.err.splitlines()

@@ -1,18 +1,20 @@
-"""Which data a checkpoint is measured on where ``--data`` does not say: those it was trained on."""
+"""Which data a checkpoint is audited on where none are named: those it was trained on."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TypeVar
 
-from robaudit.cli.messages import say
-from robaudit.cli.options import AUTO, Settings
+from robaudit.checkpoints.asking import best_accuracy
+from robaudit.checkpoints.trained_on import TrainedOn, trained_on
+from robaudit.data import load_examples
+from robaudit.data.places import root_of, usual_places
+from robaudit.display import Display
 from robaudit.errors import DataError
+from robaudit.request import AUTO, Request
 
-if TYPE_CHECKING:
-    from robaudit.checkpoints.trained_on import TrainedOn
+R = TypeVar("R", bound=Request)
 
 _SETS: Mapping[str, tuple[tuple[int, int, int], int]] = {
     "cifar10": ((3, 32, 32), 10),
@@ -30,45 +32,42 @@ _ASKED = 256
 _KNOWN = 0.5
 
 
-def with_data(settings: Settings, checkpoints: Sequence[str]) -> Settings:
-    """The settings with the data named; what was found out is said on stderr.
+def with_data(asked: R, sources: Sequence[str], display: Display | None = None) -> R:
+    """The request with the data named; the display is told how that was found out.
 
     Raises:
         DataError: the set is nowhere, or nothing says which it is.
         CheckpointError: the checkpoint cannot be read.
     """
-    if settings.data != AUTO:
-        return settings
-    if not checkpoints:
-        return replace(settings, data="digits")
-    from robaudit.checkpoints.trained_on import trained_on
-
-    source = checkpoints[0]
-    weights = None if settings.weights is None else settings.weights.value
+    if asked.data != AUTO:
+        return asked
+    if not sources:
+        return asked.changed(data="digits")
+    source = sources[0]
     found = trained_on(
-        source, arch=settings.arch, member=settings.member, weights=weights,
-        trusted=settings.trust_pickle,
+        source, arch=asked.arch, member=asked.member, weights=asked.weights,
+        trusted=asked.trust_pickle,
     )  # fmt: skip
     names, why = _sets(found)
     if not names and not found.recorded and found.takes is None:
-        return replace(settings, data="digits")  # loading says why it is no known network
-    there = {name: place for name in names if (place := _place(name, settings)) is not None}
+        return asked.changed(data="digits")  # loading says why it is no known network
+    there = {name: place for name in names if (place := _place(name, asked)) is not None}
     doubtful = "digits" in there and (1, 28, 28) in (found.takes or {})
     if doubtful and not found.fixed:
         del there["digits"]  # another network for each size: the larger images are the usual ones
     if len(there) > 1 or (there and doubtful and found.fixed):
-        right = _asked(source, list(there), settings)
+        right = _asked(source, list(there), asked)
         there = {name: there[name] for name in there if right[name] == max(right.values())}
         if "digits" in there and right["digits"] < _KNOWN:
             there = {}
     if not there:
-        raise _nowhere(source, names, why, settings)
+        raise _nowhere(source, names, why, asked)
     name = next(iter(there))
-    if not settings.quiet and name != "digits":
+    if display is not None and name != "digits":
         where = there[name] or "the package"
-        say(f"--data {name}, in {where}: {why}")
+        display.note(f"--data {name}, in {where}: {why}")
     data = f"imagefolder:{there[name]}" if name == "imagenet" else name
-    return replace(settings, data=data)
+    return asked.changed(data=data)
 
 
 def _sets(found: TrainedOn) -> tuple[list[str], str]:
@@ -88,26 +87,24 @@ def _sets(found: TrainedOn) -> tuple[list[str], str]:
     return names, f"the network takes images of {size} and has {takes[image]} outputs"
 
 
-def _place(name: str, settings: Settings) -> Path | str | None:
+def _place(name: str, asked: Request) -> Path | str | None:
     """Where a set is, ``""`` where it needs no place, ``None`` where it is not."""
-    from robaudit.data.places import root_of, usual_places
-
     if name == "digits":
         return ""
     if name == "imagenet":
-        places = usual_places() if settings.data_dir is None else iter([settings.data_dir])
+        places = usual_places() if asked.data_dir is None else iter([asked.data_dir])
         folders = (place / "imagenet" / "val" for place in places)
         return next((folder for folder in folders if folder.is_dir()), None)
-    return root_of(name, settings.data_dir)
+    return root_of(name, asked.data_dir)
 
 
-def _nowhere(source: str, names: Sequence[str], why: str, settings: Settings) -> DataError:
+def _nowhere(source: str, names: Sequence[str], why: str, asked: Request) -> DataError:
     if not names:
         return DataError(
             f"{source}: nothing says which data it was trained on: {why}",
             "Name them: --data FILE.npz, --data imagefolder:DIR, or a set's name.",
         )
-    places = settings.data_dir or "./data, ~/data and ROBAUDIT_DATA_DIR"
+    places = asked.data_dir or "./data, ~/data and ROBAUDIT_DATA_DIR"
     listed = " or ".join(names)
     if names == ["imagenet"]:
         advice = "Type --data imagefolder:DIR, the folder with a sub-folder for each class."
@@ -116,17 +113,13 @@ def _nowhere(source: str, names: Sequence[str], why: str, settings: Settings) ->
     return DataError(f"{source} needs {listed} ({why}), which is not in {places}", advice)
 
 
-def _asked(source: str, names: Sequence[str], settings: Settings) -> dict[str, float]:
+def _asked(source: str, names: Sequence[str], asked: Request) -> dict[str, float]:
     """How often its best candidate is right on each set."""
-    from robaudit.checkpoints.asking import best_accuracy
-    from robaudit.data import load_examples
-
-    weights = None if settings.weights is None else settings.weights.value
     right = {}
     for name in names:
-        examples = load_examples(name, n=None, at_most=_ASKED, data_dir=settings.data_dir)
+        examples = load_examples(name, n=None, at_most=_ASKED, data_dir=asked.data_dir)
         right[name] = best_accuracy(
-            source, examples, arch=settings.arch, normalize=settings.normalize,
-            member=settings.member, weights=weights,
+            source, examples, arch=asked.arch, normalize=asked.normalize,
+            member=asked.member, weights=asked.weights,
         )  # fmt: skip
     return right

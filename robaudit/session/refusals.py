@@ -1,18 +1,17 @@
-"""What ends one checkpoint and not the others, and what an interrupt leaves."""
+"""Errors that end one checkpoint and not the others, and what an interrupt leaves behind."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
+from robaudit.engine.raised import blame, is_foreign, is_memory
 from robaudit.errors import Interrupted, NotMeasuredError, RobauditError
 
 
 def refusal_of(error: BaseException) -> RobauditError | None:
-    """What ends one checkpoint and must not end the others; ``None`` for what ends the command."""
+    """The error of one checkpoint alone; ``None`` where it must end the whole command."""
     if isinstance(error, RobauditError):
         return error
-    from robaudit.engine.raised import blame, is_foreign, is_memory
-
     if is_memory(error):
         return NotMeasuredError("out of memory", "A smaller --batch-size may fit.")
     if not is_foreign(error):
@@ -21,7 +20,7 @@ def refusal_of(error: BaseException) -> RobauditError | None:
 
 
 def interrupted(state: Path | None) -> Interrupted:
-    """The interrupt, with what was kept."""
+    """The interrupt, with the finished pieces that ``state`` has."""
     interrupt = Interrupted()
     kept = 0 if state is None else sum(1 for _ in state.rglob("[!.]*.safetensors"))  # no drafts
     if kept:

@@ -8,9 +8,20 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from robaudit.cli.data_of import with_data
-from robaudit.cli.options import Settings
+from robaudit.display import Display
 from robaudit.errors import CheckpointError, DataError
+from robaudit.request import Request
+from robaudit.session.which_data import with_data
+
+
+class Told(Display):
+    """Keeps the notes."""
+
+    def __init__(self):
+        self.notes = []
+
+    def note(self, message, advice=None):
+        self.notes.append(message)
 
 
 def cifar_net(classes=10):
@@ -46,8 +57,8 @@ def saved(nowhere):
     return save
 
 
-def data_of(checkpoint, **options):
-    return with_data(Settings(**options), [checkpoint]).data
+def data_of(checkpoint, display=None, **options):
+    return with_data(Request(**options), [checkpoint], display).data
 
 
 def put(root, name):
@@ -67,17 +78,16 @@ def test_a_cifar_10_network_without_the_set_is_told_what_to_type(saved):
 
 
 @pytest.mark.parametrize("place", ["data", "home/data", "named", "data/cifar10"])
-def test_the_set_is_used_where_it_usually_lies(saved, nowhere, monkeypatch, capsys, place):
+def test_the_set_is_used_where_it_usually_lies(saved, nowhere, monkeypatch, place):
     checkpoint = saved(cifar_net())
     monkeypatch.setenv("HOME", str(nowhere / "home"))
     if place == "named":
         monkeypatch.setenv("ROBAUDIT_DATA_DIR", str(nowhere / place))
     put(nowhere / place, "cifar10")
-    assert data_of(checkpoint) == "cifar10"
-    said = capsys.readouterr()
-    assert said.out == ""
-    assert len(said.err.splitlines()) == 1
-    assert "--data cifar10" in said.err
+    told = Told()
+    assert data_of(checkpoint, told) == "cifar10"
+    (line,) = told.notes
+    assert line.startswith("--data cifar10, in ")
 
 
 def test_a_folder_that_is_named_is_the_only_one_looked_at(saved, nowhere):

@@ -1,0 +1,67 @@
+"""Progress bars and messages on stderr."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from robaudit.cli.messages import say, say_of
+from robaudit.display import Display, Watch, no_watch
+from robaudit.errors import RobauditError
+from robaudit.types import Progress
+
+
+@dataclass(frozen=True)
+class Screen(Display):
+    """Messages on stderr, and one bar for the work at hand where that is a terminal.
+
+    Attributes:
+        quiet: neither bars nor notes.
+    """
+
+    quiet: bool = False
+
+    def note(self, message: str, advice: str | None = None) -> None:
+        if not self.quiet:
+            say(message, advice)
+
+    def warn(self, message: str, advice: str | None = None) -> None:
+        say(message, advice)
+
+    def failed(self, source: str, error: RobauditError) -> None:
+        say_of(source, error)
+
+    @contextmanager
+    def bars(self, name: str) -> Iterator[Watch]:
+        from rich import progress as bars_of
+        from rich.console import Console
+        from rich.markup import escape
+
+        if self.quiet or not sys.stderr.isatty():
+            yield no_watch
+            return
+        bars = bars_of.Progress(
+            bars_of.TextColumn("{task.description}"),
+            bars_of.BarColumn(bar_width=24),
+            bars_of.TextColumn("{task.percentage:>3.0f} %"),
+            bars_of.TimeRemainingColumn(),
+            console=Console(stderr=True),
+            transient=True,
+        )
+
+        @contextmanager
+        def watch(label: str) -> Iterator[Progress | None]:
+            task = bars.add_task(escape(f"{name}: {label}"), total=None)
+
+            def advance(done: int, total: int) -> None:
+                bars.update(task, completed=done, total=total)
+
+            try:
+                yield advance
+            finally:
+                bars.remove_task(task)
+
+        with bars:
+            yield watch

@@ -1,0 +1,192 @@
+"""What is asked for: how a checkpoint is opened, on which data, within which threat model.
+
+Each setting is defined here once. The options of the command line, manifests and jobs of a batch,
+policies of a gate and recipes take their fields from these models, and messages name these fields.
+Nothing here imports torch.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+
+from robaudit.errors import UsageError
+from robaudit.schema import AnyCaseNorm
+from robaudit.types import check_radius, parse_eps
+
+AUTO = "auto"
+"""In place of a data set's name: the one that the checkpoint was trained on."""
+
+Split = Literal["test", "train"]
+Precision = Literal["fp32", "bf16", "float64"]
+PresetName = Literal["quick", "standard", "paper"]
+
+
+def _radius(value: Any) -> Any:
+    """A number, also from text such as ``"8/255"``; other types are left for pydantic to refuse."""
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        return value
+    try:
+        return check_radius(parse_eps(value))
+    except UsageError as error:
+        raise ValueError(error.message) from error
+
+
+def _path(value: Any) -> Any:
+    return Path(value) if isinstance(value, str) else value
+
+
+def _batch_size(value: Any) -> Any:
+    if value != "auto" and not (str(value).isdigit() and int(value) > 0):
+        raise ValueError(f"{value} is neither auto nor a positive number")
+    return value if value == "auto" else int(value)
+
+
+Radius = Annotated[float, BeforeValidator(_radius)]
+"""A radius or step in units of [0, 1]: a positive number, or a fraction such as ``"8/255"``."""
+Folder = Annotated[Path, BeforeValidator(_path)]
+Count = Annotated[int, Field(ge=1)]
+
+
+class Spec(BaseModel):
+    """Settings that are checked as they are made: unknown names and other types are refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+    def changed(self, **fields: Any) -> Self:
+        """A copy in which some fields have other values, which are not checked again."""
+        return self.model_copy(update=fields)
+
+
+class CheckpointSpec(Spec):
+    """How a checkpoint is opened; the same for all checkpoints of one command."""
+
+    arch: str | None = Field(
+        None,
+        description="The network: its name, perhaps with arguments as in wide_resnet(depth=34), or "
+        "your own code. [default: what the file says, else what its keys and shapes are]",
+    )
+    normalize: str | None = Field(
+        None,
+        description="Input normalisation the network was trained with. [default: what the file "
+        "says, else what the data tells, else exit 4]",
+    )
+    guess: bool = Field(
+        False,
+        description="Where the data does not tell which network or normalisation it is, go on with "
+        "the likeliest, marked as assumed.",
+    )
+    member: str | None = Field(
+        None,
+        description="Which state dict, in a file that holds several: its path in the file, as "
+        "inspect shows it.",
+    )
+    weights: Literal["raw", "ema", "swa"] | None = Field(
+        None, description="Which copy of the weights, in a file that also holds averaged ones."
+    )
+    model_dir: Folder | None = Field(
+        None, description="Where a zoo's checkpoints are. [default: the zoo's own place]"
+    )
+    sha256: str | None = Field(None, description="The file's SHA-256; another file is refused.")
+    trust_pickle: bool = Field(
+        False,
+        description="Load a pickle that is more than weights. It can run any code: only with "
+        "--sha256.",
+    )
+
+
+class DataSpec(Spec):
+    """Which examples are measured on."""
+
+    data: str = Field(
+        AUTO,
+        description="digits (bundled), mnist, fashion-mnist, cifar10, cifar100, svhn, a .npz or "
+        ".safetensors file with x and y, imagefolder:DIR, or auto: what the checkpoint was trained "
+        "on, where it lies in a usual place.",
+    )
+    data_dir: Folder | None = Field(
+        None,
+        description="Where torchvision's data sets are. [default: ./data, ~/data and the like]",
+    )
+    download: bool = Field(
+        False, description="Fetch a torchvision set or a zoo's checkpoint that is not there."
+    )
+    split: Split = Field("test", description="The split to measure on.")
+    n: Count | None = Field(
+        None,
+        description="Examples: the first n. [default: the preset's, as far as the data goes]",
+    )
+    sample: bool = Field(False, description="Draw the n examples by --seed instead.")
+    gap: bool = Field(False, description="Measure the training split as well.")
+    train_data: str | None = Field(
+        None,
+        description="Training examples, for the generalisation gaps. [default: --data's training "
+        "split]",
+    )
+
+
+class ThreatSpec(Spec):
+    """The threat model, as far as it is stated."""
+
+    norm: AnyCaseNorm | None = Field(
+        None,
+        description="Norm of the perturbation. [default: that of a zoo's entry, else linf]",
+    )
+    eps: Radius | None = Field(
+        None, description="Its radius. [default: the usual one for the data set]"
+    )
+    force_eps: bool = Field(
+        False,
+        description="Allow a radius of 1 or more in linf, where every image may become any other.",
+    )
+
+
+class RunSpec(Spec):
+    """How the measurements are computed."""
+
+    device: str = Field("auto", description="auto, cpu, cuda or cuda:0.")
+    batch_size: Annotated[int | Literal["auto"], BeforeValidator(_batch_size)] = Field(
+        "auto",
+        description="Images per pass on a GPU, in multiples of 64. On a CPU results are the same "
+        "bit for bit whatever it is; on a GPU rounding may differ in the last digits.",
+    )
+    precision: Precision = Field(
+        "fp32",
+        description="Arithmetic in which fast, native AutoAttack, Square and FAB search, and of "
+        "the backward passes of layer traces. What a search finds counts if it breaks the network "
+        "in fp32, but bf16 may miss something; traces stay in fp32 where bf16 would move one by a "
+        "tenth of its standard error. float64 is of wci and hessian: traces and spectra, of a copy "
+        "of the network in float64.",
+    )
+    seed: int = Field(0, description="Seed of every random draw.")
+    samples: int | None = Field(
+        None,
+        description="Draws of a network that draws at random: K vote on each verdict, and "
+        "gradients are averaged over K. [default: 10 where it draws, else 1]",
+    )
+    straight_through: tuple[str, ...] = Field(
+        (),
+        description="A module of the network that rounds or thresholds: gradients of attacks go "
+        "through it as through the identity. Repeatable.",
+    )
+    state: Folder | None = Field(
+        None,
+        description="Keep finished batches of attacks here; the same command goes on where it "
+        "stopped.",
+    )
+
+
+class Request(CheckpointSpec, DataSpec, ThreatSpec, RunSpec):
+    """Everything that an audit depends on beside the checkpoints and the plan."""
+
+
+def refusal(error: ValidationError) -> UsageError:
+    """The first thing that is wrong, as an error that names its field."""
+    found = error.errors()[0]
+    cause = getattr(found.get("ctx", {}).get("error"), "__cause__", None)
+    if isinstance(cause, UsageError):
+        return cause
+    said = found["msg"].removeprefix("Value error, ")
+    return UsageError(said, field=".".join(str(part) for part in found["loc"]))
