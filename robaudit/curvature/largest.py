@@ -10,14 +10,14 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from robaudit.curvature.obstacles import check_loss, naming_obstacles
+from robaudit.curvature.double_backward import checked_double_backward
+from robaudit.curvature.losses import require_finite
 from robaudit.curvature.products import hessian_product
 from robaudit.curvature.selection import chosen_parameters, coordinates
 from robaudit.curvature.spectrum import MEMORY
 from robaudit.curvature.thick_restart import SPARE, extremes
 from robaudit.engine import device_of, effective, frozen, generator
 from robaudit.engine.arguments import checked_features
-from robaudit.errors import NotMeasuredError
 
 
 @dataclass(frozen=True)
@@ -68,25 +68,22 @@ def largest_eigenvalue(
     with frozen(model):
         chosen = coordinates(given, model, layers, x)
     layers = chosen.layers
-    with frozen(model), naming_obstacles(model, x, y, layers):
+    with frozen(model), checked_double_backward(model, x, y, layers):
         start = chosen.gathered(curved_direction(model, x, layers=layers))
-        if not bool(start.isfinite().all()):
-            check_loss(model, x, y)
-            raise NotMeasuredError("the logits' gradients are not finite")
+        require_finite(start, model, x, y, "the logits' gradients are")
         if not bool(start.any()):
             draw = generator(seed, "largest eigenvalue")
             start = torch.randn(start.shape, generator=draw).to(start)
         product = chosen.restricted(hessian_product(model, x, y, layers=layers))
-
-        def checked(v: Tensor) -> Tensor:
-            out = product(v)
-            if not bool(out.isfinite().all()):
-                check_loss(model, x, y)
-                raise NotMeasuredError("the loss's second derivative is not finite")
-            return out
-
         held = max(MEMORY // (start.element_size() * len(start)), 1 + SPARE)
-        found = extremes(checked, start, steps, largest=1, tolerance=tolerance, held=held)
+        found = extremes(
+            lambda v: require_finite(product(v), model, x, y),
+            start,
+            steps,
+            largest=1,
+            tolerance=tolerance,
+            held=held,
+        )
     value, residual = float(found.eigenvalues[-1]), float(found.residuals[-1])
     return Largest(value, residual, found.products, residual <= tolerance * abs(value))
 

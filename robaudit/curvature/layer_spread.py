@@ -9,7 +9,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from robaudit.curvature.obstacles import check_loss, naming_obstacles
+from robaudit.curvature.double_backward import checked_double_backward
+from robaudit.curvature.losses import require_finite
 from robaudit.curvature.one_by_one import plain_attention
 from robaudit.curvature.products import block_products
 from robaudit.curvature.selection import chosen_parameters, coordinates
@@ -81,7 +82,7 @@ def layer_spreads(
         raise NotMeasuredError(NOTHING, ADVICE)
     with frozen(model):
         names = coordinates(given, model, names, x).layers or ()
-    with frozen(model), plain_attention(), naming_obstacles(model, x, y, names):
+    with frozen(model), plain_attention(), checked_double_backward(model, x, y, names):
         chosen = chosen_parameters(model, names)
         sizes = [parameter.numel() for parameter in chosen.values()]
         like = next(iter(chosen.values()))
@@ -94,9 +95,7 @@ def layer_spreads(
             draw = generator(seed, "layer-spread", probe)
             v = (torch.randint(2, (sum(sizes),), generator=draw) * 2 - 1).to(like) * entries
             Hv = block_products(model, x, y, v, layers=names) * entries
-            if not bool(Hv.isfinite().all()):
-                check_loss(model, x, y)
-                raise NotMeasuredError("the loss's second derivative is not finite")
+            require_finite(Hv, model, x, y)
             parts = zip(torch.split(v, sizes), torch.split(Hv, sizes), strict=True)
             for k, (signs, moved) in enumerate(parts):
                 moments[0, probe, k] = (signs * moved).sum(dtype=torch.float64) / dimensions[k]

@@ -5,16 +5,14 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from robaudit.brief import brief
+from robaudit.curvature.losses import cross_entropies, standard_error
 from robaudit.curvature.traces import Estimator
 from robaudit.curvature.wci import WeightCurvature, wci
-from robaudit.engine import device_of, frozen
 from robaudit.engine.arguments import checked_features
-from robaudit.errors import NotMeasuredError, UsageError
+from robaudit.errors import UsageError
 from robaudit.types import Progress
 
 
@@ -105,7 +103,7 @@ def pac_bayes(
     (5.0, 0.5)
     """
     check_constants(beta, s0, lambda_)
-    losses = _losses(model, x, y, chunk)
+    losses = cross_entropies(model, x, y, chunk)
     measured = wci(
         model, x, y, estimator=estimator, probes=probes, seed=seed, index=index, progress=progress
     )
@@ -164,20 +162,5 @@ def bound_terms(
     )
 
 
-def _losses(model: nn.Module, x: Tensor, y: Tensor, chunk: int) -> Tensor:
-    with frozen(model), torch.no_grad():
-        device = device_of(model)
-        parts = [
-            F.cross_entropy(model(images.to(device)), labels.to(device), reduction="none")
-            for images, labels in zip(torch.split(x, chunk), torch.split(y, chunk), strict=True)
-        ]
-    losses = torch.cat(parts).double().cpu()
-    if not bool(losses.isfinite().all()):
-        broken = int((~losses.isfinite()).sum())
-        raise NotMeasuredError(f"the loss is not finite on {broken} of {len(x)} examples")
-    return losses
-
-
 def _mean(values: Tensor) -> Term:
-    n = len(values)
-    return Term(float(values.mean()), float(values.std() / n**0.5) if n > 1 else math.nan)
+    return Term(float(values.mean()), standard_error(values))

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from robaudit.curvature.obstacles import naming_obstacles
+from robaudit.curvature.double_backward import checked_double_backward
 from robaudit.engine import (
     device_of,
     effective,
@@ -66,7 +66,7 @@ def pyhessian(
         raise NotMeasuredError("PyHessian knows no pruning: it would count pruned entries")
     device = device_of(model)
     batches = list(zip(torch.split(x, chunk), torch.split(y, chunk), strict=True))
-    with frozen(model), naming_obstacles(model, x, y):
+    with frozen(model), checked_double_backward(model, x, y):
         own = copy.deepcopy(model).requires_grad_(True)
     with (
         full_precision(),

@@ -11,8 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from robaudit.brief import brief
+from robaudit.curvature.double_backward import checked_double_backward
 from robaudit.curvature.lanczos import Tridiagonal, Vector, lanczos
-from robaudit.curvature.obstacles import check_loss, naming_obstacles
+from robaudit.curvature.losses import require_finite
 from robaudit.curvature.products import (
     Product,
     gauss_newton_product,
@@ -23,7 +24,7 @@ from robaudit.curvature.selection import chosen_parameters, coordinates
 from robaudit.curvature.thick_restart import SPARE, extremes
 from robaudit.engine import device_of, effective, frozen, generator
 from robaudit.engine.arguments import checked_features
-from robaudit.errors import NotMeasuredError, UsageError
+from robaudit.errors import UsageError
 from robaudit.types import Progress
 
 Operator = Literal["hessian", "gauss-newton"]
@@ -155,7 +156,7 @@ def spectrum(
     with frozen(model):
         chosen = coordinates(given, model, layers, x)
     layers, dim = chosen.layers, chosen.dimension
-    with frozen(model), naming_obstacles(model, x, y, layers, operator):
+    with frozen(model), checked_double_backward(model, x, y, layers, operator):
         like = next(iter(chosen_parameters(model, layers).values()))
         bottom = _bottom(model, x, dim, operator)
         held = _vectors_held(memory, dim * like.element_size(), min(top + bottom + SPARE, dim))
@@ -166,10 +167,7 @@ def spectrum(
         def product(v: Tensor) -> Tensor:
             nonlocal spent
             spent += 1
-            out = matrix(v)
-            if not bool(out.isfinite().all()):
-                check_loss(model, x, y)
-                raise NotMeasuredError("the loss's second derivative is not finite")
+            out = require_finite(matrix(v), model, x, y)
             if progress is not None:
                 progress(min(spent, budget), budget)
             return out

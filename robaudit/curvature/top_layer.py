@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from robaudit.brief import brief
 from robaudit.curvature.chunks import evenly
+from robaudit.curvature.losses import standard_error
 from robaudit.engine import device_of, effective, frozen, kept_entries
 from robaudit.engine.arguments import checked_features
 from robaudit.engine.calls import observed
@@ -123,7 +124,7 @@ def top_layer_trh(
     per_example = torch.stack(list(terms.values())).sum(0)
     return TopLayerTrace(
         value=float(per_example.mean()),
-        standard_error=float(per_example.std() / n**0.5) if n > 1 else float("nan"),
+        standard_error=standard_error(per_example),
         terms={name: float(values.mean()) for name, values in terms.items()},
         per_example=per_example,
         layer=layer,

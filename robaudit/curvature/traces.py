@@ -13,9 +13,10 @@ from torch import Tensor, nn
 from robaudit.brief import brief
 from robaudit.curvature.chunks import chunks, evenly, footprint
 from robaudit.curvature.derivatives import NoSecondDerivativeError, check_derivatives
+from robaudit.curvature.double_backward import checked_double_backward
 from robaudit.curvature.exact import Factor, gauss_newton_traces
 from robaudit.curvature.linearity import bent_layers, linear_pieces
-from robaudit.curvature.obstacles import naming_obstacles
+from robaudit.curvature.losses import standard_error
 from robaudit.curvature.one_by_one import (
     hessian_samples,
     kept_numbers,
@@ -108,7 +109,7 @@ class LayerTraces:
 
     @property
     def total_standard_error(self) -> float:
-        return _standard_error(self.per_example.sum(1))
+        return standard_error(self.per_example.sum(1))
 
     __repr__ = brief
 
@@ -272,7 +273,7 @@ def _bent(
     check_derivatives(model, x, "gradient")
     few = torch.randperm(len(x), generator=generator(seed, "linearity"))[:_ASKED]
     try:
-        with naming_obstacles(model, x, y):
+        with checked_double_backward(model, x, y):
             return tuple(bent_layers(model, targets, x[few].to(device_of(model)), seed))
     except NoSecondDerivativeError as error:
         if estimator in ("auto", "hessian"):
@@ -380,9 +381,4 @@ def _hessian(
 
 def _layer_trace(name: str, weight: Tensor, column: Tensor) -> LayerTrace:
     norm = float(torch.linalg.vector_norm(weight.detach(), dtype=torch.float64))
-    return LayerTrace(name, norm, float(column.mean()), _standard_error(column))
-
-
-def _standard_error(values: Tensor) -> float:
-    n = len(values)
-    return float(values.std() / n**0.5) if n > 1 else float("nan")
+    return LayerTrace(name, norm, float(column.mean()), standard_error(column))

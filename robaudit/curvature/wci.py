@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from robaudit.brief import brief
 from robaudit.curvature.derivatives import NoSecondDerivativeError
+from robaudit.curvature.losses import standard_error
 from robaudit.curvature.targets import Layers
 from robaudit.curvature.traces import (
     Estimator,
@@ -136,7 +137,6 @@ def from_traces(traces: LayerTraces, note: str | None = None) -> WeightCurvature
     rows = list(traces.layers.values())
     contributions = [row.frobenius * math.sqrt(row.trace) for row in rows]
     value = math.fsum(contributions)
-    n = len(traces.per_example)
     # d/dt ||W|| sqrt(t) = contribution / (2 t)
     slopes = torch.tensor(
         [
@@ -149,7 +149,7 @@ def from_traces(traces: LayerTraces, note: str | None = None) -> WeightCurvature
     return WeightCurvature(
         value=value,
         bound=math.sqrt(sum(row.frobenius**2 for row in rows) * sum(row.trace for row in rows)),
-        standard_error=float(influence.std() / n**0.5) if n > 1 else math.nan,
+        standard_error=standard_error(influence),
         bias=-math.fsum(
             c * (row.standard_error / row.trace) ** 2 / 8
             for c, row in zip(contributions, rows, strict=True)

@@ -65,13 +65,5 @@ def module_calls(model: nn.Module, x: Tensor) -> list[tuple[str, nn.Module, Any]
     return calls
 
 
-def as_leaves(inputs: Any) -> Any:
-    """Recorded inputs, with the floating-point tensors requiring gradients."""
-    return tree_map(
-        lambda v: v.requires_grad_() if isinstance(v, Tensor) and v.is_floating_point() else v,
-        inputs,
-    )
-
-
 def _copy(value: Any) -> Any:
     return value.detach().clone() if isinstance(value, Tensor) else value
