@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import sys
 import tempfile
 from enum import StrEnum
@@ -14,11 +13,14 @@ import typer
 from robaudit.cli.audit import Preset
 from robaudit.cli.display import Screen
 from robaudit.cli.measure import run
+from robaudit.cli.messages import console
 from robaudit.cli.options import Settings, with_settings
 from robaudit.cli.read import write_file
 from robaudit.errors import UsageError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from robaudit.report.compare import Comparison
 
 _OUT = "Output"
@@ -109,27 +111,27 @@ def _measured(a: str, b: str, preset: Preset, settings: Settings) -> tuple[Compa
 
 
 def _write(found: Comparison, format: ComparisonFormat, out: Path | None) -> None:
-    from rich.console import Console
-
-    from robaudit.report.compare_text import compare_csv, compare_json, compare_markdown
-    from robaudit.report.compare_view import compare_view
+    from robaudit.report.compare_tables import (
+        compare_data,
+        compare_json,
+        compare_markdown,
+        compare_tables,
+    )
+    from robaudit.report.formats.csv_text import csv_text
+    from robaudit.report.formats.terminal import terminal_text, terminal_view
     from robaudit.report.html.compare_page import compare_html
 
-    texts = {
-        ComparisonFormat.json: compare_json,
-        ComparisonFormat.csv: compare_csv,
-        ComparisonFormat.md: compare_markdown,
-        ComparisonFormat.html: compare_html,
-    }
-    if format is not ComparisonFormat.table:
-        text = texts[format](found)
-    elif out is not None:
-        console = Console(file=io.StringIO(), width=100, color_system=None, record=True)
-        console.print(compare_view(found))
-        text = console.export_text()
-    else:
-        Console(width=None if sys.stdout.isatty() else 100).print(compare_view(found))
+    if format is ComparisonFormat.table and out is None:
+        console().print(terminal_view(*compare_tables(found)))
         return
+    texts: dict[ComparisonFormat, Callable[[], str]] = {
+        ComparisonFormat.table: lambda: terminal_text(*compare_tables(found)),
+        ComparisonFormat.json: lambda: compare_json(found),
+        ComparisonFormat.csv: lambda: csv_text(compare_data(found)),
+        ComparisonFormat.md: lambda: compare_markdown(found),
+        ComparisonFormat.html: lambda: compare_html(found),
+    }
+    text = texts[format]()
     if out is None:
         sys.stdout.write(text)
     else:

@@ -78,10 +78,11 @@ def show(found: Sequence[Report | str], format: Format) -> None:
         found: a report, or the name of a checkpoint that could not be audited, which leaves a gap
             in a curve; where there are several, JSON is an array.
     """
-    from robaudit.report import render, screen
+    from robaudit.report import render, screen_tables
+    from robaudit.report.formats.terminal import terminal_view
 
     if format == "table":
-        console().print(screen(found))
+        console().print(terminal_view(*screen_tables(found)))
         return
     reports = [one for one in found if not isinstance(one, str)]
     sys.stdout.write(render(reports, format, several=len(found) > 1))

@@ -8,12 +8,9 @@ makes text from checkpoints and data harmless.
 
 from __future__ import annotations
 
-import io
 import json
 from collections.abc import Sequence
 from typing import Literal
-
-from rich.console import Console, RenderableType
 
 from robaudit.errors import UsageError
 from robaudit.report.comparison import comparison_tables
@@ -21,9 +18,10 @@ from robaudit.report.csvfile import layers_csv, to_csv
 from robaudit.report.folder import fill_folder, report_folder
 from robaudit.report.formats.latex import latex_text
 from robaudit.report.formats.markdown import markdown_text
-from robaudit.report.formats.terminal import terminal_view
+from robaudit.report.formats.terminal import terminal_text
 from robaudit.report.jsonfile import read_report, schema_json, to_json, to_object, write_report
 from robaudit.report.report_tables import report_screen, report_tables, to_markdown
+from robaudit.report.table import Table
 from robaudit.report.verdicts import verdicts
 from robaudit.schema import Report
 
@@ -37,10 +35,9 @@ __all__ = [
     "read_report",
     "render",
     "report_folder",
-    "report_screen",
     "report_tables",
     "schema_json",
-    "screen",
+    "screen_tables",
     "to_csv",
     "to_json",
     "to_markdown",
@@ -49,8 +46,8 @@ __all__ = [
 ]
 
 
-def screen(found: Sequence[Report | str]) -> RenderableType:
-    """One report, or the comparison of several, for a terminal.
+def screen_tables(found: Sequence[Report | str]) -> list[Table]:
+    """One report, or the comparison of several, as a terminal shows it.
 
     Args:
         found: reports; in a curve, the source of a checkpoint that could not be audited is a gap.
@@ -61,8 +58,8 @@ def screen(found: Sequence[Report | str]) -> RenderableType:
     """
     reports = [one for one in found if not isinstance(one, str)]
     if len(reports) == 1:
-        return terminal_view(*report_screen(reports[0]))
-    return terminal_view(*comparison_tables(found, drawn=True))
+        return report_screen(reports[0])
+    return comparison_tables(found, drawn=True)
 
 
 def render(
@@ -89,7 +86,7 @@ def render(
     one = reports[0] if len(reports) == 1 else None
     match format:
         case "table":
-            return _text(reports, width)
+            return terminal_text(*screen_tables(reports), width=width)
         case "json":
             if one is not None and not several:
                 return to_json(one) + "\n"
@@ -106,9 +103,3 @@ def render(
         case "latex":
             return latex_text(*(report_tables(one) if one else comparison_tables(reports)))
     raise UsageError(f"unknown format {format!r}", "Known formats: table, json, csv, md, latex.")
-
-
-def _text(reports: Sequence[Report], width: int) -> str:
-    text = io.StringIO()
-    Console(file=text, width=width, color_system=None, force_terminal=False).print(screen(reports))
-    return "\n".join(line.rstrip() for line in text.getvalue().splitlines()) + "\n"

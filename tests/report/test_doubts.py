@@ -12,8 +12,14 @@ from robaudit.gate.decisions import doubting
 from robaudit.report import render
 from robaudit.report.compare import compare
 from robaudit.report.compare_outcomes import Audited
-from robaudit.report.compare_text import compare_csv, compare_json, compare_markdown
-from robaudit.report.compare_view import compare_view
+from robaudit.report.compare_tables import (
+    compare_data,
+    compare_json,
+    compare_markdown,
+    compare_tables,
+)
+from robaudit.report.formats.csv_text import csv_text
+from robaudit.report.formats.terminal import terminal_text
 from robaudit.report.gate_markdown import gate_markdown
 from robaudit.report.gate_terminal import gate_view
 from robaudit.report.html import index_html, to_html, verdict_html
@@ -73,13 +79,14 @@ def test_several_reports_and_comparisons_mark_it(report, doubted, rename):
         assert "53.4?" in text
     assert "53.4?" in index_html([doubted, other])
     found = compare(Audited(doubted, {}), Audited(other, {}))
-    for text in (compare_markdown(found), text_of(compare_view(found)), compare_html(found)):
+    shown = terminal_text(*compare_tables(found))
+    for text in (compare_markdown(found), shown, compare_html(found)):
         assert "53.4? %" in text
         assert DOUBT in text
     whole = json.loads(compare_json(found))["differences"]
     assert {r["name"] for r in whole if r["first_doubts"]} == {"accuracy.pgd"}
     assert not any(r["second_doubts"] for r in whole)
-    rows = csv.DictReader(io.StringIO(compare_csv(found)))
+    rows = csv.DictReader(io.StringIO(csv_text(compare_data(found))))
     assert {r["name"] for r in rows if r["first_doubts"] == DOUBT} == {"accuracy.pgd"}
 
 

@@ -17,12 +17,13 @@ from robaudit.report import (
     comparison_tables,
     layers_csv,
     render,
-    screen,
+    screen_tables,
     to_csv,
     to_markdown,
     write_report,
 )
 from robaudit.report.formats.markdown import markdown_text
+from robaudit.report.formats.terminal import terminal_view
 from robaudit.report.text import csv_cell, markdown, model_names, plain
 
 
@@ -103,8 +104,8 @@ def test_hostile_text_does_not_colour_a_colour_terminal(hostile):
         for system in (None, "truecolor")
     )
     for console in (plain_console, colour):
-        console.print(screen([hostile]))
-        console.print(screen([hostile, hostile]))
+        console.print(terminal_view(*screen_tables([hostile])))
+        console.print(terminal_view(*screen_tables([hostile, hostile])))
     assert "\x1b[31m" not in colour.file.getvalue().replace("\x1b[1;31m", "")
     bare = re.sub(r"\x1b\[[0-9;]*m", "", colour.file.getvalue())
     assert "\x1b" not in bare

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import re
 from collections.abc import Iterable, Sequence
 from typing import Final
@@ -34,6 +35,14 @@ def terminal_view(*tables: Table) -> RenderableType:
     become tables of their own, then as many as there must be. No number is ever cut.
     """
     return _View(tables)
+
+
+def terminal_text(*tables: Table, width: int = 100) -> str:
+    """The same without colours, as text that ends in a newline."""
+    text = io.StringIO()
+    console = Console(file=text, width=width, color_system=None, force_terminal=False)
+    console.print(terminal_view(*tables))
+    return "\n".join(line.rstrip() for line in text.getvalue().splitlines()) + "\n"
 
 
 class _View:
@@ -176,7 +185,7 @@ def _grid(table: Table, width: int) -> Grid:
         heading.overflow = "fold"
         grid.add_column(heading, justify=column.align, width=wide, overflow="fold")
     filled = [
-        cells if column.folds or column.align == "left" else [_flush(cell, wide) for cell in cells]
+        cells if column.align == "left" else [_flush(cell, wide) for cell in cells]
         for (column, cells), wide in zip(columns, widths, strict=True)
     ]
     for at, row in enumerate(zip(*filled, strict=True)):
