@@ -153,6 +153,14 @@ def extra_number(measurement: Measurement, key: str) -> float | None:
     return float(value)
 
 
+def number_list(values: Any) -> list[float] | None:
+    """A list of numbers out of ``details``, or ``None`` where it is something else."""
+    if not isinstance(values, list):
+        return None
+    known = all(isinstance(one, int | float) and not isinstance(one, bool) for one in values)
+    return [float(one) for one in values] if known else None
+
+
 def trace_symbol(report: Report, split: str | None = None) -> str:
     """``Tr(H_k)``, or ``Tr(G_k)`` where the traces are of the Gauss-Newton matrix."""
     measurement = report.get("wci", split)

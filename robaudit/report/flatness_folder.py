@@ -8,9 +8,10 @@ from pathlib import Path
 from robaudit.errors import DataError, UsageError
 from robaudit.report.curve import Curve, curve_data
 from robaudit.report.flatness_curve import flatness_curve
-from robaudit.report.flatness_curve_plot import write_flatness_plots
 from robaudit.report.formats.csv_text import csv_text
 from robaudit.report.jsonfile import read_report
+from robaudit.report.pictures.curves import FLATNESS, course, loss_against_flatness
+from robaudit.report.pictures.drawing import save
 from robaudit.report.text import csv_cell, plain
 from robaudit.schema import Report
 
@@ -26,7 +27,8 @@ def write_flatness(folder: Path, curve: Curve) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / FILE_NAME).write_text(csv_text(curve_data(curve)), encoding="utf-8")
-        write_flatness_plots(curve, folder)
+        save(course(curve, FLATNESS), folder / "flatness")
+        save(loss_against_flatness(curve), folder / "flatness-loss")
     except OSError as error:
         raise UsageError(
             f"cannot write to {plain(folder)}: {error.strerror or error}", "Choose another --out."

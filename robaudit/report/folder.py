@@ -11,11 +11,13 @@ from robaudit.atomic_write import draft_folder, remove_empty, swap
 from robaudit.errors import RobauditError, UsageError
 from robaudit.report.csvfile import layers_csv, to_csv
 from robaudit.report.curve import Curve, curve_data
-from robaudit.report.curve_plot import write_curve_plots
 from robaudit.report.formats.csv_text import csv_text
 from robaudit.report.jsonfile import write_report
-from robaudit.report.plots import write_plots
-from robaudit.report.radii import write_radii
+from robaudit.report.naming import name_of
+from robaudit.report.pictures.accuracies import radii
+from robaudit.report.pictures.curvature import curvature
+from robaudit.report.pictures.curves import WCI, course
+from robaudit.report.pictures.drawing import save
 from robaudit.report.report_tables import to_markdown
 from robaudit.schema import Report
 
@@ -71,14 +73,15 @@ def fill_folder(
     from robaudit.report.gallery import write_gallery
     from robaudit.report.html import to_html
 
+    name = name_of(report.subject)
     parts: list[tuple[str, Callable[[], object]]] = [
         ("report.json", lambda: write_report(report, folder / "report.json")),
         ("examples.npz", lambda: np.savez_compressed(folder / "examples.npz", **outcomes)),
         ("report.md", lambda: _write(folder / "report.md", to_markdown(report))),
         ("measurements.csv", lambda: _write(folder / "measurements.csv", to_csv(report))),
         ("layers.csv", lambda: _write(folder / "layers.csv", layers_csv(report))),
-        ("curvature", lambda: write_plots(report, folder)),
-        ("robustness", lambda: write_radii(report, folder)),
+        ("curvature", lambda: save(curvature(report), folder / "curvature", name)),
+        ("robustness", lambda: save(radii(report), folder / "robustness", name)),
     ]
     if gallery is not None:
         parts.append(("gallery.npz", lambda: write_gallery(gallery, folder / "gallery.npz")))
@@ -88,7 +91,7 @@ def fill_folder(
     except OSError as error:
         raise _unwritable(folder, error) from error
     missing = []
-    for name, make in parts:
+    for part, make in parts:
         try:
             make()
         except OSError as error:
@@ -97,7 +100,7 @@ def fill_folder(
             raise
         except Exception as error:
             said = next(iter(str(error).splitlines()), "")
-            missing.append(f"{name} could not be made: {type(error).__name__}: {said[:200]}")
+            missing.append(f"{part} could not be made: {type(error).__name__}: {said[:200]}")
     if missing:
         raise RobauditError("; ".join(missing), "The other files are there. Please report this.")
 
@@ -133,7 +136,7 @@ def fill_curve(folder: Path, curve: Curve) -> None:
     """
     try:
         _write(folder / "curve.csv", csv_text(curve_data(curve)))
-        write_curve_plots(curve, folder)
+        save(course(curve, WCI), folder / "curve")
     except OSError as error:
         raise _unwritable(folder, error) from error
 

@@ -8,9 +8,9 @@ from pathlib import Path
 
 from robaudit.atomic_write import draft_folder, remove_empty
 from robaudit.errors import UsageError
-from robaudit.report.landscape import Landscape, Lines, landscape_csv
+from robaudit.report.landscape import Landscape, landscape_csv
 from robaudit.report.landscape_npz import FILE_NAME, write_npz
-from robaudit.report.landscape_plot import write_contour, write_lines, write_surface
+from robaudit.report.pictures.landscape import save_landscape
 
 _PICTURES = ("landscape", "landscape-contour", "landscape-surface")
 _FILES = (
@@ -58,11 +58,7 @@ def fill_landscape(folder: Path, landscape: Landscape) -> None:
     try:
         write_npz(landscape, folder / FILE_NAME)
         (folder / "landscape.csv").write_text(landscape_csv(landscape), encoding="utf-8")
-        if isinstance(landscape, Lines):
-            write_lines(landscape, folder)
-        else:
-            write_contour(landscape, folder)
-            write_surface(landscape, folder)
+        save_landscape(landscape, folder)
     except OSError as error:
         raise _unwritable(folder, error) from error
 

@@ -48,21 +48,26 @@ def report_tables(report: Report) -> list[Table]:
         DataError: a table in ``details`` cannot be read.
     """
     splits = ("test", "train") if has_splits(report) else (None,)
-    settings = [
-        [Cell(label(m)), Cell(m.split), Cell(settings_text(m))]
-        for m in ordered(report)
-        if m.settings
-    ]
-    columns = [names("Measurement"), text("Split"), text("Settings")]
     return [
         facts(header_rows(report), _title(report)),
         *_found(report),
         *(one for split in splits for one in layer_tables(report, split)),
         *spread_tables(report),
         *_said(report),
-        *([Table(columns, settings, "Settings")] if settings else []),
+        *settings_tables(report),
         facts(provenance_rows(report.provenance, report.robaudit), "Provenance"),
     ]
+
+
+def settings_tables(report: Report) -> list[Table]:
+    """The settings of every measurement; none where no measurement has any."""
+    rows = [
+        [Cell(label(m)), Cell(m.split), Cell(settings_text(m))]
+        for m in ordered(report)
+        if m.settings
+    ]
+    columns = [names("Measurement"), text("Split"), text("Settings")]
+    return [Table(columns, rows, "Settings")] if rows else []
 
 
 def to_markdown(report: Report) -> str:

@@ -102,7 +102,7 @@ def test_a_file_that_cannot_be_made_takes_no_other_along(place, monkeypatch):
     def broken(*_):
         raise ValueError("no such colour")
 
-    monkeypatch.setattr("robaudit.report.folder.write_plots", broken)
+    monkeypatch.setattr("robaudit.report.folder.curvature", broken)
     ran = robaudit("attack", ROBUST, *QUICK, "--out", "rep")
     assert ran.code == 5
     assert "curvature could not be made: ValueError: no such colour" in ran.err

@@ -17,10 +17,11 @@ from rich.cells import cell_len
 from robaudit.errors import UsageError
 from robaudit.report import comparison_tables, render
 from robaudit.report.curve import Number, curve_data, curve_tables
-from robaudit.report.curve_plot import write_curve_plots
 from robaudit.report.formats.csv_text import csv_text
 from robaudit.report.formats.markdown import markdown_text
 from robaudit.report.formats.terminal import terminal_view
+from robaudit.report.pictures.curves import WCI, course
+from robaudit.report.pictures.drawing import save
 from robaudit.report.wci_curve import QUANTITIES, is_wci_curve, wci_curve
 from robaudit.schema import Measurement
 
@@ -82,6 +83,10 @@ def table(found, width=100):
 
 def rows(found):
     return list(csv.DictReader(io.StringIO(csv_text(curve_data(found)))))
+
+
+def drawn(found, folder):
+    return save(course(found, WCI), folder / "curve")
 
 
 def test_points_are_in_the_order_of_their_epochs(epochs):
@@ -149,7 +154,7 @@ def test_a_missing_number_leaves_a_gap_and_its_reason(epochs, tmp_path):
     text = table(found)
     assert re.search(r"^ +2 +- +- ", text, re.M)
     assert "overflow" in text
-    svg = write_curve_plots(found, tmp_path)[0].read_text()
+    svg = drawn(found, tmp_path)[0].read_text()
     assert "not measured" in svg
     # Of WCI and of the trace: a line in two parts, and the error bar of the first, lone point.
     assert sorted(lines(svg, "#0072b2")) == [1, 1, 2, 2]
@@ -163,10 +168,10 @@ def test_a_checkpoint_that_could_not_be_audited_keeps_its_place(epochs, tmp_path
     row = rows(found)[3]
     assert (row["subject"], row["place"]) == ("runs/epoch_20.pt", "20")
     assert not any(row[one.key] for one in QUANTITIES)
-    svg = write_curve_plots(found, tmp_path)[0].read_text()
+    svg = drawn(found, tmp_path)[0].read_text()
     # Of WCI and of the trace: a line in two parts, and the error bar of the last, lone point.
     assert sorted(lines(svg, "#0072b2")) == [1, 1, 2, 2]
-    whole = write_curve_plots(wci_curve(epochs), tmp_path)[0].read_text()
+    whole = drawn(wci_curve(epochs), tmp_path)[0].read_text()
     assert lines(whole, "#0072b2") == [1, 1]
     assert "not measured" not in whole
 
@@ -186,7 +191,7 @@ def lines(svg, colour):
 
 
 def test_the_picture_has_all_panels_and_is_drawn(epochs, tmp_path):
-    paths = write_curve_plots(wci_curve(epochs), tmp_path)
+    paths = drawn(wci_curve(epochs), tmp_path)
     assert [path.name for path in paths] == ["curve.svg", "curve.png"]
     root = ET.fromstring(paths[0].read_text())
     words = " ".join(" ".join(text.itertext()) for text in root.iter(f"{SVG}text"))
@@ -207,8 +212,8 @@ def test_the_picture_has_all_panels_and_is_drawn(epochs, tmp_path):
 
 def test_the_same_curve_gives_the_same_bytes(epochs, tmp_path):
     (tmp_path / "again").mkdir()
-    first = write_curve_plots(wci_curve(epochs), tmp_path)[0].read_bytes()
-    assert write_curve_plots(wci_curve(epochs), tmp_path / "again")[0].read_bytes() == first
+    first = drawn(wci_curve(epochs), tmp_path)[0].read_bytes()
+    assert drawn(wci_curve(epochs), tmp_path / "again")[0].read_bytes() == first
 
 
 def test_panels_without_numbers_are_left_out(epochs, tmp_path):
@@ -216,18 +221,18 @@ def test_panels_without_numbers_are_left_out(epochs, tmp_path):
         without(report, ("gap.loss", "gap"), ("gap.error", "gap"), ("wci", "train"))
         for report in epochs
     ]
-    svg = write_curve_plots(wci_curve(one_split), tmp_path)[0].read_text()
+    svg = drawn(wci_curve(one_split), tmp_path)[0].read_text()
     assert "robust loss gap" not in svg
     assert "WCI" in svg
     bare = [report.model_copy(update={"measurements": []}) for report in epochs]
-    assert write_curve_plots(wci_curve(bare), tmp_path / "none") == []
+    assert drawn(wci_curve(bare), tmp_path / "none") == []
 
 
 def test_nothing_is_connected_where_there_is_no_course(wci_report, tmp_path):
     unordered = [wci_report(name, at) for at, name in enumerate(("b.pt", "a.pt", "c.pt"))]
     mixed = [wci_report(f"epoch_{at}.pt", at, architecture=f"net {at}") for at in (1, 2, 3)]
     for reports in (unordered, mixed):
-        svg = write_curve_plots(wci_curve(reports), tmp_path)[0].read_text()
+        svg = drawn(wci_curve(reports), tmp_path)[0].read_text()
         # Each of three points of two panels with its own error bar, and no line through them.
         assert len(lines(svg, "#0072b2")) == 2 * 3
     assert any("Architectures differ" in note for note in wci_curve(mixed).notes)
@@ -305,7 +310,7 @@ def test_foreign_text_is_shown_and_not_obeyed(wci_report, tmp_path):
     assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u202e]", text)
     assert "[red]x" in text
     assert rows(found)[1]["subject"] == "'=cmd().pt"
-    svg = write_curve_plots(found, tmp_path)[0].read_text()
+    svg = drawn(found, tmp_path)[0].read_text()
     ET.fromstring(svg)
     assert "<script>" not in svg
 

@@ -2,50 +2,64 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from markupsafe import Markup
 
-from robaudit.report.details import extra, extra_number
+from robaudit.report.details import number_list
 from robaudit.report.facts import (
     command,
     header_rows,
     measurement_cells,
     provenance_rows,
-    settings_text,
     threat_text,
 )
-from robaudit.report.html.attacks import accuracies, attack_table, attacked, ensembles, radii
-from robaudit.report.html.charts import whisker
-from robaudit.report.html.curvature import (
-    eigenvalues,
-    flatness_picture,
-    layer_tables,
-    spectrum_picture,
-    spread_table,
-    sweep_picture,
+from robaudit.report.html.attacks import (
+    accuracy_table,
+    attack_table,
+    attacked,
+    ensembles,
 )
 from robaudit.report.html.page import page
-from robaudit.report.html.png import data_uri
-from robaudit.report.html.surroundings import landscape_pictures
-from robaudit.report.html.table import Table, table
+from robaudit.report.landscape import Lines
+from robaudit.report.landscape_npz import FILE_NAME, read_npz
 from robaudit.report.naming import name_of
 from robaudit.report.numbers import number, percent, shown
+from robaudit.report.pictures.accuracies import accuracies, radii
+from robaudit.report.pictures.curvature import curvature
+from robaudit.report.pictures.drawing import inline
+from robaudit.report.pictures.flatness import flatness, sweep
+from robaudit.report.pictures.landscape import contour, curves
+from robaudit.report.report_tables import (
+    layer_tables,
+    radii_table,
+    settings_tables,
+    spread_tables,
+)
+from robaudit.report.table import Cell, Column, Table, text
 from robaudit.report.verdicts import verdicts
 from robaudit.report.words import (
     DOUBTS_HEADING,
     attack,
     doubts,
     group,
+    has_splits,
     label,
     not_measured,
-    ordered,
     warnings,
 )
 from robaudit.schema import Measurement, Report
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from robaudit.report.gallery import Pixels
 
 
 @dataclass(frozen=True)
@@ -57,12 +71,11 @@ class Headline:
     unit: str
     spread: str
     note: str
-    picture: Markup | None = None
 
 
 @dataclass(frozen=True)
-class Picture:
-    """A picture as a data URI, with what stands below it."""
+class Image:
+    """An image as a data URI, with what stands below it."""
 
     source: str
     caption: str
@@ -75,7 +88,7 @@ class Example:
 
     index: int
     label: int
-    pictures: Sequence[Picture]
+    images: Sequence[Image]
     breaks: bool
 
 
@@ -90,6 +103,7 @@ def to_html(report: Report, folder: Path | None = None) -> str:
         DataError: a table in the report, or one of those files, cannot be read.
     """
     examples, amplified = _gallery(folder)
+    splits = ("test", "train") if has_splits(report) else (None,)
     return page(
         "report.html.j2",
         title=name_of(report.subject),
@@ -101,22 +115,18 @@ def to_html(report: Report, folder: Path | None = None) -> str:
         doubts_heading=DOUBTS_HEADING,
         warnings=warnings(report),
         not_measured=not_measured(report),
-        accuracies=accuracies(report),
-        radii=radii(report),
+        accuracies=accuracy_table(report),
+        radii=radii_table(report),
         attacks=attack_table(report),
         ensembles=ensembles(report),
         examples=examples,
         amplified=amplified,
-        layers=layer_tables(report),
-        layer_note=_layer_note(report),
-        spectrum=spectrum_picture(report),
-        eigenvalues=eigenvalues(report),
-        spreads=spread_table(report),
-        flatness=flatness_picture(report),
-        sweep=sweep_picture(report),
-        landscape=landscape_pictures(folder) if folder is not None else [],
+        layers=[table for split in splits for table in layer_tables(report, split)],
+        eigenvalues=_eigenvalues(report),
+        spreads=spread_tables(report),
+        pictures=_pictures(report, folder),
         groups=_groups(report),
-        settings=_settings(report),
+        settings=settings_tables(report),
         header=header_rows(report),
         provenance=provenance_rows(report.provenance, report.robaudit)[1:],
         command=command(report.provenance),
@@ -143,10 +153,31 @@ def headlines(report: Report) -> list[Headline]:
 
 def _headline(m: Measurement, name: str, note: str) -> Headline:
     parts = shown(m)
-    drawn = None
-    if m.unit == "fraction" and m.value is not None and m.interval is not None:
-        drawn = whisker(m.value, m.interval.low, m.interval.high, int(m.name != "accuracy.clean"))
-    return Headline(name, parts.value, parts.unit, parts.spread, note, drawn)
+    return Headline(name, parts.value, parts.unit, parts.spread, note)
+
+
+def _pictures(report: Report, folder: Path | None) -> dict[str, Markup]:
+    """The figures by the names that the template has for them; empty where nothing was measured."""
+    figures = {
+        "accuracies": (accuracies(report), "Accuracies and their intervals"),
+        "radii": (radii(report), "Accuracy within each radius"),
+        "layers": (curvature(report, spectrum=False), "Contribution of each layer to WCI"),
+        "spectrum": (
+            curvature(report, layers=False),
+            "Spectral density of the Hessian of the robust loss",
+        ),
+        "flatness": (flatness(report), "Robust loss before and after weight changes"),
+        "sweep": (sweep(report), "Flatness over the size of the weight change"),
+        "surroundings": (_landscape(folder), "Loss landscape"),
+    }
+    return {name: inline(figure, name, title) for name, (figure, title) in figures.items()}
+
+
+def _landscape(folder: Path | None) -> Figure | None:
+    if folder is None or not (folder / FILE_NAME).exists():
+        return None
+    found = read_npz(folder / FILE_NAME)
+    return curves(found) if isinstance(found, Lines) else contour(found)
 
 
 def _gallery(folder: Path | None) -> tuple[list[Example], str]:
@@ -160,13 +191,13 @@ def _gallery(folder: Path | None) -> tuple[list[Example], str]:
     for at in range(len(found)):
         clean = _said(int(found.clean_class[at]), float(found.clean_confidence[at]))
         fooled = _said(int(found.adversarial_class[at]), float(found.adversarial_confidence[at]))
-        pictures = [
-            Picture(data_uri(found.clean[at]), *clean),
-            Picture(data_uri(found.perturbation[at]), f"{found.factor:g} times", ""),
-            Picture(data_uri(found.adversarial[at]), *fooled),
+        images = [
+            Image(data_uri(found.clean[at]), *clean),
+            Image(data_uri(found.perturbation[at]), f"{found.factor:g} times", ""),
+            Image(data_uri(found.adversarial[at]), *fooled),
         ]
         breaks = bool(found.adversarial_class[at] != found.label[at])
-        examples.append(Example(int(found.index[at]), int(found.label[at]), pictures, breaks))
+        examples.append(Example(int(found.index[at]), int(found.label[at]), images, breaks))
     thinned = f" One pixel in {found.stride} of a row is shown." if found.stride > 1 else ""
     return examples, (
         f"the perturbation ({found.factor:g} times as large, around grey), and the adversarial "
@@ -174,33 +205,44 @@ def _gallery(folder: Path | None) -> tuple[list[Example], str]:
     )
 
 
+def data_uri(pixels: Pixels) -> str:
+    """An ``(h, w)`` or ``(h, w, 3)`` uint8 image as ``data:image/png;base64,...``."""
+    from PIL import Image as Png
+
+    file = io.BytesIO()
+    Png.fromarray(pixels).save(file, "png", optimize=True)
+    return f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}"
+
+
 def _said(label: int, confidence: float) -> tuple[str, str]:
     return f"taken for {label}", percent(confidence) if math.isfinite(confidence) else ""
 
 
-def _layer_note(report: Report) -> str:
-    wci = report.get("wci")
-    notes = []
-    if wci is not None:
-        estimator, bias = extra(wci, "estimator"), extra_number(wci, "bias")
-        if isinstance(estimator, str):
-            notes.append(f"traces by the {estimator} estimator")
-        if bias is not None:
-            notes.append(f"bias of WCI from the square roots {number(bias, 2)}")
-    return "; ".join(notes)
+def _eigenvalues(report: Report) -> Table | None:
+    """The largest eigenvalues with their residuals."""
+    largest = report.get("hessian.largest")
+    values = number_list(largest.details.get("eigenvalues")) if largest else None
+    if largest is None or not values:
+        return None
+    residuals = number_list(largest.details.get("residuals")) or []
+    rows = [
+        [
+            Cell(str(at + 1)),
+            Cell(number(value)),
+            Cell(number(residuals[at], 2) if at < len(residuals) else ""),
+        ]
+        for at, value in enumerate(values)
+    ]
+    return Table([Column(), Column("Eigenvalue"), Column("Residual")], rows, "Largest eigenvalues")
 
 
 def _groups(report: Report) -> list[Table]:
     """Every measurement, a table a group."""
     headings, rows = measurement_cells(report)
-    kinds = " rr  rr" if len(headings) > 6 else " rr rr"
-    groups: dict[str, list[Sequence[str]]] = {}
+    columns = [
+        text(one) if one in ("Measurement", "Unit", "Split") else Column(one) for one in headings
+    ]
+    groups: dict[str, list[list[Cell]]] = {}
     for m, cells in rows:
-        groups.setdefault(group(m), []).append(cells)
-    return [table(name, headings, cells, kinds) for name, cells in groups.items()]
-
-
-def _settings(report: Report) -> Table | None:
-    rows = [(label(m), m.split, settings_text(m)) for m in ordered(report) if m.settings]
-    headings = ("Measurement", "Split", "Settings")
-    return table("Settings of every measurement", headings, rows, "") if rows else None
+        groups.setdefault(group(m), []).append([Cell(cell) for cell in cells])
+    return [Table(columns, rows, name) for name, rows in groups.items()]

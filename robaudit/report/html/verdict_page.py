@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from markupsafe import Markup
+from typing import Final
 
 from robaudit.report.facts import command, provenance_rows, subject_rows
 from robaudit.report.gate_words import (
@@ -13,38 +13,36 @@ from robaudit.report.gate_words import (
     rule_words,
     suite_words,
 )
-from robaudit.report.html.charts import threshold
 from robaudit.report.html.page import page
-from robaudit.report.html.table import Cell, table
 from robaudit.report.naming import name_of
+from robaudit.report.pictures.drawing import inline
+from robaudit.report.pictures.intervals import Whisker, intervals
+from robaudit.report.table import Cell, Column, Table, Tone, names, text
 from robaudit.schema import Decision, Outcome, Verdict
 
-_SIGNS = {"pass": "✓", "fail": "✗", "inconclusive": "?"}
+_SIGNS: Final[dict[Outcome, tuple[str, Tone]]] = {
+    "pass": ("✓", "good"),
+    "fail": ("✗", "bad"),
+    "inconclusive": ("?", "soft"),
+}
 
 
 def verdict_html(verdict: Verdict) -> str:
     """The verdict with every rule and its evidence, as one self-contained HTML document."""
     rows = [
-        (
-            rule_words(one),
-            one.suite,
-            outcome_mark(one.outcome),
-            "" if one.severity == "error" else one.severity,
-            found_words(one),
-            _drawn(one),
-            examples_words(one),
-        )
+        [
+            Cell(rule_words(one)),
+            Cell(one.suite),
+            outcome_cell(one.outcome),
+            Cell("" if one.severity == "error" else one.severity),
+            Cell(found_words(one)),
+            Cell(examples_words(one)),
+        ]
         for one in verdict.decisions
     ]
-    headings = (
-        "Rule",
-        "Suite",
-        "Outcome",
-        "Severity",
-        "Found",
-        "Against the threshold",
-        "Examples",
-    )
+    columns = [names("Rule"), text("Suite"), text("Outcome"), text("Severity")]
+    drawn = [row for one in verdict.decisions if (row := _row(one)) is not None]
+    label = "distance from the threshold (rows differ in scale)"
     return page(
         "verdict.html.j2",
         title=name_of(verdict.subject),
@@ -53,7 +51,12 @@ def verdict_html(verdict: Verdict) -> str:
         words=WORDS,
         rule=rule_words,
         doubts=doubt_words,
-        decisions=table("Rules and their outcomes", headings, rows, "    rwr"),
+        decisions=Table(
+            [*columns, Column("Found"), Column("Examples")], rows, "Rules and their outcomes"
+        ),
+        picture=inline(
+            intervals(drawn, label, limit=0), "against", "Values and intervals beside the threshold"
+        ),
         suites=[(suite.name, suite_words(suite)) for suite in verdict.suites],
         header=subject_rows(verdict.subject),
         provenance=provenance_rows(verdict.provenance, verdict.robaudit)[1:],
@@ -61,16 +64,15 @@ def verdict_html(verdict: Verdict) -> str:
     )
 
 
-def outcome_mark(outcome: Outcome) -> Markup:
+def outcome_cell(outcome: Outcome) -> Cell:
     """The outcome as a sign, a word and a colour."""
-    return Markup('<span class="mark-{}">{} {}</span>').format(
-        outcome, _SIGNS[outcome], WORDS[outcome]
-    )
+    sign, tone = _SIGNS[outcome]
+    return Cell(f"{sign} {WORDS[outcome]}", tone=tone)
 
 
-def _drawn(one: Decision) -> Cell:
-    """Where the interval lies; of a drop, that of the value itself is not comparable."""
+def _row(one: Decision) -> Whisker | None:
+    """``None`` without an interval, and for a drop, whose threshold is not for the value itself."""
     if one.value is None or one.interval is None or one.rule == "max_drop":
-        return Cell("")
-    low, high = one.interval.low, one.interval.high
-    return Cell(threshold(one.value, low, high, one.threshold, one.metric.startswith("accuracy.")))
+        return None
+    row = Whisker(rule_words(one), one.value, one.interval.low, one.interval.high)
+    return row.against(one.threshold)

@@ -1,0 +1,268 @@
+"""A loss landscape: curves along lines; contours and a surface over a plane."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from robaudit.report.landscape import Landscape, Lines, Losses, Plane, loss_name
+from robaudit.report.pictures.drawing import SMALL, logarithmic, new_figure, save, short, style
+from robaudit.report.pictures.palette import LINES, SOFT
+from robaudit.report.text import model_names, plain
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.contour import QuadContourSet
+    from matplotlib.figure import Figure
+
+    from robaudit.report.landscape import Array
+
+_KINDS = {"clean": LINES[0], "robust": LINES[1]}
+# Where the largest loss is so many times the smallest, a linear scale shows the largest alone.
+_WIDE = 50
+_LEVELS = 12
+# From here up the colour map is too light for white lines.
+_BRIGHT = 0.6
+_STEPS = [1, 2, 2.5, 5, 10]
+_LONGEST_NAME, _LONGEST_LABEL = 28, 45
+
+
+def landscape_figures(landscape: Landscape) -> dict[str, Figure]:
+    """Every picture of a landscape, by the name of its file without the suffix."""
+    if isinstance(landscape, Lines):
+        return {"landscape": curves(landscape)}
+    return {"landscape-contour": contour(landscape), "landscape-surface": surface(landscape)}
+
+
+def save_landscape(landscape: Landscape, folder: Path) -> None:
+    """Write :func:`landscape_figures` as SVG and PNG."""
+    for name, figure in landscape_figures(landscape).items():
+        save(figure, folder / name)
+
+
+@style()
+def curves(landscape: Lines) -> Figure:
+    """Losses along lines.
+
+    One model: clean and robust loss in one panel. Several: a panel for each loss, with a curve for
+    each model. Bands are one standard error over examples; faint lines are the single directions,
+    of which the curve is the mean.
+    """
+    from matplotlib.lines import Line2D
+    from matplotlib.patches import Patch
+
+    kinds = list(landscape.models[0].losses)
+    single = len(landscape.models) == 1
+    panels = [kinds] if single else [[kind] for kind in reversed(kinds)]
+    figure = new_figure(3.0 if single else 1.0 + 2.0 * len(panels))
+    axes = figure.subplots(len(panels), sharex=True, sharey=True, squeeze=False)[:, 0]
+    drawn = [losses for model in landscape.models for losses in model.losses.values()]
+    log = _is_wide([losses.mean for losses in drawn])
+    lowest = min(
+        float(part.min()) for one in drawn for part in (one.mean, one.lines) if part is not None
+    )
+    for axis, panel in zip(axes, panels, strict=True):
+        for (name, losses), look in zip(_named(landscape, panel), LINES * 9, strict=False):
+            colour, dash, _ = _KINDS[name] if single else look
+            _draw_curve(axis, landscape.s, losses, name, colour, dash)
+        what = "loss" if single else loss_name(panel[0])
+        axis.set_ylabel(f"{what} (nats{', log scale' if log else ''})")
+        if log:
+            logarithmic(axis, "y")
+        if not log or lowest > 0:
+            axis.set_ylim(bottom=lowest / 1.5 if log else 0)
+        axis.margins(x=0.02)
+        for place, _ in landscape.ends:
+            axis.axvline(place, color=SOFT, linewidth=0.6, zorder=0)
+    axes[-1].set_xlabel(short(landscape.label, _LONGEST_LABEL))
+    if landscape.ends:
+        over = axes[0].secondary_xaxis("top")
+        over.set_xticks([place for place, _ in landscape.ends], _names(landscape.ends))
+        over.tick_params(length=0)
+        over.spines["top"].set_visible(False)
+    handles, labels = axes[0].get_legend_handles_labels()
+    if not all(_is_unknown(losses) for _, losses in _named(landscape, kinds)):
+        handles.append(Patch(color=SOFT, alpha=0.3, linewidth=0))
+        labels.append("± one s.e.")
+    lines = landscape.models[0].losses["clean"].lines
+    if lines is not None and len(lines) > 1:
+        handles.append(Line2D([], [], color=SOFT, alpha=0.5, linewidth=0.6))
+        labels.append("single directions")
+    name = landscape.names[0] if single and not landscape.ends else ""
+    axes[0].set_title(_title(landscape.settings, name))
+    figure.legend(
+        handles,
+        labels,
+        loc="outside upper center",
+        ncols=2,
+        columnspacing=1.2,
+        handlelength=2.2,
+    )
+    return figure
+
+
+def _named(landscape: Lines, kinds: list[str]) -> Iterator[tuple[str, Losses]]:
+    if len(landscape.models) == 1:
+        yield from ((kind, landscape.models[0].losses[kind]) for kind in kinds)
+        return
+    for name, model in zip(landscape.names, landscape.models, strict=True):
+        yield name, model.losses[kinds[0]]
+
+
+def _draw_curve(axis: Axes, s: Array, losses: Losses, name: str, colour: str, dash: str) -> None:
+    if losses.lines is not None and len(losses.lines) > 1:
+        for line in losses.lines:
+            axis.plot(s, line, color=colour, linestyle=dash, linewidth=0.5, alpha=0.4)
+    label = short(name, _LONGEST_NAME)
+    axis.plot(s, losses.mean, color=colour, linestyle=dash, linewidth=1.3, label=label)
+    if not _is_unknown(losses):
+        low, high = losses.mean - losses.standard_error, losses.mean + losses.standard_error
+        axis.fill_between(s, low.clip(min=1e-12), high, color=colour, alpha=0.2, linewidth=0)
+
+
+@style()
+def contour(landscape: Plane) -> Figure:
+    """Contours of each loss over a plane, all in one colour scale."""
+    import numpy as np
+    from matplotlib.colors import LogNorm, Normalize
+    from matplotlib.ticker import MaxNLocator
+
+    losses = landscape.model.losses
+    low, high = _limits(losses)
+    log = _is_wide([one.mean for one in losses.values()])
+    space = np.geomspace if log else np.linspace
+    levels = space(low, high, _LEVELS + 1)
+    norm = (LogNorm if log else Normalize)(low, high)
+    figure = new_figure(0.6 + 2.45 * len(losses))
+    figure.set_layout_engine("compressed")
+    axes = figure.subplots(len(losses), sharex=True, squeeze=False)[:, 0]
+    for axis, (kind, one) in zip(axes, losses.items(), strict=True):
+        grid = (landscape.s, landscape.t, np.clip(one.mean, low, high))
+        drawn = axis.contourf(*grid, levels=levels, norm=norm, cmap="cividis")
+        shown = levels[1:-1:2]
+        colours = ["#ffffff" if norm(level) < _BRIGHT else "#000000" for level in shown]
+        _label_contours(axis, axis.contour(*grid, levels=shown, colors=colours, linewidths=0.6))
+        axis.set_title(loss_name(kind), fontsize=8)
+        axis.set_ylabel(short(landscape.labels[1], _LONGEST_LABEL))
+        axis.set_aspect("equal")
+        for either in (axis.xaxis, axis.yaxis):
+            either.set_major_locator(MaxNLocator(5, steps=_STEPS))
+        _draw_corners(axis, landscape)
+    axes[-1].set_xlabel(short(landscape.labels[0], _LONGEST_LABEL))
+    bar = figure.colorbar(
+        drawn, ax=list(axes), label=f"loss (nats{', log scale' if log else ''})", shrink=0.8
+    )
+    ticks = levels[::3].tolist()
+    bar.set_ticks(ticks, labels=[_loss(level) for level in ticks])
+    bar.ax.minorticks_off()
+    figure.suptitle(_title(landscape.settings, _plane_title(landscape)), fontsize=SMALL)
+    return figure
+
+
+def _label_contours(axis: Axes, lines: QuadContourSet) -> None:
+    """Write each line's loss on it, except where the frame would cut the number."""
+    for text in axis.clabel(lines, fmt=_loss, fontsize=SMALL - 1):
+        x, y = axis.transAxes.inverted().transform(axis.transData.transform(text.get_position()))
+        if not (0.1 < x < 0.9 and 0.05 < y < 0.95):
+            text.remove()
+
+
+def _draw_corners(axis: Axes, landscape: Plane) -> None:
+    names = _names([(s, source) for s, _, source in landscape.corners])
+    for (s, t, _), name in zip(landscape.corners, names, strict=True):
+        axis.plot([s], [t], "o", markersize=4, color="#ffffff", markeredgecolor="#000000")
+        # Away from each other: the first below its point, the second to the left of its own.
+        first, left = s == t == 0, s > 0.5
+        axis.annotate(
+            name,
+            (s, t),
+            xytext=(-3 if left else 3, -5 if first else 4),
+            textcoords="offset points",
+            fontsize=SMALL,
+            color="#000000",
+            ha="right" if left else "left",
+            va="top" if first else "bottom",
+            bbox={"boxstyle": "round,pad=0.15", "facecolor": "#ffffff", "alpha": 0.8, "lw": 0},
+        )
+    if not landscape.corners:
+        axis.plot([0], [0], "+", markersize=6, color="#ffffff")
+
+
+@style()
+def surface(landscape: Plane) -> Figure:
+    """Each loss over a plane as a surface, all with one height scale."""
+    import numpy as np
+    from matplotlib.ticker import MaxNLocator
+
+    losses = landscape.model.losses
+    low, high = _limits(losses)
+    log = _is_wide([one.mean for one in losses.values()])
+    height = np.log10 if log else np.asarray
+    s, t = np.meshgrid(landscape.s, landscape.t)
+    figure = new_figure(0.5 + 2.7 * len(losses))
+    for at, (kind, one) in enumerate(losses.items()):
+        axis: Any = figure.add_subplot(len(losses), 1, at + 1, projection="3d")
+        axis.plot_surface(
+            s,
+            t,
+            height(one.mean),
+            cmap="cividis",
+            vmin=height(low),
+            vmax=height(high),
+            rstride=1,
+            cstride=1,
+            linewidth=0.2,
+            edgecolor="#333333",
+        )
+        axis.set_zlim(height(low) if log else 0, height(high))
+        axis.set_title(loss_name(kind), fontsize=8, y=0.98)
+        axis.set_xlabel("s", labelpad=-6)
+        axis.set_ylabel("t", labelpad=-6)
+        axis.set_zlabel(f"loss (nats{', log scale' if log else ''})", labelpad=-3)
+        for either in (axis.xaxis, axis.yaxis, axis.zaxis):
+            either.set_major_locator(
+                MaxNLocator(4, steps=_STEPS, integer=log and either is axis.zaxis)
+            )
+        if log:
+            axis.zaxis.set_major_formatter(lambda value, _: f"{10**value:.3g}")
+        axis.tick_params(labelsize=SMALL - 1, pad=-2)
+        axis.view_init(28, -60)
+        axis.set_box_aspect((1, 1, 0.75), zoom=0.88)
+    labels = (short(label, _LONGEST_LABEL) for label in landscape.labels)
+    figure.supxlabel("\n".join(labels), fontsize=SMALL)
+    figure.suptitle(_title(landscape.settings, _plane_title(landscape)), fontsize=SMALL)
+    return figure
+
+
+def _names(places: list[tuple[float, str]] | tuple[tuple[float, str], ...]) -> list[str]:
+    return [short(name, _LONGEST_NAME) for name in model_names([source for _, source in places])]
+
+
+def _is_unknown(losses: Losses) -> bool:
+    import numpy as np
+
+    return bool(np.isnan(losses.standard_error).any())
+
+
+def _limits(losses: dict[str, Losses]) -> tuple[float, float]:
+    low = min(float(one.mean.min()) for one in losses.values())
+    high = max(float(one.mean.max()) for one in losses.values())
+    return max(low, 1e-12), max(high, max(low, 1e-12) * (1 + 1e-6))
+
+
+def _is_wide(means: list[Array]) -> bool:
+    low, high = min(m.min() for m in means), max(m.max() for m in means)
+    return bool(high > _WIDE * max(low, 1e-12))
+
+
+def _loss(value: float) -> str:
+    return f"{value:.2g}" if value < 99.5 else f"{value:.0f}"
+
+
+def _plane_title(landscape: Plane) -> str:
+    return "" if landscape.corners else landscape.name
+
+
+def _title(settings: dict[str, Any], name: str) -> str:
+    return "\n".join(plain(part) for part in (name, settings["title"]) if part)
