@@ -12,7 +12,7 @@ import torch
 from robaudit.batch import log
 from robaudit.batch.directory import Directory, ListedJob, State, is_done, tidy
 from robaudit.batch.lock import locked
-from robaudit.batch.tasks import Executor, Happening, Task
+from robaudit.batch.tasks import Executor, Task, TaskEvent
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ def drive(
     workers: int,
     threads: int | None = None,
     retry_failed: bool = False,
-    look: Callable[[Happening | None], None] = lambda _: None,
+    look: Callable[[TaskEvent | None], None] = lambda _: None,
 ) -> Outcome:
     """Do what is not done yet of the rows' jobs.
 
@@ -62,14 +62,14 @@ def drive(
         _list(directory, rows)
         for row in {row.key: row for row in rows if row.reason}.values():
             directory.note("failed", key=row.key, reason=row.reason, seconds=0.0)
-            look(Happening("failed", row.key, row.reason))
+            look(TaskEvent("failed", row.key, row.reason))
         tasks, held_back = _left(directory, rows, retry_failed, threads)
         by_key = {task.key: task for task in tasks}
-        with closing(executor(tasks)) as happenings:  # ends its workers, whatever happens here
-            for happened in happenings:
-                if happened is not None:
-                    _write_down(directory, happened, by_key[happened.key])
-                look(happened)
+        with closing(executor(tasks)) as events:  # ends its workers, whatever happens here
+            for event in events:
+                if event is not None:
+                    _write_down(directory, event, by_key[event.key])
+                look(event)
         return Outcome(directory.state(), held_back)
 
 
@@ -100,7 +100,7 @@ def _left(
         task = Task(row.key, row.job, directory.folder(row), threads)
         if is_done(task.folder):
             if row.key not in state.done:  # a driver was killed before it wrote that down
-                _write_down(directory, Happening("done", row.key), task)
+                _write_down(directory, TaskEvent("done", row.key), task)
         elif row.key in state.failed and not retry_failed:
             held_back.add(row.key)
         else:
@@ -108,14 +108,14 @@ def _left(
     return list(tasks.values()), len(held_back)
 
 
-def _write_down(directory: Directory, happened: Happening, task: Task) -> None:
-    match happened.kind:
+def _write_down(directory: Directory, event: TaskEvent, task: Task) -> None:
+    match event.kind:
         case "started":
-            directory.note("started", key=task.key, where=happened.text)
+            directory.note("started", key=task.key, where=event.text)
         case "stage":
-            directory.note("stage", key=task.key, stage=happened.text, seconds=happened.seconds)
+            directory.note("stage", key=task.key, stage=event.text, seconds=event.seconds)
         case "failed":
-            directory.note("failed", key=task.key, reason=happened.text, seconds=happened.seconds)
+            directory.note("failed", key=task.key, reason=event.text, seconds=event.seconds)
         case "done":
             tidy(task.folder)
-            directory.note("done", key=task.key, seconds=happened.seconds)
+            directory.note("done", key=task.key, seconds=event.seconds)

@@ -1,9 +1,4 @@
-"""Worker processes on this machine: one a GPU, or one a share of the CPU's cores.
-
-A worker that dies is replaced. Its task is begun once more, going on where it was, since what
-killed the worker need not have been the task; a second death, without any work kept in between, is
-the task's end.
-"""
+"""Executors on this machine: worker processes, each on a GPU or a share of the CPU's cores."""
 
 from __future__ import annotations
 
@@ -12,28 +7,26 @@ import os
 import signal
 import sys
 import threading
-import time
-from collections import deque
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
+from typing import cast
 
 import torch
 
-from robaudit.batch.tasks import Deaths, Executor, Happening, Happenings, Task
+from robaudit.batch.tasks import Death, Executor, Task, TaskEvent, TaskEvents, executor
 from robaudit.batch.work import attempted
 
-_TICK = 0.5  # seconds between two looks at the clock
-_DEATHS = 2
+_DEATHS = 2  # of workers, without progress, after which a task has failed
 
 
 def places(workers: int | None, device: str) -> list[str]:
-    """The device of each worker: all GPUs in turn, or the CPU; one unless more are asked for.
+    """The device of each worker: all GPUs in turn, or the CPU.
 
     Args:
-        workers: how many; by default one a GPU, and one where there is none.
+        workers: how many; by default one for each GPU, or one where there is no GPU.
         device: ``auto``, ``cpu``, ``cuda`` (all GPUs) or ``cuda:i``.
     """
     if device == "cuda" or (device == "auto" and torch.cuda.is_available()):
@@ -43,17 +36,9 @@ def places(workers: int | None, device: str) -> list[str]:
 
 
 def threads_each(workers: int) -> int:
-    """A worker's share of the CPU's cores, as far as torch would take them."""
+    """The threads of a worker: its share of the cores, of which torch's default is the most."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return max(1, min(cores or 1, torch.get_num_threads()) // workers)
-
-
-@dataclass
-class _Worker:
-    process: SpawnProcess
-    pipe: Connection
-    task: Task | None = None
-    since: float | None = None  # when it began with the task
 
 
 def in_process(device: str = "auto") -> Executor:
@@ -62,110 +47,93 @@ def in_process(device: str = "auto") -> Executor:
     It has no time limit, and what kills a task kills the run.
     """
 
-    def run(tasks: Sequence[Task]) -> Happenings:
+    def run(tasks: Sequence[Task]) -> TaskEvents:
         for task in tasks:
-            yield Happening("started", task.key, "this process")
+            yield TaskEvent("started", task.key, "this process")
             yield from attempted(task, task.folder, device)
 
     return run
 
 
 def local(where: Sequence[str], timeout: float | None = None) -> Executor:
-    """An executor with a process at each place.
+    """An executor with a process for each of these devices.
 
     Args:
         where: a device for each process.
         timeout: seconds after which a task's worker is killed and the task has failed.
     """
+    return executor(lambda tasks: _Processes(where[:tasks]), timeout)
 
-    def run(tasks: Sequence[Task]) -> Happenings:
-        waiting = deque(tasks)
-        deaths = Deaths()
-        workers = [_start(device, at) for at, device in enumerate(where[: len(tasks)])]
-        try:
-            while waiting or any(worker.task for worker in workers):
-                for at, worker in enumerate(workers):
-                    if worker.task is not None or not waiting:
-                        continue
-                    if not worker.process.is_alive():
-                        _end(worker)
-                        workers[at] = _start(where[at], at)
-                    _give(workers[at], waiting.popleft())
-                busy = [worker for worker in workers if worker.task is not None]
-                ready = wait([worker.pipe for worker in busy], _TICK)
-                if not ready:
-                    yield None
-                for worker in busy:
-                    happened = None
-                    if worker.pipe in ready:
-                        happened = _heard(worker)
-                    elif _late(worker, timeout):
-                        happened = _over(worker, f"it took longer than {timeout:g} seconds")
-                        _end(worker)
-                    if (task := worker.task) is not None and not worker.process.is_alive():
-                        if deaths.count(task) < _DEATHS:
-                            waiting.appendleft(task)
-                            worker.task = None
-                        else:
-                            happened = _over(worker, _death(worker.process.exitcode))
-                    if happened is not None:
-                        yield happened
-        finally:
-            for worker in workers:
-                _end(worker)
 
-    return run
+@dataclass
+class _Worker:
+    process: SpawnProcess
+    pipe: Connection
+    key: str | None = None  # of its task
+
+    def end(self) -> None:
+        self.process.kill()
+        self.process.join()
+        self.pipe.close()
+        self.key = None
+
+
+class _Processes:
+    """A pool of worker processes; one that died is replaced when it is needed."""
+
+    def __init__(self, where: Sequence[str]) -> None:
+        self._where = where
+        self._workers = [_start(device, at) for at, device in enumerate(where)]
+
+    @property
+    def size(self) -> int:
+        return len(self._workers)
+
+    def begin(self, task: Task) -> None:
+        at, worker = next((at, one) for at, one in enumerate(self._workers) if one.key is None)
+        if not worker.process.is_alive():
+            worker.end()
+            worker = self._workers[at] = _start(self._where[at], at)
+        worker.key = task.key
+        with suppress(OSError):  # it may have just died: then its pipe has ended
+            worker.pipe.send(task)
+
+    def listen(self, seconds: float) -> list[tuple[str, TaskEvent | Death]]:
+        heard: list[tuple[str, TaskEvent | Death]] = []
+        busy = {one.pipe: one for one in self._workers if one.key is not None}
+        for pipe in wait(list(busy), seconds):
+            worker = busy[cast(Connection, pipe)]
+            key = worker.key
+            assert key is not None
+            try:
+                event: TaskEvent = worker.pipe.recv()
+            except (EOFError, OSError):  # the process has ended
+                worker.process.join(5)  # before it is killed, so that the exit code is its own
+                worker.end()
+                heard.append((key, Death("worker", _DEATHS, _death(worker.process.exitcode))))
+                continue
+            if event.kind in ("done", "failed"):
+                worker.key = None
+            heard.append((key, event))
+        return heard
+
+    def kill(self, key: str) -> None:
+        next(worker for worker in self._workers if worker.key == key).end()
+
+    def close(self) -> None:
+        for worker in self._workers:
+            worker.end()
 
 
 def _start(device: str, at: int) -> _Worker:
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
     on = "" if device in ("auto", "cpu") else f" on {device}"
-    said = (theirs, device, f"worker {at + 1}{on}", sys.argv)
-    process = context.Process(target=_serve, args=said, daemon=True)
+    args = (theirs, device, f"worker {at + 1}{on}", sys.argv)
+    process = context.Process(target=_serve, args=args, daemon=True)
     process.start()
-    theirs.close()  # the end of the worker is then the end of the pipe
+    theirs.close()  # so that the pipe ends when the worker does
     return _Worker(process, ours)
-
-
-def _give(worker: _Worker, task: Task) -> None:
-    worker.task, worker.since = task, None
-    with suppress(OSError):  # it may have just died, which is heard of next
-        worker.pipe.send(task)
-
-
-def _heard(worker: _Worker) -> Happening | None:
-    """What a worker says; the end of its pipe is its end."""
-    try:
-        happened: Happening = worker.pipe.recv()
-    except (EOFError, OSError):
-        worker.process.join(5)  # so that its exit code is its own
-        _end(worker)
-        return None
-    if happened.kind == "started":
-        worker.since = time.monotonic()
-    if happened.kind in ("done", "failed"):
-        worker.task = None
-    return happened
-
-
-def _end(worker: _Worker) -> None:
-    worker.process.kill()
-    worker.process.join()
-    worker.pipe.close()
-
-
-def _late(worker: _Worker, timeout: float | None) -> bool:
-    if worker.task is None or worker.since is None or timeout is None:
-        return False
-    return time.monotonic() - worker.since > timeout
-
-
-def _over(worker: _Worker, reason: str) -> Happening:
-    assert worker.task is not None
-    key, worker.task = worker.task.key, None
-    seconds = 0.0 if worker.since is None else time.monotonic() - worker.since
-    return Happening("failed", key, reason, seconds)
 
 
 def _death(code: int | None) -> str:
@@ -180,19 +148,19 @@ def _death(code: int | None) -> str:
 
 
 def _serve(pipe: Connection, device: str, name: str, argv: list[str]) -> None:
-    """A worker's life: tasks in, happenings out, until the driver is gone."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the driver is interrupted too, and ends us
+    """A worker process: receives tasks and sends their events until the driver ends."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the driver is interrupted too, and kills us
     threading.Thread(target=_end_with_driver, daemon=True).start()
     sys.argv = argv
     while True:
         task: Task = pipe.recv()
-        pipe.send(Happening("started", task.key, name))
-        for happened in attempted(task, task.folder, device):
-            pipe.send(happened)
+        pipe.send(TaskEvent("started", task.key, name))
+        for event in attempted(task, task.folder, device):
+            pipe.send(event)
 
 
 def _end_with_driver() -> None:
-    """Work for a driver that is gone would meet that of the next one."""
+    """End with the driver: the next driver may give the same task to another worker."""
     driver = multiprocessing.parent_process()
     assert driver is not None
     driver.join()

@@ -11,42 +11,22 @@ import shutil
 import socket
 import sys
 import tempfile
-import time
-from collections import deque
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from robaudit.batch.directory import REPORT, is_done
-from robaudit.batch.tasks import Deaths, Executor, Happening, Happenings, Task
+from robaudit.batch.tasks import Death, Executor, Task, TaskEvent, executor
 from robaudit.batch.work import attempted
 from robaudit.errors import UsageError
 from robaudit.report import report_folder
 
-_TICK = 0.5  # seconds between two looks
-# Deaths after which a task is given up. Nodes mostly die of their own, but a task
-# that ends one after another must not have them all.
+# Deaths without progress after which a task has failed. A node seldom dies because of its task, but
+# a task must not kill all nodes one by one.
 _WORKERS, _NODES = 2, 5
 
 # The report's files by name, from a node that does not see the run's folder.
 _Files = dict[str, bytes]
-
-
-@dataclass
-class _Sent:
-    """A task that Ray has.
-
-    Attributes:
-        since: when it began, which may be long after it was sent.
-    """
-
-    task: Task
-    since: float | None = None
-
-    @property
-    def seconds(self) -> float:
-        return 0.0 if self.since is None else time.monotonic() - self.since
 
 
 def on_ray(
@@ -88,51 +68,46 @@ def on_ray(
     # Ray shows a task the one GPU it may use, which torch then calls cuda:0.
     where = "cuda:0" if gpus else "cpu"
     remote = ray.remote(_task).options(**options)
+    pool = executor(lambda _: _Cluster(ray, remote, where, at_once), timeout)
+    return pool, at_once, threads
 
-    def run(tasks: Sequence[Task]) -> Happenings:
-        waiting = deque(tasks)
-        running: dict[Any, _Sent] = {}
-        deaths = Deaths()
-        try:
-            while waiting or running:
-                while waiting and len(running) < at_once:
-                    task = waiting.popleft()
-                    mark = _mark(task.folder)
-                    running[remote.remote(task, mark, where, sys.argv)] = _Sent(task)
-                ready, _ = ray.wait(list(running), timeout=_TICK)
-                if not ready:
-                    yield None
-                for stream in ready:
-                    sent = running[stream]
-                    try:
-                        said = ray.get(next(stream))
-                    except (StopIteration, ray.exceptions.RayError) as error:
-                        del running[stream]
-                        happened = _after_death(ray, sent, error, deaths)
-                        if happened is None:
-                            waiting.appendleft(sent.task)
-                        else:
-                            yield happened
-                        continue
-                    if not isinstance(said, Happening):
-                        _write(sent.task.folder, said)
-                        continue
-                    if said.kind == "started":
-                        sent.since = time.monotonic()
-                    elif said.kind in ("done", "failed"):
-                        del running[stream]
-                    yield said
-                for stream, sent in list(running.items()):
-                    if timeout is not None and sent.seconds > timeout:
-                        ray.cancel(stream, force=True)
-                        del running[stream]
-                        reason = f"it took longer than {timeout:g} seconds"
-                        yield Happening("failed", sent.task.key, reason, sent.seconds)
-        finally:
-            for stream in running:
-                ray.cancel(stream, force=True)
 
-    return run, at_once, threads
+class _Cluster:
+    """A pool of Ray tasks."""
+
+    def __init__(self, ray: Any, remote: Any, device: str, size: int) -> None:
+        self._ray, self._remote, self._device, self.size = ray, remote, device, size
+        self._streams: dict[Any, Task] = {}
+
+    def begin(self, task: Task) -> None:
+        stream = self._remote.remote(task, _mark(task.folder), self._device, sys.argv)
+        self._streams[stream] = task
+
+    def listen(self, seconds: float) -> list[tuple[str, TaskEvent | Death]]:
+        heard: list[tuple[str, TaskEvent | Death]] = []
+        ready, _ = self._ray.wait(list(self._streams), timeout=seconds)
+        for stream in ready:
+            task = self._streams[stream]
+            try:
+                said = self._ray.get(next(stream))
+            except (StopIteration, self._ray.exceptions.RayError) as error:
+                said = _end_of(self._ray, task.key, error)
+            if not isinstance(said, TaskEvent | Death):
+                _write(task.folder, said)
+                continue
+            if isinstance(said, Death) or said.kind in ("done", "failed"):
+                del self._streams[stream]
+            heard.append((task.key, said))
+        return heard
+
+    def kill(self, key: str) -> None:
+        stream = next(stream for stream, task in self._streams.items() if task.key == key)
+        self._ray.cancel(stream, force=True)
+        del self._streams[stream]
+
+    def close(self) -> None:
+        for stream in self._streams:
+            self._ray.cancel(stream, force=True)
 
 
 def _ray() -> Any:
@@ -145,22 +120,15 @@ def _ray() -> Any:
     return ray
 
 
-def _after_death(ray: Any, sent: _Sent, error: Exception, deaths: Deaths) -> Happening | None:
-    """What became of a task that says no more; ``None`` where it is to be begun again."""
-    key = sent.task.key
-    if is_done(sent.task.folder):  # it had only not said so yet
-        return Happening("done", key, "", sent.seconds)
+def _end_of(ray: Any, key: str, error: Exception) -> TaskEvent | Death:
+    """Why a task's stream of events ended."""
     line = next((line for line in str(error).splitlines() if line.strip()), "")
     said = f"{type(error).__name__}: {line[:200]}"
     if isinstance(error, ray.exceptions.RayTaskError):  # nothing died: it cannot run there
-        return Happening("failed", key, f"Ray cannot run it: {said}", sent.seconds)
-    own = isinstance(error, (ray.exceptions.WorkerCrashedError, ray.exceptions.OutOfMemoryError))
-    limit = _WORKERS if own else _NODES
-    if deaths.count(sent.task, "worker" if own else "node") < limit:
-        return None
-    times = "twice" if own else f"{limit} times"
-    what = "its Ray worker died" if own else "its node died"
-    return Happening("failed", key, f"{what}, {times}: {said}", sent.seconds)
+        return TaskEvent("failed", key, f"Ray cannot run it: {said}")
+    if isinstance(error, (ray.exceptions.WorkerCrashedError, ray.exceptions.OutOfMemoryError)):
+        return Death("worker", _WORKERS, f"its Ray worker died, twice: {said}")
+    return Death("node", _NODES, f"its node died, {_NODES} times: {said}")
 
 
 def _write(folder: Path, files: _Files) -> None:
@@ -178,8 +146,8 @@ def _mark(folder: Path) -> bytes:
     return (folder.parent.parent / "journal.jsonl").read_bytes()[:200]
 
 
-def _task(task: Task, mark: bytes, device: str, argv: list[str]) -> Iterator[Happening | _Files]:
-    """Runs on a node, and says what happens as it happens."""
+def _task(task: Task, mark: bytes, device: str, argv: list[str]) -> Iterator[TaskEvent | _Files]:
+    """Runs on a node: does the task, and yields its events and its report's files."""
     sys.argv = argv
     try:
         shared = _mark(task.folder) == mark
@@ -190,14 +158,14 @@ def _task(task: Task, mark: bytes, device: str, argv: list[str]) -> Iterator[Hap
         return
     own = Path(tempfile.mkdtemp(prefix="robaudit-"))
     try:
-        for happened in _attempted(task, own, device):
-            if happened.kind == "done":
+        for event in _attempted(task, own, device):
+            if event.kind == "done":
                 yield {path.name: path.read_bytes() for path in (own / REPORT).iterdir()}
-            yield happened
+            yield event
     finally:
         shutil.rmtree(own, ignore_errors=True)
 
 
-def _attempted(task: Task, folder: Path, device: str) -> Iterator[Happening]:
-    yield Happening("started", task.key, f"Ray, {socket.gethostname()}")
+def _attempted(task: Task, folder: Path, device: str) -> Iterator[TaskEvent]:
+    yield TaskEvent("started", task.key, f"Ray, {socket.gethostname()}")
     yield from attempted(task, folder, device)

@@ -7,7 +7,7 @@ from collections.abc import Container, Sequence
 from robaudit.batch.directory import ListedJob, State
 from robaudit.batch.lock import Holder
 from robaudit.batch.progress import RunProgress, duration, progress
-from robaudit.batch.tasks import Happening
+from robaudit.batch.tasks import TaskEvent
 from robaudit.report.numbers import percent
 from robaudit.report.table import Cell, Column, Table, Tone, names, text
 from robaudit.report.text import model_names, plain
@@ -73,17 +73,17 @@ def dry_run_table(rows: Sequence[ListedJob], done: Container[str]) -> Table:
     return Table(columns, cells, notes=[summary])
 
 
-def log_line(happened: Happening, state: State, now: float) -> str:
+def log_line(event: TaskEvent, state: State, now: float) -> str:
     """One line for a log about a job that is done or has failed."""
     found = progress(state, now)
-    row = _first_of_key(state.rows)[happened.key]
+    row = _first_of_key(state.rows)[event.key]
     name = names_by_source(state.rows)[row.job.source]
     place = f"[{found.done + found.failed}/{found.total}] {name}, {_suite(row)}"
     report = state.report(row.key)
-    if happened.kind == "failed" or report is None:
-        return f"{place}: failed: {plain(happened.text)}"
+    if event.kind == "failed" or report is None:
+        return f"{place}: failed: {plain(event.text)}"
     left = f"; about {duration(found.left)} left" if found.left else ""
-    return f"{place}: {_accuracies(report)}, {duration(happened.seconds)}{left}"
+    return f"{place}: {_accuracies(report)}, {duration(event.seconds)}{left}"
 
 
 _ORDER = ("running", "failed", "done", "waiting")

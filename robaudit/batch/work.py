@@ -23,7 +23,7 @@ from robaudit.batch.directory import REPORT, STAGES, STATE, is_done, tidy
 from robaudit.batch.jobs import Job
 from robaudit.batch.lock import locked
 from robaudit.batch.stages import stages
-from robaudit.batch.tasks import Happening, Task
+from robaudit.batch.tasks import Task, TaskEvent
 from robaudit.checkpoints import Classifier, load
 from robaudit.checkpoints.answers import Answers
 from robaudit.data import deciding_examples, load_splits
@@ -91,7 +91,7 @@ def _answers(alike: Job, sources: tuple[str, ...]) -> Answers:
     return Answers(sources)
 
 
-def attempted(task: Task, folder: Path, device: str) -> Iterator[Happening]:
+def attempted(task: Task, folder: Path, device: str) -> Iterator[TaskEvent]:
     """:func:`work`, whose every error is a reason: one model must not end the others' run.
 
     Gives each stage as it is finished, and the end. Runs with the task's threads.
@@ -101,7 +101,7 @@ def attempted(task: Task, folder: Path, device: str) -> Iterator[Happening]:
     try:
         torch.set_num_threads(task.threads or threads)
         for stage, seconds in work(task.job, folder, device):
-            yield Happening("stage", task.key, stage, seconds)
+            yield TaskEvent("stage", task.key, stage, seconds)
         reason = ""
     except RobauditError as error:
         reason = " ".join(filter(None, (error.message, error.advice)))
@@ -115,7 +115,7 @@ def attempted(task: Task, folder: Path, device: str) -> Iterator[Happening]:
     finally:
         torch.set_num_threads(threads)
     kind: Literal["failed", "done"] = "failed" if reason else "done"
-    yield Happening(kind, task.key, reason, time.perf_counter() - clock)
+    yield TaskEvent(kind, task.key, reason, time.perf_counter() - clock)
 
 
 def work(job: Job, folder: Path, device: str) -> Iterator[tuple[str, float]]:

@@ -12,7 +12,7 @@ from robaudit.cli.messages import say
 
 if TYPE_CHECKING:
     from robaudit.batch.directory import Directory
-    from robaudit.batch.tasks import Happening
+    from robaudit.batch.tasks import TaskEvent
 
 
 @contextmanager
@@ -29,7 +29,7 @@ def reading(quiet: bool) -> Iterator[Callable[[str], None]]:
 
 
 @contextmanager
-def looking(directory: Directory, quiet: bool) -> Iterator[Callable[[Happening | None], None]]:
+def looking(directory: Directory, quiet: bool) -> Iterator[Callable[[TaskEvent | None], None]]:
     """Takes what happens in a run, and shows it on stderr."""
     if quiet:
         yield lambda _: None
@@ -37,11 +37,11 @@ def looking(directory: Directory, quiet: bool) -> Iterator[Callable[[Happening |
         with _table(directory) as look:
             yield look
     else:
-        yield lambda happened: _line(directory, happened)
+        yield lambda event: _line(directory, event)
 
 
 @contextmanager
-def _table(directory: Directory) -> Iterator[Callable[[Happening | None], None]]:
+def _table(directory: Directory) -> Iterator[Callable[[TaskEvent | None], None]]:
     from rich.console import Console
     from rich.live import Live
 
@@ -52,18 +52,18 @@ def _table(directory: Directory) -> Iterator[Callable[[Happening | None], None]]
     driver = directory.driver()
     with Live(console=Console(stderr=True), transient=True, auto_refresh=False) as live:
 
-        def look(happened: Happening | None) -> None:
+        def look(event: TaskEvent | None) -> None:
             nonlocal state, driver
-            if happened is not None:
+            if event is not None:
                 state, driver = directory.state(), directory.driver()
             live.update(terminal_view(run_table(state, driver, time.time())), refresh=True)
 
         yield look
 
 
-def _line(directory: Directory, happened: Happening | None) -> None:
-    if happened is None or happened.kind not in ("done", "failed"):
+def _line(directory: Directory, event: TaskEvent | None) -> None:
+    if event is None or event.kind not in ("done", "failed"):
         return
     from robaudit.batch.view import log_line
 
-    say(log_line(happened, directory.state(), time.time()))
+    say(log_line(event, directory.state(), time.time()))

@@ -15,7 +15,7 @@ from robaudit.batch.directory import REPORT, create
 from robaudit.batch.driving import drive
 from robaudit.batch.listing import rows_of
 from robaudit.batch.local import in_process
-from robaudit.batch.tasks import Happening
+from robaudit.batch.tasks import TaskEvent
 from robaudit.batch.work import load_model, load_parts
 from robaudit.report import read_report
 from robaudit.types import ThreatModel
@@ -23,14 +23,14 @@ from robaudit.types import ThreatModel
 
 @pytest.fixture
 def run(tmp_path):
-    """Drives the rows in this process; gives the outcome and what happened."""
+    """Drives the rows in this process; gives the outcome and what event."""
     directory = create(tmp_path / "run")
 
     def go(rows, executor=None, **said):
         seen = []
         outcome = drive(
             directory, rows, executor or in_process("cpu"), workers=1,
-            look=lambda happened: happened and seen.append((happened.kind, happened.key)), **said,
+            look=lambda event: event and seen.append((event.kind, event.key)), **said,
         )  # fmt: skip
         return outcome, seen
 
@@ -122,8 +122,8 @@ def test_what_cannot_be_audited_is_a_row_with_its_reason(run, rows, models):
 def test_what_failed_is_left_until_it_is_asked_for(run, rows):
     def failing(tasks):
         for task in tasks:
-            yield Happening("started", task.key)
-            yield Happening("failed", task.key, "no such luck")
+            yield TaskEvent("started", task.key)
+            yield TaskEvent("failed", task.key, "no such luck")
 
     outcome, _ = run(rows("a.pt"), failing)
     assert list(outcome.state.failed.values()) == ["no such luck"]

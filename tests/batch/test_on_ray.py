@@ -20,7 +20,7 @@ from robaudit.batch import on_ray as engine  # noqa: E402
 from robaudit.batch.directory import REPORT, create  # noqa: E402
 from robaudit.batch.driving import drive  # noqa: E402
 from robaudit.batch.local import in_process  # noqa: E402
-from robaudit.batch.tasks import Deaths, Task  # noqa: E402
+from robaudit.batch.tasks import Task, executor  # noqa: E402
 
 
 @pytest.fixture(autouse=True)
@@ -91,9 +91,9 @@ def test_nodes_that_are_killed_leave_no_trace(rows, nodes, tmp_path):
     chance = random.Random(3)
     begun = 0
 
-    def look(happened):
+    def look(event):
         nonlocal begun
-        if happened is not None and happened.kind == "started":
+        if event is not None and event.kind == "started":
             begun += 1
             if begun in (2, 4, 6):
                 time.sleep(chance.uniform(0, 0.3))
@@ -110,17 +110,31 @@ def test_nodes_that_are_killed_leave_no_trace(rows, nodes, tmp_path):
 
 
 @pytest.mark.parametrize(("error", "last"), [("WorkerCrashedError", 2), ("NodeDiedError", 5)])
-def test_a_task_is_given_up_in_the_end(rows, tmp_path, error, last):
-    """Sooner where its worker died than where the node did."""
+def test_a_task_fails_in_the_end(rows, tmp_path, error, last):
+    """After fewer deaths of its worker than of its node."""
     (row,) = rows("a.pt")
-    sent = engine._Sent(Task(row.key, row.job, tmp_path))
     died = getattr(ray.exceptions, error)
     died = died() if last == 2 else died("gone")
-    deaths = Deaths()
-    found = [engine._after_death(ray, sent, died, deaths) for _ in range(last)]
-    assert [one is None for one in found] == [True] * (last - 1) + [False]
-    assert found[-1].kind == "failed"
-    assert error in found[-1].text
+    death = engine._end_of(ray, row.key, died)
+    assert error in death.reason
+
+    begun = []
+
+    class Dying:
+        size = 1
+
+        def begin(self, task):
+            begun.append(task.key)
+
+        def listen(self, seconds):
+            return [(row.key, death)]
+
+        def close(self):
+            pass
+
+    events = list(executor(lambda _: Dying())([Task(row.key, row.job, tmp_path)]))
+    assert begun == [row.key] * last
+    assert [(event.kind, event.text) for event in events] == [("failed", death.reason)]
 
 
 def test_a_node_without_the_runs_folder_sends_the_report_back(rows, tmp_path):
