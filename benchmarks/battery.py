@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 import robaudit as ra
 from robaudit.audit import Plan, audit
-from robaudit.audit.plan import AutoAttack, Fast, Pgd
+from robaudit.audit.probes import AutoAttack, Fast, Pgd
 from robaudit.checkpoints import samples_dir
 from robaudit.gate.policy import read_policy
 from robaudit.gate.run import Population, gate
@@ -117,7 +117,7 @@ min = {least}
 
 def judged(name: str, network: nn.Module, examples: ra.Examples, threat: ra.ThreatModel) -> Line:
     """What robaudit says of it."""
-    plan = Plan(pgd=Pgd(steps=20), fast=Fast(), autoattack=AutoAttack(engine="native"))
+    plan = Plan(probes=(Pgd(steps=20), Fast(), AutoAttack(engine="native")))
     report = audit(network, examples, threat, plan).report
     values, doubts, outcomes = {}, {}, {}
     for metric in ATTACKS:

@@ -13,8 +13,8 @@ import argparse
 import numpy as np
 from record_outcomes import OUTCOMES
 
-from robaudit.gate.metrics import STAGES
-from robaudit.gate.sequential import Question, answers
+from robaudit.gate.sequential import Hypothesis, sequential_test
+from robaudit.measures import stages
 
 SIZE = 10_000
 CHAIN = ("clean", "pgd", "fast")
@@ -29,7 +29,7 @@ def recorded():
 def passes_of(outcomes):
     """What all attacks take on all examples that they meet."""
     met = [np.ones(SIZE, dtype=bool), *(outcomes[stage] for stage in CHAIN[:-1])]
-    return sum(STAGES[stage] * int(rows.sum()) for stage, rows in zip(CHAIN, met, strict=True))
+    return sum(stages()[stage] * int(rows.sum()) for stage, rows in zip(CHAIN, met, strict=True))
 
 
 def made_up(rates, size):
@@ -41,7 +41,7 @@ def made_up(rates, size):
     return found
 
 
-def simulate(outcomes, question, seeds):
+def simulate(outcomes, hypothesis, seeds):
     """Draws, passes and decision of each seed."""
     draws, passes, decided = [], [], []
     size = len(outcomes["clean"])
@@ -50,18 +50,20 @@ def simulate(outcomes, question, seeds):
 
         def attack(stage, rows):
             nonlocal spent
-            spent += len(rows) * STAGES[stage]
+            spent += len(rows) * stages()[stage]
             return outcomes[stage][rows]
 
-        (found,) = answers([question], np.random.default_rng(seed).permutation(size), attack)
+        (found,) = sequential_test(
+            [hypothesis], np.random.default_rng(seed).permutation(size), attack
+        )
         draws.append(found.draws)
         passes.append(spent)
         decided.append(found.decided)
     return np.array(draws), np.array(passes), np.array(decided)
 
 
-def row(label, outcomes, question, seeds, right):
-    draws, passes, decided = simulate(outcomes, question, seeds)
+def row(label, outcomes, hypothesis, seeds, right):
+    draws, passes, decided = simulate(outcomes, hypothesis, seeds)
     wrong = np.mean(decided != right)
     print(
         f"| {label} | {np.median(draws):.0f} | {np.quantile(draws, 0.9):.0f} "
@@ -77,8 +79,8 @@ def hardest(seeds):
         outcomes = made_up((1.0, (1 + rate) / 2, rate), 1000)
         wrong = []
         for side in (0, 1):
-            question = Question(CHAIN, round(1000 * rate) + side)
-            decided = simulate(outcomes, question, seeds)[2]
+            hypothesis = Hypothesis(CHAIN, round(1000 * rate) + side)
+            decided = simulate(outcomes, hypothesis, seeds)[2]
             wrong.append(np.mean(decided != (side == 0)))
         print(f"| {rate:.0%} | {wrong[0]:.2%} | {wrong[1]:.2%} |", flush=True)
 
@@ -100,9 +102,9 @@ def main():
     for away in points:
         few = seeds if away > 2 else seeds // 4
         least = truth - round(SIZE * away / 100)
-        row(f"{away:g} points above `min`", outcomes, Question(CHAIN, least), few, True)
+        row(f"{away:g} points above `min`", outcomes, Hypothesis(CHAIN, least), few, True)
         least = truth + round(SIZE * away / 100) + (away == 0)
-        row(f"{away:g} points below `min`", outcomes, Question(CHAIN, least), few, False)
+        row(f"{away:g} points below `min`", outcomes, Hypothesis(CHAIN, least), few, False)
     # Of what the baseline withstands 3 % fall, of the rest 1 % now stand.
     before = outcomes[CHAIN[-1]]
     draw = np.random.default_rng(1)
@@ -112,9 +114,9 @@ def main():
     for away in [p for p in points if p]:
         for other, word in ((before, "paired"), (None, "not paired")):
             least = int(now.sum()) - round(SIZE * away / 100)
-            question = Question(CHAIN, least, before=other)
+            hypothesis = Hypothesis(CHAIN, least, before=other)
             label = f"{away:g} points within `max_drop`, {word}"
-            row(label, paired, question, max(20, seeds // 20), True)
+            row(label, paired, hypothesis, max(20, seeds // 20), True)
 
 
 if __name__ == "__main__":

@@ -1,20 +1,27 @@
-"""The registry of measures: what each number is called, can be, and means. No torch here.
+"""The registry of measures: what each number is called, can be, and means. Imports no torch.
 
-Every view of a report, the gate, the batch tables and the reference pages read it; a measure is
-described once and nowhere else.
+A measure is described where it is measured, by its probe in ``robaudit/audit/probes`` or in a
+package with an entry point of the group ``robaudit.probes``. Every view of a report, the gate, the
+batch tables and the reference pages read the rows here.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from importlib import import_module
 from typing import Any, Final, Literal
 
 Section = Literal["Accuracy", "Loss", "Generalisation", "Curvature", "Flatness", "Other"]
 SECTIONS: Final[tuple[Section, ...]] = (
-    "Accuracy", "Loss", "Generalisation", "Curvature", "Flatness", "Other",
-)  # fmt: skip
+    "Accuracy",
+    "Loss",
+    "Generalisation",
+    "Curvature",
+    "Flatness",
+    "Other",
+)
 
 Basis = Literal["clean", "attacks", "curvature"]
 """What a number rests on, and so which doubts concern it: the network's answers alone, attacks on
@@ -23,20 +30,24 @@ it, or its second derivatives."""
 
 @dataclass(frozen=True)
 class Measure:
-    """One measure.
+    """One measure; :func:`measure` fills in what its family has in common.
 
     Attributes:
         name: as in reports: ``accuracy.pgd``.
         label: in words; ``{attack}`` and ``{objective}`` are filled in from a measurement.
-        section: the heading that it stands under.
+        section: the heading under which it is shown.
         basis: what it rests on.
-        unit: ``fraction``, ``nats``, ``""`` for none, ``None`` where each measurement says.
+        place: its place within the section; measures of one place are sorted by name.
+        unit: ``fraction``, ``nats``, ``""`` for none, ``None`` where each measurement states it.
         low, high: the values that it can have.
         better: which way is better; ``None`` where neither is.
-        attack: the attack of an accuracy, in words.
+        attack: the attack of an accuracy, in a label.
+        attack_named: the attack in a sentence, where that differs.
+        stepped: the steps and restarts of the attack are shown after its name: ``PGD-20 x10``.
         error_bar: ``interval`` for an estimate, ``exact`` for what needs none, ``none`` for what
-            has none: a gate does not rule on that.
-        heading: of its column where models stand side by side, in two lines; ``""`` for no column.
+            has none: a gate cannot rule on that.
+        ruled: whether a gate may rule on it at all.
+        heading: of its column where models are compared, in two lines; ``""`` for no column.
         of_one_architecture: compared only between models of one architecture.
         stages: for an accuracy that a gate decides example by example, the attacks that an example
             has to withstand, from the cheapest: every adversarial example found is proof, whichever
@@ -44,23 +55,28 @@ class Measure:
         passes: what the last of ``stages`` costs for an example that it does not break; a backward
             pass counts as two.
         any_threat: is the same whatever the threat model.
-        split: the split that it is of where a report does not say: that of the audited examples
-            (``""``), both (``gap``), or the training split (``train``).
+        split: the split that it belongs to where a caller does not name one: that of the audited
+            examples (``""``), both (``gap``), or the training split (``train``).
         study: short name where measures are correlated with outcomes over many models; ``""`` for
             none.
-        outcome: stands on the side of the outcomes there.
+        outcome: is one of the outcomes there.
+        about: one line for the reference page: what it is and where it comes from.
     """
 
     name: str
     label: str
     section: Section
     basis: Basis
+    place: int = 1000
     unit: str | None = None
     low: float = -math.inf
     high: float = math.inf
     better: Literal["higher", "lower"] | None = None
     attack: str = ""
+    attack_named: str = ""
+    stepped: bool = False
     error_bar: Literal["interval", "exact", "none"] = "interval"
+    ruled: bool = True
     heading: str = ""
     of_one_architecture: bool = False
     stages: tuple[str, ...] = ()
@@ -69,92 +85,117 @@ class Measure:
     split: Literal["", "gap", "train"] = ""
     study: str = ""
     outcome: bool = False
+    about: str = ""
+
+    def attack_in(self, settings: Mapping[str, Any], sentence: bool = False) -> str:
+        """The attack in words, as a measurement's settings have it: ``PGD-20 x10``.
+
+        Args:
+            settings: of the measurement.
+            sentence: named as in a sentence: ``the fast tier``, not ``fast``.
+        """
+        name = (self.attack_named if sentence else "") or self.attack or self.name
+        if self.stepped:
+            steps, restarts = settings.get("steps"), settings.get("restarts")
+            name += f"-{steps}" if isinstance(steps, int) else ""
+            name += f" x{restarts}" if isinstance(restarts, int) and restarts > 1 else ""
+        if settings.get("engine") == "robaudit":
+            name += " (native)"
+        version = settings.get("version")
+        if isinstance(version, str) and version != "standard":
+            name += f" ({version})"
+        return name
 
 
-def _accuracy(name: str, label: str, **said: Any) -> Measure:
-    return Measure(
-        f"accuracy.{name}", label, "Accuracy", said.pop("basis", "attacks"), "fraction", 0.0, 1.0,
-        "higher", **said,
-    )  # fmt: skip
+_CURVATURE = {"section": "Curvature", "basis": "curvature", "better": "lower"}
+# What measures have in common by the part of their name before the first dot.
+_FAMILIES: dict[str, dict[str, Any]] = {
+    "accuracy": {
+        "section": "Accuracy",
+        "basis": "attacks",
+        "unit": "fraction",
+        "low": 0.0,
+        "high": 1.0,
+        "better": "higher",
+    },
+    "distance": {"section": "Accuracy", "basis": "attacks", "better": "higher"},
+    "loss": {"section": "Loss", "basis": "attacks", "unit": "nats", "low": 0.0, "better": "lower"},
+    "gap": {"section": "Generalisation", "basis": "attacks", "better": "lower", "split": "gap"},
+    "wci": _CURVATURE,
+    "trace": _CURVATURE,
+    "hessian": _CURVATURE,
+    "trh": _CURVATURE,
+    "pacbayes": {**_CURVATURE, "split": "train"},
+    "weights": {**_CURVATURE, "basis": "clean"},
+    "flatness": {"section": "Flatness", "basis": "attacks", "better": "lower"},
+    "sharpness": {"section": "Other", "basis": "attacks", "better": "lower"},
+}
+_NO_FAMILY = {"section": "Other", "basis": "clean"}
+
+_registry: dict[str, Measure] = {}
+_loaded = False
 
 
-def _curvature(name: str, label: str, low: float = -math.inf, **said: Any) -> Measure:
-    return Measure(name, label, "Curvature", "curvature", low=low, better="lower", **said)
+def measure(name: str, label: str, **fields: Any) -> Measure:
+    """A measure with the fields of its family, but for those given.
 
-
-def _flatness(name: str, label: str, **said: Any) -> Measure:
-    return Measure(
-        f"flatness.{name}", label, "Flatness", said.pop("basis", "attacks"), better="lower", **said
-    )
-
-
-_ROBUST = "Robust accuracy, {attack}"
-# In reading order.
-_ROWS = (
-    _accuracy("clean", "Clean accuracy", basis="clean", any_threat=True, stages=("clean",),
-              passes=1, heading="Clean\nacc. %"),
-    _accuracy("pgd", _ROBUST, attack="PGD", stages=("clean", "pgd"), passes=60,
-              heading="PGD\nacc. %"),
-    _accuracy("cw", _ROBUST, attack="CW", stages=("clean", "cw"), passes=60),
-    _accuracy("fast", _ROBUST, attack="fast", stages=("clean", "pgd", "fast"), passes=1000),
-    _accuracy("autoattack", _ROBUST, attack="AutoAttack",
-              stages=("clean", "pgd", "fast", "autoattack"), passes=11_700,
-              heading="AutoAtt.\nacc. %"),
-    _accuracy("square", _ROBUST, attack="Square", stages=("clean", "square"), passes=5000),
-    _accuracy("transfer", "Accuracy on {attack}", attack="transferred images"),
-    Measure("distance.median", "Median distance to an error", "Accuracy", "attacks", low=0.0,
-            better="higher"),
-    Measure("loss.clean", "Clean loss", "Loss", "clean", "nats", 0.0, better="lower",
-            any_threat=True),
-    Measure("loss.robust", "Robust loss", "Loss", "attacks", "nats", 0.0, better="lower",
-            heading="Robust\nloss", study="robust loss", outcome=True),
-    Measure("gap.error", "Robust error, test minus train", "Generalisation", "attacks", "fraction",
-            -1.0, 1.0, "lower", split="gap", study="error gap", outcome=True),
-    Measure("gap.loss", "Robust loss, test minus train", "Generalisation", "attacks", "nats",
-            better="lower", split="gap", heading="Loss\ngap", study="loss gap", outcome=True),
-    _curvature("wci", "Weight-Curvature Index (WCI)", 0.0, heading="WCI", of_one_architecture=True,
-               study="WCI"),
-    _curvature("wci.bound", "Cauchy-Schwarz bound of WCI", 0.0, error_bar="none"),
-    Measure("weights.frobenius", "Weight norm ||W||_F", "Curvature", "clean", low=0.0,
-            error_bar="exact", any_threat=True, study="weight norm"),
-    _curvature("trace.total", "Trace, all layers", study="trace"),
-    _curvature("hessian.trace", "Hessian trace", study="Hessian trace"),
-    _curvature("hessian.largest", "Largest eigenvalue", error_bar="none",
-               heading="Largest\neigenv.", of_one_architecture=True, study="largest eigenv."),
-    _curvature("hessian.smallest", "Smallest eigenvalue", error_bar="none"),
-    _curvature("hessian.relative_largest", "Largest relative eigenvalue", error_bar="none",
-               study="relative eigenv."),
-    _curvature("trh.top_layer", "Top-layer Hessian trace, {objective}", study="top-layer TrH"),
-    _curvature("pacbayes.bound", "PAC-Bayes bound, up to constants", split="train"),
-    _flatness("average", "Average flatness", heading="Flatn.\naverage", study="avg. flatness"),
-    _flatness("worst", "Worst-case flatness", heading="Flatn.\nworst", study="worst flatness"),
-    _flatness("clean_average", "Average flatness, clean loss", basis="clean"),
-    _flatness("clean_worst", "Worst-case flatness, clean loss", basis="clean"),
-)  # fmt: skip
-_REGISTRY: dict[str, Measure] = {row.name: row for row in _ROWS}
+    >>> measure("accuracy.mine", "Robust accuracy, {attack}", attack="Mine").unit
+    'fraction'
+    """
+    family = _FAMILIES.get(name.partition(".")[0], _NO_FAMILY)
+    return Measure(name, label, **(family | fields))
 
 
 def known() -> Sequence[Measure]:
     """All registered measures, in reading order."""
-    return tuple(_REGISTRY.values())
+    _load()
+    return sorted(
+        _registry.values(), key=lambda row: (SECTIONS.index(row.section), row.place, row.name)
+    )
 
 
 def find(name: str) -> Measure:
-    """The measure of that name; of an unknown name one that is called so and has no bounds.
+    """The measure of that name; for an unknown name one of that label with its family's fields.
 
     >>> find("accuracy.pgd").unit
     'fraction'
     """
-    found = _REGISTRY.get(name)
-    return found or Measure(name, name, "Other", "clean")
+    _load()
+    return _registry.get(name) or measure(name, name)
+
+
+def ruled() -> dict[str, Measure]:
+    """The measures that a gate can have a rule on, by name, in reading order."""
+    return {row.name: row for row in known() if row.ruled and row.error_bar != "none"}
+
+
+def stages() -> dict[str, int]:
+    """The attacks that a gate runs example by example, from the cheapest, with their passes."""
+    rows = sorted((row for row in known() if row.stages), key=lambda row: row.passes)
+    return {row.stages[-1]: row.passes for row in rows}
 
 
 def register(measures: Iterable[Measure]) -> None:
-    """Add measures; one of a name that is there already must be the same.
+    """Add measures; one of a name that is registered already must be the same.
 
     Raises:
         ValueError: another measure has that name.
     """
-    for measure in measures:
-        if _REGISTRY.setdefault(measure.name, measure) != measure:
-            raise ValueError(f"a measure {measure.name!r} is registered already, and differs")
+    _load()
+    _add(measures)
+
+
+def _add(measures: Iterable[Measure]) -> None:
+    for row in measures:
+        if _registry.setdefault(row.name, row) != row:
+            raise ValueError(f"a measure {row.name!r} is registered already, and differs")
+
+
+def _load() -> None:
+    """Register the measures of every probe there is, once."""
+    global _loaded
+    if not _loaded:
+        # By name: the probes are in a room above this one.
+        for probe in import_module("robaudit.audit.probes").known():
+            _add(probe.measures)
+        _loaded = True

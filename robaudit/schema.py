@@ -6,13 +6,13 @@ do not belong in it; they go to ``examples.npz`` beside it.
 
 from __future__ import annotations
 
-import math
 import re
 from typing import Annotated, Any, Final, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from robaudit.brief import shortened, wrapped
+from robaudit.measures import find
 from robaudit.types import Norm
 
 SCHEMA_VERSION: Final = 1
@@ -55,13 +55,6 @@ def unicode(value: Any) -> Any:
 
 # What a rounding of the ends of an interval may add.
 _ROUNDING = 1e-9
-# Bounds and unit of a measurement by what its name begins with; a unit may be left out.
-_BOUNDS: dict[str, tuple[float, float, str]] = {
-    "accuracy.": (0.0, 1.0, "fraction"),
-    "gap.error": (-1.0, 1.0, "fraction"),
-    "loss.": (0.0, math.inf, "nats"),
-    "gap.loss": (-math.inf, math.inf, "nats"),
-}
 
 # How many of something: no data set, network or clock goes beyond.
 Count = Annotated[int, Field(ge=0, le=10**15)]
@@ -212,11 +205,9 @@ def _check_bounds(measurement: Measurement) -> None:
     A difference of two numbers has the name of both, and other bounds: it is in no report.
     """
     name, interval = measurement.name[:80], measurement.interval
-    low, high, unit = next(
-        (row for start, row in _BOUNDS.items() if name.startswith(start)),
-        (-math.inf, math.inf, measurement.unit),
-    )
-    if measurement.unit not in ("", unit):
+    known = find(measurement.name)
+    low, high, unit = known.low, known.high, known.unit
+    if unit is not None and measurement.unit not in ("", unit):
         raise ValueError(f"{name}: is in {unit}, not in {measurement.unit[:80]!r}")
     ends = [interval.low, interval.high] if interval is not None and unit == "fraction" else []
     for number in (measurement.value, *ends):
@@ -315,13 +306,12 @@ class Report(_Model):
     def get(self, name: str, split: str | None = None) -> Measurement | None:
         """The measurement of that name on that split, or ``None``.
 
-        By default on the audited split; a gap has its own, and a PAC-Bayes bound is of the
-        training split.
+        Without ``split`` on the one that the measure belongs to: mostly the audited one; a gap is
+        of both, and a PAC-Bayes bound is of the training split.
         """
-        wanted = split or self.data.split
-        if split is None and name.startswith("gap."):
-            wanted = "gap"
-        elif split is None and name.startswith("pacbayes.") and self.train_data is not None:
+        usual = find(name).split
+        wanted = split or ("gap" if usual == "gap" else self.data.split)
+        if split is None and usual == "train" and self.train_data is not None:
             wanted = self.train_data.split
         for measurement in self.measurements:
             if measurement.name == name and measurement.split == wanted:

@@ -10,7 +10,7 @@ from torch import nn
 import robaudit as ra
 from robaudit.attacks import pgd
 from robaudit.audit import Plan, audit
-from robaudit.audit.plan import Average, Hessian, Pgd, Wci
+from robaudit.audit.probes import Average, Hessian, Pgd, Wci
 from robaudit.brief import brief
 from robaudit.curvature import pac_bayes, spectrum, top_layer_trh, wci
 from robaudit.flatness import around, average, landscape, random_direction, worst
@@ -25,8 +25,15 @@ def results():
     digits = ra.load_examples("digits", n=40)
     x, y = digits.x, digits.y
     lines = [around(net, random_direction(net))]
-    plan = Plan(pgd=Pgd(1), wci=Wci(Pgd(1)), hessian=Hessian(Pgd(1), 8, steps=4, density_steps=2),
-                average=Average(Pgd(1), perturbations=2), radii=(0.01, 0.02))  # fmt: skip
+    plan = Plan(
+        probes=(
+            Pgd(1),
+            Wci(Pgd(1)),
+            Hessian(Pgd(1), 8, steps=4, density_steps=2),
+            Average(Pgd(1), perturbations=2),
+        ),
+        radii=(0.01, 0.02),
+    )
     done = audit(net, digits, threat, plan)
     return {
         "examples": digits,

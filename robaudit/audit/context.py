@@ -16,7 +16,7 @@ from robaudit.attacks.pgd import pgd
 from robaudit.attacks.result import AttackResult, known
 from robaudit.audit.adversarial_file import Adversarial
 from robaudit.audit.journal import weights_digest
-from robaudit.audit.plan import Pgd
+from robaudit.audit.probes.pgd import Pgd
 from robaudit.display import Watch, no_watch
 from robaudit.engine import (
     Accelerated,
@@ -79,6 +79,21 @@ class Context:
     double: bool = False
     _made: dict[tuple[str, Pgd], AttackResult] = field(default_factory=dict)
     _runners: list[Runner] = field(default_factory=list)
+    _whole: Context | None = None
+
+    def part(self, rows: Tensor) -> Context:
+        """An audit of these rows of the audited split, none of which is broken yet.
+
+        The network is prepared for fast searches once, for all parts.
+        """
+        return dataclasses.replace(
+            self,
+            splits={self.main: self.splits[self.main].taken(rows)},
+            broken={},
+            outcomes={f"{self.main}.accuracy.clean": torch.ones(len(rows), dtype=torch.bool)},
+            _made={},
+            _whole=self,
+        )
 
     @property
     def main(self) -> str:
@@ -125,6 +140,8 @@ class Context:
     @cached_property
     def engine(self) -> Accelerated:
         """How searches that are verified afterwards run the network."""
+        if self._whole is not None:
+            return self._whole.engine
         shape = tuple(self.splits[self.main].x.shape[1:])
         return accelerate(self.model, shape, self.precision)
 
@@ -214,7 +231,6 @@ class Context:
         start: Tensor | None = None,
     ) -> AttackResult:
         examples = self.splits[split]
-        label = "CW" if settings.loss == "margin" else "PGD"
         where = f" within {threat.eps:.3g}" if self.radii else ""
         others = "" if model is self.model else " of the surrogate"
         kept: tuple[object, ...] = (settings, examples.sha256, n, threat.eps)
@@ -223,7 +239,7 @@ class Context:
         if model is not self.model:
             kept = (*kept, weights_digest(model))
         with (
-            self.watch(f"{label}-{settings.steps}{others} on {n} {split} examples{where}") as p,
+            self.watch(f"{settings.title}{others} on {n} {split} examples{where}") as p,
             frozen(model),
         ):
             return pgd(

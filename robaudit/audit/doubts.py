@@ -7,25 +7,13 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from robaudit.attacks.diagnostics import Diagnostics
+from robaudit.measures import find, known
 from robaudit.schema import Measurement
-
-# What rests on no attack of the audited network.
-_UNATTACKED = frozenset(
-    [
-        *("accuracy.clean", "accuracy.corruptions", "accuracy.certified", "loss.clean"),
-        *("flatness.clean_average", "flatness.clean_worst", "weights.frobenius"),
-    ]
-)
-_ATTACKED = ("accuracy", "loss", "gap", "distance", "flatness", "sharpness")
-_CURVED = ("wci", "trace", "hessian", "trh", "pacbayes")
-
 
 # Shares of the attacked examples that no honest network at hand comes near.
 _ZERO_GRADIENTS, _STUCK, _AHEAD, _BROKEN = 0.05, 0.02, 0.25, 0.02
-# How far the accuracy under a better attack may be below or above, and which attacks are better.
+# How far the accuracy under a better attack may be below or above.
 _FALL, _RISE = 0.05, 0.01
-LADDER = {"pgd": ("fast", "autoattack"), "fast": ("autoattack",)}
-_CALLED = {"pgd": "PGD", "fast": "the fast tier", "autoattack": "AutoAttack"}
 
 
 @dataclass(frozen=True)
@@ -33,8 +21,7 @@ class Doubt:
     """A reason why numbers may overstate robustness or not be what their names say.
 
     Attributes:
-        about: ``attacks`` is every accuracy, loss, gap, distance and flatness that rests on an
-            attack; ``curvature`` every number that rests on second derivatives.
+        about: the basis of the measures that it concerns; see :class:`robaudit.measures.Measure`.
     """
 
     about: Literal["attacks", "curvature"]
@@ -42,8 +29,7 @@ class Doubt:
 
     def concerns(self, name: str) -> bool:
         """Whether a measurement of that name is to be doubted."""
-        families = _ATTACKED if self.about == "attacks" else _CURVED
-        return name not in _UNATTACKED and name.partition(".")[0] in families
+        return find(name).basis == self.about
 
 
 @dataclass
@@ -136,11 +122,11 @@ def falls(measurements: Sequence[Measurement]) -> list[Measurement]:
         own = found.get((name, m.split, m.n))
         if m.name not in ("loss.robust", f"accuracy.{name}") or own is None:
             return []
-        for better in LADDER.get(name, ()):
+        for better in better_attacks(name):
             value = found.get((better, m.split, m.n))
             if value is not None and fall(own, value, m.n or 0):
                 return [fallen(name, better, own - value)]
-        for simpler in (one for one, better in LADDER.items() if name in better):
+        for simpler in find(f"accuracy.{name}").stages[1:-1]:
             value = found.get((simpler, m.split, m.n))
             if value is not None and _outdone(own, value, m.n or 0):
                 return [fallen(name, simpler, own - value)]
@@ -150,6 +136,15 @@ def falls(measurements: Sequence[Measurement]) -> list[Measurement]:
         m.model_copy(update={"doubts": [*m.doubts, *fell(m)]}) if m.status == "ok" else m
         for m in measurements
     ]
+
+
+def better_attacks(name: str) -> list[str]:
+    """The attacks that an example comes to after this one; see ``stages`` of a measure.
+
+    >>> better_attacks("pgd")
+    ['fast', 'autoattack']
+    """
+    return [row.stages[-1] for row in known() if name in row.stages[1:-1]]
 
 
 def fall(before: float, after: float, n: int) -> bool:
@@ -167,7 +162,5 @@ def _outdone(own: float, simpler: float, n: int) -> bool:
 
 def fallen(name: str, other: str, by: float) -> str:
     """The doubt in words."""
-    return (
-        f"{_CALLED[other]} leaves {100 * by:.1f} points less: {_CALLED[name]} does not find what "
-        "there is to find"
-    )
+    own, better = (find(f"accuracy.{one}").attack_in({}, sentence=True) for one in (name, other))
+    return f"{better} leaves {100 * by:.1f} points less: {own} does not find what there is to find"

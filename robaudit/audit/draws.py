@@ -9,10 +9,12 @@ from torch import nn
 from robaudit.audit.context import Context
 from robaudit.engine import straight_through, voted
 from robaudit.engine.voting import SINGLE_DRAWS
+from robaudit.measures import find
 from robaudit.schema import Measurement
 from robaudit.types import Examples
 
-_VOTED_ON = ("accuracy", "loss", "gap", "distance")
+# Sections whose measures are of the classifier that a random network's draws vote for.
+_VOTED_ON = ("Accuracy", "Loss", "Generalisation")
 _FEW = 64
 
 
@@ -60,4 +62,4 @@ def described(context: Context, measurements: list[Measurement]) -> list[Measure
 
 
 def _of_attacks(name: str) -> bool:
-    return name.partition(".")[0] in _VOTED_ON
+    return find(name).section in _VOTED_ON

@@ -1,4 +1,4 @@
-"""Probes by several attacks in turn: AutoAttack and the fast tier; and the distance FAB finds."""
+"""What attacks by a fast search share: the network itself confirms what the search broke."""
 
 from __future__ import annotations
 
@@ -9,189 +9,49 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from robaudit import attacks
 from robaudit.attacks import AttackResult
 from robaudit.attacks.diagnostics import BLACK_BOX
 from robaudit.attacks.result import known
 from robaudit.attacks.verification import verify
-from robaudit.audit.accuracy import curve
 from robaudit.audit.context import Context, Radius
 from robaudit.audit.cross_check import rivalled
 from robaudit.audit.doubts import signs_of_masking
-from robaudit.audit.numbers import LEVEL, accuracy
-from robaudit.audit.plan import AutoAttack, Distance, Fast, Square
-from robaudit.engine import Runner, Voted, frozen
+from robaudit.audit.numbers import accuracy, curve
+from robaudit.audit.probe import Attack
+from robaudit.engine import Runner, frozen
 from robaudit.engine.spilled import copied
-from robaudit.errors import NotMeasuredError
 from robaudit.schema import Measurement
-from robaudit.statistics import median_interval
 from robaudit.types import Cache, Progress, ThreatModel
 
-# Images of these rows under attack, run by the engine or, where that misled, as the network stands.
-Run = Callable[[ThreatModel, Tensor, bool, Progress | None], AttackResult]
+# Attacks these rows: the network as the engine runs it, or, where that misled, the original one in
+# float32 (True).
+Search = Callable[[ThreatModel, Tensor, bool, Progress | None], AttackResult]
 
 
-def auto(context: Context, settings: AutoAttack) -> list[Measurement]:
-    """Robust accuracy under AutoAttack, by the reference library or natively."""
-    examples = context.splits[context.main]
-    native = settings.engine == "native"
-
-    def run(
-        threat: ThreatModel, rows: Tensor, plain: bool, progress: Progress | None
-    ) -> AttackResult:
-        cache = autoattack_memory(context, settings, threat, plain)
-        x, y = examples.x[rows], examples.y[rows]
-        if not native:
-            return by_library(context, settings, threat, x, y, cache, plain, progress)
-        return attacks.native_autoattack(
-            _searcher(context, plain), x, y, threat, version=settings.version, seed=context.seed,
-            index=examples.index[rows], cache=cache, progress=progress,
-        )  # fmt: skip
-
-    label = f"AutoAttack {settings.version}{' (native)' if native else ''}"
-    return _measured(context, "accuracy.autoattack", label, autoattack_settings(settings), run)
-
-
-def autoattack_memory(
-    context: Context, settings: AutoAttack, threat: ThreatModel, plain: bool = False
-) -> Cache:
-    """Where the pieces of this AutoAttack are kept."""
-    return context.keeping("autoattack", settings, *_which(context, threat), plain)
-
-
-def _which(context: Context, threat: ThreatModel) -> tuple[object, ...]:
-    """What the pieces of an attack within one radius depend on.
+def pieces(context: Context, attack: Attack, threat: ThreatModel, plain: bool = False) -> Cache:
+    """Where the finished pieces of an attack within one radius are kept.
 
     Within a smaller radius only those are attacked that the radii below it left standing.
     """
     radii = () if threat == context.threat else context.radii
-    return threat.eps, radii, context.precision
+    return context.keeping(attack.name, attack, threat.eps, radii, context.precision, plain)
 
 
-def by_library(
-    context: Context,
-    settings: AutoAttack,
-    threat: ThreatModel,
-    x: Tensor,
-    y: Tensor,
-    cache: Cache,
-    plain: bool = False,
-    progress: Progress | None = None,
-) -> AttackResult:
-    """AutoAttack by its reference library; ``plain``: on the network as it stands."""
-    model = context.model
-    if isinstance(model, Voted):
-        if settings.version != "rand":
-            raise NotMeasuredError(
-                "the network draws at random, which the library's version "
-                f"{settings.version} does not average over: give --version rand, or --engine native"
-            )
-        model = model.network
-    return attacks.autoattack(
-        model, x, y, threat, version=settings.version, seed=context.seed,
-        batch_size=settings.batch_size, faster=not plain, cache=cache, progress=progress,
-    )  # fmt: skip
-
-
-def autoattack_settings(settings: AutoAttack) -> dict[str, Any]:
-    """What a measurement says of its AutoAttack."""
-    native = settings.engine == "native"
-    described = {**asdict(settings), "engine": "robaudit" if native else "pyautoattack"}
-    if native:
-        del described["batch_size"]
-    return described
-
-
-def fast(context: Context, settings: Fast) -> list[Measurement]:
-    """Robust accuracy under APGD on cross-entropy and on the nearest classes."""
-    examples = context.splits[context.main]
-
-    def run(
-        threat: ThreatModel, rows: Tensor, plain: bool, progress: Progress | None
-    ) -> AttackResult:
-        return attacks.fast(
-            _searcher(context, plain), examples.x[rows], examples.y[rows], threat,
-            seed=context.seed, index=examples.index[rows],
-            cache=context.keeping("fast", settings, *_which(context, threat), plain),
-            progress=progress,
-        )  # fmt: skip
-
-    return _measured(context, "accuracy.fast", "fast tier", asdict(settings), run)
-
-
-def square(context: Context, settings: Square) -> list[Measurement]:
-    """Robust accuracy under Square, which needs no gradients."""
-    examples = context.splits[context.main]
-
-    def run(
-        threat: ThreatModel, rows: Tensor, plain: bool, progress: Progress | None
-    ) -> AttackResult:
-        return attacks.square(
-            _searcher(context, plain), examples.x[rows], examples.y[rows], threat,
-            queries=settings.queries, seed=context.seed, index=examples.index[rows],
-            progress=progress,
-        )  # fmt: skip
-
-    return _measured(context, "accuracy.square", "Square", asdict(settings), run)
-
-
-def distance(context: Context, settings: Distance) -> list[Measurement]:
-    """Median over examples of the distance to the nearest misclassified point found.
-
-    An upper bound: a nearer point may exist. Misclassified images have distance zero.
-    """
-    examples = context.splits[context.main]
-    with context.watch(f"FAB on {len(examples)} {context.main} examples") as progress:
-        with frozen(context.model):
-            found = attacks.fab(
-                _searcher(context, False), examples.x, examples.y, context.threat,
-                restarts=settings.restarts, seed=context.seed, index=examples.index,
-                progress=progress,
-            )  # fmt: skip
-        judged = verify(context.model, examples.x, known(found.nearest), examples.y, context.threat)
-    confirmed = judged.wrong & judged.in_box
-    distances = torch.where(confirmed, judged.distance, torch.inf)
-    context.keep(context.main, "distance", distances)
-    ordered = distances.sort().values.numpy()
-    middle, interval = median_interval(ordered, LEVEL)
-    common: dict[str, Any] = {
-        "name": "distance.median",
-        "split": context.main,
-        "settings": {**asdict(settings), "attack": "fab-t", "norm": context.threat.norm},
-        "n": len(examples),
-    }
-    if middle is None:
-        reason = "no misclassified point was found for half of the examples"
-        return [Measurement(status="skipped", reason=reason, **common)]
-    within = int((distances <= context.threat.eps).sum())
-    return [
-        Measurement(
-            value=middle,
-            unit=context.threat.norm,
-            interval=interval,
-            details={
-                "found": int(confirmed.sum()),
-                "within_eps": within,
-                "forwards": found.forwards,
-                "backwards": found.backwards,
-            },
-            **common,
-        )
-    ]
-
-
-def _searcher(context: Context, plain: bool) -> Runner:
-    """Runs the network as fast as it goes, unless ``plain``; what is found is verified."""
+def searcher(context: Context, plain: bool) -> Runner:
+    """Runs the network as fast as it goes; ``plain``: the original network in float32."""
     return context.runner(context.model if plain else context.engine.forward)
 
 
-def _measured(
-    context: Context, name: str, label: str, settings: dict[str, Any], run: Run
-) -> list[Measurement]:
+def confirmed(context: Context, probe: Attack, label: str, search: Search) -> list[Measurement]:
     """Attack what is right when clean, and count what the network itself confirms.
 
-    A curve comes after that, radius by radius on what still stands, and changes nothing of it.
+    The curve over smaller radii comes after that, each radius on what the one before left standing;
+    the number at the threat model's radius does not depend on it.
+
+    Args:
+        label: of the attack, in progress displays.
     """
+    name = f"accuracy.{probe.name}"
     examples = context.splits[context.main]
     n = len(examples)
     clean = context.outcomes[f"{context.main}.accuracy.clean"]
@@ -211,7 +71,7 @@ def _measured(
                 break
             title = f"{label} on {len(rows)} {context.main} examples{where}"
             with context.watch(title) as progress, frozen(context.model):
-                made = run(threat, rows, plain, progress)
+                made = search(threat, rows, plain, progress)
             judged = verify(context.model, examples.x[rows], made.x, examples.y[rows], threat)
             confirmed = ~made.robust & judged.breaks
             robust[rows[confirmed]] = False
@@ -230,7 +90,7 @@ def _measured(
     if radii:
         radii.append(Radius(context.threat.eps, radii[-1].robust & robust))
     context.keep(context.main, name, robust)
-    context.broken[name.removeprefix("accuracy.")] = broken_x, ~robust & clean
+    context.broken[probe.name] = broken_x, ~robust & clean
     details: dict[str, Any] = {
         "forwards": sum(made.forwards for made in runs),
         "backwards": sum(made.backwards for made in runs),
@@ -254,10 +114,15 @@ def _measured(
         details["passes"] = {key: list(value) for key, value in attacked.passes.items()}
     return [
         accuracy(
-            name, context.main, robust, settings=settings, details=details,
-            warnings=list(dict.fromkeys(notes)), doubts=doubts,
+            name,
+            context.main,
+            robust,
+            settings=probe.described(context.threat),
+            details=details,
+            warnings=list(dict.fromkeys(notes)),
+            doubts=doubts,
         )
-    ]  # fmt: skip
+    ]
 
 
 def _after_each(attacked: AttackResult, entered: int, n: int) -> dict[str, float]:

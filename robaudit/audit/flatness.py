@@ -1,100 +1,24 @@
-"""Probes of flatness; the reference is the robust loss that is measured anyway."""
+"""What average- and worst-case flatness share; their reference is the robust loss of the audit."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from typing import Any
 
-from robaudit import flatness
-from robaudit.attacks.result import AttackResult
 from robaudit.audit.context import Context
 from robaudit.audit.names import authors
 from robaudit.audit.numbers import LEVEL, estimate, finite
-from robaudit.audit.plan import Average, Worst
-from robaudit.flatness.protocols import reference_restarts
+from robaudit.audit.probes.average import Average
+from robaudit.audit.probes.worst import Worst
 from robaudit.flatness.rises import Rise
 from robaudit.schema import Measurement
 from robaudit.statistics import t_interval
 from robaudit.types import ThreatModel
 
 
-def average(context: Context, settings: Average) -> list[Measurement]:
-    """Average-case flatness of the robust loss and, where asked for, of the clean one."""
-
-    def measure(kind: str, threat: ThreatModel | None, xi: float, draws: int) -> Any:
-        return _run(
-            context, settings, kind, flatness.average, threat, xi,
-            perturbations=draws, ball=settings.ball, restarts=settings.pgd.restarts,
-            tolerance=settings.tolerance if threat is not None else None,
-        )  # fmt: skip
-
-    radii = (*settings.radii, settings.xi)
-    draws = settings.perturbations
-    robust = [measure("average", context.threat, xi, draws) for xi in radii]
-    found = [_average(context, settings, "flatness.average", robust)]
-    if settings.clean:
-        clean = [
-            measure("average clean", None, xi, len(same.perturbed))
-            for xi, same in zip(radii, robust, strict=True)
-        ]
-        found.append(_average(context, settings, "flatness.clean_average", clean))
-    return found
-
-
-def worst(context: Context, settings: Worst) -> list[Measurement]:
-    """Worst-case flatness of the robust loss and, where asked for, of the clean one."""
-
-    def measure(kind: str, threat: ThreatModel | None) -> list[Any]:
-        found: list[Any] = []
-        for xi in (*settings.radii, settings.xi):
-            new = _run(
-                context, settings, kind, flatness.worst, threat, xi,
-                passes=settings.passes, restarts=settings.restarts,
-                attack_restarts=settings.pgd.restarts,
-            )  # fmt: skip
-            # What was found within a smaller radius is within this one, too.
-            worse = found and settings.protocol == "default" and found[-1].value > new.value
-            found.append(found[-1] if worse else new)
-        return found
-
-    robust = measure("worst-case", context.threat)
-    made = [_worst(context, settings, "flatness.worst", robust)]
-    if settings.clean:
-        clean = measure("worst-case clean", None)
-        made.append(_worst(context, settings, "flatness.clean_worst", clean))
-    return made
-
-
-def _average(context: Context, settings: Average, name: str, found: list[Any]) -> Measurement:
-    last = found[-1]
-    return _measurement(
-        context, settings, name, found,
-        perturbed=list(last.perturbed),
-        perturbations=len(last.perturbed),
-        standard_error_examples=finite(last.standard_error_examples),
-        standard_error_perturbations=finite(last.standard_error_perturbations),
-        warnings=_short_of(settings, last) if name == "flatness.average" else (),
-    )  # fmt: skip
-
-
-def _worst(context: Context, settings: Worst, name: str, found: list[Any]) -> Measurement:
-    return _measurement(context, settings, name, found, restarts=list(found[-1].restarts))
-
-
-def _short_of(settings: Average, found: Any) -> list[str]:
-    """Why the standard error is not within the tolerance, where it is not."""
-    limit = settings.tolerance
-    if limit is None or found.standard_error < limit:
-        return []
-    text = f"the standard error is above the tolerance of {limit:g} after all draws"
-    if found.standard_error_examples >= limit:
-        return [f"{text}: that of so few examples alone is"]
-    return [text]
-
-
-def _run(
+def flatness_within(
     context: Context,
     settings: Average | Worst,
     kind: str,
@@ -103,7 +27,15 @@ def _run(
     xi: float,
     **own: Any,
 ) -> Any:
-    reference = _reference(context, settings)
+    """Run ``measure`` within the relative radius ``xi``.
+
+    Args:
+        kind: of flatness, in progress displays.
+        measure: :func:`robaudit.flatness.average` or :func:`robaudit.flatness.worst`.
+        threat: ``None`` for the clean loss.
+        own: its arguments that the other one does not have.
+    """
+    reference = context.adversarial(context.main, settings.reference)
     examples = context.splits[context.main]
     several = f" within {xi:g}" if settings.radii else ""
     label = f"{kind} flatness{several} on {len(examples)} {context.main} examples"
@@ -126,13 +58,7 @@ def _run(
         )
 
 
-def _reference(context: Context, settings: Average | Worst) -> AttackResult:
-    restarts = reference_restarts(settings.protocol, settings.pgd.restarts)
-    pgd = replace(settings.pgd, restarts=restarts)
-    return context.adversarial(context.main, pgd)
-
-
-def _measurement(
+def measurement(
     context: Context,
     settings: Average | Worst,
     name: str,

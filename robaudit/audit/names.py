@@ -11,7 +11,8 @@ from collections.abc import Callable, Sequence
 
 from torch import nn
 
-from robaudit.audit.plan import Layers, Plan
+from robaudit.audit.plan import Plan
+from robaudit.audit.probe import Layers
 from robaudit.checkpoints import Classifier
 from robaudit.curvature.selection import chosen_parameters
 from robaudit.engine import effective
@@ -49,6 +50,7 @@ def check_names(model: nn.Module, plan: Plan) -> None:
     """
     network: nn.Module = model.network if isinstance(model, Classifier) else model
     own = effective(network)
-    for settings in (plan.wci, plan.hessian):
-        if settings is not None and isinstance(settings.layers, tuple):
-            chosen_parameters(own, settings.layers)
+    for probe in plan.probes:
+        layers = getattr(probe, "layers", None)
+        if isinstance(layers, tuple):
+            chosen_parameters(own, layers)

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 from torch import Tensor
 
+from robaudit.attacks import AttackResult
+from robaudit.audit.context import Context, Radius
 from robaudit.schema import Measurement
 from robaudit.statistics import (
     clopper_pearson,
+    clustered_accuracy,
     from_standard_error,
     mean,
     newcombe,
@@ -17,6 +21,12 @@ from robaudit.statistics import (
 )
 
 LEVEL = 0.95
+_CURVE = {
+    "order": "ascending",
+    "attacked": "by PGD and CW every example, from where the radius before ended; by ensembles "
+    "what the radius before left standing",
+    "last": "the run at the threat model's radius, less what smaller radii broke",
+}
 
 
 def accuracy(name: str, split: str, right: Tensor, **fields: Any) -> Measurement:
@@ -93,3 +103,28 @@ def loss_gap(test: Tensor, train: Tensor, **fields: Any) -> Measurement:
 def finite(value: float) -> float | None:
     """``None`` where there is no number, as JSON has it."""
     return value if math.isfinite(value) else None
+
+
+def passes(attacked: AttackResult) -> dict[str, Any]:
+    """What an attack cost, in images."""
+    return {"forwards": attacked.forwards, "backwards": attacked.backwards}
+
+
+def curve(context: Context, radii: Sequence[Radius], with_loss: bool = True) -> dict[str, Any]:
+    """The audited split's accuracy within each radius with its interval, of more than one."""
+    if len(radii) < 2:
+        return {}
+    rows = []
+    for radius in radii:
+        n, count = len(radius.robust), int(radius.robust.sum())
+        groups = context.groups(context.main, n)
+        interval = (
+            clopper_pearson(count, n, LEVEL)
+            if groups is None
+            else clustered_accuracy(radius.robust.numpy(), groups.numpy(), LEVEL)
+        )
+        row = {"eps": radius.eps, "value": count / n, "low": interval.low, "high": interval.high}
+        if with_loss and radius.loss is not None:
+            row["loss"] = float(radius.loss.double().mean())
+        rows.append(row)
+    return {"curve": rows, "curve_settings": dict(_CURVE)}

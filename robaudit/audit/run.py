@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 import robaudit
-from robaudit.audit import accuracy, curvature, ensembles, flatness, sanity, spectrum
+from robaudit.audit import sanity
 from robaudit.audit.adversarial_file import Adversarial
 from robaudit.audit.clusters import clustered, clusters_note
 from robaudit.audit.context import Context
@@ -22,6 +22,8 @@ from robaudit.audit.names import authors, check_names
 from robaudit.audit.outputs import outputs_beyond
 from robaudit.audit.plan import Plan
 from robaudit.audit.plan import preset as plan_of
+from robaudit.audit.probe import Probe
+from robaudit.audit.probes import Clean
 from robaudit.audit.provenance import provenance
 from robaudit.brief import brief
 from robaudit.checkpoints.suitability import check_suits
@@ -31,13 +33,12 @@ from robaudit.engine.arguments import checked
 from robaudit.engine.runner import BatchSize
 from robaudit.engine.spilled import computed
 from robaudit.errors import NotMeasuredError
+from robaudit.measures import register
 from robaudit.schema import Data, Evidence, Measurement, Report, Subject, Threat
 from robaudit.types import Cache, Examples, ThreatModel, no_cache
 
 # Where clean images alone are measured, what is odd about the network is looked for near them.
 _NEAR = ThreatModel("linf", 1 / 255)
-
-Probe = Callable[[], list[Measurement]]
 
 
 @dataclass(frozen=True)
@@ -118,8 +119,9 @@ def audit(
     measurements: list[Measurement] = []
     findings = sanity.sanity(context)
     findings.add(_alike(model))
-    for names, probe in _probes(context, plan):
-        measurements += _measured(names, probe, context)
+    for probe in (Clean(), *plan.probes):
+        register(probe.measures)
+        measurements += _measured(probe, context)
     measurements = described(context, measurements)
     measurements = clustered(context, falls(doubted(measurements, findings)))
     warnings += findings.unplaced(m.name for m in measurements if m.status == "ok")
@@ -156,17 +158,30 @@ def run_audit(
     threat: ThreatModel,
     *,
     preset: str = "standard",
+    probes: Sequence[Probe] = (),
     train: Examples | None = None,
     seed: int = 0,
     batch_size: BatchSize = "auto",
     samples: int | None = None,
 ) -> Report:
-    """:func:`audit` with the plan of a preset; gives the report alone."""
-    plan = plan_of(preset)
-    return audit(
-        model, examples, threat, plan, train=train, seed=seed, batch_size=batch_size,
+    """:func:`audit` with the plan of a preset; returns the report alone.
+
+    Args:
+        probes: run as well, after the preset's, or in place of the preset's of the same type.
+            A probe of your own is a subclass of :class:`robaudit.audit.probe.Probe`.
+    """
+    plan = plan_of(preset).put(*probes)
+    done = audit(
+        model,
+        examples,
+        threat,
+        plan,
+        train=train,
+        seed=seed,
+        batch_size=batch_size,
         samples=samples,
-    ).report  # fmt: skip
+    )
+    return done.report
 
 
 def strongest(context: Context, subject: Subject) -> Adversarial | None:
@@ -205,52 +220,19 @@ def strongest(context: Context, subject: Subject) -> Adversarial | None:
     )
 
 
-def _probes(context: Context, plan: Plan) -> list[tuple[tuple[str, ...], Probe]]:
-    """The plan's probes in order, each with the names of what it measures.
-
-    What makes adversarial examples comes before what shares them.
-    """
-    probes: list[tuple[tuple[str, ...], Probe]] = [
-        (("accuracy.clean", "loss.clean"), lambda: accuracy.clean(context))
-    ]
-
-    def add(run: Callable[..., list[Measurement]], settings: object | None, *names: str) -> None:
-        if settings is not None:
-            probes.append((names, lambda: run(context, settings)))
-
-    add(accuracy.pgd, plan.pgd, "accuracy.pgd", "loss.robust")
-    add(accuracy.cw, plan.cw, "accuracy.cw")
-    add(accuracy.transfer, plan.transfer, "accuracy.transfer")
-    add(accuracy.replay, plan.replay, "accuracy.transfer")
-    add(ensembles.square, plan.square, "accuracy.square")
-    add(ensembles.fast, plan.fast, "accuracy.fast")
-    add(ensembles.auto, plan.autoattack, "accuracy.autoattack")
-    add(ensembles.distance, plan.distance, "distance.median")
-    add(curvature.wci, plan.wci, "wci", "trace.total")
-    add(curvature.top_layer, plan.top_layer, "trh.top_layer")
-    add(spectrum.hessian, plan.hessian, "hessian.largest", "hessian.smallest", "hessian.trace")
-    average, worst = ["flatness.average"], ["flatness.worst"]
-    if plan.average is not None and plan.average.clean:
-        average.append("flatness.clean_average")
-    if plan.worst is not None and plan.worst.clean:
-        worst.append("flatness.clean_worst")
-    add(flatness.average, plan.average, *average)
-    add(flatness.worst, plan.worst, *worst)
-    return probes
-
-
-def _measured(names: Sequence[str], probe: Probe, context: Context) -> list[Measurement]:
-    """Run one probe; its time stands on its first measurement.
+def _measured(probe: Probe, context: Context) -> list[Measurement]:
+    """Run one probe; its time is recorded on its first measurement.
 
     Whatever is raised while the network is attacked or differentiated ends its probe alone, so
     that the other measurements are not lost.
     """
     clock = time.perf_counter()
+    names = probe.expected
     if (reason := refusal(context, names)) is not None:
         return _failed(names, reason, context)
     try:
         with not_measured():
-            found = probe()
+            found = probe.run(context)
             context.sync()
     except NotMeasuredError as error:
         return _failed(names, authors(context.model)(error.message), context)

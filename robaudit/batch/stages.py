@@ -1,14 +1,11 @@
-"""A plan cut into stages that are finished one by one, so that a kill costs the one at hand."""
+"""A plan cut into stages that are finished one by one, so that a kill costs the current one."""
 
 from __future__ import annotations
 
-from dataclasses import fields, replace
-from typing import Any
+from dataclasses import replace
 
 from robaudit.audit.plan import Plan
-
-_ATTACKS = ("pgd", "cw", "transfer", "replay", "square", "fast", "autoattack", "distance")
-_COMMON = ("n", "radii")
+from robaudit.audit.probe import Attack, Probe
 
 
 def stages(plan: Plan) -> list[tuple[str, Plan]]:
@@ -20,13 +17,8 @@ def stages(plan: Plan) -> list[tuple[str, Plan]]:
     >>> [name for name, _ in stages(preset("quick"))]
     ['attacks', 'wci', 'top_layer', 'average', 'worst']
     """
-    probes = [field.name for field in fields(plan) if field.name not in _COMMON]
-    asked = [name for name in probes if getattr(plan, name) is not None]
-    groups = {"attacks": [name for name in asked if name in _ATTACKS]}
-    groups |= {name: [name] for name in asked if name not in _ATTACKS}
-
-    def part(kept: list[str]) -> Plan:
-        out: dict[str, Any] = {name: None for name in probes if name not in kept}
-        return replace(plan, **out)
-
-    return [(stage, part(kept)) for stage, kept in groups.items()]
+    groups: dict[str, tuple[Probe, ...]] = {
+        "attacks": tuple(probe for probe in plan.probes if isinstance(probe, Attack))
+    }
+    groups |= {probe.name: (probe,) for probe in plan.probes if not isinstance(probe, Attack)}
+    return [(stage, replace(plan, probes=probes)) for stage, probes in groups.items()]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -133,7 +132,10 @@ def attack(
     nearest misclassified point; transfer tries --surrogate's adversarial examples. Each accuracy is
     an upper bound on robust accuracy.
     """
-    from robaudit.audit.plan import AutoAttack, Distance, Fast, Pgd, Plan, Square, Transfer
+    from robaudit.audit import Plan
+    from robaudit.audit.probe import Probe
+    from robaudit.audit.probes import AutoAttack, Cw, Distance, Fast, Pgd, Square, Transfer
+    from robaudit.session.many import Surrogate
 
     radii = _radii(eps)
     settings = settings.changed(eps=radii[-1] if radii else None)
@@ -156,31 +158,28 @@ def attack(
     pgd = Pgd(
         steps, restarts, relative_step(step, settings, checkpoints), last_iterate=last_iterate
     )
-    cw = replace(pgd, loss="margin")
-    plan = Plan(
-        pgd=pgd if "pgd" in names else None,
-        cw=cw if "cw" in names else None,
-        fast=Fast() if "fast" in names else None,
-        autoattack=AutoAttack(version.value, engine=engine.value)
-        if "autoattack" in names
-        else None,
-        square=Square() if "square" in names else None,
-        distance=Distance() if "fab" in names else None,
-        transfer=None
-        if surrogate is None
-        else Transfer(cw if surrogate_attack is Maker.cw else pgd, surrogate),
-        radii=radii[:-1],
-    )
-    from robaudit.session.many import Surrogate
-
+    cw = Cw.like(pgd)
+    asked: dict[str, Probe] = {
+        "pgd": pgd,
+        "cw": cw,
+        "square": Square(),
+        "fast": Fast(),
+        "autoattack": AutoAttack(version.value, engine=engine.value),
+        "fab": Distance(),
+    }
+    if surrogate is not None:
+        maker = cw if surrogate_attack is Maker.cw else pgd
+        asked = {"pgd": pgd, "cw": cw, "transfer": Transfer(maker, surrogate), **asked}
+    plan = Plan(probes=tuple(asked[name] for name in asked if name in names), radii=radii[:-1])
     other = None if surrogate is None else Surrogate(surrogate, surrogate_arch, surrogate_normalize)
     measure(checkpoints, plan, settings, surrogate=other, save_adv=save_adv)
 
 
 def _verify(checkpoints: list[str], file: Path, settings: Settings) -> None:
     """Judge a file's examples; radius, data and number are the file's unless they are given."""
+    from robaudit.audit import Plan
     from robaudit.audit.adversarial_file import read_adversarial
-    from robaudit.audit.plan import Plan, Replay
+    from robaudit.audit.probes import Replay
 
     found = read_adversarial(file)
     own = settings.changed(
@@ -190,7 +189,7 @@ def _verify(checkpoints: list[str], file: Path, settings: Settings) -> None:
         split=found.split,
         n=settings.n or len(found.y),
     )
-    measure(checkpoints, Plan(replay=Replay(str(file))), own, replayed=found)
+    measure(checkpoints, Plan(probes=(Replay(str(file)),)), own, replayed=found)
 
 
 def _names(text: str) -> list[str]:

@@ -56,11 +56,13 @@ def audit(
     outcomes) and gallery.npz; of several checkpoints also index.html.
     """
     from robaudit.audit import preset as plan_of
+    from robaudit.audit.probes import Pgd
 
     plan = plan_of(preset.value)
-    assert plan.pgd is not None
-    pgd = replace(plan.pgd, steps=steps or plan.pgd.steps, restarts=restarts or plan.pgd.restarts)
-    measure(checkpoints, replace(plan, pgd=pgd), settings)
+    pgd = plan.get(Pgd)
+    assert pgd is not None
+    pgd = replace(pgd, steps=steps or pgd.steps, restarts=restarts or pgd.restarts)
+    measure(checkpoints, plan.put(pgd), settings)
 
 
 _SAMPLES = ("standard.pt", "robust.pt", "overfit.pt", "trades.safetensors", "smooth.safetensors")

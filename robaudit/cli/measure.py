@@ -60,15 +60,24 @@ def run(
     curve_of_one: bool = False,
 ) -> Outcome:
     """:func:`robaudit.session.audit_all` with progress and messages on stderr."""
+    from robaudit.audit.probes import Hessian, Wci
     from robaudit.session import audit_all
 
-    if settings.precision == "float64" and plan.wci is None and plan.hessian is None:
+    curved = plan.get(Wci) or plan.get(Hessian)
+    if settings.precision == "float64" and curved is None:
         raise UsageError(*FLOAT64_IS_OF_CURVATURE)
     return audit_all(
-        checkpoints, plan, settings, out=out or settings.out, display=Screen(settings.quiet),
-        surrogate=surrogate, replayed=replayed, save_adv=save_adv, exact=exact,
+        checkpoints,
+        plan,
+        settings,
+        out=out or settings.out,
+        display=Screen(settings.quiet),
+        surrogate=surrogate,
+        replayed=replayed,
+        save_adv=save_adv,
+        exact=exact,
         curve_of_one=curve_of_one,
-    )  # fmt: skip
+    )
 
 
 def show(found: Sequence[Report | str], format: Format) -> None:

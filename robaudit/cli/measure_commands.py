@@ -15,7 +15,7 @@ from robaudit.errors import UsageError
 from robaudit.types import parse_bytes
 
 if TYPE_CHECKING:
-    from robaudit.audit.plan import Layers
+    from robaudit.audit.probe import Layers
 
 _TERMS = "Terms of bounds"
 _OF_ATTACKS = frozenset({"samples", "straight_through"})
@@ -171,7 +171,8 @@ def wci(
 
     Beside it stand the top layer's trace under a training loss (TrH) and the PAC-Bayes terms.
     """
-    from robaudit.audit.plan import Bound, Pgd, Plan, TopLayer, Wci
+    from robaudit.audit import Plan
+    from robaudit.audit.probes import Bound, Pgd, TopLayer, Wci
     from robaudit.curvature import check_constants
 
     check_constants(beta, s0, lambda_)
@@ -180,7 +181,7 @@ def wci(
         pgd, estimator.value, probes, _layers(layers), _bytes(memory), Bound(beta, s0, lambda_)
     )
     top_layer = TopLayer(pgd, objective.value, penalty)
-    plan = Plan(pgd=pgd, wci=index, top_layer=top_layer)
+    plan = Plan(probes=(pgd, index, top_layer))
     measure(checkpoints, plan, settings, exact=True, curve_of_one=True)
 
 
@@ -248,35 +249,35 @@ def flatness(
     Several checkpoints give flatness beside the robust loss, in the order of their epochs, and how
     the two go together. With --out: flatness.csv, and as .svg and .png both pictures.
     """
-    from robaudit.audit.plan import Average, Hessian, Pgd, Plan, Worst
+    from robaudit.audit import Plan
+    from robaudit.audit.probes import Average, Hessian, Pgd, Worst
     from robaudit.flatness.protocols import STUTZ_STEP_OVER_EPS, reference_restarts
 
     radii, worst_radii = _relative_radii(xi, "--xi"), _relative_radii(worst_xi, "--worst-xi")
     published = protocol is not ProtocolName.default and step_size is None
     step = STUTZ_STEP_OVER_EPS if published else relative_step(step_size, settings, checkpoints)
     pgd = Pgd(steps, restarts, step)
-    plan = Plan(
-        pgd=replace(pgd, restarts=reference_restarts(protocol.value, restarts)),
-        hessian=Hessian(pgd) if eigenvalue else None,
-        average=Average(
-            pgd,
-            xi=radii[-1],
-            perturbations=perturbations,
-            ball="ball" if ball else "sphere",
-            tolerance=tolerance,
-            radii=radii[:-1],
-            protocol=protocol.value,
-            clean=clean,
-        ),
-        worst=Worst(
-            pgd,
-            xi=worst_radii[-1],
-            restarts=worst_restarts,
-            radii=worst_radii[:-1],
-            protocol=protocol.value,
-            clean=clean,
-        ),
+    average = Average(
+        pgd,
+        xi=radii[-1],
+        perturbations=perturbations,
+        ball="ball" if ball else "sphere",
+        tolerance=tolerance,
+        radii=radii[:-1],
+        protocol=protocol.value,
+        clean=clean,
     )
+    worst = Worst(
+        pgd,
+        xi=worst_radii[-1],
+        restarts=worst_restarts,
+        radii=worst_radii[:-1],
+        protocol=protocol.value,
+        clean=clean,
+    )
+    reference = replace(pgd, restarts=reference_restarts(protocol.value, restarts))
+    spectrum = (Hessian(pgd),) if eigenvalue else ()
+    plan = Plan(probes=(reference, *spectrum, average, worst))
     measure_flatness(checkpoints, plan, settings)
 
 
@@ -317,7 +318,8 @@ def hessian(
     Eigenvalues come with residuals: each has a true eigenvalue within its residual. They change
     when layers are rescaled; the largest relative one, of D H D (D: the tensors' norms), does not.
     """
-    from robaudit.audit.plan import Hessian, Pgd, Plan, Wci
+    from robaudit.audit import Plan
+    from robaudit.audit.probes import Hessian, Pgd, Wci
 
     if spread_probes == 1:
         raise UsageError("--spread-probes 1: a standard deviation takes two probes or more")
@@ -337,7 +339,7 @@ def hessian(
         engine=engine.value,
     )
     index = Wci(pgd, layers=chosen, memory=budget)
-    measure(checkpoints, Plan(n=256, wci=index, hessian=spectrum), settings, exact=True)
+    measure(checkpoints, Plan(n=256, probes=(index, spectrum)), settings, exact=True)
 
 
 def _layers(text: str | None) -> Layers:

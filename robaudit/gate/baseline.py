@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 import robaudit
 from robaudit.errors import DataError, UsageError
-from robaudit.gate.metrics import METRICS
 from robaudit.gate.policy import Rule
+from robaudit.measures import find
 from robaudit.schema import Data, Measurement, Provenance, Report, Threat, edges_apart
 
 # An attack's settings as an audit's measurement of it would record them.
@@ -114,7 +114,7 @@ def _before(
     described: Described,
 ) -> Before:
     report, split = baseline.report, baseline.report.data.split
-    chain = METRICS[rule.metric].chain
+    chain = find(rule.metric).stages
     own = chain[-1]
     measured = _measured(report, own)
     if measured is None:

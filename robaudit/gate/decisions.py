@@ -8,33 +8,26 @@ from typing import Any, Literal
 
 from robaudit.errors import NotMeasuredError
 from robaudit.gate.baseline import Before
-from robaudit.gate.metrics import METRICS
 from robaudit.gate.policy import Rule
-from robaudit.gate.sequential import Answer, Question
+from robaudit.gate.sequential import Hypothesis, SequentialResult
+from robaudit.measures import find
 from robaudit.schema import IN_DOUBT, Decision, Interval, Measurement, Outcome
 from robaudit.statistics import degrees_of, from_standard_error
-
-# What a doubted attack can only make look better, and the rule that then fails honestly.
-_FLOOR = {
-    **{name: "min" for name, metric in METRICS.items() if metric.chain},
-    "distance.median": "min",
-    "loss.robust": "max",
-}
 
 # A share of the population that a decimal fraction means may come out a rounding error off.
 _SLACK = 1e-9
 
 
-def question(rule: Rule, population: int, before: Before | None) -> Question:
-    """The rule in counts; a ``max`` passes where the answer is no."""
+def hypothesis(rule: Rule, population: int, before: Before | None) -> Hypothesis:
+    """The rule in counts; a ``max`` passes where its hypothesis is rejected."""
     at = rule.threshold * population
     if rule.kind == "max":
         least = math.floor(at + _SLACK * population) + 1
     else:
         reference = before.successes - at if before is not None else at
         least = math.ceil(reference - _SLACK * population)
-    return Question(
-        chain=METRICS[rule.metric].chain if before is None else before.chain,
+    return Hypothesis(
+        chain=find(rule.metric).stages if before is None else before.chain,
         least=least,
         alpha=rule.alpha,
         min_n=rule.min_n,
@@ -42,11 +35,11 @@ def question(rule: Rule, population: int, before: Before | None) -> Question:
     )
 
 
-def from_answer(
+def from_result(
     rule: Rule,
     suite: str,
-    asked: Question,
-    answer: Answer,
+    asked: Hypothesis,
+    result: SequentialResult,
     population: int,
     before: Before | None,
     words: dict[str, str],
@@ -54,16 +47,16 @@ def from_answer(
     """The decision on an accuracy.
 
     Args:
-        words: the attacks, as sentences name them.
+        words: the attacks' names in a sentence.
     """
     outcome: Outcome = "inconclusive"
-    if answer.decided is not None:
-        outcome = "pass" if answer.decided == (rule.kind != "max") else "fail"
+    if result.decided is not None:
+        outcome = "pass" if result.decided == (rule.kind != "max") else "fail"
     digits = max(2, math.ceil(math.log10(population)))
-    low, high = (f"{count / population:.{digits}f}" for count in (answer.low, answer.high))
-    number = f"at most {answer.possible}" if answer.possible > answer.certain else answer.certain
-    looked = f"{number} of {answer.draws} examples looked at {_did(asked.chain, words)}"
-    if answer.low == answer.high:
+    low, high = (f"{count / population:.{digits}f}" for count in (result.low, result.high))
+    number = f"at most {result.possible}" if result.possible > result.certain else result.certain
+    looked = f"{number} of {result.draws} examples looked at {_did(asked.chain, words)}"
+    if result.low == result.high:
         spread = f"of all {population}, {low} do"
     else:
         spread = (
@@ -76,27 +69,27 @@ def from_answer(
         sentence += f"; of the baseline {before.successes / population:.{digits}f}{kind}"
     reason = None
     if outcome == "inconclusive":
-        reason = answer.failed or (
-            f"the {answer.draws} examples that max_n allows leave it open"
-            if answer.draws < population
+        reason = result.failed or (
+            f"the {result.draws} examples that max_n allows leave it open"
+            if result.draws < population
             else "some examples could not be judged"
         )
     return Decision(
         **_of(rule, suite),
         outcome=outcome,
         sentence=f"{sentence}.",
-        value=answer.share,
+        value=result.share,
         interval=Interval(
-            low=answer.low / population,
-            high=answer.high / population,
+            low=result.low / population,
+            high=result.high / population,
             level=1 - rule.alpha,
             method="prior-posterior-ratio",
         ),
-        examples=answer.draws,
+        examples=result.draws,
         population=population,
         baseline=None if before is None else before.successes / population,
         reason=reason,
-        seconds=answer.seconds,
+        seconds=result.seconds,
     )
 
 
@@ -114,7 +107,7 @@ def from_measurement(rule: Rule, suite: str, found: Measurement | None) -> Decis
         )  # fmt: skip
     value, examples = found.value, f" on {found.n} examples" if found.n else ""
     interval = _interval(rule, found)
-    if interval is None and not METRICS[rule.metric].exact:
+    if interval is None and find(rule.metric).error_bar != "exact":
         return Decision(
             **_of(rule, suite), outcome="inconclusive", value=value, examples=found.n,
             sentence=f"{value:.6g}{examples}, without an error bar.",
@@ -159,15 +152,25 @@ def doubting(
     decision = decision.model_copy(update={"doubts": listed})
     stands = {
         "pass": not own,
-        "fail": not its and (not own or _FLOOR.get(decision.metric) == decision.rule or
-                             (decision.rule == "max_drop")),
+        "fail": not its and (not own or _fails_all_the_same(decision)),
         "inconclusive": True,
-    }[decision.outcome]  # fmt: skip
+    }[decision.outcome]
     if allowed or stands:
         return decision
     return decision.model_copy(
         update={"outcome": "inconclusive", "reason": f"{IN_DOUBT}{'; '.join(listed)}"}
     )
+
+
+def _fails_all_the_same(decision: Decision) -> bool:
+    """Whether a rule that failed still fails if a stronger attack finds less robustness.
+
+    So do the bounds on the good side of accuracies, distances and losses, and falls.
+    """
+    measure = find(decision.metric)
+    good = {"higher": "min", "lower": "max", None: None}[measure.better]
+    absolute = measure.section in ("Accuracy", "Loss")
+    return decision.rule == "max_drop" or (absolute and decision.rule == good)
 
 
 def _interval(rule: Rule, found: Measurement) -> Interval | None:

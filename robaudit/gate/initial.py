@@ -6,9 +6,10 @@ import json
 import math
 
 from robaudit.audit.plan import PRESETS
+from robaudit.audit.probes import Pgd
 from robaudit.checkpoints.files.display import shown
 from robaudit.errors import UsageError
-from robaudit.gate.metrics import METRICS
+from robaudit.measures import ruled
 from robaudit.schema import Interval, Measurement, Report, Subject
 
 _HEAD = """\
@@ -40,8 +41,8 @@ def initial_policy(report: Report) -> str:
     """
     preset = _preset(report)
     rules = [
-        _rule(name, found, found.interval, bool(METRICS[name].chain))
-        for name in METRICS
+        _rule(name, found, found.interval, bool(measure.stages))
+        for name, measure in ruled().items()
         if (found := report.get(name)) is not None
         and found.interval is not None
         and _same(found, preset)
@@ -106,7 +107,7 @@ def _same(found: Measurement, preset: str) -> bool:
     """Whether the gate would measure an accuracy under PGD as the report did."""
     if found.name != "accuracy.pgd":
         return True
-    plan = PRESETS[preset].pgd
-    assert plan is not None
-    wanted = {"steps": plan.steps, "restarts": plan.restarts, "loss": plan.loss}
+    pgd = PRESETS[preset].get(Pgd)
+    assert pgd is not None
+    wanted = {"steps": pgd.steps, "restarts": pgd.restarts, "loss": pgd.loss}
     return wanted.items() <= found.settings.items()

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal, get_args
 from pydantic import BaseModel, ConfigDict, Field
 
 from robaudit.errors import UsageError
-from robaudit.gate.metrics import METRICS, NO_ERROR_BAR
+from robaudit.measures import find, ruled
 from robaudit.schema import AnyCaseNorm
 from robaudit.toml_file import Place, Tables, checked, guess, read_tables
 from robaudit.types import Norm, parse_eps
@@ -163,7 +163,7 @@ def policy_schema() -> str:
     schema = PolicyFile.model_json_schema()
     for name in ("SuiteTable", "GateTable"):
         metrics = schema["$defs"][name]["properties"]["metrics"]
-        metrics["propertyNames"] = {"enum": list(METRICS)}
+        metrics["propertyNames"] = {"enum": list(ruled())}
     dialect = {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "policy"}
     return json.dumps(dialect | schema, indent=2)
 
@@ -214,15 +214,16 @@ def _suite(
 
 
 def _rules(name: str, table: MetricTable, said: Any, tables: Tables, place: Place) -> list[Rule]:
-    metric = METRICS.get(name)
-    if name in NO_ERROR_BAR:
+    metrics = ruled()
+    metric = metrics.get(name)
+    if find(name).error_bar == "none":
         raise tables.refusal(
             place, f"{name} has no error bar over examples, so that no rule on it could be decided"
         )
     if metric is None:
         raise tables.refusal(
-            place, f"unknown metric {name!r}{guess(name, list(METRICS))}",
-            f"Metrics: {', '.join(METRICS)}.",
+            place, f"unknown metric {name!r}{guess(name, list(metrics))}",
+            f"Metrics: {', '.join(metrics)}.",
         )  # fmt: skip
     given: dict[Kind, float] = {
         kind: value for kind in get_args(Kind) if (value := getattr(table, kind)) is not None
@@ -232,23 +233,23 @@ def _rules(name: str, table: MetricTable, said: Any, tables: Tables, place: Plac
     for kind, value in given.items():
         where = (*place, kind)
         if kind == "max_drop":
-            if not metric.chain:
+            if not metric.stages:
                 raise tables.refusal(
                     where, f"max_drop is for accuracies; {name} is not one", "Give max or min."
                 )
             continue
         low, high = metric.low, metric.high
-        if (low is not None and value < low) or (high is not None and value > high):
-            percents = metric.chain and 1 < value <= 100
+        if not low <= value <= high:
+            percents = metric.stages and 1 < value <= 100
             advice = f"Write {value / 100:g} for {value:g} %." if percents else None
-            limits = f"between {low:g} and {high:g}" if high is not None else f"at least {low:g}"
+            limits = f"between {low:g} and {high:g}" if high < float("inf") else f"at least {low:g}"
             raise tables.refusal(where, f"{name} is {limits}: {kind} = {value:g} cannot be", advice)
     if "min" in given and "max" in given and given["min"] > given["max"]:
         raise tables.refusal(
             (*place, "max"),
             f"nothing can be at least {given['min']:g} and at most {given['max']:g}",
         )
-    if table.min_n is not None and not metric.chain:
+    if table.min_n is not None and not metric.stages:
         raise tables.refusal(
             (*place, "min_n"), f"min_n is for accuracies; {name} is measured on all its examples"
         )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 
 import numpy as np
@@ -19,7 +19,8 @@ from robaudit.audit.context import Context
 from robaudit.audit.doubts import Findings
 from robaudit.audit.draws import network_of
 from robaudit.audit.failures import not_measured
-from robaudit.audit.plan import AutoAttack, Distance, Fast, Pgd, Square
+from robaudit.audit.probe import Attack
+from robaudit.audit.probes import Clean, giving, named
 from robaudit.audit.provenance import provenance
 from robaudit.audit.rows import RowAttacks
 from robaudit.audit.run import data_of, subject_of
@@ -30,10 +31,10 @@ from robaudit.engine import Precision, device_of, seed_for
 from robaudit.engine.runner import BatchSize
 from robaudit.errors import NotMeasuredError
 from robaudit.gate.baseline import Baseline, Before, before
-from robaudit.gate.decisions import doubting, from_answer, from_measurement, question
-from robaudit.gate.metrics import METRICS
+from robaudit.gate.decisions import doubting, from_measurement, from_result, hypothesis
 from robaudit.gate.policy import Policy, Rule, SuitePolicy
-from robaudit.gate.sequential import Rows, answers
+from robaudit.gate.sequential import Rows, sequential_test
+from robaudit.measures import find
 from robaudit.schema import (
     Decision,
     Measurement,
@@ -193,19 +194,14 @@ class _Suite:
             model, {self.examples.split: self.examples}, population.threat, self.suite.seed,
             batch_size, precision, watch=watch,
         )  # fmt: skip
-        assert self.plan.pgd is not None
+        self.sequential = [rule for rule in self.suite.rules if find(rule.metric).stages]
+        self.measured = [rule for rule in self.suite.rules if not find(rule.metric).stages]
+        stages = {stage for rule in self.sequential for stage in find(rule.metric).stages}
+        attacks = {stage: named(stage).for_gate(self.plan) for stage in stages}
         self.attacks = RowAttacks(
             self.context,
-            {
-                "pgd": self.plan.pgd,
-                "cw": self.plan.cw or replace(self.plan.pgd, loss="margin"),
-                "fast": Fast(),
-                "square": Square(),
-                "autoattack": AutoAttack(engine="native"),
-            },
+            {name: probe for name, probe in attacks.items() if isinstance(probe, Attack)},
         )
-        self.sequential = [rule for rule in self.suite.rules if METRICS[rule.metric].chain]
-        self.measured = [rule for rule in self.suite.rules if METRICS[rule.metric].probe]
         self._audited: list[str] = []
         self._found: Report | None = None
 
@@ -241,7 +237,7 @@ class _Suite:
 
     def _doubts(self, rule: Rule) -> list[str]:
         """What its attacks, or the audit, met that speaks against the number."""
-        chain = METRICS[rule.metric].chain
+        chain = find(rule.metric).stages
         if chain:
             return self.attacks.doubts(chain[-1])
         found = None if self._found is None else self._found.get(rule.metric)
@@ -256,18 +252,18 @@ class _Suite:
         rules, n = self.sequential, len(self.examples)
         if not rules:
             return {}
-        asked = [question(rule, n, sides.get(rule)) for rule in rules]
+        asked = [hypothesis(rule, n, sides.get(rule)) for rule in rules]
         # By hash, because no library's generator promises the same order in its next release.
         seed, index = self.suite.seed, self.examples.index.tolist()
         order = np.array(sorted(range(n), key=lambda i: seed_for(seed, "gate", index[i])))
         with self.context.watch(f"examples looked at, {self.suite.name}") as progress:
-            told = answers(
+            told = sequential_test(
                 asked, order, self._attack, max_n=self.suite.max_n, exhaustive=exhaustive,
                 tell=progress,
             )  # fmt: skip
         return {
-            rule: from_answer(rule, self.suite.name, one, answer, n, sides.get(rule), self._words())
-            for rule, one, answer in zip(rules, asked, told, strict=True)
+            rule: from_result(rule, self.suite.name, one, result, n, sides.get(rule), self._words())
+            for rule, one, result in zip(rules, asked, told, strict=True)
         }
 
     def _attack(self, name: str, rows: Rows) -> Rows:
@@ -278,12 +274,11 @@ class _Suite:
     def _measured(self) -> dict[Rule, Decision]:
         if not self.measured:
             return {}
-        probes = {METRICS[rule.metric].probe for rule in self.measured}
-        plan = Plan(
-            n=self.plan.n,
-            **{name: getattr(self.plan, name) for name in probes - {"clean", "distance"}},
-            distance=Distance() if "distance" in probes else None,
-        )
+        kinds = {giving(rule.metric) for rule in self.measured} - {Clean}
+        probes = [probe for kind in kinds if (probe := kind.for_gate(self.plan)) is not None]
+        order = [type(probe) for probe in self.plan.probes]
+        probes.sort(key=lambda one: order.index(type(one)) if type(one) in order else -1)
+        plan = Plan(n=self.plan.n, probes=tuple(probes))
         few, train = _first(self.examples, plan.n), self.population.train
         context = self.context
         try:
@@ -305,16 +300,10 @@ class _Suite:
         }
 
     def _words(self) -> dict[str, str]:
-        pgd = self.attacks.settings["pgd"]
-        cw = self.attacks.settings["cw"]
-        assert isinstance(pgd, Pgd)
-        assert isinstance(cw, Pgd)
+        """The attacks by name, in words for a sentence."""
         return {
-            "pgd": f"PGD-{pgd.steps}" + (f" x{pgd.restarts}" if pgd.restarts > 1 else ""),
-            "cw": f"CW-{cw.steps}" + (f" x{cw.restarts}" if cw.restarts > 1 else ""),
-            "fast": "the fast tier",
-            "square": "Square",
-            "autoattack": "AutoAttack (native)",
+            name: find(f"accuracy.{name}").attack_in(self.attacks.described(name), sentence=True)
+            for name in self.attacks.attacks
         }
 
 

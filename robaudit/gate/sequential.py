@@ -6,7 +6,7 @@ Knows counts and outcomes alone, so that a simulation runs the very code that a 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from robaudit.errors import NotMeasuredError
-from robaudit.gate.metrics import STAGES
+from robaudit.measures import stages
 from robaudit.statistics import Stratum, population_counts, settled, stratified_counts
 from robaudit.types import Progress
 
@@ -34,8 +34,8 @@ Attack = Callable[[str, Rows], Rows]
 
 
 @dataclass(frozen=True)
-class Question:
-    """Whether at least ``least`` of the population withstand every attack of ``chain``.
+class Hypothesis:
+    """That at least ``least`` of the population withstand every attack of ``chain``.
 
     Attributes:
         alpha: the most often that a decision, either way, may be wrong.
@@ -55,8 +55,8 @@ class Question:
 
 
 @dataclass(frozen=True)
-class Answer:
-    """What ``draws`` examples say.
+class SequentialResult:
+    """What ``draws`` examples tell about a :class:`Hypothesis`.
 
     Attributes:
         decided: at least ``least`` or not; ``None`` while in doubt.
@@ -79,16 +79,16 @@ class Answer:
     seconds: float
 
 
-def answers(
-    questions: Sequence[Question],
+def sequential_test(
+    hypotheses: Sequence[Hypothesis],
     order: Rows,
     attack: Attack,
     *,
     max_n: int | None = None,
     exhaustive: bool = False,
     tell: Progress | None = None,
-) -> list[Answer]:
-    """Draw examples in ``order``, in growing blocks, until every question is decided.
+) -> list[SequentialResult]:
+    """Draw examples in ``order``, in growing blocks, until every hypothesis is decided.
 
     All looks together, a decision is wrong with probability at most ``alpha``, as the confidence
     sequence holds at all times. An example that is not broken yet counts as robust for deciding
@@ -97,29 +97,30 @@ def answers(
 
     Args:
         order: ``(population,)`` the examples in random order.
-        attack: may raise :class:`NotMeasuredError`, which ends the questions that need it.
+        attack: may raise :class:`NotMeasuredError`, which ends the hypotheses that need it.
         max_n: the most examples to draw.
         exhaustive: draw all of them, whatever is decided before.
     """
     began = time.perf_counter()
     population = len(order)
     cap = population if exhaustive or max_n is None else min(max_n, population)
-    known = _Known(population)
-    found: dict[int, Answer] = {}
+    prices = stages()
+    known = _Known(population, list(prices))
+    found: dict[int, SequentialResult] = {}
     failed: dict[str, str] = {}
     drawn = 0
-    while len(found) < len(questions):
+    while len(found) < len(hypotheses):
         drawn = min(cap, drawn + max(BLOCK, drawn // 8 // BLOCK * BLOCK))
         rows = order[:drawn]
         last = drawn == cap
-        for stage in STAGES:
+        for stage in prices:
             asking = [
-                question
-                for place, question in enumerate(questions)
+                hypothesis
+                for place, hypothesis in enumerate(hypotheses)
                 if place not in found
-                and stage in question.chain
-                and not failed.keys() & set(question.chain)
-                and (exhaustive or last or _worth(question, stage, known, rows, cap))
+                and stage in hypothesis.chain
+                and not failed.keys() & set(hypothesis.chain)
+                and (exhaustive or last or _worth(hypothesis, stage, prices, known, rows, cap))
             ]
             todo = known.todo(stage, asking, rows)
             if len(todo):
@@ -127,27 +128,27 @@ def answers(
                     known.stands[stage][todo] = attack(stage, todo)
                 except NotMeasuredError as error:
                     failed[stage] = error.message
-            for place, question in enumerate(questions):
-                over = last and stage == question.chain[-1]
-                if place in found or stage not in question.chain or (exhaustive and not over):
+            for place, hypothesis in enumerate(hypotheses):
+                over = last and stage == hypothesis.chain[-1]
+                if place in found or stage not in hypothesis.chain or (exhaustive and not over):
                     continue
                 decided = None
-                if drawn >= min(question.min_n, cap):
-                    decided = _decided(question, known, rows)
-                reason = next((failed[one] for one in question.chain if one in failed), None)
+                if drawn >= min(hypothesis.min_n, cap):
+                    decided = _decided(hypothesis, known, rows)
+                reason = next((failed[one] for one in hypothesis.chain if one in failed), None)
                 if decided is not None or reason is not None or over:
-                    found[place] = _answer(question, known, rows, decided, reason, began)
+                    found[place] = _result(hypothesis, known, rows, decided, reason, began)
         if tell is not None:
             tell(drawn, cap)
-    return [found[place] for place in range(len(questions))]
+    return [found[place] for place in range(len(hypotheses))]
 
 
 class _Known:
     """Outcomes so far: by attack, 1 for an example that stood, 0 for a broken one, -1 unknown."""
 
-    def __init__(self, population: int) -> None:
+    def __init__(self, population: int, attacks: Sequence[str]) -> None:
         self.population = population
-        self.stands = {stage: np.full(population, -1, dtype=np.int8) for stage in STAGES}
+        self.stands = {name: np.full(population, -1, dtype=np.int8) for name in attacks}
 
     def unbroken(self, chain: Sequence[str], rows: Rows) -> Rows:
         return _all(len(rows), [self.stands[stage][rows] != 0 for stage in chain])
@@ -155,11 +156,11 @@ class _Known:
     def robust(self, chain: Sequence[str], rows: Rows) -> Rows:
         return _all(len(rows), [self.stands[stage][rows] == 1 for stage in chain])
 
-    def todo(self, stage: str, asking: Sequence[Question], rows: Rows) -> Rows:
-        """The rows that some question needs the attack on."""
+    def todo(self, stage: str, asking: Sequence[Hypothesis], rows: Rows) -> Rows:
+        """The rows that some hypothesis needs the attack on."""
         needed = np.zeros(len(rows), dtype=bool)
-        for question in asking:
-            before = question.chain[: question.chain.index(stage)]
+        for hypothesis in asking:
+            before = hypothesis.chain[: hypothesis.chain.index(stage)]
             needed |= self.robust(before, rows)
         todo: Rows = rows[needed & (self.stands[stage][rows] == -1)]
         return todo
@@ -172,61 +173,61 @@ def _all(n: int, masks: Sequence[Rows]) -> Rows:
     return whole
 
 
-def _decided(question: Question, known: _Known, rows: Rows) -> bool | None:
-    if question.before is not None:
-        low, high = _ends(question, known, rows)
-        return True if low >= question.least else False if high < question.least else None
+def _decided(hypothesis: Hypothesis, known: _Known, rows: Rows) -> bool | None:
+    if hypothesis.before is not None:
+        low, high = _ends(hypothesis, known, rows)
+        return True if low >= hypothesis.least else False if high < hypothesis.least else None
     draws, population = len(rows), known.population
-    least, alpha, prior = question.least, question.alpha, question.prior(population)
-    certain = int(known.robust(question.chain, rows).sum())
-    possible = int(known.unbroken(question.chain, rows).sum())
+    least, alpha, prior = hypothesis.least, hypothesis.alpha, hypothesis.prior(population)
+    certain = int(known.robust(hypothesis.chain, rows).sum())
+    possible = int(known.unbroken(hypothesis.chain, rows).sum())
     if settled(certain, draws, population, least, alpha, prior) is True:
         return True
     return False if settled(possible, draws, population, least, alpha, prior) is False else None
 
 
-def _ends(question: Question, known: _Known, rows: Rows) -> tuple[int, int]:
-    robust, unbroken = known.robust(question.chain, rows), known.unbroken(question.chain, rows)
-    if question.before is None:
+def _ends(hypothesis: Hypothesis, known: _Known, rows: Rows) -> tuple[int, int]:
+    robust, unbroken = known.robust(hypothesis.chain, rows), known.unbroken(hypothesis.chain, rows)
+    if hypothesis.before is None:
         draws, population = len(rows), known.population
-        alpha, prior = question.alpha, question.prior(population)
+        alpha, prior = hypothesis.alpha, hypothesis.prior(population)
         return (
             population_counts(int(robust.sum()), draws, population, alpha, prior).low,
             population_counts(int(unbroken.sum()), draws, population, alpha, prior).high,
         )
-    stood = question.before.astype(bool)
+    stood = hypothesis.before.astype(bool)
     strata = [
         Stratum(int(part.sum()), int(part[rows].sum()), int(robust[part[rows]].sum()),
                 int(unbroken[part[rows]].sum()))
         for part in (stood, ~stood)
     ]  # fmt: skip
-    counts = stratified_counts(strata[0], strata[1], question.alpha)
+    counts = stratified_counts(strata[0], strata[1], hypothesis.alpha)
     return counts.low, counts.high
 
 
-def _answer(
-    question: Question,
+def _result(
+    hypothesis: Hypothesis,
     known: _Known,
     rows: Rows,
     decided: bool | None,
     failed: str | None,
     began: float,
-) -> Answer:
-    low, high = _ends(question, known, rows)
-    unbroken = known.unbroken(question.chain, rows)
+) -> SequentialResult:
+    low, high = _ends(hypothesis, known, rows)
+    unbroken = known.unbroken(hypothesis.chain, rows)
     share = float(unbroken.mean())
-    if question.before is not None:
-        parts = [part for part in (question.before.astype(bool), ~question.before.astype(bool))
+    if hypothesis.before is not None:
+        parts = [part for part in (hypothesis.before.astype(bool), ~hypothesis.before.astype(bool))
                  if part[rows].any()]  # fmt: skip
         sizes = [int(part.sum()) for part in parts]
         share = sum(
             size * float(unbroken[part[rows]].mean())
             for size, part in zip(sizes, parts, strict=True)
         ) / sum(sizes)
-    return Answer(
+    return SequentialResult(
         decided=decided,
         draws=len(rows),
-        certain=int(known.robust(question.chain, rows).sum()),
+        certain=int(known.robust(hypothesis.chain, rows).sum()),
         possible=int(unbroken.sum()),
         low=low,
         high=high,
@@ -236,7 +237,14 @@ def _answer(
     )
 
 
-def _worth(question: Question, stage: str, known: _Known, rows: Rows, cap: int) -> bool:
+def _worth(
+    hypothesis: Hypothesis,
+    stage: str,
+    passes: Mapping[str, int],
+    known: _Known,
+    rows: Rows,
+    cap: int,
+) -> bool:
     """Whether the rows should go through this attack now, or wait while cheaper ones decide.
 
     Only for speed; it touches no guarantee. Each depth of the chain is priced: the draws until it
@@ -245,7 +253,7 @@ def _worth(question: Question, stage: str, known: _Known, rows: Rows, cap: int) 
     depth that would take many more draws than the whole chain is not trusted. The first block goes
     through all attacks, to see what the dearer ones add.
     """
-    chain, draws = question.chain, len(rows)
+    chain, draws = hypothesis.chain, len(rows)
     at = chain.index(stage)
     if at == 0 or draws <= BLOCK:
         return True
@@ -256,15 +264,15 @@ def _worth(question: Question, stage: str, known: _Known, rows: Rows, cap: int) 
         tried = int((entered & (known.stands[name][rows] != -1)).sum())
         stood = int((entered & (known.stands[name][rows] == 1)).sum())
         survive = (stood + 0.5) / (tried + 1)
-        unit += STAGES[name] * rates[-1]
-        lacking += STAGES[name] * (alive - tried)
+        unit += passes[name] * rates[-1]
+        lacking += passes[name] * (alive - tried)
         alive = stood + (alive - tried) * survive
         rates.append(rates[-1] * survive)
         prices.append((unit, lacking))
-    whole = _draws_to_settle(question, rates[-1], draws, cap, known.population, either=True)
+    whole = _draws_to_settle(hypothesis, rates[-1], draws, cap, known.population, either=True)
     best, best_price = len(chain) - 1, (whole - draws) * unit + lacking
     for depth, (unit, lacking) in enumerate(prices[:-1]):
-        needed = _draws_to_settle(question, rates[depth + 1], draws, cap, known.population)
+        needed = _draws_to_settle(hypothesis, rates[depth + 1], draws, cap, known.population)
         price = (needed - draws) * unit + lacking
         if needed <= PATIENCE * whole and price < best_price:
             best, best_price = depth, price
@@ -272,13 +280,13 @@ def _worth(question: Question, stage: str, known: _Known, rows: Rows, cap: int) 
 
 
 def _draws_to_settle(
-    question: Question, rate: float, draws: int, cap: int, population: int, either: bool = False
+    hypothesis: Hypothesis, rate: float, draws: int, cap: int, population: int, either: bool = False
 ) -> float:
     """Draws until a share of ``rate`` decides ``False``, or ``either``: then at most ``cap``."""
-    prior = question.prior(population)
+    prior = hypothesis.prior(population)
 
     def enough(t: int) -> bool:
-        found = settled(round(rate * t), t, population, question.least, question.alpha, prior)
+        found = settled(round(rate * t), t, population, hypothesis.least, hypothesis.alpha, prior)
         return found is False or (either and found is True)
 
     if not enough(cap):

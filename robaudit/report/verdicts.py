@@ -10,7 +10,7 @@ from __future__ import annotations
 from robaudit.report.details import extra, extra_number, layer_rows
 from robaudit.report.numbers import number, percent, shown
 from robaudit.report.text import plain
-from robaudit.report.words import ATTACKS, attack
+from robaudit.report.words import attack, attack_names
 from robaudit.schema import Measurement, Report
 
 
@@ -43,7 +43,7 @@ def _value(measurement: Measurement) -> float:
 
 def _attacked(report: Report) -> list[Measurement]:
     """Accuracies under attack, the smallest first; AutoAttack first among equals."""
-    names = ("accuracy.autoattack", *ATTACKS)
+    names = ("accuracy.autoattack", *attack_names())
     found = {name: m for name in names if (m := _ok(report, name)) is not None}
     return sorted(found.values(), key=_value)
 

@@ -2,79 +2,29 @@
 
 from __future__ import annotations
 
+from robaudit.measures import SECTIONS, find, known
 from robaudit.report.text import plain
 from robaudit.schema import Measurement, Report, Subject
 
-_GROUPS: dict[str, tuple[str, ...]] = {
-    "Accuracy": ("accuracy", "distance"),
-    "Loss": ("loss",),
-    "Generalisation": ("gap",),
-    "Curvature": ("wci", "weights", "trace", "hessian", "trh", "pacbayes"),
-    "Flatness": ("flatness",),
-}
-_LABELS = {
-    "accuracy.clean": "Clean accuracy",
-    "accuracy.pgd": "Robust accuracy, {attack}",
-    "accuracy.cw": "Robust accuracy, {attack}",
-    "accuracy.fast": "Robust accuracy, {attack}",
-    "accuracy.autoattack": "Robust accuracy, {attack}",
-    "accuracy.square": "Robust accuracy, {attack}",
-    "accuracy.transfer": "Accuracy on {attack}",
-    "distance.median": "Median distance to an error",
-    "loss.clean": "Clean loss",
-    "loss.robust": "Robust loss",
-    "gap.error": "Robust error, test minus train",
-    "gap.loss": "Robust loss, test minus train",
-    "wci": "Weight-Curvature Index (WCI)",
-    "wci.bound": "Cauchy-Schwarz bound of WCI",
-    "weights.frobenius": "Weight norm ||W||_F",
-    "trace.total": "Trace, all layers",
-    "hessian.trace": "Hessian trace",
-    "hessian.largest": "Largest eigenvalue",
-    "hessian.smallest": "Smallest eigenvalue",
-    "hessian.relative_largest": "Largest relative eigenvalue",
-    "flatness.average": "Average flatness",
-    "flatness.worst": "Worst-case flatness",
-    "flatness.clean_average": "Average flatness, clean loss",
-    "flatness.clean_worst": "Worst-case flatness, clean loss",
-    "trh.top_layer": "Top-layer Hessian trace, {objective}",
-    "pacbayes.bound": "PAC-Bayes bound, up to constants",
-}
-_ATTACKS = {
-    "accuracy.pgd": "PGD",
-    "accuracy.cw": "CW",
-    "accuracy.fast": "fast",
-    "accuracy.autoattack": "AutoAttack",
-    "accuracy.square": "Square",
-    "accuracy.transfer": "transferred images",
-}
-ATTACKS = tuple(_ATTACKS)
-_ORDER = {name: place for place, name in enumerate(_LABELS)}
 DOUBTS_HEADING = "Doubts: values that end in ? may overstate robustness"
 _MOST_EVIDENCE = 6
 _SPLITS = {"test": 0, "train": 1}
 
 
+def attack_names() -> tuple[str, ...]:
+    """The measures that are an accuracy under some attack, in reading order."""
+    return tuple(row.name for row in known() if row.attack)
+
+
 def attack(measurement: Measurement) -> str:
     """The attack of an ``accuracy.*`` measurement: ``PGD-20 x10`` is 20 steps, 10 restarts."""
-    name = _ATTACKS.get(measurement.name, plain(measurement.name))
-    settings = measurement.settings
-    if measurement.name in ("accuracy.pgd", "accuracy.cw"):
-        steps, restarts = settings.get("steps"), settings.get("restarts")
-        name += f"-{steps}" if isinstance(steps, int) else ""
-        name += f" x{restarts}" if isinstance(restarts, int) and restarts > 1 else ""
-    if settings.get("engine") == "robaudit":
-        name += " (native)"
-    version = settings.get("version")
-    if isinstance(version, str) and version != "standard":
-        name += f" ({plain(version)})"
-    return name
+    return plain(find(measurement.name).attack_in(measurement.settings))
 
 
 def label(measurement: Measurement) -> str:
     """The measurement's name in words; an unknown one's own name."""
-    words = _LABELS.get(measurement.name)
-    if words is None:
+    words = find(measurement.name).label
+    if words == measurement.name:
         return plain(measurement.name)
     settings = measurement.settings
     objective = plain(str(settings.get("objective", "?"))).upper()
@@ -95,22 +45,18 @@ def label(measurement: Measurement) -> str:
 
 
 def group(measurement: Measurement) -> str:
-    """The heading that the measurement stands under."""
-    family = measurement.name.partition(".")[0]
-    for heading, families in _GROUPS.items():
-        if family in families:
-            return heading
-    return "Other"
+    """The heading under which the measurement is shown."""
+    return find(measurement.name).section
 
 
 def ordered(report: Report) -> list[Measurement]:
-    """All measurements in reading order: by group, then name, test before train."""
-    headings = [*_GROUPS, "Other"]
+    """All measurements in reading order: by section, then measure, test before train."""
+    places = {row.name: place for place, row in enumerate(known())}
     return sorted(
         report.measurements,
         key=lambda m: (
-            headings.index(group(m)),
-            _ORDER.get(m.name, len(_ORDER)),
+            SECTIONS.index(find(m.name).section),
+            places.get(m.name, len(places)),
             _SPLITS.get(m.split, len(_SPLITS)),
         ),
     )

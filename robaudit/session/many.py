@@ -14,6 +14,7 @@ from robaudit.audit import Audit, Plan
 from robaudit.audit import preset as plan_of
 from robaudit.audit.adversarial_file import Adversarial, check_same_data, save_adversarial
 from robaudit.audit.failures import not_measured
+from robaudit.audit.probes import Wci
 from robaudit.checkpoints import Classifier
 from robaudit.display import Display
 from robaudit.errors import NotMeasuredError, RobauditError, UsageError
@@ -308,11 +309,12 @@ def _unlike_the_others(found: Sequence[Report | str], plan: Plan) -> tuple[list[
         return [m.details for m in report.measurements if m.name == "wci" and m.status == "ok"]
 
     taken = [d["estimator"] for r in found for d in measured(r) if d["quantity"] == "gauss-newton"]
-    if plan.wci is None or not taken:
+    index = plan.get(Wci)
+    if index is None or not taken:
         return [], plan
     unlike = [
         at
         for at, report in enumerate(found)
         if any(details["estimator"] == "hessian" for details in measured(report))
     ]
-    return unlike, replace(plan, wci=replace(plan.wci, estimator=taken[0]))
+    return unlike, plan.put(replace(index, estimator=taken[0]))

@@ -10,7 +10,7 @@ from robaudit import attacks
 from robaudit.attacks.verification import verify
 from robaudit.audit import Plan, audit
 from robaudit.audit.journal import open_journal
-from robaudit.audit.plan import AutoAttack, Distance, Fast, Pgd, Replay, Square, Transfer, Wci
+from robaudit.audit.probes import AutoAttack, Cw, Distance, Fast, Pgd, Replay, Square, Transfer, Wci
 from robaudit.checkpoints import load, samples_dir
 from robaudit.types import ThreatModel
 
@@ -34,7 +34,7 @@ def first(examples, n):
 
 @pytest.fixture(scope="module")
 def curved(robust, few):
-    plan = Plan(pgd=PGD, fast=Fast(), radii=(0.05, 0.15))
+    plan = Plan(probes=(PGD, Fast()), radii=(0.05, 0.15))
     return audit(robust, few, ThreatModel("linf", 0.3), plan)
 
 
@@ -57,7 +57,7 @@ def test_accuracy_never_rises_with_the_radius(curved):
 @pytest.mark.slow
 def test_a_curve_changes_nothing_but_itself(robust, few, train, numbers):
     """The radii of a curve once warm-started the headline, on the audited split alone."""
-    plan = Plan(pgd=PGD, cw=dataclasses.replace(PGD, loss="margin"), fast=Fast(), wci=Wci(PGD))
+    plan = Plan(probes=(PGD, Cw.like(PGD), Fast(), Wci(PGD)))
     threat = ThreatModel("linf", 0.2)
     plain, curved = (
         audit(robust, few, threat, dataclasses.replace(plan, radii=radii), train=train)
@@ -96,7 +96,7 @@ def test_every_break_that_counts_is_one(curved, robust, few):
 
 def test_transferred_images_are_the_surrogate_s_and_the_judgement_is_ours(robust, standard, few):
     threat = ThreatModel("linf", 0.15)
-    plan = Plan(pgd=PGD, transfer=Transfer(PGD, "standard.pt"))
+    plan = Plan(probes=(PGD, Transfer(PGD, "standard.pt")))
     report = audit(robust, few, threat, plan, surrogate=standard).report
     made = attacks.pgd(standard, few.x, few.y, threat, steps=5, index=few.index)
     with torch.no_grad():
@@ -109,8 +109,8 @@ def test_transferred_images_are_the_surrogate_s_and_the_judgement_is_ours(robust
 
 def test_replayed_images_confirm_themselves_and_no_other_network(robust, standard, few):
     threat = ThreatModel("linf", 0.15)
-    made = audit(robust, few, threat, Plan(pgd=PGD))
-    plan = Plan(replay=Replay("adv.safetensors"))
+    made = audit(robust, few, threat, Plan(probes=(PGD,)))
+    plan = Plan(probes=(Replay("adv.safetensors"),))
     again = audit(robust, few, threat, plan, replayed=made.adversarial).report
     found = again.get("accuracy.transfer")
     assert found.value == made.report.get("accuracy.pgd").value
@@ -146,7 +146,7 @@ class Masked(nn.Module):
 def test_masked_gradients_are_doubted_and_square_sees_through_them(standard, few):
     """PGD overestimates what a search without gradients breaks."""
     few = first(few, 16)
-    plan = Plan(pgd=PGD, square=Square(queries=500), fast=Fast())
+    plan = Plan(probes=(PGD, Square(queries=500), Fast()))
     report = audit(Masked(standard, "quantised"), few, ThreatModel("linf", 0.15), plan).report
     assert report.get("accuracy.square").value < report.get("accuracy.pgd").value
     for name in ("accuracy.pgd", "accuracy.fast"):
@@ -155,7 +155,7 @@ def test_masked_gradients_are_doubted_and_square_sees_through_them(standard, few
 
 def test_large_logits_mask_nothing(standard, few):
     few = first(few, 16)
-    plan = Plan(pgd=Pgd(steps=20), fast=Fast())
+    plan = Plan(probes=(Pgd(steps=20), Fast()))
     report = audit(Masked(standard, "temperature"), few, ThreatModel("linf", 0.15), plan).report
     assert report.get("accuracy.pgd").value < 0.2
     assert not any(m.doubts for m in report.measurements)
@@ -165,7 +165,7 @@ def test_large_logits_mask_nothing(standard, few):
 def test_square_after_gradients_raises_a_doubt(standard, few):
     network = Masked(standard, "quantised")
     few = first(few, 8)
-    found = audit(network, few, ThreatModel("linf", 0.15), Plan(autoattack=NATIVE)).report
+    found = audit(network, few, ThreatModel("linf", 0.15), Plan(probes=(NATIVE,))).report
     measured = found.get("accuracy.autoattack")
     assert measured.details["diagnostics"]["black_box_only"] > 1
     assert any("Square broke" in line and "masked" in line for line in measured.doubts)
@@ -176,7 +176,7 @@ def test_a_random_network_is_said_to_be_one(standard, few):
         def forward(self, x):
             return standard(x) + 0.5 * torch.randn(len(x), 10)
 
-    report = audit(Noisy(), few, ThreatModel("linf", 0.1), Plan(pgd=PGD)).report
+    report = audit(Noisy(), few, ThreatModel("linf", 0.1), Plan(probes=(PGD,))).report
     assert any("output is random" in line for line in report.warnings)
 
 
@@ -190,7 +190,7 @@ def test_a_random_network_is_said_to_be_one(standard, few):
 )
 def test_honest_networks_raise_no_doubt(name, few):
     network = load(samples_dir() / name, device="cpu")
-    plan = Plan(pgd=Pgd(steps=20), fast=Fast())
+    plan = Plan(probes=(Pgd(steps=20), Fast()))
     report = audit(network, few, ThreatModel("linf", 0.15), plan).report
     assert report.get("accuracy.fast").warnings == []
     assert not any(m.doubts for m in report.measurements)
@@ -203,7 +203,7 @@ def test_a_network_without_gradients_can_be_attacked_without(standard, few):
             return standard(x.detach())
 
     few = first(few, 8)
-    plan = Plan(pgd=PGD, square=Square(queries=200))
+    plan = Plan(probes=(PGD, Square(queries=200)))
     report = audit(Opaque(), few, ThreatModel("linf", 0.15), plan).report
     failed = report.get("accuracy.pgd")
     assert failed.status == "failed"
@@ -218,7 +218,7 @@ def test_a_network_without_gradients_can_be_attacked_without(standard, few):
 def test_distances_bound_where_accuracy_falls(robust, few):
     """Half of the examples have an error nearer than the median; PGD there finds no fewer than a
     third of them broken."""
-    report = audit(robust, few, ThreatModel("linf", 0.15), Plan(distance=Distance())).report
+    report = audit(robust, few, ThreatModel("linf", 0.15), Plan(probes=(Distance(),))).report
     found = report.get("distance.median")
     assert found.interval.low <= found.value <= found.interval.high
     assert found.unit == "linf"
@@ -232,7 +232,7 @@ def test_distances_bound_where_accuracy_falls(robust, few):
 @pytest.mark.slow
 def test_an_interrupted_audit_ends_as_an_undisturbed_one(robust, few, tmp_path, numbers):
     """Stopped after each piece in turn; every attack is computed once."""
-    plan = Plan(pgd=PGD, cw=Pgd(steps=2, loss="margin"), fast=Fast(), radii=(0.1,))
+    plan = Plan(probes=(PGD, Cw(steps=2), Fast()), radii=(0.1,))
     threat = ThreatModel("linf", 0.2)
     whole = audit(robust, few, threat, plan)
     computed = []
@@ -273,7 +273,7 @@ def test_an_interrupted_audit_ends_as_an_undisturbed_one(robust, few, tmp_path, 
 @pytest.mark.slow
 def test_the_reference_s_batches_are_kept_as_well(robust, few, tmp_path):
     few = first(few, 4)
-    plan = Plan(autoattack=AutoAttack(batch_size=3))
+    plan = Plan(probes=(AutoAttack(batch_size=3),))
     threat = ThreatModel("linf", 0.2)
     whole = audit(robust, few, threat, plan)
     journal = open_journal(tmp_path, {"k": 1})
@@ -301,9 +301,9 @@ def test_what_misled_the_search_is_searched_again(robust, few, monkeypatch):
         return Accelerated(lambda x: model(x) + 3 * torch.eye(10)[0])
 
     threat = ThreatModel("linf", 0.1)
-    honest = audit(robust, few, threat, Plan(fast=Fast())).report.get("accuracy.fast")
+    honest = audit(robust, few, threat, Plan(probes=(Fast(),))).report.get("accuracy.fast")
     monkeypatch.setattr(context, "accelerate", biased)
-    misled = audit(robust, few, threat, Plan(fast=Fast())).report.get("accuracy.fast")
+    misled = audit(robust, few, threat, Plan(probes=(Fast(),))).report.get("accuracy.fast")
     assert misled.value == honest.value
 
 
@@ -325,11 +325,11 @@ def test_a_ball_that_holds_everything_is_said(robust, few, threat, said):
 @pytest.mark.slow
 def test_a_search_in_bf16_is_verified_in_float32(robust, few):
     threat = ThreatModel("linf", 0.15)
-    found = audit(robust, few, threat, Plan(fast=Fast()), precision="bf16")
+    found = audit(robust, few, threat, Plan(probes=(Fast(),)), precision="bf16")
     measured = found.report.get("accuracy.fast")
     assert "bf16" in measured.details["engine"]
     assert found.report.provenance.precision == "fp32, searches in bf16"
     judged = verify(robust, few.x, found.adversarial.x, few.y, threat)
     assert torch.equal(judged.breaks & found.adversarial.broken, found.adversarial.broken)
-    full = audit(robust, few, threat, Plan(fast=Fast())).report.get("accuracy.fast")
+    full = audit(robust, few, threat, Plan(probes=(Fast(),))).report.get("accuracy.fast")
     assert measured.value == pytest.approx(full.value, abs=1 / len(few))

@@ -11,7 +11,7 @@ from torch import nn
 from robaudit import attacks, curvature, run_audit
 from robaudit.audit import Plan, audit, preset
 from robaudit.audit.doubts import Findings
-from robaudit.audit.plan import Average, Hessian, Pgd, Wci, Worst
+from robaudit.audit.probes import Average, Cw, Hessian, Pgd, Wci, Worst
 from robaudit.checkpoints import Classifier, Origin
 from robaudit.data import load_examples
 from robaudit.engine import TILE, Runner
@@ -21,10 +21,7 @@ from robaudit.schema import Report
 
 PGD = Pgd(steps=10)
 LIGHT = Plan(
-    pgd=PGD,
-    wci=Wci(PGD),
-    average=Average(PGD, perturbations=2),
-    worst=Worst(PGD, passes=2, restarts=1),
+    probes=(PGD, Wci(PGD), Average(PGD, perturbations=2), Worst(PGD, passes=2, restarts=1))
 )
 
 
@@ -70,7 +67,7 @@ def test_wci_of_a_linear_network_has_a_closed_form(few, threat):
     """Tr(H) = mean |x|^2 sum_k p_k (1 - p_k) in the weights of one layer on softmax."""
     torch.manual_seed(0)
     network = nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
-    found = audit(network, few, threat, Plan(wci=Wci(PGD))).report
+    found = audit(network, few, threat, Plan(probes=(Wci(PGD),))).report
     at = attacks.pgd(network, few.x, few.y, threat, steps=10, index=few.index).x.double()
     weight, bias = network[1].weight.detach().double(), network[1].bias.detach().double()
     p = (at.flatten(1) @ weight.T + bias).softmax(1)
@@ -134,7 +131,7 @@ def test_the_batch_size_changes_nothing(robust, few, threat, numbers):
 
 def test_a_subset_gives_the_outcomes_of_the_whole(robust, few, threat):
     """Across the boundary between two tiles of images."""
-    plan = Plan(pgd=PGD, cw=replace(PGD, loss="margin", steps=2), wci=Wci(PGD))
+    plan = Plan(probes=(PGD, replace(Cw.like(PGD), steps=2), Wci(PGD)))
     part = audit(robust, few, threat, plan).outcomes
     whole = audit(robust, load_examples("digits", n=80), threat, plan).outcomes
     assert part.keys() == whole.keys()
@@ -155,8 +152,8 @@ def test_an_example_keeps_its_numbers_in_any_company(robust, threat):
         if i in first.index
     ]
     assert len(shared) > 3
-    a = audit(robust, drawn, threat, Plan(pgd=PGD)).outcomes["test.loss.robust"]
-    b = audit(robust, first, threat, Plan(pgd=PGD)).outcomes["test.loss.robust"]
+    a = audit(robust, drawn, threat, Plan(probes=(PGD,))).outcomes["test.loss.robust"]
+    b = audit(robust, first, threat, Plan(probes=(PGD,))).outcomes["test.loss.robust"]
     for row, at in shared:
         assert a[row] == b[at]
 
@@ -183,13 +180,13 @@ def test_quick_attacks_each_split_once(robust, few, train, threat, calls):
 
 
 def test_another_attack_is_not_shared(robust, few, threat, calls):
-    plan = Plan(pgd=Pgd(steps=2), cw=Pgd(steps=2, loss="margin"), wci=Wci(Pgd(steps=3)))
+    plan = Plan(probes=(Pgd(steps=2), Cw(steps=2), Wci(Pgd(steps=3))))
     audit(robust, few, threat, plan)
     assert calls == [(32, 2, "ce"), (32, 2, "margin"), (32, 3, "ce")]
 
 
 def test_a_probe_on_fewer_examples_takes_them_from_the_rest(robust, few, threat, calls):
-    plan = Plan(pgd=Pgd(steps=2), hessian=Hessian(Pgd(steps=2), n=8, operator="gauss-newton"))
+    plan = Plan(probes=(Pgd(steps=2), Hessian(Pgd(steps=2), n=8, operator="gauss-newton")))
     whole = audit(robust, few, threat, plan).report.get("hessian.largest")
     assert calls == [(32, 2, "ce")]
     eight = replace(few, x=few.x[:8], y=few.y[:8], index=few.index[:8])
@@ -209,10 +206,10 @@ def test_a_probe_on_fewer_examples_takes_them_from_the_rest(robust, few, threat,
     ],
 )
 def test_a_probe_that_fails_leaves_the_others(error, reason, robust, few, threat, monkeypatch):
-    def fail(*_):
+    def fail(*_, **__):
         raise error
 
-    monkeypatch.setattr("robaudit.audit.flatness.average", fail)
+    monkeypatch.setattr("robaudit.flatness.average", fail)
     found = audit(robust, few, threat, LIGHT).report
     failed = found.get("flatness.average")
     assert (failed.status, failed.value) == ("failed", None)
@@ -404,7 +401,7 @@ def test_passes_that_memory_made_smaller_are_said_and_change_no_number(
 ):
     """A device that takes one tile at a time and is offered four."""
     some = load_examples("digits", n=3 * TILE)
-    plan = Plan(pgd=Pgd(steps=2))
+    plan = Plan(probes=(Pgd(steps=2),))
     wanted = audit(robust, some, threat, plan).report
 
     class Narrow(nn.Module):

@@ -9,7 +9,7 @@ import torch
 from support.console import SAMPLES, robaudit
 
 from robaudit.audit import Plan, audit
-from robaudit.audit.plan import Pgd
+from robaudit.audit.probes import Pgd
 from robaudit.data import load_examples
 from robaudit.errors import DataError, UsageError
 from robaudit.statistics import clopper_pearson, mean, newcombe
@@ -32,7 +32,7 @@ def ends(measurement):
 
 def test_copies_leave_error_bars_as_they_were(robust, few, train, threat):
     """Copies of one index are attacked alike: all outcomes are, and so are intervals."""
-    plan = Plan(pgd=Pgd(steps=2), radii=(threat.eps / 2,))
+    plan = Plan(probes=(Pgd(steps=2),), radii=(threat.eps / 2,))
     once = audit(robust, few, threat, plan, train=train)
     many = audit(robust, copied(few), threat, plan, train=copied(train))
     for name in ("accuracy.clean", "accuracy.pgd", "gap.error"):
@@ -53,7 +53,7 @@ def test_copies_leave_error_bars_as_they_were(robust, few, train, threat):
 
 
 def test_by_hand(robust, few, train, threat):
-    found = audit(robust, copied(few), threat, Plan(pgd=Pgd(steps=2)), train=train)
+    found = audit(robust, copied(few), threat, Plan(probes=(Pgd(steps=2),)), train=train)
     right = found.outcomes["test.accuracy.pgd"][::COPIES]
     k = int(right.sum())
     pgd = found.report.get("accuracy.pgd")
@@ -69,7 +69,7 @@ def test_by_hand(robust, few, train, threat):
 
 def test_groups_of_one_change_nothing(robust, few, threat, numbers):
     alone = replace(few, groups=few.index + 5)
-    plan = Plan(pgd=Pgd(steps=2))
+    plan = Plan(probes=(Pgd(steps=2),))
     assert numbers(audit(robust, few, threat, plan).report) == numbers(
         audit(robust, alone, threat, plan).report
     )

@@ -12,7 +12,7 @@ from torch import nn
 
 from robaudit import attacks
 from robaudit.audit import Plan, audit
-from robaudit.audit.plan import Bound, Hessian, Pgd, TopLayer, Wci, Worst
+from robaudit.audit.probes import Bound, Hessian, Pgd, TopLayer, Wci, Worst
 from robaudit.data import load_examples
 from robaudit.errors import UsageError
 from robaudit.report import render
@@ -35,7 +35,7 @@ def deep():
 
 def test_the_top_layer_and_the_bound_have_closed_forms(linear, few, threat):
     """For one layer: Tr(H) = mean |x|^2 1^T (p - p^2), the same under every name."""
-    plan = Plan(wci=Wci(PGD, bound=Bound(beta=10, s0=0.1, lambda_=8)), top_layer=TopLayer(PGD))
+    plan = Plan(probes=(Wci(PGD, bound=Bound(beta=10, s0=0.1, lambda_=8)), TopLayer(PGD)))
     few = replace(few, split="train")
     report = audit(linear, few, threat, plan).report
     at = attacks.pgd(linear, few.x, few.y, threat, steps=3, index=few.index)
@@ -54,7 +54,7 @@ def test_the_top_layer_and_the_bound_have_closed_forms(linear, few, threat):
 
 def test_the_bound_is_of_the_training_split_and_its_size(linear, few, train, threat):
     """Risk and trace at training images, n the split's and not how many of it were measured."""
-    plan = Plan(wci=Wci(PGD))
+    plan = Plan(probes=(Wci(PGD),))
     size = len(load_examples("digits", split="train"))
     for n in (16, 32):
         part = replace(train, x=train.x[:n], y=train.y[:n], index=train.index[:n])
@@ -75,7 +75,7 @@ def test_the_bound_is_of_the_training_split_and_its_size(linear, few, train, thr
 
 
 def test_without_training_data_there_is_no_bound(linear, few, threat):
-    report = audit(linear, few, threat, Plan(wci=Wci(PGD))).report
+    report = audit(linear, few, threat, Plan(probes=(Wci(PGD),))).report
     found = report.get("pacbayes.bound")
     assert found.status == "skipped"
     assert "no training data" in found.reason
@@ -83,7 +83,7 @@ def test_without_training_data_there_is_no_bound(linear, few, threat):
 
 def test_a_training_split_of_unknown_size_is_said(linear, few, train, threat):
     unknown = replace(train, population=None)
-    found = audit(linear, few, threat, Plan(wci=Wci(PGD)), train=unknown).report
+    found = audit(linear, few, threat, Plan(probes=(Wci(PGD),)), train=unknown).report
     bound = found.get("pacbayes.bound")
     assert bound.settings["beta"] == len(train)
     assert any("not known" in warning for warning in bound.warnings)
@@ -91,7 +91,7 @@ def test_a_training_split_of_unknown_size_is_said(linear, few, train, threat):
 
 def test_bounds_change_when_layers_are_rescaled_and_the_index_does_not(deep, few, train, threat):
     def measured():
-        report = audit(deep, few, threat, Plan(wci=Wci(PGD)), train=train).report
+        report = audit(deep, few, threat, Plan(probes=(Wci(PGD),)), train=train).report
         return [report.get(name).value for name in ("wci", "wci.bound", "pacbayes.bound")]
 
     before = measured()
@@ -116,7 +116,7 @@ def test_parametrised_and_pruned_layers_are_said(few, threat):
     network.never = nn.Linear(3, 3)
     nn.utils.parametrizations.weight_norm(network[1])
     nn.utils.prune.l1_unstructured(network[3], "weight", 20)
-    plan = Plan(wci=Wci(PGD), hessian=SPECTRUM, worst=Worst(PGD, passes=2, restarts=1))
+    plan = Plan(probes=(Wci(PGD), SPECTRUM, Worst(PGD, passes=2, restarts=1)))
     report = audit(network, few, threat, plan).report
     for name in ("wci", "hessian.largest", "flatness.worst"):
         said = " ".join(report.get(name).warnings)
@@ -129,7 +129,7 @@ def test_parametrised_and_pruned_layers_are_said(few, threat):
 
 def test_trades_counts_both_images(linear, few, threat):
     def value(**kind):
-        plan = Plan(top_layer=TopLayer(PGD, **kind))
+        plan = Plan(probes=(TopLayer(PGD, **kind),))
         return audit(linear, few, threat, plan).report.get("trh.top_layer").value
 
     clean = value(objective="trades", penalty=0.0)
@@ -138,7 +138,7 @@ def test_trades_counts_both_images(linear, few, threat):
 
 def test_a_network_without_a_top_layer_is_no_failure(few, threat):
     network = nn.Sequential(nn.Conv2d(1, 10, 8), nn.Flatten())
-    report = audit(network, few, threat, Plan(wci=Wci(PGD), top_layer=TopLayer(PGD))).report
+    report = audit(network, few, threat, Plan(probes=(Wci(PGD), TopLayer(PGD)))).report
     found = report.get("trh.top_layer")
     assert found.status == "skipped"
     assert "no top layer" in found.reason
@@ -147,8 +147,8 @@ def test_a_network_without_a_top_layer_is_no_failure(few, threat):
 
 def test_layers_are_named_as_in_the_report(robust, few, threat):
     """The classifier around the network adds a prefix that its author never sees."""
-    chosen = audit(robust, few, threat, Plan(wci=Wci(PGD, layers=("head",)))).report
-    whole = audit(robust, few, threat, Plan(wci=Wci(PGD))).report
+    chosen = audit(robust, few, threat, Plan(probes=(Wci(PGD, layers=("head",)),))).report
+    whole = audit(robust, few, threat, Plan(probes=(Wci(PGD),))).report
     (row,) = chosen.get("wci").details["layers"]
     assert row["name"] == "head"
     same = next(r for r in whole.get("wci").details["layers"] if r["name"] == "head")
@@ -157,8 +157,8 @@ def test_layers_are_named_as_in_the_report(robust, few, threat):
     assert "chosen layers" in render([chosen], "md")
 
 
-@pytest.mark.parametrize("plan", [Plan(wci=Wci(PGD, layers=("hed",))),
-                                  Plan(hessian=replace(SPECTRUM, layers=("hed",)))])  # fmt: skip
+@pytest.mark.parametrize("plan", [Plan(probes=(Wci(PGD, layers=("hed",)),)),
+                                  Plan(probes=(replace(SPECTRUM, layers=("hed",)),))])  # fmt: skip
 def test_an_unknown_layer_stops_the_audit_before_any_work(robust, few, threat, plan):
     def forbidden(_):
         raise AssertionError("work was begun")
@@ -171,7 +171,7 @@ def test_an_unknown_layer_stops_the_audit_before_any_work(robust, few, threat, p
 
 def test_the_gauss_newton_spectrum_of_few_examples_is_whole(deep, few, threat):
     few = replace(few, x=few.x[:6], y=few.y[:6], index=few.index[:6])
-    plan = Plan(hessian=replace(SPECTRUM, operator="gauss-newton"))
+    plan = Plan(probes=(replace(SPECTRUM, operator="gauss-newton"),))
     report = audit(deep, few, threat, plan).report
     at = attacks.pgd(deep, few.x, few.y, threat, steps=3, index=few.index)
     want = torch.linalg.eigvalsh(dense_gauss_newton(deep.double(), at.x.double())).flip(0)
@@ -184,18 +184,18 @@ def test_the_gauss_newton_spectrum_of_few_examples_is_whole(deep, few, threat):
 
 
 def test_lanczos_takes_over_where_the_rank_is_high(deep, few, threat, monkeypatch):
-    from robaudit.audit import spectrum
+    from robaudit.audit.probes import hessian
 
-    plan = Plan(hessian=replace(SPECTRUM, operator="gauss-newton", tolerance=1e-5))
+    plan = Plan(probes=(replace(SPECTRUM, operator="gauss-newton", tolerance=1e-5),))
     whole = audit(deep, few, threat, plan).report.get("hessian.largest")
-    monkeypatch.setattr(spectrum, "_SMALL_RANK", 1)
+    monkeypatch.setattr(hessian, "_SMALL_RANK", 1)
     other = audit(deep, few, threat, plan).report.get("hessian.largest")
     assert (whole.settings["method"], other.settings["method"]) == ("gram", "lanczos")
     assert other.details["eigenvalues"] == pytest.approx(whole.details["eigenvalues"], rel=1e-4)
 
 
 def test_the_spread_of_each_layer_is_shown(deep, few, threat):
-    plan = Plan(hessian=replace(SPECTRUM, spread_probes=4))
+    plan = Plan(probes=(replace(SPECTRUM, spread_probes=4),))
     report = audit(deep, few, threat, plan).report
     rows = report.get("hessian.trace").details["layers"]
     assert [row["name"] for row in rows] == ["1", "3"]
@@ -213,7 +213,7 @@ def test_pyhessian_is_not_asked_for_what_it_cannot_do(restriction):
 def test_the_trace_of_the_hessian_is_exact_where_its_blocks_are(deep, few, threat):
     """In all parameters, biases included, against the dense matrix."""
     few = replace(few, x=few.x[:6], y=few.y[:6], index=few.index[:6])
-    report = audit(deep, few, threat, Plan(hessian=SPECTRUM)).report
+    report = audit(deep, few, threat, Plan(probes=(SPECTRUM,))).report
     at = attacks.pgd(deep, few.x, few.y, threat, steps=3, index=few.index)
     dense = dense_full(deep.double(), at.x.double(), few.y)
     found = report.get("hessian.trace")
@@ -223,7 +223,7 @@ def test_the_trace_of_the_hessian_is_exact_where_its_blocks_are(deep, few, threa
 
 def test_rounded_traces_are_within_a_tenth_of_their_error_or_said_to_be_none(robust, threat):
     examples = load_examples("digits", n=64)
-    plan = Plan(wci=Wci(PGD))
+    plan = Plan(probes=(Wci(PGD),))
     full = audit(robust, examples, threat, plan).report.get("wci")
     rounded = audit(robust, examples, threat, plan, precision="bf16").report.get("wci")
     assert (full.details["precision"], rounded.details["precision"]) == ("fp32", "bf16")
@@ -250,7 +250,7 @@ def test_both_splits_are_of_one_quantity(few, train, threat, monkeypatch):
         return real(model, x, y, estimator=estimator, **how)
 
     monkeypatch.setattr(curvature, "wci", falling)
-    report = audit(smooth, few, threat, Plan(wci=Wci(PGD)), train=train).report
+    report = audit(smooth, few, threat, Plan(probes=(Wci(PGD),)), train=train).report
     for split in ("test", "train"):
         found = report.get("wci", split)
         assert found.details["quantity"] == "gauss-newton"
@@ -260,7 +260,7 @@ def test_both_splits_are_of_one_quantity(few, train, threat, monkeypatch):
 
 def test_in_float64_numbers_are_those_of_the_network_in_float64(deep, few, threat):
     few = few.taken(slice(6))
-    plan = Plan(wci=Wci(PGD), hessian=replace(SPECTRUM, tolerance=1e-8))
+    plan = Plan(probes=(Wci(PGD), replace(SPECTRUM, tolerance=1e-8)))
     report = audit(deep, few, threat, plan, precision="float64").report
     at = attacks.pgd(deep, few.x, few.y, threat, steps=3, index=few.index)
     dense = dense_full(copy.deepcopy(deep).double(), at.x.double(), few.y)

@@ -13,17 +13,25 @@ from torch import nn
 from robaudit.attacks import autoattack
 from robaudit.audit import Plan, audit
 from robaudit.audit.failures import not_measured
-from robaudit.audit.plan import AutoAttack, Average, Fast, Hessian, Pgd, TopLayer, Wci, Worst
+from robaudit.audit.probes import AutoAttack, Average, Cw, Fast, Hessian, Pgd, TopLayer, Wci, Worst
 from robaudit.errors import Interrupted, NotMeasuredError, UsageError
 from robaudit.types import ThreatModel
 
 THREAT = ThreatModel("linf", 0.1)
 PGD = Pgd(steps=2)
 ALL = Plan(
-    pgd=PGD, cw=Pgd(steps=2, loss="margin"), fast=Fast(), autoattack=AutoAttack(engine="native"),
-    wci=Wci(PGD), top_layer=TopLayer(PGD), hessian=Hessian(PGD), average=Average(PGD),
-    worst=Worst(PGD),
-)  # fmt: skip
+    probes=(
+        PGD,
+        Cw(steps=2),
+        Fast(),
+        AutoAttack(engine="native"),
+        Wci(PGD),
+        TopLayer(PGD),
+        Hessian(PGD),
+        Average(PGD),
+        Worst(PGD),
+    )
+)
 
 
 class Raising(nn.Sequential):
@@ -89,7 +97,7 @@ def test_checks_before_the_attacks_that_fail_are_a_doubt(few):
             return super().forward(x)
 
     network = Few(nn.Flatten(), nn.Linear(64, 10))
-    found = audit(network, few, THREAT, Plan(pgd=PGD)).report
+    found = audit(network, few, THREAT, Plan(probes=(PGD,))).report
     assert {m.status for m in found.measurements} == {"ok"}
     doubts = found.get("accuracy.pgd").doubts
     assert any("before the attacks" in line and "how many?" in line for line in doubts)
@@ -116,11 +124,12 @@ def test_the_librarys_own_error_is_told_from_the_networks(monkeypatch):
 
 
 def test_an_error_of_robaudits_own_is_not_laid_at_the_networks_door(few, monkeypatch):
-    monkeypatch.setattr("robaudit.audit.accuracy.passes", operator.attrgetter("missing"))
+    monkeypatch.setattr("robaudit.audit.numbers.passes", operator.attrgetter("missing"))
     network = nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
-    report = audit(network, few, THREAT, Plan(pgd=PGD, wci=Wci(PGD))).report
+    report = audit(network, few, THREAT, Plan(probes=(PGD, Wci(PGD)))).report
     reason = report.get("accuracy.pgd").reason
-    assert re.match(r"AttributeError: .*, while .* \(at robaudit/audit/accuracy\.py:\d+\)$", reason)
+    where = r"\(at robaudit/audit/probes/pgd\.py:\d+\)$"
+    assert re.match(rf"AttributeError: .*, while .* {where}", reason)
     assert report.get("wci").status == "ok"
 
 
@@ -133,7 +142,7 @@ def test_the_users_interrupt_and_refusals_pass():
 def test_an_interrupt_that_nobody_sent_is_the_networks(few):
     before = signal.signal(signal.SIGINT, lambda *_: None)  # as the command line has its own
     try:
-        report = audit(Raising(KeyboardInterrupt()), few, THREAT, Plan(pgd=PGD)).report
+        report = audit(Raising(KeyboardInterrupt()), few, THREAT, Plan(probes=(PGD,))).report
     finally:
         signal.signal(signal.SIGINT, before)
     assert report.get("accuracy.pgd").status == "failed"
@@ -142,5 +151,5 @@ def test_an_interrupt_that_nobody_sent_is_the_networks(few):
 
 @pytest.mark.parametrize("error", [MemoryError(), torch.cuda.OutOfMemoryError("CUDA")])
 def test_want_of_memory_says_what_helps(error, few):
-    report = audit(Raising(error), few, THREAT, Plan(pgd=PGD)).report
+    report = audit(Raising(error), few, THREAT, Plan(probes=(PGD,))).report
     assert "--n" in report.get("accuracy.pgd").reason

@@ -6,12 +6,12 @@ from support import masking
 from support.masking import FLAT, HONEST, LYING, Behind
 
 from robaudit.audit import Plan, audit
-from robaudit.audit.plan import Pgd
+from robaudit.audit.probes import Pgd
 from robaudit.checkpoints import load, samples_dir
 from robaudit.checkpoints.classifier import Classifier, Origin
 from robaudit.types import ThreatModel
 
-PLAN = Plan(pgd=Pgd(steps=2))
+PLAN = Plan(probes=(Pgd(steps=2),))
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from robaudit.attacks.diagnostics import Diagnostics
 from robaudit.audit import Plan, audit
 from robaudit.audit.doubts import signs_of_masking
-from robaudit.audit.plan import AutoAttack, Fast, Pgd
+from robaudit.audit.probes import AutoAttack, Fast, Pgd
 from robaudit.checkpoints import load
 from robaudit.gate.policy import read_policy
 from robaudit.gate.run import Population, gate
@@ -112,7 +112,7 @@ def accuracies(network, few, plan):
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", [NotANumber, OffTheGrid, WrongSign, Elsewhere, Rounded, OneHot])
 def test_an_attack_that_was_misled_says_so(kind, standard, few):
-    found = accuracies(kind(standard), few, Plan(pgd=PGD, cw=CW, fast=Fast()))
+    found = accuracies(kind(standard), few, Plan(probes=(PGD, CW, Fast())))
     for name in ("pgd", "cw", "fast"):
         assert found[name].value < 0.1 or found[name].doubts
     assert found["pgd"].value > 0.5
@@ -123,8 +123,8 @@ def test_an_attack_that_was_misled_says_so(kind, standard, few):
 @pytest.mark.slow
 def test_saturated_logits_hide_nothing(standard, few):
     """The cross-entropy is nought in float32 on all of them, and PGD climbs it all the same."""
-    honest = accuracies(standard, few, Plan(pgd=PGD, fast=Fast()))
-    found = accuracies(Saturated(standard), few, Plan(pgd=PGD, fast=Fast()))
+    honest = accuracies(standard, few, Plan(probes=(PGD, Fast())))
+    found = accuracies(Saturated(standard), few, Plan(probes=(PGD, Fast())))
     assert found["pgd"].value == pytest.approx(honest["pgd"].value, abs=1 / 32)
     assert found["fast"].value == honest["fast"].value
     assert found["pgd"].doubts == []
@@ -133,7 +133,7 @@ def test_saturated_logits_hide_nothing(standard, few):
 @pytest.mark.slow
 def test_honest_networks_are_not_doubted(standard, robust, few):
     for network in (standard, robust):
-        found = accuracies(network, few, Plan(pgd=PGD, cw=CW, fast=Fast()))
+        found = accuracies(network, few, Plan(probes=(PGD, CW, Fast())))
         assert not any(m.doubts for m in found.values())
 
 
@@ -160,7 +160,7 @@ def test_the_gate_passes_none_of_them(kind, standard, few, tmp_path):
 def test_logits_that_are_minus_infinity_under_attack_are_not_measured_anywhere(
     standard, few, tmp_path
 ):
-    found = accuracies(Alone(standard), few, Plan(pgd=PGD, cw=CW, fast=Fast()))
+    found = accuracies(Alone(standard), few, Plan(probes=(PGD, CW, Fast())))
     for name in ("pgd", "cw", "fast"):
         assert found[name].status == "failed"
         assert "not finite" in found[name].reason
@@ -180,7 +180,7 @@ def test_one_image_that_square_alone_broke_is_enough(engine, standard, few):
             kept[name] = compute()
         return kept[name]
 
-    plan = Plan(autoattack=AutoAttack(engine=engine))
+    plan = Plan(probes=(AutoAttack(engine=engine),))
     threat = ThreatModel("linf", 0.15)
     first, again = (
         audit(OneHot(standard), few, threat, plan, cache=cache)
@@ -213,7 +213,7 @@ def test_a_network_that_is_constant_in_the_ball_is_not_doubted():
     y = torch.arange(24) % 2
     x = (0.2 + 0.6 * y[:, None, None, None]) + 0.1 * torch.rand(24, 1, 8, 8, generator=draw)
     two = Examples(x, y, torch.arange(24), "two", "test", "0" * 64, 2)
-    report = audit(Constant(), two, ThreatModel("linf", 0.05), Plan(pgd=PGD, cw=CW)).report
+    report = audit(Constant(), two, ThreatModel("linf", 0.05), Plan(probes=(PGD, CW))).report
     assert report.get("accuracy.pgd").value == 1
     assert report.get("accuracy.pgd").details["diagnostics"]["stuck"] == 24
     assert not any(m.doubts for m in report.measurements)

@@ -6,7 +6,7 @@ from support.console import SAMPLES
 from torch import nn
 
 from robaudit.audit import Plan, audit
-from robaudit.audit.plan import AutoAttack, Average, Fast, Pgd, Square, Wci
+from robaudit.audit.probes import AutoAttack, Average, Fast, Pgd, Square, Wci
 from robaudit.checkpoints import load
 from robaudit.gate.policy import read_policy
 from robaudit.gate.run import Population, gate
@@ -45,20 +45,20 @@ def measured(network, few, eps, plan, **said):
 def test_where_nothing_moves_the_robust_accuracy_is_the_clean_one(standard, few):
     network = Noisy(standard, 0.3)
     torch.manual_seed(1)
-    found, report = measured(network, few, 1e-6, Plan(pgd=PGD))
+    found, report = measured(network, few, 1e-6, Plan(probes=(PGD,)))
     assert found["accuracy.pgd"].value == found["accuracy.clean"].value
     assert found["accuracy.pgd"].doubts == []
     assert found["accuracy.pgd"].settings["samples"] == 10
     assert found["accuracy.clean"].settings == {"samples": 10}
     assert any("10 of its draws vote" in line for line in report.warnings)
     torch.manual_seed(2)
-    again, _ = measured(network, few, 1e-6, Plan(pgd=PGD))
+    again, _ = measured(network, few, 1e-6, Plan(probes=(PGD,)))
     assert {n: m.value for n, m in again.items()} == {n: m.value for n, m in found.items()}
 
 
 def test_noise_hides_nothing_from_averaged_gradients(standard, few):
-    found, _ = measured(Noisy(standard, 0.1), few, 0.15, Plan(pgd=PGD), samples=5)
-    honest, _ = measured(standard, few, 0.15, Plan(pgd=PGD))
+    found, _ = measured(Noisy(standard, 0.1), few, 0.15, Plan(probes=(PGD,)), samples=5)
+    honest, _ = measured(standard, few, 0.15, Plan(probes=(PGD,)))
     assert found["accuracy.pgd"].settings["samples"] == 5
     assert found["accuracy.pgd"].value <= honest["accuracy.pgd"].value + 0.15
     assert "samples" not in honest["accuracy.pgd"].settings
@@ -67,7 +67,7 @@ def test_noise_hides_nothing_from_averaged_gradients(standard, few):
 @pytest.mark.slow
 def test_every_attack_of_ours_is_of_the_voted_classifier(standard, few):
     few = few.taken(slice(8))
-    plan = Plan(pgd=PGD, fast=Fast(), square=Square(queries=20))
+    plan = Plan(probes=(PGD, Square(queries=20), Fast()))
     found, _ = measured(Noisy(standard, 0.3), few, 1e-6, plan, samples=3)
     for name in ("pgd", "fast", "square"):
         assert found[f"accuracy.{name}"].value == pytest.approx(
@@ -76,7 +76,7 @@ def test_every_attack_of_ours_is_of_the_voted_classifier(standard, few):
 
 
 def test_what_would_be_of_single_draws_is_refused(standard, few):
-    plan = Plan(wci=Wci(PGD), average=Average(PGD, perturbations=1), autoattack=AutoAttack())
+    plan = Plan(probes=(AutoAttack(), Wci(PGD), Average(PGD, perturbations=1)))
     found, _ = measured(Noisy(standard, 0.1), few, 0.1, plan, samples=2)
     for name in ("wci", "trace.total", "flatness.average"):
         assert "draws at random" in found[name].reason
@@ -100,7 +100,7 @@ def test_the_gate_decides_on_the_voted_classifier(standard, few, tmp_path):
 
 def test_straight_through_a_step_finds_what_masked_gradients_hide(standard, few):
     network = nn.Sequential(Step(), standard)
-    plan = Plan(pgd=Pgd(steps=10), wci=Wci(PGD))
+    plan = Plan(probes=(Pgd(steps=10), Wci(PGD)))
     masked, _ = measured(network, few, 0.15, plan)
     assert masked["accuracy.pgd"].value > 0.9
     assert any("--straight-through 0" in text for text in masked["accuracy.pgd"].doubts)

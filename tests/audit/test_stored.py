@@ -7,9 +7,10 @@ import torch
 
 from robaudit.attacks import apgd, fab, square
 from robaudit.audit import Plan, audit
-from robaudit.audit.plan import (
+from robaudit.audit.probes import (
     AutoAttack,
     Average,
+    Cw,
     Fast,
     Hessian,
     Pgd,
@@ -26,21 +27,17 @@ from robaudit.report.gallery import make_gallery
 
 PGD = Pgd(steps=3)
 PLANS = {
-    "attacks": Plan(
-        pgd=PGD,
-        cw=replace(PGD, loss="margin"),
-        fast=Fast(),
-        square=Square(queries=20),
-        radii=(0.05, 0.1),
-    ),
+    "attacks": Plan(probes=(PGD, Cw.like(PGD), Square(queries=20), Fast()), radii=(0.05, 0.1)),
     "curvature": Plan(
-        pgd=PGD,
-        wci=Wci(PGD),
-        top_layer=TopLayer(PGD),
-        hessian=Hessian(PGD, n=None, steps=6, probes=1, density_steps=4),
+        probes=(
+            PGD,
+            Wci(PGD),
+            TopLayer(PGD),
+            Hessian(PGD, n=None, steps=6, probes=1, density_steps=4),
+        )
     ),
-    "flatness": Plan(average=Average(PGD, perturbations=2), worst=Worst(PGD, passes=2, restarts=1)),
-    "autoattack": Plan(autoattack=AutoAttack(version="rand", batch_size=100)),
+    "flatness": Plan(probes=(Average(PGD, perturbations=2), Worst(PGD, passes=2, restarts=1))),
+    "autoattack": Plan(probes=(AutoAttack(version="rand", batch_size=100),)),
 }
 
 

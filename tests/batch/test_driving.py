@@ -8,8 +8,7 @@ import pytest
 import torch
 from support.batch_runs import numbers
 
-from robaudit.audit import audit
-from robaudit.audit.plan import preset
+from robaudit.audit import audit, preset
 from robaudit.batch import work as working
 from robaudit.batch.directory import REPORT, create
 from robaudit.batch.driving import drive
@@ -151,9 +150,7 @@ def test_finished_stages_are_not_done_again(run, rows, monkeypatch):
     true_audit = working.audit
 
     def interrupted(model, examples, threat, plan, **said):
-        probes = [name for name in ("pgd", "wci", "top_layer", "average", "worst")
-                  if getattr(plan, name) is not None]  # fmt: skip
-        begun.append(tuple(probes))
+        begun.append(tuple(probe.name for probe in plan.probes))
         if begun.count(begun[-1]) == 1:
             raise KeyboardInterrupt
         return true_audit(model, examples, threat, plan, **said)

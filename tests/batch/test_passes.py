@@ -3,7 +3,8 @@
 import pytest
 
 from robaudit import measures
-from robaudit.audit.plan import AutoAttack, Pgd, Plan, Wci, preset
+from robaudit.audit import Plan, preset
+from robaudit.audit.probes import AutoAttack, Pgd, Wci
 from robaudit.batch import work as working
 from robaudit.batch.passes import passes
 from robaudit.batch.work import load_model, work
@@ -43,12 +44,12 @@ def test_passes_are_those_of_the_run(job, tmp_path, monkeypatch, gap):
 
 def test_an_attack_that_several_probes_need_is_counted_once():
     pgd = Pgd(steps=10)
-    assert passes(Plan(pgd=pgd), 8) == 8 * (1 + 1 + 10 * 3 + 1)
-    shared = passes(Plan(pgd=pgd, wci=Wci(pgd)), 8) - passes(Plan(pgd=pgd), 8)
-    apart = passes(Plan(pgd=pgd, wci=Wci(Pgd(steps=9))), 8) - passes(Plan(pgd=pgd), 8)
+    assert passes(Plan(probes=(pgd,)), 8) == 8 * (1 + 1 + 10 * 3 + 1)
+    shared = passes(Plan(probes=(pgd, Wci(pgd))), 8) - passes(Plan(probes=(pgd,)), 8)
+    apart = passes(Plan(probes=(pgd, Wci(Pgd(steps=9)))), 8) - passes(Plan(probes=(pgd,)), 8)
     assert apart - shared == 8 * (1 + 9 * 3 + 1)
 
 
 def test_autoattack_costs_what_the_registry_says():
-    of_one = passes(Plan(autoattack=AutoAttack()), 1) - passes(Plan(), 1)
+    of_one = passes(Plan(probes=(AutoAttack(),)), 1) - passes(Plan(), 1)
     assert of_one == measures.find("accuracy.autoattack").passes

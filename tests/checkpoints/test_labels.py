@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from robaudit.audit import Plan, audit
-from robaudit.audit.plan import Pgd
+from robaudit.audit.probes import Pgd
 from robaudit.checkpoints import load
 from robaudit.checkpoints.labels import check_numbering, classes_guessed
 from robaudit.data import load_examples
@@ -131,7 +131,9 @@ def test_outputs_that_no_label_stands_for_are_counted(classes):
     x.flatten(1)[:3, :10] = 0.1
     examples = examples_of(x, y, classes)
     model = Reads(11)
-    report = audit(model, examples, ThreatModel("linf", 0.6), Plan(pgd=Pgd(5, 1, 0.25))).report
+    report = audit(
+        model, examples, ThreatModel("linf", 0.6), Plan(probes=(Pgd(5, 1, 0.25),))
+    ).report
     said = [text for text in report.warnings if "11 outputs" in text]
     assert len(said) == 1
     assert "3 clean" in said[0]

@@ -11,7 +11,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from robaudit.audit import Plan, audit
-from robaudit.audit.plan import Hessian, Pgd, Wci
+from robaudit.audit.probes import Hessian, Pgd, Wci
 from robaudit.curvature import (
     gram_spectrum,
     largest_eigenvalue,
@@ -190,7 +190,7 @@ def test_a_report_has_failed_spectra_and_a_gauss_newton_wci(batch):
     x, y = batch
     examples = Examples(x, y, torch.arange(len(x)), "noise", "test", "0" * 64, 5)
     pgd = Pgd(steps=2)
-    plan = Plan(wci=Wci(pgd=pgd), hessian=Hessian(pgd=pgd, n=12))
+    plan = Plan(probes=(Wci(pgd=pgd), Hessian(pgd=pgd, n=12)))
     report = audit(mlp(OfSaved), examples, ThreatModel("linf", 0.1), plan).report
     failed = report.get("hessian.largest")
     assert failed.status == "failed"

@@ -180,36 +180,38 @@ def audited():
     import torch
     from torch import nn
 
-    from robaudit.audit import audit
-    from robaudit.audit.plan import (
+    from robaudit.audit import Plan, audit
+    from robaudit.audit.probes import (  # fmt: skip
         Average,
+        Cw,
         Distance,
         Fast,
         Hessian,
         Pgd,
-        Plan,
         Square,
         TopLayer,
         Transfer,
         Wci,
         Worst,
-    )  # fmt: skip
+    )
 
     torch.manual_seed(0)
     pgd = Pgd(steps=1)
     network = nn.Sequential(nn.Flatten(), nn.Linear(64, 4), nn.ReLU(), nn.Linear(4, 10))
     plan = Plan(
-        pgd=pgd,
-        cw=Pgd(steps=1, loss="margin"),
-        fast=Fast(),
-        square=Square(queries=5),
-        transfer=Transfer(pgd, "itself"),
-        distance=Distance(),
-        wci=Wci(pgd),
-        top_layer=TopLayer(pgd),
-        hessian=Hessian(pgd, top=1, probes=2, steps=10, density_steps=5),
-        average=Average(pgd, perturbations=2),
-        worst=Worst(pgd, passes=1, restarts=1),
+        probes=(
+            pgd,
+            Cw(steps=1),
+            Transfer(pgd, "itself"),
+            Square(queries=5),
+            Fast(),
+            Distance(),
+            Wci(pgd),
+            TopLayer(pgd),
+            Hessian(pgd, top=1, probes=2, steps=10, density_steps=5),
+            Average(pgd, perturbations=2),
+            Worst(pgd, passes=1, restarts=1),
+        )
     )
     test, train = (
         robaudit.load_examples("digits", split=split, n=8) for split in ("test", "train")

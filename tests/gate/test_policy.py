@@ -7,9 +7,10 @@ import jsonschema
 import pytest
 from support.console import ROBUST
 
+from robaudit.audit.probes import giving, named
 from robaudit.errors import UsageError
-from robaudit.gate.metrics import METRICS
 from robaudit.gate.policy import policy_schema, read_policy
+from robaudit.measures import ruled
 
 WHOLE = """
 [gate]
@@ -131,15 +132,12 @@ def test_the_schema_takes_what_is_read_and_refuses_what_is_refused():
 
 
 def test_every_metric_is_one_an_audit_makes():
-    """Names of chains and probes are fields of the audit's plan."""
-    from dataclasses import fields
+    """Its stages are attacks, and some probe gives the measure."""
+    from robaudit.audit.probe import Attack
 
-    from robaudit.audit import Plan
-
-    known = {field.name for field in fields(Plan)} | {"clean"}
-    for metric in METRICS.values():
-        assert {*metric.chain, *([metric.probe] if metric.probe else [])} <= known
-        assert bool(metric.chain) != bool(metric.probe)
+    for name, metric in ruled().items():
+        assert issubclass(giving(name), Attack) or not metric.stages
+        assert all(issubclass(named(stage), Attack) for stage in metric.stages)
 
 
 def test_the_policies_in_the_manual_are_policies(read):

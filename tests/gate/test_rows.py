@@ -5,8 +5,9 @@ import torch
 from support.console import ROBUST
 from torch import nn
 
+from robaudit.audit import Plan
 from robaudit.audit.context import Context
-from robaudit.audit.plan import AutoAttack, Fast, Pgd, Plan, Square
+from robaudit.audit.probes import AutoAttack, Cw, Fast, Pgd, Square
 from robaudit.audit.rows import RowAttacks
 from robaudit.audit.run import audit
 from robaudit.checkpoints import load
@@ -15,7 +16,7 @@ from robaudit.errors import NotMeasuredError
 from robaudit.types import ThreatModel
 
 THREAT = ThreatModel("linf", 0.2)
-ROBUST_SETTINGS = {"pgd": Pgd(5, 2), "cw": Pgd(5, loss="margin"), "fast": Fast()}
+ROBUST_SETTINGS = {"pgd": Pgd(5, 2), "cw": Cw(5), "fast": Fast()}
 LINEAR_SETTINGS = {"square": Square(100), "autoattack": AutoAttack(engine="native")}
 
 
@@ -44,7 +45,7 @@ def linear():
 )
 def test_in_any_company_the_outcomes_are_the_audits(make, settings, threat, few):
     model = make()
-    whole = audit(model, few, threat, Plan(n=48, **settings), seed=3)
+    whole = audit(model, few, threat, Plan(n=48, probes=tuple(settings.values())), seed=3)
     attacks = RowAttacks(Context(model, {"test": few}, threat, 3, "auto"), settings)
     clean = attacks.stands("clean", torch.arange(48))
     assert torch.equal(clean, whole.outcomes["test.accuracy.clean"])

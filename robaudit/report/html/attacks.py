@@ -12,7 +12,7 @@ from robaudit.report.numbers import percent
 from robaudit.report.pictures.accuracies import parts, standing
 from robaudit.report.pictures.drawing import inline
 from robaudit.report.table import Cell, Column, Table, measured, names, text
-from robaudit.report.words import ATTACKS, attack, interval_heading, label, ordered
+from robaudit.report.words import attack, attack_names, interval_heading, label, ordered
 from robaudit.schema import Measurement, Report
 
 _DIAGNOSTICS = {
@@ -42,7 +42,9 @@ class Ensemble:
 
 def attacked(report: Report) -> list[Measurement]:
     """Accuracies under attack that were measured on the audited split, the smallest first."""
-    found = [m for name in ATTACKS if (m := report.get(name)) is not None and m.value is not None]
+    found = [
+        m for name in attack_names() if (m := report.get(name)) is not None and m.value is not None
+    ]
     found.sort(key=lambda m: (m.value, m.name != "accuracy.autoattack"))
     return found
 
@@ -95,7 +97,7 @@ def _audited(report: Report) -> list[Measurement]:
     return [
         m
         for m in ordered(report)
-        if m.name in ATTACKS and m.split == report.data.split and m.status == "ok"
+        if m.name in attack_names() and m.split == report.data.split and m.status == "ok"
     ]
 
 

@@ -16,7 +16,7 @@ from robaudit.report.pictures.drawing import inline
 from robaudit.report.pictures.intervals import MOST_ROWS
 from robaudit.report.table import Cell, Column, Table, measured, names, text
 from robaudit.report.text import plain
-from robaudit.report.words import ATTACKS, attack, doubts, not_measured, warnings
+from robaudit.report.words import attack, attack_names, doubts, not_measured, warnings
 from robaudit.schema import Measurement, Report
 
 
@@ -31,7 +31,9 @@ def index_html(reports: Sequence[Report], links: Sequence[str | None] = ()) -> s
     paths = links or [None] * len(reports)
     found = [m for report in reports for m in attacked(report)]
     # A column for each attack as it was set: PGD-20 is not PGD-40.
-    attacks = list(dict.fromkeys(attack(m) for name in ATTACKS for m in found if m.name == name))
+    attacks = list(
+        dict.fromkeys(attack(m) for name in attack_names() for m in found if m.name == name)
+    )
     columns = [names("Checkpoint"), text("Architecture")]
     columns += [Column(heading) for heading in ("Clean", *attacks, "WCI", "Findings")]
     rows, drawn = [], []

@@ -1,0 +1,57 @@
+"""Robust accuracy under the fast tier: APGD on cross-entropy, then on the nearest classes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from robaudit.audit.probe import Attack
+from robaudit.measures import measure
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from robaudit.attacks import AttackResult
+    from robaudit.audit.context import Context
+    from robaudit.schema import Measurement
+    from robaudit.types import Progress, ThreatModel
+
+
+@dataclass(frozen=True)
+class Fast(Attack):
+    """APGD-CE, then targeted APGD on the classes that are nearest; it has no settings."""
+
+    name = "fast"
+    measures = (
+        measure(
+            "accuracy.fast",
+            "Robust accuracy, {attack}",
+            place=40,
+            attack="fast",
+            attack_named="the fast tier",
+            stages=("clean", "pgd", "fast"),
+            passes=1000,
+        ),
+    )
+
+    def run(self, context: Context) -> list[Measurement]:
+        from robaudit import attacks
+        from robaudit.audit.ensembles import confirmed, pieces, searcher
+
+        examples = context.splits[context.main]
+
+        def search(
+            threat: ThreatModel, rows: Tensor, plain: bool, progress: Progress | None
+        ) -> AttackResult:
+            return attacks.fast(
+                searcher(context, plain),
+                examples.x[rows],
+                examples.y[rows],
+                threat,
+                seed=context.seed,
+                index=examples.index[rows],
+                cache=pieces(context, self, threat, plain),
+                progress=progress,
+            )
+
+        return confirmed(context, self, "fast tier", search)

@@ -1,0 +1,297 @@
+"""The Hessian's spectrum: both ends, trace and density, and the largest relative eigenvalue."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING, Any, Literal
+
+from robaudit.audit.probe import TRACES, Layers, Probe
+from robaudit.audit.probes.pgd import Pgd
+from robaudit.errors import UsageError
+from robaudit.measures import measure
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from robaudit.audit.context import Context
+    from robaudit.curvature import LayerTraces, Spectrum
+    from robaudit.curvature.traces import Estimator
+    from robaudit.schema import Measurement
+
+# Of a Gauss-Newton matrix: examples times classes less one. The cost grows with its square.
+_SMALL_RANK = 1024
+# Passes of one example for a product of the Hessian and a vector.
+_PRODUCT = 6
+
+
+@dataclass(frozen=True)
+class Hessian(Probe):
+    """Both ends of the spectrum, density and trace, at the first ``n`` PGD examples.
+
+    ``engine="pyhessian"`` has that library measure what it can as well, as a second opinion.
+
+    Attributes:
+        layers: the parameters it is restricted to; ``None`` and ``"all"`` for all.
+        memory: bytes for Lanczos vectors.
+        spread_probes: probes for the standard deviation of each layer's eigenvalues; 0 for none.
+    """
+
+    name = "hessian"
+    measures = (
+        measure("hessian.trace", "Hessian trace", place=50, study="Hessian trace"),
+        measure(
+            "hessian.largest",
+            "Largest eigenvalue",
+            place=60,
+            error_bar="none",
+            heading="Largest\neigenv.",
+            of_one_architecture=True,
+            study="largest eigenv.",
+        ),
+        measure("hessian.smallest", "Smallest eigenvalue", place=70, error_bar="none"),
+        measure(
+            "hessian.relative_largest",
+            "Largest relative eigenvalue",
+            place=80,
+            error_bar="none",
+            study="relative eigenv.",
+        ),
+    )
+
+    pgd: Pgd
+    n: int | None = 256
+    top: int = 5
+    probes: int = 5
+    steps: int = 80
+    density_steps: int = 40
+    tolerance: float = 1e-3
+    operator: Literal["hessian", "gauss-newton"] = "hessian"
+    layers: Layers = None
+    memory: int | None = None
+    spread_probes: int = 0
+    engine: Literal["robaudit", "pyhessian"] = "robaudit"
+
+    def __post_init__(self) -> None:
+        if self.engine == "pyhessian" and (
+            self.operator != "hessian" or self.layers not in (None, "all")
+        ):
+            raise UsageError(
+                "PyHessian measures the Hessian of the whole network and nothing else",
+                "Leave --layers and --operator out, or --engine pyhessian.",
+            )
+
+    @property
+    def expected(self) -> tuple[str, ...]:
+        return "hessian.largest", "hessian.smallest", "hessian.trace"
+
+    def price(self, n: int, n_train: int) -> int:
+        products = 2 * self.steps + (self.probes - 1) * self.density_steps
+        return min(n, self.n or n) * (products * _PRODUCT + TRACES)
+
+    def shared(self, n: int, n_train: int) -> dict[Pgd, int]:
+        return {self.pgd: min(n, self.n or n)}
+
+    def run(self, context: Context) -> list[Measurement]:
+        from robaudit import curvature
+        from robaudit.audit.names import authors, restricting
+        from robaudit.audit.numbers import estimate, finite
+        from robaudit.curvature.spectrum import MEMORY
+        from robaudit.engine import in_float64
+        from robaudit.schema import Measurement
+
+        attacked = context.adversarial(context.main, self.pgd, self.n)
+        n = len(attacked.x)
+        if context.double:
+            double = in_float64(context.model, attacked.x)
+            attacked = replace(attacked, x=attacked.x.double())
+            context = replace(context, model=double)
+        y = context.y(context.main, n)
+        layers = restricting(context.model, self.layers)
+        small = self._diagonalised(context, attacked.x)
+
+        def run(relative: bool) -> Spectrum:
+            label = "relative spectrum" if relative else "spectrum"
+            with context.watch(f"{label} on {n} {context.main} examples") as progress:
+                if small:
+                    return curvature.small_spectrum(
+                        context.model,
+                        attacked.x,
+                        top=1 if relative else self.top,
+                        relative=relative,
+                        layers=layers,
+                        memory=self.memory or MEMORY,
+                        progress=progress,
+                    )
+                return curvature.spectrum(
+                    context.model,
+                    attacked.x,
+                    y,
+                    top=1 if relative else self.top,
+                    probes=1 if relative else self.probes,
+                    steps=self.steps,
+                    density_steps=self.density_steps,
+                    tolerance=self.tolerance,
+                    relative=relative,
+                    operator=self.operator,
+                    layers=layers,
+                    memory=self.memory,
+                    seed=context.seed,
+                    progress=progress,
+                )
+
+        found = run(relative=False)
+        traces = self._traces(context, attacked.x, y)
+        spread = self._spread(context, attacked.x, y)
+        theirs = self._second_opinion(context, attacked.x, y)
+        own = run(relative=True)
+        density = found.density
+        told = [authors(context.model)(note) for note in found.notes]
+        probed = 0.0 if small else found.trace_standard_error
+        common: dict[str, Any] = {
+            "n": n,
+            "settings": {**asdict(self), "method": found.method},
+            "split": context.main,
+        }
+        return [
+            Measurement(
+                name="hessian.largest",
+                value=found.largest[0],
+                details={
+                    "eigenvalues": list(found.largest),
+                    "residuals": list(found.residuals),
+                    "products": found.products,
+                    "restarts": found.restarts,
+                    "dimension": found.dimension,
+                    **theirs.get("hessian.largest", {}),
+                },
+                warnings=[*told, *_late(found)],
+                **common,
+            ),
+            Measurement(
+                name="hessian.smallest",
+                value=found.smallest,
+                details={"residuals": [found.smallest_residual]},
+                **common,
+            ),
+            estimate(
+                name="hessian.trace",
+                value=traces.total,
+                standard_error=traces.total_standard_error,
+                details={
+                    "estimator": traces.estimator,
+                    "probed": {"trace": found.trace, "standard_error": finite(probed)},
+                    "density": {
+                        "grid": density.grid.tolist(),
+                        "density": density.density.tolist(),
+                        "standard_error": [finite(v) for v in density.standard_error.tolist()],
+                        "sigma": density.sigma,
+                    },
+                    **spread,
+                    **theirs.get("hessian.trace", {}),
+                },
+                **common,
+            ),
+            Measurement(
+                name="hessian.relative_largest",
+                value=own.largest[0],
+                details={"residuals": list(own.residuals), "products": own.products},
+                warnings=_late(own),
+                **common,
+            ),
+        ]
+
+    def _diagonalised(self, context: Context, x: Tensor) -> bool:
+        """Whether a Gauss-Newton matrix has so small a rank that all its eigenvalues are computed.
+
+        It does not depend on labels or probes.
+        """
+        from robaudit import curvature
+        from robaudit.audit.names import restricting
+        from robaudit.curvature.selection import chosen_parameters
+        from robaudit.curvature.spectrum import MEMORY
+        from robaudit.engine import effective
+
+        if self.operator != "gauss-newton":
+            return False
+        columns = _classes(context, x) - 1
+        plain = effective(context.model, x)
+        chosen = chosen_parameters(plain, restricting(plain, self.layers)).values()
+        dim = sum(parameter.numel() for parameter in chosen)
+        element = max(parameter.element_size() for parameter in chosen)
+        needed = curvature.gram_bytes(len(x), columns, dim, element)
+        return len(x) * columns <= _SMALL_RANK and needed <= (self.memory or MEMORY)
+
+    def _traces(self, context: Context, x: Tensor, y: Tensor) -> LayerTraces:
+        """The matrix's trace as the sum of its blocks' traces, exact where the network allows."""
+        from robaudit import curvature
+        from robaudit.audit.names import inside
+        from robaudit.curvature.traces import gauss_newton_estimator
+
+        estimator: Estimator = "auto"
+        if self.operator == "gauss-newton":
+            estimator = gauss_newton_estimator(_classes(context, x))
+        with context.watch(f"trace on {len(x)} {context.main} examples") as progress:
+            return curvature.layer_traces(
+                context.model,
+                x,
+                y,
+                estimator=estimator,
+                layers=inside(context.model, self.layers) or "all",
+                seed=context.seed,
+                index=context.index(context.main, len(x)),
+                progress=progress,
+            )
+
+    def _spread(self, context: Context, x: Tensor, y: Tensor) -> dict[str, Any]:
+        """How each layer's eigenvalues lie around their mean."""
+        from robaudit import curvature
+        from robaudit.audit.names import authors, inside
+
+        if self.spread_probes == 0:
+            return {}
+        own = authors(context.model)
+        names = inside(context.model, self.layers)
+        with context.watch(f"spread of each layer's eigenvalues on {len(x)} examples") as progress:
+            spreads = curvature.layer_spreads(
+                context.model,
+                x,
+                y,
+                layers=names if isinstance(names, tuple) else None,
+                probes=self.spread_probes,
+                seed=context.seed,
+                progress=progress,
+            )
+        rows = [{"name": own(name), **asdict(spread)} for name, spread in spreads.items()]
+        return {"layers": rows}
+
+    def _second_opinion(self, context: Context, x: Tensor, y: Tensor) -> dict[str, dict[str, Any]]:
+        """By measurement, what PyHessian adds to its details, where that is asked for."""
+        from robaudit import curvature
+        from robaudit.audit.numbers import finite
+
+        if self.engine != "pyhessian":
+            return {}
+        with context.watch(f"PyHessian on {len(x)} {context.main} examples"):
+            found = curvature.pyhessian(context.model, x, y, top=self.top, seed=context.seed)
+        trace = {
+            "trace": found.trace,
+            "standard_error": finite(found.trace_standard_error),
+            "probes": found.probes,
+        }
+        return {
+            "hessian.largest": {"pyhessian": {"eigenvalues": list(found.eigenvalues)}},
+            "hessian.trace": {"pyhessian": trace},
+        }
+
+
+def _classes(context: Context, x: Tensor) -> int:
+    import torch
+
+    from robaudit.engine import device_of, frozen
+
+    with frozen(context.model), torch.no_grad():
+        return int(context.model(x[:1].to(device_of(context.model))).shape[1])
+
+
+def _late(found: Spectrum) -> list[str]:
+    return [] if found.note is None else [found.note]

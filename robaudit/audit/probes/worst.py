@@ -1,0 +1,107 @@
+"""Worst-case flatness of the robust loss and, where asked for, of the clean one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from robaudit.audit.probe import GRADIENT, Probe
+from robaudit.audit.probes.pgd import Pgd
+from robaudit.measures import measure
+
+if TYPE_CHECKING:
+    from robaudit.audit.context import Context
+    from robaudit.flatness.protocols import Protocol
+    from robaudit.schema import Measurement
+    from robaudit.types import ThreatModel
+
+
+@dataclass(frozen=True)
+class Worst(Probe):
+    """Worst-case flatness.
+
+    Attributes:
+        passes: of the search, over all examples.
+        restarts: of the search.
+        radii: smaller than ``xi``, measured as well.
+        clean: the flatness of the clean loss, too.
+    """
+
+    name = "worst"
+    measures = (
+        measure(
+            "flatness.worst",
+            "Worst-case flatness",
+            place=20,
+            heading="Flatn.\nworst",
+            study="worst flatness",
+        ),
+        measure(
+            "flatness.clean_worst",
+            "Worst-case flatness, clean loss",
+            basis="clean",
+            place=40,
+            ruled=False,
+        ),
+    )
+
+    pgd: Pgd
+    xi: float = 0.00075
+    passes: int = 20
+    restarts: int = 10
+    radii: tuple[float, ...] = ()
+    protocol: Protocol = "default"
+    clean: bool = False
+
+    def __post_init__(self) -> None:
+        from robaudit.flatness.protocols import reference_restarts
+        from robaudit.flatness.weights import check_radius
+
+        for xi in (*self.radii, self.xi):
+            check_radius(xi, "worst-case", 0.00075)
+        reference_restarts(self.protocol, self.pgd.restarts)
+
+    @property
+    def expected(self) -> tuple[str, ...]:
+        return ("flatness.worst", *(["flatness.clean_worst"] if self.clean else []))
+
+    @property
+    def reference(self) -> Pgd:
+        """The attack on the unperturbed network."""
+        from robaudit.flatness.protocols import reference_restarts
+
+        return replace(self.pgd, restarts=reference_restarts(self.protocol, self.pgd.restarts))
+
+    def price(self, n: int, n_train: int) -> int:
+        search = self.restarts * (self.passes + 1) * GRADIENT
+        return n * (search + self.pgd.passes_each)
+
+    def run(self, context: Context) -> list[Measurement]:
+        found = [self._measured(context, "worst-case", "flatness.worst", context.threat)]
+        if self.clean:
+            found.append(self._measured(context, "worst-case clean", "flatness.clean_worst", None))
+        return found
+
+    def _measured(
+        self, context: Context, kind: str, name: str, threat: ThreatModel | None
+    ) -> Measurement:
+        from robaudit import flatness
+        from robaudit.audit.flatness import flatness_within, measurement
+
+        found: list[Any] = []
+        for xi in (*self.radii, self.xi):
+            new = flatness_within(
+                context,
+                self,
+                kind,
+                flatness.worst,
+                threat,
+                xi,
+                passes=self.passes,
+                restarts=self.restarts,
+                attack_restarts=self.pgd.restarts,
+            )
+            # What was found within a smaller radius is within this one, too.
+            worse = found and self.protocol == "default" and found[-1].value > new.value
+            found.append(found[-1] if worse else new)
+        return measurement(context, self, name, found, restarts=list(found[-1].restarts))
