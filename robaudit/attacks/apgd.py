@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from robaudit.attacks.apgd_loop import ApgdSettings, Verdicts, run_apgd
-from robaudit.attacks.blocks import check_finite, rows_at_once
+from robaudit.attacks.blocks import raised, rows_at_once
 from robaudit.attacks.driver import Part, run_in_parts
 from robaudit.attacks.objectives import (
     TARGETED,
@@ -22,7 +22,7 @@ from robaudit.attacks.objectives import (
     rising_cross_entropy,
 )
 from robaudit.attacks.result import AttackResult
-from robaudit.attacks.targets import by_confidence
+from robaudit.attacks.targets import by_confidence, per_target
 from robaudit.engine import Runner
 from robaudit.engine.arguments import checked
 from robaudit.engine.projections import Ball, random_start
@@ -89,17 +89,12 @@ def apgd(
             aimed = targets if isinstance(targets, int) else targets[part.rows]
             chunk = _ApgdChunk(runner, part, threat, loss, aimed, mode)
             for restart in range(restarts):
-
-                def tick(share: float, restart: int = restart) -> None:
-                    part.tick((restart + share) / restarts)
-
-                chunk.restart(steps, samples, seed, restart, tick)
+                chunk.restart(steps, samples, seed, restart, part.tick_of(restart, restarts))
             robust = chunk.verdicts.robust
             return {
                 "x": chunk.verdicts.found,
                 "loss": chunk.loss,
                 "robust": robust,
-                "correct": chunk.correct,
                 "zero_gradient": chunk.zero_gradient,
                 "stuck": chunk.stuck & robust,
                 "reached": chunk.best,
@@ -124,23 +119,21 @@ class _ApgdChunk:
     ) -> None:
         self.runner, self.threat, self.early_exit = runner, threat, mode == "accuracy"
         self.x, self.y, self.index = part.x, part.y, part.index
-        logits = runner.logits(self.x)
-        check_finite(logits)
-        self.correct = logits.argmax(1) == self.y
+        self.correct = part.correct
         self.verdicts = Verdicts(self.x, self.correct)
-        self.aimed: Tensor | None
+        self.targets: Tensor | None
         if isinstance(targets, int):
-            self.aimed = by_confidence(logits, self.y, targets) if targets else None
+            self.targets = by_confidence(part.logits, self.y, targets) if targets else None
         else:
-            self.aimed = targets.to(runner.device)
+            self.targets = targets.to(runner.device)
         self.stream = f"apgd {loss}"
-        self.objective = (UNTARGETED if self.aimed is None else TARGETED)[loss]
-        self.follows_loss = loss == "ce" and self.aimed is None
-        self.loss = torch.full_like(logits[:, 0], torch.nan)
+        self.objective = (UNTARGETED if self.targets is None else TARGETED)[loss]
+        self.maximises_loss = loss == "ce" and self.targets is None
+        self.loss = torch.full_like(part.logits[:, 0], torch.nan)
         self.best = torch.full_like(self.loss, -torch.inf)
-        if self.follows_loss:
-            self.loss = cross_entropy(logits, self.y)
-            self.best = rising_cross_entropy(logits, self.y)
+        if self.maximises_loss:
+            self.loss = cross_entropy(part.logits, self.y)
+            self.best = rising_cross_entropy(part.logits, self.y)
         self.zero_gradient = torch.zeros_like(self.correct)
         self.stuck = self.correct.clone()
 
@@ -148,28 +141,20 @@ class _ApgdChunk:
         self, steps: int, samples: int, seed: int, restart: int, tick: Callable[[float], None]
     ) -> None:
         """One restart, for all targets at once."""
-        example = torch.arange(len(self.x), device=self.x.device)
+        attacked = torch.arange(len(self.x), device=self.x.device)
         if self.early_exit:
-            example = example[self.verdicts.robust]
-        if len(example) == 0:
+            attacked = attacked[self.verdicts.robust]
+        if len(attacked) == 0:
             return
-        aims = 1 if self.aimed is None else self.aimed.shape[1]
         stages = _stages(self.threat.norm, self.threat.eps, steps)
         widest = replace(self.threat, eps=stages[0][0])
-        start = torch.stack(
-            [
-                random_start(
-                    self.x[example], self.index[example.cpu()], widest, seed, restart,
-                    self.stream if self.aimed is None else f"{self.stream} {aim}",
-                )
-                for aim in range(aims)
-            ], dim=1,
-        ).flatten(0, 1)  # fmt: skip
-        rank = torch.arange(aims, device=self.x.device).repeat(len(example))
-        example = example.repeat_interleave(aims)
-        labels = self.y[example]
-        if self.aimed is not None:
-            labels = torch.stack([labels, self.aimed[example, rank]], dim=1)
+        clean, index = self.x[attacked], self.index[attacked.cpu()]
+        example, rank, labels = per_target(attacked, self.y, self.targets)
+        streams = [self.stream]
+        if self.targets is not None:
+            streams = [f"{self.stream} {rank}" for rank in range(self.targets.shape[1])]
+        starts = [random_start(clean, index, widest, seed, restart, name) for name in streams]
+        start = torch.stack(starts, dim=1).flatten(0, 1)
         x = self.x[example]
         spent = 0
         for eps, count in stages:
@@ -193,18 +178,11 @@ class _ApgdChunk:
         self._keep_best(example, found.best, found.best_x)
 
     def _keep_best(self, example: Tensor, best: Tensor, best_x: Tensor) -> None:
-        highest = self.best.scatter_reduce(0, example, best, "amax")
+        self.best, risen, row = raised(self.best, example, best)
         if not self.early_exit:
-            row = torch.arange(len(example), device=example.device)
-            wins = (best == highest[example]) & (best > self.best[example])
-            first = torch.full_like(self.y, len(row)).scatter_reduce(
-                0, example[wins], row[wins], "amin"
-            )
-            risen = first < len(row)
-            self.verdicts.found[risen] = best_x[first[risen]]
-        self.best = highest
-        if self.follows_loss:
-            self.loss = as_cross_entropy(highest)
+            self.verdicts.found[risen] = best_x[row]
+        if self.maximises_loss:
+            self.loss = as_cross_entropy(self.best)
 
 
 def _stages(norm: str, eps: float, steps: int) -> list[tuple[float, int]]:

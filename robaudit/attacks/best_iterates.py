@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 from robaudit.attacks.blocks import check_finite
+from robaudit.attacks.driver import Part
 from robaudit.attacks.objectives import OBJECTIVES, LossName, cross_entropy
-from robaudit.engine import Runner
 from robaudit.engine.projections import per_image
 
 
@@ -23,20 +23,17 @@ class BestIterates:
         broken_x: the misclassified iterate with the highest objective.
     """
 
-    def __init__(self, runner: Runner, x: Tensor, y: Tensor, loss: LossName) -> None:
-        self.x, self.y = x, y
+    def __init__(self, part: Part, loss: LossName) -> None:
+        self.x, self.y = part.x, part.y
         self.objective = OBJECTIVES[loss]
-        logits = runner.logits(x)
-        check_finite(logits)
-        self.best = self.objective(logits, y)
-        self.best_loss = cross_entropy(logits, y)
-        self.best_x = x.clone()
-        self.correct = logits.argmax(1) == y
-        self.robust = self.correct.clone()
-        self.broken_x = x.clone()
+        self.best = self.objective(part.logits, part.y)
+        self.best_loss = cross_entropy(part.logits, part.y)
+        self.best_x = part.x.clone()
+        self.robust = part.correct.clone()
+        self.broken_x = part.x.clone()
         self.broken_best = torch.full_like(self.best, -torch.inf)
         self.at_start = torch.full_like(self.best, torch.nan)
-        self.stuck = torch.ones_like(self.correct)
+        self.stuck = torch.ones_like(self.robust)
 
     def start_restart(self, rows: Tensor) -> None:
         """The next iterate of each of these examples is the start of a restart."""
@@ -84,7 +81,6 @@ class BestIterates:
             "x": self.best_x,
             "loss": self.best_loss,
             "robust": self.robust,
-            "correct": self.correct,
             "stuck": self.stuck & self.robust,
             "reached": self.best,
             "broken_x": torch.where(per_image(self.x, ~self.robust), self.broken_x, self.best_x),

@@ -82,6 +82,24 @@ def repacked(blocks: Sequence[AnyBlock], keep: Tensor, size: int) -> list[AnyBlo
     return packed(type(blocks[0]), size, state)
 
 
+def raised(best: Tensor, example: Tensor, values: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Raise each example's best value to the highest of its rows.
+
+    Args:
+        best: ``(n,)`` by example.
+        example, values: ``(m,)`` the example and the value of each row.
+
+    Returns: the new best values, the examples whose value rose, and the row that it comes from, of
+        equal ones the first.
+    """
+    highest = best.scatter_reduce(0, example, values, "amax")
+    row = torch.arange(len(example), device=example.device)
+    wins = (values == highest[example]) & (values > best[example])
+    first = row.new_full(best.shape, len(row)).scatter_reduce(0, example[wins], row[wins], "amin")
+    risen = torch.nonzero(first < len(row))[:, 0]
+    return highest, risen, first[risen]
+
+
 def any_row(mask: Tensor) -> bool:
     """Whether any entry is set; on a GPU always true, as the answer would have to be waited for."""
     return mask.device.type != "cpu" or bool(mask.any())

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from robaudit.attacks.blocks import parts
+from robaudit.attacks.blocks import check_finite, parts
 from robaudit.attacks.result import AttackResult
 from robaudit.engine import Runner
 from robaudit.engine.images import StoredImages, rows_of
@@ -25,6 +25,7 @@ class Part:
 
     Attributes:
         x, y: images ``(m, c, h, w)`` and labels ``(m,)``.
+        logits, correct: ``(m, k)`` at the clean images, and ``(m,)`` bool.
         index: ``(m,)`` their positions in their data set, on the CPU.
         rows: which of the examples they are.
         tick: takes the share of the part's work that is done, between 0 and 1.
@@ -32,9 +33,15 @@ class Part:
 
     x: Tensor
     y: Tensor
+    logits: Tensor
+    correct: Tensor
     index: Tensor
     rows: slice
     tick: Callable[[float], None]
+
+    def tick_of(self, restart: int, restarts: int) -> Callable[[float], None]:
+        """As ``tick``, with the share of one restart's work."""
+        return lambda share: self.tick((restart + share) / restarts)
 
 
 def run_in_parts(
@@ -51,11 +58,16 @@ def run_in_parts(
 ) -> AttackResult:
     """Run ``attack`` on at most ``size`` examples at a time and join its results.
 
+    The clean images are classified here, so that every attack counts them alike.
+
     Args:
-        attack: gives per-example fields of :class:`AttackResult` by name: ``x``, ``robust`` and
-            ``correct`` at least; without ``loss`` it is ``nan``.
+        attack: gives per-example fields of :class:`AttackResult` by name, at least ``x`` and
+            ``robust``; ``loss`` is ``nan`` where it gives none.
         searcher: another runner whose passes count.
         cache: keeps each finished part.
+
+    Raises:
+        NotMeasuredError: logits that are not finite.
     """
     index = torch.arange(len(x)) if index is None else index
     images: dict[str, Tensor] = {}
@@ -71,9 +83,12 @@ def run_in_parts(
             rows: slice = rows, tick: Callable[[float], None] = tick, index: Tensor = index
         ) -> dict[str, Tensor]:
             before = _passes(runner, searcher)
-            on_device = rows_of(x, rows, runner.device), y[rows].to(runner.device)
-            found = attack(Part(*on_device, index[rows], rows, tick))
-            cpu = {name: values.cpu() for name, values in found.items()}
+            images, labels = rows_of(x, rows, runner.device), y[rows].to(runner.device)
+            logits = runner.logits(images)
+            check_finite(logits)
+            correct = logits.argmax(1) == labels
+            found = attack(Part(images, labels, logits, correct, index[rows], rows, tick))
+            cpu = {name: values.cpu() for name, values in {**found, "correct": correct}.items()}
             return {**cpu, "passes": _passes(runner, searcher) - before}
 
         piece = cache(f"{rows.start:07d}", run)

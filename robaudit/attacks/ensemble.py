@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -14,7 +15,6 @@ from robaudit.attacks.blocks import check_finite, parts
 from robaudit.attacks.diagnostics import BLACK_BOX, Diagnostics
 from robaudit.attacks.fab import fab
 from robaudit.attacks.few_classes import runnable
-from robaudit.attacks.objectives import TargetableLoss
 from robaudit.attacks.result import STANDS, WRONG, AttackResult
 from robaudit.attacks.square import square
 from robaudit.engine import TILE, Runner
@@ -28,15 +28,18 @@ _PIECE = 8 * TILE
 
 
 @dataclass(frozen=True)
-class Attempt:
-    """One attack of an ensemble; ``run`` takes images, labels, indices and a progress callback.
+class Stage:
+    """One attack of an ensemble.
 
-    ``passes``: its passes on an example that it does not break, for the progress of the whole;
-    ``targets``: how many it asks for, 0 where it is untargeted.
+    Attributes:
+        run: an attack: a runner, images, labels and a threat model, with the options ``seed``,
+            ``index`` and ``progress``.
+        passes: its passes on an example that it does not break, for the progress of the whole.
+        targets: how many target classes it asks for, 0 where it is untargeted.
     """
 
     name: str
-    run: Callable[[Tensor, Tensor, Tensor, Progress | None], AttackResult]
+    run: Callable[..., AttackResult]
     passes: int
     targets: int = 0
 
@@ -73,61 +76,38 @@ def native_autoattack(
     """
     with Runner.of(model, batch_size) as runner:
         classes = runner.logits(x[:1]).shape[1]
-        attempts = _autoattack(runner, threat, version, seed, classes)
-        return in_turn(runner, x, y, attempts, classes, index, cache, progress)
+        stages = _autoattack(threat.norm, version, classes)
+        return in_turn(
+            runner, x, y, threat, stages, classes, seed=seed, index=index, cache=cache,
+            progress=progress,
+        )  # fmt: skip
 
 
-def _autoattack(
-    runner: Runner, threat: ThreatModel, version: Version, seed: int, classes: int
-) -> list[Attempt]:
-    """The attempts of a version."""
-    sparse = threat.norm == "l1"
-    wanted = 5 if sparse and version == "standard" else 9
-    restarts = 5 if sparse or version == "plus" else 1
+def _autoattack(norm: str, version: Version, classes: int) -> list[Stage]:
+    """The attacks of a version, in order."""
+    wanted = 5 if norm == "l1" and version == "standard" else 9
+    restarts = 5 if norm == "l1" or version == "plus" else 1
     samples = 1
     if version == "rand":
         restarts, samples = 1, 20
-
-    def climb(
-        loss: TargetableLoss, targets: int = 0, restarts: int = 1
-    ) -> Callable[[Tensor, Tensor, Tensor, Progress | None], AttackResult]:
-        def run(x: Tensor, y: Tensor, index: Tensor, progress: Progress | None) -> AttackResult:
-            return apgd(
-                runner, x, y, threat, loss=loss, targets=targets, restarts=restarts,
-                samples=samples, seed=seed, index=index, progress=progress,
-            )  # fmt: skip
-
-        return run
-
-    def nearest(
-        targets: int, restarts: int = 1
-    ) -> Callable[[Tensor, Tensor, Tensor, Progress | None], AttackResult]:
-        def run(x: Tensor, y: Tensor, index: Tensor, progress: Progress | None) -> AttackResult:
-            return fab(
-                runner, x, y, threat, targets=targets, restarts=restarts, mode="accuracy",
-                seed=seed, index=index, progress=progress,
-            )  # fmt: skip
-
-        return run
-
-    def patches(x: Tensor, y: Tensor, index: Tensor, progress: Progress | None) -> AttackResult:
-        return square(runner, x, y, threat, seed=seed, index=index, progress=progress)
-
-    fab_targets = min(9, classes - 1)
-    targets = min(wanted, classes - 1)
-    known = {
-        "apgd-ce": Attempt("apgd-ce", climb("ce", 0, restarts), 202 * restarts * samples),
-        "apgd-dlr": Attempt("apgd-dlr", climb("dlr", 0, restarts), 202 * restarts * samples),
-        "apgd-t": Attempt("apgd-t", climb("dlr", targets), 202 * targets, wanted),
-        "fab": Attempt("fab", nearest(0, restarts), 200 * restarts * classes),
-        "fab-t": Attempt("fab-t", nearest(fab_targets), 300 * fab_targets, 9),
-        "square": Attempt("square", patches, 5000),
-    }
+    targets, fab_targets = min(wanted, classes - 1), min(9, classes - 1)
+    many = partial(apgd, restarts=restarts, samples=samples)
+    targeted = partial(apgd, loss="dlr", targets=targets, samples=samples)
+    near = partial(fab, mode="accuracy")
+    stages = (
+        Stage("apgd-ce", many, 202 * restarts * samples),
+        Stage("apgd-dlr", partial(many, loss="dlr"), 202 * restarts * samples),
+        Stage("apgd-t", targeted, 202 * targets, wanted),
+        Stage("fab", partial(near, targets=0, restarts=restarts), 200 * restarts * classes),
+        Stage("fab-t", partial(near, targets=fab_targets), 300 * fab_targets, 9),
+        Stage("square", square, 5000),
+    )
     order = {
         "standard": ("apgd-ce", "apgd-t", "fab-t", "square"),
         "plus": ("apgd-ce", "apgd-dlr", "fab", "square", "apgd-t", "fab-t"),
         "rand": ("apgd-ce", "apgd-dlr"),
     }
+    known = {stage.name: stage for stage in stages}
     return [known[name] for name in order[version]]
 
 
@@ -135,13 +115,21 @@ def in_turn(
     runner: Runner,
     x: Tensor,
     y: Tensor,
-    attempts: Sequence[Attempt],
+    threat: ThreatModel,
+    stages: Sequence[Stage],
     classes: int,
+    *,
+    seed: int = 0,
     index: Tensor | None = None,
     cache: Cache = no_cache,
     progress: Progress | None = None,
 ) -> AttackResult:
-    """Run attempts one after the other on the examples that still stand."""
+    """Run attacks one after the other, each on the examples that are still robust.
+
+    Args:
+        classes: how many logits the network has; attacks that need more are left out.
+        cache: keeps each finished part of the examples of each attack.
+    """
     index = torch.arange(len(x)) if index is None else index
     logits = runner.logits(x).cpu()
     check_finite(logits)
@@ -150,43 +138,44 @@ def in_turn(
     broken_by = torch.where(correct, STANDS, WRONG)
     distance = torch.full((len(x),), torch.inf)
     reached = torch.full((len(x),), torch.inf)
-    targets = {attempt.name: attempt.targets for attempt in attempts}
+    targets = {stage.name: stage.targets for stage in stages}
     run_names, notes = runnable(list(targets), targets, classes)
-    possible = [attempt for attempt in attempts if attempt.name in run_names]
-    missing = max(0, *(attempt.targets - (classes - 1) for attempt in possible))
+    possible = [stage for stage in stages if stage.name in run_names]
+    missing = max(0, *(stage.targets - (classes - 1) for stage in possible))
     accuracies: dict[str, float] = {}
     passes: dict[str, tuple[int, int]] = {}
     zero_gradient = stuck = 0
-    spent, total = 0, sum(attempt.passes for attempt in possible)
-    for place, attempt in enumerate(possible):
+    spent, total = 0, sum(stage.passes for stage in possible)
+    for place, stage in enumerate(possible):
         rows = torch.nonzero(broken_by == STANDS)[:, 0]
         for part in parts(len(rows), _PIECE):
             mine = rows[part]
-            share = attempt.passes / max(1, len(rows))
+            share = stage.passes / max(1, len(rows))
             tell = share_of(progress, spent + share * part.start, share * len(mine), total)
 
             def run(
-                attempt: Attempt = attempt, mine: Tensor = mine, tell: Progress | None = tell
+                stage: Stage = stage, mine: Tensor = mine, tell: Progress | None = tell
             ) -> dict[str, Tensor]:
-                return _piece(attempt.run(x[mine], y[mine], index[mine], tell))
+                some = runner, x[mine], y[mine], threat
+                return _piece(stage.run(*some, seed=seed, index=index[mine], progress=tell))
 
-            piece = cache(f"{attempt.name}-{part.start:07d}", run)
+            piece = cache(f"{stage.name}-{part.start:07d}", run)
             fell = ~piece["robust"]
             found[mine[fell]] = piece["x"][fell]
             broken_by[mine[fell]] = place
             distance[mine] = torch.minimum(distance[mine], piece["distance"])
             forwards, backwards = piece["passes"].tolist()
-            before = passes.get(attempt.name, (0, 0))
-            passes[attempt.name] = before[0] + forwards, before[1] + backwards
+            before = passes.get(stage.name, (0, 0))
+            passes[stage.name] = before[0] + forwards, before[1] + backwards
             if place == 0:
                 reached[mine] = piece["reached"]
                 zero_gradient += int(piece["zero_gradient"].sum())
                 stuck += int(piece["stuck"].sum())
-        accuracies[attempt.name] = float((broken_by == STANDS).double().mean())
-        spent += attempt.passes
+        accuracies[stage.name] = float((broken_by == STANDS).double().mean())
+        spent += stage.passes
     if progress is not None:
         progress(total, total)
-    names = tuple(attempt.name for attempt in possible)
+    names = tuple(stage.name for stage in possible)
     blind = [place for place, name in enumerate(names) if name in BLACK_BOX]
     return AttackResult(
         x=found,

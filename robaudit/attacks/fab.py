@@ -16,6 +16,7 @@ from robaudit.attacks.blocks import (
     packed,
     parts,
     put,
+    raised,
     repacked,
     rows_at_once,
 )
@@ -23,7 +24,7 @@ from robaudit.attacks.driver import Part, run_in_parts
 from robaudit.attacks.hyperplanes import to_hyperplane
 from robaudit.attacks.objectives import targeted_margin
 from robaudit.attacks.result import AttackResult
-from robaudit.attacks.targets import DUAL, by_confidence
+from robaudit.attacks.targets import DUAL, by_confidence, per_target
 from robaudit.engine import Runner, generator
 from robaudit.engine.arguments import checked
 from robaudit.engine.projections import length, per_image
@@ -89,16 +90,11 @@ def fab(
         def attack(part: Part) -> dict[str, Tensor]:
             chunk = _FabChunk(runner, part, threat, targets, mode == "accuracy")
             for restart in range(restarts):
-
-                def tick(share: float, restart: int = restart) -> None:
-                    part.tick((restart + share) / restarts)
-
-                chunk.search(steps, seed, restart, tick)
+                chunk.restart(steps, seed, restart, part.tick_of(restart, restarts))
             robust = chunk.distance > threat.eps
             return {
                 "x": torch.where(per_image(part.x, robust), part.x, chunk.nearest),
                 "robust": robust,
-                "correct": chunk.correct,
                 "nearest": chunk.nearest,
                 "distance": chunk.distance,
             }
@@ -108,7 +104,6 @@ def fab(
 
 
 class _FabRows(Block):
-    row: Tensor
     example: Tensor
     labels: Tensor
     x: Tensor
@@ -130,34 +125,26 @@ class _FabChunk:
     ) -> None:
         self.runner, self.threat, self.early_exit = runner, threat, early_exit
         self.x, self.y, self.index = part.x, part.y, part.index
-        logits = runner.logits(self.x)
-        check_finite(logits)
-        self.classes = logits.shape[1]
-        self.correct = logits.argmax(1) == self.y
-        self.aimed = by_confidence(logits, self.y, targets) if targets else None
+        self.correct, self.classes = part.correct, part.logits.shape[1]
+        self.targets = by_confidence(part.logits, self.y, targets) if targets else None
         self.nearest = self.x.clone()
         self.distance = torch.where(self.correct, torch.inf, 0.0)
 
-    def search(self, steps: int, seed: int, restart: int, tick: Callable[[float], None]) -> None:
+    def restart(self, steps: int, seed: int, restart: int, tick: Callable[[float], None]) -> None:
         """One restart, for all targets at once."""
         wanted = self.distance > self.threat.eps if self.early_exit else self.correct
-        example = torch.nonzero(wanted)[:, 0]
-        if len(example) == 0:
+        attacked = torch.nonzero(wanted)[:, 0]
+        if len(attacked) == 0:
             return
-        aims = 1 if self.aimed is None else self.aimed.shape[1]
-        starts = [self._start(example, seed, restart, aim) for aim in range(aims)]
-        rank = torch.arange(aims, device=self.x.device).repeat(len(example))
-        example = example.repeat_interleave(aims)
-        labels = self.y[example]
-        if self.aimed is not None:
-            labels = torch.stack([labels, self.aimed[example, rank]], dim=1)
+        example, _, labels = per_target(attacked, self.y, self.targets)
+        ranks = 1 if self.targets is None else self.targets.shape[1]
+        starts = [self._start(attacked, seed, restart, rank) for rank in range(ranks)]
         state = {
-            "row": torch.arange(len(example), device=self.x.device),
             "example": example,
             "labels": labels,
             "x": self.x[example],
             "adv": torch.stack(starts, dim=1).flatten(0, 1),
-            "nearest": self.x[example],  # a copy of its own: it is changed in place
+            "nearest": self.x[example],  # a second copy, as it is changed in place
             "distance": torch.full((len(example),), torch.inf, device=self.x.device),
         }
         blocks = packed(_FabRows, self.runner.batch, state)
@@ -170,13 +157,13 @@ class _FabChunk:
             if not blocks:
                 return
 
-    def _start(self, example: Tensor, seed: int, restart: int, aim: int) -> Tensor:
+    def _start(self, example: Tensor, seed: int, restart: int, rank: int) -> Tensor:
         x = self.x[example]
         if restart == 0:
             return x.clone()
         away = torch.empty(x.shape)
         for row, at in zip(away, self.index[example.cpu()].tolist(), strict=True):
-            draw = generator(seed, f"fab {aim}", at, restart)
+            draw = generator(seed, f"fab {rank}", at, restart)
             if self.threat.norm == "linf":
                 row.uniform_(-1, 1, generator=draw)
             else:
@@ -212,11 +199,11 @@ class _FabChunk:
         block.adv = put(block.adv, wrong, moved.mul_(BETA).add_(block.x))
 
     def _own(self, block: _FabRows) -> Tensor:
-        return block.labels if self.aimed is None else block.labels[:, 0]
+        return block.labels if self.targets is None else block.labels[:, 0]
 
     def _boundary(self, block: _FabRows) -> tuple[Tensor, Tensor]:
         """Lead and gradient of the target class, or of the class whose boundary is nearest."""
-        if self.aimed is not None:
+        if self.targets is not None:
             gap, gradient, _ = self.runner.gradient(
                 targeted_margin, block.adv, block.labels, block.used
             )
@@ -240,21 +227,15 @@ class _FabChunk:
         return nearest[1], nearest[2]
 
     def _drop_broken(self, blocks: list[_FabRows], *, at_end: bool) -> list[_FabRows]:
-        """Note what was found; let the rows of examples go that have a point inside the ball."""
+        """Record what was found; drop the rows of examples that have a point inside the ball."""
         for block in blocks:
             check_finite(block.adv)
         distance, example = gathered(blocks, "distance"), gathered(blocks, "example")
         broken = distance <= self.threat.eps
         if not at_end and not (self.early_exit and bool(broken.any())):
             return blocks
-        best = self.distance.scatter_reduce(0, example, distance, "amin")
-        row = gathered(blocks, "row")
-        wins = (distance == best[example]) & (distance < self.distance[example])
-        last = torch.full_like(self.y, torch.iinfo(torch.long).max)
-        first = last.scatter_reduce(0, example[wins], row[wins], "amin")
-        taken = wins & (row == first[example])
-        self.nearest[example[taken]] = gathered(blocks, "nearest")[taken]
-        self.distance = best
+        best, closer, row = raised(-self.distance, example, -distance)
+        self.nearest[closer], self.distance = gathered(blocks, "nearest")[row], -best
         if at_end:
             return []
-        return repacked(blocks, best[example] > self.threat.eps, self.runner.batch)
+        return repacked(blocks, self.distance[example] > self.threat.eps, self.runner.batch)

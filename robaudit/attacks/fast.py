@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
+from typing import Any
 
 from torch import Tensor, nn
 
 from robaudit.attacks.apgd import apgd
-from robaudit.attacks.ensemble import Attempt, in_turn
+from robaudit.attacks.ensemble import Stage, in_turn
+from robaudit.attacks.objectives import TargetableLoss
 from robaudit.attacks.result import AttackResult
 from robaudit.attacks.targets import by_malt
 from robaudit.engine import Runner
@@ -48,34 +51,29 @@ def fast(
     """
     with Runner.of(model, batch_size) as runner:
         classes = runner.logits(x[:1]).shape[1]
-
-        def untargeted(
-            x: Tensor, y: Tensor, index: Tensor, progress: Progress | None
-        ) -> AttackResult:
-            return apgd(
-                runner, x, y, threat, steps=STEPS, seed=seed, index=index, progress=progress
-            )
-
-        def targeted(
-            x: Tensor, y: Tensor, index: Tensor, progress: Progress | None
-        ) -> AttackResult:
-            before = runner.forwards, runner.backwards
-            images, labels = x.to(runner.device), y.to(runner.device)
-            targets = by_malt(
-                runner, images, labels, runner.logits(images), TARGETS, norm=threat.norm,
-                candidates=CANDIDATES,
-            )  # fmt: skip
-            found = apgd(
-                runner, x, y, threat, loss="dlr" if classes >= 4 else "margin", targets=targets,
-                steps=STEPS, seed=seed, index=index, progress=progress,
-            )  # fmt: skip
-            return replace(
-                found, forwards=runner.forwards - before[0], backwards=runner.backwards - before[1]
-            )
-
         targets = min(TARGETS, classes - 1)
-        attempts = [
-            Attempt("apgd-ce", untargeted, 2 * STEPS),
-            Attempt("apgd-malt", targeted, 2 * STEPS * targets, targets),
+        loss: TargetableLoss = "dlr" if classes >= 4 else "margin"
+        stages = [
+            Stage("apgd-ce", partial(apgd, steps=STEPS), 2 * STEPS),
+            Stage("apgd-malt", partial(_apgd_malt, loss=loss), 2 * STEPS * targets, targets),
         ]
-        return in_turn(runner, x, y, attempts, classes, index, cache, progress)
+        return in_turn(
+            runner, x, y, threat, stages, classes, seed=seed, index=index, cache=cache,
+            progress=progress,
+        )  # fmt: skip
+
+
+def _apgd_malt(
+    runner: Runner, x: Tensor, y: Tensor, threat: ThreatModel, *, loss: TargetableLoss, **how: Any
+) -> AttackResult:
+    """APGD with the targets that MALT chooses."""
+    before = runner.forwards, runner.backwards
+    images, labels = x.to(runner.device), y.to(runner.device)
+    targets = by_malt(
+        runner, images, labels, runner.logits(images), TARGETS, norm=threat.norm,
+        candidates=CANDIDATES,
+    )  # fmt: skip
+    found = apgd(runner, x, y, threat, loss=loss, targets=targets, steps=STEPS, **how)
+    return replace(
+        found, forwards=runner.forwards - before[0], backwards=runner.backwards - before[1]
+    )

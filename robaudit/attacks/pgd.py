@@ -101,7 +101,7 @@ def pgd(
         step = threat.eps / 4 if step_size is None else step_size
 
         def attack(part: Part) -> dict[str, Tensor]:
-            best = BestIterates(runner, part.x, part.y, loss)
+            best = BestIterates(part, loss)
             given = None if start is None else rows_of(start, part.rows, runner.device)
             work, done = len(part.y) * restarts * (steps + 1), 0
 

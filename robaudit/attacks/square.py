@@ -90,10 +90,8 @@ def square(
     with Runner.of(model, batch_size) as runner:
 
         def attack(part: Part) -> dict[str, Tensor]:
-            logits = runner.logits(part.x)
-            check_finite(logits)
-            correct = logits.argmax(1) == part.y
-            found, robust, rows = part.x.clone(), correct.clone(), torch.nonzero(correct)[:, 0]
+            found, robust = part.x.clone(), part.correct.clone()
+            rows = torch.nonzero(robust)[:, 0]
             if len(rows):
                 adv, broken = search(
                     runner, part.x[rows], part.y[rows], part.index[rows.cpu()], threat, queries,
@@ -101,7 +99,7 @@ def square(
                 )  # fmt: skip
                 robust[rows[broken]] = False
                 found[rows[broken]] = adv[broken]
-            return {"x": found, "robust": robust, "correct": correct}
+            return {"x": found, "robust": robust}
 
         return run_in_parts(runner, x, y, index, rows_at_once(runner, x), attack, progress=progress)
 

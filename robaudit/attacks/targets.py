@@ -20,6 +20,26 @@ def by_confidence(logits: Tensor, y: Tensor, count: int) -> Tensor:
     return others.topk(min(count, logits.shape[1] - 1), dim=1).indices
 
 
+def per_target(
+    examples: Tensor, y: Tensor, targets: Tensor | None
+) -> tuple[Tensor, Tensor, Tensor]:
+    """One row for each of the examples and each of its targets.
+
+    Args:
+        examples: ``(m,)`` positions in ``y``.
+        y, targets: ``(n,)`` labels and ``(n, t)`` target classes; ``None`` for an untargeted loss.
+
+    Returns: of each row the example, the position of its target in ``targets``, and the labels that
+        an objective takes: ``(m t,)``, or ``(m t, 2)`` with the target class.
+    """
+    count = 1 if targets is None else targets.shape[1]
+    rank = torch.arange(count, device=y.device).repeat(len(examples))
+    rows = examples.repeat_interleave(count)
+    if targets is None:
+        return rows, rank, y[rows]
+    return rows, rank, torch.stack([y[rows], targets[rows, rank]], dim=1)
+
+
 def by_malt(
     runner: Runner,
     x: Tensor,
