@@ -167,9 +167,10 @@ def landscape(
         json.dump(landscape_object(found), sys.stdout, indent=2, allow_nan=False)
         sys.stdout.write("\n")
     else:
-        from robaudit.report.landscape_table import landscape_view
+        from robaudit.report.formats.terminal import terminal_view
+        from robaudit.report.landscape_tables import landscape_tables
 
-        console().print(landscape_view(found))
+        console().print(terminal_view(*landscape_tables(found)))
     if code:
         raise typer.Exit(code)
 

@@ -5,13 +5,9 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from robaudit.cli.messages import console
 from robaudit.errors import UsageError
-
-if TYPE_CHECKING:
-    from rich.console import RenderableType
 
 
 def redraw(folder: Path, format: str, out: Path | None) -> bool:
@@ -43,14 +39,16 @@ def _flatness(folder: Path, out: Path | None) -> None:
     curve = read_flatness(folder)
     if out is not None:
         write_flatness(out, curve)
-    _print(terminal_view(*curve_tables(curve, drawn=True)))
+    console().print(terminal_view(*curve_tables(curve, drawn=True)))
 
 
 def _landscape(file: Path, format: str, out: Path | None) -> None:
-    from robaudit.report.landscape import landscape_csv, landscape_object
+    from robaudit.report.formats.csv_text import csv_text
+    from robaudit.report.formats.terminal import terminal_view
+    from robaudit.report.landscape import landscape_object
     from robaudit.report.landscape_folder import fill_landscape, landscape_folder
     from robaudit.report.landscape_npz import read_npz
-    from robaudit.report.landscape_table import landscape_view
+    from robaudit.report.landscape_tables import landscape_data, landscape_tables
 
     if format not in ("table", "json", "csv"):
         raise UsageError(f"a landscape has no format {format}", "Known formats: table, json, csv.")
@@ -61,12 +59,6 @@ def _landscape(file: Path, format: str, out: Path | None) -> None:
     if format == "json":
         sys.stdout.write(json.dumps(landscape_object(found), indent=2, allow_nan=False) + "\n")
     elif format == "csv":
-        sys.stdout.write(landscape_csv(found))
+        sys.stdout.write(csv_text(landscape_data(found)))
     else:
-        _print(landscape_view(found))
-
-
-def _print(view: RenderableType) -> None:
-
-    screen = console()
-    screen.print(view)
+        console().print(terminal_view(*landscape_tables(found)))

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from robaudit.report.naming import marked
-from robaudit.report.text import csv_cell, model_names
+from robaudit.report.text import model_names
 
 if TYPE_CHECKING:
     import numpy as np
@@ -123,25 +121,6 @@ def landscape_object(landscape: Landscape) -> dict[str, Any]:
     }
 
 
-def landscape_csv(landscape: Landscape) -> str:
-    """One row a place (and model): means, standard errors, and each line's where there are more."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    if isinstance(landscape, Lines):
-        several = _line_count(landscape.models[0]) > 1
-        writer.writerow(["model", "s", *_columns(landscape.models[0], several)])
-        for model in landscape.models:
-            for at, s in enumerate(landscape.s.tolist()):
-                writer.writerow([csv_cell(model.source), s, *_cells(model, (at,), several)])
-    else:
-        writer.writerow(["model", "s", "t", *_columns(landscape.model, False)])
-        for row, t in enumerate(landscape.t.tolist()):
-            for at, s in enumerate(landscape.s.tolist()):
-                cells = _cells(landscape.model, (row, at), False)
-                writer.writerow([csv_cell(landscape.model.source), s, t, *cells])
-    return text.getvalue()
-
-
 def _object(losses: Losses) -> dict[str, Any]:
     found = {"mean": losses.mean.tolist(), "standard_error": _known(losses.standard_error.tolist())}
     return found if losses.lines is None else {**found, "lines": losses.lines.tolist()}
@@ -152,27 +131,3 @@ def _known(values: Any) -> Any:
     if isinstance(values, list):
         return [_known(value) for value in values]
     return None if math.isnan(values) else values
-
-
-def _line_count(model: Model) -> int:
-    lines = next(iter(model.losses.values())).lines
-    return 1 if lines is None else len(lines)
-
-
-def _columns(model: Model, several: bool) -> list[str]:
-    names = []
-    for kind in model.losses:
-        names += [kind, f"{kind}_standard_error"]
-        if several:
-            names += [f"{kind}_{line + 1}" for line in range(_line_count(model))]
-    return names
-
-
-def _cells(model: Model, at: tuple[int, ...], several: bool) -> list[float | str]:
-    cells: list[float | str] = []
-    for losses in model.losses.values():
-        error = float(losses.standard_error[at])
-        cells += [float(losses.mean[at]), "" if math.isnan(error) else error]
-        if several and losses.lines is not None:
-            cells += [float(line[at]) for line in losses.lines]
-    return cells

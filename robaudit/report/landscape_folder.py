@@ -8,8 +8,10 @@ from pathlib import Path
 
 from robaudit.atomic_write import draft_folder, remove_empty
 from robaudit.errors import UsageError
-from robaudit.report.landscape import Landscape, landscape_csv
+from robaudit.report.formats.csv_text import csv_text
+from robaudit.report.landscape import Landscape
 from robaudit.report.landscape_npz import FILE_NAME, write_npz
+from robaudit.report.landscape_tables import landscape_data
 from robaudit.report.pictures.landscape import save_landscape
 
 _PICTURES = ("landscape", "landscape-contour", "landscape-surface")
@@ -57,7 +59,7 @@ def fill_landscape(folder: Path, landscape: Landscape) -> None:
     """
     try:
         write_npz(landscape, folder / FILE_NAME)
-        (folder / "landscape.csv").write_text(landscape_csv(landscape), encoding="utf-8")
+        (folder / "landscape.csv").write_text(csv_text(landscape_data(landscape)), encoding="utf-8")
         save_landscape(landscape, folder)
     except OSError as error:
         raise _unwritable(folder, error) from error

@@ -9,16 +9,17 @@ import numpy as np
 import pytest
 
 from robaudit.errors import DataError, UsageError
+from robaudit.report.formats.csv_text import csv_text
 from robaudit.report.landscape import (
     Lines,
     Losses,
     Model,
     Plane,
-    landscape_csv,
     landscape_object,
 )
 from robaudit.report.landscape_folder import fill_landscape, landscape_folder
 from robaudit.report.landscape_npz import read_npz, write_npz
+from robaudit.report.landscape_tables import landscape_data
 
 SETTINGS = {"title": "9 test examples of digits; PGD-5, linf 0.15"}
 S = np.linspace(-1, 1, 5)
@@ -129,7 +130,7 @@ def test_the_arrays_hold_the_whole_landscape(made, tmp_path):
     write_npz(made, tmp_path / "landscape.npz")
     again = read_npz(tmp_path / "landscape.npz")
     assert landscape_object(again) == landscape_object(made)
-    assert landscape_csv(again) == landscape_csv(made)
+    assert csv_text(landscape_data(again)) == csv_text(landscape_data(made))
 
 
 @pytest.mark.parametrize("made", [lines(ends=ENDS), plane(("loss",), corners=CORNERS)])
@@ -187,7 +188,7 @@ def test_a_file_of_another_kind_is_refused(content, tmp_path):
 
 def test_a_plane_comes_back_with_both_places():
     made = plane()
-    rows = list(csv.DictReader(io.StringIO(landscape_csv(made))))
+    rows = list(csv.DictReader(io.StringIO(csv_text(landscape_data(made)))))
     assert len(rows) == 25
     for row in rows:
         s, t = float(row["s"]), float(row["t"])

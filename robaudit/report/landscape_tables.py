@@ -1,0 +1,132 @@
+"""A landscape as tables: for a terminal, and all of its numbers for CSV."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from robaudit.report.landscape import Landscape, Lines, Losses, Model, Plane, loss_name
+from robaudit.report.numbers import number
+from robaudit.report.sparkline import sparkline
+from robaudit.report.table import Cell, Column, Table, estimate, names, text
+
+if TYPE_CHECKING:
+    from robaudit.report.landscape import Array
+
+_MOST_COLUMNS = 13
+
+
+def landscape_tables(landscape: Landscape) -> list[Table]:
+    """Over lines a row a place, then the course of each loss drawn in one line; over a plane a grid
+    for each loss, its top row the largest ``t``.
+    """
+    title = f"robaudit: {landscape.settings['title']}"
+    if isinstance(landscape, Lines):
+        return _of_lines(landscape, title)
+    return _of_plane(landscape, title)
+
+
+def landscape_data(landscape: Landscape) -> Table:
+    """For CSV: one row a place and model: means, standard errors, and by line where it has several.
+
+    An empty cell is a standard error that is unknown.
+    """
+    if isinstance(landscape, Plane):
+        model = landscape.model
+        header = ["model", "s", "t", *_keys(model)]
+        rows = [
+            [model.source, s, t, *_values(model, (row, at))]
+            for row, t in enumerate(landscape.t.tolist())
+            for at, s in enumerate(landscape.s.tolist())
+        ]
+        return Table.of(header, rows)
+    rows = [
+        [model.source, s, *_values(model, (at,))]
+        for model in landscape.models
+        for at, s in enumerate(landscape.s.tolist())
+    ]
+    return Table.of(["model", "s", *_keys(landscape.models[0])], rows)
+
+
+def _of_lines(landscape: Lines, title: str) -> list[Table]:
+    found = [
+        (name, kind, losses)
+        for name, model in zip(landscape.names, landscape.models, strict=True)
+        for kind, losses in model.losses.items()
+    ]
+    columns = [
+        Column("s", names=True),
+        *(Column(f"{name}\n{loss_name(kind)}") for name, kind, _ in found),
+    ]
+    places = (Cell(f"{s:z.4g}", value=s) for s in landscape.s.tolist())
+    rows = list(zip(places, *(_estimates(losses) for *_, losses in found), strict=True))
+    courses = [
+        [
+            Cell(f"{name}, {kind}"),
+            Cell(sparkline(losses.mean.tolist()), tone="accent"),
+            Cell(_range(losses.mean)),
+        ]
+        for name, kind, losses in found
+    ]
+    note = f"{landscape.label}. Losses in nats, ± one standard error over examples."
+    return [
+        Table(columns, rows, title),
+        Table([names(), Column(align="left"), text()], courses),
+        Table(caption=note),
+    ]
+
+
+def _estimates(losses: Losses) -> Iterable[Cell]:
+    pairs = zip(losses.mean.tolist(), losses.standard_error.tolist(), strict=True)
+    return [estimate(value, None if math.isnan(error) else error) for value, error in pairs]
+
+
+def _of_plane(landscape: Plane, title: str) -> list[Table]:
+    # Every k-th column, so that the middle and both ends are among those shown.
+    half = len(landscape.s) // 2
+    step = next(
+        k for k in range(1, half + 1) if half % k == 0 and 2 * half // k + 1 <= _MOST_COLUMNS
+    )
+    s, t = landscape.s.tolist(), landscape.t.tolist()
+    columns = [Column("t \\ s", names=True), *(Column(f"{place:z.3g}") for place in s[::step])]
+    tables = [Table(title=title, caption=landscape.name)]
+    for kind, losses in landscape.model.losses.items():
+        rows = [
+            [
+                Cell(f"{t[row]:z.3g}", value=t[row]),
+                *(Cell(number(one, 3), value=one) for one in losses.mean[row].tolist()[::step]),
+            ]
+            for row in reversed(range(0, len(t), step))
+        ]
+        notes = [f"{loss_name(kind)} {_range(losses.mean)}"]
+        tables.append(Table(columns, rows, loss_name(kind), notes=notes))
+    left = f" Every {step}. place is shown." if step > 1 else ""
+    labels = "; ".join(landscape.labels)
+    return [*tables, Table(caption=f"{labels}. Losses in nats.{left}")]
+
+
+def _range(values: Array) -> str:
+    return f"{number(float(values.min()), 3)} to {number(float(values.max()), 3)}"
+
+
+def _by_line(losses: Losses) -> list[Array]:
+    """The losses of each line, where there are several."""
+    return [] if losses.lines is None or len(losses.lines) < 2 else list(losses.lines)
+
+
+def _keys(model: Model) -> list[str]:
+    keys = []
+    for kind, losses in model.losses.items():
+        lines = range(1, len(_by_line(losses)) + 1)
+        keys += [kind, f"{kind}_standard_error", *(f"{kind}_{line}" for line in lines)]
+    return keys
+
+
+def _values(model: Model, at: tuple[int, ...]) -> list[float | None]:
+    values: list[float | None] = []
+    for losses in model.losses.values():
+        error = float(losses.standard_error[at])
+        values += [float(losses.mean[at]), None if math.isnan(error) else error]
+        values += [float(line[at]) for line in _by_line(losses)]
+    return values
