@@ -1,15 +1,14 @@
 """The families, by name, and the search among them.
 
-A new family is one file with its factory, one signature, and one line here.
+A new family is a factory, a signature of the same name, and that name in the table here.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import chain, islice
-from types import MappingProxyType
+from types import MappingProxyType, ModuleType
 
-from robaudit.checkpoints.architectures import signatures
 from robaudit.checkpoints.architectures.architecture import (
     Architecture,
     Arguments,
@@ -25,27 +24,27 @@ from robaudit.checkpoints.architectures.library import (
     library_architectures,
 )
 from robaudit.checkpoints.architectures.plugins import registered
+from robaudit.checkpoints.architectures.signatures import (
+    convolutional,
+    residual_families,
+    transformers,
+)
 
-_RESIDUAL, _PLAIN_NETWORKS, _TRANSFORMERS = "residual_families", "convolutional", "transformers"
-_MODULES = {
-    "resnet": _RESIDUAL,
-    "preact_resnet": _RESIDUAL,
-    "wide_resnet": _RESIDUAL,
-    "dm_wide_resnet": _RESIDUAL,
-    "dm_preact_resnet": _RESIDUAL,
-    "cifar_resnet": _RESIDUAL,
-    "wide_resnet_layers": _RESIDUAL,
-    "vgg": _PLAIN_NETWORKS,
-    "mobilenet_v2": _PLAIN_NETWORKS,
-    "cifar_mobilenet_v2": _PLAIN_NETWORKS,
-    "small_cnn": _PLAIN_NETWORKS,
-    "sequential_cnn": _PLAIN_NETWORKS,
-    "plain_cnn": _PLAIN_NETWORKS,
-    "vit": _TRANSFORMERS,
-    "hf_vit": _TRANSFORMERS,
-    "digits_resnet": _RESIDUAL,
-    "digits_vit": _TRANSFORMERS,
-}
+# The module of each family's factory, which imports torch; its signatures, which do not; its names.
+_FAMILIES: tuple[tuple[str, ModuleType, str], ...] = (
+    (
+        "residual_families",
+        residual_families,
+        "resnet preact_resnet wide_resnet dm_wide_resnet dm_preact_resnet cifar_resnet "
+        "wide_resnet_layers digits_resnet",
+    ),
+    (
+        "convolutional",
+        convolutional,
+        "vgg mobilenet_v2 cifar_mobilenet_v2 small_cnn sequential_cnn plain_cnn",
+    ),
+    ("transformers", transformers, "vit hf_vit digits_vit"),
+)
 _USUAL: Arguments = {"classes": 10, "channels": 3, "pooled": 1}
 # A width that is a family's own goes without saying too.
 _WIDTHS: Mapping[str, Arguments] = {
@@ -73,9 +72,10 @@ ARCHITECTURES: Mapping[str, Architecture] = MappingProxyType(
             {**_USUAL, **_WIDTHS.get(name, {})},
             normalization=_NORMALIZATIONS.get(name, ""),
             sized=getattr(signatures, name) if name in _ANONYMOUS else None,
-            alike=signatures.unactivated if name in _ANONYMOUS else dict,
+            alike=convolutional.unactivated if name in _ANONYMOUS else dict,
         )
-        for name, module in _MODULES.items()
+        for module, signatures, names in _FAMILIES
+        for name in names.split()
     }
 )
 """robaudit's own families, in the order in which they are tried."""

@@ -56,6 +56,24 @@ def hf_vit(shapes: Shapes) -> list[Arguments]:
     return positive(arguments, heads=_heads(embed[0]))
 
 
+def digits_vit(shapes: Shapes) -> list[Arguments]:
+    embed, head = shapes.get("embed.weight", ()), shapes.get("head.weight", ())
+    positions = shapes.get("positions", ())
+    if len(embed) != 4 or len(head) != 2 or len(positions) != 3:
+        return []
+    depth = sum(key.startswith("blocks.") and key.endswith(".fc1.weight") for key in shapes)
+    return positive(
+        {
+            "classes": head[0],
+            "channels": embed[1],
+            "width": embed[0],
+            "depth": depth,
+            "patch": embed[2],
+            "tokens": positions[1],
+        }
+    )
+
+
 def _heads(width: int) -> list[int]:
     usual = (*(width // each for each in _HEAD_WIDTHS), *_USUAL_HEADS)
     return list(dict.fromkeys(n for n in usual if n and width % n == 0))[:_MAX_HEADS]

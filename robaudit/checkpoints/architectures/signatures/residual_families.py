@@ -131,3 +131,10 @@ def dm_preact_resnet(shapes: Shapes) -> list[Arguments]:
         return []
     arguments = {"depth": depth, "classes": last[0], "channels": stem[1]}
     return positive(arguments, activation=("silu", "relu"))
+
+
+def digits_resnet(shapes: Shapes) -> list[Arguments]:
+    stem, head = shapes.get("conv.weight", ()), shapes.get("head.weight", ())
+    if len(stem) != 4 or len(head) != 2:
+        return []
+    return positive({"classes": head[0], "channels": stem[1], "width": stem[0]})
