@@ -19,11 +19,11 @@ from robaudit.batch.stages import stages
 from robaudit.batch.work import load_parts
 from robaudit.checkpoints.files.container import read_container
 from robaudit.checkpoints.files.display import shown
+from robaudit.checkpoints.files.hashing import joint_digest
 from robaudit.checkpoints.pooling import few
 from robaudit.checkpoints.sidecar import statement_of
 from robaudit.checkpoints.sources import files_of, is_source, zoo_threat
 from robaudit.checkpoints.sources.catalogue import catalogue, find_entry
-from robaudit.checkpoints.sources.opened import joint_sha256
 from robaudit.checkpoints.sources.published import published
 from robaudit.errors import CheckpointError, RobauditError, UsageError
 from robaudit.toml_file import guess
@@ -98,8 +98,8 @@ def weights_hash(job: Job) -> str:
     """
     if is_source(job.source):
         files = _files_of_zoo(job)
-        hashes = [(read_container(file, hash=True).sha256, file.name) for file in files]
-        parts = [str(joint_sha256(hashes)), job.source]
+        hashes = [(str(read_container(file, hash=True).sha256), file.name) for file in files]
+        parts = [joint_digest(hashes), job.source]
     else:
         container = read_container(Path(job.source), hash=True)
         said = statement_of(container)

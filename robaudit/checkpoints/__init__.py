@@ -1,11 +1,11 @@
 """From a checkpoint to a classifier, safely.
 
-A checkpoint comes from anywhere and may be anything. :mod:`.files` reads it without running it;
-:mod:`.sources` opens what zoos and libraries offer. :mod:`.from_file` tells the network by what
-the user or the file says, else by its keys and shapes (:mod:`.architectures`), after
-:mod:`.wrapping` has taken off what training code puts around them. :mod:`.choosing` lets the data
-decide what is left open. :func:`load` does all of it, and :mod:`.inspection` says what can be said
-without loading. Names are loaded on first use, so that looking at a file does not import torch.
+:mod:`.files` reads a checkpoint without running any of it; :mod:`.sources` opens the networks of
+RobustBench, timm and torchvision. :mod:`.from_file` identifies the network: by what the user or the
+file says, else by its keys and shapes (:mod:`.architectures`), without the prefixes and buffers
+that training code adds (:mod:`.wrapping`). :mod:`.choosing` lets the data decide what is left open.
+:func:`load` does all of this; :func:`inspect_file` describes a file without loading it. Names are
+imported on first use, so that inspecting a file does not import torch.
 """
 
 from __future__ import annotations
@@ -30,33 +30,23 @@ _HOME = {
     "samples_dir": "samples",
 }
 
-__all__ = [
-    "Classifier",
-    "Container",
-    "Finding",
-    "Inspection",
-    "LoadedWeights",
-    "Normalization",
-    "Origin",
-    "findings",
-    "inspect_file",
-    "load",
-    "parse_normalization",
-    "read_container",
-    "read_state_dict",
-    "samples_dir",
-]
+__all__ = [*_HOME]
 
 if TYPE_CHECKING:
-    from robaudit.checkpoints.classifier import Classifier, Origin
-    from robaudit.checkpoints.files.container import Container, read_container
-    from robaudit.checkpoints.files.pickles import findings
-    from robaudit.checkpoints.files.reading import LoadedWeights, read_state_dict
-    from robaudit.checkpoints.files.severity import Finding
-    from robaudit.checkpoints.inspection import Inspection, inspect_file
-    from robaudit.checkpoints.loading import load
-    from robaudit.checkpoints.normalization import Normalization, parse_normalization
-    from robaudit.checkpoints.samples import samples_dir
+    from robaudit.checkpoints.classifier import Classifier as Classifier
+    from robaudit.checkpoints.classifier import Origin as Origin
+    from robaudit.checkpoints.files.container import Container as Container
+    from robaudit.checkpoints.files.container import read_container as read_container
+    from robaudit.checkpoints.files.pickles import findings as findings
+    from robaudit.checkpoints.files.reading import LoadedWeights as LoadedWeights
+    from robaudit.checkpoints.files.reading import read_state_dict as read_state_dict
+    from robaudit.checkpoints.files.severity import Finding as Finding
+    from robaudit.checkpoints.inspection import Inspection as Inspection
+    from robaudit.checkpoints.inspection import inspect_file as inspect_file
+    from robaudit.checkpoints.loading import load as load
+    from robaudit.checkpoints.normalization import Normalization as Normalization
+    from robaudit.checkpoints.normalization import parse_normalization as parse_normalization
+    from robaudit.checkpoints.samples import samples_dir as samples_dir
 
 
 def __getattr__(name: str) -> Any:

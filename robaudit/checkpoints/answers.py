@@ -1,37 +1,45 @@
-"""Checkpoints of one command: those with the same keys and shapes are one question.
+"""Identification shared by the checkpoints of one command.
 
-The evidence of a few of them is pooled, and all get its answer: a curve over epochs is then one of
-one network.
+Those with the same keys and shapes, as the epochs of a run, are identified together: the outcomes
+of a few of them are pooled, and all get the same architecture and normalisation.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from typing import TypeAlias
 
 import torch
 
 from robaudit.checkpoints.choosing import Asked, choose
 from robaudit.checkpoints.classifier import Classifier, Origin
+from robaudit.checkpoints.hypothesis import Proposal
 from robaudit.checkpoints.normalization import normalize_name
 from robaudit.checkpoints.pooling import few
-from robaudit.checkpoints.proposal import Proposal
 from robaudit.errors import CheckpointError
 
-Question: TypeAlias = tuple[object, ...]
+# Of an origin: what is the same for all checkpoints that are identified together.
+_SHARED = (
+    "architecture",
+    "normalization",
+    "normalized_by",
+    "architecture_known",
+    "normalization_known",
+    "harmless",
+    "trials",
+)
 
 
 class Answers:
-    """What has been found out for some checkpoints.
+    """Identifications by candidates.
 
     Attributes:
-        some: the few whose evidence is pooled, evenly over all, the first and the last among them.
+        pooled: the few whose outcomes are pooled, evenly over all, the first and the last included.
     """
 
     def __init__(self, sources: Sequence[str]) -> None:
-        self.some = few(sources)
-        self._known: dict[Question, Origin | CheckpointError] = {}
+        self.pooled = few(sources)
+        self._known: dict[tuple[object, ...], Origin | CheckpointError] = {}
 
     def answer(
         self,
@@ -40,32 +48,30 @@ class Answers:
         asked: Asked,
         device: torch.device,
     ) -> Classifier:
-        """The checkpoint as the answer to its question says.
+        """The checkpoint as it is identified together with its peers.
 
         Args:
-            peers: what the checkpoints of ``some`` may be.
+            peers: the proposals of ``pooled``.
 
         Raises:
-            CheckpointError: as of :func:`~robaudit.checkpoints.choosing.choose`, for every
-                checkpoint of the question.
+            CheckpointError: see :func:`~robaudit.checkpoints.choosing.choose`; for every checkpoint
+                with these candidates.
         """
-        question = _question(proposal)
-        if question not in self._known:
-            pooled = [one for one in peers if one is not None and _question(one) == question]
+        key = _candidates(proposal)
+        if key not in self._known:
+            pooled = [one for one in peers if one is not None and _candidates(one) == key]
             try:
-                found = choose(pooled or [proposal], asked, device)[0].origin
+                self._known[key] = choose(pooled or [proposal], asked, device)[0].origin
             except CheckpointError as error:
-                self._known[question] = error
-            else:
-                self._known[question] = found
-        known = self._known[question]
+                self._known[key] = error
+        known = self._known[key]
         if isinstance(known, CheckpointError):
             raise known
-        return _as_answered(proposal, known).to(device)
+        return _identified(proposal, known).to(device)
 
 
-def _question(proposal: Proposal) -> Question:
-    """Equal where the candidates are, and what is known of them."""
+def _candidates(proposal: Proposal) -> tuple[object, ...]:
+    """Equal for proposals with the same candidates."""
     labels = tuple(label for label, _ in proposal.networks)
     shapes = tuple(
         (key, tuple(value.shape)) for key, value in proposal.networks[0][1].state_dict().items()
@@ -74,19 +80,11 @@ def _question(proposal: Proposal) -> Question:
     return (labels, shapes, names, proposal.origin.normalized_by)
 
 
-def _as_answered(proposal: Proposal, answer: Origin) -> Classifier:
-    network = next(n for label, n in proposal.networks if label == answer.architecture)
+def _identified(proposal: Proposal, known: Origin) -> Classifier:
+    network = next(n for label, n in proposal.networks if label == known.architecture)
     normalization = next(
-        n for n in proposal.normalizations if normalize_name(n) == answer.normalization
+        n for n in proposal.normalizations if normalize_name(n) == known.normalization
     )
-    origin = replace(
-        proposal.origin,
-        architecture=answer.architecture,
-        normalization=answer.normalization,
-        normalized_by=answer.normalized_by,
-        architecture_known=answer.architecture_known,
-        normalization_known=answer.normalization_known,
-        harmless=answer.harmless,
-        trials=answer.trials,
-    )
+    shared = {name: getattr(known, name) for name in _SHARED}
+    origin = replace(proposal.origin, **shared)
     return Classifier(network, normalization, origin)

@@ -1,23 +1,23 @@
 """Lets the data decide what keys and shapes leave open: the network and the normalisation.
 
-A cascade, cheap tests first: 64 images tell most candidates apart by accuracy, 1024 tell the
-networks; PGD-10 on few images and then on more tells normalisations, by the loss that training made
-small (:mod:`.deciding`). Where several are left, it is asked whether it matters; where it does, the
-question is open, and nothing is taken for an answer unless a guess was asked for.
+A cascade, cheap tests first: accuracy on 64 images excludes most hypotheses, and on 1024 images the
+wrong networks; PGD-10 on few images and then on more excludes normalisations, by the loss that
+training minimised (:mod:`.deciding`). Where several hypotheses are left and their robust accuracies
+agree, the lowest is taken; where they differ, the identification is open, and the likeliest is
+taken only if a guess was asked for.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 
-from robaudit.checkpoints.ascent import STEPS
+from robaudit.checkpoints.ascent import STEPS, images_for, share
 from robaudit.checkpoints.claims import far_claims
 from robaudit.checkpoints.classifier import Classifier
-from robaudit.checkpoints.contender import Contender, best_of_each, most_likely
-from robaudit.checkpoints.cost import images_for, share
 from robaudit.checkpoints.deciding import (
     agree,
     left,
@@ -25,13 +25,11 @@ from robaudit.checkpoints.deciding import (
     networks_left,
     worth_attacking,
 )
-from robaudit.checkpoints.foreign import is_foreign
-from robaudit.checkpoints.normalization import Normalization, normalize_name
+from robaudit.checkpoints.hypothesis import Hypothesis, Proposal, best_of_each, most_likely
+from robaudit.checkpoints.normalization import NORMALIZATIONS, normalize_name
 from robaudit.checkpoints.open_question import MOST_SHOWN, open_question
-from robaudit.checkpoints.proposal import Proposal
 from robaudit.checkpoints.said import checked_as_said, refuse_guessing
 from robaudit.checkpoints.suitability import check_suits, suits
-from robaudit.schema import Known
 from robaudit.types import Examples, Progress, ThreatModel
 
 IMAGES = 1024
@@ -44,18 +42,30 @@ _MANY, _LITTLE_OF_MANY, _LITTLE = 12, 1 / 32, 1 / 4
 # Contrast and centre of these are so different that a network good with any usual normalisation is
 # better than guessing with one of them.
 _SPREAD = ("none", "cifar10", "mnist", "imagenet", "half", "bytes")
+# The data set whose moments a normalisation holds; the others belong to none.
+_DATA_SETS = {
+    "cifar10": "cifar10",
+    "cifar10-moments": "cifar10",
+    "cifar100": "cifar100",
+    "svhn": "svhn",
+    "mnist": "mnist",
+    "fashion-mnist": "fashion-mnist",
+}
+_SIDES = {"mnist": 28, "fashion-mnist": 28}
+# Means of a thousand images are within 0.01 of the set's.
+_NEAR = 0.03
 
 
 @dataclass(frozen=True)
 class Asked:
-    """What candidates are judged by.
+    """What hypotheses are judged by.
 
     Attributes:
         examples: labelled images, of which the first :data:`IMAGES` decide; ``None`` for none.
         threat: the audit's; ``None`` for the usual one of such images.
-        guess: go on with the likeliest where the question is open.
-        exact: candidates that differ in anything are an open question; else only those that differ
-            in robust accuracy.
+        guess: take the likeliest where the identification is open.
+        exact: it is open wherever several hypotheses are left; else only where they differ in
+            robust accuracy.
         progress: told of the attack's steps.
     """
 
@@ -80,17 +90,18 @@ def choose(
         CheckpointError: the accuracy is that of guessing whatever is tried, or the examples do not
             suit the network.
     """
-    examples = None if asked.examples is None else first(asked.examples, IMAGES)
-    contenders = _contenders(proposals, examples, device)
-    if examples is None:
-        return tuple(_unchecked(proposals[0], model) for model in contenders[0].models)
-    running = [one for one in contenders if suits(one.models[0], examples)]
+    if asked.examples is None:
+        first = _hypotheses(proposals, None, device)[0]
+        return tuple(_unchecked(proposals[0], model) for model in first.models)
+    examples = asked.examples.taken(slice(IMAGES))
+    hypotheses = _hypotheses(proposals, examples, device)
+    running = [one for one in hypotheses if suits(one.models[0], examples)]
     if not running:
-        check_suits(contenders[0].models[0], examples)
-    if len(contenders) == 1:
-        return checked_as_said(contenders[0], examples)
+        check_suits(hypotheses[0].models[0], examples)
+    if len(hypotheses) == 1:
+        return checked_as_said(hypotheses[0], examples)
     threat = asked.threat or usual_threat(examples)
-    return _Question(proposals[0], running, examples, threat, asked).answer()
+    return _Choice(proposals[0], running, examples, threat, asked).made()
 
 
 def usual_threat(examples: Examples) -> ThreatModel:
@@ -101,33 +112,40 @@ def usual_threat(examples: Examples) -> ThreatModel:
     return ThreatModel("linf", (4 if height > 64 else 8) / 255)
 
 
-def first(examples: Examples, n: int) -> Examples:
-    """The first n examples."""
-    if len(examples) <= n:
-        return examples
-    return examples.taken(slice(n))
-
-
-def _contenders(
+def _hypotheses(
     proposals: Sequence[Proposal], examples: Examples | None, device: torch.device
-) -> list[Contender]:
+) -> list[Hypothesis]:
+    own = None if examples is None else data_set_of(examples)
     found = []
     for k, (label, _) in enumerate(proposals[0].networks):
         for normalization in proposals[0].normalizations:
-            models = [_classifier(one, label, k, normalization).to(device) for one in proposals]
-            foreign = examples is not None and is_foreign(normalization, examples)
-            found.append(Contender(models, k, foreign))
-    # Another data set's come last among equals.
-    return sorted(found, key=lambda one: (one.network, one.evidence.foreign))
+            name = normalize_name(normalization)
+            models = [
+                Classifier(
+                    proposal.networks[k][1],
+                    normalization,
+                    replace(proposal.origin, architecture=label, normalization=name),
+                ).to(device)
+                for proposal in proposals
+            ]
+            found.append(Hypothesis(models, k, own not in (None, _DATA_SETS.get(name, own))))
+    # Among equals, normalisations of other data sets come last.
+    return sorted(found, key=lambda one: (one.network, one.outcomes.foreign))
 
 
-def _classifier(
-    proposal: Proposal, label: str, network: int, normalization: Normalization | None
-) -> Classifier:
-    origin = replace(
-        proposal.origin, architecture=label, normalization=normalize_name(normalization)
-    )
-    return Classifier(proposal.networks[network][1], normalization, origin)
+def data_set_of(examples: Examples) -> str | None:
+    """The usual data set that the images are of: by name, else by size and mean colour."""
+    if examples.name in _DATA_SETS.values():
+        return examples.name
+    channels, side = examples.x.shape[1:3]
+    means = examples.x.mean(dim=(0, 2, 3)).tolist()
+    distances = {
+        of: max(abs(a - b) for a, b in zip(NORMALIZATIONS[name].mean, means, strict=True))
+        for name, of in _DATA_SETS.items()
+        if len(NORMALIZATIONS[name].mean) == channels and side == _SIDES.get(of, 32)
+    }
+    nearest = min(distances, key=distances.__getitem__, default=None)
+    return nearest if nearest is not None and distances[nearest] < _NEAR else None
 
 
 def _unchecked(proposal: Proposal, model: Classifier) -> Classifier:
@@ -150,27 +168,27 @@ def _unchecked(proposal: Proposal, model: Classifier) -> Classifier:
     return model
 
 
-def _models(among: Sequence[Contender]) -> list[Classifier]:
+def _models(among: Sequence[Hypothesis]) -> list[Classifier]:
     return [model for one in among for model in one.models]
 
 
-class _Question:
-    """One question about one or several checkpoints, on its way to an answer."""
+class _Choice:
+    """One choice among hypotheses, for one or several checkpoints."""
 
     def __init__(
         self,
         proposal: Proposal,
-        contenders: list[Contender],
+        hypotheses: list[Hypothesis],
         examples: Examples,
         threat: ThreatModel,
         asked: Asked,
     ) -> None:
         self.proposal, self.examples, self.threat, self.asked = proposal, examples, threat, asked
-        self.all = contenders
-        self.files = len(contenders[0].models)
+        self.all = hypotheses
+        self.files = len(hypotheses[0].models)
         self.alike = 0  # networks that hardly differ from the one that was kept
 
-    def answer(self) -> tuple[Classifier, ...]:
+    def made(self) -> tuple[Classifier, ...]:
         among = self._by_accuracy()
         if len({one.network for one in among}) > 1:
             among, others = self._one_network(among)
@@ -178,21 +196,21 @@ class _Question:
                 return self._open([*self._of_a_guess(among), *others], "")
         if len(among) > 1:
             among = self._undecided(among)
-        found = [one.evidence for one in among]
+        found = [one.outcomes for one in among]
         if len(among) == 1:
             taken, rest = 0, []
         else:
-            taken = lowest(found, range(len(found)))
-            if self.asked.exact or not agree(found, range(len(found)), taken):
+            taken = lowest(found)
+            if self.asked.exact or not agree(found, taken):
                 return self._open(among, "")
             rest = [one for k, one in enumerate(among) if k != taken]
-        self._refuse_guessing(among[taken])
+        refuse_guessing(among[taken], self.all, self.examples)
         far = self._far(among[taken])
         if far:
             return self._open(among, far)
         return self._settled(among[taken], rest, assumed=False)
 
-    def _by_accuracy(self) -> list[Contender]:
+    def _by_accuracy(self) -> list[Hypothesis]:
         """Those that clean images do not exclude; of very many networks one candidate of each."""
         among = self.all
         if len({one.network for one in among}) > 1:
@@ -203,18 +221,18 @@ class _Question:
             among = [one for one in among if one.network in kept]
         among = self._as_accurate(among)
         best = best_of_each(among)
-        kept = {best[k].network for k in networks_left([one.evidence for one in best])}
+        kept = {best[k].network for k in networks_left([one.outcomes for one in best])}
         return [one for one in among if one.network in kept]
 
-    def _as_accurate(self, among: list[Contender]) -> list[Contender]:
+    def _as_accurate(self, among: list[Hypothesis]) -> list[Hypothesis]:
         """Those not plainly less accurate than the best, on few images and then on all."""
         for n in (_SCREEN, len(self.examples)):
             for one in among:
                 one.look(self.examples, n)
-            among = [among[k] for k in worth_attacking([one.evidence for one in among])]
+            among = [among[k] for k in worth_attacking([one.outcomes for one in among])]
         return among
 
-    def _networks(self) -> list[Contender]:
+    def _networks(self) -> list[Hypothesis]:
         """Of many networks, each with a few normalisations, those that ever more images leave."""
         best = [one for one in self.all if one.normalization in _SPREAD] or self.all
         for n in (_SCREEN, 4 * _SCREEN, len(self.examples)):
@@ -223,9 +241,9 @@ class _Question:
             best = [best[k] for k in networks_left([found[one] for one in best])]
         for one in best:
             one.look(self.examples, len(self.examples))
-        return [best[k] for k in networks_left([one.evidence for one in best])]
+        return [best[k] for k in networks_left([one.outcomes for one in best])]
 
-    def _one_network(self, among: list[Contender]) -> tuple[list[Contender], list[Contender]]:
+    def _one_network(self, among: list[Hypothesis]) -> tuple[list[Hypothesis], list[Hypothesis]]:
         """Of networks that hardly differ under attack, as ReLU and a leaky one, the more usual.
 
         They are compared with the same normalisation, so that the two questions stay apart.
@@ -234,7 +252,7 @@ class _Question:
             the candidates that are left; where networks differ these are the most accurate one's,
             and the others' follow, one of each.
         """
-        best = max(among, key=lambda one: one.evidence.accuracy)
+        best = max(among, key=lambda one: one.outcomes.accuracy)
         same = [one for one in among if one.normalization == best.normalization]
         if len(same) < len({one.network for one in among}):
             if self._share(among) <= _LITTLE:
@@ -242,32 +260,32 @@ class _Question:
             same = best_of_each(among)
         elif self._share(same) <= 1:
             same = self._undecided(same)
-            found = [one.evidence for one in same]
-            if len(same) == 1 or agree(found, range(len(found)), 0):
+            found = [one.outcomes for one in same]
+            if len(same) == 1 or agree(found, 0):
                 self.alike = len(same) - 1
                 return [one for one in among if one.network == same[0].network], []
-        same.sort(key=lambda one: -one.evidence.accuracy)
+        same.sort(key=lambda one: -one.outcomes.accuracy)
         return [one for one in among if one.network == same[0].network], same[1:]
 
-    def _of_a_guess(self, own: list[Contender]) -> list[Contender]:
+    def _of_a_guess(self, own: list[Hypothesis]) -> list[Hypothesis]:
         """Of one network's candidates: those that are left where one will be taken for a guess."""
         if not self.asked.guess:
-            return [max(own, key=lambda one: one.evidence.accuracy)]
+            return [max(own, key=lambda one: one.outcomes.accuracy)]
         own = self._as_accurate([one for one in self.all if one.network == own[0].network])
         return self._undecided(own) if len(own) > 1 else own
 
-    def _undecided(self, among: list[Contender]) -> list[Contender]:
+    def _undecided(self, among: list[Hypothesis]) -> list[Hypothesis]:
         """Those that neither few images nor as many as are cheap exclude."""
         n = len(self.examples)
         self._attack(among, self._few())
-        among = [among[k] for k in left([one.evidence for one in among])]
+        among = [among[k] for k in left([one.outcomes for one in among])]
         if 1 < len(among) <= MOST_SHOWN:
             most = images_for(_models(among), self.examples)
             self._attack(among, min(max(_FIRST_ATTACKED, most), n))
-            among = [among[k] for k in left([one.evidence for one in among])]
+            among = [among[k] for k in left([one.outcomes for one in among])]
         return among
 
-    def _share(self, among: Sequence[Contender]) -> float:
+    def _share(self, among: Sequence[Hypothesis]) -> float:
         """What the first images cost, as a part of what is affordable."""
         return share(_models(among), self.examples, self._few())
 
@@ -276,7 +294,7 @@ class _Question:
         each = max(_FIRST_ATTACKED // self.files, _SCREEN)
         return min(each, len(self.examples))
 
-    def _attack(self, among: Sequence[Contender], m: int) -> None:
+    def _attack(self, among: Sequence[Hypothesis], m: int) -> None:
         total = STEPS * len(among) * self.files
         done = 0
 
@@ -289,78 +307,59 @@ class _Question:
         for one in among:
             one.attack(self.examples, m, self.threat, tick)
 
-    def _far(self, taken: Contender) -> str:
+    def _far(self, taken: Hypothesis) -> str:
         for k, model in enumerate(taken.models):
-            right = taken.evidence.right[k]
+            right = taken.outcomes.right[k]
             accuracy = float(right.double().mean())
             origin = model.origin
             if far := far_claims(origin.claims, origin.robust_claims, accuracy, len(right)):
                 return far
         return ""
 
-    def _refuse_guessing(self, taken: Contender) -> None:
-        refuse_guessing(taken, self.all, self.examples)
-
-    def _open(self, among: Sequence[Contender], far: str) -> tuple[Classifier, ...]:
+    def _open(self, among: Sequence[Hypothesis], far: str) -> tuple[Classifier, ...]:
         taken = most_likely(among)
         rest = [one for one in among if one is not taken]
-        self._refuse_guessing(taken)
+        refuse_guessing(taken, self.all, self.examples)
         if self.asked.guess:
             return self._settled(taken, rest, assumed=True)
         shown = [taken, *rest][:MOST_SHOWN]
-        self._attack(shown, max(self._few(), *(one.evidence.robust.shape[1] for one in shown)))
+        self._attack(shown, max(self._few(), *(one.outcomes.robust.shape[1] for one in shown)))
         raise open_question(self.proposal, [taken, *rest], self.threat, len(self.examples), far)
 
     def _settled(
-        self, taken: Contender, rest: Sequence[Contender], *, assumed: bool
+        self, taken: Hypothesis, rest: Sequence[Hypothesis], *, assumed: bool
     ) -> tuple[Classifier, ...]:
-        origin = taken.models[0].origin
-        networks = {one.network for one in (taken, *rest)}
-        asked_network = len(self.proposal.networks) > 1
-        asked_normalization = not origin.normalized_by
-        others = {one.normalization for one in rest} - {taken.normalization}
+        known: dict[str, Any] = {}
+        if len(self.proposal.networks) > 1:
+            guessed = assumed and (not rest or any(r.network != taken.network for r in rest))
+            known["architecture_known"] = "assumed" if guessed else "determined"
+        if not taken.models[0].origin.normalized_by:
+            others = any(r.normalization != taken.normalization for r in rest)
+            guessed = assumed and (not rest or others)
+            known["normalization_known"] = "assumed" if guessed else "determined"
+            known["normalized_by"] = self._by(taken, assumed)
         tried = sorted(
-            self.all, key=lambda one: (one not in (taken, *rest), -one.evidence.accuracy)
+            self.all, key=lambda one: (one not in (taken, *rest), -one.outcomes.accuracy)
         )
+        known["trials"] = tuple(one.trial() for one in tried if one.outcomes.clean.numel())
+        known["harmless"] = "" if assumed else self._harmless(taken, rest)
         for model in taken.models:
-            model.origin = replace(
-                model.origin,
-                architecture_known=_known(
-                    model.origin.architecture_known, asked_network,
-                    assumed and (len(networks) > 1 or not rest),
-                ),
-                normalization_known=_known(
-                    model.origin.normalization_known, asked_normalization,
-                    assumed and (bool(others) or not rest),
-                ),
-                normalized_by=model.origin.normalized_by or self._by(taken, assumed),
-                harmless="" if assumed else self._harmless(taken, rest),
-                trials=tuple(one.trial() for one in tried if one.evidence.clean.numel()),
-            )  # fmt: skip
+            model.origin = replace(model.origin, **known)
         return taken.models
 
-    def _by(self, taken: Contender, assumed: bool) -> str:
-        seen = f"{taken.evidence.accuracy:.1%} of {taken.evidence.clean.shape[1]} images right"
-        attacked = taken.evidence.robust.shape[1]
+    def _by(self, taken: Hypothesis, assumed: bool) -> str:
+        seen = f"{taken.outcomes.accuracy:.1%} of {taken.outcomes.clean.shape[1]} images right"
+        attacked = taken.outcomes.robust.shape[1]
         if attacked:
-            seen += f", {taken.evidence.robust_accuracy:.1%} of {attacked} under PGD-{STEPS}"
+            seen += f", {taken.outcomes.robust_accuracy:.1%} of {attacked} under PGD-{STEPS}"
         return f"a guess among several ({seen})" if assumed else f"the data ({seen})"
 
-    def _harmless(self, taken: Contender, rest: Sequence[Contender]) -> str:
-        names = list(
-            dict.fromkeys(one.normalization for one in rest
-                          if one.normalization != taken.normalization)
-        )  # fmt: skip
+    def _harmless(self, taken: Hypothesis, rest: Sequence[Hypothesis]) -> str:
+        names = [one.normalization for one in rest if one.normalization != taken.normalization]
         networks = self.alike + len({one.network for one in (taken, *rest)}) - 1
         if not rest and not networks:
             return ""
         also = [f"{networks} other network{'s' if networks > 1 else ''}"] if networks else []
         if names:
-            also.append(f"--normalize {' or '.join(names)}")
+            also.append(f"--normalize {' or '.join(dict.fromkeys(names))}")
         return f"{' and '.join(also)} fit as well, and robust accuracy is the same within a point"
-
-
-def _known(before: Known, asked: bool, assumed: bool) -> Known:
-    if not asked:
-        return before
-    return "assumed" if assumed else "determined"

@@ -31,7 +31,7 @@ _POINT, _CLEAN_POINTS = 0.01, 0.02
 
 
 @dataclass(frozen=True, eq=False)
-class Evidence:
+class Outcomes:
     """One candidate on labelled images: rows are checkpoints of one question, columns images.
 
     Attributes:
@@ -59,7 +59,7 @@ class Evidence:
         return float(self.stands.double().mean())
 
 
-def networks_left(best: Sequence[Evidence]) -> list[int]:
+def networks_left(best: Sequence[Outcomes]) -> list[int]:
     """Networks, each with its most accurate normalisation, that are no worse than the best.
 
     A network with another activation or stride is told by accuracy alone: by three standard errors
@@ -73,7 +73,7 @@ def networks_left(best: Sequence[Evidence]) -> list[int]:
     ]  # fmt: skip
 
 
-def worth_attacking(found: Sequence[Evidence]) -> list[int]:
+def worth_attacking(found: Sequence[Outcomes]) -> list[int]:
     """Those not plainly less accurate than the best: five points and three standard errors."""
     found = _on_the_same(found)
     top = max(found, key=lambda one: one.accuracy)
@@ -84,7 +84,7 @@ def worth_attacking(found: Sequence[Evidence]) -> list[int]:
     ]  # fmt: skip
 
 
-def left(found: Sequence[Evidence]) -> list[int]:
+def left(found: Sequence[Outcomes]) -> list[int]:
     """Those that no other excludes.
 
     Another data set's normalisation falls also where one that is no other's is better in both
@@ -103,21 +103,21 @@ def left(found: Sequence[Evidence]) -> list[int]:
     ]  # fmt: skip
 
 
-def likeliest(found: Sequence[Evidence], among: Sequence[int]) -> int:
+def likeliest(found: Sequence[Outcomes]) -> int:
     """The one with the lowest of the losses that training made small; no other data set's first."""
     found = _on_the_same(found)
     witness = _witnesses(found)[0]
-    return min(among, key=lambda k: (found[k].foreign, _mean(found[k], witness), k))
+    return min(range(len(found)), key=lambda k: (found[k].foreign, _mean(found[k], witness)))
 
 
-def lowest(found: Sequence[Evidence], among: Sequence[int]) -> int:
+def lowest(found: Sequence[Outcomes]) -> int:
     """The one with the lowest robust accuracy, so that nothing is overstated."""
     found = _on_the_same(found)
-    own = [k for k in among if not found[k].foreign] or list(among)
-    return min(own, key=lambda k: (found[k].robust_accuracy, k))
+    own = [k for k, one in enumerate(found) if not one.foreign] or range(len(found))
+    return min(own, key=lambda k: found[k].robust_accuracy)
 
 
-def agree(found: Sequence[Evidence], among: Sequence[int], taken: int) -> bool:
+def agree(found: Sequence[Outcomes], taken: int) -> bool:
     """Whether it does not matter which of them it is.
 
     On every checkpoint the robust accuracies differ by at most one point from that of the taken
@@ -125,15 +125,15 @@ def agree(found: Sequence[Evidence], among: Sequence[int], taken: int) -> bool:
     """
     found = _on_the_same(found)
     one = found[taken]
-    for k in among:
-        if k == taken:
+    for other in found:
+        if other is one:
             continue
-        if one.mute or found[k].mute:
+        if one.mute or other.mute:
             return False
-        moved = found[k].stands.double() - one.stands.double()
+        moved = other.stands.double() - one.stands.double()
         # Never zero, however alike they were on a few images.
         error = ((moved.mean(0) ** 2).sum() + 1).sqrt() / moved.shape[1]
-        cleaner = (found[k].right.double() - one.right.double()).mean(1).abs().max()
+        cleaner = (other.right.double() - one.right.double()).mean(1).abs().max()
         if float(moved.mean(1).abs().max()) > _POINT + 1e-9 or float(error) > _POINT:
             return False
         if float(cleaner) > _CLEAN_POINTS + 1e-9:
@@ -141,7 +141,7 @@ def agree(found: Sequence[Evidence], among: Sequence[int], taken: int) -> bool:
     return True
 
 
-def _on_the_same(found: Sequence[Evidence]) -> list[Evidence]:
+def _on_the_same(found: Sequence[Outcomes]) -> list[Outcomes]:
     """Of the images that all were tried on, and of those that all were attacked on."""
     n = min(one.right.shape[1] for one in found)
     m = min(one.stands.shape[1] for one in found)
@@ -154,7 +154,7 @@ def _on_the_same(found: Sequence[Evidence]) -> list[Evidence]:
     ]  # fmt: skip
 
 
-def _witnesses(found: Sequence[Evidence]) -> tuple[str, ...]:
+def _witnesses(found: Sequence[Outcomes]) -> tuple[str, ...]:
     """Which loss training made small: ``robust``, ``clean``, or where in doubt both."""
     heard = [one for one in found if not one.mute and one.robust.numel()]
     if not heard:
@@ -170,7 +170,7 @@ def _witnesses(found: Sequence[Evidence]) -> tuple[str, ...]:
     return ("robust", "clean")
 
 
-def _excludes(other: Evidence, one: Evidence, witnesses: Sequence[str]) -> bool:
+def _excludes(other: Outcomes, one: Outcomes, witnesses: Sequence[str]) -> bool:
     if one.mute or other.mute:
         witnesses = ("clean",)
     return all(
@@ -183,17 +183,17 @@ def _excludes(other: Evidence, one: Evidence, witnesses: Sequence[str]) -> bool:
     )
 
 
-def _dominates(other: Evidence, one: Evidence) -> bool:
+def _dominates(other: Outcomes, one: Outcomes) -> bool:
     return all(
         _above(getattr(one, name) - getattr(other, name), 0.0, 2.0) for name in ("robust", "clean")
     )
 
 
-def _errors(one: Evidence, name: str) -> float:
+def _errors(one: Outcomes, name: str) -> float:
     return _ERRORS if getattr(one, name).shape[1] >= FEW else _ERRORS_OF_FEW
 
 
-def _mean(one: Evidence, name: str) -> float:
+def _mean(one: Outcomes, name: str) -> float:
     return float(getattr(one, name).mean())
 
 

@@ -34,13 +34,13 @@ from robaudit.checkpoints.files.display import shown
 from robaudit.checkpoints.files.quantised import ADVICE, quantised
 from robaudit.checkpoints.files.reading import LoadedWeights, read_state_dict
 from robaudit.checkpoints.fitting import assemble, fit, worn
+from robaudit.checkpoints.hypothesis import Proposal
 from robaudit.checkpoints.normalization import (
     Normalization,
     parse_normalization,
     spelled,
     usual,
 )
-from robaudit.checkpoints.proposal import Proposal
 from robaudit.checkpoints.sidecar import Statement, statement_of
 from robaudit.checkpoints.wrapping import Wrapping
 from robaudit.errors import CheckpointError, UsageError
@@ -103,7 +103,7 @@ def proposal_from_file(
         sha256=how.sha256,
         trust_pickle=how.trust_pickle,
     )
-    statement = statement_of(weights.container)
+    statement = statement_of(weights)
     _refuse_quantised(weights, name)
     raw = weights.state_dict
     shapes, stages, made = readings({key: tuple(value.shape) for key, value in raw.items()})
@@ -137,7 +137,7 @@ def proposal_from_file(
 def _refuse_quantised(weights: LoadedWeights, name: str) -> None:
     if weights.module is not None:
         return
-    dtypes = {info.name: info.dtype for info in weights.container.tensors}
+    dtypes = {info.name: info.dtype for info in weights.tensors}
     kind = quantised(dtypes, {})
     if kind is not None:
         raise CheckpointError(f"{name}: its weights are quantised, by {kind}", ADVICE)

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Any
 
-from robaudit.checkpoints.architectures.architecture import Candidate, Shapes
+from robaudit.checkpoints.architectures.architecture import Candidate
 from robaudit.checkpoints.architectures.registry import suspect_among
 from robaudit.checkpoints.effective import readings
-from robaudit.checkpoints.files.container import Container, read_container
-from robaudit.checkpoints.files.contents import Refusal, TensorInfo
+from robaudit.checkpoints.files.container import Container, Description, read_container
 from robaudit.checkpoints.files.display import shown
 from robaudit.checkpoints.files.hashing import Progress
 from robaudit.checkpoints.files.quantised import quantised
-from robaudit.checkpoints.files.severity import Finding
 from robaudit.checkpoints.sidecar import Statement, statement_of
 from robaudit.checkpoints.wrapping import Wrapping
 
@@ -23,12 +21,10 @@ _BUFFERS = ("running_mean", "running_var", "num_batches_tracked")
 
 
 @dataclass(frozen=True)
-class Inspection:
+class Inspection(Description):
     """A checkpoint file, as far as it can be known without loading it.
 
     Attributes:
-        format, note, size, sha256, member, members, tensors, findings, metadata, refusal, remarks:
-            see :class:`~robaudit.checkpoints.files.container.Container`.
         prefix: what all tensor names begin with and will lose when the file is loaded.
         parameters: weights in the tensors, batch norm's running statistics not counted.
         architecture: the network it is, or ``None``; ``architecture_reason`` says how that is
@@ -36,24 +32,12 @@ class Inspection:
         normalization: what the file says of its input normalisation, or ``None``.
     """
 
-    path: Path
-    format: str
-    note: str
-    size: int
-    sha256: str | None
-    member: str
-    members: tuple[str, ...]
     prefix: str
-    tensors: tuple[TensorInfo, ...]
     parameters: int
-    findings: tuple[Finding, ...]
-    metadata: Mapping[str, str]
     architecture: str | None
     architecture_reason: str
     normalization: str | None
     normalization_reason: str
-    refusal: Refusal | None
-    remarks: tuple[str, ...]
 
 
 def inspect_file(
@@ -82,36 +66,21 @@ def inspect_file(
     statement = statement_of(container)
     shapes, stages, _ = readings({info.name: info.shape for info in container.tensors})
     wrapping = stages[-1]
-    suspects = _suspects(shapes, stages)
+    suspects = suspect_among([stage.shapes(shapes) for stage in stages])
     architecture, reason = _architecture(container, statement, suspects)
     normalization, why = _normalization(statement, wrapping, suspects)
+    described: dict[str, Any] = {f.name: getattr(container, f.name) for f in fields(Description)}
     return Inspection(
-        path=container.path,
-        format=container.format,
-        note=container.note,
-        size=container.size,
-        sha256=container.sha256,
-        member=container.member,
-        members=container.members,
+        **described,
         prefix=wrapping.prefix,
-        tensors=container.tensors,
         parameters=sum(
             math.prod(info.shape) for info in container.tensors if not info.name.endswith(_BUFFERS)
         ),
-        findings=container.findings,
-        metadata=container.metadata,
         architecture=architecture,
         architecture_reason=reason,
         normalization=normalization,
         normalization_reason=why,
-        refusal=container.refusal,
-        remarks=container.remarks,
     )
-
-
-def _suspects(shapes: Shapes, stages: tuple[Wrapping, ...]) -> tuple[Candidate, ...]:
-    """The networks that the keys may be, under whatever wrappers."""
-    return suspect_among([stage.shapes(shapes) for stage in stages])
 
 
 def _architecture(

@@ -13,8 +13,8 @@ from robaudit.checkpoints.choosing import Asked, choose
 from robaudit.checkpoints.classifier import Classifier, Origin
 from robaudit.checkpoints.factory import Factory
 from robaudit.checkpoints.from_file import Reading, proposal_from_file
+from robaudit.checkpoints.hypothesis import Proposal
 from robaudit.checkpoints.normalization import Normalization, parse_normalization
-from robaudit.checkpoints.proposal import Proposal
 from robaudit.checkpoints.replacing import replace_swish
 from robaudit.checkpoints.sources import is_source, open_source
 from robaudit.engine.device import resolve_device
@@ -99,7 +99,7 @@ def load(
     if not proposal.open or answers is None or examples is None:
         return choose((proposal,), asked_of, place)[0]
     how = Reading(weights=weights)
-    peers = (_peer(path, arch, normalize, how, examples) for path in answers.some)
+    peers = (_peer(path, arch, normalize, how, examples) for path in answers.pooled)
     return answers.answer(proposal, peers, asked_of, place)
 
 

@@ -6,10 +6,9 @@ import shlex
 from collections.abc import Sequence
 
 from robaudit.checkpoints.ascent import STEPS
-from robaudit.checkpoints.contender import Contender, most_likely
 from robaudit.checkpoints.deciding import FEW
 from robaudit.checkpoints.files.display import shown
-from robaudit.checkpoints.proposal import Proposal
+from robaudit.checkpoints.hypothesis import Hypothesis, Proposal, most_likely
 from robaudit.errors import OpenQuestionError
 from robaudit.types import ThreatModel, radius
 
@@ -17,7 +16,7 @@ MOST_SHOWN = 8
 
 
 def open_question(
-    proposal: Proposal, among: Sequence[Contender], threat: ThreatModel, n: int, far: str
+    proposal: Proposal, among: Sequence[Hypothesis], threat: ThreatModel, n: int, far: str
 ) -> OpenQuestionError:
     """The error that names the candidates that are left and the options that would settle it.
 
@@ -52,25 +51,25 @@ def _what(proposal: Proposal, networks: Sequence[int]) -> str:
     return "network"
 
 
-def _table(ranked: Sequence[Contender], letters: dict[int, str], threat: ThreatModel) -> list[str]:
+def _table(ranked: Sequence[Hypothesis], letters: dict[int, str], threat: ThreatModel) -> list[str]:
     names = [
         f"{letters[one.network]}, {one.normalization}" if letters else one.normalization
         for one in ranked
     ]
     width = max(len("candidate"), *map(len, names))
-    attacked = ranked[0].evidence.robust.shape[1]
+    attacked = ranked[0].outcomes.robust.shape[1]
     ball = f"{threat.norm} {radius(threat.eps)}"
     head = f"PGD-{STEPS}, {ball}, {attacked} images" if attacked else ""
     lines = [f"{'candidate':{width}}  clean    {head}"]
     for name, one in zip(names, ranked, strict=True):
-        robust = f"{one.evidence.robust_accuracy:.1%}" if attacked else ""
-        mute = " (no gradient to attack along)" if one.evidence.mute else ""
-        lines.append(f"{name:{width}}  {one.evidence.accuracy:<7.1%}  {robust}{mute}")
+        robust = f"{one.outcomes.robust_accuracy:.1%}" if attacked else ""
+        mute = " (no gradient to attack along)" if one.outcomes.mute else ""
+        lines.append(f"{name:{width}}  {one.outcomes.accuracy:<7.1%}  {robust}{mute}")
     return lines
 
 
 def _advice(
-    proposal: Proposal, ranked: Sequence[Contender], networks: Sequence[int], n: int
+    proposal: Proposal, ranked: Sequence[Hypothesis], networks: Sequence[int], n: int
 ) -> str:
     names = list(dict.fromkeys(one.normalization for one in ranked[:MOST_SHOWN]))
     if len(networks) > 1:  # perhaps with one normalisation each, the others not looked at

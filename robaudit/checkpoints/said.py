@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from robaudit.checkpoints.classifier import Classifier
-from robaudit.checkpoints.contender import Contender
 from robaudit.checkpoints.deciding import worth_attacking
+from robaudit.checkpoints.hypothesis import Hypothesis
 from robaudit.checkpoints.labels import check_numbering, classes_guessed, outputs_of
 from robaudit.checkpoints.normalization import Normalization, normalize_name, usual
 from robaudit.engine import device_of
@@ -19,14 +19,14 @@ _IMAGES = 512
 _DOUBTFUL = 0.5
 
 
-def checked_as_said(one: Contender, examples: Examples) -> tuple[Classifier, ...]:
+def checked_as_said(one: Hypothesis, examples: Examples) -> tuple[Classifier, ...]:
     """The classifiers, with a warning where another normalisation is plainly better.
 
     Raises:
         CheckpointError: the accuracy is that of guessing.
     """
     found = one.look(examples, _IMAGES)
-    tried: list[Contender] = [one]
+    tried: list[Hypothesis] = [one]
     remarks: list[str] = []
     if found.accuracy < _DOUBTFUL:
         tried, remarks = _others(one, examples)
@@ -38,13 +38,13 @@ def checked_as_said(one: Contender, examples: Examples) -> tuple[Classifier, ...
     return one.models
 
 
-def refuse_guessing(taken: Contender, tried: Sequence[Contender], examples: Examples) -> None:
+def refuse_guessing(taken: Hypothesis, tried: Sequence[Hypothesis], examples: Examples) -> None:
     """Refuse a network that is right no more often than by guessing.
 
     Raises:
         CheckpointError: it is that.
     """
-    right = taken.evidence.right
+    right = taken.outcomes.right
     model = taken.models[int(right.sum(1).argmax())]
     check_numbering(model, examples, float(right.double().mean(1).max()))
     classes = classes_guessed(examples, outputs_of(model, examples))
@@ -53,9 +53,9 @@ def refuse_guessing(taken: Contender, tried: Sequence[Contender], examples: Exam
     # Guessing is right on one in k; a little more than that is still no classifier.
     if clopper_pearson(correct, n).high >= min(2.5 / classes, 0.15 + 0.85 / classes):
         return
-    seen = [one for one in tried if one.evidence.right.numel()]
-    ranked = sorted(seen, key=lambda one: -one.evidence.accuracy)[:4]
-    listed = ", ".join(f"{one.evidence.accuracy:.1%} with {one.normalization}" for one in ranked)
+    seen = [one for one in tried if one.outcomes.right.numel()]
+    ranked = sorted(seen, key=lambda one: -one.outcomes.accuracy)[:4]
+    listed = ", ".join(f"{one.outcomes.accuracy:.1%} with {one.normalization}" for one in ranked)
     raise CheckpointError(
         f"with --normalize {taken.normalization} the network is right on {correct / n:.1%} of {n} "
         f"images of {examples.name}, as by guessing among {classes} classes (tried: {listed})",
@@ -63,25 +63,25 @@ def refuse_guessing(taken: Contender, tried: Sequence[Contender], examples: Exam
     )
 
 
-def _others(one: Contender, examples: Examples) -> tuple[list[Contender], list[str]]:
+def _others(one: Hypothesis, examples: Examples) -> tuple[list[Hypothesis], list[str]]:
     """Other normalisations than the one that was said, and whether one is plainly better."""
     origin = one.models[0].origin
     others = [
-        Contender([_with(model, other) for model in one.models], one.network, False)
+        Hypothesis([_with(model, other) for model in one.models], one.network, False)
         for other in usual(examples.x.shape[1])
         if _numbers(other) != _numbers(one.models[0].normalization)
     ]
     for other in others:
         other.look(examples, _IMAGES)
-    best = max(others, key=lambda other: other.evidence.accuracy)
+    best = max(others, key=lambda other: other.outcomes.accuracy)
     tried = [one, *others]
-    if 0 in worth_attacking([one.evidence, best.evidence]):
+    if 0 in worth_attacking([one.outcomes, best.outcomes]):
         return tried, []
     said = "" if origin.normalized_by == "--normalize" else f", as {origin.normalized_by} says"
     return tried, [
-        f"the network is right on {one.evidence.accuracy:.1%} of {one.evidence.right.shape[1]} "
+        f"the network is right on {one.outcomes.accuracy:.1%} of {one.outcomes.right.shape[1]} "
         f"images with --normalize {origin.normalization}{said}, but on "
-        f"{best.evidence.accuracy:.1%} with --normalize {best.normalization}"
+        f"{best.outcomes.accuracy:.1%} with --normalize {best.normalization}"
     ]
 
 

@@ -114,5 +114,5 @@ def test_a_lightning_checkpoint_is_known(tmp_path):
     torch.save(content, tmp_path / "w.ckpt")
     weights = read_state_dict(tmp_path / "w.ckpt")
     assert (weights.member, weights.remarks) == ("state_dict", ())
-    assert weights.container.note == "a Lightning checkpoint"
+    assert weights.note == "a Lightning checkpoint"
     assert weights.metadata["hyper_parameters.lr"] == "0.1"

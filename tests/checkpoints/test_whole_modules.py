@@ -48,7 +48,7 @@ def test_the_state_dict_is_the_one_torch_gives(tmp_path, make, zipped):
     torch.save(network, tmp_path / "net.pt", _use_new_zipfile_serialization=zipped)
     weights = read_state_dict(tmp_path / "net.pt")
     same(weights.state_dict, network.state_dict())
-    assert "a whole module" in weights.container.note
+    assert "a whole module" in weights.note
     assert any("without running it" in remark for remark in weights.remarks)
 
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Iterable
 from typing import Any
 
 import torchvision
 from torch import nn
+
+from robaudit.checkpoints.files.display import did_you_mean
 
 
 def torchvision_model(
@@ -23,7 +23,9 @@ def torchvision_model(
     """
     known = torchvision.models.list_models(module=torchvision.models)
     if name not in known:
-        raise ValueError(f"torchvision has no classification model {name!r}{_near(name, known)}")
+        raise ValueError(
+            f"torchvision has no classification model {name!r}{did_you_mean(name, known, 1)}"
+        )
     options: dict[str, Any] = {"image_size": image_size} if image_size else {}
     if name in ("googlenet", "inception_v3"):
         options["init_weights"] = False  # slow, and the weights come from the file
@@ -45,17 +47,12 @@ def timm_model(name: str, classes: int = 1000, channels: int = 3, image_size: in
     import timm
 
     if not timm.is_model(name):
-        raise ValueError(f"timm has no model {name!r}{_near(name, timm.list_models())}")
+        raise ValueError(f"timm has no model {name!r}{did_you_mean(name, timm.list_models(), 1)}")
     options = {"img_size": image_size} if image_size else {}
     if channels != 3:
         options["in_chans"] = channels
     network: nn.Module = timm.create_model(name, pretrained=False, num_classes=classes, **options)
     return network
-
-
-def _near(name: str, known: Iterable[str]) -> str:
-    close = difflib.get_close_matches(name, known, 1)
-    return f"; did you mean {close[0]!r}?" if close else ""
 
 
 def _set_channels(network: nn.Module, channels: int) -> None:

@@ -42,8 +42,8 @@ _KNOWN_OTHERS = {
 
 
 @dataclass(frozen=True)
-class Container:
-    """A checkpoint: a file, or a Hugging Face folder.
+class Description:
+    """What can be said of a checkpoint, a file or a Hugging Face folder, without loading it.
 
     Attributes:
         format: ``torch-zip``, ``torch-legacy``, ``safetensors``, ``torchscript``,
@@ -53,16 +53,13 @@ class Container:
         sha256: of the whole file, or ``None`` when it was not computed. For a folder of several
             weight files it is that of the lines ``sha256sum`` prints for them, sorted by name.
         member: where in the file the state dict is; ``""`` when the whole file is it.
-        members: where all state dicts are, the one to take by itself first.
-        tensors: the chosen state dict's, in the file's order.
+        members: where all state dicts are, the default choice first.
+        tensors: of the chosen state dict, in the file's order.
         metadata: a safetensors header's, the plain values beside the state dict, or a folder's
             configuration.
         findings: the names a pickle asks for, the worst first.
         refusal: why the file will not be loaded, where that is so.
-        remarks: what whoever loads it should know: the choice among several state dicts, what was
-            left out.
-        elements: where the tensors' elements are.
-        folder: the Hugging Face folder, where it is one.
+        remarks: the choice among several state dicts, what was left out.
     """
 
     path: Path
@@ -77,8 +74,19 @@ class Container:
     findings: tuple[Finding, ...]
     refusal: Refusal | None
     remarks: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Container(Description):
+    """A checkpoint, and where its tensors' elements are.
+
+    Attributes:
+        elements: the place of each tensor's elements.
+        folder: the Hugging Face folder, where it is one.
+    """
+
     elements: Mapping[str, StoredTensor]
-    folder: Folder | None = None
+    folder: Folder | None
 
 
 def read_container(

@@ -32,11 +32,21 @@ def digest_of_files(files: Sequence[Path], progress: Progress | None = None) -> 
 
     The lines are those that ``sha256sum`` prints, so that ``sha256sum a b | sha256sum`` agrees.
     """
-    found = []
-    for path in sorted(files, key=lambda path: path.name):
+    ordered = sorted(files, key=lambda path: path.name)
+    digests = []
+    for path in ordered:
         with path.open("rb") as file:
-            found.append((digest(file, progress), path.name))
-    if len(found) == 1:
-        return found[0][0]
-    lines = "".join(f"{sha}  {name}\n" for sha, name in found)
+            digests.append((digest(file, progress), path.name))
+    return joint_digest(digests)
+
+
+def joint_digest(digests: Sequence[tuple[str, str]]) -> str:
+    r"""One hash for the (SHA-256, name) of some files: its own, or that of lines ``hash  name``.
+
+    >>> joint_digest([("ab", "a.pt")])
+    'ab'
+    """
+    if len(digests) == 1:
+        return digests[0][0]
+    lines = "".join(f"{sha}  {name}\n" for sha, name in digests)
     return hashlib.sha256(lines.encode()).hexdigest()

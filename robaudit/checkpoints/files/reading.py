@@ -24,22 +24,16 @@ _MAX_FILES = 2000
 _PICKLED = ("torch-zip", "torch-legacy", "pickle")
 
 
-@dataclass(frozen=True)
-class LoadedWeights:
-    """A state dict on the CPU, with finite numbers, under the keys it has in the file.
+@dataclass(frozen=True, kw_only=True)
+class LoadedWeights(Container):
+    """A checkpoint with its state dict in memory.
 
-    ``member``, ``format``, ``sha256`` and ``metadata`` are those of
-    :class:`~robaudit.checkpoints.files.container.Container`; ``remarks`` is what the reader should
-    know. ``module`` is the network itself where a trusted file holds it whole.
+    Attributes:
+        state_dict: on the CPU, with finite numbers, under the keys it has in the file.
+        module: the network itself, where a trusted file holds it whole.
     """
 
     state_dict: dict[str, Tensor]
-    member: str
-    format: str
-    sha256: str | None
-    metadata: Mapping[str, str]
-    container: Container
-    remarks: tuple[str, ...] = ()
     module: nn.Module | None = None
 
 
@@ -75,29 +69,19 @@ def read_state_dict(
     container = read_container(path, hash=False if known else hash, member=member, weights=weights)
     if known is not None:
         container = replace(container, sha256=known)
-    module = None
-    if container.refusal is None:
+    module, refusal = None, container.refusal
+    if refusal is None:
         state = _materialised(container, name)
-        taken, remarks = container.member, container.remarks
     elif trust_pickle and known is not None and container.format in _PICKLED:
-        trusted = load_trusted(path, known, member=member, weights=weights)
-        state, taken, module = trusted.state_dict, trusted.member, trusted.module
-        remarks = trusted.remarks
+        chosen, module, remarks = load_trusted(path, known, member=member, weights=weights)
+        state = dict(chosen.tensors)
+        container = replace(container, member=chosen.path, remarks=remarks)
     else:
-        raise container.refusal.error()
+        raise refusal.error()
     if _identity(path) != before:
         raise CheckpointError(f"{name} changed while it was read", "Try again once it is written.")
     check_finite(state, name)
-    return LoadedWeights(
-        state,
-        taken,
-        container.format,
-        container.sha256,
-        container.metadata,
-        container,
-        remarks,
-        module,
-    )
+    return LoadedWeights(**vars(container), state_dict=state, module=module)
 
 
 def _checked_hash(path: Path, name: str, sha256: str | None, trust_pickle: bool) -> str | None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import io
 import warnings
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,21 +17,16 @@ from robaudit.checkpoints.files.members import choose_member, find_members
 from robaudit.errors import CheckpointError
 
 
-@dataclass(frozen=True)
-class Trusted:
-    """What a trusted file held; ``module`` where it is a whole network."""
-
-    state_dict: dict[str, Tensor]
-    member: str
-    module: nn.Module | None
-    remarks: tuple[str, ...]
-
-
-def load_trusted(path: Path, sha256: str, *, member: str | None, weights: str | None) -> Trusted:
+def load_trusted(
+    path: Path, sha256: str, *, member: str | None, weights: str | None
+) -> tuple[Member, nn.Module | None, tuple[str, ...]]:
     """Load a pickle in full, which runs whatever is in it.
 
     Args:
         sha256: of the bytes that are run: they are hashed once more when they are in memory.
+
+    Returns:
+        the state dict, the network where the file holds it whole, and remarks.
 
     Raises:
         CheckpointError: the bytes are others, they cannot be loaded here, or hold no state dict.
@@ -56,12 +50,8 @@ def load_trusted(path: Path, sha256: str, *, member: str | None, weights: str | 
         raise CheckpointError(f"{name}: the file holds no state dict", "Save model.state_dict().")
     chosen, remarks = choose_member(found, name, member=member, weights=weights)
     module = _at(tree, chosen.path)
-    return Trusted(
-        dict(chosen.tensors),
-        chosen.path,
-        module if isinstance(module, nn.Module) else None,
-        ("the file was run, as --trust-pickle asks", *remarks),
-    )
+    whole = module if isinstance(module, nn.Module) else None
+    return chosen, whole, ("the file was run, as --trust-pickle asks", *remarks)
 
 
 def _state_of(value: Any, path: str) -> Member | None:

@@ -7,13 +7,13 @@ The zoo is three tables in Python, one a data set, of entries ``(NAME, {"model":
 from __future__ import annotations
 
 import ast
-import difflib
 import functools
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
+from robaudit.checkpoints.files.display import did_you_mean
 from robaudit.errors import UsageError
 
 CLASSES = {"cifar10": 10, "cifar100": 100, "imagenet": 1000}
@@ -90,12 +90,9 @@ def find_entry(name: str) -> Entry:
     if parts[2] in names:
         return names[parts[2]]
     elsewhere = [e.text for e in entries if e.name == parts[2]]
-    folded = {known.lower(): known for known in names}
-    near = difflib.get_close_matches(parts[2].lower(), folded, 3, 0.7)
-    guesses = [folded[close] for close in near]
+    guess = did_you_mean(parts[2], names, 3, 0.7)
     raise UsageError(
-        f"RobustBench has no network {parts[2]!r} for {dataset}/{threat}"
-        + (f"; did you mean {' or '.join(map(repr, guesses))}?" if guesses else ""),
+        f"RobustBench has no network {parts[2]!r} for {dataset}/{threat}{guess}",
         f"It is there as {', '.join(elsewhere)}." if elsewhere else f"Known are {_some(names)}.",
     )
 
@@ -104,8 +101,7 @@ def _known(given: str, known: Mapping[str, object] | list[str], what: str, name:
     for entry in known:
         if given.lower() == entry.lower():
             return entry
-    near = difflib.get_close_matches(given.lower(), [entry.lower() for entry in known], 1)
-    guess = f"; did you mean {near[0]!r}?" if near else ""
+    guess = did_you_mean(given, known, 1)
     raise UsageError(
         f"robustbench:{name}: unknown {what} {given!r}{guess}", f"Known are {', '.join(known)}."
     )

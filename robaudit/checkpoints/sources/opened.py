@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -22,7 +21,7 @@ class Opened:
         architecture: what the library calls it.
         normalization: to be applied before the network; ``None`` where the network has it inside.
         format: of the weights' file.
-        sha256: of the weights' file; of several, see :func:`joint_sha256`.
+        sha256: of the weights' file; of several, that of the lines ``hash  name``.
         remarks: what the user should know.
         published: what the library says was measured: ``clean_acc``, ``robust_acc``, ... as
             fractions.
@@ -35,18 +34,3 @@ class Opened:
     sha256: str | None
     remarks: tuple[str, ...] = ()
     published: Mapping[str, float | bool | str] = field(default_factory=dict)
-
-
-def joint_sha256(files: Iterable[tuple[str | None, str]]) -> str | None:
-    r"""One hash for every file's (SHA-256, name): its own, or that of lines ``"hash  name\n"``.
-
-    >>> joint_sha256([("ab", "a.pt")])
-    'ab'
-    """
-    listed = list(files)
-    if any(digest is None for digest, _ in listed):
-        return None
-    if len(listed) == 1:
-        return listed[0][0]
-    lines = "".join(f"{digest}  {name}\n" for digest, name in listed)
-    return hashlib.sha256(lines.encode()).hexdigest()

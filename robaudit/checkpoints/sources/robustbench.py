@@ -16,11 +16,12 @@ from torch import nn
 from torch.overrides import TorchFunctionMode
 
 from robaudit.checkpoints.files.display import shown
+from robaudit.checkpoints.files.hashing import joint_digest
 from robaudit.checkpoints.files.reading import LoadedWeights, read_state_dict
 from robaudit.checkpoints.sources.arranging import fit_published
 from robaudit.checkpoints.sources.catalogue import CLASSES, Entry, find_entry
 from robaudit.checkpoints.sources.fetching import check_hash
-from robaudit.checkpoints.sources.opened import Opened, joint_sha256
+from robaudit.checkpoints.sources.opened import Opened
 from robaudit.checkpoints.sources.published import published
 from robaudit.checkpoints.sources.zoo import zoo_fields, zoo_importable, zoo_module
 from robaudit.checkpoints.sources.zoo_files import is_torchvision, zoo_files
@@ -59,7 +60,7 @@ def open_robustbench(name: str, model_dir: Path | None, download: bool) -> Opene
             # Which of several state dicts is meant is settled here; the options are for files.
             remarks += [*(remark.partition("; --member")[0] for remark in read.remarks), *said]
         formats.append(read.format)
-        hashes.append((read.sha256, path.name))
+        hashes.append((str(read.sha256), path.name))
     if entry.preprocessing:
         remarks.append(_preparation(entry.preprocessing))
     facts = published(entry)
@@ -68,7 +69,7 @@ def open_robustbench(name: str, model_dir: Path | None, download: bool) -> Opene
         architecture=str(facts.get("architecture", entry.name)),
         normalization=None,
         format=formats[0],
-        sha256=joint_sha256(hashes),
+        sha256=joint_digest(hashes),
         remarks=tuple(dict.fromkeys(remarks)),
         published=facts,
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -10,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from robaudit.checkpoints.files.display import shown
+from robaudit.checkpoints.files.display import did_you_mean, shown
 from robaudit.checkpoints.files.reading import read_state_dict
 from robaudit.checkpoints.normalization import spelled
 from robaudit.checkpoints.sources.caches import hub_file, hugging_face_file, local_file
@@ -86,11 +85,8 @@ def _configuration(timm: Any, name: str) -> tuple[str, Any]:
     """The name with its tag, and timm's configuration of those weights."""
     base, _, tag = name.partition(".")
     if not timm.is_model(base):
-        known = timm.list_models()
-        near = difflib.get_close_matches(base.lower(), known, 3)
         raise UsageError(
-            f"timm has no network {base!r}"
-            + (f"; did you mean {' or '.join(map(repr, near))}?" if near else ""),
+            f"timm has no network {base!r}{did_you_mean(base, timm.list_models())}",
             "timm.list_models(pretrained=True) names those with weights.",
         )
     try:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from robaudit.checkpoints.files.display import shown
+from robaudit.checkpoints.files.display import did_you_mean, shown
 from robaudit.checkpoints.files.reading import read_state_dict
 from robaudit.checkpoints.normalization import spelled
 from robaudit.checkpoints.sources.caches import hub_file, local_file
@@ -72,10 +71,8 @@ def _weights(text: str) -> tuple[str, Any]:
     name, _, asked = text.partition(":")
     known = models.list_models(module=models)
     if name not in known:
-        near = difflib.get_close_matches(name.lower(), known, 3)
         raise UsageError(
-            f"torchvision has no classification network {name!r}"
-            + (f"; did you mean {' or '.join(map(repr, near))}?" if near else ""),
+            f"torchvision has no classification network {name!r}{did_you_mean(name, known)}",
             "torchvision.models.list_models() names them.",
         )
     sets = models.get_model_weights(name)

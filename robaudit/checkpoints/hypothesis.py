@@ -1,16 +1,17 @@
-"""A candidate network with a candidate normalisation, and what was seen of it on the images."""
+"""What a checkpoint may be, and what was seen of each possibility on labelled images."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from robaudit.checkpoints.ascent import attacked, losses
-from robaudit.checkpoints.classifier import Classifier, Trial
-from robaudit.checkpoints.deciding import Evidence, likeliest
+from robaudit.checkpoints.classifier import Classifier, Origin, Trial
+from robaudit.checkpoints.deciding import Outcomes, likeliest
+from robaudit.checkpoints.normalization import Normalization
 from robaudit.engine import Runner, device_of, frozen
 from robaudit.errors import CheckpointError, NotMeasuredError
 from robaudit.types import Examples, ThreatModel
@@ -19,20 +20,40 @@ from robaudit.types import Examples, ThreatModel
 _MUTE = 0.5
 
 
-class Contender:
-    """The same network and normalisation for every checkpoint of a question.
+@dataclass(frozen=True)
+class Proposal:
+    """The networks that a checkpoint may be, with its weights, and its normalisations.
+
+    Attributes:
+        networks: label and network; several where keys and shapes cannot tell them apart.
+        normalizations: the known one, or those to be tried, the most likely first.
+        origin: what is known already; ``normalized_by`` is ``""`` where the normalisation is not.
+    """
+
+    networks: tuple[tuple[str, nn.Module], ...]
+    normalizations: tuple[Normalization | None, ...]
+    origin: Origin
+
+    @property
+    def open(self) -> bool:
+        """Whether there is anything for the data to decide."""
+        return len(self.networks) > 1 or len(self.normalizations) > 1
+
+
+class Hypothesis:
+    """One network with one normalisation, for all checkpoints that are identified together.
 
     Attributes:
         models: one for each checkpoint.
         network: its place among the candidate networks.
-        foreign: see :class:`~robaudit.checkpoints.deciding.Evidence`.
+        outcomes: what was seen of it so far.
     """
 
     def __init__(self, models: Sequence[Classifier], network: int, foreign: bool) -> None:
         self.models = tuple(models)
         self.network = network
         nothing = torch.empty(len(models), 0)
-        self.evidence = Evidence(
+        self.outcomes = Outcomes(
             nothing.double(), nothing.bool(), nothing.double(), nothing.bool(), foreign=foreign
         )
 
@@ -44,23 +65,23 @@ class Contender:
     def normalization(self) -> str:
         return self.models[0].origin.normalization
 
-    def look(self, examples: Examples, n: int) -> Evidence:
+    def look(self, examples: Examples, n: int) -> Outcomes:
         """Clean losses of the first ``n`` examples."""
-        seen = self.evidence.clean.shape[1]
+        seen = self.outcomes.clean.shape[1]
         n = min(n, len(examples))
         if n > seen:
             x, y = examples.x[seen:n], examples.y[seen:n]
             parts = [_judged(model, x, y) for model in self.models]
             clean, right = (torch.stack(column) for column in zip(*parts, strict=True))
-            self.evidence = replace(
-                self.evidence,
-                clean=torch.cat([self.evidence.clean, clean], dim=1),
-                right=torch.cat([self.evidence.right, right], dim=1),
+            self.outcomes = replace(
+                self.outcomes,
+                clean=torch.cat([self.outcomes.clean, clean], dim=1),
+                right=torch.cat([self.outcomes.right, right], dim=1),
             )
-        return self.evidence
+        return self.outcomes
 
-    def glance(self, examples: Examples, n: int) -> Evidence:
-        """The first ``n`` examples, each by the next checkpoint, ``(1, n)``; not kept."""
+    def glance(self, examples: Examples, n: int) -> Outcomes:
+        """The first ``n`` examples, each by one checkpoint in turn, ``(1, n)``; not kept."""
         if len(self.models) == 1:
             return self.look(examples, n)
         n, files = min(n, len(examples)), len(self.models)
@@ -68,29 +89,29 @@ class Contender:
         for k, model in enumerate(self.models):
             x, y = examples.x[k:n:files], examples.y[k:n:files]
             clean[0, k::files], right[0, k::files] = _judged(model, x, y)
-        return replace(self.evidence, clean=clean, right=right)
+        return replace(self.outcomes, clean=clean, right=right)
 
     def attack(
         self, examples: Examples, m: int, threat: ThreatModel, tick: Callable[[], None]
-    ) -> Evidence:
-        """Robust losses of the first ``m`` examples, those attacked before left out."""
-        seen = self.evidence.robust.shape[1]
+    ) -> Outcomes:
+        """Robust losses of the first ``m`` examples; none is attacked twice."""
+        seen = self.outcomes.robust.shape[1]
         if m > seen:
             some = slice(seen, m)
             parts = [_attacked(model, examples.taken(some), threat, tick) for model in self.models]
             robust, stands, moved = (torch.stack(column) for column in zip(*parts, strict=True))
             mute = float((~moved).double().mean()) > _MUTE
-            self.evidence = replace(
-                self.evidence,
-                robust=torch.cat([self.evidence.robust, robust], dim=1),
-                stands=torch.cat([self.evidence.stands, stands], dim=1),
-                mute=self.evidence.mute or mute,
+            self.outcomes = replace(
+                self.outcomes,
+                robust=torch.cat([self.outcomes.robust, robust], dim=1),
+                stands=torch.cat([self.outcomes.stands, stands], dim=1),
+                mute=self.outcomes.mute or mute,
             )
-        return self.evidence
+        return self.outcomes
 
     def trial(self) -> Trial:
-        """What is told of it, over all checkpoints of the question."""
-        found = self.evidence
+        """The outcomes over all checkpoints, for the report."""
+        found = self.outcomes
         stands = found.stands
         return Trial(
             self.architecture,
@@ -128,19 +149,19 @@ def _judged(model: Classifier, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def best_of_each(
-    among: Sequence[Contender], found: Mapping[Contender, Evidence] | None = None
-) -> list[Contender]:
+    among: Sequence[Hypothesis], found: Mapping[Hypothesis, Outcomes] | None = None
+) -> list[Hypothesis]:
     """Each network's most accurate one, by other evidence than its own where that is given."""
-    best: dict[int, tuple[float, Contender]] = {}
+    best: dict[int, tuple[float, Hypothesis]] = {}
     for one in among:
-        accuracy = (one.evidence if found is None else found[one]).accuracy
+        accuracy = (one.outcomes if found is None else found[one]).accuracy
         if one.network not in best or accuracy > best[one.network][0]:
             best[one.network] = accuracy, one
     return [one for _, one in best.values()]
 
 
-def most_likely(among: Sequence[Contender]) -> Contender:
+def most_likely(among: Sequence[Hypothesis]) -> Hypothesis:
     """Of the most accurate network, the one with the lowest of the losses training made small."""
-    best = max(best_of_each(among), key=lambda one: one.evidence.accuracy)
+    best = max(best_of_each(among), key=lambda one: one.outcomes.accuracy)
     own = [one for one in among if one.network == best.network]
-    return own[likeliest([one.evidence for one in own], range(len(own)))]
+    return own[likeliest([one.outcomes for one in own])]
