@@ -3,9 +3,8 @@
 With ``T`` positions, the gradient of one example in the weight is ``sum_t D_t F_t^T`` per group:
 ``F`` is fixed by the layer's input, ``D`` comes with the output gradient. For a linear layer the
 positions are tokens, ``F`` its inputs and ``D`` the output gradients; for a convolution they are
-output pixels and ``F`` unfolded patches; for a transposed one, whose roles are the other way
-round, they are input pixels and ``D`` patches of the output gradient. A bias has ones for ``F``,
-and a normalisation's scale the normalised input, every channel a group of its own.
+output pixels and ``F`` unfolded patches. A bias has ones for ``F``, and a normalisation's scale the
+normalised input, with every channel a separate group.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.modules.instancenorm import _InstanceNorm
 
-from robaudit.curvature.layers import Call, Convolution, Normalisation, Transposed
+from robaudit.curvature.layers import Call, Convolution, Normalisation
 
 
 def fixed(calls: Sequence[Call]) -> Tensor:
@@ -28,7 +27,7 @@ def fixed(calls: Sequence[Call]) -> Tensor:
 
 def moving(calls: Sequence[Call], gradients: Sequence[Tensor]) -> Tensor:
     """``D``, ``(columns, n, groups, d, T)``, of output gradients ``(columns, *output.shape)``."""
-    return _joined([_moving(call, g) for call, g in zip(calls, gradients, strict=True)])
+    return _joined([position_matrix(call, g, 2) for call, g in zip(calls, gradients, strict=True)])
 
 
 def position_matrix(call: Call, rows: Tensor, lead: int) -> Tensor:
@@ -69,19 +68,9 @@ def _fixed(call: Call) -> Tensor:
         return a.new_ones(1, 1, 1, T).expand(len(a), 1, 1, T)
     if isinstance(module, Normalisation):
         return position_matrix(call, _normalised(module, a), 1)
-    if isinstance(module, nn.Linear | Transposed):
+    if isinstance(module, nn.Linear):
         return position_matrix(call, a, 1)
     return _patches(module, a)
-
-
-def _moving(call: Call, g: Tensor) -> Tensor:
-    module = call.module
-    if call.part == "bias" or not isinstance(module, Transposed):
-        return position_matrix(call, g, 2)
-    before = [int(p) for p in module.padding]
-    padded = F.pad(g.flatten(0, 1), [p for p in reversed(before) for _ in range(2)])
-    rows = _windows(padded, module, call.input.shape[2:])
-    return rows.unflatten(0, g.shape[:2])  # type: ignore[no-untyped-call, no-any-return]
 
 
 def _normalised(module: Normalisation, a: Tensor) -> Tensor:
@@ -103,30 +92,19 @@ def _joined(calls: list[Tensor]) -> Tensor:
 
 
 def _patches(module: Convolution, a: Tensor) -> Tensor:
+    """``(n, channels, *size) -> (n, groups, channels / groups * prod(kernel), T)``."""
     mode = "constant" if module.padding_mode == "zeros" else module.padding_mode
     # Pairs (before, after) from the last dimension to the first, as torch's own forward pads;
     # unlike module.padding it also resolves padding="same".
     pads: list[int] = list(module._reversed_padding_repeated_twice)
-    return _windows(F.pad(a, pads, mode=mode), module, None)
-
-
-def _windows(
-    padded: Tensor, module: Convolution | Transposed, size: Sequence[int] | None
-) -> Tensor:
-    """``(n, channels, *padded) -> (n, groups, channels / groups * prod(kernel), T)``.
-
-    ``size`` keeps so many positions a dimension; output padding can make room for more.
-    """
-    views, dims = padded, len(module.kernel_size)
+    views, dims = F.pad(a, pads, mode=mode), len(module.kernel_size)
     for dim in range(dims):
         kernel, dilation = int(module.kernel_size[dim]), int(module.dilation[dim])
         reach = dilation * (kernel - 1) + 1
         views = views.unfold(2 + dim, reach, int(module.stride[dim]))[..., ::dilation]
-        if size is not None:
-            views = views.narrow(2 + dim, 0, size[dim])
-    views = views.reshape(len(padded), module.groups, -1, *views.shape[2:])
+    views = views.reshape(len(a), module.groups, -1, *views.shape[2:])
     positions, kernels = range(3, 3 + dims), range(3 + dims, 3 + 2 * dims)
     # Channels innermost, as they mostly lie in memory: copying is several times faster so.
     ordered = views.permute(0, 1, *positions, *kernels, 2)
     T = math.prod(ordered.shape[2 : 2 + dims])
-    return ordered.reshape(len(padded), module.groups, T, -1).transpose(2, 3)
+    return ordered.reshape(len(a), module.groups, T, -1).transpose(2, 3)

@@ -19,16 +19,16 @@ from torch.nn.modules.instancenorm import _InstanceNorm
 from robaudit.engine.calls import temporary
 
 Convolution = nn.Conv1d | nn.Conv2d | nn.Conv3d
-Transposed = nn.ConvTranspose1d | nn.ConvTranspose2d | nn.ConvTranspose3d
-Supported = nn.Linear | Convolution | Transposed
+Supported = nn.Linear | Convolution
 Normalisation = _BatchNorm | _InstanceNorm | nn.GroupNorm | nn.LayerNorm | nn.RMSNorm
 Part = Literal["weight", "bias"]
-_FORWARDS = (
-    nn.Linear.forward, nn.Conv1d.forward, nn.Conv2d.forward, nn.Conv3d.forward,
-    nn.ConvTranspose1d.forward, nn.ConvTranspose2d.forward, nn.ConvTranspose3d.forward,
-    _BatchNorm.forward, _InstanceNorm.forward, nn.GroupNorm.forward, nn.LayerNorm.forward,
-    nn.RMSNorm.forward,
-)  # fmt: skip
+_FORWARDS = tuple(
+    kind.forward
+    for kind in (
+        *(nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d),
+        *(_BatchNorm, _InstanceNorm, nn.GroupNorm, nn.LayerNorm, nn.RMSNorm),
+    )
+)
 
 
 @dataclass(frozen=True)

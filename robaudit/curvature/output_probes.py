@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from robaudit.curvature.factors import channels_last, fixed, groups_of
-from robaudit.curvature.layers import Call, Layer, Normalisation, Transposed, recording
+from robaudit.curvature.layers import Call, Layer, Normalisation, recording
 from robaudit.engine import generator
 
 
@@ -73,45 +73,15 @@ def _signs(call: Call, draws: Sequence[torch.Generator]) -> tuple[Tensor, Tensor
     d, p = (len(tensor), tensor[0].numel()) if whole else (tensor.numel(), 1)
     d //= groups
     signs = torch.stack([torch.randint(2, (groups, p + d), generator=g) * 2 - 1 for g in draws])
-    first, second = signs.to(tensor).split([p, d], dim=2)  # type: ignore[no-untyped-call]
-    return (second, first) if _turned(call) else (first, second)
-
-
-def _turned(call: Call) -> bool:
-    return isinstance(call.module, Transposed) and call.part == "weight"
+    r, s = signs.to(tensor).split([p, d], dim=2)  # type: ignore[no-untyped-call]
+    return r, s
 
 
 def _direction(call: Call, r: Tensor, s: Tensor, attached: bool) -> Tensor:
     """``V * a`` in the shape of the call's output, ``V = s r^T``."""
     if not attached:
         call = Call(call.module, call.input.detach(), call.output, call.part)
-    module, shape = call.module, call.output.shape
     row = torch.einsum("ngp,ngpt->ngt", r, fixed([call]))
-    if not _turned(call):
-        flat = (s[..., None] * row[:, :, None, :]).flatten(1, 2)
-        return (flat.transpose(1, 2) if channels_last(module) else flat).reshape(shape)
-    assert isinstance(module, Transposed)
-    n, groups = row.shape[:2]
-    dims = len(module.kernel_size)
-    transposed = (F.conv_transpose1d, F.conv_transpose2d, F.conv_transpose3d)[dims - 1]
-    out = transposed(
-        row.reshape(1, n * groups, *call.input.shape[2:]),
-        s.reshape(n * groups, module.out_channels // groups, *module.kernel_size),
-        stride=module.stride,
-        padding=[int(p) for p in module.padding],
-        output_padding=_output_padding(call),
-        groups=n * groups,
-        dilation=module.dilation,
-    )
-    return out.reshape(shape)
-
-
-def _output_padding(call: Call) -> list[int]:
-    """As it was in this call; ``output_size`` may have set it."""
-    module = call.module
-    assert isinstance(module, Transposed)
-    geometry = zip(
-        call.output.shape[2:], call.input.shape[2:], module.stride, module.padding,
-        module.dilation, module.kernel_size, strict=True,
-    )  # fmt: skip
-    return [out - ((a - 1) * s - 2 * int(p) + d * (k - 1) + 1) for out, a, s, p, d, k in geometry]
+    flat = (s[..., None] * row[:, :, None, :]).flatten(1, 2)
+    ordered = flat.transpose(1, 2) if channels_last(call.module) else flat
+    return ordered.reshape(call.output.shape)

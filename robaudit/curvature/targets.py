@@ -16,6 +16,7 @@ from robaudit.curvature.selection import chosen_parameters
 from robaudit.engine import generator, idle_parameters, kept_entries
 from robaudit.errors import NotMeasuredError
 
+_Transposed = nn.ConvTranspose1d | nn.ConvTranspose2d | nn.ConvTranspose3d
 Layers = Sequence[str] | Literal["all"] | None
 
 NOTHING = "the network has no convolution or linear layer to measure"
@@ -109,7 +110,7 @@ def default_parameters(model: nn.Module) -> dict[str, Tensor]:
     """
     wanted: set[int] = set()
     for module in model.modules():
-        if isinstance(module, Supported):
+        if isinstance(module, Supported | _Transposed):
             own = list(module.parameters(recurse=False))
             if any(parameter is module.weight for parameter in own):
                 wanted.add(id(module.weight))

@@ -96,11 +96,6 @@ def smooth_networks():
     torch.manual_seed(0)
     return {
         "conv3d": Pooled(nn.Conv3d(1, 3, 2, stride=2), shape=(1, 2, 6, 6)),
-        "transposed": Pooled(
-            nn.Conv2d(2, 2, 3), nn.Tanh(),
-            up(2, 2, 3, 3, stride=3, padding=1, output_padding=2, dilation=2),
-        ),
-        "transposed-groups": Pooled(nn.Tanh(), up(1, 6, 3, 2, groups=3), shape=(6, 12)),
         "shared-branches": Shared(deep=False, activation=torch.tanh),
         "shared-in-turn": Shared(deep=True, activation=torch.tanh),
         "shared-in-turn-relu": Shared(deep=True),
