@@ -99,8 +99,12 @@ _ARGUMENTS = (
     *("batch-size", "eps", "n", "layers", "split", "operator", "precision", "steps", "restarts"),
     *("samples", "seed"),
 )
-_FLAGS = {"download": "download", "trust-pickle": "trust_pickle", "force-eps": "forced",
-          "guess": "guess"}  # fmt: skip
+_FLAGS = {
+    "download": "download",
+    "trust-pickle": "trust_pickle",
+    "force-eps": "forced",
+    "guess": "guess",
+}
 # A value after an option: quoted, in capitals or digits, or with a mark that no word has.
 _VALUE = r"(?:[ =](\"[^\"]*\"|[A-Z0-9][^\s,;)]*|[^\s,;)]+[:/][^\s,;)]*))?"
 _OPTION = re.compile(rf"--({'|'.join((*_ARGUMENTS, *_FLAGS))})(?![a-z0-9-]){_VALUE}")

@@ -16,11 +16,27 @@ from robaudit.engine import generator
 
 # Their curvature can vanish in float32 where they saturate; the numbers alone would not tell.
 _SMOOTH = (
-    nn.SiLU, nn.GELU, nn.Mish, nn.ELU, nn.CELU, nn.SELU, nn.Softplus, nn.Sigmoid, nn.Tanh,
-    nn.LogSigmoid, nn.Softsign, nn.Softmax, nn.Hardswish, nn.LayerNorm, nn.GroupNorm,
-    nn.MultiheadAttention, nn.RMSNorm, nn.InstanceNorm1d, nn.InstanceNorm2d,
+    nn.SiLU,
+    nn.GELU,
+    nn.Mish,
+    nn.ELU,
+    nn.CELU,
+    nn.SELU,
+    nn.Softplus,
+    nn.Sigmoid,
+    nn.Tanh,
+    nn.LogSigmoid,
+    nn.Softsign,
+    nn.Softmax,
+    nn.Hardswish,
+    nn.LayerNorm,
+    nn.GroupNorm,
+    nn.MultiheadAttention,
+    nn.RMSNorm,
+    nn.InstanceNorm1d,
+    nn.InstanceNorm2d,
     nn.InstanceNorm3d,
-)  # fmt: skip
+)
 
 
 # Operators that are linear, or made of linear pieces, in all inputs that come from the layers.

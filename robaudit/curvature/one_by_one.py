@@ -161,9 +161,13 @@ def column_gradients(
             with warnings.catch_warnings():  # operators without a batched form are only slower
                 warnings.simplefilter("ignore")
                 return torch.autograd.grad(
-                    logits, tensors, columns, retain_graph=True, allow_unused=True,
+                    logits,
+                    tensors,
+                    columns,
+                    retain_graph=True,
+                    allow_unused=True,
                     is_grads_batched=True,
-                )  # fmt: skip
+                )
         except RuntimeError:  # some functions cannot take several columns at once
             pass
     rows = [

@@ -150,9 +150,12 @@ def _chunks(
 
 
 def _along(
-    gradients: Sequence[Tensor], parts: Sequence[Tensor], leaves: Sequence[Tensor], *,
+    gradients: Sequence[Tensor],
+    parts: Sequence[Tensor],
+    leaves: Sequence[Tensor],
+    *,
     keep: bool = False,
-) -> Tensor:  # fmt: skip
+) -> Tensor:
     """``d <gradients, parts> / d leaves``, flat; a gradient that is constant adds nothing."""
     moving = [(g, part) for g, part in zip(gradients, parts, strict=True) if g.requires_grad]
     if not moving:

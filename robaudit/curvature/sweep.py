@@ -165,9 +165,16 @@ def _convolution(node: Node, g: Tensor) -> Tensor:
             )
         ]
     out = torch.ops.aten.convolution(
-        rows, weight, None, stride, padding, dilation,
-        not node._saved_transposed, extra, node._saved_groups,
-    )  # fmt: skip
+        rows,
+        weight,
+        None,
+        stride,
+        padding,
+        dilation,
+        not node._saved_transposed,
+        extra,
+        node._saved_groups,
+    )
     return _unflatten(out, len(g))
 
 

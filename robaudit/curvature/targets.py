@@ -118,9 +118,11 @@ def default_parameters(model: nn.Module) -> dict[str, Tensor]:
                 wanted |= {id(p) for p in module.parameters() if p.dim() >= 2}
         elif isinstance(module, nn.MultiheadAttention):
             projections = (
-                module.in_proj_weight, module.q_proj_weight, module.k_proj_weight,
+                module.in_proj_weight,
+                module.q_proj_weight,
+                module.k_proj_weight,
                 module.v_proj_weight,
-            )  # fmt: skip
+            )
             wanted |= {id(weight) for weight in projections if weight is not None}
     return {name: p for name, p in model.named_parameters() if id(p) in wanted}
 

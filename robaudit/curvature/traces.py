@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Literal
 
@@ -47,20 +47,21 @@ Used = Literal["exact", "gauss-newton", "hessian"]
 Estimator = Literal["auto"] | Used
 Quantity = Literal["hessian", "gauss-newton"]
 
-# Above it, a backward pass per class costs more than the examples' own spread is worth.
+# Above it, one backward pass per class costs more than the spread of the examples justifies.
 _EXACT_CLASSES = 128
-# Images on which a network is asked at first whether it is piecewise linear.
+# Images on which a network is first tested for being piecewise linear.
 _ASKED = 8
 
 
 @dataclass(frozen=True)
 class LayerTrace:
-    """One layer's trace and weight norm.
+    """Trace and weight norm of one layer.
 
     Attributes:
+        name: of the module whose weight it is, or of the parameter.
         frobenius: ``||W_k||_F``.
         trace: ``Tr(H_k)``, the mean over examples.
-        standard_error: over examples (and probes, where the estimator draws any).
+        standard_error: of ``trace``, over examples (and probes, where the estimator draws any).
     """
 
     name: str
@@ -71,7 +72,7 @@ class LayerTrace:
 
 @dataclass(frozen=True)
 class LayerTraces:
-    """Traces of all layers, and what they are traces of.
+    """Traces of all layers, and the matrix that they are traces of.
 
     Attributes:
         layers: name to :class:`LayerTrace`, in the network's order.
@@ -82,12 +83,12 @@ class LayerTraces:
         uncovered: parameters with two dimensions or more that the default choice of layers leaves
             out (positional parameters, class tokens); empty where layers were chosen.
         bent: why Hessian and Gauss-Newton matrix differ on this network; empty if they do not.
-        classes: how many logits the network has.
-        precision: ``float64`` of everything, where it was asked for; else of the backward passes,
-            ``bf16`` on all but the first images where that passed the comparison on these.
-        precision_note: why it is ``fp32`` although ``bf16`` was asked for.
-        idle: what was to be measured and no pass uses, which is left out.
-        notes: what was taken for the weights of parametrised and pruned modules.
+        classes: number of logits.
+        precision: ``float64`` if it was requested; otherwise the precision of the backward passes:
+            ``bf16`` on all but the first images where these passed the comparison.
+        precision_note: why it is ``fp32`` although ``bf16`` was requested.
+        idle: chosen parameters that no forward pass uses; they are left out.
+        notes: how the weights of parametrised and pruned modules were treated.
     """
 
     layers: dict[str, LayerTrace]
@@ -109,6 +110,7 @@ class LayerTraces:
 
     @property
     def total_standard_error(self) -> float:
+        """Standard error of :attr:`total` over examples; it counts the layers' correlation."""
         return standard_error(self.per_example.sum(1))
 
     __repr__ = brief
@@ -129,45 +131,60 @@ def layer_traces(
     precision: Arithmetic = "fp32",
     progress: Progress | None = None,
 ) -> LayerTraces:
-    """``Tr(H_k)`` for every weight of a convolution, linear layer or attention projection, ``H_k``
-    the Hessian of the mean cross-entropy ``L(w; x, y)`` in that weight alone.
+    """``Tr(H_k)`` for every weight of a convolution, linear layer or attention projection.
 
-    ``exact`` computes the Gauss-Newton trace without estimator noise; it is the Hessian's wherever
-    the network is piecewise linear in each layer's weights (ReLU-like activations, eval-mode batch
-    norm, pooling, residual sums), which is checked on the data. ``gauss-newton`` estimates the same
-    trace without bias from one backward pass per probe in place of one per class. ``hessian`` draws
-    unbiased probes of the true trace for smooth networks; it may be negative and is reported as it
-    is. ``auto`` takes a Gauss-Newton estimator where that is the Hessian (``exact`` up to
-    128 classes, ``gauss-newton`` above), else ``hessian``.
+    ``H_k`` is the Hessian of the mean cross-entropy ``L(w; x, y)`` in that weight alone.
 
-    Where each use of a weight is a call of its module with one row an example, many examples go
-    through at once. All others (the projections of ``nn.MultiheadAttention``, sequence-first
-    layers, weights used as functions, embeddings, positional parameters) are measured one example
-    at a time by plain automatic differentiation, with the same meaning and the same errors.
+    - ``exact`` computes the Gauss-Newton trace without estimator noise. It equals the Hessian's
+      wherever the network is piecewise linear in each layer's weights (ReLU-like activations,
+      evaluation-mode batch norm, pooling, residual sums), which is checked on the data.
+    - ``gauss-newton`` estimates the same trace without bias from one backward pass per probe
+      instead of one per class.
+    - ``hessian`` draws unbiased probes of the true trace for smooth networks; a negative trace is
+      reported as it is.
+    - ``auto`` takes a Gauss-Newton estimator where that gives the Hessian (``exact`` up to 128
+      classes, ``gauss-newton`` above), else ``hessian``.
 
-    Weights are the effective ones: of parametrised modules what they compute with, of pruned ones
-    the entries that are left. Weights that no pass uses are left out.
+    Where each use of a weight is a call of its module with one row per example, many examples are
+    processed together. All other weights (the projections of ``nn.MultiheadAttention``,
+    sequence-first layers, transposed convolutions, weights used as functions, embeddings,
+    positional parameters) are measured one example at a time by plain automatic differentiation,
+    with the same meaning and the same errors.
+
+    Weights are the effective ones: of parametrised modules the tensors they compute with, of pruned
+    ones the entries that are left. Weights that no forward pass uses are left out.
 
     Args:
+        model: images to logits ``(n, k)``; it is left unchanged.
         x: images ``(n, c, h, w)``, usually adversarial ones, held fixed.
         y: labels ``(n,)``.
+        estimator: ``auto``, ``exact``, ``gauss-newton`` or ``hessian``.
         layers: names of modules, meaning their weight, or of parameters; ``"all"`` for every
             parameter of the network; ``None`` for the weights named above.
         probes: draws per example for ``gauss-newton`` and ``hessian``.
-        index: ``(n,)`` the examples' places in their data set, which seed their probes.
-        memory: bytes, by estimate, that may be used beside the network itself; sets how many images
-            go through at once and changes no result beyond rounding.
-        precision: ``bf16`` has the backward passes of ``exact`` and ``gauss-newton`` round to eight
-            bits, if that moves no layer's trace by a tenth of its standard error on the first
-            images; else a note says why not. Faster on GPUs, and on processors that know bf16.
-            ``float64`` takes a copy of the network in float64, and so which ReLUs are active, too:
-            a preactivation within rounding of zero may be on the other side in float32, which
-            shows in the third digit of a single layer's trace.
+        seed: of the probes.
+        index: ``(n,)`` the examples' positions in their data set, which seed their probes; by
+            default 0 to n - 1.
+        memory: bytes, by estimate, that may be used in addition to the network; sets how many
+            images are processed together and changes no result beyond rounding.
+        precision: ``bf16`` runs the backward passes of ``exact`` and ``gauss-newton`` in bfloat16
+            if that changes no layer's trace by a tenth of its standard error on the first images;
+            otherwise a note gives the reason. Faster on GPUs, and on processors with bfloat16.
+            ``float64`` takes a copy of the network in float64, in which other ReLUs may be active:
+            a preactivation within rounding of zero may have the other sign in float32, which shows
+            in the third digit of a single layer's trace.
+        progress: called with the number of examples done and of all.
+
+    Returns:
+        Traces with standard errors by layer, and per example.
 
     Raises:
-        NotMeasuredError: no layers, a single class, values that are not finite, or a network whose
-            second derivative cannot be had (``exact`` and ``gauss-newton`` do without).
+        NotMeasuredError: no layers, a single class, values that are not finite, or a network that
+            has no second derivative (``exact`` and ``gauss-newton`` do not need it).
         UsageError: an unknown layer, one image that needs more than ``memory``, or no probes.
+
+    Source: exact traces: Wang et al., "Improving robust generalization by direct PAC-Bayesian bound
+    minimization", CVPR 2023, Eq. 14-16; see :mod:`robaudit.curvature.exact`.
 
     >>> net = nn.Sequential(nn.Flatten(), nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, 2))
     >>> found = layer_traces(net, torch.rand(5, 1, 2, 2), torch.zeros(5).long())
@@ -191,38 +208,49 @@ def layer_traces(
         classes = _classes(model, first)
         targets = find_targets(model, layers, x)
         bent = _bent(model, targets, x, y, estimator, seed)
-        while True:
-            chosen: Used = estimator if estimator != "auto" else "hessian"
-            if estimator == "auto" and not bent:
-                chosen = gauss_newton_estimator(classes)
-            columns = _columns(chosen, classes, probes)
-            _check_memory(model, targets, first, memory)
-            size = chunks(footprint(model, targets.recorded, first), columns, device, memory)
-            trial = Trial("fp32" if chosen == "hessian" else rounded, len(x))
-            parts = []
-            late: list[str] = []
-            for chunk in evenly(len(x), size.images):
-                images, labels, places = x[chunk].to(device), y[chunk].to(device), index[chunk]
-                if chosen == "hessian":
-                    found = _hessian(model, targets, images, labels, places, probes, seed)
-                else:
-                    certain: list[bool] = []
-                    compute = partial(
-                        _gauss_newton, model, targets, images, _factors(chosen, probes, seed),
-                        places, size.columns, certain,
-                    )  # fmt: skip
-                    found = compute(trial.dtype)
-                    trial.compare(found, compute)
-                    if not bent and not all(certain):
-                        late = bent_layers(model, targets, images, seed)
-                        bent = tuple(late)
-                    if late and estimator == "auto":
+        chosen: Used = estimator if estimator != "auto" else "hessian"
+        if estimator == "auto" and not bent:
+            chosen = gauss_newton_estimator(classes)
+        columns = {"exact": classes - 1, "gauss-newton": probes, "hessian": 1}[chosen]
+        _check_memory(model, targets, first, memory)
+        size = chunks(footprint(model, targets.recorded, first), columns, device, memory)
+        trial = Trial("fp32" if chosen == "hessian" else rounded, len(x))
+        parts = []
+        for chunk in evenly(len(x), size.images):
+            images, labels, places = x[chunk].to(device), y[chunk].to(device), index[chunk]
+            if chosen == "hessian":
+                found = _hessian(model, targets, images, labels, places, probes, seed)
+            else:
+                linear: list[bool] = []
+                factors = _factors(chosen, probes, seed)
+                compute = partial(
+                    _gauss_newton, model, targets, images, factors, places, size.columns, linear
+                )
+                found = compute(trial.dtype)
+                trial.compare(found, compute)
+                if not bent and not all(linear):
+                    bent = tuple(bent_layers(model, targets, images, seed))
+                    if bent and estimator == "auto":
                         break
-                parts.append(found.cpu())
-                if progress is not None:
-                    progress(min(chunk.stop, n), n)
-            if not (late and estimator == "auto"):
-                break  # else anew, by an estimator of the Hessian
+            parts.append(found.cpu())
+            if progress is not None:
+                progress(min(chunk.stop, n), n)
+    if bent and estimator == "auto" and chosen != "hessian":
+        # The network is smooth on a later image: start again with an estimator of the Hessian.
+        again = layer_traces(
+            given,
+            x[:n],
+            y[:n],
+            estimator="hessian",
+            layers=layers,
+            probes=probes,
+            seed=seed,
+            index=index[:n],
+            memory=memory,
+            precision=precision,
+            progress=progress,
+        )
+        return replace(again, bent=bent)
     per_example = torch.cat(parts)[:n]
     if not bool(per_example.isfinite().all()):
         broken = int((~per_example.isfinite().all(1)).sum())
@@ -244,24 +272,26 @@ def layer_traces(
         uncovered=targets.uncovered,
         bent=bent,
         classes=classes,
-        precision=precision
-        if precision == "float64"
-        else "fp32"
-        if trial.dtype is None
-        else "bf16",
+        precision=_used_precision(precision, trial),
         precision_note=trial.note,
         idle=targets.idle,
         notes=(*notes, *idle_note(targets.idle)),
     )
 
 
+def _used_precision(asked: Arithmetic, trial: Trial) -> Arithmetic:
+    if asked == "float64":
+        return asked
+    return "fp32" if trial.dtype is None else "bf16"
+
+
 def gauss_newton_estimator(classes: int) -> Literal["exact", "gauss-newton"]:
-    """The cheaper way to the Gauss-Newton trace for so many classes."""
+    """The cheaper estimator of the Gauss-Newton trace for this number of classes."""
     return "exact" if classes <= _EXACT_CLASSES else "gauss-newton"
 
 
 def classes_of(model: nn.Module, x: Tensor) -> int:
-    """How many logits the network has for the images."""
+    """The number of logits."""
     with frozen(model):
         return _classes(model, x[:1].to(device_of(model)))
 
@@ -269,7 +299,7 @@ def classes_of(model: nn.Module, x: Tensor) -> int:
 def _bent(
     model: nn.Module, targets: Targets, x: Tensor, y: Tensor, estimator: Estimator, seed: int
 ) -> tuple[str, ...]:
-    """Asked on a few of the examples that are measured, drawn at random."""
+    """Why Hessian and Gauss-Newton matrix differ, on a random draw of the examples."""
     check_derivatives(model, x, "gradient")
     few = torch.randperm(len(x), generator=generator(seed, "linearity"))[:_ASKED]
     try:
@@ -294,10 +324,6 @@ def _classes(model: nn.Module, image: Tensor) -> int:
     return int(logits.shape[1])
 
 
-def _columns(chosen: Used, classes: int, probes: int) -> int:
-    return {"exact": classes - 1, "gauss-newton": probes, "hessian": 1}[chosen]
-
-
 def _check_memory(model: nn.Module, targets: Targets, image: Tensor, memory: int | None) -> None:
     if memory is None or not targets.alone:
         return
@@ -312,7 +338,7 @@ def _check_memory(model: nn.Module, targets: Targets, image: Tensor, memory: int
 def _factors(
     chosen: Literal["exact", "gauss-newton"], probes: int, seed: int
 ) -> Callable[[Tensor], Factor]:
-    """The factor for the examples at some places of their data set."""
+    """The factor of the logits' curvature for examples with given indices."""
     if chosen == "exact":
         return lambda places: logit_curvature_factor
     return lambda places: lambda logits: mixed_columns(logits, places, probes, seed)
@@ -325,16 +351,14 @@ def _gauss_newton(
     factors: Callable[[Tensor], Factor],
     index: Tensor,
     together: int,
-    certain: list[bool],
+    linear: list[bool],
     dtype: torch.dtype | None,
 ) -> Tensor:
-    """``(n, recorded + alone)``, as the next; ``certain`` takes in whether the graph is all linear
-    pieces.
-    """
+    """``(n, recorded + alone)``; appends to ``linear`` whether the graph is piecewise linear."""
     parts = []
 
     def seen(sweep: Sweep) -> None:
-        certain.append(linear_pieces(sweep.steps()))
+        linear.append(linear_pieces(sweep.steps()))
 
     if targets.recorded:
         found = gauss_newton_traces(
@@ -342,7 +366,7 @@ def _gauss_newton(
         )
         parts.append(found)
     if targets.alone:
-        certain.append(False)
+        linear.append(False)
         rows = [
             squared_gradients(model, targets.alone, image, factors(place), targets.kept)
             for image, place in zip(torch.split(x, 1), torch.split(index, 1), strict=True)

@@ -103,9 +103,18 @@ def wci(
 
     def measured(which: Estimator) -> LayerTraces:
         return layer_traces(
-            model, x, y, estimator=which, layers=layers, probes=probes, seed=seed, index=index,
-            memory=memory, precision=precision, progress=progress,
-        )  # fmt: skip
+            model,
+            x,
+            y,
+            estimator=which,
+            layers=layers,
+            probes=probes,
+            seed=seed,
+            index=index,
+            memory=memory,
+            precision=precision,
+            progress=progress,
+        )
 
     note = None
     try:

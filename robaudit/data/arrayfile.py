@@ -22,10 +22,20 @@ from robaudit.errors import DataError
 
 SUFFIXES = (".npz", ".safetensors")
 _DTYPES = {
-    "U8": np.uint8, "I8": np.int8, "U16": np.uint16, "I16": np.int16, "U32": np.uint32,
-    "I32": np.int32, "U64": np.uint64, "I64": np.int64, "F16": np.float16, "BF16": np.float32,
-    "F32": np.float32, "F64": np.float64, "BOOL": np.bool_,
-}  # fmt: skip
+    "U8": np.uint8,
+    "I8": np.int8,
+    "U16": np.uint16,
+    "I16": np.int16,
+    "U32": np.uint32,
+    "I32": np.int32,
+    "U64": np.uint64,
+    "I64": np.int64,
+    "F16": np.float16,
+    "BF16": np.float32,
+    "F32": np.float32,
+    "F64": np.float64,
+    "BOOL": np.bool_,
+}
 
 
 def arrayfile(path: Path, split: str) -> Source:

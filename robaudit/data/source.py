@@ -116,9 +116,13 @@ def from_rows(
             "Save one integer for each example, the same for all examples of one image.",
         )
     return Source(
-        images.shape[0], shape, read_labels, read, classes,
+        images.shape[0],
+        shape,
+        read_labels,
+        read,
+        classes,
         groups=None if groups is None else read_groups,
-    )  # fmt: skip
+    )
 
 
 def _channels_first(shape: tuple[int, ...], where: str) -> tuple[tuple[int, ...], bool]:

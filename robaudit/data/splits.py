@@ -43,9 +43,14 @@ def load_splits(
     ('test', 'train', 3)
     """
     load = partial(
-        load_examples, n=n, at_most=at_most, sample_seed=sample_seed, data_dir=data_dir,
-        download=download, progress=progress,
-    )  # fmt: skip
+        load_examples,
+        n=n,
+        at_most=at_most,
+        sample_seed=sample_seed,
+        data_dir=data_dir,
+        download=download,
+        progress=progress,
+    )
     audited = load(data, split=split)
     if train_data is not None:
         try:

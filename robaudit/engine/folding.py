@@ -17,8 +17,11 @@ from robaudit.engine.freezing import frozen
 Layer = nn.Linear | nn.Conv1d | nn.Conv2d | nn.Conv3d
 Norm = nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d
 _FORWARDS = (
-    nn.Linear.forward, nn.Conv1d.forward, nn.Conv2d.forward, nn.Conv3d.forward,
-)  # fmt: skip
+    nn.Linear.forward,
+    nn.Conv1d.forward,
+    nn.Conv2d.forward,
+    nn.Conv3d.forward,
+)
 
 
 @dataclass(frozen=True)

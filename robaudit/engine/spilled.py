@@ -60,11 +60,6 @@ class SpilledImages(StoredImages):
         return out
 
 
-def room(x: Tensor) -> Tensor:
-    """Room for an image for each of ``x``, to be written row by row: ``found[rows] = images``."""
-    return SpilledImages(x.shape) if _large(x) else torch.zeros(x.shape, dtype=x.dtype)
-
-
 def copied(x: Tensor) -> Tensor:
     """Images ``x`` on the CPU of which some rows are to be written over; ``x`` itself stays."""
     return SpilledImages(x.shape, x) if _large(x) else x.cpu().clone()

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from robaudit.errors import NotMeasuredError, UsageError
 from robaudit.schema import Interval
-from robaudit.statistics.intervals import clopper_pearson, newcombe, t_interval
+from robaudit.statistics.intervals import clopper_pearson, newcombe
 from robaudit.statistics.means import Mean
 from robaudit.statistics.paired import Paired, paired_interval
 
@@ -117,15 +117,6 @@ def clustered_paired(
         p_value=_sign_flips(np.bincount(place, apart).round().astype(np.int64)),
         interval=_named(paired_interval(*cells, level), groups),
     )
-
-
-def clustered_interval(sample: Values, groups: Values, level: float = 0.95) -> Interval | None:
-    """The t interval of a mean with the groups' degrees of freedom; ``None`` for one group."""
-    found = clustered_mean(sample, groups)
-    if found.standard_error is None:
-        return None
-    count = len(np.unique(np.asarray(groups)))
-    return t_interval(found.value, found.standard_error, count - 1, level)
 
 
 def _sums(sample: Values, groups: Values) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

@@ -100,47 +100,6 @@ def newcombe(
     )
 
 
-def hypergeometric(successes: int, n: int, population: int, level: float = 0.95) -> Interval:
-    """The exact interval of a proportion in a finite population, from ``n`` of it at random.
-
-    The proportions ``m / population`` at which ``P_m(S <= k)`` and ``P_m(S >= k)`` are both above
-    ``(1 - level) / 2``, with ``S`` hypergeometric. It covers with at least its level, and is one
-    point where all are drawn. For one look at a sample whose size was chosen beforehand; see
-    :func:`robaudit.statistics.population_counts` for more looks.
-
-    Args:
-        successes: ``k``, among the ``n``.
-
-    Raises:
-        UsageError: no trial, a count outside ``[0, n]``, more trials than the population has, or a
-            level outside (0, 1).
-
-    Source: Buonaccorsi, The American Statistician 41, 1987, 215-218.
-
-    >>> interval = hypergeometric(45, 50, 60)
-    >>> round(interval.low, 3), round(interval.high, 3)
-    (0.85, 0.917)
-    """
-    _check_count(successes, n)
-    if n > population:
-        raise UsageError(f"{n} examples cannot be drawn from {population}")
-    import numpy as np
-    from scipy.stats import hypergeom
-
-    tail = _tail(level)
-    m = np.arange(successes, population - (n - successes) + 1)
-    kept = m[
-        (hypergeom.cdf(successes, population, m, n) > tail)
-        & (hypergeom.sf(successes - 1, population, m, n) > tail)
-    ]
-    return Interval(
-        low=float(kept[0] / population),
-        high=float(kept[-1] / population),
-        level=level,
-        method="hypergeometric",
-    )
-
-
 def normal_interval(
     value: float, standard_error: float, level: float = 0.95, method: str = "normal"
 ) -> Interval:

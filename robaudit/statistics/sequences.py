@@ -177,10 +177,14 @@ def _log_ratios(stratum: Stratum, alpha: float) -> NDArray[Any]:
     s = np.clip(likeliest, np.maximum(least, draws - size + m), np.minimum(most, m))
     rest, failures = size - m, draws - s
     log_p = (
-        gammaln(m + 1) - gammaln(s + 1) - gammaln(m - s + 1)
-        + gammaln(rest + 1) - gammaln(failures + 1) - gammaln(rest - failures + 1)
+        gammaln(m + 1)
+        - gammaln(s + 1)
+        - gammaln(m - s + 1)
+        + gammaln(rest + 1)
+        - gammaln(failures + 1)
+        - gammaln(rest - failures + 1)
         - _log_choose(size, draws)
-    )  # fmt: skip
+    )
     ratios: NDArray[Any] = -math.log(draws + 1) - log_p
     return ratios
 

@@ -140,9 +140,15 @@ def fit(
             rate, step = float(optimizer.param_groups[0]["lr"]), 0
             model.train()
             loss = run_epoch(
-                x, y, descend, optimizer, generator, batch_size=recipe.batch_size,
-                clip_norm=recipe.clip_norm, after_step=after_step,
-            )  # fmt: skip
+                x,
+                y,
+                descend,
+                optimizer,
+                generator,
+                batch_size=recipe.batch_size,
+                clip_norm=recipe.clip_norm,
+                after_step=after_step,
+            )
             model.eval()
             # The last step's loss may have been finite and what it made of the weights not.
             if not all(bool(value.isfinite().all()) for value in model.state_dict().values()):
@@ -209,7 +215,10 @@ def _control(
     settings = recipe.wci
     part = x[: settings.n].cpu(), y[: settings.n].cpu()
     return WCIController(
-        optimizer, fixed_batch_wci(model, *part, threat, seed=recipe.seed),
-        threshold=settings.threshold, after=settings.after, every=settings.every,
+        optimizer,
+        fixed_batch_wci(model, *part, threat, seed=recipe.seed),
+        threshold=settings.threshold,
+        after=settings.after,
+        every=settings.every,
         decay=settings.decay,
-    )  # fmt: skip
+    )

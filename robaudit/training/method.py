@@ -62,9 +62,11 @@ class Method:
             UsageError: a regulariser does not fit the network.
         """
         passes = Passes(model, top_layer(model, x[:1])) if self._of_top_layer else None
-        randomised = [] if self.taylor is None else [
-            self.taylor.draw(model, generator) for _ in range(self.taylor.draws)
-        ]  # fmt: skip
+        randomised = (
+            []
+            if self.taylor is None
+            else [self.taylor.draw(model, generator) for _ in range(self.taylor.draws)]
+        )
         with moved_weights(model, randomised[0]) if randomised else nullcontext():
             moved = self.objective.examples(model, x, y, generator)
         against: dict[str, Tensor] = {}

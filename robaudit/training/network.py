@@ -50,10 +50,14 @@ def fresh_classifier(arch: str, normalize: str | None, examples: Examples, seed:
     given = parse_normalization(normalize or usual or "none")
     normalization = None if given is None else given.for_channels(channels)
     origin = Origin(
-        source="training", sha256=None, format="module", architecture=label or arch,
-        identified_by="--arch", normalization=normalize_name(normalization),
+        source="training",
+        sha256=None,
+        format="module",
+        architecture=label or arch,
+        identified_by="--arch",
+        normalization=normalize_name(normalization),
         parameters=sum(p.numel() for p in network.parameters()),
-    )  # fmt: skip
+    )
     model = Classifier(network, normalization, origin).requires_grad_(True)
     _check(model, examples, classes, arch)
     return Fresh(model, label)

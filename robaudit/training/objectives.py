@@ -82,9 +82,13 @@ class Adversarial(Objective):
     ) -> Images:
         with attacked(model):
             return maximise(
-                self.ascended(model, x, y), x, self.threat, steps=self.steps,
-                step_size=self.step_size, generator=generator,
-            )  # fmt: skip
+                self.ascended(model, x, y),
+                x,
+                self.threat,
+                steps=self.steps,
+                step_size=self.step_size,
+                generator=generator,
+            )
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ import torch
 
 from robaudit.engine import images, spilled
 from robaudit.engine.images import StoredImages, as_float, rows_of, tiles
-from robaudit.engine.spilled import SpilledImages, computed, copied, room
+from robaudit.engine.spilled import SpilledImages, computed, copied
 from robaudit.errors import NotMeasuredError
 
 BYTES = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (20, 3, 4, 5), dtype=np.uint8))
@@ -161,7 +161,7 @@ def test_a_copy_is_written_over_and_the_first_stays(monkeypatch):
     wanted[[2, 5]] = 1 - wanted[[2, 5]]
     assert torch.equal(changed.whole(), wanted)
     assert torch.equal(x.whole(), PLAIN)
-    again = room(x)
+    again = SpilledImages(x.shape)
     again[2:] = changed[2:]
     assert torch.equal(again[2:], wanted[2:])
 
@@ -177,9 +177,8 @@ def test_computed_images_are_the_function_of_the_others(monkeypatch, kind):
 
 def test_plain_tensors_stay_plain(monkeypatch):
     monkeypatch.setattr(spilled, "LARGE", 0)
-    for made in (room(PLAIN), copied(PLAIN)):
-        assert type(made) is torch.Tensor
-    assert room(PLAIN.double()).dtype == torch.float64
+    assert type(copied(PLAIN)) is torch.Tensor
+    assert copied(PLAIN.double()).dtype == torch.float64
 
 
 def test_no_room_on_the_disk_is_said(monkeypatch):

@@ -10,7 +10,6 @@ from robaudit.statistics import (
     clopper_pearson,
     clustered_accuracy,
     clustered_difference,
-    clustered_interval,
     clustered_mean,
     clustered_paired,
     effective_size,
@@ -40,7 +39,6 @@ def test_copies_of_each_example_are_worth_one(copies):
     alone, together = mean(right), clustered_mean(a, groups)
     assert together.value == pytest.approx(alone.value)
     assert together.standard_error == pytest.approx(alone.standard_error)
-    assert clustered_interval(a, groups).method == "t, 59 degrees"
     cells = [int((x & y).sum()) for x, y in ((right, other), (right, ~other), (~right, other),
                                              (~right, ~other))]  # fmt: skip
     one, many = paired(*cells), clustered_paired(a, b, groups)
@@ -103,4 +101,3 @@ def test_what_is_no_grouping_is_refused():
     with pytest.raises(NotMeasuredError):
         clustered_mean([], [])
     assert clustered_mean([1.0, 3.0], [5, 5]).standard_error is None
-    assert clustered_interval([1.0, 3.0], [5, 5]) is None

@@ -8,14 +8,13 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy.stats import binom, binomtest, hypergeom, norm, t
+from scipy.stats import binom, binomtest, norm, t
 
 from robaudit.errors import NotMeasuredError, UsageError
 from robaudit.statistics import (
     clopper_pearson,
     degrees_of,
     from_standard_error,
-    hypergeometric,
     newcombe,
     normal_interval,
     standard_error_of_proportion,
@@ -135,37 +134,6 @@ def test_normal_interval_refuses():
             normal_interval(value, error)
     with pytest.raises(UsageError):
         normal_interval(1, -0.1)
-
-
-@pytest.mark.parametrize("level", [0.8, 0.95])
-@pytest.mark.parametrize(("n", "population"), [(1, 7), (5, 12), (11, 12), (12, 12), (20, 60)])
-def test_exact_coverage_in_a_finite_population(n, population, level):
-    """Summed over all samples, for every true count."""
-    for truth in range(population + 1):
-        covered = 0.0
-        for k in range(max(0, n - population + truth), min(n, truth) + 1):
-            interval = hypergeometric(k, n, population, level)
-            if interval.low <= truth / population <= interval.high:
-                covered += hypergeom.pmf(k, population, truth, n)
-        assert covered >= level - 1e-12
-
-
-def test_a_finite_population_tells_more_and_a_large_one_the_same_as_the_binomial():
-    exact = clopper_pearson(30, 50)
-    for population in (51, 80, 200):
-        finite = hypergeometric(30, 50, population)
-        assert exact.low < finite.low <= 0.6 <= finite.high < exact.high
-    large = hypergeometric(30, 50, 1_000_000)
-    assert large.low == pytest.approx(exact.low, abs=1e-4)
-    assert large.high == pytest.approx(exact.high, abs=1e-4)
-    whole = hypergeometric(30, 50, 50)
-    assert whole.low == whole.high == 0.6
-
-
-@pytest.mark.parametrize("counts", [(3, 2, 10), (1, 0, 10), (3, 5, 4)])
-def test_no_draws_from_a_finite_population(counts):
-    with pytest.raises(UsageError):
-        hypergeometric(*counts)
 
 
 @pytest.mark.parametrize("level", [0.5, 0.9, 0.998])
