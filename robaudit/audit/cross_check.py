@@ -5,10 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from robaudit.attacks.blind import rival
 from robaudit.attacks.diagnostics import Diagnostics
 from robaudit.attacks.objectives import LossName
 from robaudit.attacks.result import AttackResult, known
+from robaudit.attacks.square_check import square_check
 from robaudit.audit.context import Context
 from robaudit.engine import frozen
 
@@ -25,7 +25,7 @@ def rivalled(
     examples = context.splits[context.main]
     cost = attacked.forwards + 2 * attacked.backwards
     with frozen(context.model):
-        found = rival(
+        found = square_check(
             context.runner(), examples.x[rows], examples.y[rows], examples.index[rows],
             context.threat, loss, reached, cost, context.seed,
         )  # fmt: skip

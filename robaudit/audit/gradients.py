@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor
 
-from robaudit.attacks.derivative import NO_GRADIENT, Checked, check_gradients
+from robaudit.attacks.gradient_check import NO_GRADIENT, GradientCheck, check_gradients
 from robaudit.audit.context import Context
 from robaudit.audit.doubts import Doubt
 from robaudit.audit.names import authors
@@ -43,12 +43,12 @@ def gradients(context: Context, x: Tensor) -> Iterator[str | Doubt]:
         yield Doubt("attacks", _words(checked, authors(context.model)))
 
 
-def _words(checked: Checked, own: Callable[[str], str]) -> str:
+def _words(checked: GradientCheck, own: Callable[[str], str]) -> str:
     said = "; ".join(checked.problems[:2])
     said += ": gradients are masked, and attacks that follow them overstate robustness"
-    blamed = checked.blamed
-    if blamed is None:
+    faulty = checked.faulty
+    if faulty is None:
         return f"{said}; only black-box attacks (--attack square) say anything"
-    if blamed.straight and blamed.name:
-        return own(f"{said}; {blamed} moves by steps: try --straight-through {blamed.name}")
-    return own(f"{said}; the derivative of {blamed} is wrong")
+    if faulty.straight and faulty.name:
+        return own(f"{said}; {faulty} moves by steps: try --straight-through {faulty.name}")
+    return own(f"{said}; the derivative of {faulty} is wrong")

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from robaudit import load, load_examples
-from robaudit.attacks.derivative import check_gradients
+from robaudit.attacks.gradient_check import check_gradients
 from robaudit.curvature.derivatives import check_derivatives
 from robaudit.engine import edge_nudge, frozen
 from robaudit.types import ThreatModel

@@ -6,8 +6,8 @@ from support import masking
 from support.masking import AFTER, FLAT, HONEST, LYING, Behind
 from torch import nn
 
-from robaudit.attacks.derivative import check_gradients
-from robaudit.attacks.slopes import along_lines
+from robaudit.attacks.gradient_check import check_gradients
+from robaudit.attacks.gradient_tests import along_lines
 from robaudit.checkpoints import load, samples_dir
 from robaudit.data import load_examples
 from robaudit.errors import NotMeasuredError
@@ -53,9 +53,9 @@ def test_a_gradient_of_another_function_is_found_out_and_its_module_named(
 ):
     found = check_gradients(Behind(standard, LYING[kind]), digits.x, ball)
     assert found.problems
-    assert found.blamed is not None
-    assert found.blamed.name == "before"
-    assert found.blamed.straight == (kind == "turned")
+    assert found.faulty is not None
+    assert found.faulty.name == "before"
+    assert found.faulty.straight == (kind == "turned")
 
 
 @pytest.mark.parametrize("kind", [kind for kind in LYING if kind != "projected"])  # of 64 pixels
@@ -69,14 +69,14 @@ def test_a_module_deep_inside_is_named_too(kind, digits):
     ).eval()  # fmt: skip
     found = check_gradients(deep, digits.x, BALL)
     assert found.problems
-    assert found.blamed.name == "2.1"
+    assert found.faulty.name == "2.1"
 
 
 @pytest.mark.parametrize("kind", FLAT)
 def test_a_rounding_is_named_as_one_to_go_straight_through(kind, standard, digits):
     found = check_gradients(Behind(standard, FLAT[kind]), digits.x, BALL)
     assert "exactly zero" in found.problems[0]
-    assert (found.blamed.name, found.blamed.fault, found.blamed.straight) == (
+    assert (found.faulty.name, found.faulty.fault, found.faulty.straight) == (
         "before",
         "flat",
         True,
@@ -180,5 +180,5 @@ def test_a_lines_integral_is_the_change_of_a_polynomial():
     assert along_lines(forward, start, end, u, 1).against == 0
     turned = LYING["negated"]
     wrong = along_lines(lambda x: forward(turned(x)), start, end, u, 1)
-    assert wrong.against == wrong.heard == 6
+    assert wrong.against == wrong.tested == 6
     assert wrong.ratio == pytest.approx(-1)

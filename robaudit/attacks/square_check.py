@@ -20,7 +20,7 @@ _ROUNDING = 1e-4
 
 
 @dataclass(frozen=True)
-class Rival:
+class SquareCheck:
     """How the short search did: ``(m,)`` bool of the images that it looked at.
 
     Attributes:
@@ -32,7 +32,7 @@ class Rival:
     ahead: Tensor
 
 
-def rival(
+def square_check(
     runner: Runner,
     x: Tensor,
     y: Tensor,
@@ -42,7 +42,7 @@ def rival(
     reached: Tensor,
     cost: int,
     seed: int,
-) -> Rival:
+) -> SquareCheck:
     """Which of the first images a few queries of Square take further than an attack took them.
 
     Blind patches find less than gradients do, by far, wherever gradients tell the truth: on every
@@ -58,7 +58,7 @@ def rival(
     """
     m = min(len(x), TILE)
     if m == 0:
-        return Rival(torch.zeros(0, dtype=torch.bool), torch.zeros(0, dtype=torch.bool))
+        return SquareCheck(torch.zeros(0, dtype=torch.bool), torch.zeros(0, dtype=torch.bool))
     # The first guess and the last look are a pass each.
     queries = min(max(round(_SHARE * cost / TILE) - 2, _FEWEST), _MOST)
     images, labels = x[:m].to(runner.device), y[:m].to(runner.device)
@@ -68,4 +68,4 @@ def rival(
     values = OBJECTIVES[loss](runner.logits(best), labels).cpu()
     own = reached[:m].cpu()
     broke = broken.cpu()
-    return Rival(broke, broke | (values > own + _ROUNDING * own.abs().clamp_min(1e-3)))
+    return SquareCheck(broke, broke | (values > own + _ROUNDING * own.abs().clamp_min(1e-3)))

@@ -10,8 +10,15 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from robaudit.attacks.blame import Blamed, lying_module
-from robaudit.attacks.slopes import Forward, Witnesses, along_lines, at_points, logits_at, slopes
+from robaudit.attacks.faulty_module import FaultyModule, find_faulty_module
+from robaudit.attacks.gradient_tests import (
+    Agreement,
+    Forward,
+    along_lines,
+    at_points,
+    gradients_at,
+    logits_at,
+)
 from robaudit.engine import device_of, frozen, generator, sighted
 from robaudit.engine.logits import logits_of
 from robaudit.engine.projections import Ball, random_start
@@ -32,16 +39,16 @@ _STEPS = (2.0**-20, 2.0**-12, 2.0**-8)
 
 
 @dataclass(frozen=True)
-class Checked:
+class GradientCheck:
     """What was seen; nothing where the gradient can be relied on.
 
     Attributes:
         problems: in words, the plainest first.
-        blamed: the module whose derivative is wrong, where one is.
+        faulty: the module whose derivative is wrong, where one is.
     """
 
     problems: tuple[str, ...]
-    blamed: Blamed | None = None
+    faulty: FaultyModule | None = None
 
 
 def check_gradients(
@@ -51,7 +58,7 @@ def check_gradients(
     *,
     seed: int = 0,
     index: Tensor | None = None,
-) -> Checked:
+) -> GradientCheck:
     """Hold a network's gradient in the image against what its logits do.
 
     On clean images and where PGD starts in the ball: are logits and gradients finite; do central
@@ -81,13 +88,15 @@ def check_gradients(
         forward = sighted(model, x[:1])
         _check_there(model, x[:1])
         problems = list(_problems(model, forward, x, index, threat, seed))
-        blamed = None
+        faulty = None
         if problems:
             exact = _double(model, x) or model
             places = random_start(x, index, threat, seed, 0)[:4]
             with suppress(Exception, SystemExit):  # whatever a network does when it is taken apart
-                blamed = lying_module(exact, places, seed) or lying_module(exact, x[:4], seed)
-    return Checked(tuple(problems), blamed)
+                faulty = find_faulty_module(exact, places, seed) or find_faulty_module(
+                    exact, x[:4], seed
+                )
+    return GradientCheck(tuple(problems), faulty)
 
 
 def _check_there(model: nn.Module, image: Tensor) -> None:
@@ -101,7 +110,7 @@ def _problems(
     model: nn.Module, forward: Forward, x: Tensor, index: Tensor, threat: ThreatModel, seed: int
 ) -> Iterator[str]:
     clean = logits_at(forward, x)
-    lead = _lead(clean)
+    lead = _lead_weights(clean)
     rows = torch.arange(_LINES) % len(x)
     starts = [
         random_start(x, index, threat, seed, restart) for restart in range(2 * -(-_LINES // len(x)))
@@ -110,7 +119,7 @@ def _problems(
     u = lead[rows]
     fallen = {}
     for where, places, weights in (("on clean images", x, lead), ("where attacks start", start, u)):
-        gradient, logits = slopes(forward, places, weights)
+        gradient, logits = gradients_at(forward, places, weights)
         broken = ~logits.isfinite().all(1)
         if bool(broken.any()):
             yield (
@@ -132,7 +141,7 @@ def _problems(
     zero = fallen["where attacks start"]
     dead = float(zero.float().mean()) > _AGAINST
     heard = [uphill] if _speak(uphill) else []
-    if dead or (not heard and 2 * uphill.heard < _LINES):
+    if dead or (not heard and 2 * uphill.tested < _LINES):
         # Those along the gradient are what an attack follows, and have the word where they speak:
         # lines across are less certain where a network rounds.
         across = along_lines(forward, start, other, u, _PIECES)
@@ -147,7 +156,7 @@ def _problems(
     for found in heard:
         yield (
             f"within the ball the logits do not move as their gradient says: on {found.against}"
-            f" of {found.heard} lines they move {_times(found)}"
+            f" of {found.tested} lines they move {_times(found)}"
         )
     differences = list(_differences(model, forward, x, start, lead, u, seed))
     yield from differences[-1:]
@@ -158,7 +167,7 @@ def _problems(
         if _speak(between):
             yield (
                 "between images the logits change by steps that no gradient shows: on "
-                f"{between.against} of {between.heard} lines they move {_times(between)}"
+                f"{between.against} of {between.tested} lines they move {_times(between)}"
             )
 
 
@@ -177,7 +186,7 @@ def _differences(
             kind = "float32" if double is None else "float64"
             yield (
                 f"{where} the gradient is not the logits' derivative: on {found.against} of "
-                f"{found.heard} directions central differences in {kind} are {_of(found)}"
+                f"{found.tested} directions central differences in {kind} are {_of(found)}"
             )
 
 
@@ -195,7 +204,7 @@ def _double(model: nn.Module, x: Tensor) -> nn.Module | None:
     return found if off <= 1e-2 * float(own.abs().max()) else None
 
 
-def _lead(logits: Tensor) -> Tensor:
+def _lead_weights(logits: Tensor) -> Tensor:
     """``u`` of each image: its largest logit less the second."""
     largest = logits.topk(2, dim=1).indices
     u = torch.zeros_like(logits, dtype=torch.float64)
@@ -219,11 +228,11 @@ def _toward(logits: Tensor, a: Tensor, b: Tensor) -> Tensor:
     return own[b] - own[a]
 
 
-def _speak(found: Witnesses) -> bool:
+def _speak(found: Agreement) -> bool:
     return found.against >= _FEWEST and found.share > _AGAINST
 
 
-def _times(found: Witnesses) -> str:
+def _times(found: Agreement) -> str:
     ratio = abs(found.ratio)
     if ratio > 1e6:
         return "although it says that they do not"
@@ -232,7 +241,7 @@ def _times(found: Witnesses) -> str:
     return f"{ratio:.2g} times as far" + (", the other way" if found.ratio < 0 else "")
 
 
-def _of(found: Witnesses) -> str:
+def _of(found: Agreement) -> str:
     if abs(found.ratio) > 1e6:
         return "not zero where it is"
     return f"{found.ratio:.2g} times what it says"

@@ -22,7 +22,7 @@ _DRAWS = 3
 
 
 @dataclass(frozen=True)
-class Blamed:
+class FaultyModule:
     """A module, and what is wrong with it.
 
     Attributes:
@@ -42,7 +42,7 @@ class Blamed:
         return f"module {self.name!r} ({self.kind})" if self.name else f"the forward of {self.kind}"
 
 
-def lying_module(model: nn.Module, x: Tensor, seed: int = 0) -> Blamed | None:
+def find_faulty_module(model: nn.Module, x: Tensor, seed: int = 0) -> FaultyModule | None:
     """The first module whose vector-Jacobian product is not what its output does.
 
     Each module is run again on its own recorded input, in the order in which they finish, so that a
@@ -58,7 +58,7 @@ def lying_module(model: nn.Module, x: Tensor, seed: int = 0) -> Blamed | None:
     for name, module, inputs in module_calls(model, x.to(kind)):
         found = _fault(module, inputs, seed)
         if found is not None:
-            return Blamed(name, type(module).__name__, *found)
+            return FaultyModule(name, type(module).__name__, *found)
     return None
 
 

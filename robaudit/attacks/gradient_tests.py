@@ -25,25 +25,25 @@ _REFINED = 6
 
 
 @dataclass(frozen=True)
-class Witnesses:
+class Agreement:
     """What some lines or directions have to say.
 
     Attributes:
-        heard: how many of them move the logits by more than rounding.
+        tested: how many of them move the logits by more than rounding.
         against: how many of those say that the gradient is wrong.
         ratio: their median of what the logits did over what the gradient had foretold; signed.
     """
 
-    heard: int
+    tested: int
     against: int
     ratio: float
 
     @property
     def share(self) -> float:
-        return self.against / max(self.heard, 1)
+        return self.against / max(self.tested, 1)
 
 
-def slopes(forward: Forward, x: Tensor, u: Tensor) -> tuple[Tensor, Tensor]:
+def gradients_at(forward: Forward, x: Tensor, u: Tensor) -> tuple[Tensor, Tensor]:
     """``df/dx`` and the logits at images ``(n, c, h, w)`` with combinations ``u`` ``(n, k)``."""
     gradients, logits = [], []
     for images, weights in zip(torch.split(x, _TILE), torch.split(u, _TILE), strict=True):
@@ -64,7 +64,7 @@ def logits_at(forward: Forward, x: Tensor) -> Tensor:
 
 def along_lines(
     forward: Forward, start: Tensor, end: Tensor, u: Tensor, pieces: int, off: float = 0.5
-) -> Witnesses:
+) -> Agreement:
     """``f(end) - f(start)`` against the gradient's integral over the line between, for each line.
 
     Of a continuous network they are equal, whatever its curvature and its kinks. A network whose
@@ -86,8 +86,8 @@ def along_lines(
         size = torch.maximum(torch.maximum(moved.abs(), summed.abs()), length)
         return ~((moved - summed).abs() < off * size)
 
-    heard = (moved != 0) & ~(torch.maximum(moved.abs(), summed.abs()) <= floor)
-    against = heard & disagree(summed, length, moved)
+    tested = (moved != 0) & ~(torch.maximum(moved.abs(), summed.abs()) <= floor)
+    against = tested & disagree(summed, length, moved)
     open_lines = torch.nonzero(against)[:, 0]
     if len(open_lines) > len(start) // 8:
         rows = open_lines[:_REFINED]
@@ -100,12 +100,12 @@ def along_lines(
             against[:] = False
     else:
         against[:] = False
-    return Witnesses(int(heard.sum()), int(against.sum()), _ratio(moved, summed, against))
+    return Agreement(int(tested.sum()), int(against.sum()), _ratio(moved, summed, against))
 
 
 def at_points(
     forward: Forward, exact: Forward, x: Tensor, u: Tensor, signs: Tensor, steps: tuple[float, ...]
-) -> Witnesses:
+) -> Agreement:
     """Central differences ``(f(x + h d) - f(x - h d)) / 2 h`` against ``<df/dx, d>``.
 
     Along the random signs ``d`` and along the gradient's own. A difference counts where it is
@@ -119,7 +119,7 @@ def at_points(
         exact: gives the differences: the same network, in float64 where that can be had.
         x: in the images' own type; ``x - h`` and ``x + h`` are in the box.
     """
-    gradient, _ = slopes(forward, x, u)
+    gradient, _ = gradients_at(forward, x, u)
     kind = torch.float64 if exact is not forward else x.dtype
     directions = torch.cat([signs, gradient.nan_to_num().sign()]).double()
     both, own = torch.cat([x, x]).double(), torch.cat([u, u])
@@ -137,18 +137,18 @@ def at_points(
         )
         return (ahead - behind) / (2 * h), (ahead + behind - 2 * here).abs() / (2 * h)
 
-    best = Witnesses(0, 0, 1.0)
+    best = Agreement(0, 0, 1.0)
     for h in steps:
         (whole, bent), (half, _) = difference(h), difference(h / 2)
         same = (0.02 if kind == torch.float64 else 0.1) * whole.abs()
         counts = (whole != 0) & ((whole - half).abs() <= same) & (bent <= same)
         scale = torch.maximum(torch.maximum(whole.abs(), foretold.abs()), 0.3 * size)
         against = counts & ~((whole - foretold).abs() < 0.3 * scale)
-        found = Witnesses(int(counts.sum()), int(against.sum()), _ratio(whole, foretold, against))
-        if 2 * found.heard >= len(directions):
+        found = Agreement(int(counts.sum()), int(against.sum()), _ratio(whole, foretold, against))
+        if 2 * found.tested >= len(directions):
             return found
-        best = max(best, found, key=lambda one: one.heard)
-    return best if 4 * best.heard >= len(directions) else Witnesses(0, 0, 1.0)
+        best = max(best, found, key=lambda one: one.tested)
+    return best if 4 * best.tested >= len(directions) else Agreement(0, 0, 1.0)
 
 
 def _integral(
@@ -159,7 +159,7 @@ def _integral(
     summed = torch.zeros(len(start), dtype=torch.float64, device=start.device)
     length = summed.clone()
     points = [start + (k + 0.5) / pieces * way for k in range(pieces)]
-    gradient, _ = slopes(forward, torch.cat(points), u.repeat(pieces, 1))
+    gradient, _ = gradients_at(forward, torch.cat(points), u.repeat(pieces, 1))
     for piece in gradient.chunk(pieces):
         along = (piece.double() * way.double()).flatten(1).sum(1) / pieces
         summed += along
