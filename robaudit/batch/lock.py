@@ -1,4 +1,7 @@
-"""One driver a run, one worker a job: a lock that names its holder and beats while it lives."""
+"""Lock files: one driver for each run, one worker for each job.
+
+A lock names its holder, which touches the file every few seconds while it runs.
+"""
 
 from __future__ import annotations
 
@@ -16,13 +19,17 @@ from pathlib import Path
 from robaudit.atomic_write import runs
 from robaudit.errors import UsageError
 
-BEAT, STALE = 5.0, 60.0  # seconds
-_PATIENCE = 0.5
+# Seconds: between two touches, after which a lock is stale, and between two attempts to take it.
+BEAT, STALE, _RETRY = 5.0, 60.0, 0.5
 
 
 @dataclass(frozen=True)
 class Holder:
-    """Who drives a run, as its lock says, and how long ago it last beat."""
+    """The process that holds a lock.
+
+    Attributes:
+        silent: seconds since it last touched the lock.
+    """
 
     pid: int
     host: str
@@ -31,9 +38,10 @@ class Holder:
 
     @property
     def alive(self) -> bool:
-        """Whether it may still be at work: on this machine its process tells, elsewhere its beat.
+        """Whether it may still be running.
 
-        A process of another program that was given a dead driver's number does not beat.
+        On this machine its process must exist; a holder on any machine must touch the lock, which
+        another program that was given a dead holder's process number does not.
         """
         if self.silent > STALE:
             return False
@@ -41,7 +49,7 @@ class Holder:
 
 
 def holder(path: Path) -> Holder | None:
-    """Whose lock it is, or ``None`` where there is none."""
+    """The holder of a lock, or ``None`` where there is no lock."""
     try:
         said = json.loads(path.read_bytes())
         silent = time.time() - path.stat().st_mtime
@@ -49,18 +57,18 @@ def holder(path: Path) -> Holder | None:
     except FileNotFoundError:
         return None
     except (OSError, ValueError, KeyError, TypeError):
-        return Holder(0, "", "", STALE + 1)  # nobody's: a lock is written whole
+        return Holder(0, "", "", STALE + 1)  # damaged: locks are written atomically
 
 
 @contextmanager
 def locked(path: Path, *, wait: bool = False) -> Iterator[None]:
-    """Hold a lock; one that a dead process left is taken over.
+    """Hold a lock; one whose holder is dead is taken over.
 
     Args:
-        wait: until its holder lets go or is found dead.
+        wait: wait until the lock is free.
 
     Raises:
-        UsageError: another driver holds it.
+        UsageError: another process holds it, and ``wait`` is false.
     """
     token = secrets.token_hex(8)
     while True:
@@ -70,7 +78,7 @@ def locked(path: Path, *, wait: bool = False) -> Iterator[None]:
         except UsageError:
             if not wait:
                 raise
-        time.sleep(_PATIENCE)
+        time.sleep(_RETRY)
     done = threading.Event()
     beating = threading.Thread(target=_beat, args=(path, done), daemon=True)
     beating.start()
@@ -94,7 +102,7 @@ def _take(path: Path, token: str) -> None:
     draft = path.with_name(f"{path.name}.{token}")
     draft.write_text(json.dumps({"pid": os.getpid(), "host": socket.gethostname(), "token": token}))
     try:
-        os.link(draft, path)  # fails where another driver was quicker
+        os.link(draft, path)  # fails where another process was faster
     except FileExistsError:
         raise UsageError(f"{path.parent} was just taken by another driver") from None
     finally:
@@ -108,12 +116,12 @@ def _beat(path: Path, done: threading.Event) -> None:
 
 
 def _remove(path: Path, token: str) -> None:
-    """Remove that holder's lock and no other's."""
+    """Remove the lock if its holder has this token."""
     aside = path.with_name(f"{path.name}.gone-{secrets.token_hex(4)}")
     with suppress(FileNotFoundError):
         path.rename(aside)
         moved = holder(aside)
         if moved is not None and moved.token != token:
             with suppress(FileExistsError):
-                os.link(aside, path)  # somebody took it over meanwhile: put it back
+                os.link(aside, path)  # another process has taken it over: put it back
         aside.unlink()

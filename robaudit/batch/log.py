@@ -1,4 +1,4 @@
-"""The journal of a run: one line of JSON an event, only ever appended to."""
+"""The journal of a run: a file to which events are appended, one line of JSON each."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ Event = dict[str, Any]
 
 
 def append(path: Path, kind: str, **said: Any) -> None:
-    """Add an event, on the disk when this returns.
+    """Append an event; it is on the disk when this returns.
 
     Raises:
         OSError: it cannot be written.
@@ -27,7 +27,7 @@ def append(path: Path, kind: str, **said: Any) -> None:
 
 
 def mend(path: Path) -> None:
-    """End a line that a kill has cut off, so that the next event has its own."""
+    """End a line that was cut off by a kill, so that the next event begins a new line."""
     try:
         with path.open("rb+") as file:
             if file.seek(0, os.SEEK_END) == 0:
@@ -40,7 +40,7 @@ def mend(path: Path) -> None:
 
 
 def events(path: Path) -> list[Event]:
-    """Every whole event; a line that was cut off is none."""
+    """All events; lines that were cut off are left out."""
     try:
         lines = path.read_bytes().split(b"\n")
     except FileNotFoundError:

@@ -1,21 +1,21 @@
-"""How far a run is, how fast it goes, and how long it will still take. No torch here."""
+"""How many jobs of a run are done, its rate, and the time left. Imports no torch."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from statistics import mean
 
-from robaudit.batch.directory import ListedJob, State
+from robaudit.batch.directory import State
 
 
 @dataclass(frozen=True)
 class RunProgress:
-    """Jobs, each counted once however often it is listed.
+    """Numbers of jobs; a job that is listed several times counts once.
 
     Attributes:
-        per_hour: jobs that the run's workers finish in an hour, by what the finished ones took;
+        per_hour: jobs that all workers finish in an hour, by the time that finished jobs took;
             ``None`` before one is finished.
-        left: seconds, by the same; ``None`` where it cannot be said.
+        left: seconds until all are finished, likewise.
     """
 
     total: int
@@ -31,32 +31,33 @@ class RunProgress:
 
 
 def progress(state: State, now: float) -> RunProgress:
-    """Where the run stands at ``now`` (seconds since the epoch)."""
-    jobs: dict[str, ListedJob] = {row.key: row for row in state.rows}
-    done = [key for key in jobs if key in state.done]
-    running = [key for key in jobs if key in state.running and key not in state.done]
-    failed = [key for key in jobs if key in state.failed and key not in state.done]
-    took = {key: state.done[key] for key in done if state.done[key] > 0}
+    """The progress of a run at ``now``, in seconds since the epoch.
+
+    A job is expected to take as long as the finished jobs of its data and threat model, else as
+    all finished jobs, took on average.
+    """
+    jobs = {row.key: row.job for row in state.rows}
+    done = {key: state.done[key] for key in jobs if key in state.done}
+    running = [key for key in jobs if key in state.running and key not in done]
+    failed = [key for key in jobs if key in state.failed and key not in done]
+    counts = len(jobs), len(done), len(failed), len(running)
+    took = {key: seconds for key, seconds in done.items() if seconds > 0}
     if not took:
-        return RunProgress(len(jobs), len(done), len(failed), len(running), None, None)
-    usual = mean(took.values())
+        return RunProgress(*counts, None, None)
     by_suite: dict[tuple[object, ...], list[float]] = {}
     for key, seconds in took.items():
-        by_suite.setdefault(jobs[key].job.suite, []).append(seconds)
-    expected = {suite: mean(seconds) for suite, seconds in by_suite.items()}
-    open_jobs = jobs.keys() - set(done) - set(failed)
-    work = sum(expected.get(jobs[key].job.suite, usual) for key in open_jobs)
-    begun = sum(
-        min(now - state.running[key], expected.get(jobs[key].job.suite, usual)) for key in running
-    )
+        by_suite.setdefault(jobs[key].suite, []).append(seconds)
+    usual = mean(took.values())
+    open_jobs = jobs.keys() - done.keys() - set(failed)
+    expected = {key: mean(by_suite.get(jobs[key].suite, [usual])) for key in open_jobs}
+    spent = sum(min(now - state.running[key], expected[key]) for key in running)
     at_once = max(1, min(state.workers, len(open_jobs)))
-    left = max(0.0, work - begun) / at_once
-    per_hour = 3600 * state.workers / usual
-    return RunProgress(len(jobs), len(done), len(failed), len(running), per_hour, left)
+    left = max(0.0, sum(expected.values()) - spent) / at_once
+    return RunProgress(*counts, 3600 * state.workers / usual, left)
 
 
 def duration(seconds: float) -> str:
-    """Seconds as people say them.
+    """Seconds in words, in at most two units.
 
     >>> duration(3), duration(90), duration(7300), duration(200000)
     ('3 s', '1 min 30 s', '2 h 1 min', '2 d 7 h')

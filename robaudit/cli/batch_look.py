@@ -1,4 +1,4 @@
-"""What a batch shows while it runs: a live table on a terminal, plain lines elsewhere."""
+"""What a batch shows while it runs: a live table on a terminal, else a line for each job."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @contextmanager
 def reading(quiet: bool) -> Iterator[Callable[[str], None]]:
-    """Takes what is being read, and shows it on a terminal until the block ends."""
+    """Gives a function that shows on a terminal what is being read, until the block ends."""
     if quiet or not sys.stderr.isatty():
         yield lambda _: None
         return
@@ -30,40 +30,28 @@ def reading(quiet: bool) -> Iterator[Callable[[str], None]]:
 
 @contextmanager
 def looking(directory: Directory, quiet: bool) -> Iterator[Callable[[TaskEvent | None], None]]:
-    """Takes what happens in a run, and shows it on stderr."""
-    if quiet:
-        yield lambda _: None
-    elif sys.stderr.isatty():
-        with _table(directory) as look:
-            yield look
-    else:
-        yield lambda event: _line(directory, event)
-
-
-@contextmanager
-def _table(directory: Directory) -> Iterator[Callable[[TaskEvent | None], None]]:
+    """Gives a function that shows a run's events on stderr."""
     from rich.console import Console
     from rich.live import Live
 
-    from robaudit.batch.view import run_table
+    from robaudit.batch.view import log_line, run_table
     from robaudit.report.formats.terminal import terminal_view
 
-    state = directory.state()
-    driver = directory.driver()
+    if quiet or not sys.stderr.isatty():
+
+        def tell(event: TaskEvent | None) -> None:
+            if event is not None and event.kind in ("done", "failed") and not quiet:
+                say(log_line(event, directory.state(), time.time()))
+
+        yield tell
+        return
+    state, driver = directory.state(), directory.driver()
     with Live(console=Console(stderr=True), transient=True, auto_refresh=False) as live:
 
-        def look(event: TaskEvent | None) -> None:
+        def show(event: TaskEvent | None) -> None:
             nonlocal state, driver
             if event is not None:
                 state, driver = directory.state(), directory.driver()
             live.update(terminal_view(run_table(state, driver, time.time())), refresh=True)
 
-        yield look
-
-
-def _line(directory: Directory, event: TaskEvent | None) -> None:
-    if event is None or event.kind not in ("done", "failed"):
-        return
-    from robaudit.batch.view import log_line
-
-    say(log_line(event, directory.state(), time.time()))
+        yield show

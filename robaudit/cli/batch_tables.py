@@ -1,8 +1,7 @@
-"""``robaudit batch leaderboard`` and ``batch study``: what a run says about all of its models."""
+"""``robaudit batch leaderboard`` and ``batch study``: all models of a run in one table."""
 
 from __future__ import annotations
 
-import io
 import sys
 from collections.abc import Sequence
 from enum import StrEnum
@@ -43,8 +42,8 @@ def leaderboard(
 
     [bold]robaudit batch leaderboard runs/zoo --format html --out zoo.html[/bold]
 
-    Ranked by the strongest attack that all were measured with; those whose intervals overlap share
-    their places. RobustBench's published figure stands beside ours, with the difference.
+    Models are ranked by the strongest attack that all were measured with, and share places where
+    their intervals overlap. The accuracy that RobustBench publishes is shown with the difference.
     """
     from robaudit.batch.directory import find
     from robaudit.batch.leaderboard import leaderboards
@@ -53,18 +52,16 @@ def leaderboard(
         leaderboard_html,
         leaderboard_tables,
     )
-    from robaudit.report.formats.csv_text import csv_text
 
     found = leaderboards(find(directory).state())
-    match format:
-        case Format.csv:
-            text = csv_text(leaderboard_csv(found))
-        case Format.md:
-            text = _document("Leaderboard", leaderboard_tables(found))
-        case Format.html:
-            text = leaderboard_html(found)
-        case Format.table:
-            text = _printed(leaderboard_tables(found), out)
+    tables = leaderboard_tables(found)
+    if format is Format.table and out is None:
+        _show(tables)
+        return
+    if format is Format.html:
+        text = leaderboard_html(found)
+    else:
+        text = _text(format.value, "Leaderboard", tables, leaderboard_csv(found))
     if out is None:
         sys.stdout.write(text)
     else:
@@ -98,47 +95,42 @@ def study(
     """
     from robaudit.batch.directory import find
     from robaudit.batch.study import studies, study_csv, study_tables
-    from robaudit.report.formats.csv_text import csv_text
 
     found = studies(find(directory).state())
-    as_csv = csv_text(study_csv(found))
-    as_markdown = _document("Study", study_tables(found))
+    tables, data = study_tables(found), study_csv(found)
     if out is not None:
         from robaudit.batch.study_plot import write_study_plots
 
         try:
             out.mkdir(parents=True, exist_ok=True)
-            (out / "study.csv").write_text(as_csv, encoding="utf-8")
-            (out / "study.md").write_text(as_markdown, encoding="utf-8")
+            for name in ("csv", "md"):
+                text = _text(name, "Study", tables, data)
+                (out / f"study.{name}").write_text(text, encoding="utf-8")
             write_study_plots(found, out)
         except OSError as error:
             raise UsageError(
                 f"cannot write to {out}: {error.strerror or error}", "Choose another --out."
             ) from None
-    match format:
-        case StudyFormat.csv:
-            sys.stdout.write(as_csv)
-        case StudyFormat.md:
-            sys.stdout.write(as_markdown)
-        case StudyFormat.table:
-            _printed(study_tables(found), None)
+    if format is StudyFormat.table:
+        _show(tables)
+    else:
+        sys.stdout.write(_text(format.value, "Study", tables, data))
 
 
-def _document(title: str, tables: Sequence[Table]) -> str:
-    from robaudit.report.formats.markdown import markdown_text
-
-    return f"# {title}\n\n{markdown_text(*tables)}"
-
-
-def _printed(tables: Sequence[Table], out: Path | None) -> str:
-    """Prints the tables, in colour on a terminal; returns them as text where they go to a file."""
+def _show(tables: Sequence[Table]) -> None:
     from robaudit.report.formats.terminal import terminal_view
 
-    if out is None:
-        console().print(terminal_view(*tables))
-        return ""
-    from rich.console import Console
+    console().print(terminal_view(*tables))
 
-    text = io.StringIO()
-    Console(file=text, width=120).print(terminal_view(*tables))
-    return text.getvalue()
+
+def _text(format: str, title: str, tables: Sequence[Table], data: Table) -> str:
+    """The tables in a format; ``data`` is what CSV holds."""
+    from robaudit.report.formats.csv_text import csv_text
+    from robaudit.report.formats.markdown import markdown_text
+    from robaudit.report.formats.terminal import terminal_text
+
+    if format == "csv":
+        return csv_text(data)
+    if format == "md":
+        return f"# {title}\n\n{markdown_text(*tables)}"
+    return terminal_text(*tables, width=120)
