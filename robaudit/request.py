@@ -44,9 +44,13 @@ def _batch_size(value: Any) -> Any:
     return value if value == "auto" else int(value)
 
 
-Radius = Annotated[float, BeforeValidator(_radius)]
+Radius = Annotated[float, BeforeValidator(_radius, json_schema_input_type=float | str)]
 """A radius or step in units of [0, 1]: a positive number, or a fraction such as ``"8/255"``."""
-Folder = Annotated[Path, BeforeValidator(_path)]
+Folder = Annotated[Path, BeforeValidator(_path, json_schema_input_type=str)]
+BatchSize = Annotated[
+    int | Literal["auto"],
+    BeforeValidator(_batch_size, json_schema_input_type=int | Literal["auto"]),
+]
 Count = Annotated[int, Field(ge=1)]
 
 
@@ -64,34 +68,37 @@ class CheckpointSpec(Spec):
     """How a checkpoint is opened; the same for all checkpoints of one command."""
 
     arch: str | None = Field(
-        None,
+        default=None,
         description="The network: its name, perhaps with arguments as in wide_resnet(depth=34), or "
         "your own code. [default: what the file says, else what its keys and shapes are]",
     )
     normalize: str | None = Field(
-        None,
+        default=None,
         description="Input normalisation the network was trained with. [default: what the file "
         "says, else what the data tells, else exit 4]",
     )
     guess: bool = Field(
-        False,
+        default=False,
         description="Where the data does not tell which network or normalisation it is, go on with "
         "the likeliest, marked as assumed.",
     )
     member: str | None = Field(
-        None,
+        default=None,
         description="Which state dict, in a file that holds several: its path in the file, as "
         "inspect shows it.",
     )
     weights: Literal["raw", "ema", "swa"] | None = Field(
-        None, description="Which copy of the weights, in a file that also holds averaged ones."
+        default=None,
+        description="Which copy of the weights, in a file that also holds averaged ones.",
     )
     model_dir: Folder | None = Field(
-        None, description="Where a zoo's checkpoints are. [default: the zoo's own place]"
+        default=None, description="Where a zoo's checkpoints are. [default: the zoo's own place]"
     )
-    sha256: str | None = Field(None, description="The file's SHA-256; another file is refused.")
+    sha256: str | None = Field(
+        default=None, description="The file's SHA-256; another file is refused."
+    )
     trust_pickle: bool = Field(
-        False,
+        default=False,
         description="Load a pickle that is more than weights. It can run any code: only with "
         "--sha256.",
     )
@@ -101,27 +108,28 @@ class DataSpec(Spec):
     """Which examples are measured on."""
 
     data: str = Field(
-        AUTO,
+        default=AUTO,
         description="digits (bundled), mnist, fashion-mnist, cifar10, cifar100, svhn, a .npz or "
         ".safetensors file with x and y, imagefolder:DIR, or auto: what the checkpoint was trained "
         "on, where it lies in a usual place.",
     )
     data_dir: Folder | None = Field(
-        None,
+        default=None,
         description="Where torchvision's data sets are. [default: ./data, ~/data and the like]",
     )
     download: bool = Field(
-        False, description="Fetch a torchvision set or a zoo's checkpoint that is not there."
+        default=False,
+        description="Fetch a torchvision set or a zoo's checkpoint that is not there.",
     )
-    split: Split = Field("test", description="The split to measure on.")
+    split: Split = Field(default="test", description="The split to measure on.")
     n: Count | None = Field(
-        None,
+        default=None,
         description="Examples: the first n. [default: the preset's, as far as the data goes]",
     )
-    sample: bool = Field(False, description="Draw the n examples by --seed instead.")
-    gap: bool = Field(False, description="Measure the training split as well.")
+    sample: bool = Field(default=False, description="Draw the n examples by --seed instead.")
+    gap: bool = Field(default=False, description="Measure the training split as well.")
     train_data: str | None = Field(
-        None,
+        default=None,
         description="Training examples, for the generalisation gaps. [default: --data's training "
         "split]",
     )
@@ -131,14 +139,14 @@ class ThreatSpec(Spec):
     """The threat model, as far as it is stated."""
 
     norm: AnyCaseNorm | None = Field(
-        None,
+        default=None,
         description="Norm of the perturbation. [default: that of a zoo's entry, else linf]",
     )
     eps: Radius | None = Field(
-        None, description="Its radius. [default: the usual one for the data set]"
+        default=None, description="Its radius. [default: the usual one for the data set]"
     )
     force_eps: bool = Field(
-        False,
+        default=False,
         description="Allow a radius of 1 or more in linf, where every image may become any other.",
     )
 
@@ -146,33 +154,33 @@ class ThreatSpec(Spec):
 class RunSpec(Spec):
     """How the measurements are computed."""
 
-    device: str = Field("auto", description="auto, cpu, cuda or cuda:0.")
-    batch_size: Annotated[int | Literal["auto"], BeforeValidator(_batch_size)] = Field(
-        "auto",
+    device: str = Field(default="auto", description="auto, cpu, cuda or cuda:0.")
+    batch_size: BatchSize = Field(
+        default="auto",
         description="Images per pass on a GPU, in multiples of 64. On a CPU results are the same "
         "bit for bit whatever it is; on a GPU rounding may differ in the last digits.",
     )
     precision: Precision = Field(
-        "fp32",
+        default="fp32",
         description="Arithmetic in which fast, native AutoAttack, Square and FAB search, and of "
         "the backward passes of layer traces. What a search finds counts if it breaks the network "
         "in fp32, but bf16 may miss something; traces stay in fp32 where bf16 would move one by a "
         "tenth of its standard error. float64 is of wci and hessian: traces and spectra, of a copy "
         "of the network in float64.",
     )
-    seed: int = Field(0, description="Seed of every random draw.")
+    seed: int = Field(default=0, description="Seed of every random draw.")
     samples: int | None = Field(
-        None,
+        default=None,
         description="Draws of a network that draws at random: K vote on each verdict, and "
         "gradients are averaged over K. [default: 10 where it draws, else 1]",
     )
     straight_through: tuple[str, ...] = Field(
-        (),
+        default=(),
         description="A module of the network that rounds or thresholds: gradients of attacks go "
         "through it as through the identity. Repeatable.",
     )
     state: Folder | None = Field(
-        None,
+        default=None,
         description="Keep finished batches of attacks here; the same command goes on where it "
         "stopped.",
     )

@@ -221,7 +221,7 @@ def _state(events: list[log.Event]) -> State:
                 state.running.clear()  # they ended with the driver before
             case "listed":
                 # A file that has changed since is listed again, under its new key.
-                job = Job(**{**event["job"], "peers": tuple(event["job"].get("peers", ()))})
+                job = Job.model_validate(event["job"], strict=False)
                 rows[job] = ListedJob(job, key, tuple(event["stages"]), event["published"])
             case "started":
                 state.running[key] = event["at"]

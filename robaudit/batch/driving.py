@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from contextlib import closing
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 import torch
 
@@ -81,7 +81,7 @@ def _list(directory: Directory, rows: Sequence[ListedJob]) -> None:
             directory.note(
                 "listed",
                 key=row.key,
-                job=asdict(row.job),
+                job=row.job.model_dump(mode="json"),
                 stages=row.stages,
                 published=row.published,
             )

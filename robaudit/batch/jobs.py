@@ -4,22 +4,20 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Any
 
+from robaudit.request import PresetName, Request
 from robaudit.schema import SCHEMA_VERSION
 from robaudit.types import Norm
 
 
-@dataclass(frozen=True)
-class Job:
+class Job(Request):
     """What a worker needs to know; plain values, so that it can be sent anywhere.
 
     Attributes:
         source: a file, or a zoo's name for a model.
-        eps: the radius, settled.
-        peers: the files listed together with this one, as far as nobody says what they are: those
-            of them with its keys and shapes are one question, see
+        peers: the files listed together with this one whose networks are not stated. Those with
+            the same keys and shapes are identified together, see
             :class:`robaudit.checkpoints.answers.Answers`.
     """
 
@@ -27,25 +25,9 @@ class Job:
     data: str
     norm: Norm
     eps: float
-    preset: str
-    data_dir: str | None = None
-    split: str = "test"
-    n: int | None = None
-    sample: bool = False
+    preset: PresetName
     gap: bool = True
-    train_data: str | None = None
-    arch: str | None = None
-    normalize: str | None = None
-    guess: bool = False
     peers: tuple[str, ...] = ()
-    weights: Literal["raw", "ema", "swa"] | None = None
-    member: str | None = None
-    sha256: str | None = None
-    trust_pickle: bool = False
-    model_dir: str | None = None
-    download: bool = False
-    seed: int = 0
-    precision: Literal["fp32", "bf16", "float64"] = "fp32"
 
     @property
     def suite(self) -> tuple[object, ...]:
@@ -68,13 +50,24 @@ def key_of(job: Job, weights: str, examples: list[str], plan: dict[str, Any]) ->
         examples: hashes of the examples, the audited split's first.
         plan: the plan's settings.
     """
-    said = asdict(job)
-    for name in ("source", "data", "data_dir", "train_data", "model_dir", "download", "n"):
-        del said[name]
-    # Which of a run's files stand together changes with every new one, and hardly ever the answer.
-    del said["peers"]
-    for name in ("sample", "gap", "sha256", "preset"):  # the examples' hashes and the plan say it
-        del said[name]
     parts = {"schema": SCHEMA_VERSION, "weights": weights, "examples": examples, "plan": plan}
+    said = job.model_dump(mode="json", include=_DECIDES)
     text = json.dumps({**parts, "said": said}, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+# The data are in the examples' hashes, and the preset in the plan. A job's peers change with every
+# new file of a run, and hardly ever the answer.
+_DECIDES = {
+    "arch",
+    "normalize",
+    "guess",
+    "member",
+    "weights",
+    "trust_pickle",
+    "split",
+    "norm",
+    "eps",
+    "seed",
+    "precision",
+}

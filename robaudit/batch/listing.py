@@ -5,29 +5,29 @@ from __future__ import annotations
 import fnmatch
 import glob
 import hashlib
-from collections.abc import Callable
-from dataclasses import asdict, replace
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from robaudit.audit.plan import preset
 from robaudit.batch.directory import ListedJob
 from robaudit.batch.jobs import Job, key_of
-from robaudit.batch.manifest import Manifest, Models
+from robaudit.batch.manifest import Choices, Manifest, Models
 from robaudit.batch.passes import passes
 from robaudit.batch.stages import stages
-from robaudit.batch.work import load_parts
 from robaudit.checkpoints.files.container import read_container
 from robaudit.checkpoints.files.display import shown
 from robaudit.checkpoints.files.hashing import joint_digest
 from robaudit.checkpoints.pooling import few
 from robaudit.checkpoints.sidecar import statement_of
-from robaudit.checkpoints.sources import files_of, is_source, zoo_threat
+from robaudit.checkpoints.sources import files_of, is_source
 from robaudit.checkpoints.sources.catalogue import catalogue, find_entry
 from robaudit.checkpoints.sources.published import published
 from robaudit.errors import CheckpointError, RobauditError, UsageError
+from robaudit.request import Request, ThreatSpec
+from robaudit.session import data_splits, threat_of
 from robaudit.toml_file import guess
-from robaudit.types import Norm, ThreatModel, parse_eps, parse_norm
 
 Notice = Callable[[str], None]
 
@@ -45,11 +45,12 @@ def jobs_of(manifest: Manifest) -> list[Job]:
         together.setdefault(_said_of(group), []).extend(s for s in own if not is_source(s))
     peers = {said: few(list(dict.fromkeys(all_))) for said, all_ in together.items()}
     for group, own in zip(manifest.models, sources, strict=True):
-        threats = [_threat(text) for text in group.threats]
-        for source in own:
-            for data in group.data:
-                for norm, eps in threats:
-                    found.append(_job(group, source, data, norm, eps, peers[_said_of(group)]))
+        found += [
+            _job(group, source, data, threat, peers[_said_of(group)])
+            for source in own
+            for data in group.data
+            for threat in group.threats
+        ]
     return list(dict.fromkeys(found))
 
 
@@ -68,11 +69,11 @@ def rows_of(jobs: list[Job], notice: Notice = lambda _: None) -> list[ListedJob]
     for job in jobs:
         if job.examples not in parts:
             notice(f"reading {job.data}")
-            found, train = load_parts(job)
+            found, train = data_splits(job, preset(job.preset).n)
             hashed = [part.sha256 for part in (found, train) if part is not None]
             parts[job.examples] = hashed, (len(found), 0 if train is None else len(train))
         examples, counts = parts[job.examples]
-        read = replace(job, data="", norm="linf", eps=1.0)
+        read = job.changed(data="", norm="linf", eps=1.0)
         if read not in hashes:
             notice(f"hashing {job.source}")
             hashes[read] = _hash_or_error(job)
@@ -117,16 +118,15 @@ def _published(source: str) -> dict[str, Any]:
 
 
 def _files_of_zoo(job: Job) -> tuple[Path, ...]:
-    folder = None if job.model_dir is None else Path(job.model_dir)
     try:
-        return files_of(job.source, model_dir=folder)
+        return files_of(job.source, model_dir=job.model_dir)
     except CheckpointError:
         if not job.download:
             raise
     from robaudit.checkpoints.sources import open_source
 
-    open_source(job.source, model_dir=folder, download=True)
-    return files_of(job.source, model_dir=folder)
+    open_source(job.source, model_dir=job.model_dir, download=True)
+    return files_of(job.source, model_dir=job.model_dir)
 
 
 def _hash_or_error(job: Job) -> str | RobauditError:
@@ -136,65 +136,19 @@ def _hash_or_error(job: Job) -> str | RobauditError:
         return error
 
 
-def _threat(text: str) -> tuple[Norm | None, float | None]:
-    said, _, eps = text.strip().partition(" ")
-    if said == "usual":
-        return None, None
-    try:
-        norm = parse_norm(said)
-    except UsageError as error:
-        raise UsageError(
-            f"threats: {error.message}",
-            'Write a threat model as "linf 8/255", or "linf" for the usual radius.',
-        ) from None
-    if not eps.strip():
-        return norm, None
-    return norm, ThreatModel(norm, parse_eps(eps.strip())).eps
-
-
 def _said_of(group: Models) -> tuple[object, ...]:
     """Groups that say the same of their networks may hold checkpoints of one run."""
     return (group.arch, group.normalize, group.weights)
 
 
-def _job(
-    group: Models,
-    source: str,
-    data: str,
-    norm: Norm | None,
-    eps: float | None,
-    peers: tuple[str, ...],
-) -> Job:
-    own = zoo_threat(source)
-    norm = norm or (own[1] if own else "linf")
-    if eps is None:
-        from robaudit.data import default_threat
-
-        usual = default_threat(data, norm) or (default_threat(own[0], norm) if own else None)
-        if usual is None:
-            raise UsageError(
-                f"no usual {norm} radius is known for data {data!r}",
-                f'Give one: threats = ["{norm} 8/255"], on the command line --eps 8/255.',
-            )
-        eps = usual.eps
-    same = group.model_dump(include=_SHARED)
-    return Job(source=source, data=data, norm=norm, eps=eps, peers=peers, **same)
-
-
-_SHARED = {
-    *("preset", "data_dir", "split", "n", "sample", "gap", "train_data", "arch", "normalize"),
-    *(
-        "guess",
-        "weights",
-        "member",
-        "sha256",
-        "trust_pickle",
-        "model_dir",
-        "download",
-        "seed",
-        "precision",
-    ),
-}
+def _job(group: Models, source: str, data: str, stated: ThreatSpec, peers: tuple[str, ...]) -> Job:
+    said = {name: getattr(group, name) for name in Choices.model_fields if name != "threats"}
+    asked = {**said, **dict(stated), "data": data}
+    advice = f'Give one: threats = ["{stated.norm or "linf"} 8/255"], or --eps 8/255.'
+    preset = asked.pop("preset")
+    threat = threat_of(Request(**asked), [source], advice=advice)
+    asked |= {"norm": threat.norm, "eps": threat.eps}
+    return Job(source=source, preset=preset, peers=peers, **asked)
 
 
 def _sources(group: Models) -> list[str]:
@@ -213,7 +167,7 @@ def _sources(group: Models) -> list[str]:
     return kept
 
 
-def _matches(source: str, patterns: list[str]) -> bool:
+def _matches(source: str, patterns: Sequence[str]) -> bool:
     names = (source, Path(source).name, source.partition(":")[2])
     return any(fnmatch.fnmatchcase(name, pattern) for name in names for pattern in patterns)
 

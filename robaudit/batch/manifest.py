@@ -4,43 +4,63 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BeforeValidator, Field, ValidationError, model_validator
 
 from robaudit.errors import UsageError
+from robaudit.request import CheckpointSpec, DataSpec, Precision, PresetName, ThreatSpec, refusal
 from robaudit.toml_file import checked, read_tables
+from robaudit.types import parse_norm
 
 
 def _listed(value: Any) -> Any:
-    return [value] if isinstance(value, str) else value
+    """One value stands for a list of one."""
+    if isinstance(value, str | dict):
+        return (value,)
+    return tuple(value) if isinstance(value, list) else value
 
 
-Names = Annotated[list[str], BeforeValidator(_listed), Field(min_length=1)]
+def _some(value: Any) -> Any:
+    if value in ([], ()):
+        raise ValueError("the list is empty")
+    return _listed(value)
 
 
-class Choices(BaseModel):
+Names = Annotated[tuple[str, ...], BeforeValidator(_some, json_schema_input_type=str | list[str])]
+
+
+def _threat(value: Any) -> Any:
+    """``"linf 8/255"``, ``"linf"`` for the usual radius or ``"usual"``, as a table would say it."""
+    if not isinstance(value, str):
+        return value
+    norm, _, eps = value.strip().partition(" ")
+    if norm == "usual":
+        return ThreatSpec()
+    try:
+        return ThreatSpec.model_validate({"norm": parse_norm(norm), "eps": eps.strip() or None})
+    except UsageError as error:
+        raise ValueError(error.message) from error
+    except ValidationError as error:
+        raise ValueError(refusal(error).message) from error
+
+
+Threat = Annotated[ThreatSpec, BeforeValidator(_threat, json_schema_input_type=str | ThreatSpec)]
+Threats = Annotated[
+    tuple[Threat, ...],
+    BeforeValidator(_some, json_schema_input_type=str | ThreatSpec | list[str | ThreatSpec]),
+]
+
+
+class Choices(CheckpointSpec, DataSpec):
     """What may be said once for all models, or for some of them."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
-
-    preset: Literal["quick", "standard", "paper"] = "standard"
-    data: Names = ["digits"]
-    data_dir: str | None = None
-    split: Literal["test", "train"] = "test"
-    n: int | None = Field(None, ge=1)
-    sample: bool = False
+    preset: PresetName = "standard"
+    data: Names = ("digits",)  # type: ignore[assignment]  # several, where a command takes one
     gap: bool = True
-    train_data: str | None = None
-    threats: Names = ["usual"]
-    arch: str | None = None
-    normalize: str | None = None
-    guess: bool = False
-    weights: Literal["raw", "ema", "swa"] | None = None
-    model_dir: str | None = None
-    download: bool = False
+    threats: Threats = (ThreatSpec(),)
     seed: int = 0
-    precision: Literal["fp32", "bf16", "float64"] = "fp32"
+    precision: Precision = "fp32"
 
     @model_validator(mode="after")
     def _one_training_set(self) -> Choices:
@@ -60,10 +80,9 @@ class Models(Choices):
     robustbench: Names | None = None
     timm: Names | None = None
     torchvision: Names | None = None
-    exclude: Annotated[list[str], BeforeValidator(_listed)] = []
-    member: str | None = None
-    sha256: str | None = None
-    trust_pickle: bool = False
+    exclude: Annotated[
+        tuple[str, ...], BeforeValidator(_listed, json_schema_input_type=str | list[str])
+    ] = ()
 
     @model_validator(mode="after")
     def _names_models(self) -> Models:
@@ -97,21 +116,10 @@ def read_manifest(path: Path) -> Manifest:
 def manifest_schema() -> str:
     """The JSON Schema (draft 2020-12) of a manifest."""
     dialect = {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "manifest"}
-    schema = Manifest.model_json_schema()
-    for table in (schema, schema["$defs"]["Models"]):
-        for name in _LISTS & table["properties"].keys():
-            said = table["properties"][name]
-            said["anyOf"] = [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]
-            said.pop("type", None)
-            said.pop("items", None)
-            said.pop("minItems", None)
-    return json.dumps(dialect | schema, indent=2)
+    return json.dumps(dialect | Manifest.model_json_schema(), indent=2)
 
 
-_LISTS = {"data", "threats", "files", "robustbench", "timm", "torchvision", "exclude"}
-
-
-def manifest_of(checkpoints: list[str], said: dict[str, Any]) -> Manifest:
+def manifest_of(checkpoints: list[str], **said: Any) -> Manifest:
     """The manifest that names these files, globs and zoos' models, all measured alike.
 
     Raises:
@@ -119,14 +127,12 @@ def manifest_of(checkpoints: list[str], said: dict[str, Any]) -> Manifest:
     """
     from robaudit.checkpoints.sources import SCHEMES
 
-    groups: list[dict[str, Any]] = []
-    own = {name: said[name] for name in said if name in Choices.model_fields}
-    rest = {name: said[name] for name in said if name not in own}
+    groups = []
     for checkpoint in checkpoints:
         scheme, _, name = checkpoint.partition(":")
-        group = {scheme: name} if scheme in SCHEMES and name else {"files": checkpoint}
-        groups.append({**group, **rest})
-    return _settled(Manifest.model_validate({**own, "models": groups}), Path.cwd())
+        zoo = scheme in SCHEMES and bool(name)
+        groups.append({scheme: name} if zoo else {"files": checkpoint})
+    return _settled(Manifest.model_validate({**said, "models": groups}), Path.cwd())
 
 
 def _settled(manifest: Manifest, folder: Path) -> Manifest:
@@ -144,25 +150,28 @@ def _settled(manifest: Manifest, folder: Path) -> Manifest:
 
 
 def _anchored(group: Models, folder: Path) -> Models:
-    def path(text: str | None) -> str | None:
-        return None if text is None else str(folder / Path(text).expanduser())
+    def path(text: str | Path) -> str:
+        return str(folder / Path(text).expanduser())
+
+    def place(path: Path | None) -> Path | None:
+        return None if path is None else folder / path.expanduser()
 
     def data(text: str | None) -> str | None:
         if text is not None and text.startswith("imagefolder:"):
             return f"imagefolder:{path(text.removeprefix('imagefolder:'))}"
         is_file = text is not None and text.lower().endswith((".npz", ".safetensors"))
-        return path(text) if is_file else text
+        return path(text) if text is not None and is_file else text
 
     arch = group.arch
     if arch is not None and ".py:" in arch:
         arch = path(arch)
     return group.model_copy(
         update={
-            "files": None if group.files is None else [str(path(file)) for file in group.files],
+            "files": None if group.files is None else [path(file) for file in group.files],
             "data": [data(name) for name in group.data],
             "train_data": data(group.train_data),
-            "data_dir": path(group.data_dir),
-            "model_dir": path(group.model_dir),
+            "data_dir": place(group.data_dir),
+            "model_dir": place(group.model_dir),
             "arch": arch,
         }
     )

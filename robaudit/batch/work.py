@@ -6,7 +6,6 @@ import io
 import shutil
 import time
 from collections.abc import Iterator
-from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
@@ -16,7 +15,7 @@ import torch
 
 import robaudit
 from robaudit.atomic_write import atomic_write
-from robaudit.audit import Audit, audit
+from robaudit.audit import Audit
 from robaudit.audit.journal import Journal, open_journal
 from robaudit.audit.plan import preset
 from robaudit.batch.directory import REPORT, STAGES, STATE, is_done, tidy
@@ -24,65 +23,28 @@ from robaudit.batch.jobs import Job
 from robaudit.batch.lock import locked
 from robaudit.batch.stages import stages
 from robaudit.batch.tasks import Task, TaskEvent
-from robaudit.checkpoints import Classifier, load
 from robaudit.checkpoints.answers import Answers
-from robaudit.data import deciding_examples, load_splits
 from robaudit.engine.raised import blame, is_foreign, is_memory
 from robaudit.errors import RobauditError, UsageError
 from robaudit.report import fill_folder, read_report, report_folder, write_report
 from robaudit.report.gallery import Gallery, make_gallery, read_gallery, write_gallery
 from robaudit.schema import Report
-from robaudit.types import Examples, ThreatModel
+from robaudit.session import Session
 
 _GALLERY = "gallery.npz"
 _LOCK = "lock"
 
 
-def load_parts(job: Job) -> tuple[Examples, Examples | None]:
-    """The examples a job is audited on, and those of the training split for the gaps.
+def session_of(job: Job, device: str) -> Session:
+    """The job's examples, and how its checkpoint is opened and audited.
 
     Raises:
-        UsageError, DataError: they cannot be had.
+        UsageError, DataError: the examples cannot be had.
     """
-    return load_splits(
-        job.data,
-        job.split,
-        gap=job.gap,
-        train_data=job.train_data,
-        n=job.n,
-        at_most=preset(job.preset).n,
-        sample_seed=job.seed if job.sample else None,
-        data_dir=job.data_dir,
-        download=job.download,
-    )
-
-
-def load_model(job: Job, examples: Examples, device: str) -> Classifier:
-    """The job's checkpoint as a classifier.
-
-    Raises:
-        CheckpointError, UsageError: see :func:`robaudit.checkpoints.load`.
-    """
-    deciding = deciding_examples(
-        job.data, split=job.split, data_dir=job.data_dir, download=job.download, audited=examples
-    )
-    alike = replace(job, source="", member=None, sha256=None, trust_pickle=False)
-    return load(
-        job.source,
-        arch=job.arch,
-        normalize=job.normalize,
-        device=device,
-        examples=deciding,
-        threat=ThreatModel(job.norm, job.eps),
-        guess=job.guess,
-        answers=_answers(alike, job.peers or (job.source,)),
-        member=job.member,
-        weights=job.weights,
-        sha256=job.sha256,
-        trust_pickle=job.trust_pickle,
-        model_dir=None if job.model_dir is None else Path(job.model_dir),
-        download=job.download,
-    )
+    alike = job.changed(source="", member=None, sha256=None, trust_pickle=False)
+    answers = _answers(alike, job.peers or (job.source,))
+    own, at_most = job.changed(device=device), preset(job.preset).n
+    return Session.begin([job.source], own, at_most=at_most, answers=answers)
 
 
 @lru_cache(maxsize=16)
@@ -141,9 +103,8 @@ def _work(job: Job, folder: Path, device: str) -> Iterator[tuple[str, float]]:
         shutil.rmtree(left, ignore_errors=True)
     if is_done(folder):
         return
-    examples, train = load_parts(job)
-    model = load_model(job, examples, device)
-    threat = ThreatModel(job.norm, job.eps)
+    session = session_of(job, device)
+    model = session.open(job.source)
     journal = _journal(folder / STATE)
     kept = folder / STAGES
     kept.mkdir(exist_ok=True)
@@ -152,12 +113,9 @@ def _work(job: Job, folder: Path, device: str) -> Iterator[tuple[str, float]]:
     for name, plan in stages(preset(job.preset)):
         clock = time.perf_counter()
         if not (kept / f"{name}.json").is_file():
-            done = audit(
-                model, examples, threat, plan, train=train, seed=job.seed,
-                precision=job.precision, cache=journal.piece,
-            )  # fmt: skip
+            done = session.audit(model, plan, job.source, cache=journal.piece)
             if done.adversarial is not None:
-                _keep_gallery(kept, make_gallery(model, examples, done.adversarial))
+                _keep_gallery(kept, make_gallery(model, session.examples, done.adversarial))
             _keep(kept, name, done)
             yield name, time.perf_counter() - clock
         parts.append(read_report(kept / f"{name}.json"))

@@ -17,6 +17,7 @@ from robaudit.cli.batch_tables import Directories, leaderboard, study
 from robaudit.cli.messages import console, say
 from robaudit.cli.options import Settings, with_settings
 from robaudit.errors import UsageError
+from robaudit.request import ThreatSpec
 
 if TYPE_CHECKING:
     from robaudit.batch.directory import Directory, ListedJob, State
@@ -154,18 +155,21 @@ def status(directory: Directories) -> None:
 
 
 def _manifest(ctx: typer.Context, what: list[str], preset: Preset, settings: Settings) -> Manifest:
-    from robaudit.batch.manifest import manifest_of, read_manifest
+    from robaudit.batch.manifest import Choices, manifest_of, read_manifest
 
+    both = Choices.model_fields.keys() & Settings.model_fields.keys()
+    said = {name: getattr(settings, name) for name in Choices.model_fields if name in both}
     if not any(word.lower().endswith(".toml") for word in what):
-        return manifest_of(what, _said(preset, settings))
+        threat = {name: getattr(settings, name) for name in ThreatSpec.model_fields}
+        return manifest_of(what, preset=preset.value, threats=[threat], **said)
     if len(what) > 1:
         raise UsageError(
             "a manifest stands alone, but several names were given",
             "Name the checkpoints in it, in a table [[models]].",
         )
-    said = [name for name in (*_MANIFEST_SAYS, "norm", "eps") if _given(ctx, name)]
-    if said:
-        options = ", ".join(f"--{name.replace('_', '-')}" for name in said)
+    given = [name for name in ("preset", *said, *ThreatSpec.model_fields) if _given(ctx, name)]
+    if given:
+        options = ", ".join(f"--{name.replace('_', '-')}" for name in given)
         raise UsageError(
             f"{options}: the manifest {what[0]} says what is measured",
             "Write it into the manifest; the command line says only how it is run.",
@@ -173,31 +177,9 @@ def _manifest(ctx: typer.Context, what: list[str], preset: Preset, settings: Set
     return read_manifest(Path(what[0]))
 
 
-_MANIFEST_SAYS = (
-    *("preset", "data", "data_dir", "split", "n", "sample", "gap", "train_data", "arch"),
-    *("normalize", "guess", "weights", "model_dir", "download", "seed", "precision"),
-    *("member", "sha256", "trust_pickle"),
-)
-
-
 def _given(ctx: typer.Context, name: str) -> bool:
     source: Any = ctx.get_parameter_source(name)
     return source is not None and source.name == "COMMANDLINE"
-
-
-def _said(preset: Preset, settings: Settings) -> dict[str, Any]:
-    """The options in the manifest's words; those left out keep the manifest's defaults."""
-    eps = "" if settings.eps is None else f" {settings.eps}"
-    said: dict[str, Any] = {"preset": preset.value}
-    if settings.norm is not None or eps:
-        said["threats"] = f"{settings.norm or 'linf'}{eps}"
-    for name in _MANIFEST_SAYS:
-        if name == "preset":
-            continue
-        value = getattr(settings, name)
-        if value is not None:
-            said[name] = str(value) if isinstance(value, Path) else value
-    return said
 
 
 def _executor(

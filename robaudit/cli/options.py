@@ -38,11 +38,11 @@ class OutputSpec(Spec):
     """What is printed and written."""
 
     out: Folder | None = Field(
-        None,
+        default=None,
         description="Write the report folder here (one folder each for several checkpoints).",
     )
-    format: Format = Field("table", description="What is printed.")
-    quiet: bool = Field(False, description="No progress, no notes.")
+    format: Format = Field(default="table", description="What is printed.")
+    quiet: bool = Field(default=False, description="No progress, no notes.")
 
 
 class Settings(Request, OutputSpec):

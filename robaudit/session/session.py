@@ -58,12 +58,14 @@ class Session:
         clean_alone: bool = False,
         exact: bool = False,
         display: Display | None = None,
+        answers: Answers | None = None,
     ) -> Session:
         """Load the examples of a request.
 
         Args:
             at_most: examples to load where the request does not say how many.
             clean_alone: nothing is attacked, so that a threat model is not needed.
+            answers: of an earlier session with the same checkpoints.
 
         Raises:
             UsageError, DataError: the examples or the threat model cannot be had.
@@ -73,7 +75,8 @@ class Session:
         request = with_data(request, sources, display)
         threat = None if clean_alone and request.eps is None else threat_of(request, sources)
         examples, train = data_splits(request, at_most, display)
-        return cls.on(sources, request, examples, threat, train, exact=exact, display=display)
+        session = cls.on(sources, request, examples, threat, train, exact=exact, display=display)
+        return session if answers is None else replace(session, answers=answers)
 
     @classmethod
     def on(

@@ -1,7 +1,6 @@
 """What is done is never done again, what fails is a row, and the numbers are a single audit's."""
 
 import json
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,14 +8,14 @@ import torch
 from support.batch_runs import numbers
 
 from robaudit.audit import audit, preset
-from robaudit.batch import work as working
 from robaudit.batch.directory import REPORT, create
 from robaudit.batch.driving import drive
 from robaudit.batch.listing import rows_of
 from robaudit.batch.local import in_process
 from robaudit.batch.tasks import TaskEvent
-from robaudit.batch.work import load_model, load_parts
+from robaudit.batch.work import session_of
 from robaudit.report import read_report
+from robaudit.session import Session
 from robaudit.types import ThreatModel
 
 
@@ -41,8 +40,8 @@ def test_a_job_is_a_single_audit(run, rows, job):
     (row,) = rows("a.pt", gap=True)
     outcome, _ = run([row])
     assert outcome.complete
-    examples, train = load_parts(row.job)
-    model = load_model(row.job, examples, "cpu")
+    session = session_of(row.job, "cpu")
+    model, examples, train = session.open(row.job.source), session.examples, session.train
     alone = audit(model, examples, ThreatModel("linf", 0.1), preset("quick"), train=train)
     folder = run.directory.folder(row) / REPORT
     assert numbers(read_report(folder)) == numbers(alone.report)
@@ -97,10 +96,10 @@ def test_whatever_changes_the_result_changes_the_key(rows, change):
 def test_where_a_file_lies_does_not(rows, models, tmp_path, job):
     moved = tmp_path / "elsewhere.pt"
     moved.write_bytes((models / "a.pt").read_bytes())
-    (there,) = rows_of([replace(job("a.pt"), source=str(moved))])
+    (there,) = rows_of([job("a.pt").changed(source=str(moved))])
     assert there.key == rows("a.pt")[0].key
     (tmp_path / "elsewhere.pt.toml").write_text('normalization = "none"')
-    (stated,) = rows_of([replace(job("a.pt"), source=str(moved))])
+    (stated,) = rows_of([job("a.pt").changed(source=str(moved))])
     assert stated.key != there.key
 
 
@@ -147,15 +146,15 @@ def test_a_file_that_has_changed_takes_its_old_rows_place(run, rows, models):
 def test_finished_stages_are_not_done_again(run, rows, monkeypatch):
     """As after a kill in the middle of any of them, and between any two."""
     begun = []
-    true_audit = working.audit
+    true_audit = Session.audit
 
-    def interrupted(model, examples, threat, plan, **said):
+    def interrupted(session, model, plan, name, **said):
         begun.append(tuple(probe.name for probe in plan.probes))
         if begun.count(begun[-1]) == 1:
             raise KeyboardInterrupt
-        return true_audit(model, examples, threat, plan, **said)
+        return true_audit(session, model, plan, name, **said)
 
-    monkeypatch.setattr(working, "audit", interrupted)
+    monkeypatch.setattr(Session, "audit", interrupted)
     stages = [("pgd",), ("wci",), ("top_layer",), ("average",), ("worst",)]
     for _ in stages:
         with pytest.raises(KeyboardInterrupt):

@@ -114,7 +114,7 @@ def test_relative_paths_are_the_manifests(written, monkeypatch, tmp_path_factory
     )
     (job,) = jobs_of(read_manifest(path))
     folder = path.parent
-    assert (job.arch, job.model_dir) == (f"{folder / 'nets.py'}:net", str(folder / "zoo"))
+    assert (job.arch, job.model_dir) == (f"{folder / 'nets.py'}:net", folder / "zoo")
     assert job.data == f"imagefolder:{folder / 'val'}"
 
 
@@ -122,7 +122,7 @@ def test_the_command_line_makes_the_same_jobs(written, monkeypatch):
     path = written('preset = "quick"\nthreats = "linf 0.1"\n[[models]]\nfiles = "runs/*.pt"')
     monkeypatch.chdir(path.parent)
     said = {"preset": "quick", "threats": "linf 0.1"}
-    assert jobs_of(manifest_of(["runs/*.pt"], said)) == jobs_of(read_manifest(path))
+    assert jobs_of(manifest_of(["runs/*.pt"], **said)) == jobs_of(read_manifest(path))
 
 
 def test_zoo_queries(written, monkeypatch):

@@ -5,9 +5,9 @@ import pytest
 from robaudit import measures
 from robaudit.audit import Plan, preset
 from robaudit.audit.probes import AutoAttack, Pgd, Wci
-from robaudit.batch import work as working
 from robaudit.batch.passes import passes
-from robaudit.batch.work import load_model, work
+from robaudit.batch.work import work
+from robaudit.session import Session
 
 
 @pytest.mark.parametrize("gap", [False, True])
@@ -21,8 +21,10 @@ def test_passes_are_those_of_the_run(job, tmp_path, monkeypatch, gap):
     one = job("a.pt", n=256, gap=gap)
     taken = 0
 
+    opened = Session.open
+
     def counted(*said):
-        model = load_model(*said)
+        model = opened(*said)
 
         def forward(_, given, logits):
             nonlocal taken
@@ -37,7 +39,7 @@ def test_passes_are_those_of_the_run(job, tmp_path, monkeypatch, gap):
         model.register_forward_hook(forward)
         return model
 
-    monkeypatch.setattr(working, "load_model", counted)
+    monkeypatch.setattr(Session, "open", counted)
     list(work(one, tmp_path / "job", "cpu"))
     assert passes(preset("quick"), 256, 256 if gap else 0) == pytest.approx(taken, rel=0.2)
 

@@ -1,7 +1,6 @@
 """Small networks to run; and runs that nobody computed, of as many models as a test wants."""
 
 import random
-from dataclasses import asdict
 
 import torch
 from torch import nn
@@ -26,7 +25,7 @@ STAGES = ("attacks", "wci", "average", "worst")
 
 
 def job(source, norm="linf", eps=8 / 255, **said):
-    return Job(source, "cifar10", norm, eps, "standard", **said)
+    return Job(source=source, data="cifar10", norm=norm, eps=eps, preset="standard", **said)
 
 
 def report(source, robust, chance, n=1000, warnings=(), doubts=()):
@@ -96,10 +95,10 @@ def log_done(directory, key, made, seconds=1.0):
 
 
 def log_listed(directory, source, key, published=None, **said):
+    said = job(source, **said).model_dump(mode="json")
     log.append(
-        directory.journal, "listed", key=key, job=asdict(job(source, **said)), stages=STAGES,
-        published=published or {},
-    )  # fmt: skip
+        directory.journal, "listed", key=key, job=said, stages=STAGES, published=published or {}
+    )
 
 
 def numbers(report):
