@@ -132,14 +132,14 @@ def test_a_terminal_gets_a_table_that_is_gone_at_the_end(manifest):
 
 
 def test_interrupted_is_130_and_the_same_command_goes_on(manifest, monkeypatch):
-    from robaudit.batch import work
+    from robaudit.session import Session
 
     def interrupt(*_, **__):
         raise Interrupted  # as the signal's handler does
 
     words = ("batch", "models.toml", "--out", "run", "--workers", 0)
     with monkeypatch.context() as patched:
-        patched.setattr(work, "audit", interrupt)
+        patched.setattr(Session, "audit", interrupt)
         ran = robaudit(*words)
     assert ran.code == 130
     assert "what was finished is kept" in ran.err
