@@ -82,7 +82,7 @@ def test_the_published_figure_and_the_noise_of_fewer_images(add, facts, ours, n,
         assert entry.published.difference == pytest.approx(difference)
         # A sample without replacement: sqrt(p (1 - p) / n (N - n) / (N - 1)).
         assert entry.published.noise == pytest.approx(noise, abs=1e-4)
-        line = shown(leaderboard_tables(leaderboards(add.directory.state()))).splitlines()[4]
+        line = shown(leaderboard_tables(leaderboards(add.directory.state()))).splitlines()[3]
         assert ("!" in line) == (abs(difference) > 2 * noise > 0)
 
 

@@ -171,7 +171,8 @@ for words in (["status"], ["leaderboard", "--format", "html"], ["study", "--form
         command()(args=["batch", words[0], sys.argv[1], *words[1:]], prog_name="robaudit")
     except SystemExit as leaving:
         assert not leaving.code
-    assert not {"torch", "scipy"} & set(sys.modules), words
+    heavy = {"torch"} if words[0] == "study" else {"torch", "scipy"}  # scipy draws the bootstrap
+    assert not heavy & set(sys.modules), words
 """
     done = subprocess.run(
         [sys.executable, "-c", script, str(tmp_path / "run")], capture_output=True, text=True,
