@@ -18,7 +18,7 @@ from robaudit.attacks.square_linf import Corners
 from robaudit.engine import Runner
 from robaudit.engine.arguments import checked
 from robaudit.engine.runner import BatchSize
-from robaudit.types import Progress, ThreatModel
+from robaudit.types import Cache, Progress, ThreatModel, no_cache
 
 # The share of the pixels that a patch covers at first, and the queries at which it halves.
 P_INIT = 0.8
@@ -58,6 +58,7 @@ def square(
     seed: int = 0,
     index: Tensor | None = None,
     batch_size: BatchSize = "auto",
+    cache: Cache = no_cache,
     progress: Progress | None = None,
 ) -> AttackResult:
     """Lower the margin by patches at random places, each kept if it helps; no gradients.
@@ -73,6 +74,7 @@ def square(
         queries: patches drawn for each example, after the first guess.
         index: ``(n,)`` the examples' places in their data set, which seed their draws.
         batch_size: images per pass on a GPU; results do not depend on it.
+        cache: keeps finished parts.
 
     Raises:
         NotMeasuredError: logits that are not finite.
@@ -101,7 +103,8 @@ def square(
                 found[rows[broken]] = adv[broken]
             return {"x": found, "robust": robust}
 
-        return run_in_parts(runner, x, y, index, rows_at_once(runner, x), attack, progress=progress)
+        size = rows_at_once(runner, x)
+        return run_in_parts(runner, x, y, index, size, attack, cache=cache, progress=progress)
 
 
 def search(

@@ -7,7 +7,7 @@ import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -158,6 +158,10 @@ class Context:
         self._runners.append(made)
         return made
 
+    def searcher(self, plain: bool = False) -> Runner:
+        """Runs the network as fast as it goes; ``plain``: the original network in float32."""
+        return self.runner(None if plain else self.engine.forward)
+
     def memory_notes(self) -> list[str]:
         """Whether passes had to be made smaller than they began."""
         tried = [size for runner in self._runners for size in runner.backoffs]
@@ -176,14 +180,22 @@ class Context:
         digest = hashlib.sha256(repr(settings).encode()).hexdigest()[:10]
         return lambda key, compute: self.cache(f"{name}-{digest}-{key}", compute)
 
-    def adversarial(self, split: str, settings: Pgd, n: int | None = None) -> AttackResult:
-        """PGD examples in loss mode for the first ``n`` of a split, made at most once.
+    def adversarial(
+        self,
+        split: str,
+        settings: Pgd,
+        n: int | None = None,
+        mode: Literal["loss", "accuracy"] = "loss",
+    ) -> AttackResult:
+        """PGD examples for the first ``n`` of a split, in loss mode made at most once.
 
         An example's result does not depend on which others are attacked with it, so a part of what
         is there already is what attacking that part alone would give.
         """
         examples = self.splits[split]
         n = len(examples) if n is None else min(n, len(examples))
+        if mode == "accuracy":
+            return self._climb(self.model, split, settings, n, self.threat, mode=mode)
         whole = self._made.get((split, settings))
         if whole is None or len(whole.x) < n:
             whole = self._climb(self.model, split, settings, n, self.threat)
@@ -229,6 +241,7 @@ class Context:
         n: int,
         threat: ThreatModel,
         start: Tensor | None = None,
+        mode: Literal["loss", "accuracy"] = "loss",
     ) -> AttackResult:
         examples = self.splits[split]
         where = f" within {threat.eps:.3g}" if self.radii else ""
@@ -236,6 +249,8 @@ class Context:
         kept: tuple[object, ...] = (settings, examples.sha256, n, threat.eps)
         if start is not None:
             kept = (*kept, self.radii)
+        if mode == "accuracy":
+            kept = (*kept, mode, examples.index.tolist())
         if model is not self.model:
             kept = (*kept, weights_digest(model))
         with (
@@ -251,6 +266,7 @@ class Context:
                 restarts=settings.restarts,
                 step_size=settings.step_over_eps * threat.eps,
                 loss=settings.loss,
+                mode=mode,
                 last_iterate=settings.last_iterate,
                 seed=self.seed,
                 index=examples.index[:n],

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-from robaudit.attacks.diagnostics import Diagnostics
 from robaudit.measures import find, known
 from robaudit.schema import Measurement
+
+if TYPE_CHECKING:
+    from robaudit.attacks.diagnostics import Diagnostics
 
 # Shares of the attacked examples that no honest network at hand comes near.
 _ZERO_GRADIENTS, _STUCK, _AHEAD, _BROKEN = 0.05, 0.02, 0.25, 0.02

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
@@ -18,31 +18,55 @@ from robaudit.audit.cross_check import rivalled
 from robaudit.audit.doubts import signs_of_masking
 from robaudit.audit.numbers import accuracy, curve
 from robaudit.audit.probe import Attack
-from robaudit.engine import Runner, frozen
+from robaudit.engine import frozen
 from robaudit.engine.spilled import copied
 from robaudit.schema import Measurement
 from robaudit.types import Cache, Progress, ThreatModel
 
-# Attacks these rows: the network as the engine runs it, or, where that misled, the original one in
-# float32 (True).
-Search = Callable[[ThreatModel, Tensor, bool, Progress | None], AttackResult]
 
+@dataclass(frozen=True)
+class Search:
+    """One run of an attack on some rows of the audited split.
 
-def pieces(context: Context, attack: Attack, threat: ThreatModel, plain: bool = False) -> Cache:
-    """Where the finished pieces of an attack within one radius are kept.
-
-    Within a smaller radius only those are attacked that the radii below it left standing.
+    Attributes:
+        plain: on the original network in float32, not on the one that the engine made fast.
+        cache: keeps its finished pieces. Within a smaller radius only those examples are attacked
+            that the radii below it left standing.
     """
-    radii = () if threat == context.threat else context.radii
-    return context.keeping(attack.name, attack, threat.eps, radii, context.precision, plain)
+
+    context: Context
+    threat: ThreatModel
+    rows: Tensor
+    plain: bool
+    cache: Cache
+    progress: Progress | None
+
+    @property
+    def x(self) -> Tensor:
+        return self.context.splits[self.context.main].x[self.rows]
+
+    @property
+    def y(self) -> Tensor:
+        return self.context.splits[self.context.main].y[self.rows]
+
+    def by(self, attack: Callable[..., AttackResult], **settings: Any) -> AttackResult:
+        """Run an attack of :mod:`robaudit.attacks` with these settings."""
+        return attack(
+            self.context.searcher(self.plain),
+            self.x,
+            self.y,
+            self.threat,
+            seed=self.context.seed,
+            index=self.context.splits[self.context.main].index[self.rows],
+            cache=self.cache,
+            progress=self.progress,
+            **settings,
+        )
 
 
-def searcher(context: Context, plain: bool) -> Runner:
-    """Runs the network as fast as it goes; ``plain``: the original network in float32."""
-    return context.runner(context.model if plain else context.engine.forward)
-
-
-def confirmed(context: Context, probe: Attack, label: str, search: Search) -> list[Measurement]:
+def confirmed(
+    context: Context, probe: Attack, label: str, run: Callable[[Search], AttackResult]
+) -> list[Measurement]:
     """Attack what is right when clean, and count what the network itself confirms.
 
     The curve over smaller radii comes after that, each radius on what the one before left standing;
@@ -70,8 +94,11 @@ def confirmed(context: Context, probe: Attack, label: str, search: Search) -> li
             if len(rows) == 0:
                 break
             title = f"{label} on {len(rows)} {context.main} examples{where}"
+            radii = () if threat == context.threat else context.radii
+            kept = (probe, threat.eps, radii, context.precision, plain)
+            cache = context.keeping(probe.name, *kept)
             with context.watch(title) as progress, frozen(context.model):
-                made = search(threat, rows, plain, progress)
+                made = run(Search(context, threat, rows, plain, cache, progress))
             judged = verify(context.model, examples.x[rows], made.x, examples.y[rows], threat)
             confirmed = ~made.robust & judged.breaks
             robust[rows[confirmed]] = False
@@ -83,18 +110,18 @@ def confirmed(context: Context, probe: Attack, label: str, search: Search) -> li
 
     robust, broken_x, runs = attack(context.threat, clean)
     attacked = runs[0] if runs else None
-    radii: list[Radius] = []
+    within: list[Radius] = []
     for threat in context.smaller:
-        standing = attack(threat, radii[-1].robust if radii else clean)[0]
-        radii.append(Radius(threat.eps, standing))
-    if radii:
-        radii.append(Radius(context.threat.eps, radii[-1].robust & robust))
+        standing = attack(threat, within[-1].robust if within else clean)[0]
+        within.append(Radius(threat.eps, standing))
+    if within:
+        within.append(Radius(context.threat.eps, within[-1].robust & robust))
     context.keep(context.main, name, robust)
     context.broken[probe.name] = broken_x, ~robust & clean
     details: dict[str, Any] = {
         "forwards": sum(made.forwards for made in runs),
         "backwards": sum(made.backwards for made in runs),
-        **curve(context, radii),
+        **curve(context, within),
     }
     if attacked is not None and attacked.diagnostics is not None:
         details["attacks"] = _after_each(attacked, int(clean.sum()), n)

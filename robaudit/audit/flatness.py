@@ -3,103 +3,141 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
-from typing import Any
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from typing import TYPE_CHECKING, Any
 
-from robaudit.audit.context import Context
 from robaudit.audit.names import authors
 from robaudit.audit.numbers import LEVEL, estimate, finite
-from robaudit.audit.probes.average import Average
-from robaudit.audit.probes.worst import Worst
-from robaudit.flatness.rises import Rise
+from robaudit.audit.probe import Probe
+from robaudit.audit.probes.pgd import Pgd
 from robaudit.schema import Measurement
-from robaudit.statistics import t_interval
-from robaudit.types import ThreatModel
+
+if TYPE_CHECKING:
+    from robaudit.audit.context import Context
+    from robaudit.flatness.protocols import Protocol
+    from robaudit.flatness.rises import Rise
+    from robaudit.types import ThreatModel
 
 
-def flatness_within(
-    context: Context,
-    settings: Average | Worst,
-    kind: str,
-    measure: Callable[..., Any],
-    threat: ThreatModel | None,
-    xi: float,
-    **own: Any,
-) -> Any:
-    """Run ``measure`` within the relative radius ``xi``.
+class FlatnessProbe(Probe):
+    """A flatness of the robust loss and, where asked for, of the clean one.
 
-    Args:
-        kind: of flatness, in progress displays.
-        measure: :func:`robaudit.flatness.average` or :func:`robaudit.flatness.worst`.
-        threat: ``None`` for the clean loss.
-        own: its arguments that the other one does not have.
+    Attributes:
+        xi: relative radius in weight space.
+        radii: smaller than ``xi``, measured as well.
+        clean: the flatness of the clean loss, too.
     """
-    reference = context.adversarial(context.main, settings.reference)
-    examples = context.splits[context.main]
-    several = f" within {xi:g}" if settings.radii else ""
-    label = f"{kind} flatness{several} on {len(examples)} {context.main} examples"
-    with context.watch(label) as progress:
-        return measure(
-            context.model,
-            examples.x,
-            examples.y,
-            threat,
-            xi=xi,
-            protocol=settings.protocol,
-            steps=settings.pgd.steps,
-            step_size=settings.pgd.step_over_eps * context.threat.eps,
-            seed=context.seed,
-            index=examples.index,
-            reference=None if threat is None else reference,
-            batch_size=context.batch_size,
-            progress=progress,
-            **own,
+
+    pgd: Pgd
+    xi: float
+    radii: tuple[float, ...]
+    protocol: Protocol
+    clean: bool
+
+    def check(self, case: str, usual: float) -> None:
+        """Refuse radii and restarts that cannot be; ``case`` names the flatness.
+
+        Raises:
+            UsageError: a radius that is not positive, or restarts that the protocol excludes.
+        """
+        from robaudit.flatness.protocols import reference_restarts
+        from robaudit.flatness.weights import check_radius
+
+        for xi in (*self.radii, self.xi):
+            check_radius(xi, case, usual)
+        reference_restarts(self.protocol, self.pgd.restarts)
+
+    @property
+    def reference(self) -> Pgd:
+        """The attack on the unperturbed network."""
+        from robaudit.flatness.protocols import reference_restarts
+
+        return replace(self.pgd, restarts=reference_restarts(self.protocol, self.pgd.restarts))
+
+    @property
+    def expected(self) -> tuple[str, ...]:
+        return tuple(row.name for row in self.measures if self.clean or row.basis != "clean")
+
+    def shared(self, n: int, n_train: int) -> dict[Pgd, int]:
+        return {self.reference: n}
+
+    def within(
+        self,
+        context: Context,
+        kind: str,
+        measure: Callable[..., Any],
+        threat: ThreatModel | None,
+        xi: float,
+        **own: Any,
+    ) -> Any:
+        """Run ``measure`` within the relative radius ``xi``.
+
+        Args:
+            kind: of flatness, in progress displays.
+            measure: :func:`robaudit.flatness.average` or :func:`robaudit.flatness.worst`.
+            threat: ``None`` for the clean loss.
+            own: its arguments that the other one does not have.
+        """
+        reference = context.adversarial(context.main, self.reference)
+        examples = context.splits[context.main]
+        several = f" within {xi:g}" if self.radii else ""
+        label = f"{kind} flatness{several} on {len(examples)} {context.main} examples"
+        with context.watch(label) as progress:
+            return measure(
+                context.model,
+                examples.x,
+                examples.y,
+                threat,
+                xi=xi,
+                protocol=self.protocol,
+                steps=self.pgd.steps,
+                step_size=self.pgd.step_over_eps * context.threat.eps,
+                seed=context.seed,
+                index=examples.index,
+                reference=None if threat is None else reference,
+                batch_size=context.batch_size,
+                progress=progress,
+                **own,
+            )
+
+    def measurement(
+        self, context: Context, name: str, found: list[Any], warnings: list[str], **own: Any
+    ) -> Measurement:
+        """The flatness within the largest radius; those within all go to ``details.sweep``.
+
+        Args:
+            found: by radius, ascending.
+            own: further details.
+        """
+        last, n = found[-1], len(context.splits[context.main])
+        parts = {
+            name: {"n": part.n, "reference": part.reference, **_row(part)}
+            for name, part in last.parts.items()
+        }
+        details = {"xi": self.xi, "reference": last.reference, **own, "parts": parts}
+        if self.radii:
+            details["sweep"] = [
+                {"xi": xi, **_row(one), **_ends(one, n), **_draws(one)}
+                for xi, one in zip((*self.radii, self.xi), found, strict=True)
+            ]
+        names = authors(context.model)
+        notes = [names(note) for one in found for note in one.notes]
+        return estimate(
+            name,
+            context.main,
+            last.value,
+            last.standard_error,
+            degrees=_degrees(last, n),
+            n=n,
+            unit="nats",
+            settings={**asdict(self), "radii": list(self.radii)},  # type: ignore[call-overload]
+            details=details,
+            warnings=list(dict.fromkeys([*warnings, *notes])),
         )
 
 
-def measurement(
-    context: Context,
-    settings: Average | Worst,
-    name: str,
-    found: list[Any],
-    warnings: Sequence[str] = (),
-    **own: Any,
-) -> Measurement:
-    """The flatness within the largest radius; the others go to ``details.sweep``."""
-    last, own_names = found[-1], authors(context.model)
-    details = {"xi": settings.xi, "reference": last.reference, **own, "parts": _parts(last.parts)}
-    n = len(context.splits[context.main])
-    if settings.radii:
-        radii = (*settings.radii, settings.xi)
-        details["sweep"] = [
-            {"xi": xi, **_row(one), **_ends(one, n), **_draws(one)}
-            for xi, one in zip(radii, found, strict=True)
-        ]
-    return estimate(
-        name,
-        context.main,
-        last.value,
-        last.standard_error,
-        degrees=_degrees(last, n),
-        n=n,
-        unit="nats",
-        settings={**asdict(settings), "radii": list(settings.radii)},
-        details=details,
-        warnings=list(
-            dict.fromkeys([*warnings, *(own_names(note) for one in found for note in one.notes)])
-        ),
-    )
-
-
-def _parts(parts: Mapping[str, Rise]) -> dict[str, dict[str, Any]]:
-    return {
-        name: {"n": part.n, "reference": part.reference, **_row(part)}
-        for name, part in parts.items()
-    }
-
-
-def _row(found: Any) -> dict[str, Any]:
+def _row(found: Rise) -> dict[str, Any]:
     return {"value": found.value, "standard_error": finite(found.standard_error)}
 
 
@@ -110,6 +148,8 @@ def _degrees(found: Any, n: int) -> int:
 
 def _ends(found: Any, n: int) -> dict[str, float]:
     """Of the interval, where there is one."""
+    from robaudit.statistics import t_interval
+
     if not math.isfinite(found.standard_error) or _degrees(found, n) < 1:
         return {}
     interval = t_interval(found.value, found.standard_error, _degrees(found, n), LEVEL)

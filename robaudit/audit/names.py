@@ -8,19 +8,19 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
-from torch import nn
-
-from robaudit.audit.plan import Plan
 from robaudit.audit.probe import Layers
-from robaudit.checkpoints import Classifier
-from robaudit.curvature.selection import chosen_parameters
-from robaudit.engine import effective
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from robaudit.audit.plan import Plan
 
 
 def authors(model: nn.Module) -> Callable[[str], str]:
     """Takes names, alone or in a sentence, to the author's."""
-    if not isinstance(model, Classifier):
+    if _network(model) is model:
         return str
 
     def own(text: str) -> str:
@@ -32,7 +32,7 @@ def authors(model: nn.Module) -> Callable[[str], str]:
 
 def inside(model: nn.Module, layers: Layers) -> Layers:
     """Takes the author's names to the module's."""
-    if not isinstance(layers, tuple) or not isinstance(model, Classifier):
+    if not isinstance(layers, tuple) or _network(model) is model:
         return layers
     return tuple(f"network.{name}" for name in layers)
 
@@ -48,9 +48,18 @@ def check_names(model: nn.Module, plan: Plan) -> None:
     Raises:
         UsageError: it lacks one.
     """
-    network: nn.Module = model.network if isinstance(model, Classifier) else model
-    own = effective(network)
+    from robaudit.curvature.selection import chosen_parameters
+    from robaudit.engine import effective
+
+    own = effective(_network(model))
     for probe in plan.probes:
         layers = getattr(probe, "layers", None)
         if isinstance(layers, tuple):
             chosen_parameters(own, layers)
+
+
+def _network(model: nn.Module) -> nn.Module:
+    """The author's network."""
+    from robaudit.checkpoints import Classifier
+
+    return model.network if isinstance(model, Classifier) else model

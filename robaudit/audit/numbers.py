@@ -1,24 +1,21 @@
-"""Measurements from samples: one place for how an accuracy or a mean gets its error bar."""
+"""Measurements from samples: one place for how an accuracy or a mean gets its error bar.
+
+A probe imports this module, so it imports torch and numpy nowhere but in its functions.
+"""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from torch import Tensor
-
-from robaudit.attacks import AttackResult
-from robaudit.audit.context import Context, Radius
 from robaudit.schema import Measurement
-from robaudit.statistics import (
-    clopper_pearson,
-    clustered_accuracy,
-    from_standard_error,
-    mean,
-    newcombe,
-    standard_error_of_proportion,
-)
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from robaudit.attacks import AttackResult
+    from robaudit.audit.context import Context, Radius
 
 LEVEL = 0.95
 _CURVE = {
@@ -31,6 +28,8 @@ _CURVE = {
 
 def accuracy(name: str, split: str, right: Tensor, **fields: Any) -> Measurement:
     """The share of ``True`` in ``(n,)`` bool, with its Clopper-Pearson interval."""
+    from robaudit.statistics import clopper_pearson, standard_error_of_proportion
+
     n, count = len(right), int(right.sum())
     return Measurement(
         name=name,
@@ -46,6 +45,8 @@ def accuracy(name: str, split: str, right: Tensor, **fields: Any) -> Measurement
 
 def loss(name: str, split: str, losses: Tensor, **fields: Any) -> Measurement:
     """The mean of per-example losses in nats, with its standard error."""
+    from robaudit.statistics import mean
+
     found = mean(losses.double().numpy())
     return estimate(
         name, split, found.value, found.standard_error, n=found.n, unit="nats", **fields
@@ -65,6 +66,8 @@ def estimate(
 
     The interval is normal, or Student's t where the error is known from few draws only.
     """
+    from robaudit.statistics import from_standard_error
+
     error = standard_error if standard_error is not None and math.isfinite(standard_error) else None
     return Measurement(
         name=name,
@@ -78,6 +81,8 @@ def estimate(
 
 def error_gap(test: Tensor, train: Tensor, **fields: Any) -> Measurement:
     """Robust error on test minus on train, from ``(n,)`` bool of robust examples."""
+    from robaudit.statistics import newcombe
+
     broken, broken_train = int((~test).sum()), int((~train).sum())
     a, b = broken / len(test), broken_train / len(train)
     return Measurement(
@@ -94,6 +99,8 @@ def error_gap(test: Tensor, train: Tensor, **fields: Any) -> Measurement:
 
 def loss_gap(test: Tensor, train: Tensor, **fields: Any) -> Measurement:
     """Robust loss on test minus on train; the two samples are independent."""
+    from robaudit.statistics import mean
+
     a, b = mean(test.double().numpy()), mean(train.double().numpy())
     known = a.standard_error is not None and b.standard_error is not None
     error = math.hypot(a.standard_error or 0, b.standard_error or 0) if known else None
@@ -112,6 +119,8 @@ def passes(attacked: AttackResult) -> dict[str, Any]:
 
 def curve(context: Context, radii: Sequence[Radius], with_loss: bool = True) -> dict[str, Any]:
     """The audited split's accuracy within each radius with its interval, of more than one."""
+    from robaudit.statistics import clopper_pearson, clustered_accuracy
+
     if len(radii) < 2:
         return {}
     rows = []

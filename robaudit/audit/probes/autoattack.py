@@ -8,16 +8,14 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 from robaudit.audit.probe import Attack
 from robaudit.errors import NotMeasuredError
 from robaudit.measures import measure
-from robaudit.types import no_cache
+from robaudit.schema import Measurement
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from robaudit.attacks import AttackResult
     from robaudit.audit.context import Context
+    from robaudit.audit.ensembles import Search
     from robaudit.audit.plan import Plan
-    from robaudit.schema import Measurement
-    from robaudit.types import Cache, Progress, ThreatModel
+    from robaudit.types import ThreatModel
 
 
 @dataclass(frozen=True)
@@ -58,49 +56,23 @@ class AutoAttack(Attack):
         return settings
 
     def run(self, context: Context) -> list[Measurement]:
-        from robaudit import attacks
-        from robaudit.audit.ensembles import confirmed, pieces, searcher
+        from robaudit.attacks import native_autoattack
+        from robaudit.audit.ensembles import confirmed
 
-        examples = context.splits[context.main]
-        native = self.engine == "native"
+        if self.engine == "reference":
+            return confirmed(context, self, f"AutoAttack {self.version}", self._by_library)
+        return confirmed(
+            context,
+            self,
+            f"AutoAttack {self.version} (native)",
+            lambda run: run.by(native_autoattack, version=self.version),
+        )
 
-        def search(
-            threat: ThreatModel, rows: Tensor, plain: bool, progress: Progress | None
-        ) -> AttackResult:
-            cache = pieces(context, self, threat, plain)
-            x, y = examples.x[rows], examples.y[rows]
-            if not native:
-                return self.by_library(context, threat, x, y, cache, plain, progress)
-            return attacks.native_autoattack(
-                searcher(context, plain),
-                x,
-                y,
-                threat,
-                version=self.version,
-                seed=context.seed,
-                index=examples.index[rows],
-                cache=cache,
-                progress=progress,
-            )
-
-        label = f"AutoAttack {self.version}{' (native)' if native else ''}"
-        return confirmed(context, self, label, search)
-
-    def by_library(
-        self,
-        context: Context,
-        threat: ThreatModel,
-        x: Tensor,
-        y: Tensor,
-        cache: Cache = no_cache,
-        plain: bool = False,
-        progress: Progress | None = None,
-    ) -> AttackResult:
-        """The attack by its reference library; ``plain``: on the original network in float32."""
-        from robaudit import attacks
+    def _by_library(self, run: Search) -> AttackResult:
+        from robaudit.attacks import autoattack
         from robaudit.engine import Voted
 
-        model = context.model
+        model = run.context.model
         if isinstance(model, Voted):
             if self.version != "rand":
                 raise NotMeasuredError(
@@ -109,15 +81,15 @@ class AutoAttack(Attack):
                     "--engine native"
                 )
             model = model.network
-        return attacks.autoattack(
+        return autoattack(
             model,
-            x,
-            y,
-            threat,
+            run.x,
+            run.y,
+            run.threat,
             version=self.version,
-            seed=context.seed,
+            seed=run.context.seed,
             batch_size=self.batch_size,
-            faster=not plain,
-            cache=cache,
-            progress=progress,
+            faster=not run.plain,
+            cache=run.cache,
+            progress=run.progress,
         )

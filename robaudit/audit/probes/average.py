@@ -2,29 +2,28 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from robaudit.audit.probe import Probe
+from robaudit.audit.flatness import FlatnessProbe
+from robaudit.audit.numbers import finite
 from robaudit.audit.probes.pgd import Pgd
 from robaudit.errors import UsageError
 from robaudit.measures import measure
+from robaudit.schema import Measurement
 
 if TYPE_CHECKING:
     from robaudit.audit.context import Context
     from robaudit.flatness.protocols import Protocol
-    from robaudit.schema import Measurement
     from robaudit.types import ThreatModel
 
 
 @dataclass(frozen=True)
-class Average(Probe):
+class Average(FlatnessProbe):
     """Average-case flatness.
 
     Attributes:
         perturbations: draws, or the most of them where ``tolerance`` may stop earlier.
-        radii: smaller than ``xi``, measured as well.
-        clean: the flatness of the clean loss, too.
     """
 
     name = "average"
@@ -55,40 +54,19 @@ class Average(Probe):
     clean: bool = False
 
     def __post_init__(self) -> None:
-        from robaudit.flatness.protocols import reference_restarts
-        from robaudit.flatness.weights import check_radius
-
-        for xi in (*self.radii, self.xi):
-            check_radius(xi, "average", 0.5)
         if self.tolerance is not None and not 0 < self.tolerance < float("inf"):
             raise UsageError(f"the tolerance must be a positive number, not {self.tolerance:g}")
-        reference_restarts(self.protocol, self.pgd.restarts)
-
-    @property
-    def expected(self) -> tuple[str, ...]:
-        return ("flatness.average", *(["flatness.clean_average"] if self.clean else []))
-
-    @property
-    def reference(self) -> Pgd:
-        """The attack on the unperturbed network."""
-        from robaudit.flatness.protocols import reference_restarts
-
-        return replace(self.pgd, restarts=reference_restarts(self.protocol, self.pgd.restarts))
+        self.check("average", 0.5)
 
     def price(self, n: int, n_train: int) -> int:
         return n * self.perturbations * self.pgd.passes_each
 
-    def shared(self, n: int, n_train: int) -> dict[Pgd, int]:
-        return {self.reference: n}
-
     def run(self, context: Context) -> list[Measurement]:
         from robaudit import flatness
-        from robaudit.audit.flatness import flatness_within
 
         def measured(kind: str, threat: ThreatModel | None, xi: float, draws: int) -> Any:
-            return flatness_within(
+            return self.within(
                 context,
-                self,
                 kind,
                 flatness.average,
                 threat,
@@ -101,32 +79,28 @@ class Average(Probe):
 
         radii = (*self.radii, self.xi)
         robust = [measured("average", context.threat, xi, self.perturbations) for xi in radii]
-        found = [self._measurement(context, "flatness.average", robust, self._short_of(robust[-1]))]
+        found = [self._made(context, "flatness.average", robust, self._short_of(robust[-1]))]
         if self.clean:
             clean = [
                 measured("average clean", None, xi, len(same.perturbed))
                 for xi, same in zip(radii, robust, strict=True)
             ]
-            found.append(self._measurement(context, "flatness.clean_average", clean, []))
+            found.append(self._made(context, "flatness.clean_average", clean, []))
         return found
 
-    def _measurement(
+    def _made(
         self, context: Context, name: str, found: list[Any], warnings: list[str]
     ) -> Measurement:
-        from robaudit.audit.flatness import measurement
-        from robaudit.audit.numbers import finite
-
         last = found[-1]
-        return measurement(
+        return self.measurement(
             context,
-            self,
             name,
             found,
+            warnings,
             perturbed=list(last.perturbed),
             perturbations=len(last.perturbed),
             standard_error_examples=finite(last.standard_error_examples),
             standard_error_perturbations=finite(last.standard_error_perturbations),
-            warnings=warnings,
         )
 
     def _short_of(self, found: Any) -> list[str]:

@@ -5,12 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from robaudit.audit.numbers import accuracy, loss
 from robaudit.audit.probe import Attack
 from robaudit.measures import measure
+from robaudit.schema import Measurement
 
 if TYPE_CHECKING:
     from robaudit.audit.context import Context
-    from robaudit.schema import Measurement
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,6 @@ class Clean(Attack):
 
     def run(self, context: Context) -> list[Measurement]:
         from robaudit.attacks.objectives import cross_entropy
-        from robaudit.audit.numbers import accuracy, loss
         from robaudit.engine import frozen
 
         found = []

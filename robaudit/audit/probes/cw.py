@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Literal, Self
 
 from robaudit.audit.probes.pgd import Pgd
 from robaudit.measures import measure
+from robaudit.schema import Measurement
 
 if TYPE_CHECKING:
     from robaudit.audit.context import Context
     from robaudit.audit.plan import Plan
-    from robaudit.schema import Measurement
 
 
 @dataclass(frozen=True)
@@ -54,27 +54,5 @@ class Cw(Pgd):
         return {}
 
     def run(self, context: Context) -> list[Measurement]:
-        from robaudit.attacks.result import known
-        from robaudit.audit.cross_check import diagnosed
-        from robaudit.audit.doubts import signs_of_masking
-        from robaudit.audit.numbers import accuracy, curve, passes
-
-        attacked = context.adversarial(context.main, self)
-        context.keep(context.main, "accuracy.cw", attacked.robust)
-        context.broken["cw"] = known(attacked.broken_x), ~attacked.robust
-        seen = diagnosed(context, self.loss, attacked)
-        details = {
-            **passes(attacked),
-            **curve(context, context.within(self), with_loss=False),
-            "diagnostics": asdict(seen),
-        }
-        return [
-            accuracy(
-                "accuracy.cw",
-                context.main,
-                attacked.robust,
-                settings=self.described(context.threat),
-                details=details,
-                doubts=signs_of_masking(seen),
-            )
-        ]
+        result = context.adversarial(context.main, self)
+        return [self._accuracy(context, context.main, result, with_loss=False)]

@@ -5,12 +5,13 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
+from robaudit.audit.numbers import LEVEL
 from robaudit.audit.probe import Attack
 from robaudit.measures import measure
+from robaudit.schema import Measurement
 
 if TYPE_CHECKING:
     from robaudit.audit.context import Context
-    from robaudit.schema import Measurement
 
 
 @dataclass(frozen=True)
@@ -31,17 +32,14 @@ class Distance(Attack):
         from robaudit import attacks
         from robaudit.attacks.result import known
         from robaudit.attacks.verification import verify
-        from robaudit.audit.ensembles import searcher
-        from robaudit.audit.numbers import LEVEL
         from robaudit.engine import frozen
-        from robaudit.schema import Measurement
         from robaudit.statistics import median_interval
 
         examples = context.splits[context.main]
         with context.watch(f"FAB on {len(examples)} {context.main} examples") as progress:
             with frozen(context.model):
                 found = attacks.fab(
-                    searcher(context, False),
+                    context.searcher(),
                     examples.x,
                     examples.y,
                     context.threat,

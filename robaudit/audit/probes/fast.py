@@ -7,14 +7,10 @@ from typing import TYPE_CHECKING
 
 from robaudit.audit.probe import Attack
 from robaudit.measures import measure
+from robaudit.schema import Measurement
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
-    from robaudit.attacks import AttackResult
     from robaudit.audit.context import Context
-    from robaudit.schema import Measurement
-    from robaudit.types import Progress, ThreatModel
 
 
 @dataclass(frozen=True)
@@ -36,22 +32,6 @@ class Fast(Attack):
 
     def run(self, context: Context) -> list[Measurement]:
         from robaudit import attacks
-        from robaudit.audit.ensembles import confirmed, pieces, searcher
+        from robaudit.audit.ensembles import confirmed
 
-        examples = context.splits[context.main]
-
-        def search(
-            threat: ThreatModel, rows: Tensor, plain: bool, progress: Progress | None
-        ) -> AttackResult:
-            return attacks.fast(
-                searcher(context, plain),
-                examples.x[rows],
-                examples.y[rows],
-                threat,
-                seed=context.seed,
-                index=examples.index[rows],
-                cache=pieces(context, self, threat, plain),
-                progress=progress,
-            )
-
-        return confirmed(context, self, "fast tier", search)
+        return confirmed(context, self, "fast tier", lambda run: run.by(attacks.fast))

@@ -5,10 +5,13 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
+from robaudit.audit.names import authors, inside, restricting
+from robaudit.audit.numbers import estimate, finite
 from robaudit.audit.probe import TRACES, Layers, Probe
 from robaudit.audit.probes.pgd import Pgd
 from robaudit.errors import UsageError
 from robaudit.measures import measure
+from robaudit.schema import Measurement
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -16,7 +19,6 @@ if TYPE_CHECKING:
     from robaudit.audit.context import Context
     from robaudit.curvature import LayerTraces, Spectrum
     from robaudit.curvature.traces import Estimator
-    from robaudit.schema import Measurement
 
 # Of a Gauss-Newton matrix: examples times classes less one. The cost grows with its square.
 _SMALL_RANK = 1024
@@ -93,11 +95,8 @@ class Hessian(Probe):
 
     def run(self, context: Context) -> list[Measurement]:
         from robaudit import curvature
-        from robaudit.audit.names import authors, restricting
-        from robaudit.audit.numbers import estimate, finite
         from robaudit.curvature.spectrum import MEMORY
         from robaudit.engine import in_float64
-        from robaudit.schema import Measurement
 
         attacked = context.adversarial(context.main, self.pgd, self.n)
         n = len(attacked.x)
@@ -206,7 +205,6 @@ class Hessian(Probe):
         It does not depend on labels or probes.
         """
         from robaudit import curvature
-        from robaudit.audit.names import restricting
         from robaudit.curvature.selection import chosen_parameters
         from robaudit.curvature.spectrum import MEMORY
         from robaudit.engine import effective
@@ -224,7 +222,6 @@ class Hessian(Probe):
     def _traces(self, context: Context, x: Tensor, y: Tensor) -> LayerTraces:
         """The matrix's trace as the sum of its blocks' traces, exact where the network allows."""
         from robaudit import curvature
-        from robaudit.audit.names import inside
         from robaudit.curvature.traces import gauss_newton_estimator
 
         estimator: Estimator = "auto"
@@ -245,7 +242,6 @@ class Hessian(Probe):
     def _spread(self, context: Context, x: Tensor, y: Tensor) -> dict[str, Any]:
         """How each layer's eigenvalues lie around their mean."""
         from robaudit import curvature
-        from robaudit.audit.names import authors, inside
 
         if self.spread_probes == 0:
             return {}
@@ -267,7 +263,6 @@ class Hessian(Probe):
     def _second_opinion(self, context: Context, x: Tensor, y: Tensor) -> dict[str, dict[str, Any]]:
         """By measurement, what PyHessian adds to its details, where that is asked for."""
         from robaudit import curvature
-        from robaudit.audit.numbers import finite
 
         if self.engine != "pyhessian":
             return {}

@@ -5,15 +5,16 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
+from robaudit.audit.doubts import signs_of_masking
+from robaudit.audit.numbers import accuracy, curve, error_gap, loss, loss_gap, passes
 from robaudit.audit.probe import GRADIENT, Attack, Withstood
 from robaudit.errors import UsageError
 from robaudit.measures import Measure, measure
+from robaudit.schema import Measurement
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
+    from robaudit.attacks import AttackResult
     from robaudit.audit.context import Context
-    from robaudit.schema import Measurement
     from robaudit.types import ThreatModel
 
 
@@ -109,66 +110,51 @@ class Pgd(Attack):
         return {self: n + n_train}
 
     def run(self, context: Context) -> list[Measurement]:
+        described = self.described(context.threat)
+        results = {split: context.adversarial(split, self) for split in context.splits}
+        found: list[Measurement] = []
+        for split, result in results.items():
+            found += [
+                self._accuracy(context, split, result),
+                loss("loss.robust", split, result.loss, settings=described),
+            ]
+            context.keep(split, "loss.robust", result.loss)
+        if len(results) == 2:
+            test, train = results.values()
+            found += [
+                error_gap(test.robust, train.robust, settings=described),
+                loss_gap(test.loss, train.loss, settings=described),
+            ]
+        return [m.model_copy(update={"doubts": found[0].doubts}) for m in found]
+
+    def _accuracy(
+        self, context: Context, split: str, result: AttackResult, with_loss: bool = True
+    ) -> Measurement:
+        """Accuracy under the attack; on the audited split with its curve, and what casts doubt."""
         from robaudit.attacks.result import known
         from robaudit.audit.cross_check import diagnosed
-        from robaudit.audit.doubts import signs_of_masking
-        from robaudit.audit.numbers import accuracy, curve, error_gap, loss, loss_gap, passes
 
-        described = self.described(context.threat)
-        found: list[Measurement] = []
-        robust: dict[str, Tensor] = {}
-        losses: dict[str, Tensor] = {}
+        context.keep(split, f"accuracy.{self.name}", result.robust)
+        details: dict[str, Any] = passes(result)
         doubts: list[str] = []
-        for split in context.splits:
-            attacked = context.adversarial(split, self)
-            robust[split], losses[split] = attacked.robust, attacked.loss
-            context.keep(split, "accuracy.pgd", attacked.robust)
-            context.keep(split, "loss.robust", attacked.loss)
-            details: dict[str, Any] = passes(attacked)
-            if split == context.main:
-                context.broken["pgd"] = known(attacked.broken_x), ~attacked.robust
-                seen = diagnosed(context, self.loss, attacked)
-                doubts = signs_of_masking(seen)
-                details |= {**curve(context, context.within(self)), "diagnostics": asdict(seen)}
-            found += [
-                accuracy(
-                    "accuracy.pgd", split, attacked.robust, settings=described, details=details
-                ),
-                loss("loss.robust", split, attacked.loss, settings=described),
-            ]
-        if len(context.splits) == 2:
-            found += [
-                error_gap(*robust.values(), settings=described),
-                loss_gap(*losses.values(), settings=described),
-            ]
-        return [m.model_copy(update={"doubts": doubts}) for m in found]
+        if split == context.main:
+            context.broken[self.name] = known(result.broken_x), ~result.robust
+            seen = diagnosed(context, self.loss, result)
+            doubts = signs_of_masking(seen)
+            details |= curve(context, context.within(self), with_loss)
+            details["diagnostics"] = asdict(seen)
+        return accuracy(
+            f"accuracy.{self.name}",
+            split,
+            result.robust,
+            settings=self.described(context.threat),
+            details=details,
+            doubts=doubts,
+        )
 
     def withstood(self, part: Context) -> Withstood:
         """As :meth:`run` finds, by a PGD that stops attacking an example once it is broken."""
-        from robaudit.attacks.pgd import pgd
         from robaudit.audit.cross_check import diagnosed
-        from robaudit.engine import frozen
 
-        examples = part.splits[part.main]
-        # Both run the original network in float32, so that the steps are those of an audit's PGD.
-        judge, searcher = part.runner(), part.runner()
-        with (
-            part.watch(f"{self.title} on {len(examples)} {part.main} examples") as progress,
-            frozen(part.model),
-        ):
-            found = pgd(
-                judge,
-                examples.x,
-                examples.y,
-                part.threat,
-                steps=self.steps,
-                restarts=self.restarts,
-                step_size=self.step_over_eps * part.threat.eps,
-                loss=self.loss,
-                mode="accuracy",
-                searcher=searcher,
-                seed=part.seed,
-                index=examples.index,
-                progress=progress,
-            )
+        found = part.adversarial(part.main, self, mode="accuracy")
         return Withstood(found.robust, diagnosed(part, self.loss, found), [])

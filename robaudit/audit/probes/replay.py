@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 from robaudit.audit.probe import Attack
 from robaudit.audit.probes.transfer import Transfer, judged
+from robaudit.schema import Measurement
 
 if TYPE_CHECKING:
     from robaudit.audit.context import Context
-    from robaudit.schema import Measurement
 
 
 @dataclass(frozen=True)

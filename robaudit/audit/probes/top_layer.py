@@ -5,14 +5,16 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Literal
 
+from robaudit.audit.names import authors
+from robaudit.audit.numbers import estimate
 from robaudit.audit.probe import Probe
 from robaudit.audit.probes.pgd import Pgd
 from robaudit.errors import NotMeasuredError
 from robaudit.measures import measure
+from robaudit.schema import Measurement
 
 if TYPE_CHECKING:
     from robaudit.audit.context import Context
-    from robaudit.schema import Measurement
 
 
 @dataclass(frozen=True)
@@ -44,9 +46,6 @@ class TopLayer(Probe):
 
     def run(self, context: Context) -> list[Measurement]:
         from robaudit import curvature
-        from robaudit.audit.names import authors
-        from robaudit.audit.numbers import estimate
-        from robaudit.schema import Measurement
 
         split = context.main
         attacked = context.adversarial(split, self.pgd)

@@ -5,15 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from robaudit.audit.numbers import accuracy, passes
 from robaudit.audit.probe import Attack
 from robaudit.audit.probes.pgd import Pgd
 from robaudit.measures import measure
+from robaudit.schema import Measurement
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from robaudit.audit.context import Context
-    from robaudit.schema import Measurement
     from robaudit.types import ThreatModel
 
 
@@ -43,8 +44,6 @@ class Transfer(Attack):
         return {**self.pgd.described(threat), "surrogate": self.surrogate}
 
     def run(self, context: Context) -> list[Measurement]:
-        from robaudit.audit.numbers import passes
-
         attacked = context.transferred(self.pgd)
         details = {**passes(attacked), "surrogate_broken": int((~attacked.robust).sum())}
         return [judged(context, attacked.x, self.described(context.threat), details)]
@@ -61,7 +60,6 @@ def judged(
         details: of the measurement, beside how many of the images are in ball and box.
     """
     from robaudit.attacks.verification import verify
-    from robaudit.audit.numbers import accuracy
 
     examples = context.splits[context.main]
     found = verify(context.model, examples.x, x_adv, examples.y, context.threat)

@@ -7,6 +7,8 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
+from robaudit.audit.names import authors, inside
+from robaudit.audit.numbers import estimate, finite
 from robaudit.audit.probe import TRACES, Layers, Probe
 from robaudit.audit.probes.pgd import Pgd
 from robaudit.measures import measure
@@ -94,7 +96,6 @@ class Wci(Probe):
 
     def run(self, context: Context) -> list[Measurement]:
         from robaudit import curvature
-        from robaudit.audit.names import authors, inside
 
         constants = self.bound
         curvature.check_constants(constants.beta, constants.s0, constants.lambda_)
@@ -163,7 +164,6 @@ class Wci(Probe):
         the whole training split, so that the bound does not depend on how many those are.
         """
         from robaudit import curvature
-        from robaudit.audit.numbers import estimate, finite
 
         if isinstance(self.layers, tuple):
             return []
@@ -209,8 +209,6 @@ class Wci(Probe):
         self, index: WeightCurvature, split: str, n: int, own: Callable[[str], str]
     ) -> list[Measurement]:
         """WCI, its bound and the total trace of one split."""
-        from robaudit.audit.numbers import estimate, finite
-
         traces = index.traces
         described: dict[str, Any] = {"pgd": asdict(self.pgd), "estimator": traces.estimator}
         if traces.estimator != "exact":

@@ -2,29 +2,28 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from robaudit.audit.probe import GRADIENT, Probe
+from robaudit.audit.flatness import FlatnessProbe
+from robaudit.audit.probe import GRADIENT
 from robaudit.audit.probes.pgd import Pgd
 from robaudit.measures import measure
+from robaudit.schema import Measurement
 
 if TYPE_CHECKING:
     from robaudit.audit.context import Context
     from robaudit.flatness.protocols import Protocol
-    from robaudit.schema import Measurement
     from robaudit.types import ThreatModel
 
 
 @dataclass(frozen=True)
-class Worst(Probe):
+class Worst(FlatnessProbe):
     """Worst-case flatness.
 
     Attributes:
         passes: of the search, over all examples.
         restarts: of the search.
-        radii: smaller than ``xi``, measured as well.
-        clean: the flatness of the clean loss, too.
     """
 
     name = "worst"
@@ -54,23 +53,7 @@ class Worst(Probe):
     clean: bool = False
 
     def __post_init__(self) -> None:
-        from robaudit.flatness.protocols import reference_restarts
-        from robaudit.flatness.weights import check_radius
-
-        for xi in (*self.radii, self.xi):
-            check_radius(xi, "worst-case", 0.00075)
-        reference_restarts(self.protocol, self.pgd.restarts)
-
-    @property
-    def expected(self) -> tuple[str, ...]:
-        return ("flatness.worst", *(["flatness.clean_worst"] if self.clean else []))
-
-    @property
-    def reference(self) -> Pgd:
-        """The attack on the unperturbed network."""
-        from robaudit.flatness.protocols import reference_restarts
-
-        return replace(self.pgd, restarts=reference_restarts(self.protocol, self.pgd.restarts))
+        self.check("worst-case", 0.00075)
 
     def price(self, n: int, n_train: int) -> int:
         search = self.restarts * (self.passes + 1) * GRADIENT
@@ -86,13 +69,11 @@ class Worst(Probe):
         self, context: Context, kind: str, name: str, threat: ThreatModel | None
     ) -> Measurement:
         from robaudit import flatness
-        from robaudit.audit.flatness import flatness_within, measurement
 
         found: list[Any] = []
         for xi in (*self.radii, self.xi):
-            new = flatness_within(
+            new = self.within(
                 context,
-                self,
                 kind,
                 flatness.worst,
                 threat,
@@ -104,4 +85,4 @@ class Worst(Probe):
             # What was found within a smaller radius is within this one, too.
             worse = found and self.protocol == "default" and found[-1].value > new.value
             found.append(found[-1] if worse else new)
-        return measurement(context, self, name, found, restarts=list(found[-1].restarts))
+        return self.measurement(context, name, found, [], restarts=list(found[-1].restarts))
