@@ -19,6 +19,9 @@ def not_measured() -> Iterator[None]:
     try:
         yield
     except BaseException as error:
+        # What a generator makes of a StopIteration of the network.
+        if isinstance(error, RuntimeError) and isinstance(error.__cause__, StopIteration):
+            error = error.__cause__
         if is_memory(error):
             raise NotMeasuredError(
                 "out of memory; fewer examples (--n) or a smaller --batch-size may fit"

@@ -124,7 +124,7 @@ def test_the_librarys_own_error_is_told_from_the_networks(monkeypatch):
 
 
 def test_an_error_of_robaudits_own_is_not_laid_at_the_networks_door(few, monkeypatch):
-    monkeypatch.setattr("robaudit.audit.numbers.passes", operator.attrgetter("missing"))
+    monkeypatch.setattr("robaudit.audit.probes.pgd.passes", operator.attrgetter("missing"))
     network = nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
     report = audit(network, few, THREAT, Plan(probes=(PGD, Wci(PGD)))).report
     reason = report.get("accuracy.pgd").reason

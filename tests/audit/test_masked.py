@@ -15,14 +15,14 @@ from torch.nn import functional as F
 from robaudit.attacks.diagnostics import Diagnostics
 from robaudit.audit import Plan, audit
 from robaudit.audit.doubts import signs_of_masking
-from robaudit.audit.probes import AutoAttack, Fast, Pgd
+from robaudit.audit.probes import AutoAttack, Cw, Fast, Pgd
 from robaudit.checkpoints import load
 from robaudit.gate.policy import read_policy
 from robaudit.gate.run import Population, gate
 from robaudit.types import Examples, ThreatModel
 
 PGD = Pgd(steps=10)
-CW = Pgd(steps=10, loss="margin")
+CW = Cw(steps=10)
 
 
 def on_grid(x):
