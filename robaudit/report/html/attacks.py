@@ -8,11 +8,10 @@ from typing import Any
 from markupsafe import Markup
 
 from robaudit.report.facts import settings_text
-from robaudit.report.numbers import percent
 from robaudit.report.pictures.accuracies import parts, standing
 from robaudit.report.pictures.drawing import inline
 from robaudit.report.table import Cell, Column, Table, measured, names, text
-from robaudit.report.words import attack, attack_names, interval_heading, label, ordered
+from robaudit.report.words import attack, attack_names, ordered
 from robaudit.schema import Measurement, Report
 
 _DIAGNOSTICS = {
@@ -29,14 +28,10 @@ _DIAGNOSTICS = {
 
 @dataclass(frozen=True)
 class Ensemble:
-    """An attack of several parts: what each part left standing, drawn and as a table.
+    """An attack of several parts: what each part left standing, and what was counted meanwhile."""
 
-    Attributes:
-        diagnostics: what was counted during the attack, in words.
-    """
-
+    title: str
     picture: Markup
-    stages: Table
     diagnostics: str
 
 
@@ -47,21 +42,6 @@ def attacked(report: Report) -> list[Measurement]:
     ]
     found.sort(key=lambda m: (m.value, m.name != "accuracy.autoattack"))
     return found
-
-
-def accuracy_table(report: Report) -> Table | None:
-    """Every accuracy with its interval."""
-    rows = [
-        [
-            Cell(f"{label(m)} ({m.split})" if m.split != report.data.split else label(m)),
-            measured(m),
-            Cell("" if m.n is None else str(m.n)),
-        ]
-        for m in ordered(report)
-        if m.name.startswith("accuracy.") and m.value is not None and m.interval is not None
-    ]
-    columns = [names("Accuracy"), Column(f"%, {interval_heading(report)}"), Column("n")]
-    return Table(columns, rows, "Accuracies and their intervals") if rows else None
 
 
 def attack_table(report: Report) -> Table | None:
@@ -89,7 +69,7 @@ def ensembles(report: Report) -> list[Ensemble]:
         if parts(m):
             title = f"What {attack(m)} left standing, part after part"
             picture = inline(standing(m), f"parts-{len(found)}", title)
-            found.append(Ensemble(picture, _stages(m, title), _diagnostics(m)))
+            found.append(Ensemble(title, picture, _diagnostics(m)))
     return found
 
 
@@ -113,18 +93,6 @@ def _diagnostics(m: Measurement) -> str:
         return ""
     known = {key: found[key] for key in _DIAGNOSTICS if isinstance(found.get(key), int)}
     return "; ".join(f"{count} {_DIAGNOSTICS[key]}" for key, count in known.items())
-
-
-def _stages(m: Measurement, title: str) -> Table:
-    passes = m.details.get("passes")
-    counted = passes if isinstance(passes, dict) else {}
-    rows = []
-    for name, left in parts(m).items():
-        cost = counted.get(name)
-        both = cost if isinstance(cost, list) and len(cost) == 2 else (None, None)
-        rows.append([Cell(name), Cell(percent(left)), *(map(_count, both) if counted else ())])
-    costs = [Column("Forwards"), Column("Backwards")] if counted else []
-    return Table([names("Part"), Column("Left standing"), *costs], rows, title)
 
 
 def _count(value: Any) -> Cell:

@@ -21,7 +21,6 @@ from robaudit.report.facts import (
     threat_text,
 )
 from robaudit.report.html.attacks import (
-    accuracy_table,
     attack_table,
     attacked,
     ensembles,
@@ -115,7 +114,6 @@ def to_html(report: Report, folder: Path | None = None) -> str:
         doubts_heading=DOUBTS_HEADING,
         warnings=warnings(report),
         not_measured=not_measured(report),
-        accuracies=accuracy_table(report),
         radii=radii_table(report),
         attacks=attack_table(report),
         ensembles=ensembles(report),

@@ -6,8 +6,9 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from robaudit.report.details import robustness_curves
-from robaudit.report.pictures.drawing import new_figure, style
+from robaudit.report.details import number_list, robustness_curves
+from robaudit.report.numbers import percent, shown
+from robaudit.report.pictures.drawing import line, new_figure, style
 from robaudit.report.pictures.intervals import Whisker, intervals
 from robaudit.report.pictures.palette import BLUE, LINES, VERMILION
 from robaudit.report.words import attack, label, ordered
@@ -23,11 +24,9 @@ _MOST_TICKS = 6
 
 def accuracies(report: Report) -> Figure | None:
     """Every accuracy of the report with its interval, from 0 to 100 %."""
-    rows = [
-        accuracy_row(m, f"{label(m)} ({m.split})" if m.split != report.data.split else label(m))
-        for m in ordered(report)
-        if m.name.startswith("accuracy.")
-    ]
+    found = [m for m in ordered(report) if m.name.startswith("accuracy.")]
+    splits = [f" ({m.split})" if m.split != report.data.split else "" for m in found]
+    rows = [accuracy_row(m, label(m) + split) for m, split in zip(found, splits, strict=True)]
     return accuracy_rows([row for row in rows if row is not None])
 
 
@@ -37,12 +36,12 @@ def accuracy_rows(rows: Sequence[Whisker]) -> Figure | None:
 
 
 def accuracy_row(m: Measurement | None, name: str) -> Whisker | None:
-    """An accuracy in per cent, or ``None`` where it was not measured or has no interval."""
+    """An accuracy in per cent, named with its numbers; ``None`` without a value or an interval."""
     if m is None or m.value is None or m.interval is None:
         return None
     colour = BLUE if m.name == "accuracy.clean" else VERMILION
     value, low, high = (100 * end for end in (m.value, m.interval.low, m.interval.high))
-    return Whisker(name, value, low, high, colour=colour)
+    return Whisker(f"{name}: {shown(m)}", value, low, high, colour=colour)
 
 
 def parts(m: Measurement) -> dict[str, float]:
@@ -55,9 +54,16 @@ def parts(m: Measurement) -> dict[str, float]:
 
 
 def standing(m: Measurement) -> Figure | None:
-    """:func:`parts`, a row each."""
-    shares = {name: 100 * one for name, one in parts(m).items()}
-    rows = [Whisker(name, one, one, one, colour=VERMILION) for name, one in shares.items()]
+    """:func:`parts`, a row each, with the passes over an image that it cost."""
+    passes = m.details.get("passes")
+    costs = passes if isinstance(passes, dict) else {}
+    rows = []
+    for name, share in parts(m).items():
+        cost = number_list(costs.get(name)) or []
+        said = [percent(share)]
+        said += [f"{n:,.0f} {way}" for n, way in zip(cost, ("forwards", "backwards"), strict=False)]
+        value = 100 * share
+        rows.append(Whisker(f"{name}: {', '.join(said)}", value, value, value, colour=VERMILION))
     return intervals(rows, "left standing, %", _PERCENT)
 
 
@@ -73,25 +79,15 @@ def radii(report: Report) -> Figure | None:
     figure = new_figure(2.5)
     axis = figure.subplots()
     clean = report.get("accuracy.clean")
-    for (name, rows), (colour, dash, marker) in zip(curves.items(), LINES * 2, strict=False):
+    for (name, rows), look in zip(curves.items(), LINES * 2, strict=False):
         points = [(row.eps, row.value, row.low, row.high) for row in rows]
         if clean is not None and clean.value is not None and clean.interval is not None:
             points.insert(0, (0.0, clean.value, clean.interval.low, clean.interval.high))
         at, *shares = zip(*points, strict=True)
         value, low, high = ([100 * share for share in column] for column in shares)
-        axis.fill_between(at, low, high, color=colour, alpha=0.18, linewidth=0)
         measurement = report.get(name)
         assert measurement is not None
-        axis.plot(
-            at,
-            value,
-            color=colour,
-            linestyle=dash,
-            marker=marker,
-            markersize=3.5,
-            linewidth=1.2,
-            label=attack(measurement),
-        )
+        line(axis, at, value, (low, high), look, attack(measurement))
     eps = sorted({row.eps for rows in curves.values() for row in rows})
     if len(eps) <= _MOST_TICKS:
         axis.set_xticks([0, *eps], ["0", *map(radius, eps)])

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from robaudit.report.details import Density, LayerRow, density, layer_rows, number_list
 from robaudit.report.details import trace_symbol as symbol_of
-from robaudit.report.pictures.drawing import logarithmic, new_figure, style
+from robaudit.report.pictures.drawing import line, logarithmic, new_figure, style
 from robaudit.report.pictures.palette import BLUE, VERMILION
 from robaudit.report.text import plain
 from robaudit.schema import Report
@@ -84,13 +84,12 @@ def _draw_spectrum(axis: Axes, report: Report, found: Density) -> None:
     def raised(values: list[float]) -> list[float]:
         return [max(value, floor) for value in values]
 
-    axis.plot(found.grid, raised(found.density), color=BLUE, linewidth=1.2, label="density")
+    band = None
     if errors is not None and len(errors) == len(found.grid):
         low = [value - error for value, error in zip(found.density, errors, strict=True)]
         high = [value + error for value, error in zip(found.density, errors, strict=True)]
-        axis.fill_between(
-            found.grid, raised(low), raised(high), color=BLUE, alpha=0.25, linewidth=0
-        )
+        band = raised(low), raised(high)
+    line(axis, found.grid, raised(found.density), band, (BLUE, "-", ""), "density")
     ends = [report.get(f"hessian.{name}") for name in ("smallest", "largest")]
     for at, m in enumerate(one for one in ends if one is not None and one.value is not None):
         label = "extreme eigenvalues" if at == 0 else None

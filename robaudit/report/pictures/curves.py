@@ -7,11 +7,18 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from robaudit.report.curve_axis import shown_place
-from robaudit.report.pictures.drawing import SMALL, new_figure, short, style
+from robaudit.report.pictures.drawing import (
+    SMALL,
+    error_band,
+    legend_above,
+    line,
+    new_figure,
+    short,
+    style,
+)
 from robaudit.report.pictures.palette import LINES, RULE, SOFT
 
 if TYPE_CHECKING:
-    from matplotlib.artist import Artist
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
@@ -78,28 +85,10 @@ def course(curve: Curve, panels: tuple[Panel, ...]) -> Figure | None:
         _draw(axis, curve, panel)
     figure.align_ylabels(axes)
     _label_places(axes[-1], curve)
-    handles, labels = _legend(axes)
-    figure.legend(
-        handles,
-        labels,
-        loc="outside upper center",
-        ncols=3 if len(labels) <= 3 else 2,
-        columnspacing=1.2,
-        handlelength=2.2,
-    )
+    drawn = {str(one.get_label()): one for axis in axes for one in axis.get_lines()}
+    named = {label: one for label, one in drawn.items() if not label.startswith("_")}
+    legend_above(figure, named | error_band())
     return figure
-
-
-def _legend(axes: list[Axes]) -> tuple[list[Artist], list[str]]:
-    """Each kind of line once, and what the bands are."""
-    from matplotlib.patches import Patch
-
-    drawn = {str(line.get_label()): line for axis in axes for line in axis.get_lines()}
-    named: dict[str, Artist] = {
-        label: line for label, line in drawn.items() if not label.startswith("_")
-    }
-    named["± one s.e."] = Patch(color=SOFT, alpha=0.3, linewidth=0)
-    return list(named.values()), list(named)
 
 
 def _draw(axis: Axes, curve: Curve, panel: Panel) -> None:
@@ -116,21 +105,12 @@ def _draw(axis: Axes, curve: Curve, panel: Panel) -> None:
         high = [value + error for value, error in zip(values, errors, strict=True)]
         lowest = min([lowest, *(value for value in low if not math.isnan(value))])
         colour, dash, marker = LINES[look]
-        axis.plot(
-            places,
-            values,
-            linestyle=dash if curve.connected else "",
-            color=colour,
-            marker=marker,
-            markersize=3,
-            linewidth=1,
-            label=name or "_",
-        )
-        if curve.connected:
-            axis.fill_between(places, low, high, color=colour, alpha=0.2, linewidth=0)
+        band = (low, high) if curve.connected else None
+        dash = dash if curve.connected else ""
+        line(axis, places, values, band, (colour, dash, marker), name or None)
         for at, place in enumerate(places):
             if not math.isnan(values[at]) and not (curve.connected and _has_neighbour(values, at)):
-                axis.plot([place, place], [low[at], high[at]], color=colour, linewidth=1)
+                axis.plot([place, place], [low[at], high[at]], color=colour)
     if lost:
         # In the axis' own coordinates: the height of a cross stands for no value.
         axis.plot(

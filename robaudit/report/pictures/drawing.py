@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Literal
 from xml.etree import ElementTree
 
 from markupsafe import Markup
@@ -21,8 +21,10 @@ from robaudit.report.pictures.palette import INK, LIGHT, RULE, SOFT
 from robaudit.report.text import plain
 
 if TYPE_CHECKING:
+    from matplotlib.artist import Artist
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from numpy.typing import ArrayLike
 
 WIDTH: Final = 3.5  # inches: one column of a two-column page
 SMALL: Final = 7  # points: notes, legends, tick labels
@@ -31,6 +33,10 @@ _STYLE: Final = {
     "font.size": 8,
     "axes.titlesize": SMALL,
     "legend.fontsize": SMALL,
+    "legend.columnspacing": 1.2,
+    "legend.handlelength": 2.2,
+    "lines.linewidth": 1.2,
+    "lines.markersize": 3.5,
     "xtick.labelsize": SMALL,
     "ytick.labelsize": SMALL,
     "text.color": INK,
@@ -79,31 +85,58 @@ def new_figure(height: float) -> Figure:
     return Figure(figsize=(WIDTH, height), layout="constrained")
 
 
+def line(
+    axis: Axes,
+    x: ArrayLike,
+    y: ArrayLike,
+    band: tuple[ArrayLike, ArrayLike] | None,
+    look: tuple[str, str, str],
+    label: str | None,
+) -> None:
+    """Draw a line and the band around it.
+
+    Args:
+        x: where the points are.
+        y: their values; ``nan`` leaves a gap.
+        band: the lower and the upper ends; ``None`` for no band.
+        look: colour, dash and marker, as in :data:`~robaudit.report.pictures.palette.LINES`; an
+            empty dash leaves markers alone.
+        label: in the legend; ``None`` for none.
+    """
+    colour, dash, marker = look
+    if band is not None:
+        axis.fill_between(x, *band, color=colour, alpha=0.2, linewidth=0)
+    axis.plot(x, y, color=colour, linestyle=dash, marker=marker, label=label)
+
+
+def legend_above(figure: Figure, named: dict[str, Artist]) -> None:
+    """Put a legend of these artists, by their labels, above all axes."""
+    columns = 3 if len(named) <= 3 else 2
+    figure.legend(list(named.values()), list(named), loc="outside upper center", ncols=columns)
+
+
+def error_band() -> dict[str, Artist]:
+    """What a legend says of bands of one standard error."""
+    from matplotlib.patches import Patch
+
+    return {"± one s.e.": Patch(color=SOFT, alpha=0.3, linewidth=0)}
+
+
 def short(text: object, most: int) -> str:
     """Text from a file as one visible line, with its end cut off beyond ``most`` characters."""
     line = plain(text)
     return line if len(line) <= most else f"{line[: most - 1]}…"
 
 
-def logarithmic(axis: Axes, which: str) -> None:
-    """Give ``axis`` a logarithmic ``x`` or ``y`` scale with labels such as 10⁻³."""
-    from matplotlib.ticker import FuncFormatter, NullFormatter
+def logarithmic(axis: Axes, which: Literal["x", "y"]) -> None:
+    """Give ``axis`` a logarithmic scale; one shorter than a power of ten is labelled throughout."""
+    from matplotlib.ticker import NullFormatter
 
     axis.set(**{f"{which}scale": "log"})
     own = axis.xaxis if which == "x" else axis.yaxis
     low, high = own.get_view_interval()
-    decades = high >= 10 * low > 0
-    own.set_major_formatter(FuncFormatter(lambda value, _: _power_of_ten(value)))
-    own.set_minor_formatter(
-        NullFormatter() if decades else FuncFormatter(lambda value, _: f"{value:.3g}")
-    )
-
-
-def _power_of_ten(value: float) -> str:
-    mantissa, exponent = f"{value:e}".split("e")
-    if abs(int(exponent)) < 3 or float(mantissa) != 1:
-        return f"{value:.3g}"
-    return "10" + str(int(exponent)).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
+    own.set_major_formatter("{x:g}")
+    own.set_minor_formatter("{x:g}" if high < 10 * low else NullFormatter())
 
 
 def save(figure: Figure | None, stem: Path, title: object = "") -> list[Path]:
@@ -133,17 +166,18 @@ def inline(figure: Figure | None, name: str, title: str) -> Markup:
 
     Args:
         figure: what to draw.
-        name: begins every id in the element; each figure of a page needs its own.
+        name: what ids in the element are made from; each figure of a page needs another.
         title: what a screen reader says of the picture.
     """
+    import matplotlib
+
     if figure is None:
         return Markup("")
     written = io.BytesIO()
-    with style():
+    with style(), matplotlib.rc_context({"svg.hashsalt": name}):
         figure.savefig(written, format="svg", transparent=True, metadata=_NO_METADATA)
     root = ElementTree.fromstring(written.getvalue())  # noqa: S314, matplotlib wrote it
     _tidy(root)
-    _rename_ids(root, name)
     root.attrib = {
         "class": "chart",
         "viewBox": root.attrib["viewBox"],
@@ -179,6 +213,8 @@ def _tidy(element: ElementTree.Element) -> None:
     for key in ("fill", "stroke"):
         if key in attributes:
             attributes[key] = _VARIABLES.get(attributes[key].lower(), attributes[key])
+    if element.tag == "g":
+        attributes.pop("id", None)  # nothing refers to it
     if attributes.get("transform", "").startswith("rotate(-0 "):
         del attributes["transform"]
     element.attrib = attributes
@@ -187,19 +223,3 @@ def _tidy(element: ElementTree.Element) -> None:
             element.remove(child)
         else:
             _tidy(child)
-
-
-def _rename_ids(root: ElementTree.Element, name: str) -> None:
-    """Keep the ids that something in the figure refers to, as ``name-1``, ``name-2``, ..."""
-    references = re.compile(r"^#(.+)$|^url\(#(.+)\)$")
-    new: dict[str, str] = {}
-    for element in root.iter():
-        for key, value in element.attrib.items():
-            if key in ("href", "clip-path") and (found := references.match(value)):
-                old = found[1] or found[2]
-                own = new.setdefault(old, f"{name}-{len(new) + 1}")
-                element.attrib[key] = value.replace(old, own)
-    for element in root.iter():
-        old = element.attrib.pop("id", "")
-        if old in new:
-            element.attrib["id"] = new[old]

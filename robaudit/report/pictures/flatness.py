@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from robaudit.report.details import extra, extra_number, number_list
-from robaudit.report.pictures.drawing import logarithmic, new_figure, style
+from robaudit.report.pictures.drawing import line, logarithmic, new_figure, style
 from robaudit.report.pictures.intervals import Whisker, intervals
 from robaudit.report.pictures.palette import LINES
 from robaudit.report.words import label
@@ -54,21 +54,11 @@ def sweep(report: Report) -> Figure | None:
         return None
     figure = new_figure(2.4)
     axis = figure.subplots()
-    for (name, rows), (colour, dash, marker) in zip(found.items(), LINES, strict=False):
+    for (name, rows), look in zip(found.items(), LINES, strict=False):
         m = report.get(name)
         assert m is not None
         xi, value, low, high = zip(*rows, strict=True)
-        axis.fill_between(xi, low, high, color=colour, alpha=0.18, linewidth=0)
-        axis.plot(
-            xi,
-            value,
-            color=colour,
-            linestyle=dash,
-            marker=marker,
-            markersize=3.5,
-            linewidth=1.2,
-            label=label(m),
-        )
+        line(axis, xi, value, (low, high), look, label(m))
     logarithmic(axis, "x")
     axis.set_xlabel("relative size xi of the weight change")
     axis.set_ylabel("rise in loss, nats (band: interval)")

@@ -7,11 +7,22 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from robaudit.report.landscape import Landscape, Lines, Losses, Plane, loss_name
-from robaudit.report.pictures.drawing import SMALL, logarithmic, new_figure, save, short, style
+from robaudit.report.pictures.drawing import (
+    SMALL,
+    error_band,
+    legend_above,
+    line,
+    logarithmic,
+    new_figure,
+    save,
+    short,
+    style,
+)
 from robaudit.report.pictures.palette import LINES, SOFT
 from robaudit.report.text import model_names, plain
 
 if TYPE_CHECKING:
+    from matplotlib.artist import Artist
     from matplotlib.axes import Axes
     from matplotlib.contour import QuadContourSet
     from matplotlib.figure import Figure
@@ -50,7 +61,6 @@ def curves(landscape: Lines) -> Figure:
     of which the curve is the mean.
     """
     from matplotlib.lines import Line2D
-    from matplotlib.patches import Patch
 
     kinds = list(landscape.models[0].losses)
     single = len(landscape.models) == 1
@@ -64,8 +74,7 @@ def curves(landscape: Lines) -> Figure:
     )
     for axis, panel in zip(axes, panels, strict=True):
         for (name, losses), look in zip(_named(landscape, panel), LINES * 9, strict=False):
-            colour, dash, _ = _KINDS[name] if single else look
-            _draw_curve(axis, landscape.s, losses, name, colour, dash)
+            _draw_curve(axis, landscape.s, losses, name, _KINDS[name] if single else look)
         what = "loss" if single else loss_name(panel[0])
         axis.set_ylabel(f"{what} (nats{', log scale' if log else ''})")
         if log:
@@ -82,23 +91,14 @@ def curves(landscape: Lines) -> Figure:
         over.tick_params(length=0)
         over.spines["top"].set_visible(False)
     handles, labels = axes[0].get_legend_handles_labels()
-    if not all(_is_unknown(losses) for _, losses in _named(landscape, kinds)):
-        handles.append(Patch(color=SOFT, alpha=0.3, linewidth=0))
-        labels.append("± one s.e.")
-    lines = landscape.models[0].losses["clean"].lines
-    if lines is not None and len(lines) > 1:
-        handles.append(Line2D([], [], color=SOFT, alpha=0.5, linewidth=0.6))
-        labels.append("single directions")
+    named: dict[str, Artist] = dict(zip(labels, handles, strict=True))
+    if not all(_is_unknown(losses) for losses in drawn):
+        named |= error_band()
+    if any(losses.lines is not None and len(losses.lines) > 1 for losses in drawn):
+        named["single directions"] = Line2D([], [], color=SOFT, alpha=0.5, linewidth=0.6)
     name = landscape.names[0] if single and not landscape.ends else ""
     axes[0].set_title(_title(landscape.settings, name))
-    figure.legend(
-        handles,
-        labels,
-        loc="outside upper center",
-        ncols=2,
-        columnspacing=1.2,
-        handlelength=2.2,
-    )
+    legend_above(figure, named)
     return figure
 
 
@@ -110,15 +110,16 @@ def _named(landscape: Lines, kinds: list[str]) -> Iterator[tuple[str, Losses]]:
         yield name, model.losses[kinds[0]]
 
 
-def _draw_curve(axis: Axes, s: Array, losses: Losses, name: str, colour: str, dash: str) -> None:
+def _draw_curve(
+    axis: Axes, s: Array, losses: Losses, name: str, look: tuple[str, str, str]
+) -> None:
+    colour, dash, _ = look
     if losses.lines is not None and len(losses.lines) > 1:
-        for line in losses.lines:
-            axis.plot(s, line, color=colour, linestyle=dash, linewidth=0.5, alpha=0.4)
-    label = short(name, _LONGEST_NAME)
-    axis.plot(s, losses.mean, color=colour, linestyle=dash, linewidth=1.3, label=label)
-    if not _is_unknown(losses):
-        low, high = losses.mean - losses.standard_error, losses.mean + losses.standard_error
-        axis.fill_between(s, low.clip(min=1e-12), high, color=colour, alpha=0.2, linewidth=0)
+        for one in losses.lines:
+            axis.plot(s, one, color=colour, linestyle=dash, linewidth=0.5, alpha=0.4)
+    low, high = losses.mean - losses.standard_error, losses.mean + losses.standard_error
+    band = None if _is_unknown(losses) else (low.clip(min=1e-12), high)
+    line(axis, s, losses.mean, band, (colour, dash, ""), short(name, _LONGEST_NAME))
 
 
 @style()
