@@ -1,4 +1,4 @@
-"""What everything else speaks: threat models, examples, progress. Imports no torch at run time."""
+"""Types that all rooms share: threat models, examples, progress. Imports no torch at run time."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ Norm = Literal["linf", "l2", "l1"]
 
 
 def parse_norm(text: str) -> Norm:
-    """Read a norm, in capitals or not.
+    """Parse the name of a norm; case and underscores do not matter.
 
     Raises:
-        UsageError: there is none of that name.
+        UsageError: there is no norm of that name.
 
     >>> parse_norm("Linf")
     'linf'
@@ -47,10 +47,10 @@ def parse_norm(text: str) -> Norm:
 
 
 def parse_eps(text: str | float) -> float:
-    """Read a radius: a number, or a fraction such as ``"8/255"``.
+    """Parse a radius: a number, or a fraction such as ``"8/255"``.
 
     Raises:
-        UsageError: the text is no number.
+        UsageError: the text is not a number.
 
     >>> parse_eps("8/255") == 8 / 255
     True
@@ -81,7 +81,7 @@ def check_radius(eps: float) -> float:
 
 
 def radius(eps: float) -> str:
-    """A radius as it is usually written: in 255ths where it is a whole number of them.
+    """Format a radius: as a fraction of 255 where it is a multiple of 1/255.
 
     >>> radius(8 / 255), radius(0.5)
     ('8/255', '0.5')
@@ -96,10 +96,10 @@ _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgt]?)i?b?", re.IGNORECASE)
 
 
 def parse_bytes(text: str) -> int:
-    """Read an amount of memory: bytes, or a number with K, M, G or T (powers of 1024).
+    """Parse an amount of memory: bytes, or a number with K, M, G or T (powers of 1024).
 
     Raises:
-        UsageError: the text is no such amount, or zero.
+        UsageError: the text is not an amount of memory, or zero.
 
     >>> parse_bytes("2GB"), parse_bytes("1.5 k")
     (2147483648, 1536)
@@ -117,13 +117,14 @@ def parse_bytes(text: str) -> int:
 class ThreatModel:
     """Perturbations ``d`` with ``||d|| <= eps`` in ``norm``, and ``x + d`` in ``[0, 1]``.
 
-    Args:
+    Attributes:
         norm: ``linf``, ``l2`` or ``l1``.
         eps: the radius, in units of [0, 1].
-        forced: allow an ``eps`` of 1 or more in linf, whose ball holds every image.
+        forced: allow an ``eps`` of 1 or more in linf, whose ball contains every image.
 
     Raises:
-        UsageError: another norm, or an ``eps`` that cannot be meant.
+        UsageError: an unknown norm, or an ``eps`` that is not positive and finite, or is 1 or more
+            in linf and not forced.
 
     >>> ThreatModel("linf", 8 / 255)
     ThreatModel(norm='linf', eps=0.03137254901960784)
@@ -146,14 +147,23 @@ class ThreatModel:
 
 @dataclass(frozen=True)
 class Examples:
-    """Labelled images: ``x`` float32 in ``[0, 1]``, ``(n, c, h, w)``; ``y`` int64, ``(n,)``.
+    """Labelled images of one split of a data set.
 
-    ``index`` is each example's place in its data set (it seeds the example's random draws, so a
-    subset gives the same numbers as the whole); ``classes`` is the number of classes of the data
-    set, or ``None`` when the data does not say; ``sha256`` is the hash of images and labels;
-    ``population`` is how many examples the whole split has, where that is known; ``groups``,
-    ``(n,)`` int64, says which examples show one image, where some do: those are not independent,
-    and error bars count that.
+    Attributes:
+        x: images ``(n, c, h, w)``, float32 in ``[0, 1]``.
+        y: labels ``(n,)``, int64.
+        index: ``(n,)`` int64, each example's position in its split. It seeds the example's random
+            draws, so that a subset gives the same numbers as the whole.
+        name: of the data set, as for :func:`robaudit.load_examples`.
+        split: ``test`` or ``train``.
+        sha256: hash of images and labels.
+        classes: number of classes of the data set; ``None`` where the data does not say.
+        population: number of examples in the whole split, where that is known.
+        groups: ``(n,)`` int64, equal for examples of one image; ``None`` where every example is
+            independent. Standard errors take groups into account.
+
+    Raises:
+        UsageError: ``groups`` of another shape.
     """
 
     x: Images
@@ -170,14 +180,18 @@ class Examples:
         if self.groups is not None and tuple(self.groups.shape) != (len(self),):
             raise UsageError(
                 f"{self.name}: groups of shape {tuple(self.groups.shape)} for {len(self)} examples",
-                "Give one number for each example, the same for those of one image.",
+                "Give one number per example, equal for the examples of one image.",
             )
 
     def __len__(self) -> int:
         return int(self.x.shape[0])
 
     def taken(self, rows: slice | Labels) -> Examples:
-        """Some of them; name and hash stay those of the whole."""
+        """A subset; name and hash remain those of the whole.
+
+        Args:
+            rows: a slice, or positions or a mask ``(n,)``.
+        """
         groups = None if self.groups is None else self.groups[rows]
         return replace(self, x=self.x[rows], y=self.y[rows], index=self.index[rows], groups=groups)
 
@@ -185,20 +199,27 @@ class Examples:
 
 
 class Progress(Protocol):
-    """Called by long computations with the work done and the work in all, in the same unit."""
+    """Callback of long computations: the work done and the total work, in the same unit."""
 
     def __call__(self, done: int, total: int) -> None: ...
 
 
 def share_of(progress: Progress | None, before: float, own: float, whole: int) -> Progress | None:
-    """A callback for a part of a computation that tells of the whole, ``before`` being done."""
+    """A callback for a part of a computation that reports progress of the whole.
+
+    Args:
+        progress: the callback of the whole.
+        before: work of the whole that is done before the part.
+        own: work of the part, in the unit of the whole.
+        whole: total work.
+    """
     if progress is None:
         return None
     return lambda done, total: progress(round(before + own * done / max(1, total)), whole)
 
 
 class Cache(Protocol):
-    """Gives a finished piece of work by its name, or has it computed and keeps it."""
+    """Returns the tensors stored under a name, or computes and stores them."""
 
     def __call__(
         self, name: str, compute: Callable[[], dict[str, Tensor]]
@@ -206,5 +227,5 @@ class Cache(Protocol):
 
 
 def no_cache(name: str, compute: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
-    """The :class:`Cache` that keeps nothing."""
+    """The :class:`Cache` that stores nothing."""
     return compute()

@@ -1,14 +1,14 @@
-"""``(model, x, y) -> curvature of the loss in the weights``; one quantity a file.
+"""Curvature of the loss in the weights: ``(model, x, y) -> quantity``, one quantity per file.
 
-Inputs are held fixed; parameters are never changed. Traces are exact where the network allows it,
-and every estimate says which quantity it is and how sure it is.
+Inputs are held fixed and parameters are not changed. Traces are exact where the network allows it;
+every estimate has a standard error and names the matrix it belongs to.
 """
 
 from robaudit.curvature.gram import gram_bytes, gram_spectrum
 from robaudit.curvature.largest import Largest, largest_eigenvalue
 from robaudit.curvature.layer_spread import LayerSpread, layer_spreads
 from robaudit.curvature.pacbayes import PacBayes, bound_terms, check_constants, pac_bayes
-from robaudit.curvature.second_opinion import PyHessian, pyhessian
+from robaudit.curvature.pyhessian_reference import PyHessian, pyhessian
 from robaudit.curvature.small_spectrum import small_spectrum
 from robaudit.curvature.spectrum import Density, Spectrum, spectrum
 from robaudit.curvature.top_layer import TopLayerTrace, top_layer_trh

@@ -15,7 +15,7 @@ from robaudit.curvature.faulty_modules import (
     module_without_second_derivative,
 )
 from robaudit.curvature.finite_differences import Derivative
-from robaudit.curvature.one_by_one import wanting_gradients
+from robaudit.curvature.per_example import wanting_gradients
 from robaudit.curvature.selection import chosen_parameters
 from robaudit.engine import device_of
 

@@ -1,4 +1,4 @@
-"""The Gauss-Newton matrix's spectrum of a small set, exactly, from its Gram matrix."""
+"""Exact spectrum of the Gauss-Newton matrix on a small set, from a Gram matrix."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch.func import functional_call
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from robaudit.curvature.derivatives import check_derivatives
-from robaudit.curvature.one_by_one import column_gradients
+from robaudit.curvature.per_example import column_gradients
 from robaudit.curvature.products import relative_scale
 from robaudit.curvature.selection import chosen_parameters, coordinates
 from robaudit.curvature.softmax import logit_curvature_factor
@@ -19,7 +19,7 @@ from robaudit.engine.arguments import checked_features
 from robaudit.errors import NotMeasuredError, UsageError
 from robaudit.types import Progress
 
-# Columns of the factor that are multiplied at once, in float64.
+# Columns that are converted to float64 and multiplied at once.
 _BLOCK = 1 << 16
 
 
@@ -33,21 +33,23 @@ def gram_spectrum(
     memory: int = 2 << 30,
     progress: Progress | None = None,
 ) -> Tensor:
-    """Every eigenvalue of the Gauss-Newton matrix that is not zero by its rank, descending.
+    """The eigenvalues of the Gauss-Newton matrix, without those that are zero by its rank.
 
     With ``R``'s rows ``J_i^T s_ic / sqrt(n)``, the ``n (k - 1)`` gradients of example i's logits
     along the columns of a factor of ``diag(p_i) - p_i p_i^T``, the matrix is ``G = R^T R``, and
-    ``R R^T``, ``(n (k - 1), n (k - 1))``, has the same eigenvalues but zeros. No iteration and no
-    estimate; the label does not enter. The cost grows with the square of ``n (k - 1)``.
+    ``R R^T``, ``(n (k - 1), n (k - 1))``, has the same nonzero eigenvalues. There is no iteration
+    and no estimate; labels are not needed. The cost grows with the square of ``n (k - 1)``.
 
     Args:
-        x: a small set of images.
-        layers: names of layers or parameters; by default all.
-        relative: of ``D G D``, as in :func:`robaudit.curvature.spectrum`.
-        memory: bytes for gradients. Where they do not fit, they are computed again and again.
+        model: images to logits ``(n, k)``; it is left unchanged.
+        x: a small set of images ``(n, c, h, w)``.
+        layers: names of layers (meaning their weight) or parameters; by default all parameters.
+        relative: the spectrum of ``D G D``, as in :func:`robaudit.curvature.spectrum`.
+        memory: bytes for gradients. Gradients that do not fit are recomputed.
+        progress: called with the blocks of examples done and in all.
 
     Returns:
-        ``(min(n (k - 1), P),)`` float64 on the CPU; rounding can leave some below zero.
+        ``(min(n (k - 1), P),)`` descending, float64 on the CPU; rounding can make some negative.
 
     Raises:
         UsageError: the Gram matrix, or a single example's gradients, do not fit in ``memory``.
@@ -98,24 +100,31 @@ def gram_spectrum(
                 progress(done + 1, len(starts))
     if not bool(gram.isfinite().all()):
         raise NotMeasuredError("the logits' gradients are not finite on some images")
-    # LAPACK's, wherever the network is: CUDA's solvers of float64 are not on every machine.
+    # On the CPU: float64 solvers of CUDA are not available everywhere.
     eigenvalues: Tensor = torch.linalg.eigvalsh((gram / len(x)).cpu())
     return eigenvalues.flip(0)[:dim]
 
 
 def gram_bytes(n: int, columns: int, dim: int, element: int) -> int:
-    """The least memory that :func:`gram_spectrum` takes.
+    """The smallest ``memory`` that :func:`gram_spectrum` accepts.
 
     Args:
-        columns: classes minus one.
-        dim: parameters.
-        element: bytes of one.
+        n: number of images.
+        columns: number of classes minus one.
+        dim: number of parameters.
+        element: bytes per parameter.
+
+    Returns:
+        Bytes.
+
+    >>> gram_bytes(n=10, columns=9, dim=1000, element=4)
+    302400
     """
     return 3 * 8 * (n * columns) ** 2 + 3 * columns * dim * element
 
 
 def _together(memory: int, n: int, columns: int, dim: int, element: int) -> int:
-    """How many examples' gradients are held at once, twice over."""
+    """The number of examples whose gradients are held at once, in each of two blocks."""
     square, one = 3 * 8 * (n * columns) ** 2, columns * dim * element
     least = gram_bytes(n, columns, dim, element)
     if least > memory:

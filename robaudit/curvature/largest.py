@@ -1,4 +1,4 @@
-"""The Hessian's largest eigenvalue alone, in as few products as it takes."""
+"""The largest eigenvalue of the Hessian, with few Hessian products."""
 
 from __future__ import annotations
 
@@ -22,11 +22,13 @@ from robaudit.engine.arguments import checked_features
 
 @dataclass(frozen=True)
 class Largest:
-    """An eigenvalue of the Hessian, the largest by all that is known.
+    """The largest Ritz value of the Hessian, with its error bound.
 
     Attributes:
-        residual: ``||H u - value u||`` for its unit vector: an eigenvalue lies within it.
-        products: Hessian products spent; one gradient comes on top.
+        value: the eigenvalue.
+        residual: ``||H u - value u||`` for the unit vector ``u``: an eigenvalue is within this
+            distance of ``value``.
+        products: number of Hessian products; one gradient is computed in addition.
         converged: whether the residual is within the tolerance.
     """
 
@@ -50,15 +52,26 @@ def largest_eigenvalue(
     """The largest eigenvalue of the mean cross-entropy's Hessian.
 
     Lanczos from :func:`curved_direction` until the residual is within ``tolerance`` of the value,
-    or ``steps`` products. It takes far fewer than :func:`robaudit.curvature.spectrum`, which also
-    looks for the smallest eigenvalue and for the density, and so starts from random vectors.
+    or ``steps`` products. It needs far fewer than :func:`robaudit.curvature.spectrum`, which also
+    computes the smallest eigenvalue and the density, and so starts from random vectors.
 
     Args:
-        layers: see :func:`robaudit.curvature.selection.chosen_parameters`; by default all.
-        seed: of the random vector that takes the direction's place where it vanishes.
+        model: images to logits ``(n, k)``; it is left unchanged.
+        x: images ``(n, c, h, w)``, usually adversarial ones, held fixed.
+        y: labels ``(n,)``.
+        tolerance: of the residual, relative to the eigenvalue.
+        steps: largest number of Hessian products.
+        layers: names of layers (meaning their weight) or parameters; by default all parameters.
+        seed: of the random start that is used where the curved direction vanishes.
+
+    Returns:
+        The eigenvalue with its residual.
 
     Raises:
+        UsageError: no such layer.
         NotMeasuredError: the loss or its second derivative is not finite, or does not exist.
+
+    Source: of the start: Papyan, JMLR 21, 2020; see :func:`curved_direction`.
 
     >>> net = nn.Sequential(nn.Flatten(), nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, 2))
     >>> largest_eigenvalue(net, torch.rand(5, 1, 2, 2), torch.zeros(5).long()).converged
@@ -91,13 +104,13 @@ def largest_eigenvalue(
 def curved_direction(
     model: nn.Module, x: Tensor, chunk: int = 256, *, layers: Sequence[str] | None = None
 ) -> Tensor:
-    """A direction of strong curvature for one backward pass, ``(P,)``, of no particular length.
+    """A direction of large curvature from one backward pass, ``(P,)``, not normalised.
 
     ``(1/n) sum_i J_i^T Lambda_i z``, with ``Lambda_i = diag(p_i) - p_i p_i^T`` and ``z`` the
     leading eigenvector of their mean. The few large eigenvalues of a classifier's Hessian belong to
     directions in which the logits of whole classes move together.
 
-    Source of that observation: Papyan, "Traces of class/cross-class structure pervade deep learning
+    Source of this observation: Papyan, "Traces of class/cross-class structure pervade deep learning
     spectra", JMLR 21, 2020.
     """
     with frozen(model):
@@ -114,7 +127,7 @@ def curved_direction(
             return torch.cat(
                 [torch.full_like(leaf, torch.nan).flatten() for leaf in leaves.values()]
             )
-        # LAPACK's, wherever the network is: CUDA's solvers of float64 are not on every machine.
+        # On the CPU: float64 solvers of CUDA are not available everywhere.
         z = torch.linalg.eigh(mean.cpu()).eigenvectors[:, -1].to(mean.device)
         moved = (p * (z - (p @ z)[:, None]) / len(p)).to(logits)
         total = torch.cat([torch.zeros_like(leaf).flatten() for leaf in leaves.values()])

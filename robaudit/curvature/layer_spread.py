@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from robaudit.curvature.double_backward import checked_double_backward
 from robaudit.curvature.losses import require_finite
-from robaudit.curvature.one_by_one import plain_attention
+from robaudit.curvature.per_example import plain_attention
 from robaudit.curvature.products import block_products
 from robaudit.curvature.selection import chosen_parameters, coordinates
 from robaudit.curvature.targets import ADVICE, NOTHING, default_parameters, shown_name
@@ -23,11 +23,12 @@ from robaudit.types import Progress
 
 @dataclass(frozen=True)
 class LayerSpread:
-    """How one layer's eigenvalues lie around their mean.
+    """Mean and standard deviation of one layer's Hessian eigenvalues.
 
     Attributes:
-        dimension: ``d``, how many there are.
-        mean, mean_standard_error: ``Tr(H) / d``.
+        dimension: ``d``, the number of eigenvalues.
+        mean: ``Tr(H) / d``.
+        mean_standard_error: of ``mean``, over probes.
         deviation: ``sqrt(Tr(H^2) / d - (Tr(H) / d)^2)``.
         standard_error: of ``deviation``, over probes.
     """
@@ -54,13 +55,20 @@ def layer_spreads(
 
     With Rademacher ``v_k`` over layer k's weight, ``<v_k, H_k v_k>`` has mean ``Tr(H_k)`` and
     ``||H_k v_k||^2`` has mean ``Tr(H_k^2)``: the first two moments of stochastic Lanczos quadrature
-    after one step. A probe costs one forward and one backward pass, and one more per layer.
+    after one step. A probe costs one forward pass, one backward pass, and one more per layer.
 
     Args:
-        x, y: images (usually adversarial, held fixed) and labels.
-        layers: names of layers or parameters; by default the weights of
-            convolutions, linear layers and attention projections.
-        probes: two or more, for there to be errors.
+        model: images to logits ``(n, k)``; it is left unchanged.
+        x: images ``(n, c, h, w)``, usually adversarial ones, held fixed.
+        y: labels ``(n,)``.
+        layers: names of layers or parameters; by default the weights of convolutions, linear
+            layers and attention projections.
+        probes: number of probes, at least two.
+        seed: of the probes.
+        progress: called with the probes done and the probes in all.
+
+    Returns:
+        Name of the layer to its spread, in the network's order.
 
     Raises:
         UsageError: no such layer, or fewer than two probes.
@@ -75,7 +83,7 @@ def layer_spreads(
     (6, True)
     """
     if probes < 2:
-        raise UsageError("standard errors over probes take two probes or more")
+        raise UsageError("standard errors over probes need at least two probes")
     given, model = model, effective(model, x)
     names = list(default_parameters(model)) if layers is None else layers
     if layers is None and not names:
@@ -115,11 +123,11 @@ def layer_spreads(
 def deviation_from_moments(first: Tensor, second: Tensor) -> tuple[float, float]:
     """``sqrt(E[lambda^2] - E[lambda]^2)`` and its standard error from estimates of both moments.
 
-    The square of an estimated mean is too large by that mean's variance, which is taken off; the
-    error is by the delta method.
+    The square of an estimated mean is biased upwards by the variance of that mean, which is
+    subtracted. The standard error is by the delta method.
 
     Args:
-        first, second: ``(probes,)`` unbiased estimates, one pair a probe.
+        first, second: ``(probes,)`` unbiased estimates, one pair per probe.
     """
     probes = len(first)
     mean, own = float(first.mean()), float(first.var()) / probes

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from robaudit.curvature.layers import Layer, recording
-from robaudit.curvature.one_by_one import products, wanting_gradients
+from robaudit.curvature.per_example import products, wanting_gradients
 from robaudit.curvature.sweep import Node
 from robaudit.curvature.targets import Targets
 from robaudit.engine import generator

@@ -18,7 +18,7 @@ from robaudit.types import Progress
 
 @dataclass(frozen=True)
 class Term:
-    """A number and its standard error over examples; zero where it has none."""
+    """A number with its standard error over examples, zero where it has none."""
 
     value: float
     standard_error: float
@@ -26,17 +26,17 @@ class Term:
 
 @dataclass(frozen=True)
 class PacBayes:
-    """Both bounds, term by term. What no number stands for is left out: see the function.
+    """Both bounds, term by term, up to the constants that :func:`pac_bayes` leaves out.
 
     Attributes:
         loss: ``R_hat``, the mean cross-entropy.
         weights: ``||w||^2 / (2 beta s0^2)``.
         curvature: ``(s0^2 / 2) Tr(H)``.
-        bound: their sum, its error from the sum of each example's share.
+        bound: their sum; its standard error is that of the sum per example.
         index: ``sqrt(2 / lambda) WCI``.
         deviations: ``sigma_k``, the layers' standard deviations for which ``index`` is attained.
-        beta, s0, lambda_: as used.
-        wci: the index, the norms and the traces that it was made from.
+        beta, s0, lambda_: the constants.
+        wci: the index, with norms and traces.
     """
 
     loss: Term
@@ -69,26 +69,34 @@ def pac_bayes(
     progress: Progress | None = None,
     chunk: int = 256,
 ) -> PacBayes:
-    """The TrH paper's ``R_hat + ||w||^2 / (2 beta s0^2) + (s0^2 / 2) Tr(H)`` (Theorem 3) and the
-    WCI paper's ``sqrt(2 / lambda) WCI`` (Theorem 2.5).
+    """Terms of two PAC-Bayesian bounds on the robust loss.
 
-    They are bounds only with what is left out: the first up to ``C(tau, beta, m)`` and
+    The TrH paper's ``R_hat + ||w||^2 / (2 beta s0^2) + (s0^2 / 2) Tr(H)`` (Theorem 3) and the WCI
+    paper's ``sqrt(2 / lambda) WCI`` (Theorem 2.5).
+
+    They are bounds only together with what is left out: the first up to ``C(tau, beta, m)`` and
     ``O(s0^4)``, the second, on KL divergence and classifier variability alone, up to constants.
-    They compare networks measured with the same constants; they are no certificate. Both theorems
-    are of the training set: loss and trace on other images bound nothing. Unlike WCI, the first
-    and WCI's own bound change when layers are rescaled without changing the function.
+    They compare networks measured with the same constants and are not certificates. Both theorems
+    concern the training set: loss and trace on other images bound nothing. Unlike WCI, the first
+    bound and WCI's own bound change when layers are rescaled without changing the function.
 
-    ``w`` and ``H`` are those of convolution and linear weights, as in WCI. ``H`` is the Hessian's
-    trace; where WCI had to take Gauss-Newton traces, so does this, and ``wci.note`` says so.
+    ``w`` and ``H`` are those of convolution and linear weights, as in WCI. The trace is that of the
+    Hessian; where WCI uses Gauss-Newton traces, so does this, and ``wci.note`` says so.
 
     Args:
-        x, y: adversarial images ``(n, c, h, w)`` of the training set, held fixed, and labels.
-        beta: the papers take it proportional to the size of the training set; by default n, as if
-            that were it.
-        s0: standard deviation of the prior; by default ``d^-1/2`` for d numbers an image, the
-            paper's choice.
-        lambda_: by default n.
-        estimator, probes, seed, index: as in :func:`robaudit.curvature.wci`.
+        model: images to logits ``(n, k)``; it is left unchanged.
+        x: adversarial images ``(n, c, h, w)`` of the training set, held fixed.
+        y: labels ``(n,)``.
+        beta: in the papers proportional to the size of the training set; by default n.
+        s0: standard deviation of the prior; by default ``d^-1/2`` for images of ``d`` numbers, as
+            in the paper.
+        lambda_: constant of Theorem 2.5; by default n.
+        estimator, probes, seed, index: as in :func:`robaudit.curvature.layer_traces`.
+        progress: called with the number of examples done and of all.
+        chunk: images per forward pass of the loss.
+
+    Returns:
+        Both bounds, term by term.
 
     Raises:
         UsageError: a constant that is not a positive number.
@@ -97,6 +105,7 @@ def pac_bayes(
     Source: Wang et al., CVPR 2023, Theorem 3; Xu & Zhang, arXiv 2410.07719v1, Theorem 2.5, with
     ``sigma_k^2 = ||W_k||_F / sqrt(2 lambda Tr(H_k))`` from its proof.
 
+    >>> import torch
     >>> net = nn.Sequential(nn.Flatten(), nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, 2))
     >>> found = pac_bayes(net, torch.rand(5, 1, 2, 2), torch.zeros(5).long())
     >>> found.beta, found.s0
@@ -111,10 +120,17 @@ def pac_bayes(
 
 
 def check_constants(beta: float | None, s0: float | None, lambda_: float | None) -> None:
-    """Refuse constants that are given and not positive.
+    """Raise if a constant of :func:`pac_bayes` is given and is not a positive finite number.
+
+    Args:
+        beta: as in :func:`pac_bayes`.
+        s0: likewise.
+        lambda_: likewise.
 
     Raises:
-        UsageError: there is one.
+        UsageError: one of them is not.
+
+    >>> check_constants(beta=100.0, s0=None, lambda_=None)
     """
     for name, constant in {"beta": beta, "s0": s0, "lambda": lambda_}.items():
         if constant is not None and not 0 < constant < math.inf:
@@ -129,11 +145,24 @@ def bound_terms(
     s0: float | None = None,
     lambda_: float | None = None,
 ) -> PacBayes:
-    """:func:`pac_bayes` from what has been measured.
+    """:func:`pac_bayes` from losses and an index that are already there.
 
     Args:
-        losses: ``(n,)`` cross-entropy of the examples that ``measured`` is of.
-        d: numbers in an image.
+        losses: ``(n,)`` cross-entropy of the examples that ``measured`` was computed on.
+        measured: their Weight-Curvature Index.
+        d: numbers per image.
+        beta: as in :func:`pac_bayes`.
+        s0: likewise.
+        lambda_: likewise.
+
+    Returns:
+        Both bounds, term by term.
+
+    >>> import torch
+    >>> net = nn.Sequential(nn.Flatten(), nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, 2))
+    >>> x, y = torch.rand(5, 1, 2, 2), torch.zeros(5).long()
+    >>> bound_terms(torch.ones(5), wci(net, x, y), d=4).loss.value
+    1.0
     """
     n, losses = len(losses), losses.double()
     beta = float(n) if beta is None else beta

@@ -1,4 +1,4 @@
-"""The Gauss-Newton matrix's spectrum of a small set, whole."""
+"""The whole spectrum of the Gauss-Newton matrix on a small set."""
 
 from __future__ import annotations
 
@@ -29,13 +29,22 @@ def small_spectrum(
     memory: int = 2 << 30,
     progress: Progress | None = None,
 ) -> Spectrum:
-    """:func:`~robaudit.curvature.spectrum` of the Gauss-Newton matrix, without an estimate in it.
+    """:func:`~robaudit.curvature.spectrum` of the Gauss-Newton matrix, without estimates.
 
     Every eigenvalue comes from :func:`~robaudit.curvature.gram_spectrum`. Trace and density are
-    sums over them; the errors that are left are those of rounding.
+    sums over them; the residuals are those of rounding.
 
     Args:
-        x: a small set of images; the labels do not enter.
+        model: images to logits ``(n, k)``; it is left unchanged.
+        x: a small set of images ``(n, c, h, w)``; labels are not needed.
+        top: number of largest eigenvalues to return.
+        relative: the spectrum of ``D G D``, as in :func:`robaudit.curvature.spectrum`.
+        layers: names of layers (meaning their weight) or parameters; by default all parameters.
+        memory: bytes for gradients.
+        progress: called with the blocks of examples done and in all.
+
+    Returns:
+        The spectrum, with ``method="gram"``.
 
     Raises:
         UsageError, NotMeasuredError: as :func:`~robaudit.curvature.gram_spectrum`.

@@ -1,4 +1,4 @@
-"""Both ends of the curvature's spectrum, its density and its trace, from the same Lanczos runs."""
+"""Extreme eigenvalues, spectral density and trace of a curvature matrix, by Lanczos."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ from robaudit.types import Progress
 Operator = Literal["hessian", "gauss-newton"]
 Method = Literal["lanczos", "gram"]
 
-# Bytes for vectors where the caller sets no budget and the few that it takes fit.
+# Default budget for vectors, in bytes.
 MEMORY = 2 << 30
-# Vectors beside the basis: the newest residue, and what orthogonalising it takes.
+# Vectors in addition to the basis: the newest residue and those used to orthogonalise it.
 _WORKING = 3
 
 
@@ -43,8 +43,8 @@ class Density:
     Attributes:
         grid: ``(g,)`` eigenvalues.
         density: ``(g,)`` mean over probes; integrates to one.
-        standard_error: ``(g,)`` of that mean, over probes; ``nan`` for a single probe. It counts
-            the draw of the probes, not the finite number of quadrature nodes.
+        standard_error: ``(g,)`` of that mean, over probes; ``nan`` for a single probe. It does not
+            include the error of the finite number of quadrature nodes.
         sigma: width of the Gaussian kernel.
     """
 
@@ -61,23 +61,24 @@ class Spectrum:
     """Extreme eigenvalues with their residuals, density and trace.
 
     Attributes:
-        largest: the ``top`` largest eigenvalues, descending; fewer where there are fewer, or
-            fewer ``steps``.
+        largest: the ``top`` largest eigenvalues, descending; fewer where the dimension or ``steps``
+            is smaller.
         smallest: the smallest eigenvalue.
-        residuals: of ``largest``; each eigenvalue has a true one within its residual. They count
+        residuals: of ``largest``; a true eigenvalue is within the residual of each. They include
             the products' rounding, 16 units in the last place of the largest eigenvalue.
         smallest_residual: of ``smallest``.
-        trace, trace_standard_error: by Hutchinson's estimator on the start vectors, and its
-            standard error over probes.
-        products: matrix-vector products spent.
-        note: which residuals are not within the tolerance, and what they are.
-        operator: what it is the spectrum of.
-        dimension: parameters it acts on; pruned entries are none.
-        restarts: how often the basis outgrew the memory.
-        method: ``gram`` where every eigenvalue was had from the Gram matrix: no iteration, no
-            probes, errors from rounding alone.
-        notes: what was taken for the weights of parametrised and pruned modules, and what no pass
-            uses and is left out.
+        trace: by Hutchinson's estimator on the start vectors.
+        trace_standard_error: of ``trace``, over probes.
+        density: of all eigenvalues.
+        products: number of matrix-vector products.
+        note: the eigenvalues whose residuals exceed the tolerance; ``None`` if there are none.
+        operator: ``hessian`` or ``gauss-newton``.
+        dimension: number of parameters it acts on, without pruned entries.
+        restarts: number of restarts because the basis was full.
+        method: ``gram`` if every eigenvalue comes from the Gram matrix, without iteration, probes,
+            or errors other than rounding.
+        notes: how the weights of parametrised and pruned modules were treated, and which parameters
+            no forward pass uses and are left out.
     """
 
     largest: tuple[float, ...]
@@ -124,22 +125,34 @@ def spectrum(
     """Spectrum of the mean cross-entropy's Hessian, or of its Gauss-Newton matrix.
 
     Lanczos with thick restarts runs from a Rademacher vector until the ``top`` largest and the
-    smallest eigenvalue have residuals within ``tolerance`` of themselves. It and ``probes - 1``
-    more runs give the density by stochastic Lanczos quadrature, and the trace.
+    smallest eigenvalue have residuals within ``tolerance`` of themselves. This run and ``probes -
+    1`` more give the density by stochastic Lanczos quadrature, and the trace.
 
     Args:
-        x, y: images (usually adversarial, held fixed) and labels.
-        steps, density_steps: products at most, for the eigenvalues and for each probe's density.
-        relative: of ``D H D``, ``D`` the norm of each parameter tensor, which rescaling of layers
-            leaves alone; plain eigenvalues are not scale invariant.
-        operator: ``gauss-newton`` is positive semi-definite; where it has more parameters than
-            examples times classes, its smallest eigenvalue is zero and is not searched for.
-        layers: names of layers or parameters to which the matrix is restricted; by default all.
+        model: images to logits ``(n, k)``; it is left unchanged.
+        x: images ``(n, c, h, w)``, usually adversarial ones, held fixed.
+        y: labels ``(n,)``.
+        top: number of largest eigenvalues.
+        probes: number of random start vectors for density and trace.
+        steps: largest number of products for the eigenvalues.
+        density_steps: products for the density of each further probe.
+        tolerance: of the residuals, relative to the eigenvalues.
+        relative: the spectrum of ``D H D``, ``D`` the norm of each parameter's tensor, which is
+            invariant under rescaling of layers; the plain eigenvalues are not.
+        operator: ``hessian``, or ``gauss-newton``, which is positive semi-definite; where that has
+            more parameters than examples times classes, its smallest eigenvalue is zero and is not
+            searched for.
+        layers: names of layers (meaning their weight) or parameters; by default all parameters.
         memory: bytes for vectors; a smaller budget means more restarts, and so more products. By
-            default 2 GiB, or what the few vectors take that are needed where that is more.
+            default 2 GiB, or what the required vectors take if that is more.
+        seed: of the start vectors.
+        progress: called with the products done and the products expected.
+
+    Returns:
+        Eigenvalues with residuals, density and trace.
 
     Raises:
-        UsageError: no such layer, or a budget that does not hold the few vectors it takes.
+        UsageError: no such layer, or a budget too small for the required vectors.
         NotMeasuredError: the loss or its second derivative is not finite, or does not exist.
 
     Source: Ghorbani, Krishnan & Xiao, "An investigation into neural net optimization via Hessian
@@ -151,7 +164,7 @@ def spectrum(
     (23, True)
     """
     if top < 1 or probes < 1:
-        raise UsageError("a spectrum takes at least one eigenvalue and one probe")
+        raise UsageError("a spectrum needs at least one eigenvalue and one probe")
     given, model = model, effective(model, x)
     with frozen(model):
         chosen = coordinates(given, model, layers, x)
@@ -186,7 +199,7 @@ def spectrum(
             held=held,
             at_least=min(density_steps, steps) if probes > 1 else 0,
         )
-        # All probes are to have as many nodes; a basis that was full before has too few.
+        # All probes need the same number of nodes; a basis that was full earlier has too few.
         usable = probes == 1 or not ends.restarts or len(ends.quadrature.weights) >= density_steps
         runs = [ends.quadrature] if usable else []
         runs += [
@@ -195,7 +208,7 @@ def spectrum(
         ]
         if progress is not None:
             progress(budget, budget)
-    # A product is itself off by rounding, which the Lanczos bound does not know of.
+    # The Lanczos bound does not include the rounding of the products.
     rounding = 16 * torch.finfo(like.dtype).eps * float(np.abs(ends.eigenvalues).max())
     largest = ends.eigenvalues[::-1][:top]
     residuals = ends.residuals[::-1][:top] + rounding
@@ -232,7 +245,7 @@ def spectrum(
 
 
 def _bottom(model: nn.Module, x: Tensor, dim: int, operator: Operator) -> int:
-    """How many smallest eigenvalues there are to find: none where zero is known to be one."""
+    """Number of smallest eigenvalues to compute: none where zero is known to be one."""
     if operator == "hessian":
         return 1
     with torch.no_grad():
@@ -286,7 +299,7 @@ def _note(late: list[str], tolerance: float, products: int, restarts: int) -> st
 
 
 def density_of(runs: Sequence[Tridiagonal], points: int = 256) -> Density:
-    """The mean over quadratures, each smoothed by a hundredth of the spectrum's width."""
+    """The mean over quadratures, with a kernel of a hundredth of the spectrum's width."""
     low = min(float(run.eigenvalues[0]) for run in runs)
     high = max(float(run.eigenvalues[-1]) for run in runs)
     width = max(high - low, 1e-12)

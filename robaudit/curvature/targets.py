@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from robaudit.curvature.exact import gauss_newton_traces
 from robaudit.curvature.layers import Layer, Supported, find_layers, find_offsets, row_by_row
-from robaudit.curvature.one_by_one import squared_gradients
+from robaudit.curvature.per_example import squared_gradients
 from robaudit.curvature.selection import chosen_parameters
 from robaudit.engine import generator, idle_parameters, kept_entries
 from robaudit.errors import NotMeasuredError

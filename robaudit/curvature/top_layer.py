@@ -1,4 +1,4 @@
-"""Trace of the Hessian of a training loss in the top layer's weight, in closed form."""
+"""Closed-form trace of the Hessian of a training loss in the top layer's weight."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from robaudit.brief import brief
-from robaudit.curvature.chunks import evenly
+from robaudit.curvature.chunk_sizes import evenly
 from robaudit.curvature.losses import standard_error
 from robaudit.engine import device_of, effective, frozen, kept_entries
 from robaudit.engine.arguments import checked_features
@@ -18,21 +18,22 @@ from robaudit.errors import NotMeasuredError, UsageError
 
 RobustLoss = Literal["at", "trades", "alp", "mart"]
 
-# The usual weight of the loss's second part; for ALP there is none.
+# The usual weight of the loss's second term; ALP has no established one.
 PENALTIES: dict[RobustLoss, float] = {"at": 0.0, "trades": 6.0, "alp": 1.0, "mart": 6.0}
 
 
 @dataclass(frozen=True)
 class TopLayerTrace:
-    """The trace, what it is made of, and its error.
+    """The top layer's trace, its terms and its standard error.
 
     Attributes:
         value: the mean over examples.
-        standard_error: over examples; ``nan`` for one.
-        terms: ``value``'s summands by the loss's parts, penalty included.
+        standard_error: over examples; ``nan`` for a single one.
+        terms: the summands of ``value`` by term of the loss, penalty included.
         per_example: ``(n,)`` float64 on the CPU.
-        layer: the top layer's name.
-        penalty: the weight of the loss's second part.
+        layer: name of the top layer.
+        objective: ``at``, ``trades``, ``alp`` or ``mart``.
+        penalty: weight of the loss's second term.
     """
 
     value: float
@@ -78,8 +79,16 @@ def top_layer_trh(
     cross-entropy at ``x``; MART has it at ``x'``.
 
     Args:
-        x, x_adv, y: clean images, their adversarial examples (held fixed) and labels.
+        model: images to logits ``(n, k)``; it is left unchanged.
+        x: clean images ``(n, c, h, w)``.
+        x_adv: their adversarial examples, held fixed.
+        y: labels ``(n,)``.
+        objective: ``at``, ``trades``, ``alp`` or ``mart``.
         penalty: ``c``; by default 6 for TRADES and MART, 1 for ALP.
+        chunk: images per forward pass.
+
+    Returns:
+        The trace with standard error and terms.
 
     Raises:
         UsageError: no such objective, or a penalty that is negative or not finite.
@@ -101,12 +110,12 @@ def top_layer_trh(
         )
     penalty = PENALTIES[objective] if penalty is None else penalty
     if not 0 <= penalty < float("inf"):
-        raise UsageError(f"the penalty must be a number from zero on, not {penalty}")
+        raise UsageError(f"the penalty must be a finite number of at least zero, not {penalty}")
     parts: dict[str, list[Tensor]] = {}
     model = effective(model, x)
     pruned = kept_entries(model)
     n = len(x)
-    if n == 1:  # a network never sees one image alone; the copy is left out of the result
+    if n == 1:  # networks are not run on a single image; the copy is left out of the result
         x, x_adv, y = (torch.cat([rows, rows]) for rows in (x, x_adv, y))
     with frozen(model), torch.no_grad():
         device = device_of(model)

@@ -11,20 +11,20 @@ import torch
 from torch import Tensor, nn
 
 from robaudit.brief import brief
-from robaudit.curvature.chunks import chunks, evenly, footprint
+from robaudit.curvature.bf16_trial import Bf16Trial
+from robaudit.curvature.chunk_sizes import chunks, evenly, footprint
 from robaudit.curvature.derivatives import NoSecondDerivativeError, check_derivatives
 from robaudit.curvature.double_backward import checked_double_backward
 from robaudit.curvature.exact import Factor, gauss_newton_traces
 from robaudit.curvature.linearity import bent_layers, linear_pieces
 from robaudit.curvature.losses import standard_error
-from robaudit.curvature.one_by_one import (
+from robaudit.curvature.output_probes import hessian_trace_samples
+from robaudit.curvature.per_example import (
     hessian_samples,
     kept_numbers,
     plain_attention,
     squared_gradients,
 )
-from robaudit.curvature.output_probes import hessian_trace_samples
-from robaudit.curvature.rounding import Trial
 from robaudit.curvature.softmax import logit_curvature_factor, mixed_columns
 from robaudit.curvature.sweep import Sweep
 from robaudit.curvature.targets import Layers, Targets, find_targets
@@ -195,7 +195,7 @@ def layer_traces(
         raise UsageError(f"probes must be at least 1, not {probes}")
     index = torch.arange(len(x)) if index is None else index
     n = len(x)
-    if n == 1:  # a network never sees one image alone; the copy is left out of the result
+    if n == 1:  # networks are not run on a single image; the copy is left out of the result
         x, y, index = (torch.cat([rows, rows]) for rows in (x, y, index))
     given, model = model, effective(model, x)
     notes = effective_notes(given, model)
@@ -214,7 +214,7 @@ def layer_traces(
         columns = {"exact": classes - 1, "gauss-newton": probes, "hessian": 1}[chosen]
         _check_memory(model, targets, first, memory)
         size = chunks(footprint(model, targets.recorded, first), columns, device, memory)
-        trial = Trial("fp32" if chosen == "hessian" else rounded, len(x))
+        trial = Bf16Trial("fp32" if chosen == "hessian" else rounded, len(x))
         parts = []
         for chunk in evenly(len(x), size.images):
             images, labels, places = x[chunk].to(device), y[chunk].to(device), index[chunk]
@@ -279,7 +279,7 @@ def layer_traces(
     )
 
 
-def _used_precision(asked: Arithmetic, trial: Trial) -> Arithmetic:
+def _used_precision(asked: Arithmetic, trial: Bf16Trial) -> Arithmetic:
     if asked == "float64":
         return asked
     return "fp32" if trial.dtype is None else "bf16"

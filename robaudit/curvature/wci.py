@@ -26,7 +26,16 @@ from robaudit.types import Progress
 
 @dataclass(frozen=True)
 class LayerContribution:
-    """One layer's row of the index: ``contribution = ||W_k||_F sqrt(Tr(H_k))``."""
+    """One layer's part of the index.
+
+    Attributes:
+        name: of the layer or parameter.
+        frobenius: ``||W_k||_F``.
+        trace: ``Tr(H_k)``.
+        standard_error: of the trace.
+        contribution: ``||W_k||_F sqrt(Tr(H_k))``.
+        share: of the contribution in the index, as a fraction.
+    """
 
     name: str
     frobenius: float
@@ -38,17 +47,18 @@ class LayerContribution:
 
 @dataclass(frozen=True)
 class WeightCurvature:
-    """The index with its error bar.
+    """The Weight-Curvature Index with its standard error.
 
     Attributes:
         value: ``sum_k ||W_k||_F sqrt(Tr(H_k))``.
         bound: the Cauchy-Schwarz bound ``sqrt(sum ||W_k||_F^2) sqrt(sum Tr(H_k))`` (Eq. 6).
-        standard_error: over examples, by the delta method; the layers' errors are correlated, and
-            this counts it.
+        standard_error: over examples, by the delta method; it counts the correlation of the
+            layers' errors.
         bias: of the square root, ``-sum_k contribution_k r_k^2 / 8`` with ``r_k`` the relative
             standard error of layer k's trace; not subtracted from ``value``.
-        traces: what it was made from.
-        note: why the Gauss-Newton traces were used in place of the Hessian's, if so.
+        layers: the contribution of each layer, in the network's order.
+        traces: the traces that it was computed from.
+        note: why Gauss-Newton traces were used instead of the Hessian's, if so.
     """
 
     value: float
@@ -77,20 +87,29 @@ def wci(
     precision: Arithmetic = "fp32",
     progress: Progress | None = None,
 ) -> WeightCurvature:
-    """``WCI = sum_k sqrt(||W_k||_F^2 Tr(H_k))`` over the weights of convolutions, linear
-    layers and attention projections, or over the chosen ones.
+    """The Weight-Curvature Index ``sum_k sqrt(||W_k||_F^2 Tr(H_k))``.
 
-    It does not change under ``W_k -> a W_k, W_{k+1} -> W_{k+1} / a`` in ReLU networks (Remark 2.7).
-    A smooth network's true trace may be negative, and its square root then does not exist; and the
-    root of an estimate within two standard errors of zero says nothing. Where that is so in some
-    layer, the Gauss-Newton traces take the Hessian's place in all, and ``note`` says so; by default
-    also where some module has no second derivative, or a wrong one.
+    The sum runs over the weights of convolutions, linear layers and attention projections, or over
+    the chosen ones. It is invariant under ``W_k -> a W_k, W_{k+1} -> W_{k+1} / a`` in ReLU networks
+    (Remark 2.7).
+
+    The Hessian's trace of a smooth network may be negative, and has no square root then; the root
+    of an estimate within two standard errors of zero is not meaningful. Where either holds in a
+    layer, Gauss-Newton traces replace the Hessian's in all layers, and ``note`` says so; by default
+    also where a module has no second derivative, or a wrong one.
 
     Args:
+        model: images to logits ``(n, k)``; it is left unchanged.
         x: adversarial images ``(n, c, h, w)``, held fixed (the paper: PGD-10).
         y: labels ``(n,)``.
-        estimator, layers, probes, seed, index, memory, precision: as in
+        estimator, layers, probes, seed, index, memory, precision, progress: as in
             :func:`robaudit.curvature.layer_traces`; all chosen tensors enter the sum.
+
+    Returns:
+        The index with standard error, bound and contributions of the layers.
+
+    Raises:
+        UsageError, NotMeasuredError: as in :func:`robaudit.curvature.layer_traces`.
 
     Source: Xu & Zhang, "Understanding adversarially robust generalization via Weight-Curvature
     Index", arXiv 2410.07719v1, Definition 2.6.
@@ -142,7 +161,7 @@ def wci(
 
 
 def from_traces(traces: LayerTraces, note: str | None = None) -> WeightCurvature:
-    """The index from traces that are already there; all must be non-negative."""
+    """The index from given traces, which must be non-negative."""
     rows = list(traces.layers.values())
     contributions = [row.frobenius * math.sqrt(row.trace) for row in rows]
     value = math.fsum(contributions)

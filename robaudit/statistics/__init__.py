@@ -1,7 +1,7 @@
-"""Error bars: intervals of proportions and of estimates, and means with their standard errors.
+"""Confidence intervals of proportions and estimates, paired tests, and confidence sequences.
 
-Nothing here knows about models or attacks; it takes counts and plain samples. ``scipy`` is imported
-where a function needs it, so that reading or rendering a report does not pay for it.
+Functions take counts and plain samples, not models. ``scipy`` is imported inside the functions that
+need it, so that reading or rendering a report does not import it.
 """
 
 from __future__ import annotations

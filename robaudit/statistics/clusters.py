@@ -1,4 +1,4 @@
-"""Error bars where one image appears many times: examples in groups that are not independent."""
+"""Error bars for grouped examples, such as several of one image, which are not independent."""
 
 from __future__ import annotations
 
@@ -20,16 +20,20 @@ _METHOD = "{method}, clustered in {groups} groups"
 
 
 def clustered_mean(sample: Values, groups: Values) -> Mean:
-    """The mean of ``n`` values and its standard error over the ``G`` groups they come in.
+    """The mean of ``n`` values and its cluster-robust standard error over ``G`` groups.
 
-    ``sqrt(G / (G - 1) sum_g (sum_{i in g} (x_i - m))^2) / n``; with a group for each value it is
-    that of independent ones. ``None`` for a single group.
+    ``sqrt(G / (G - 1) sum_g (sum_{i in g} (x_i - m))^2) / n``; with one value per group it is that
+    of independent values.
 
     Args:
-        groups: of each value, as numbers.
+        sample: ``(n,)`` values.
+        groups: ``(n,)`` the group of each value, as numbers.
+
+    Returns:
+        Mean and size; the standard error is ``None`` for a single group.
 
     Raises:
-        UsageError: other numbers of values and groups.
+        UsageError: the numbers of values and groups differ.
         NotMeasuredError: no values, or one that is not finite.
 
     Source: Liang & Zeger, "Longitudinal data analysis using generalized linear models",
@@ -45,11 +49,22 @@ def clustered_mean(sample: Values, groups: Values) -> Mean:
 
 
 def effective_size(sample: Values, groups: Values) -> float:
-    """How many independent values would have the standard error that the grouped ones have.
+    """The number of independent values that would have the grouped values' standard error.
 
     ``n`` over the design effect ``sum_g (sum_{i in g} (x_i - m))^2 / sum_i (x_i - m)^2``, which is
-    one for groups of one and ``k`` for ``k`` copies of each value. At most ``n``; of values that
-    are all equal, which do not show how they go together, the number of groups.
+    one for groups of one and ``k`` for ``k`` copies of each value.
+
+    Args:
+        sample: ``(n,)`` values.
+        groups: ``(n,)`` the group of each value, as numbers.
+
+    Returns:
+        At most ``n``; the number of groups if all values are equal, which leaves the correlation
+        within groups undetermined.
+
+    Raises:
+        UsageError: the numbers of values and groups differ.
+        NotMeasuredError: no values, or one that is not finite.
 
     Source: Kish, "Survey Sampling", 1965, sec. 8.2; Korn & Graubard, "Confidence intervals for
     proportions with small expected number of positive counts estimated from survey data", Survey
@@ -67,9 +82,17 @@ def effective_size(sample: Values, groups: Values) -> float:
 
 
 def clustered_accuracy(right: Values, groups: Values, level: float = 0.95) -> Interval:
-    """Clopper and Pearson's interval of a share among as many examples as the groups are worth.
+    """Clopper and Pearson's interval of an accuracy with the :func:`effective_size`.
 
-    With ``k`` copies of each example it is that of the distinct ones.
+    With ``k`` copies of each example it is the interval of the distinct ones.
+
+    Args:
+        right: ``(n,)`` whether each example is classified correctly.
+        groups: ``(n,)`` the group of each example, as numbers.
+        level: the confidence level, in (0, 1).
+
+    Returns:
+        The interval; its ``method`` states the number of groups.
 
     >>> clustered_accuracy([True] * 30 + [False] * 10, [i // 2 for i in range(40)]).method
     'clopper-pearson, clustered in 20 groups'
@@ -81,7 +104,22 @@ def clustered_accuracy(right: Values, groups: Values, level: float = 0.95) -> In
 def clustered_difference(
     first: Values, first_groups: Values, second: Values, second_groups: Values, level: float = 0.95
 ) -> Interval:
-    """Newcombe's interval of the first share minus the second, of independent samples in groups."""
+    """Newcombe's interval of the first accuracy minus the second, for independent grouped samples.
+
+    Args:
+        first: whether each example of the first sample is classified correctly.
+        first_groups: the group of each, as numbers.
+        second: whether each example of the second sample is classified correctly.
+        second_groups: the group of each, as numbers.
+        level: the confidence level, in (0, 1).
+
+    Returns:
+        The interval, with the :func:`effective_size` of each sample.
+
+    >>> a, b, groups = [True] * 8, [True, False] * 4, range(8)
+    >>> clustered_difference(a, groups, b, groups).low > 0
+    True
+    """
     n_a, n_b = effective_size(first, first_groups), effective_size(second, second_groups)
     p_a, p_b = (float(np.mean(np.asarray(right, dtype=np.float64))) for right in (first, second))
     everyone = [*np.unique(np.asarray(first_groups)), *np.unique(np.asarray(second_groups))]
@@ -91,16 +129,31 @@ def clustered_difference(
 def clustered_paired(
     first: NDArray[np.bool_], second: NDArray[np.bool_], groups: Values, level: float = 0.95
 ) -> Paired:
-    """:func:`robaudit.statistics.paired` of examples in groups.
+    """:func:`robaudit.statistics.paired` for grouped examples.
 
-    The test is exact under the hypothesis that in each group the two are exchangeable: with ``D_g``
-    by how many examples of the group the second is more often right, every sign of every ``D_g`` is
-    as likely, and the p-value is the share of signs with ``|sum_g D_g|`` at least as large. In
-    groups of one it is McNemar's. The interval is Newcombe's of as many examples as the groups'
-    differences are worth.
+    The test is exact under the hypothesis that the two classifiers are exchangeable in each group.
+    With ``D_g`` the number of examples of group ``g`` that only the second classifies correctly
+    minus those that only the first does, both signs of every ``D_g`` are equally likely, and the
+    p-value is the fraction of sign choices with ``|sum_g D_g|`` at least as large. In groups of one
+    it is McNemar's test. The interval is Newcombe's with the :func:`effective_size` of the
+    differences.
+
+    Args:
+        first: ``(n,)`` whether the first classifies each example correctly.
+        second: ``(n,)`` whether the second does.
+        groups: ``(n,)`` the group of each example, as numbers.
+        level: the confidence level, in (0, 1).
+
+    Returns:
+        Difference, p-value and interval.
 
     Source of the test: Durkalski et al., "Analysis of clustered matched-pair data", Statistics in
     Medicine 22, 2003, made exact.
+
+    >>> first, second = np.array([True, False] * 6), np.array([True] * 12)
+    >>> found = clustered_paired(first, second, range(12))
+    >>> found.difference, found.p_value
+    (0.5, 0.03125)
     """
     n = len(first)
     only_first, only_second = int((first & ~second).sum()), int((~first & second).sum())

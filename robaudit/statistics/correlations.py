@@ -26,9 +26,13 @@ _TOGETHER = 1 << 22
 
 @dataclass(frozen=True)
 class Correlation:
-    """Pearson's, Spearman's and Kendall's coefficient over ``n`` pairs; Kendall's is tau-b.
+    """Correlation coefficients over pairs of values.
 
     Attributes:
+        n: number of pairs.
+        pearson: Pearson's coefficient.
+        spearman: Spearman's.
+        kendall: Kendall's tau-b.
         spearman_interval, kendall_interval: bootstrap percentiles; ``None`` for fewer than five
             pairs, whose resamples repeat too few of them.
         pearson_interval: the same, reaching at least as far as Fisher's z on both sides.
@@ -46,11 +50,11 @@ class Correlation:
 def correlation(
     x: Sequence[float], y: Sequence[float], level: float = 0.95, seed: int = 0
 ) -> Correlation | None:
-    """How two quantities go together; ``None`` for fewer than three pairs or a constant quantity.
+    """Correlation of two quantities; ``None`` for fewer than three pairs or a constant quantity.
 
-    The interval comes from drawing the pairs with replacement, as if the models were a random
-    sample: for checkpoints of one training run, which are not, it describes and infers nothing.
-    Resamples in which a quantity is constant have no coefficient and are left out.
+    The intervals come from resampling the pairs with replacement, as if the models were a random
+    sample. Checkpoints of one training run are not: there they describe the spread only. Resamples
+    in which a quantity is constant have no coefficient and are left out.
 
     Percentiles of Pearson's coefficient alone are too narrow for few pairs: in simulations of
     normal pairs 95 % intervals held the truth in 88 to 93 % of the cases. ``tanh(atanh r -+ z /

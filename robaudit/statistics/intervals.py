@@ -19,9 +19,12 @@ def clopper_pearson(successes: float, n: float, level: float = 0.95) -> Interval
     the true proportion with at least probability ``level``, whatever that proportion is.
 
     Args:
-        successes: the count ``k``; no whole number where the trials are worth fewer than they are.
+        successes: the count ``k``; not an integer where ``n`` is an effective sample size.
         n: the number of independent trials.
         level: the confidence level, in (0, 1).
+
+    Returns:
+        The interval; its ``method`` is ``clopper-pearson``.
 
     Raises:
         UsageError: no trial, a count outside ``[0, n]``, or a level outside (0, 1).
@@ -43,13 +46,16 @@ def wilson(successes: float, n: float, level: float = 0.95) -> Interval:
     """The score interval of a proportion, after Wilson (JASA 22, 1927).
 
     The proportions ``q`` with ``|p - q| <= z sqrt(q (1 - q) / n)``, where ``p = k / n`` and ``z``
-    is the normal quantile of the level. Shorter than :func:`clopper_pearson`; it covers with about
-    probability ``level`` on average over proportions, and with less than that at some of them.
+    is the normal quantile of the level. Shorter than :func:`clopper_pearson`; its coverage is about
+    ``level`` on average over proportions, and lower for some of them.
 
     Args:
         successes: the count ``k``.
         n: the number of independent trials.
         level: the confidence level, in (0, 1).
+
+    Returns:
+        The interval; its ``method`` is ``wilson``.
 
     Raises:
         UsageError: no trial, a count outside ``[0, n]``, or a level outside (0, 1).
@@ -70,7 +76,7 @@ def newcombe(
     Method 10 of Newcombe (Statistics in Medicine 17, 1998, p. 873). With the Wilson ends ``l, u``
     of each sample: ``d - sqrt((p_a - l_a)^2 + (u_b - p_b)^2)`` to
     ``d + sqrt((u_a - p_a)^2 + (p_b - l_b)^2)``, ``d = p_a - p_b``. For accuracies on the *same*
-    examples it is wider than it need be: those are paired, not independent.
+    examples it is too wide, since those are paired: use :func:`robaudit.statistics.paired`.
 
     Args:
         successes_a: the first count.
@@ -78,6 +84,9 @@ def newcombe(
         successes_b: the second count.
         n_b: the second number of trials.
         level: the confidence level, in (0, 1).
+
+    Returns:
+        The interval; its ``method`` is ``newcombe``.
 
     Raises:
         UsageError: no trial, a count outside ``[0, n]``, or a level outside (0, 1).
@@ -105,14 +114,17 @@ def normal_interval(
 ) -> Interval:
     """``value -+ z standard_error``, ``z`` the normal quantile of the level.
 
-    Right for estimates that are near normal, such as means of many examples; ``method`` names the
-    way the standard error was made, e.g. ``"normal-jackknife"``.
+    For estimates that are approximately normal, such as means of many examples.
 
     Args:
         value: the estimate, in any unit.
         standard_error: its standard error, in the same unit.
         level: the confidence level, in (0, 1).
-        method: what the interval says of itself.
+        method: the interval's ``method``: how the standard error was computed, e.g.
+            ``"normal-jackknife"``.
+
+    Returns:
+        The interval, in the estimate's unit.
 
     Raises:
         NotMeasuredError: the value or its standard error is not finite.
@@ -131,16 +143,18 @@ def normal_interval(
 
 
 def t_interval(value: float, standard_error: float, degrees: int, level: float = 0.95) -> Interval:
-    """``value -+ t standard_error``, ``t`` the quantile of Student's t with so many degrees.
+    """``value -+ t standard_error``, ``t`` the quantile of Student's t with ``degrees`` degrees.
 
-    Right for the mean of few normal draws, whose standard error is itself an estimate; its
-    ``method`` says how many degrees, and :func:`degrees_of` reads them.
+    For the mean of few normal draws, whose standard error is itself an estimate.
 
     Args:
         value: the estimate, in any unit.
         standard_error: its standard error, in the same unit.
-        degrees: draws less one.
+        degrees: degrees of freedom, the number of draws minus one.
         level: the confidence level, in (0, 1).
+
+    Returns:
+        The interval; its ``method`` holds the degrees, which :func:`degrees_of` reads.
 
     Raises:
         NotMeasuredError: the value or its standard error is not finite, or no degree is left.
@@ -169,7 +183,13 @@ def t_interval(value: float, standard_error: float, degrees: int, level: float =
 
 
 def degrees_of(interval: Interval | None) -> int | None:
-    """The degrees of freedom of a :func:`t_interval`; ``None`` of any other.
+    """The degrees of freedom of a :func:`t_interval`.
+
+    Args:
+        interval: any interval, or ``None``.
+
+    Returns:
+        The degrees, or ``None`` for an interval of another method.
 
     >>> degrees_of(t_interval(1.0, 0.1, 4)), degrees_of(normal_interval(1.0, 0.1))
     (4, None)
@@ -181,7 +201,20 @@ def degrees_of(interval: Interval | None) -> int | None:
 def from_standard_error(
     value: float, standard_error: float, degrees: int | None, level: float = 0.95
 ) -> Interval:
-    """:func:`t_interval` where degrees of freedom are given, else :func:`normal_interval`."""
+    """:func:`t_interval` where degrees of freedom are given, else :func:`normal_interval`.
+
+    Args:
+        value: the estimate, in any unit.
+        standard_error: its standard error, in the same unit.
+        degrees: degrees of freedom, or ``None``.
+        level: the confidence level, in (0, 1).
+
+    Returns:
+        The interval, in the estimate's unit.
+
+    >>> from_standard_error(1.0, 0.1, None).method, from_standard_error(1.0, 0.1, 4).method
+    ('normal', 't, 4 degrees')
+    """
     if degrees is None:
         return normal_interval(value, standard_error, level)
     return t_interval(value, standard_error, degrees, level)
@@ -190,7 +223,14 @@ def from_standard_error(
 def standard_error_of_proportion(successes: int, n: int) -> float:
     """``sqrt(p (1 - p) / n)``, ``p = k / n``.
 
-    It is 0 when all or none succeed, where it says nothing: read an interval there.
+    It is 0 when all or none succeed; use an interval there.
+
+    Args:
+        successes: the count ``k``.
+        n: the number of independent trials.
+
+    Returns:
+        The standard error, as a fraction.
 
     Raises:
         UsageError: no trial, or a count outside ``[0, n]``.

@@ -14,7 +14,13 @@ from robaudit.errors import NotMeasuredError
 
 @dataclass(frozen=True)
 class Mean:
-    """A sample's mean; its standard error, ``None`` for a sample of one; and its size."""
+    """A sample's mean with its standard error.
+
+    Attributes:
+        value: the mean, in the sample's unit.
+        standard_error: of the mean; ``None`` for a sample of one.
+        n: the number of values.
+    """
 
     value: float
     standard_error: float | None
@@ -25,7 +31,10 @@ def mean(sample: Sequence[float] | NDArray[Any]) -> Mean:
     """``m = sum x_i / n`` and ``sqrt(sum (x_i - m)^2 / (n (n - 1)))``, in the sample's unit.
 
     Args:
-        sample: independent values, any shape; summed in float64 whatever they come in.
+        sample: independent values, of any shape and type; summed in float64.
+
+    Returns:
+        Mean, standard error and size.
 
     Raises:
         NotMeasuredError: an empty sample, or a value that is not finite.

@@ -20,11 +20,12 @@ def median_interval(
     the true median with at least probability ``level`` for any continuous distribution.
 
     Args:
-        sample: values, of which some may be infinite.
+        sample: values; some may be infinite.
+        level: the confidence level, in (0, 1).
 
     Returns:
-        ``None`` for a median that is infinite, and for an interval with an infinite end or from
-        fewer values than it takes.
+        The median and its interval; ``None`` for an infinite median, and for an interval that has
+        an infinite end or needs more values.
 
     Raises:
         NotMeasuredError: no values, or one that is not a number.

@@ -11,12 +11,13 @@ from robaudit.statistics.intervals import wilson
 
 @dataclass(frozen=True)
 class Paired:
-    """Outcomes on the same ``n`` examples.
+    """Two classifiers' outcomes on the same examples.
 
     Attributes:
-        only_first, only_second: right by one of them alone.
-        difference: second minus first, as a share of the examples.
-        p_value: of McNemar's exact test that neither is more often right.
+        n: number of examples.
+        only_first, only_second: number of examples that only one of them classifies correctly.
+        difference: accuracy of the second minus that of the first, as a fraction.
+        p_value: of McNemar's exact test that both have the same accuracy.
         interval: of the difference.
     """
 
@@ -33,9 +34,20 @@ def paired(
 ) -> Paired:
     """McNemar's exact test and Newcombe's interval of the difference of paired proportions.
 
-    Under the hypothesis of no difference, examples that only one of them gets right fall to either
-    with probability one half: twice the smaller binomial tail, at most 1. The interval (Newcombe's
-    method 10) takes the Wilson ends of both proportions and the correlation of the outcomes.
+    Under the hypothesis of equal accuracies, an example that only one classifies correctly belongs
+    to either with probability one half: the p-value is twice the smaller binomial tail, at most 1.
+    The interval (Newcombe's method 10) combines the Wilson ends of both proportions with the
+    correlation of the outcomes.
+
+    Args:
+        both: number of examples that both classify correctly.
+        only_first: number that only the first classifies correctly.
+        only_second: number that only the second classifies correctly.
+        neither: number that neither classifies correctly.
+        level: the confidence level, in (0, 1).
+
+    Returns:
+        Difference, p-value and interval.
 
     Raises:
         UsageError: no examples, or a negative count.
@@ -69,7 +81,7 @@ def paired_interval(
 ) -> Interval:
     """Newcombe's interval of the difference of paired proportions, the second's minus the first's.
 
-    Counts need not be whole where examples are worth fewer than they are.
+    Counts are not integers where they come from an effective sample size.
     """
     n = both + only_first + only_second + neither
     first, second = min(n, both + only_first), min(n, both + only_second)

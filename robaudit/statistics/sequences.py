@@ -1,4 +1,4 @@
-"""Confidence that may be looked at after every draw: sampling without replacement."""
+"""Confidence sequences for sampling without replacement, valid after every draw."""
 
 from __future__ import annotations
 
@@ -14,7 +14,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Counts:
-    """How many of the ``population`` are successes: at least ``low``, at most ``high``."""
+    """Bounds on the number of successes in a population.
+
+    Attributes:
+        low: least number of successes.
+        high: largest number of successes.
+        population: size of the population.
+    """
 
     low: int
     high: int
@@ -23,7 +29,14 @@ class Counts:
 
 @dataclass(frozen=True)
 class Stratum:
-    """A part of a population: of ``draws`` from its ``size``, ``least`` to ``most`` succeeded."""
+    """Draws from one part of a population.
+
+    Attributes:
+        size: size of the part.
+        draws: number of draws from it.
+        least: least number of successes among the draws.
+        most: largest number of successes among the draws.
+    """
 
     size: int
     draws: int
@@ -38,20 +51,27 @@ def population_counts(
     alpha: float = 0.05,
     prior: tuple[float, float] = (1.0, 1.0),
 ) -> Counts:
-    """What ``draws`` draws without replacement say of a finite population, at any time.
+    """A confidence sequence for the number of successes in a finite population.
 
     With a beta-binomial prior on the number ``m`` of successes in the population, the ratio of
-    prior to posterior at the true ``m`` is a martingale that starts at 1. It exceeds ``1 / alpha``
-    at any time, however often one looks, with probability at most ``alpha`` (Ville). So the ``m``
-    whose ratio is below it cover the truth at all times together with probability ``1 - alpha``,
-    whatever the prior; a better guess makes them fewer. After the last draw one ``m`` is left.
+    prior to posterior at the true ``m`` is a martingale that starts at 1. The probability that it
+    ever exceeds ``1 / alpha``, over all draws, is at most ``alpha`` (Ville). So the ``m`` whose
+    ratio is below it contain the truth after every draw simultaneously with probability ``1 -
+    alpha``, whatever the prior; a prior nearer the truth makes them fewer. After the last draw one
+    ``m`` is left.
 
     Args:
-        successes: among the draws.
+        successes: number of successes among the draws.
+        draws: number of draws without replacement.
+        population: size of the population.
+        alpha: probability of ever missing the truth, in (0, 1).
         prior: ``(a, b)`` of the beta distribution.
 
+    Returns:
+        The smallest and the largest number of successes that remain.
+
     Raises:
-        UsageError: counts that cannot be, an ``alpha`` outside (0, 1), or a prior that is none.
+        UsageError: impossible counts, an ``alpha`` outside (0, 1), or an invalid prior.
 
     Source: Waudby-Smith & Ramdas, "Confidence sequences for sampling without replacement",
     NeurIPS 2020, Theorem 3.1.
@@ -65,7 +85,9 @@ def population_counts(
         raise UsageError(f"{successes} of {draws} draws from {population} cannot be")
     a, b = prior
     if not (0 < alpha < 1 and a > 0 and b > 0 and math.isfinite(a + b)):
-        raise UsageError(f"alpha {alpha:g} or the prior ({a:g}, {b:g}) cannot be meant")
+        raise UsageError(
+            f"alpha must be in (0, 1) and the prior positive: {alpha:g}, ({a:g}, {b:g})"
+        )
     import numpy as np
 
     m = np.arange(successes, population - (draws - successes) + 1, dtype=np.float64)
@@ -85,19 +107,33 @@ def settled(
     alpha: float = 0.05,
     prior: tuple[float, float] = (1.0, 1.0),
 ) -> bool | None:
-    """Whether at least ``least`` of the population are successes, once :func:`population_counts`
-    leaves no doubt: ``low >= least``, or ``high < least``; else ``None``.
+    """Whether at least ``least`` of the population are successes, if :func:`population_counts`
+    decides it.
 
     The ratio at ``m`` is ``P(successes) / P_m(successes)``, of the beta-binomial and of the
-    hypergeometric probability, so that it falls up to the likeliest ``m`` and rises after it: one
-    look at the boundary tells.
+    hypergeometric probability. It falls up to the likeliest ``m`` and rises after it, so that its
+    value at the boundary decides.
 
     ``low`` and ``high`` rise with the successes, so that a ``False`` on an upper bound of the
     successes and a ``True`` on a lower bound hold for the successes themselves. This takes ``a, b
     >= 1`` and ``alpha <= 0.3``: ``P_m(s - 1) / P_m(s)`` falls with ``m`` and is convex, and ``P(s -
     1) / P(s)`` is its posterior mean, no less than its value at the posterior mean of ``m``. To the
     right of ``high`` lies at most ``alpha`` of the posterior, which is log-concave, so that its
-    mean lies to the left. There the ratio thus only rises when a success is taken away.
+    mean lies to the left. There the ratio thus only rises when a success is removed.
+
+    Args:
+        successes: number of successes among the draws.
+        draws: number of draws without replacement.
+        population: size of the population.
+        least: the number of successes in question.
+        alpha: probability of ever deciding wrongly, in (0, 1).
+        prior: ``(a, b)`` of the beta distribution.
+
+    Returns:
+        ``True`` for ``low >= least``, ``False`` for ``high < least``, else ``None``.
+
+    Raises:
+        UsageError: impossible counts, or an ``alpha`` outside (0, 1).
 
     >>> settled(95, 100, 1000, 840), settled(95, 100, 1000, 995), settled(95, 100, 1000, 900)
     (True, False, None)
@@ -127,17 +163,24 @@ def settled(
 
 
 def stratified_counts(first: Stratum, second: Stratum, alpha: float = 0.05) -> Counts:
-    """:func:`population_counts` of a population in two strata of known sizes.
+    """:func:`population_counts` for a population in two strata of known sizes.
 
-    Drawn in random order from the whole, each stratum is drawn from at random, and each has its
-    ratio of prior to posterior; a draw moves one of them alone, so that their product is a
-    martingale too. The pairs of counts at which it is below ``1 / alpha`` cover the true pair at
-    all times with probability ``1 - alpha``; ``low`` and ``high`` are the ends of their sums. Where
-    the strata are far from each other in their shares, the ends are nearer than those of
-    :func:`population_counts`.
+    In a random order of the whole population, the draws from each stratum are in random order, and
+    each stratum has its ratio of prior to posterior. A draw changes only one of them, so that their
+    product is a martingale too. The pairs of counts at which it is below ``1 / alpha`` contain the
+    true pair after every draw with probability ``1 - alpha``; ``low`` and ``high`` are the extremes
+    of their sums. They are closer than those of :func:`population_counts` where the fractions of
+    successes in the strata differ much.
 
-    Of successes that are known only up to a range, each pair of counts is kept that any of them
-    keeps.
+    Where successes are known only up to a range, a pair is kept if any value in the range keeps it.
+
+    Args:
+        first: draws from the first stratum.
+        second: draws from the second.
+        alpha: probability of ever missing the truth, in (0, 1).
+
+    Returns:
+        Bounds on the number of successes in both strata together.
 
     >>> stratified_counts(Stratum(500, 50, 48, 48), Stratum(500, 50, 2, 2))
     Counts(low=393, high=607, population=1000)
@@ -147,7 +190,7 @@ def stratified_counts(first: Stratum, second: Stratum, alpha: float = 0.05) -> C
     import numpy as np
 
     one, other = _log_ratios(first, alpha), _log_ratios(second, alpha)
-    # How high the second may be, where the first is so high.
+    # The largest log ratio of the second stratum for each count in the first.
     room = -math.log(alpha) - one
     kept = np.nonzero(room > other.min())[0]
     falling = np.minimum.accumulate(other)
@@ -163,7 +206,7 @@ def stratified_counts(first: Stratum, second: Stratum, alpha: float = 0.05) -> C
 
 
 def _log_ratios(stratum: Stratum, alpha: float) -> NDArray[Any]:
-    """The ratio's logarithm, smallest over the successes there may be, at each possible count from
+    """The ratio's logarithm, minimal over the range of successes, at each possible count from
     ``least`` upwards; uniform prior.
     """
     import numpy as np
@@ -193,7 +236,7 @@ def _check_draws(successes: int, draws: int, population: int, alpha: float) -> N
     if not 0 <= successes <= draws <= population:
         raise UsageError(f"{successes} of {draws} draws from {population} cannot be")
     if not 0 < alpha < 1:
-        raise UsageError(f"alpha {alpha:g} cannot be meant")
+        raise UsageError(f"alpha must be in (0, 1), not {alpha:g}")
 
 
 def _log_beta(a: float, b: float) -> float:

@@ -12,7 +12,7 @@ from torch import nn
 from torchvision.models import SwinTransformer, VisionTransformer
 
 from robaudit.curvature import layer_traces, wci
-from robaudit.curvature.one_by_one import hessian_samples, plain_attention
+from robaudit.curvature.per_example import hessian_samples, plain_attention
 from robaudit.engine import effective, frozen, generator
 from robaudit.errors import NotMeasuredError, UsageError
 

@@ -9,8 +9,8 @@ from torch import nn
 import robaudit as ra
 from robaudit.checkpoints import samples_dir
 from robaudit.curvature import layer_traces, wci
+from robaudit.curvature.bf16_trial import Bf16Trial
 from robaudit.curvature.layers import find_layers, recording
-from robaudit.curvature.rounding import Trial
 from robaudit.curvature.sweep import Sweep
 from robaudit.errors import NotMeasuredError
 
@@ -32,7 +32,7 @@ def test_rounding_is_measured_against_the_error_of_all_images(share):
     error = exact[:, 1].std() / 1000**0.5
     rounded = exact.clone()
     rounded[:, 1] += share * error
-    trial = heard(Trial("bf16", 1000), exact, rounded)
+    trial = heard(Bf16Trial("bf16", 1000), exact, rounded)
     if abs(share) < 0.1:
         assert (trial.dtype, trial.note) == (torch.bfloat16, None)
     else:
@@ -41,18 +41,18 @@ def test_rounding_is_measured_against_the_error_of_all_images(share):
 
 
 def test_no_verdict_before_enough_images():
-    trial = heard(Trial("bf16", 1000), traces(8), traces(8))
+    trial = heard(Bf16Trial("bf16", 1000), traces(8), traces(8))
     assert (trial.dtype, trial.note) == (None, None)
 
 
 def test_nothing_more_is_computed_twice_after_the_verdict():
-    trial = heard(Trial("bf16", 1000), traces(16), traces(16))
+    trial = heard(Bf16Trial("bf16", 1000), traces(16), traces(16))
     trial.compare(traces(8), lambda dtype: pytest.fail("computed again"))
     assert trial.dtype is torch.bfloat16
 
 
 def test_nothing_is_computed_twice_where_it_was_not_asked_for_or_is_not_worth_it():
-    for trial in (Trial("fp32", 1000), Trial("bf16", 16)):
+    for trial in (Bf16Trial("fp32", 1000), Bf16Trial("bf16", 16)):
         trial.compare(traces(8), lambda dtype: pytest.fail("computed again"))
         assert trial.dtype is None
     assert "16 images" in trial.note
@@ -61,7 +61,7 @@ def test_nothing_is_computed_twice_where_it_was_not_asked_for_or_is_not_worth_it
 def test_numbers_that_overflow_are_refused():
     rounded = traces(16)
     rounded[3, 2] = torch.nan
-    trial = heard(Trial("bf16", 1000), traces(16), rounded)
+    trial = heard(Bf16Trial("bf16", 1000), traces(16), rounded)
     assert trial.dtype is None
     assert trial.note
 
@@ -69,10 +69,10 @@ def test_numbers_that_overflow_are_refused():
 def test_a_layer_without_spread_must_stay_as_it_is():
     exact = traces(16)
     exact[:, 0] = 0
-    assert heard(Trial("bf16", 1000), exact, exact.clone()).dtype is torch.bfloat16
+    assert heard(Bf16Trial("bf16", 1000), exact, exact.clone()).dtype is torch.bfloat16
     moved = exact.clone()
     moved[:, 0] = 1e-9
-    assert heard(Trial("bf16", 1000), exact, moved).dtype is None
+    assert heard(Bf16Trial("bf16", 1000), exact, moved).dtype is None
 
 
 @pytest.mark.parametrize("name", [*piecewise_linear(), *smooth()])

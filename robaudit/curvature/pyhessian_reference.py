@@ -1,4 +1,4 @@
-"""PyHessian's own trace and largest eigenvalues, beside ours."""
+"""Trace and largest eigenvalues by PyHessian, for comparison."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ from robaudit.errors import NotMeasuredError
 
 @dataclass(frozen=True)
 class PyHessian:
-    """What PyHessian finds at its defaults.
+    """Results of PyHessian at its defaults.
 
     Attributes:
         eigenvalues: the largest in absolute value, by power iteration without residuals.
         trace: mean of its Hutchinson probes.
         trace_standard_error: of that mean, from the spread of the probes; ``nan`` for one probe.
-            PyHessian itself stops on a running mean and gives no error.
-        probes: how many probes its stopping rule took.
+            PyHessian stops on a running mean and gives no error.
+        probes: number of probes until its stopping rule applied.
     """
 
     eigenvalues: tuple[float, ...]
@@ -45,25 +45,38 @@ class PyHessian:
 def pyhessian(
     model: nn.Module, x: Tensor, y: Tensor, *, top: int = 1, seed: int = 0, chunk: int = 256
 ) -> PyHessian:
-    """Run PyHessian on a copy of the model, since it fills ``grad`` and changes modes.
+    """Trace and largest eigenvalues of the Hessian by PyHessian at its defaults.
 
-    Its density does not run on current torch and is left out. Weights are the effective ones.
+    It runs on a copy of the model, since it fills ``grad`` and changes modes. Its density does not
+    run on current torch and is left out. Weights are the effective ones.
 
     Args:
-        x, y: the images and labels of the loss, as in :func:`robaudit.curvature.spectrum`.
-        top: how many eigenvalues.
+        model: images to logits ``(n, k)``; it is left unchanged.
+        x: images ``(n, c, h, w)``, usually adversarial ones, held fixed.
+        y: labels ``(n,)``.
+        top: number of eigenvalues.
+        seed: of its random vectors.
+        chunk: images per batch.
+
+    Returns:
+        Eigenvalues and trace, with the standard error of the trace.
 
     Raises:
         NotMeasuredError: the network has pruned weights.
 
     Source: Yao et al., "PyHessian: neural networks through the lens of the Hessian", 2020; package
     ``pyhessian``.
+
+    >>> net = nn.Sequential(nn.Flatten(), nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, 2))
+    >>> found = pyhessian(net, torch.rand(5, 1, 2, 2), torch.zeros(5).long())
+    >>> len(found.eigenvalues)
+    1
     """
     from pyhessian import hessian
 
     model = effective(model, x)
     if kept_entries(model):
-        raise NotMeasuredError("PyHessian knows no pruning: it would count pruned entries")
+        raise NotMeasuredError("PyHessian does not support pruning: it would count pruned entries")
     device = device_of(model)
     batches = list(zip(torch.split(x, chunk), torch.split(y, chunk), strict=True))
     with frozen(model), checked_double_backward(model, x, y):
@@ -75,7 +88,7 @@ def pyhessian(
         sdpa_kernel(SDPBackend.MATH),
         warnings.catch_warnings(),
     ):
-        warnings.simplefilter("ignore")  # of create_graph with backward(), which is its way
+        warnings.simplefilter("ignore")  # about create_graph with backward()
         torch.manual_seed(seed_for(seed, "pyhessian"))
         peer = hessian(own, nn.CrossEntropyLoss(), dataloader=batches, cuda=device.type == "cuda")
         probes = torch.tensor(peer.trace(), dtype=torch.float64)

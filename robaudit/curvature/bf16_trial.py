@@ -15,7 +15,7 @@ _BOTH = 16
 _ALLOWED = 0.1
 
 
-class Trial:
+class Bf16Trial:
     """Layer traces both ways on the first images; then the verdict on the others.
 
     Rounding is allowed where it moves every layer's mean by less than a tenth of the standard error
