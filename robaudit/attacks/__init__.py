@@ -1,7 +1,8 @@
-"""``(classifier, examples, threat) -> adversarial examples``; one attack a file.
+"""Attacks: images, labels and a threat model to adversarial examples; one attack per file.
 
-Accuracies under an attack are upper bounds on robust accuracy: an example that no attack broke may
-still be breakable.
+Every attack is a function of a model (or a :class:`robaudit.engine.Runner` of one), images, labels
+and a threat model, and returns an :class:`AttackResult`. Accuracies under an attack are upper
+bounds on robust accuracy: an example that no attack broke may still be breakable.
 """
 
 from robaudit.attacks.apgd import apgd

@@ -50,33 +50,43 @@ def apgd(
     batch_size: BatchSize = "auto",
     progress: Progress | None = None,
 ) -> AttackResult:
-    """Maximise a loss over each image's ball with momentum and a step size that halves by itself.
+    """Auto-PGD: maximise a loss over each image's ball with momentum and an adaptive step size.
 
-    linf and l2: ``z = P(x_t + a g)``, ``x_{t+1} = P(x_t + 0.75 (z - x_t) + 0.25 (x_t - x_{t-1}))``;
-    ``a`` starts at ``2 eps`` and is halved, from the best point so far, at checkpoints where the
-    loss rose too seldom. l1: sparse sign steps projected on the ball and the box at once, first at
-    three and two times ``eps``.
+    linf and l2: ``x_{t+1} = P(x_t + 0.75 (z - x_t) + 0.25 (x_t - x_{t-1}))`` with
+    ``z = P(x_t + a d_t)``; ``a`` starts at ``2 eps`` and is halved, from the best point so far, at
+    checkpoints where the loss rose too seldom. l1: sparse sign steps, projected on the ball and the
+    box together, first within three and two times ``eps``.
 
     Args:
-        model: images in ``[0, 1]`` to logits; run in evaluation mode and left as it was.
-        x, y: images ``(n, c, h, w)`` and labels ``(n,)``.
-        loss: ``ce``; ``margin``; ``dlr``, the difference of logits ratio, which needs three classes
-            and four when targeted.
-        targets: 0 for the untargeted loss; how many of the largest other logits to target, each in
-            a run of its own; or the target classes themselves, ``(n, t)``.
+        model: maps images in ``[0, 1]`` to logits ``(n, k)``; it runs in evaluation mode
+            with frozen parameters and is left as it was. Or a :class:`robaudit.engine.Runner`.
+        x, y: images ``(n, c, h, w)`` in ``[0, 1]`` and labels ``(n,)`` from 0.
+        threat: norm and radius of the perturbations.
+        loss: ``ce``, cross-entropy; ``margin``; ``dlr``, the difference of logits ratio, which
+            needs three classes, and four with targets.
+        targets: 0 for the untargeted loss; the number of largest other logits to target, one run
+            for each; or the target classes themselves, ``(n, t)``.
         steps: gradient steps per restart and target.
+        restarts: random starts.
         samples: gradients averaged at each point, for networks that draw at random.
-        mode: ``accuracy`` lets an example go soon after it is misclassified; ``loss`` runs every
+        mode: ``accuracy`` stops an example soon after it is misclassified; ``loss`` runs every
             example to the end and returns the point with the highest objective.
-        index: ``(n,)`` the examples' places in their data set, which seed their starts.
-        batch_size: images per pass on a GPU; results do not depend on it.
+        seed: of all random draws.
+        index: ``(n,)`` the examples' positions in their data set; each example's draws depend on
+            its position and the seed only. ``0..n-1`` unless given.
+        batch_size: images per pass on a GPU; no result depends on it. A Runner has its own.
+        progress: called with the work done and the work in all.
+
+    Returns:
+        All common fields, ``stuck``, ``reached`` and ``zero_gradient``; ``loss`` only for
+        ``loss="ce"`` without targets.
 
     Raises:
         NotMeasuredError: logits or losses that are not finite.
 
     Source: Croce & Hein, "Reliable evaluation of adversarial robustness with an ensemble of
-    diverse parameter-free attacks", ICML 2020, Alg. 1; for l1 "Mind the box: l1-APGD for sparse
-    adversarial attacks on image classifiers", ICML 2021.
+    diverse parameter-free attacks", ICML 2020, Alg. 1; l1 from Croce & Hein, "Mind the box: l1-APGD
+    for sparse adversarial attacks on image classifiers", ICML 2021.
 
     >>> net = nn.Sequential(nn.Flatten(), nn.Linear(4, 5))
     >>> found = apgd(net, torch.rand(3, 1, 2, 2), torch.zeros(3).long(), ThreatModel("l2", 0.1))

@@ -1,4 +1,4 @@
-"""AutoAttack by its reference library: the field's verdict on robust accuracy."""
+"""AutoAttack by its reference library."""
 
 from __future__ import annotations
 
@@ -44,25 +44,42 @@ def autoattack(
     cache: Cache = no_cache,
     progress: Progress | None = None,
 ) -> AttackResult:
-    """Run ``pyautoattack``, batch by batch, with frozen parameters and the caller's random state.
+    """AutoAttack by its reference library ``pyautoattack``.
 
-    Each of its attacks runs on what the ones before left standing, in batches in the examples'
-    order, as the library itself does: the verdicts are those that it gives alone. It seeds every
-    batch alike, so that they depend on ``batch_size``; 250 is its own default and ours. With fewer
-    than ten classes the targeted attacks are capped at ``k - 1`` targets; with fewer than four
-    APGD-T and with fewer than three APGD-DLR are left out, since their loss does not exist; both
-    are said in ``notes``.
+    Each of its attacks runs on the examples that are still robust, in batches in their order, as
+    the library itself does, so the verdicts are those that it gives alone. It seeds every batch
+    alike, so they depend on ``batch_size``. With fewer than ten classes the targeted attacks have
+    ``k - 1`` targets; with fewer than four APGD-T and with fewer than three APGD-DLR are left out,
+    because their loss does not exist; ``notes`` say so.
 
     Args:
-        faster: let the library see the network as :func:`robaudit.engine.accelerate` runs it. What
-            it breaks counts if the network itself, as it stands, is broken by it.
-        cache: keeps each finished batch of each attack.
+        model: maps images in ``[0, 1]`` to logits ``(n, k)``; it runs in evaluation mode
+            with frozen parameters and is left as it was.
+        x, y: images ``(n, c, h, w)`` in ``[0, 1]`` and labels ``(n,)`` from 0.
+        threat: norm and radius of the perturbations.
+        version: ``standard``, ``plus`` or ``rand``, as the library calls them.
+        seed: given to the library. The caller's random state is left as it was.
+        batch_size: images per batch; 250 is the library's default.
+        faster: let the library run the network in its fastest form
+            (:func:`robaudit.engine.accelerate`). A break counts only if the original network in
+            float32 confirms it.
+        cache: keeps each finished batch of each attack, so that an interrupted run can continue.
+        progress: called with the work done and the work in all.
+
+    Returns:
+        All common fields and those of an ensemble, without ``passes``; ``loss`` is ``nan``.
 
     Raises:
-        NotMeasuredError: the library broke on this model.
+        NotMeasuredError: the library raised on this model.
 
     Source: Croce & Hein, "Reliable evaluation of adversarial robustness with an ensemble of
     diverse parameter-free attacks", ICML 2020.
+
+    >>> net = nn.Sequential(nn.Flatten(), nn.Linear(4, 4))
+    >>> x, y = torch.rand(2, 1, 2, 2), torch.zeros(2).long()
+    >>> found = autoattack(net, x, y, ThreatModel("linf", 0.1), version="rand")
+    >>> bool((found.robust <= found.correct).all())
+    True
     """
     device = device_of(model)
     with frozen(model), torch.random.fork_rng(), _listening() as heard:
@@ -122,7 +139,7 @@ def autoattack(
 
 
 def _diagnosed(correct: Tensor, broken_by: Tensor, stages: list[str]) -> Diagnostics:
-    """What the library's verdicts say of gradients: what Square alone broke."""
+    """What the verdicts say about gradients: how many examples only Square broke."""
     alone = [stages.index(name) for name in BLACK_BOX if name in stages]
     return Diagnostics(
         attacked=int(correct.sum()),
@@ -148,7 +165,7 @@ def _run(attack: Any, counted: _Counted, stage: str, x: Tensor, y: Tensor) -> di
 
 
 def _judge_square(accuracies: dict[str, float]) -> None:
-    """The library's own look at what Square added, which it takes of a whole evaluation alone."""
+    """Run the library's own check of Square's breaks, which needs the whole evaluation."""
     try:
         from pyautoattack.checks import check_square_sr
     except ImportError:  # the name of older packagings
@@ -211,19 +228,19 @@ class _Listener(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         said = record.getMessage()
-        # Its words on few classes hold whatever attack runs; `runnable` has seen to those that do.
+        # The library warns of few classes whatever attack runs; `runnable` has dealt with those.
         if not ("DLR loss" in said or "target classes" in said):
-            # The library names a page of its own repository; ours stand on their own.
+            # The library refers to a page in its repository, which is cut off here.
             self.warnings.append("AutoAttack: " + said.split(" See ")[0])
 
     def kept(self) -> dict[str, Tensor]:
-        """What was heard, as a part of a piece of work: who finds that piece hears it again."""
+        """The warnings as a tensor, to be cached with the batch during which they were logged."""
         said = "\n".join(dict.fromkeys(self.warnings)).encode()
         return {_SAID: torch.tensor(list(said), dtype=torch.uint8)} if said else {}
 
     @staticmethod
     def told(piece: dict[str, Tensor]) -> list[str]:
-        """What was heard while a piece of work was done, whenever and by whomever."""
+        """The warnings of a batch, cached or not."""
         return bytes(piece[_SAID].tolist()).decode().split("\n") if _SAID in piece else []
 
 

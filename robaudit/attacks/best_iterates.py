@@ -1,4 +1,4 @@
-"""What PGD records: for each example the best iterate, the highest loss and the verdict."""
+"""What PGD records of each example: the best iterate, the highest loss and the verdict."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Rows of work in blocks of a fixed number of images.
 
-Attacks keep their state in blocks: a tile on a CPU, so that a block's tensors stay in the cache
-and every operation sees the same shape whoever else is in the batch; a pass on a GPU.
+Attacks keep their state in blocks. On a CPU a block is one tile, so that its tensors stay in the
+cache and every operation has the same shape whatever the number of images; on a GPU it is one pass.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from robaudit.engine import TILE, Runner
 from robaudit.engine.projections import per_image
 from robaudit.errors import NotMeasuredError
 
-# Bytes that one tensor of all rows at work may take; it bounds memory, not results.
+# Bytes of one tensor of all rows that are attacked together: they change no result.
 _BYTES_CPU = 4 << 20
 _BYTES_GPU = 256 << 20
 
 
 def rows_at_once(runner: Runner, x: Tensor) -> int:
-    """How many images of the shape of ``x`` are worked on together, a multiple of ``TILE``."""
+    """How many images of the shape of ``x`` are attacked together, a multiple of ``TILE``."""
     budget = _BYTES_CPU if runner.device.type == "cpu" else _BYTES_GPU
     fitting = budget // (4 * max(1, x[0].numel()))
     return max(4 * TILE, min(fitting, 64 * TILE) // TILE * TILE)
@@ -41,9 +41,10 @@ def filled(rows: Tensor) -> Tensor:
 
 
 class Block:
-    """Images under attack with all that is known of them: tensors with one entry an image.
+    """The state of some images under attack: tensors with one entry per image.
 
-    Subclasses name their tensors; ``used`` of the images are real, the others copies of the last.
+    Subclasses name their tensors. The first ``used`` images are real; the others pad the block with
+    copies of the last one.
     """
 
     used: int
@@ -116,7 +117,7 @@ def put(images: Tensor, mask: Tensor, others: Tensor) -> Tensor:
 
 
 def check_finite(values: Tensor) -> None:
-    """Refuse logits that say nothing.
+    """Raise if some of the logits or losses are not finite.
 
     Raises:
         NotMeasuredError: some of the values are not finite.

@@ -1,4 +1,4 @@
-"""What an attack tells of the gradients that it used."""
+"""Counts of examples by which to judge the gradients that an attack used."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ BLACK_BOX = ("square",)
 
 @dataclass(frozen=True)
 class Diagnostics:
-    """Counts of examples that tell whether the gradients can be trusted.
+    """Counts of examples that show whether the gradients can be trusted.
 
     Attributes:
         attacked: correctly classified when clean.
         zero_gradient: had a gradient that was zero in every pixel where the first attack started.
-        stuck: stood, and the first attack never raised the loss above its starting points.
+        stuck: robust, and the first attack never raised the loss above its starting points.
         black_box_only: broken from logits alone, after all attacks with gradients had failed.
-        targets_missing: targets that targeted attacks asked for and that there were no classes for.
-        probed: standing examples that a short search without gradients looked at.
-        blindly_ahead: of those, taken further by it than by the attack.
-        blindly_broken: of those, broken by it.
+        targets_missing: targets of targeted attacks for which there were no classes.
+        probed: robust examples on which a short search without gradients was run.
+        blindly_ahead: of those, where that search reached a higher objective than the attack.
+        blindly_broken: of those, broken by that search.
     """
 
     attacked: int
@@ -33,7 +33,7 @@ class Diagnostics:
     blindly_broken: int = 0
 
     def __add__(self, other: Diagnostics) -> Diagnostics:
-        """Of these examples and of others under the same attack."""
+        """The counts of two disjoint sets of examples under the same attack, added."""
         both = zip(astuple(self), astuple(other), strict=True)
         added = Diagnostics(*(one + more for one, more in both))
         missing = max(self.targets_missing, other.targets_missing)

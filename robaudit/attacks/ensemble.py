@@ -1,4 +1,4 @@
-"""Several attacks in turn, each on what the ones before left standing."""
+"""Ensembles: several attacks in turn, each on the examples that are still robust."""
 
 from __future__ import annotations
 
@@ -58,21 +58,43 @@ def native_autoattack(
     cache: Cache = no_cache,
     progress: Progress | None = None,
 ) -> AttackResult:
-    """AutoAttack's attacks with its settings, in its order, by this package's own code.
+    """The attacks of AutoAttack with its settings, in its order, implemented here.
 
-    Draws belong to the examples, so that verdicts do not depend on batches, and are others than
-    the reference library's: verdicts on single examples may differ from it. ``standard``: APGD-CE,
-    targeted APGD-DLR, targeted FAB and Square; ``plus``: more restarts, APGD-DLR and untargeted
-    FAB as well; ``rand``: APGD-CE and APGD-DLR on gradients averaged over 20 samples.
+    Random draws depend on the example and not on the batch, so they differ from those of the
+    reference library, and so may verdicts on single examples. With fewer than ten classes the
+    targeted attacks have ``k - 1`` targets; an attack whose loss needs more classes than there are
+    is left out; ``notes`` say so.
 
-    With fewer than ten classes the targeted attacks are capped at ``k - 1`` targets; an attack
-    whose loss needs more classes than there are is left out; both are said in ``notes``.
+    Args:
+        model: maps images in ``[0, 1]`` to logits ``(n, k)``; it runs in evaluation mode
+            with frozen parameters and is left as it was. Or a :class:`robaudit.engine.Runner`.
+        x, y: images ``(n, c, h, w)`` in ``[0, 1]`` and labels ``(n,)`` from 0.
+        threat: norm and radius of the perturbations.
+        version: ``standard``: APGD-CE, targeted APGD-DLR, targeted FAB and Square; ``plus``: more
+            restarts, and APGD-DLR and untargeted FAB as well; ``rand``: APGD-CE and APGD-DLR with
+            gradients averaged over 20 samples.
+        seed: of all random draws.
+        index: ``(n,)`` the examples' positions in their data set; each example's draws depend on
+            its position and the seed only. ``0..n-1`` unless given.
+        batch_size: images per pass on a GPU; no result depends on it. A Runner has its own.
+        cache: keeps each finished part of the examples, so that an interrupted run can continue.
+        progress: called with the work done and the work in all.
+
+    Returns:
+        All common fields and those of an ensemble, ``distance`` and ``reached``; ``loss`` is
+        ``nan``.
 
     Raises:
         NotMeasuredError: logits or losses that are not finite.
 
     Source: Croce & Hein, "Reliable evaluation of adversarial robustness with an ensemble of
     diverse parameter-free attacks", ICML 2020; l1 as in Croce & Hein, "Mind the box", ICML 2021.
+
+    >>> net = nn.Sequential(nn.Flatten(), nn.Linear(4, 2))
+    >>> x, y = torch.rand(2, 1, 2, 2), torch.zeros(2).long()
+    >>> found = native_autoattack(net, x, y, ThreatModel("l2", 0.1), version="rand")
+    >>> tuple(found.accuracies), found.notes
+    (('apgd-ce',), ('apgd-dlr is left out: its loss needs 3 classes',))
     """
     with Runner.of(model, batch_size) as runner:
         classes = runner.logits(x[:1]).shape[1]
@@ -201,7 +223,7 @@ def in_turn(
 
 
 def _piece(found: AttackResult) -> dict[str, Tensor]:
-    """What is kept of an attack on some examples."""
+    """What is cached of an attack on some examples."""
     never, infinite = torch.zeros_like(found.robust), torch.full(found.robust.shape, torch.inf)
     return {
         "x": found.x,

@@ -56,23 +56,32 @@ def fab(
     batch_size: BatchSize = "auto",
     progress: Progress | None = None,
 ) -> AttackResult:
-    """Minimise the distance of a misclassified point from each image.
+    """Fast adaptive boundary attack: minimise the distance of a misclassified point to each image.
 
-    Each step goes to the decision boundary as the gradient draws it, a little beyond
-    (``eta = 1.05``) and biased towards the image; a misclassified point is noted and drawn back
-    towards the image (``beta = 0.9``).
+    Each step goes to the linearised decision boundary, a little beyond it (``eta = 1.05``) and
+    biased towards the image; a misclassified point is recorded and moved back towards the image
+    (``beta = 0.9``).
 
     Args:
-        model: images in ``[0, 1]`` to logits; run in evaluation mode and left as it was.
-        x, y: images ``(n, c, h, w)`` and labels ``(n,)``.
-        targets: how many of the largest other logits to target, each in a run of its own; 0 to go
-            for the nearest boundary of all classes at each step, a gradient for each of them.
-        steps: steps per target and restart.
-        restarts: the first starts at the image, the others at distance ``eps / 2``.
-        mode: ``accuracy`` lets an example go once a misclassified point inside the ball is found;
-            ``distance`` goes on to the end.
-        index: ``(n,)`` the examples' places in their data set, which seed their starts.
-        batch_size: images per pass on a GPU; results do not depend on it.
+        model: maps images in ``[0, 1]`` to logits ``(n, k)``; it runs in evaluation mode
+            with frozen parameters and is left as it was. Or a :class:`robaudit.engine.Runner`.
+        x, y: images ``(n, c, h, w)`` in ``[0, 1]`` and labels ``(n,)`` from 0.
+        threat: norm and radius of the perturbations.
+            The radius decides ``robust``, and the distance at which restarts begin.
+        targets: how many of the largest other logits to target, one run for each; 0 to step towards
+            the nearest boundary of all classes, which takes a gradient for each of them.
+        steps: steps per restart and target.
+        restarts: the first begins at the image, the others at distance ``eps / 2`` from it.
+        mode: ``distance`` runs every example to the end; ``accuracy`` stops an example once a
+            misclassified point inside the ball is found.
+        seed: of all random draws.
+        index: ``(n,)`` the examples' positions in their data set; each example's draws depend on
+            its position and the seed only. ``0..n-1`` unless given.
+        batch_size: images per pass on a GPU; no result depends on it. A Runner has its own.
+        progress: called with the work done and the work in all.
+
+    Returns:
+        All common fields, ``nearest`` and ``distance``.
 
     Raises:
         NotMeasuredError: logits or gradients that are not finite.

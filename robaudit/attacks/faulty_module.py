@@ -1,4 +1,4 @@
-"""Which module of a network has a derivative that is none."""
+"""Finds the module of a network whose derivative is wrong."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from torch.utils._pytree import tree_leaves, tree_map
 from robaudit.engine import generator
 from robaudit.engine.calls import module_calls
 
-# Steps as shares of the input's spread: where a derivative shows, and where a rounding does.
+# Step sizes relative to the input's standard deviation: for derivatives, and for rounding.
 _SMALL = {torch.float64: 1e-6}
 _COARSE = 3e-3  # in any other type
 _LARGE = 0.5
@@ -23,14 +23,14 @@ _DRAWS = 3
 
 @dataclass(frozen=True)
 class FaultyModule:
-    """A module, and what is wrong with it.
+    """A module whose derivative is wrong.
 
     Attributes:
-        name: in the network; empty for the network itself.
+        name: its name in the network; empty for the network itself.
         kind: its class.
-        fault: ``flat``, if its output moves by steps and its gradient is zero; else ``wrong``.
-        straight: whether the identity's backward pass would fit it: one image in, one of the same
-            shape out.
+        fault: ``flat`` if its output is piecewise constant and its gradient zero; else ``wrong``.
+        straight: whether the identity could replace its backward pass: one tensor in, one of the
+            same shape out.
     """
 
     name: str
@@ -43,15 +43,15 @@ class FaultyModule:
 
 
 def find_faulty_module(model: nn.Module, x: Tensor, seed: int = 0) -> FaultyModule | None:
-    """The first module whose vector-Jacobian product is not what its output does.
+    """The first module whose vector-Jacobian product disagrees with the changes of its output.
 
-    Each module is run again on its own recorded input, in the order in which they finish, so that a
-    module comes after those inside it. For a random combination of its outputs and a random
-    direction the gradient is held against central differences; a module that is flat at small steps
-    is judged at large ones, where a backward pass of the identity is right about a rounding.
+    Each module is run again on its own recorded input, in the order in which modules finish, so
+    that a module comes after those inside it. For a random combination of its outputs and a random
+    direction the gradient is compared with central differences; a module that is constant at small
+    steps is judged at large ones, at which the identity's backward pass is right for a rounding.
 
     Args:
-        model: frozen, in float64 where it can be.
+        model: frozen, in float64 where possible.
         x: a few images at which the network's gradient is wrong.
     """
     kind = next((p.dtype for p in model.parameters() if p.is_floating_point()), x.dtype)
@@ -65,11 +65,11 @@ def find_faulty_module(model: nn.Module, x: Tensor, seed: int = 0) -> FaultyModu
 def _fault(
     module: nn.Module, inputs: Any, seed: int
 ) -> tuple[Literal["flat", "wrong"], bool] | None:
-    """What most draws find, and whether a backward pass of the identity would do in its place."""
+    """The fault that most draws find, and whether the identity could replace the backward pass."""
     try:
         found = [_verdict(module, inputs, generator(seed, "blame", k)) for k in range(_DRAWS)]
         straight = _keeps_shape(module, inputs)
-    except (Exception, SystemExit):  # what cannot be run alone is not judged
+    except (Exception, SystemExit):  # a module that cannot be run alone is not judged
         return None
     faults: tuple[Literal["flat", "wrong"], ...] = ("wrong", "flat")
     for fault in faults:
@@ -82,7 +82,7 @@ def _fault(
 def _verdict(
     module: nn.Module, inputs: Any, draw: torch.Generator
 ) -> tuple[Literal["flat", "wrong"] | None, bool]:
-    """One draw's fault, and whether the module moves by steps."""
+    """The fault that one draw finds, and whether the module is piecewise constant."""
     given = [leaf for leaf in tree_leaves(inputs) if _floating(leaf)]
     if not given:
         return None, False
@@ -97,7 +97,7 @@ def _verdict(
         return torch.stack([(out * weight).double().sum() for out, weight in parts]).sum()
 
     def difference(step: float) -> tuple[float, float]:
-        """Between the sides, and how far the middle is from their mean."""
+        """The central difference, and the distance of the middle from the mean of the sides."""
         with torch.no_grad():
             ahead, behind = (
                 value([leaf + side * step * way for leaf, way in zip(given, ways, strict=True)])
@@ -106,14 +106,14 @@ def _verdict(
         middle = 2 * found.detach()
         return float(ahead - behind) / (2 * step), abs(float(ahead + behind - middle)) / (2 * step)
 
-    foretold, size = 0.0, 0.0
+    predicted, size = 0.0, 0.0
     with torch.enable_grad():
         leaves = [leaf.clone().requires_grad_() for leaf in given]
         found = value([leaf * 1 for leaf in leaves])  # in-place modules must not touch a leaf
         if found.requires_grad:
             gradients = torch.autograd.grad(found, leaves, materialize_grads=True)
             terms = [(g * way).double() for g, way in zip(gradients, ways, strict=True)]
-            foretold = float(torch.stack([term.sum() for term in terms]).sum())
+            predicted = float(torch.stack([term.sum() for term in terms]).sum())
             size = float(torch.stack([term.square().sum() for term in terms]).sum()) ** 0.5
     step = _SMALL.get(given[0].dtype, _COARSE)
     (whole, bent), (half, _) = difference(step), difference(step / 2)
@@ -123,16 +123,16 @@ def _verdict(
             return None, False
         if size == 0:
             return "flat", True
-        return (None if moved * foretold > 0 else "wrong"), True
+        return (None if moved * predicted > 0 else "wrong"), True
     same = (0.02 if given[0].dtype == torch.float64 else 0.1) * abs(whole)
     if not (abs(whole - half) <= same and bent <= same):
         return None, False
-    off = abs(whole - foretold)
-    return (None if off < 0.3 * max(abs(whole), abs(foretold), 0.3 * size) else "wrong"), False
+    off = abs(whole - predicted)
+    return (None if off < 0.3 * max(abs(whole), abs(predicted), 0.3 * size) else "wrong"), False
 
 
 def _outputs(module: nn.Module, inputs: Any, leaves: Sequence[Tensor]) -> list[Tensor]:
-    """What the module gives for its inputs with these in place of the floating ones."""
+    """The module's floating-point outputs with ``leaves`` in place of its floating-point inputs."""
     queue = iter(leaves)
     args, kwargs = tree_map(lambda v: next(queue) if _floating(v) else v, inputs)
     with sdpa_kernel(SDPBackend.MATH):

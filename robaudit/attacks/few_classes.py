@@ -1,4 +1,4 @@
-"""What an ensemble can run on a network of few classes, and with how many targets."""
+"""Which attacks of an ensemble a network of few classes allows, and with how many targets."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ LEAST_CLASSES = {"apgd-dlr": 3, "apgd-t": 4}
 def runnable(
     names: Sequence[str], targets: Mapping[str, int], classes: int
 ) -> tuple[list[str], list[str]]:
-    """The attacks that a network of ``classes`` outputs allows, and what was left out or capped.
+    """The attacks that a network of ``classes`` outputs allows, and notes on the others.
 
     Args:
         names: attacks, as the reference library calls them.

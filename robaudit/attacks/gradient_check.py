@@ -1,4 +1,4 @@
-"""Can gradients attack this network? Its derivative is checked before any attack relies on it."""
+"""Checks a network's gradient in the image before attacks rely on it."""
 
 from __future__ import annotations
 
@@ -30,21 +30,21 @@ NO_GRADIENT = "the network's logits have no gradient in the image"
 # Lines in the ball and points in it; lines between images; points at which differences are taken.
 _LINES, _PAIRS, _POINTS = 16, 8, 4
 _PIECES, _PIECES_BETWEEN = 4, 8
-# The share of witnesses against a gradient that is believed, and the fewest that are listened to.
+# A gradient is wrong if more than this share of the tests contradict it, and at least so many.
 _AGAINST, _FEWEST = 0.25, 2
-# Along its gradient a network that rounds may go five times as far as it says, or a fifth.
+# Along its gradient, a network that rounds may change five times as much as predicted, or a fifth.
 _UPHILL = 0.8
-# Steps of a pixel; the first in float64, the others where that does not show a difference.
+# Step sizes in pixels: the first in float64, the others where that shows no difference.
 _STEPS = (2.0**-20, 2.0**-12, 2.0**-8)
 
 
 @dataclass(frozen=True)
 class GradientCheck:
-    """What was seen; nothing where the gradient can be relied on.
+    """The result of :func:`check_gradients`.
 
     Attributes:
-        problems: in words, the plainest first.
-        faulty: the module whose derivative is wrong, where one is.
+        problems: descriptions, the most direct evidence first; empty where none was found.
+        faulty: the module whose derivative is wrong, where one was found.
     """
 
     problems: tuple[str, ...]
@@ -59,20 +59,26 @@ def check_gradients(
     seed: int = 0,
     index: Tensor | None = None,
 ) -> GradientCheck:
-    """Hold a network's gradient in the image against what its logits do.
+    """Compare a network's gradient in the image with the changes of its logits.
 
-    On clean images and where PGD starts in the ball: are logits and gradients finite; do central
+    On clean images and on the starting points of PGD: are logits and gradients finite; do central
     differences in float64 agree with the gradient along random directions and its own; do the
-    logits change along lines through the ball, and between images, by the gradient's integral? The
-    first finds gradients that are another function's; the second also those that are right and lead
-    nowhere, since the network moves by steps between which it is flat. A continuous network
-    passes whatever its curvature, its kinks and the size of its logits, and one that is constant
-    over the ball too. A cost of about five passes of 64 images.
+    logits change along lines through the ball, and between images, by the gradient's integral?
+    Central differences find gradients that are those of another function; lines also find correct
+    gradients that are useless because the network is piecewise constant. A continuous network
+    passes whatever its curvature, its kinks and the size of its logits, and so does one that is
+    constant over the ball. The cost is about five passes of 64 images.
 
     Args:
-        model: images in [0, 1] to logits; run in evaluation mode and left as it was.
+        model: maps images in ``[0, 1]`` to logits ``(n, k)``; it runs in evaluation mode and is
+            left as it was.
         x: images ``(n, c, h, w)``, of which the first 16 are used.
-        index: ``(n,)`` the examples' places in their data set, which seed the points.
+        threat: norm and radius of the attacks.
+        seed: of the points and directions.
+        index: ``(n,)`` the examples' positions in their data set, which seed the points.
+
+    Returns:
+        Problems in words, and the faulty module where one was found.
 
     Raises:
         NotMeasuredError: no gradient of the logits reaches the image, or the network raises.
@@ -86,20 +92,20 @@ def check_gradients(
     with frozen(model):
         x = x.to(device_of(model))
         forward = sighted(model, x[:1])
-        _check_there(model, x[:1])
+        _require_gradient(model, x[:1])
         problems = list(_problems(model, forward, x, index, threat, seed))
         faulty = None
         if problems:
             exact = _double(model, x) or model
             places = random_start(x, index, threat, seed, 0)[:4]
-            with suppress(Exception, SystemExit):  # whatever a network does when it is taken apart
+            with suppress(Exception, SystemExit):  # a module may raise anything when it runs alone
                 faulty = find_faulty_module(exact, places, seed) or find_faulty_module(
                     exact, x[:4], seed
                 )
     return GradientCheck(tuple(problems), faulty)
 
 
-def _check_there(model: nn.Module, image: Tensor) -> None:
+def _require_gradient(model: nn.Module, image: Tensor) -> None:
     with torch.enable_grad():
         logits = logits_of(model, image.clone().requires_grad_())
     if not logits.requires_grad:
@@ -117,7 +123,7 @@ def _problems(
     ]
     start, other = (torch.cat(starts[k::2])[:_LINES] for k in (0, 1))
     u = lead[rows]
-    fallen = {}
+    zero_gradient = {}
     for where, places, weights in (("on clean images", x, lead), ("where attacks start", start, u)):
         gradient, logits = gradients_at(forward, places, weights)
         broken = ~logits.isfinite().all(1)
@@ -133,27 +139,27 @@ def _problems(
                 f"{len(places)} images"
             )
             return
-        fallen[where] = (gradient == 0).flatten(1).all(1)
+        zero_gradient[where] = (gradient == 0).flatten(1).all(1)
     below, above = (
         Ball(x[rows], threat).step(start, side * gradient, threat.eps) for side in (-1, 1)
     )
     uphill = along_lines(forward, below, above, u, _PIECES, off=_UPHILL)
-    zero = fallen["where attacks start"]
+    zero = zero_gradient["where attacks start"]
     dead = float(zero.float().mean()) > _AGAINST
-    heard = [uphill] if _speak(uphill) else []
-    if dead or (not heard and 2 * uphill.tested < _LINES):
-        # Those along the gradient are what an attack follows, and have the word where they speak:
+    found_wrong = [uphill] if _contradicts(uphill) else []
+    if dead or (not found_wrong and 2 * uphill.tested < _LINES):
+        # Lines along the gradient decide where they show something, because attacks follow them;
         # lines across are less certain where a network rounds.
         across = along_lines(forward, start, other, u, _PIECES)
-        if dead and _speak(across):
+        if dead and _contradicts(across):
             yield (
                 "where attacks start the logits' gradient in the image is exactly zero for "
                 f"{_share(zero)} of {len(zero)} images, and yet the logits move within the ball"
             )
             return
-        if not heard and _speak(across):
-            heard = [across]
-    for found in heard:
+        if not found_wrong and _contradicts(across):
+            found_wrong = [across]
+    for found in found_wrong:
         yield (
             f"within the ball the logits do not move as their gradient says: on {found.against}"
             f" of {found.tested} lines they move {_times(found)}"
@@ -161,10 +167,10 @@ def _problems(
     differences = list(_differences(model, forward, x, start, lead, u, seed))
     yield from differences[-1:]
     pairs = _pairs(clean)
-    if len(pairs) and not heard and not differences:
+    if len(pairs) and not found_wrong and not differences:
         a, b = pairs.unbind(1)
         between = along_lines(forward, x[a], x[b], _toward(clean, a, b), _PIECES_BETWEEN)
-        if _speak(between):
+        if _contradicts(between):
             yield (
                 "between images the logits change by steps that no gradient shows: on "
                 f"{between.against} of {between.tested} lines they move {_times(between)}"
@@ -182,7 +188,7 @@ def _differences(
         signs = (torch.randint(2, shape, generator=draw) * 2 - 1).to(x)
         inside = places[: len(signs)].clamp(steps[0], 1 - steps[0])
         found = at_points(forward, exact, inside, weights[: len(signs)], signs, steps)
-        if _speak(found):
+        if _contradicts(found):
             kind = "float32" if double is None else "float64"
             yield (
                 f"{where} the gradient is not the logits' derivative: on {found.against} of "
@@ -191,7 +197,7 @@ def _differences(
 
 
 def _double(model: nn.Module, x: Tensor) -> nn.Module | None:
-    """A copy in float64; none where it cannot be made, or is another network."""
+    """A copy in float64; ``None`` where it cannot be made or computes something else."""
     try:
         found = copy.deepcopy(model).double()
         with torch.no_grad():
@@ -199,20 +205,20 @@ def _double(model: nn.Module, x: Tensor) -> nn.Module | None:
         if wide.dtype != torch.float64:
             return None
         off = float((own - wide).abs().max())
-    except (Exception, SystemExit):  # whatever its code does with another type
+    except (Exception, SystemExit):  # its code may not support another type
         return None
     return found if off <= 1e-2 * float(own.abs().max()) else None
 
 
 def _lead_weights(logits: Tensor) -> Tensor:
-    """``u`` of each image: its largest logit less the second."""
+    """``u`` for each image: its largest logit minus the second."""
     largest = logits.topk(2, dim=1).indices
     u = torch.zeros_like(logits, dtype=torch.float64)
     return u.scatter_(1, largest[:, :1], 1.0).scatter_(1, largest[:, 1:], -1.0)
 
 
 def _pairs(logits: Tensor) -> Tensor:
-    """Each image with the next that the network puts elsewhere, ``(pairs, 2)``."""
+    """Each image with the next one that the network classifies differently, ``(pairs, 2)``."""
     said = logits.argmax(1).tolist()
     n = len(said)
     found = []
@@ -228,7 +234,7 @@ def _toward(logits: Tensor, a: Tensor, b: Tensor) -> Tensor:
     return own[b] - own[a]
 
 
-def _speak(found: Agreement) -> bool:
+def _contradicts(found: Agreement) -> bool:
     return found.against >= _FEWEST and found.share > _AGAINST
 
 

@@ -1,7 +1,7 @@
-"""A network's gradient held against what the network does: along lines, and at single points.
+"""Compares a network's gradient with differences of its logits, along lines and at single points.
 
-``f(x) = <u, z(x)>`` is a combination of an image's logits; nothing here knows of labels or losses,
-so that logits which are large, or a cross-entropy of nought, are no fault.
+``f(x) = <u, z(x)>`` is a linear combination of an image's logits. Labels and losses play no part,
+so that neither large logits nor a cross-entropy of zero counts as a fault.
 """
 
 from __future__ import annotations
@@ -17,21 +17,22 @@ from robaudit.engine.logits import logits_of
 Forward = Callable[[Tensor], Tensor]
 
 _TILE = 64
-# A line, or a direction, is no witness where the logits' own rounding is a tenth of what moves.
+# A line or direction is not counted where rounding is a tenth of the change of the logits.
 _CLEAR = 10.0
-# Where a line seems not to add up it is cut into so many times as many pieces.
+# Lines that disagree are integrated again, over so many times as many pieces.
 _FINER = 16
 _REFINED = 6
 
 
 @dataclass(frozen=True)
 class Agreement:
-    """What some lines or directions have to say.
+    """How far some lines or directions confirm the gradient.
 
     Attributes:
-        tested: how many of them move the logits by more than rounding.
-        against: how many of those say that the gradient is wrong.
-        ratio: their median of what the logits did over what the gradient had foretold; signed.
+        tested: how many of them change the logits by more than rounding.
+        against: how many of those contradict the gradient.
+        ratio: median over the latter of the change of the logits divided by the change that the
+            gradient predicts; signed.
     """
 
     tested: int
@@ -67,14 +68,14 @@ def along_lines(
 ) -> Agreement:
     """``f(end) - f(start)`` against the gradient's integral over the line between, for each line.
 
-    Of a continuous network they are equal, whatever its curvature and its kinks. A network whose
-    gradient is another function's, or which moves by steps between which it is flat, is told by it
-    at the length at which an attack moves. The integral is a sum over the midpoints of ``pieces``
-    parts; where that does not do, over more. A line at whose ends the logits are the same says
-    nothing: the network may well be constant there.
+    They are equal for a continuous network, whatever its curvature and its kinks. They differ where
+    the gradient is that of another function, and where the network is piecewise constant, at the
+    length at which an attack moves. The integral is a sum over the midpoints of ``pieces`` parts,
+    refined where that disagrees. A line at whose ends the logits are equal is not counted: the
+    network may be constant there.
 
     Args:
-        off: what the integral may be off by, as a share of the gradient's own way.
+        off: allowed error of the integral, as a share of the integral of the absolute gradient.
     """
     ends = logits_at(forward, torch.cat([start, end])).double()
     first, last = ends.chunk(2)
@@ -95,7 +96,7 @@ def along_lines(
         still = disagree(finer, length, moved[rows])
         summed[rows] = finer
         against[rows] = still
-        # The others are as these were.
+        # The other lines are judged by these.
         if not bool(still.any()):
             against[:] = False
     else:
@@ -108,15 +109,15 @@ def at_points(
 ) -> Agreement:
     """Central differences ``(f(x + h d) - f(x - h d)) / 2 h`` against ``<df/dx, d>``.
 
-    Along the random signs ``d`` and along the gradient's own. A difference counts where it is
-    not zero, is the same to either side, and half the step gives it too: so neither rounding nor a
-    kink is held against a network (two inputs of a maximum are often equal on a clean image), nor
-    one that moves by steps, which :func:`along_lines` judges. The first of
-    the steps at which half of the directions count is taken.
+    Along the random signs ``d`` and along the gradient's signs. A difference counts where it is not
+    zero, is the same to either side, and agrees with that of half the step, so that neither
+    rounding nor a kink counts against a network (two inputs of a maximum are often equal on a clean
+    image), nor a piecewise constant one, which :func:`along_lines` judges. The result is that of
+    the first step size at which half of the directions count.
 
     Args:
         forward: gives the gradient.
-        exact: gives the differences: the same network, in float64 where that can be had.
+        exact: gives the differences: the same network, in float64 where possible.
         x: in the images' own type; ``x - h`` and ``x + h`` are in the box.
     """
     gradient, _ = gradients_at(forward, x, u)
@@ -124,13 +125,13 @@ def at_points(
     directions = torch.cat([signs, gradient.nan_to_num().sign()]).double()
     both, own = torch.cat([x, x]).double(), torch.cat([u, u])
     slope = gradient.double().repeat(2, *[1] * (x.dim() - 1))
-    foretold = (slope * directions).flatten(1).sum(1)
+    predicted = (slope * directions).flatten(1).sum(1)
     size = slope.flatten(1).norm(dim=1)
 
     here = (logits_at(exact, x.to(kind)).double() * u).sum(1).repeat(2)
 
     def difference(h: float) -> tuple[Tensor, Tensor]:
-        """Between the sides, and how far the middle is from their mean."""
+        """The central difference, and the distance of the middle from the mean of the sides."""
         ahead, behind = (
             (logits_at(exact, (both + s * h * directions).to(kind)).double() * own).sum(1)
             for s in (1, -1)
@@ -142,9 +143,9 @@ def at_points(
         (whole, bent), (half, _) = difference(h), difference(h / 2)
         same = (0.02 if kind == torch.float64 else 0.1) * whole.abs()
         counts = (whole != 0) & ((whole - half).abs() <= same) & (bent <= same)
-        scale = torch.maximum(torch.maximum(whole.abs(), foretold.abs()), 0.3 * size)
-        against = counts & ~((whole - foretold).abs() < 0.3 * scale)
-        found = Agreement(int(counts.sum()), int(against.sum()), _ratio(whole, foretold, against))
+        scale = torch.maximum(torch.maximum(whole.abs(), predicted.abs()), 0.3 * size)
+        against = counts & ~((whole - predicted).abs() < 0.3 * scale)
+        found = Agreement(int(counts.sum()), int(against.sum()), _ratio(whole, predicted, against))
         if 2 * found.tested >= len(directions):
             return found
         best = max(best, found, key=lambda one: one.tested)
@@ -168,7 +169,7 @@ def _integral(
 
 
 def _rounding(logits: Tensor) -> float:
-    """How far the last digit of the logits goes, by the coarsest type that holds them all."""
+    """The logits' rounding error, in the coarsest type that represents all of them."""
     largest = float(logits.abs().max())
     for kind in (torch.bfloat16, torch.float16, torch.float32):
         if bool((logits.to(kind).double() == logits).all()):
@@ -176,7 +177,7 @@ def _rounding(logits: Tensor) -> float:
     return 4 * torch.finfo(torch.float32).eps * largest
 
 
-def _ratio(did: Tensor, foretold: Tensor, of: Tensor) -> float:
+def _ratio(did: Tensor, predicted: Tensor, of: Tensor) -> float:
     if not bool(of.any()):
         return 1.0
-    return float((did[of] / foretold[of]).nan_to_num(nan=float("inf")).median())
+    return float((did[of] / predicted[of]).nan_to_num(nan=float("inf")).median())

@@ -14,9 +14,10 @@ def to_hyperplane(points: Tensor, normal: Tensor, gap: Tensor, norm: str) -> Ten
     """The shortest ``d`` with ``normal . d = -gap`` and ``0 <= points + d <= 1``, ``(n, p)``.
 
     Where the box does not reach the hyperplane, the ``d`` that comes nearest to it. With ``s`` the
-    sign of the way and ``r`` the room that the box leaves, ``d = s min(t a, r)`` with ``a = 1``
-    (linf) or ``|normal|`` (l2) and ``t`` the root of ``sum |normal| min(t a, r) = |gap|``; for l1
-    the pixels with the largest ``|normal|`` are used up one after the other.
+    sign of the direction and ``r`` the distance to the box's bound, ``d = s min(t a, r)`` with
+    ``a = 1`` (linf) or ``|normal|`` (l2) and ``t`` the root of
+    ``sum |normal| min(t a, r) = |gap|``; in l1 the pixels with the largest ``|normal|`` are moved
+    to their bounds one after the other.
 
     Source: Croce & Hein, "Minimally distorted adversarial examples with a fast adaptive boundary
     attack", ICML 2020, Eq. 4 and appendix A.
@@ -41,8 +42,8 @@ def _spread(weight: Tensor, room: Tensor, needed: Tensor, scale: Tensor | None) 
     at = torch.zeros_like(needed)
     full, part = torch.empty_like(weight), torch.empty_like(weight)
     for _ in range(_NEWTON_STEPS):
-        # The pieces decide the next point alone, so that a row that has arrived stays put
-        # whatever its neighbours still need. Ones and zeros are faster than masks.
+        # The next point depends on the row's own pieces only, so a row that has converged does not
+        # change while others need more steps. Ones and zeros are faster than masks.
         torch.le(reach, at, out=full)
         used = torch.mul(capacity, full, out=part).sum(1, keepdim=True)
         slope = torch.mul(gains, full.neg_().add_(1), out=part).sum(1, keepdim=True)

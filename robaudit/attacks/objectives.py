@@ -30,12 +30,12 @@ def cross_entropy(logits: Tensor, y: Tensor) -> Tensor:
 
 
 def rising_cross_entropy(logits: Tensor, y: Tensor) -> Tensor:
-    """A function ``(n,)`` that rises exactly where the cross-entropy ``L`` does, and never ends.
+    """A function ``(n,)`` that increases with the cross-entropy ``L`` and does not saturate.
 
     ``L`` where that is at least ``t = 1e-3``; below, ``t + s (m - m_t)`` with ``m = log(e^L - 1) =
-    logsumexp_{i != y} z_i - z_y``, ``s = dL/dm`` and ``m_t`` at ``t``. In float32 ``L`` is nought
-    from a margin of about 17 on, and its gradient from 104; ``m`` loses nothing, and its gradient
-    has the same direction, so that an ascent by signs or normalised gradients is that on ``L``.
+    logsumexp_{i != y} z_i - z_y``, ``s = dL/dm`` and ``m_t`` at ``t``. In float32 ``L`` is zero
+    from a margin of about 17 on, and its gradient from 104; ``m`` keeps its precision, and its
+    gradient has the same direction, so signs and normalised gradients are those of ``L``.
 
     >>> z = torch.tensor([[200.0, 0.0, 0.0]])
     >>> rising_cross_entropy(z, torch.tensor([0])) < rising_cross_entropy(z / 2, torch.tensor([0]))

@@ -21,8 +21,7 @@ from robaudit.engine.runner import BatchSize
 from robaudit.errors import UsageError
 from robaudit.types import Cache, Progress, ThreatModel, no_cache
 
-# Examples whose state is on the device at once, and the bytes of one tensor of them; they bound
-# memory, not results.
+# Examples in one part, and bytes of one tensor of them: they bound memory and change no result.
 _CHUNK, _BYTES_CPU, _BYTES_GPU = 16 * TILE, 1 << 26, 1 << 29
 
 
@@ -48,35 +47,51 @@ def pgd(
     cache: Cache = no_cache,
     progress: Progress | None = None,
 ) -> AttackResult:
-    """Maximise a loss over each image's ball; keep the best iterate over steps and restarts.
+    """Projected gradient descent: maximise a loss over each image's ball; keep the best iterate.
 
-    ``x_{t+1} = P(x_t + a g)`` with ``g = sign(grad)`` (linf) or ``grad / ||grad||_2`` (l2), ``P``
-    the projection on the ball and on ``[0, 1]``, from a uniform random point of the ball. The clean
-    image counts as an iterate, so the loss is never below the clean loss.
+    ``x_{t+1} = P(x_t + a d_t)`` from a uniform random point of the ball, with ``d_t = sign(g)`` in
+    linf, ``g / ||g||_2`` in l2 and signs on the hundredth of the pixels with the largest gradients
+    in l1; ``P`` is the projection on the ball and on ``[0, 1]``. The clean image counts as an
+    iterate, so the loss is never below the clean loss.
 
     Args:
-        model: images in ``[0, 1]`` to logits; run in evaluation mode and left as it was.
-        x, y: images ``(n, c, h, w)`` and labels ``(n,)``.
+        model: maps images in ``[0, 1]`` to logits ``(n, k)``; it runs in evaluation mode
+            with frozen parameters and is left as it was. Or a :class:`robaudit.engine.Runner`.
+        x, y: images ``(n, c, h, w)`` in ``[0, 1]`` and labels ``(n,)`` from 0.
+        threat: norm and radius of the perturbations.
         steps: gradient steps per restart.
-        step_size: ``a``; ``eps / 4`` unless given.
-        loss: ``ce``, or ``margin`` (linf: the CW-20 of the RAT paper).
-        mode: ``loss`` runs every example to the end, for robust losses; ``accuracy`` lets an
-            example go as soon as it is misclassified, and searches in the fastest way to run the
-            network (:func:`robaudit.engine.accelerate`); the network itself confirms each break.
-        last_iterate: count the last iterate of each restart alone, as papers' tables mostly do, and
-            not the worst on the way; only in the mode ``loss``.
-        samples: of a network that draws at random, the draws that vote on a verdict, and those that
-            a gradient is averaged over (:mod:`robaudit.engine.voting`); ten where it draws, else 1.
-        index: ``(n,)`` the examples' places in their data set, which seed their starts.
-        start: ``(n, c, h, w)`` where the first restart begins, in place of a random point; those
-            outside the ball or the box are projected.
-        batch_size: images per pass on a GPU; results do not depend on it.
+        step_size: ``a``, in units of the norm; ``eps / 4`` unless given.
+        restarts: random starts; the worst over all of them counts.
+        loss: ``ce``, cross-entropy, or ``margin``, ``max_{i != y} z_i - z_y`` (in linf with 20
+            steps the CW-20 of the RAT paper).
+        mode: ``loss`` runs every example to the end, for robust losses; ``accuracy`` stops an
+            example as soon as it is misclassified, and searches with the network in its fastest
+            form (:func:`robaudit.engine.accelerate`). The original network confirms every break.
+        last_iterate: count only the last iterate of each restart, as tables in papers mostly do,
+            instead of the worst one; only with ``mode="loss"``.
+        samples: for a network that draws at random, the draws that vote on a verdict and over which
+            a gradient is averaged (:mod:`robaudit.engine.voting`). Unless given, ten where the
+            network draws and one elsewhere. Not for a Runner.
+        seed: of all random draws.
+        index: ``(n,)`` the examples' positions in their data set; each example's draws depend on
+            its position and the seed only. ``0..n-1`` unless given.
+        start: ``(n, c, h, w)`` where the first restart begins, instead of a random point; projected
+            on the ball and the box.
+        batch_size: images per pass on a GPU; no result depends on it. A Runner has its own.
+        searcher: with ``mode="accuracy"``, the Runner that searches, instead of the fastest form.
+        cache: keeps each finished part of the examples, so that an interrupted run can continue.
+        progress: called with the work done and the work in all.
+
+    Returns:
+        All common fields, ``broken_x``, ``stuck`` and ``reached``.
 
     Raises:
-        UsageError: ``last_iterate`` in the mode ``accuracy``.
+        UsageError: ``last_iterate`` with ``mode="accuracy"``.
         NotMeasuredError: logits or losses that are not finite.
 
-    Source: Madry et al., "Towards deep learning models resistant to adversarial attacks", 2018.
+    Source: Madry et al., "Towards deep learning models resistant to adversarial attacks", ICLR
+    2018, section 2.1; the margin from Carlini & Wagner, "Towards evaluating the robustness of
+    neural networks", 2017.
 
     >>> from torch import nn
     >>> net = nn.Sequential(nn.Flatten(), nn.Linear(4, 2))

@@ -26,24 +26,25 @@ HALVES_AFTER = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)
 
 
 class Proposals(Protocol):
-    """What the images of a chunk would try, query after query, from their starting points."""
+    """The candidates of some images, query after query, from their starting points ``start``."""
 
     start: Tensor
 
     def next(self, rows: Tensor, best: Tensor, query: Tensor) -> Tensor:
-        """Which of the ``rows`` try something.
+        """The rows among ``rows`` that have a candidate; advances ``query``.
 
-        ``best`` and ``query``, the best images and the queries spent, are of all rows; ``query``
-        moves on.
+        Args:
+            rows: ``(m,)`` positions.
+            best, query: best images and number of queries used, of all images.
         """
         ...
 
     def tried(self, part: slice, best: Tensor) -> Tensor:
-        """The images that a part of those rows try."""
+        """The candidates of a part of those rows."""
         ...
 
     def settle(self, better: Tensor, best: Tensor) -> None:
-        """Told which of the tries helped: they become the best."""
+        """Put the candidates that helped, ``(m,)`` bool, into the best images."""
         ...
 
 
@@ -61,27 +62,35 @@ def square(
     cache: Cache = no_cache,
     progress: Progress | None = None,
 ) -> AttackResult:
-    """Lower the margin by patches at random places, each kept if it helps; no gradients.
+    """Square attack: raise the margin by patches at random places, without gradients.
 
-    linf: the patch sets every channel to one side of the ball. l2 and l1: the patch takes over
-    what another window has of the perturbation, in the shape of two opposite bumps.
-    Patches that are sure not to help, because they change nothing or were refused at the same
-    point before, are drawn but not passed through the network: it would give the same answer.
+    linf: a patch sets every channel to one side of the ball. l2 and l1: a patch takes over the
+    perturbation of another window, in the shape of two opposite bumps. A patch is kept if it raises
+    the margin. Patches that cannot help, because they change nothing or were refused at the same
+    point before, are drawn but not passed through the network, which would give the same answer.
 
     Args:
-        model: images in ``[0, 1]`` to logits; run in evaluation mode and left as it was.
-        x, y: images ``(n, c, h, w)`` and labels ``(n,)``.
-        queries: patches drawn for each example, after the first guess.
-        index: ``(n,)`` the examples' places in their data set, which seed their draws.
-        batch_size: images per pass on a GPU; results do not depend on it.
-        cache: keeps finished parts.
+        model: maps images in ``[0, 1]`` to logits ``(n, k)``; it runs in evaluation mode
+            with frozen parameters and is left as it was. Or a :class:`robaudit.engine.Runner`.
+        x, y: images ``(n, c, h, w)`` in ``[0, 1]`` and labels ``(n,)`` from 0.
+        threat: norm and radius of the perturbations.
+        queries: patches drawn for each example, after the starting point.
+        seed: of all random draws.
+        index: ``(n,)`` the examples' positions in their data set; each example's draws depend on
+            its position and the seed only. ``0..n-1`` unless given.
+        batch_size: images per pass on a GPU; no result depends on it. A Runner has its own.
+        cache: keeps each finished part of the examples, so that an interrupted run can continue.
+        progress: called with the work done and the work in all.
+
+    Returns:
+        All common fields; ``loss`` is ``nan``.
 
     Raises:
         NotMeasuredError: logits that are not finite.
 
     Source: Andriushchenko, Croce, Flammarion & Hein, "Square Attack: a query-efficient black-box
-    adversarial attack via random search", ECCV 2020, with the schedule that AutoAttack uses; l1
-    from Croce & Hein, "Mind the box", ICML 2021.
+    adversarial attack via random search", ECCV 2020, with the schedule of AutoAttack; l1 from Croce
+    & Hein, "Mind the box", ICML 2021.
 
     >>> net = nn.Sequential(nn.Flatten(), nn.Linear(36, 2))
     >>> x, y = torch.rand(3, 1, 6, 6), torch.zeros(3).long()
@@ -117,7 +126,12 @@ def search(
     seed: int,
     tick: Callable[[float], None],
 ) -> tuple[Tensor, Tensor]:
-    """The best points, and which of them are misclassified."""
+    """The best points ``(n, c, h, w)`` and which of them are misclassified, ``(n,)`` bool.
+
+    Args:
+        x, y: correctly classified images and their labels.
+        tick: takes the share of the work that is done.
+    """
     sides = [_side(query, x.shape) for query in range(queries)]
     draws: Proposals
     if threat.norm == "linf":

@@ -1,4 +1,4 @@
-"""A cross-check: does a short search without gradients do better than an attack with them?"""
+"""A cross-check of attacks with gradients by a few queries of Square, which needs none."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from robaudit.attacks.square import search
 from robaudit.engine import TILE, Runner
 from robaudit.types import ThreatModel
 
-# Of what the attack cost, what the check may cost; and the fewest and the most queries an image.
+# The check's share of the attack's cost, and the fewest and the most queries per image.
 _SHARE = 0.1
 _FEWEST, _MOST = 4, 100
-# What rounding moves an objective by, in units of itself.
+# Relative change of an objective by rounding.
 _ROUNDING = 1e-4
 
 
 @dataclass(frozen=True)
 class SquareCheck:
-    """How the short search did: ``(m,)`` bool of the images that it looked at.
+    """Outcomes of the check, ``(m,)`` bool.
 
     Attributes:
-        broke: misclassified, which the attack had not managed.
-        ahead: those, and the images whose objective it took higher than the attack did.
+        broke: images that Square broke and the attack did not.
+        ahead: those, and images where Square reached a higher objective than the attack.
     """
 
     broke: Tensor
@@ -43,23 +43,21 @@ def square_check(
     cost: int,
     seed: int,
 ) -> SquareCheck:
-    """Which of the first images a few queries of Square take further than an attack took them.
+    """Compare a few queries of Square with an attack on the first images, at most a tile of them.
 
-    Blind patches find less than gradients do, by far, wherever gradients tell the truth: on every
-    honest network at hand they are ahead on at most one image in seven, mostly in a few of the last
-    digits. Where the loss rises along gradients that lead nowhere, they are ahead on most.
+    Random patches find much less than gradients wherever gradients are informative: on networks
+    without masked gradients they were ahead on at most one image in seven, mostly in the last few
+    digits. Where gradients are masked, they are ahead on most images.
 
     Args:
-        x, y, index: correctly classified images that the attack left standing.
-        loss, reached: its objective, and ``(n,)`` the highest value that it met.
-        cost: its passes, in images; a backward pass counts as two.
-
-    Returns: of the first images, at most a tile of them.
+        x, y, index: correctly classified images that the attack did not break.
+        loss, reached: the attack's objective, and ``(n,)`` the highest value that it reached.
+        cost: the attack's passes, in images; a backward pass counts as two.
     """
     m = min(len(x), TILE)
     if m == 0:
         return SquareCheck(torch.zeros(0, dtype=torch.bool), torch.zeros(0, dtype=torch.bool))
-    # The first guess and the last look are a pass each.
+    # The starting point and the final evaluation are one pass each.
     queries = min(max(round(_SHARE * cost / TILE) - 2, _FEWEST), _MOST)
     images, labels = x[:m].to(runner.device), y[:m].to(runner.device)
     best, broken = search(

@@ -1,4 +1,4 @@
-"""What the Square attack tries in l2 and l1: pairs of opposite bumps that take over a window."""
+"""Candidates of the Square attack in l2 and l1: pairs of opposite bumps that replace a window."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Bumps:
 
     def tried(self, part: slice, best: Tensor) -> Tensor:
         """Some of the moved images."""
-        # Sums over an image may depend on the shape that they are taken in.
+        # The rounding of sums may depend on the batch's shape, so it is always whole tiles.
         rows = filled(self.rows[part])
         draws, side = self.draws[self.query, rows], self.sides[self.query]
         moved = self._moved(self.x[rows], best[rows], draws, side)

@@ -1,4 +1,4 @@
-"""What the Square attack tries in linf: patches at the corners of the ball."""
+"""Candidates of the Square attack in linf: patches at the corners of the ball."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ from torch import Tensor
 
 from robaudit.engine import uniform_rows
 
-# Draws looked at in one go for the next one that is not known to be useless.
+# Draws examined at once to find the next one that is not known to be useless.
 _AHEAD = 32
-# Different patches up to which an image remembers those that were refused.
+# Refused patches are remembered only where there are at most so many different patches.
 _REMEMBERED = 1 << 14
 
 
 class Corners:
     """Patches in which every channel is set to one side of the ball.
 
-    A patch that changes nothing, or that was refused at the same best point before, would give the
-    answer that is known: it is skipped, for each image alone.
+    A patch that changes nothing, or that was refused at the same best point before, would give a
+    known answer and is skipped, separately for each image.
     """
 
     def __init__(self, x: Tensor, index: Tensor, eps: float, sides: list[float], seed: int) -> None:
@@ -50,7 +50,7 @@ class Corners:
         return codes
 
     def next(self, rows: Tensor, best: Tensor, query: Tensor) -> Tensor:
-        """The rows with a patch to try; ``query`` moves behind it."""
+        """The rows that have a patch to try; ``query`` advances past it."""
         remembers = self.seen.shape[1] > 0
         at = query[rows]
         if remembers:

@@ -50,7 +50,7 @@ def by_malt(
     norm: str,
     candidates: int,
 ) -> Tensor:
-    """The classes that a linear model would put nearest, nearest first, ``(n, count)``.
+    """The classes whose linearised decision boundary is nearest, nearest first, ``(n, count)``.
 
     Sorted by ``(z_y - z_t) / ||grad(z_y - z_t)||`` in the dual norm, over the ``candidates``
     largest logits.
@@ -65,7 +65,7 @@ def by_malt(
             labels = torch.stack([own, targets], dim=1)
             gap, gradient, _ = runner.gradient(targeted_margin, images, labels, used)
             slope = length(gradient, DUAL[norm])
-            # Without a gradient the class is as far as can be.
+            # Without a gradient the boundary is infinitely far away.
             distance = torch.where(slope > 0, -gap / slope, torch.inf)
             distances[part, rank] = distance[:used]
     order = distances.argsort(dim=1, stable=True)[:, :count]

@@ -1,4 +1,4 @@
-"""Whether adversarial examples are what they are said to be, by the classifier itself."""
+"""Checks adversarial examples with the classifier itself."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _SLACK = 1e-5
 
 @dataclass(frozen=True)
 class Verified:
-    """What holds of each example, ``(n,)`` on the CPU.
+    """Checks of each example, ``(n,)`` on the CPU.
 
     Attributes:
         distance: ``||x' - x||`` in the threat model's norm, in float64.
@@ -34,15 +34,29 @@ class Verified:
 
     @property
     def breaks(self) -> Tensor:
-        """The examples that count: inside the threat model, and misclassified."""
+        """``(n,)`` bool; inside the threat model, and misclassified."""
         return self.in_ball & self.in_box & self.wrong
 
 
 @checked
 def verify(model: nn.Module, x: Tensor, x_adv: Tensor, y: Tensor, threat: ThreatModel) -> Verified:
-    """Check adversarial examples ``x_adv`` of images ``x``, ``(n, c, h, w)``, with labels ``y``.
+    """Check adversarial examples: inside the threat model, and misclassified by the classifier.
 
-    One pass of the classifier as it is, in float32, whatever found the examples.
+    One pass of the original network in float32, however the examples were found.
+
+    Args:
+        model: maps images in ``[0, 1]`` to logits ``(n, k)``; left as it was.
+        x, x_adv: clean images and adversarial examples, ``(n, c, h, w)``.
+        y: labels ``(n,)`` from 0.
+        threat: norm and radius of the perturbations.
+
+    Returns:
+        Distances and verdicts, one for each example.
+
+    Raises:
+        UsageError: shapes that do not agree, or images outside ``[0, 1]``.
+
+    Source: the definition of the threat model, :class:`robaudit.types.ThreatModel`.
 
     >>> net = nn.Sequential(nn.Flatten(), nn.Linear(4, 2))
     >>> x, y = torch.zeros(1, 1, 2, 2), torch.tensor([0])
