@@ -1,7 +1,7 @@
-"""A run's folder: the journal, one folder a job, and what they say together. No torch here.
+"""The folder of a run: its journal, and a folder for each job. Imports no torch.
 
-``run.json`` says which version wrote it, ``journal.jsonl`` what happened, ``jobs/NAME-KEY`` has one
-job's report. A job is done when its report is there: that folder appears whole or not at all.
+``run.json`` holds the version that wrote it, ``journal.jsonl`` the events, ``jobs/NAME-KEY`` a
+job's report. A job is done when its report is there: reports are written atomically.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -85,34 +85,39 @@ class State:
 
 @dataclass(frozen=True)
 class Directory:
-    """A run's folder, there and of this version."""
+    """The folder of a run that this version can read."""
 
     path: Path
 
     @property
     def lock(self) -> Path:
+        """The lock of the run's driver."""
         return self.path / _LOCK
 
     @property
     def journal(self) -> Path:
+        """The journal, see :mod:`robaudit.batch.log`."""
         return self.path / _JOURNAL
 
     def driver(self) -> Holder | None:
-        """Who drives the run at this moment."""
+        """The process that drives the run now; ``None`` where there is none."""
         found = holder(self.lock)
         return found if found is not None and found.alive else None
 
-    def folder(self, row: ListedJob) -> Path:
-        """A job's own folder; that of the first row with its key."""
+    def folders(self, rows: Sequence[ListedJob]) -> dict[str, Path]:
+        """The folder of each job, by the job's key; named after the first row with that key."""
         jobs = self.path / _JOBS
-        name = re.sub(r"[^A-Za-z0-9._-]+", "_", model_name(row.job.source))[:60].lstrip(".")
-        folder = jobs / f"{name}-{row.key[:12]}"
-        if folder.exists():
-            return folder
-        return next(jobs.glob(f"*-{row.key[:12]}"), folder)
+        there = {path.name.rpartition("-")[2]: path for path in jobs.iterdir()}
+
+        def folder(row: ListedJob) -> Path:
+            name = re.sub(r"[^A-Za-z0-9._-]+", "_", model_name(row.job.source))[:60].lstrip(".")
+            key = row.key[:12]
+            return there.get(key, jobs / f"{name}-{key}")
+
+        return {row.key: folder(row) for row in reversed(rows)}
 
     def note(self, kind: str, **said: Any) -> None:
-        """Write an event into the journal.
+        """Append an event to the journal.
 
         Raises:
             UsageError: it cannot be written.
@@ -135,19 +140,18 @@ class Directory:
             state = _state(log.events(self.journal))
         except (KeyError, TypeError) as error:
             raise DataError(f"{self.journal} cannot be read: {error}") from None
-        for row in reversed(state.rows):
-            state.folders[row.key] = self.folder(row)
+        state.folders = self.folders(state.rows)
         there = {key for key, folder in state.folders.items() if is_done(folder)}
         state.done = {key: seconds for key, seconds in state.done.items() if key in there}
         return state
 
 
 def create(path: Path) -> Directory:
-    """The run in this folder, begun there or gone on with.
+    """The run in this folder, which is made where there is none.
 
     Raises:
-        UsageError: the folder holds something else, or cannot be written.
-        DataError: it is of another version.
+        UsageError: the folder holds other files, or cannot be written.
+        DataError: the run was written by another version.
     """
     path = path.expanduser().absolute()
     try:
@@ -172,7 +176,7 @@ def find(path: Path) -> Directory:
 
     Raises:
         UsageError: there is none.
-        DataError: it is of another version.
+        DataError: it was written by another version, or is damaged.
     """
     file = path / _RUN
     try:
@@ -199,7 +203,7 @@ def is_done(folder: Path) -> bool:
 
 
 def pieces_kept(folder: Path) -> int:
-    """How many finished parts of a job are there."""
+    """How many finished parts of an unfinished job its folder holds."""
     return sum(1 for name in (STATE, STAGES) for _ in (folder / name).glob("[!.]*"))
 
 
@@ -218,7 +222,7 @@ def _state(events: list[log.Event]) -> State:
             case "driver":
                 state.workers = event["workers"]
                 state.threads = state.threads or event.get("threads")
-                state.running.clear()  # they ended with the driver before
+                state.running.clear()  # these ended with the driver before
             case "listed":
                 # A file that has changed since is listed again, under its new key.
                 job = Job.model_validate(event["job"], strict=False)

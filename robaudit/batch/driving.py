@@ -1,4 +1,4 @@
-"""The driver: which jobs are left, who does them, and what is written down of it."""
+"""The driver of a run: hands unfinished jobs to an executor and keeps the journal."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from robaudit.batch.tasks import Executor, Task, TaskEvent
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """How a run ended.
+class RunOutcome:
+    """What a driver leaves.
 
     Attributes:
         held_back: jobs that failed in an earlier run and were not tried again.
@@ -28,7 +28,7 @@ class Outcome:
 
     @property
     def complete(self) -> bool:
-        """Whether every row has a report and every measurement a value."""
+        """Whether every job has a report in which no measurement failed."""
         reports = [self.state.report(row.key) for row in self.state.rows]
         return all(report is not None and not report.failed for report in reports)
 
@@ -42,18 +42,19 @@ def drive(
     threads: int | None = None,
     retry_failed: bool = False,
     look: Callable[[TaskEvent | None], None] = lambda _: None,
-) -> Outcome:
-    """Do what is not done yet of the rows' jobs.
+) -> RunOutcome:
+    """Do the jobs that are not done.
 
     Args:
-        workers: how many tasks the executor has in hand at once, for the time left.
-        threads: of the CPU, for every process of a run that begins here; by default torch's own. A
-            run that was begun before goes on with the threads that it has: rounding depends on it.
-        retry_failed: also what failed in an earlier run.
-        look: told everything that happens, after it is written down; ``None`` twice a second.
+        workers: how many tasks the executor does at the same time.
+        threads: of the CPU, for every process of a new run; by default torch's. A run that is
+            resumed keeps the threads that it has, since rounding depends on them.
+        retry_failed: do also the jobs that failed in an earlier run.
+        look: called with every event after it is in the journal, and with ``None`` when there was
+            none for a while.
 
     Raises:
-        UsageError: another driver has the run, or it cannot be written.
+        UsageError: another process drives the run, or the run cannot be written.
     """
     with locked(directory.lock):
         log.mend(directory.journal)
@@ -61,16 +62,19 @@ def drive(
         directory.note("driver", pid=os.getpid(), workers=workers, threads=threads)
         _list(directory, rows)
         for row in {row.key: row for row in rows if row.reason}.values():
-            directory.note("failed", key=row.key, reason=row.reason, seconds=0.0)
-            look(TaskEvent("failed", row.key, row.reason))
+            event = TaskEvent("failed", row.key, row.reason)
+            _write_down(directory, event)
+            look(event)
         tasks, held_back = _left(directory, rows, retry_failed, threads)
-        by_key = {task.key: task for task in tasks}
-        with closing(executor(tasks)) as events:  # ends its workers, whatever happens here
-            for event in events:
-                if event is not None:
-                    _write_down(directory, event, by_key[event.key])
-                look(event)
-        return Outcome(directory.state(), held_back)
+        folders = {task.key: task.folder for task in tasks}
+        with closing(executor(tasks)) as events:  # kills its workers if this is interrupted
+            for happened in events:
+                if happened is not None:
+                    if happened.kind == "done":
+                        tidy(folders[happened.key])
+                    _write_down(directory, happened)
+                look(happened)
+        return RunOutcome(directory.state(), held_back)
 
 
 def _list(directory: Directory, rows: Sequence[ListedJob]) -> None:
@@ -90,17 +94,18 @@ def _list(directory: Directory, rows: Sequence[ListedJob]) -> None:
 def _left(
     directory: Directory, rows: Sequence[ListedJob], retry_failed: bool, threads: int
 ) -> tuple[list[Task], int]:
-    """The tasks that are to be done, and how many failed before and are left as they are."""
+    """The tasks to be done, and how many are held back because they failed before."""
     state = directory.state()
     tasks: dict[str, Task] = {}
     held_back: set[str] = set()
     for row in rows:
         if row.reason or row.key in tasks:
             continue
-        task = Task(row.key, row.job, directory.folder(row), threads)
+        task = Task(row.key, row.job, state.folders[row.key], threads)
         if is_done(task.folder):
-            if row.key not in state.done:  # a driver was killed before it wrote that down
-                _write_down(directory, TaskEvent("done", row.key), task)
+            if row.key not in state.done:  # a driver was killed before it noted that
+                tidy(task.folder)
+                _write_down(directory, TaskEvent("done", row.key))
         elif row.key in state.failed and not retry_failed:
             held_back.add(row.key)
         else:
@@ -108,14 +113,9 @@ def _left(
     return list(tasks.values()), len(held_back)
 
 
-def _write_down(directory: Directory, event: TaskEvent, task: Task) -> None:
-    match event.kind:
-        case "started":
-            directory.note("started", key=task.key, where=event.text)
-        case "stage":
-            directory.note("stage", key=task.key, stage=event.text, seconds=event.seconds)
-        case "failed":
-            directory.note("failed", key=task.key, reason=event.text, seconds=event.seconds)
-        case "done":
-            tidy(task.folder)
-            directory.note("done", key=task.key, seconds=event.seconds)
+_TEXT = {"started": "where", "stage": "stage", "failed": "reason"}
+
+
+def _write_down(directory: Directory, event: TaskEvent) -> None:
+    text = {_TEXT[event.kind]: event.text} if event.kind in _TEXT else {}
+    directory.note(event.kind, key=event.key, seconds=event.seconds, **text)

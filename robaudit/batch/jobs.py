@@ -1,4 +1,4 @@
-"""A job: one model, one data set, one threat model, and everything that its result depends on."""
+"""A job: one model, data set and threat model, with everything that the result depends on."""
 
 from __future__ import annotations
 
@@ -31,19 +31,19 @@ class Job(Request):
 
     @property
     def suite(self) -> tuple[object, ...]:
-        """What jobs have in common that can stand in one table, short of the examples' hash."""
+        """What jobs that are compared in one table have in common."""
         return (self.data, self.split, self.n, self.sample, self.norm, self.eps, self.preset)
 
     @property
     def examples(self) -> tuple[object, ...]:
-        """What decides which examples are loaded."""
+        """The settings that decide which examples are loaded."""
         sampled = self.seed if self.sample else None
         common = (self.data, self.data_dir, self.split, self.n, sampled, self.gap, self.train_data)
         return (*common, self.preset)
 
 
 def key_of(job: Job, weights: str, examples: list[str], plan: dict[str, Any]) -> str:
-    """A job's name by content: two that have it give the same report, wherever their files lie.
+    """A hash of what decides a job's report: jobs with the same key are done once.
 
     Args:
         weights: hash of the checkpoint, see :func:`robaudit.batch.listing.weights_hash`.

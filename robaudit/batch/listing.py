@@ -1,4 +1,4 @@
-"""From a manifest to rows, one for each model, data set and threat model, and their jobs."""
+"""From a manifest to its jobs: one for each model, data set and threat model."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def jobs_of(manifest: Manifest) -> list[Job]:
     """Every model on every data set within every threat model, in the manifest's order.
 
     Raises:
-        UsageError: a file or zoo's name that is not there, or a threat model that cannot be meant.
+        UsageError: a file or a zoo's name does not exist, or a threat model is not valid.
     """
     found: list[Job] = []
     sources = [_sources(group) for group in manifest.models]
@@ -58,10 +58,10 @@ def rows_of(jobs: list[Job], notice: Notice = lambda _: None) -> list[ListedJob]
     """The jobs with their keys: reads the data and hashes every checkpoint.
 
     Args:
-        notice: told what is being read.
+        notice: called with what is being read.
 
     Raises:
-        UsageError, DataError: examples that cannot be had.
+        UsageError, DataError: examples that cannot be loaded.
     """
     parts: dict[tuple[object, ...], tuple[list[str], tuple[int, int]]] = {}
     hashes: dict[Job, str | RobauditError] = {}
@@ -76,7 +76,10 @@ def rows_of(jobs: list[Job], notice: Notice = lambda _: None) -> list[ListedJob]
         read = job.changed(data="", norm="linf", eps=1.0)
         if read not in hashes:
             notice(f"hashing {job.source}")
-            hashes[read] = _hash_or_error(job)
+            try:
+                hashes[read] = weights_hash(job)
+            except RobauditError as error:
+                hashes[read] = error
         weights = hashes[read]
         reason = ""
         if isinstance(weights, RobauditError):
@@ -92,10 +95,10 @@ def rows_of(jobs: list[Job], notice: Notice = lambda _: None) -> list[ListedJob]
 
 
 def weights_hash(job: Job) -> str:
-    """Of everything that decides which network is loaded: files, what lies beside them, own code.
+    """Hash of what decides which network is loaded: the files, their sidecars, the user's code.
 
     Raises:
-        UsageError, CheckpointError: the checkpoint is not there or unreadable.
+        UsageError, CheckpointError: the checkpoint does not exist or cannot be read.
     """
     if is_source(job.source):
         files = _files_of_zoo(job)
@@ -129,15 +132,8 @@ def _files_of_zoo(job: Job) -> tuple[Path, ...]:
     return files_of(job.source, model_dir=job.model_dir)
 
 
-def _hash_or_error(job: Job) -> str | RobauditError:
-    try:
-        return weights_hash(job)
-    except RobauditError as error:
-        return error
-
-
 def _said_of(group: Models) -> tuple[object, ...]:
-    """Groups that say the same of their networks may hold checkpoints of one run."""
+    """Groups with the same statements about their networks may hold checkpoints of one run."""
     return (group.arch, group.normalize, group.weights)
 
 
@@ -185,7 +181,7 @@ def _files(pattern: str) -> list[str]:
     return found
 
 
-# What lies beside checkpoints and is matched by runs/*.
+# Files beside checkpoints that runs/* matches.
 _NO_CHECKPOINTS = {".toml", ".json", ".yaml", ".yml", ".txt", ".md", ".log", ".csv", ".py"}
 
 

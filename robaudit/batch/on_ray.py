@@ -1,8 +1,8 @@
-"""Ray as the executor: a task a job, on this machine or on a cluster.
+"""The executor that runs tasks on Ray, on this machine or on a cluster.
 
-A task is sent its job and the files' names, never data or weights: both must lie at the same place
-on every node. Where the run's folder does too, a task works in it and goes on where a killed one
-stopped; elsewhere it works in a folder of its own node, and the finished report is sent back.
+A task is sent paths, not data or weights: these must be at the same paths on every node. Where the
+nodes share the run's folder, a task works in it and resumes what a killed one left. Elsewhere it
+works in a temporary folder of its node, and the finished report is sent back.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import socket
 import sys
 import tempfile
 from collections.abc import Iterator
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -25,30 +26,36 @@ from robaudit.report import report_folder
 # a task must not kill all nodes one by one.
 _WORKERS, _NODES = 2, 5
 
-# The report's files by name, from a node that does not see the run's folder.
+# A report's files by name, from a node that does not share the run's folder.
 _Files = dict[str, bytes]
 
 
 def on_ray(
     address: str | None, workers: int | None, device: str, timeout: float | None
 ) -> tuple[Executor, int, int]:
-    """An executor on a cluster, how many tasks it runs at once, and the cores that each has.
+    """An executor on a cluster, how many tasks it does at the same time, and the cores of each.
 
     Args:
-        address: of a cluster that runs, or ``auto``; without one Ray is started on this machine.
-        workers: tasks at once at most; by default as many as there are GPUs, or one a CPU's core.
-        device: ``cpu``, else each task gets a GPU where the cluster has some.
+        address: of a running cluster, or ``auto``; ``None`` starts Ray on this machine.
+        workers: the most tasks at the same time; by default one for each GPU, or for each core.
+        device: with ``cpu`` no task gets a GPU, else each gets one where the cluster has GPUs.
+        timeout: seconds after which a task is killed and has failed.
 
     Raises:
         UsageError: Ray is not installed, or no cluster is there.
     """
     if workers == 0:
         raise UsageError("--workers 0 works in this process, without Ray")
-    ray = _ray()
+    try:
+        ray: Any = import_module("ray")
+    except ImportError as error:
+        raise UsageError(
+            "Ray is not installed", "Install it: pip install 'robaudit[ray]'"
+        ) from error
     if not ray.is_initialized():
         try:
             ray.init(
-                address=address or "local",  # not one that another program has left running
+                address=address or "local",  # never a cluster that another program has left
                 num_cpus=workers if address is None else None,
                 include_dashboard=False,
                 log_to_driver=False,
@@ -61,7 +68,7 @@ def on_ray(
     gpus = 0 if device == "cpu" else int(there.get("GPU", 0))
     at_once = min(workers or sys.maxsize, gpus or int(there.get("CPU", 1)))
     threads = max(1, int(there.get("CPU", 1)) // max(1, at_once)) if gpus else 1
-    # Ray's own retries would count a node's death like a task's, and begin without a word.
+    # Ray's retries would not tell a node's death from a worker's, nor report a new start.
     options: dict[str, Any] = {"max_retries": 0, "num_cpus": 1, "num_returns": "streaming"}
     if gpus:
         options["num_gpus"] = 1
@@ -110,16 +117,6 @@ class _Cluster:
             self._ray.cancel(stream, force=True)
 
 
-def _ray() -> Any:
-    try:
-        import ray
-    except ImportError as error:
-        raise UsageError(
-            "Ray is not installed", "Install it: pip install 'robaudit[ray]'"
-        ) from error
-    return ray
-
-
 def _end_of(ray: Any, key: str, error: Exception) -> TaskEvent | Death:
     """Why a task's stream of events ended."""
     line = next((line for line in str(error).splitlines() if line.strip()), "")
@@ -132,7 +129,7 @@ def _end_of(ray: Any, key: str, error: Exception) -> TaskEvent | Death:
 
 
 def _write(folder: Path, files: _Files) -> None:
-    """Put a report from a node into the run's folder, whole."""
+    """Write a report that a node sent."""
     if is_done(folder):
         return
     folder.mkdir(parents=True, exist_ok=True)
@@ -142,30 +139,26 @@ def _write(folder: Path, files: _Files) -> None:
 
 
 def _mark(folder: Path) -> bytes:
-    """What a node must see in the run's folder to know that it is the driver's own."""
+    """The beginning of the journal, by which a node knows that it shares the run's folder."""
     return (folder.parent.parent / "journal.jsonl").read_bytes()[:200]
 
 
 def _task(task: Task, mark: bytes, device: str, argv: list[str]) -> Iterator[TaskEvent | _Files]:
     """Runs on a node: does the task, and yields its events and its report's files."""
     sys.argv = argv
+    yield TaskEvent("started", task.key, f"Ray, {socket.gethostname()}")
     try:
         shared = _mark(task.folder) == mark
     except OSError:
         shared = False
     if shared:
-        yield from _attempted(task, task.folder, device)
+        yield from attempted(task, task.folder, device)
         return
     own = Path(tempfile.mkdtemp(prefix="robaudit-"))
     try:
-        for event in _attempted(task, own, device):
+        for event in attempted(task, own, device):
             if event.kind == "done":
                 yield {path.name: path.read_bytes() for path in (own / REPORT).iterdir()}
             yield event
     finally:
         shutil.rmtree(own, ignore_errors=True)
-
-
-def _attempted(task: Task, folder: Path, device: str) -> Iterator[TaskEvent]:
-    yield TaskEvent("started", task.key, f"Ray, {socket.gethostname()}")
-    yield from attempted(task, folder, device)

@@ -1,4 +1,4 @@
-"""One job, done: a checkpoint and examples in, a report's folder out, resumable at any moment."""
+"""Doing one job: opens the checkpoint, audits it and writes the report; a kill loses little."""
 
 from __future__ import annotations
 
@@ -24,12 +24,13 @@ from robaudit.batch.lock import locked
 from robaudit.batch.stages import stages
 from robaudit.batch.tasks import Task, TaskEvent
 from robaudit.checkpoints.answers import Answers
-from robaudit.engine.raised import blame, is_foreign, is_memory
-from robaudit.errors import RobauditError, UsageError
+from robaudit.engine.raised import is_memory
+from robaudit.errors import UsageError
 from robaudit.report import fill_folder, read_report, report_folder, write_report
 from robaudit.report.gallery import Gallery, make_gallery, read_gallery, write_gallery
 from robaudit.schema import Report
 from robaudit.session import Session
+from robaudit.session.refusals import refusal_of
 
 _GALLERY = "gallery.npz"
 _LOCK = "lock"
@@ -49,14 +50,14 @@ def session_of(job: Job, device: str) -> Session:
 
 @lru_cache(maxsize=16)
 def _answers(alike: Job, sources: tuple[str, ...]) -> Answers:
-    """What this worker has found out for the jobs that are alike but for their files."""
+    """What this worker has found out about the checkpoints of jobs that differ in nothing else."""
     return Answers(sources)
 
 
 def attempted(task: Task, folder: Path, device: str) -> Iterator[TaskEvent]:
-    """:func:`work`, whose every error is a reason: one model must not end the others' run.
+    """:func:`work` with the task's threads; its errors become the reason of a failure.
 
-    Gives each stage as it is finished, and the end. Runs with the task's threads.
+    Yields an event for each finished stage, and one for the end.
     """
     clock = time.perf_counter()
     threads = torch.get_num_threads()
@@ -65,15 +66,15 @@ def attempted(task: Task, folder: Path, device: str) -> Iterator[TaskEvent]:
         for stage, seconds in work(task.job, folder, device):
             yield TaskEvent("stage", task.key, stage, seconds)
         reason = ""
-    except RobauditError as error:
-        reason = " ".join(filter(None, (error.message, error.advice)))
+    except GeneratorExit:
+        raise
     except BaseException as error:
+        refused = refusal_of(error)
+        if refused is None:
+            raise
+        reason = " ".join(filter(None, (refused.message, refused.advice)))
         if is_memory(error):
             reason = "out of memory; fewer examples (n) may fit"
-        elif isinstance(error, GeneratorExit) or not is_foreign(error):
-            raise
-        else:
-            reason = f"internal error: {blame(error)}"
     finally:
         torch.set_num_threads(threads)
     kind: Literal["failed", "done"] = "failed" if reason else "done"
@@ -81,25 +82,25 @@ def attempted(task: Task, folder: Path, device: str) -> Iterator[TaskEvent]:
 
 
 def work(job: Job, folder: Path, device: str) -> Iterator[tuple[str, float]]:
-    """Audit by stages, each kept once it is finished, and write the report's folder last.
+    """Audit stage by stage, and write the report; finished stages are kept until then.
 
-    Gives each stage and its seconds as it is finished.
+    Yields the name and the seconds of each stage when it is finished.
 
     Args:
-        folder: the job's own; what an earlier attempt finished there is not done again.
+        folder: of the job; the stages that an earlier attempt finished there are not repeated.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:i``.
 
     Raises:
-        RobauditError: the checkpoint or the data cannot be audited, or the folder not be written.
+        RobauditError: the checkpoint cannot be audited, or the folder not be written.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    # A worker whose driver or node is gone may be at work here for some seconds more.
+    # The worker of a driver that has ended may still run for some seconds.
     with locked(folder / _LOCK, wait=True):
         yield from _work(job, folder, device)
 
 
 def _work(job: Job, folder: Path, device: str) -> Iterator[tuple[str, float]]:
-    for left in folder.glob(f".{REPORT}.*"):  # of an attempt that was killed while it wrote
+    for left in folder.glob(f".{REPORT}.*"):  # of a killed attempt
         shutil.rmtree(left, ignore_errors=True)
     if is_done(folder):
         return
@@ -129,7 +130,7 @@ def _work(job: Job, folder: Path, device: str) -> Iterator[tuple[str, float]]:
 
 
 def merged(parts: list[Report]) -> Report:
-    """The stages' reports as the one that a single audit would have written."""
+    """The report that a single audit would have given, from those of its stages."""
     first, *others = parts
     measurements = list(first.measurements)
     for part in others:
@@ -161,18 +162,18 @@ def _keep(kept: Path, name: str, done: Audit) -> None:
     np.savez(packed, **arrays)
     try:
         atomic_write(kept / f"{name}.npz", packed.getvalue())
-        # The report is the sign that the stage is finished.
+        # Last, since a stage is finished when its report is there.
         write_report(done.report, kept / f"{name}.json")
     except OSError as error:
         raise UsageError(f"cannot write to {kept}: {error.strerror or error}") from error
 
 
 def _journal(folder: Path) -> Journal:
-    """The pieces of a job's attacks; the folder's name holds the hash of all they depend on."""
+    """The finished pieces of a job's attacks; the folder's name has the hash of their settings."""
     key = {"robaudit": robaudit.__version__, "job": folder.parent.name}
     try:
         return open_journal(folder, key)
-    except UsageError:  # of another robaudit, or damaged: it is this job's all the same
+    except UsageError:  # of another version of robaudit, or damaged
         shutil.rmtree(folder, ignore_errors=True)
         shutil.rmtree(folder.with_name(STAGES), ignore_errors=True)
         return open_journal(folder, key)

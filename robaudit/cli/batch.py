@@ -39,15 +39,15 @@ class RunByDefault(TyperGroup):
         return parsed
 
 
-class Engine(StrEnum):
-    """Who does the jobs."""
+class BatchEngine(StrEnum):
+    """Where the jobs are done."""
 
     local = "local"
     ray = "ray"
 
 
 class Retry(StrEnum):
-    """What is done again."""
+    """Which jobs are done again."""
 
     failed = "failed"
 
@@ -74,7 +74,7 @@ def run(
     out: Annotated[
         Path,
         typer.Option(
-            metavar="DIR", show_default=False, help="The run's folder: a new one, or one begun."
+            metavar="DIR", show_default=False, help="The run's folder, new or begun before."
         ),
     ],
     preset: Annotated[
@@ -88,7 +88,7 @@ def run(
             show_default=False,
         ),
     ] = None,
-    shards: Annotated[int | None, typer.Option(hidden=True, help="Is gone.")] = None,
+    shards: Annotated[int | None, typer.Option(hidden=True, help="Removed.")] = None,
     timeout: Annotated[
         float | None,
         typer.Option(
@@ -98,8 +98,8 @@ def run(
         ),
     ] = None,
     engine: Annotated[
-        Engine, typer.Option(help="local: processes on this machine. ray: a Ray cluster.")
-    ] = Engine.local,
+        BatchEngine, typer.Option(help="local: processes on this machine. ray: a Ray cluster.")
+    ] = BatchEngine.local,
     address: Annotated[
         str | None,
         typer.Option(
@@ -107,20 +107,20 @@ def run(
         ),
     ] = None,
     retry: Annotated[
-        Retry | None, typer.Option(help="Begin again what failed in an earlier run.")
+        Retry | None, typer.Option(help="Do again the jobs that failed in an earlier run.")
     ] = None,
     dry_run: Annotated[
         bool,
         typer.Option("--dry-run", help="Show the jobs and how many passes they take, and stop."),
     ] = False,
 ) -> None:
-    """Audit many checkpoints in one run, several at a time, and lose nothing.
+    """Audit many checkpoints in one run that can be resumed at any moment.
 
     [bold]robaudit batch models.toml --out runs/zoo --workers 2[/bold]
 
-    A model that fails is a row with its reason; the others go on, and the exit code is 3. The same
-    command goes on where the run was interrupted and does nothing twice; with more models in the
-    manifest it adds those. robaudit batch status shows a run from another terminal.
+    A model that fails is a row with the reason; the others continue, and the exit code is 3. The
+    same command resumes a run that was interrupted and repeats nothing; models that were added to
+    the manifest are added to the run. robaudit batch status shows a run from another terminal.
     """
     from robaudit.batch.directory import create
     from robaudit.batch.listing import jobs_of, rows_of
@@ -142,7 +142,7 @@ def run(
 
 
 def status(directory: Directories) -> None:
-    """Show how far a run is: from another terminal, or after it.
+    """Show the progress of a run, also while it is running.
 
     [bold]robaudit batch status runs/zoo[/bold]
     """
@@ -183,10 +183,14 @@ def _given(ctx: typer.Context, name: str) -> bool:
 
 
 def _executor(
-    engine: Engine, workers: int | None, timeout: float | None, address: str | None, device: str
+    engine: BatchEngine,
+    workers: int | None,
+    timeout: float | None,
+    address: str | None,
+    device: str,
 ) -> tuple[Executor, int, int]:
-    """Who does the jobs, how many at once, and with how many threads each."""
-    if engine is Engine.ray:
+    """The executor, how many tasks it does at the same time, and the threads of each."""
+    if engine is BatchEngine.ray:
         from robaudit.batch.on_ray import on_ray
 
         return on_ray(address, workers, device, timeout)
@@ -209,18 +213,23 @@ def _driven(
     retry: bool,
     quiet: bool,
 ) -> None:
-    """Drive the run, look on, and say how it ended."""
+    """Drive the run, show its progress, and say how it ended."""
     from robaudit.batch.driving import drive
 
     executor, workers, threads = who
     try:
         with looking(directory, quiet) as look:
             outcome = drive(
-                directory, rows, executor, workers=workers, threads=threads,
-                retry_failed=retry, look=look,
-            )  # fmt: skip
+                directory,
+                rows,
+                executor,
+                workers=workers,
+                threads=threads,
+                retry_failed=retry,
+                look=look,
+            )
     except KeyboardInterrupt:
-        say("interrupted; what was finished is kept", "The same command goes on.")
+        say("interrupted; what was finished is kept", "The same command resumes the run.")
         raise typer.Exit(_INTERRUPTED) from None
     if outcome.held_back and not quiet:
         say(f"{outcome.held_back} failed before and were left", "--retry failed tries them again.")

@@ -22,7 +22,7 @@ Directories = Annotated[
 ]
 
 
-class Format(StrEnum):
+class LeaderboardFormat(StrEnum):
     """What is printed."""
 
     table = "table"
@@ -33,7 +33,9 @@ class Format(StrEnum):
 
 def leaderboard(
     directory: Directories,
-    format: Annotated[Format, typer.Option("--format", help="What is printed.")] = Format.table,
+    format: Annotated[
+        LeaderboardFormat, typer.Option("--format", help="What is printed.")
+    ] = LeaderboardFormat.table,
     out: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Write to this file instead of stdout.")
     ] = None,
@@ -55,10 +57,10 @@ def leaderboard(
 
     found = leaderboards(find(directory).state())
     tables = leaderboard_tables(found)
-    if format is Format.table and out is None:
+    if format is LeaderboardFormat.table and out is None:
         _show(tables)
         return
-    if format is Format.html:
+    if format is LeaderboardFormat.html:
         text = leaderboard_html(found)
     else:
         text = _text(format.value, "Leaderboard", tables, leaderboard_csv(found))

@@ -43,7 +43,7 @@ def test_a_job_is_a_single_audit(run, rows, job):
     session = session_of(row.job, "cpu")
     model, examples, train = session.open(row.job.source), session.examples, session.train
     alone = audit(model, examples, ThreatModel("linf", 0.1), preset("quick"), train=train)
-    folder = run.directory.folder(row) / REPORT
+    folder = run.directory.folders([row])[row.key] / REPORT
     assert numbers(read_report(folder)) == numbers(alone.report)
     with np.load(folder / "examples.npz") as arrays:
         assert arrays.keys() == alone.outcomes.keys()
@@ -51,7 +51,7 @@ def test_a_job_is_a_single_audit(run, rows, job):
     assert {"report.html", "gallery.npz", "curvature.svg"} <= {
         path.name for path in folder.iterdir()
     }
-    left = [path.name for path in run.directory.folder(row).iterdir()]
+    left = [path.name for path in run.directory.folders([row])[row.key].iterdir()]
     assert left == [REPORT]
 
 
@@ -60,7 +60,7 @@ def test_a_run_goes_on_with_the_threads_that_it_began_with(run, rows):
     run(rows("a.pt"), threads=before + 1)
     outcome, _ = run(rows("a.pt", "b.pt"), threads=before)
     for row in outcome.state.rows:
-        report = read_report(run.directory.folder(row) / REPORT)
+        report = read_report(run.directory.folders([row])[row.key] / REPORT)
         assert report.provenance.device == f"cpu ({before + 1} threads)"
     assert torch.get_num_threads() == before
 
@@ -175,7 +175,7 @@ def test_a_driver_that_was_killed_before_it_wrote_down_a_report(run, rows):
 
 def test_what_an_attempt_left_half_written_is_cleared_away(run, rows):
     (row,) = rows("a.pt")
-    folder = run.directory.folder(row)
+    folder = run.directory.folders([row])[row.key]
     (folder / ".report.xyz").mkdir(parents=True)
     (folder / "state").mkdir()
     (folder / "state" / "journal.json").write_text('{"robaudit": "0.0.0"}')

@@ -112,7 +112,8 @@ def numbers(report):
 
 def numbers_of(directory, rows):
     """The :func:`numbers` of every row's report."""
-    return {row.key: numbers(read_report(directory.folder(row) / REPORT)) for row in rows}
+    folders = directory.folders(rows)
+    return {row.key: numbers(read_report(folders[row.key] / REPORT)) for row in rows}
 
 
 def linear_network(seed):
