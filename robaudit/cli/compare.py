@@ -27,7 +27,7 @@ _OUT = "Output"
 
 
 class ComparisonFormat(StrEnum):
-    """What a comparison can be written as."""
+    """The formats of a comparison."""
 
     table = "table"
     json = "json"
@@ -71,7 +71,7 @@ def compare(
     from robaudit.report.compare import compare as compared
     from robaudit.report.compare_outcomes import read_audited
 
-    if out is not None and not out.absolute().parent.is_dir():  # known before any work
+    if out is not None and not out.absolute().parent.is_dir():  # before the work begins
         raise UsageError(f"cannot write to {out}: no such folder", "Choose another --out.")
     code = 0
     if _is_report(a) and _is_report(b):
@@ -94,7 +94,7 @@ def _is_report(name: str) -> bool:
 
 
 def _measured(a: str, b: str, preset: Preset, settings: Settings) -> tuple[Comparison, int]:
-    """Both audited into folders that are not kept, so that a comparison is made in one way only."""
+    """Audit both into temporary folders, then compare those as any other report folders."""
     from robaudit.audit import preset as plan_of
     from robaudit.report.compare import compare as compared
     from robaudit.report.compare_outcomes import read_audited

@@ -267,10 +267,11 @@ def _baseline(path: Path) -> Baseline:
 
 def _show(verdicts: list[Verdict], several: bool, settings: Settings) -> None:
     from robaudit.cli.gate_files import verdicts_json
-    from robaudit.report.gate_terminal import gate_view
+    from robaudit.report.formats.terminal import terminal_view
+    from robaudit.report.gate_tables import gate_tables
 
     if settings.format == "json":
         sys.stdout.write(verdicts_json(verdicts, several))
         return
     for verdict in verdicts:
-        console().print(gate_view(verdict))
+        console().print(terminal_view(*gate_tables(verdict)))

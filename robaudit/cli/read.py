@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class ReportFormat(StrEnum):
-    """What a report that is there already can be turned into."""
+    """The formats that ``robaudit report`` writes."""
 
     table = "table"
     json = "json"
@@ -93,21 +93,19 @@ def _page(reports: list[Report], places: list[Path], out: Path | None) -> str:
 
 
 def write_file(path: Path, content: bytes) -> None:
-    """Write what ``--out`` names.
+    """Write the file that ``--out`` names.
 
     Raises:
         UsageError: it cannot be written.
     """
-    try:
+    from robaudit.report.folder import writing
+
+    with writing(path):
         path.write_bytes(content)
-    except OSError as error:
-        raise UsageError(
-            f"cannot write to {path}: {error.strerror}", "Choose another --out."
-        ) from None
 
 
 def _expanded(path: Path) -> list[Path]:
-    """The report folders under a folder that is none itself."""
+    """The report folders in a folder that is no report itself."""
     if path.is_dir() and not (path / "report.json").exists():
         inner = sorted(folder.parent for folder in path.glob("*/report.json"))
         if inner:
@@ -116,7 +114,7 @@ def _expanded(path: Path) -> list[Path]:
 
 
 class Schema(StrEnum):
-    """What robaudit reads or writes as JSON or TOML."""
+    """The files that have a JSON Schema."""
 
     report = "report"
     policy = "policy"

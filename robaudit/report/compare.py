@@ -1,4 +1,4 @@
-"""Two audits on the same examples: by how much every measurement differs, and on which examples.
+"""Compare two audits of the same examples: every measurement, and which examples changed.
 
 Differences are the second minus the first. Accuracies and losses are paired example by example;
 for everything else the standard errors are added in quadrature, as for independent estimates.
@@ -68,7 +68,7 @@ class Difference:
 
 @dataclass(frozen=True)
 class Comparison:
-    """All measurements of two reports; ``notes`` is what to bear in mind."""
+    """All measurements of two reports; ``notes`` says what limits the comparison."""
 
     first: Report
     second: Report
@@ -106,7 +106,7 @@ def _data(data: Data) -> str:
 
 
 def _pairs(one: Report, other: Report) -> list[tuple[Measurement | None, Measurement | None]]:
-    """The measurements that stand for the same thing, in reading order."""
+    """Measurements of the same name and split, in reading order; ``None`` where one lacks it."""
     firsts = {(m.name, m.split): m for m in ordered(one)}
     seconds = {(m.name, m.split): m for m in ordered(other)}
     both = one.model_copy(
@@ -143,7 +143,8 @@ def _difference(
             if one.standard_error is not None and other.standard_error is not None
             else None
         )
-        # Of few draws on either side, with the degrees of the fewer: rather too wide.
+        # Where both are means of few draws, the smaller degrees of freedom: the interval is
+        # rather too wide than too narrow.
         degrees = [d for m in (one, other) if (d := degrees_of(m.interval)) is not None]
         interval = (
             None
@@ -162,7 +163,7 @@ def _difference(
 def _obstacle(
     first: Report, second: Report, one: Measurement, other: Measurement, names: Sequence[str]
 ) -> str | None:
-    """Why two measurements must not be subtracted."""
+    """Why two measurements cannot be subtracted; ``None`` if they can."""
     for m, name in zip((one, other), names, strict=True):
         if m.status != "ok":
             return f"{m.status} for {name}: {plain(m.reason)}"

@@ -1,4 +1,4 @@
-"""A report with its per-example outcomes, which make a comparison a paired one."""
+"""A report with its outcomes for every example, which a paired comparison needs."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from robaudit.report.jsonfile import read_report
 from robaudit.report.text import plain
 from robaudit.schema import Measurement, Report
 
-# Measurements that are the mean of the outcomes of their own name.
+# Measurements besides accuracies that are the mean of the outcomes of the same name.
 _MEANS = ("loss.clean", "loss.robust", "trh.top_layer")
 
 
 @dataclass(frozen=True)
 class Audited:
-    """A report, and its outcomes by ``split.name``; none where the file was not beside it."""
+    """A report, and its outcomes by ``split.name``; empty without ``examples.npz``."""
 
     report: Report
     outcomes: Mapping[str, NDArray[Any]]
@@ -30,11 +30,12 @@ class Audited:
 
 @dataclass(frozen=True)
 class Outcomes:
-    """One measurement, example by example.
+    """One measurement for every example.
 
     Attributes:
-        index: their places in the data set.
-        groups: which of them show one image, where some do.
+        index: the examples' places in the data set.
+        groups: a number for each example, equal where examples show the same image; ``None``
+            where all images differ.
     """
 
     index: NDArray[np.int64]
@@ -53,10 +54,13 @@ def read_audited(path: Path) -> Audited:
 
 
 def outcomes_of(audited: Audited, measurement: Measurement) -> Outcomes | None:
-    """What a measurement is the mean of: bools for an accuracy, else numbers; or ``None``.
+    """The values that a measurement is the mean of: bools for an accuracy, else floats.
+
+    Returns:
+        ``None`` where there are none.
 
     Raises:
-        DataError: outcomes that are there, but not those of this measurement.
+        DataError: the outcomes do not belong to this measurement.
     """
     accuracy = measurement.name.startswith("accuracy.")
     key = f"{measurement.split}.{measurement.name}"

@@ -24,7 +24,7 @@ _LAYER = (
 
 
 def to_csv(*reports: Report) -> str:
-    """One row a measurement, all reports under one header; numbers unrounded, fractions as such.
+    """One row a measurement, all reports under one header; numbers unrounded, no per cents.
 
     An empty cell is a number that was not measured. Text that a spreadsheet would take for a
     formula is preceded by ``'``.

@@ -1,4 +1,4 @@
-"""Where the points of a curve stand: epochs, another number in the names, or places in order."""
+"""The horizontal axis of a curve: epochs, another number in the names, or the order given."""
 
 from __future__ import annotations
 
@@ -17,12 +17,13 @@ _WORD = re.compile(r"([^\W\d_]+)[\W_]*$")
 
 @dataclass(frozen=True)
 class Axis:
-    """One place for each checkpoint, all different.
+    """A different place for each checkpoint.
 
     Attributes:
         name: ``epoch``, the word before the names' numbers, ``number`` where there is no word, or
             ``position``.
-        by: who says so: the files' ``name``, what the ``file`` records, or the ``order`` given.
+        by: where the places are from: the files' ``name``, the epoch recorded in the ``file``, or
+            the ``order`` given.
     """
 
     name: str
@@ -31,11 +32,11 @@ class Axis:
 
 
 def axis_of(sources: Sequence[str], recorded: Sequence[float | None]) -> Axis:
-    """Find what tells checkpoints apart.
+    """The first number that tells the checkpoints apart.
 
-    The first of these that every checkpoint has, no two alike: the number after "epoch" in its
-    name; the epoch that its file records; the one number in which the names differ. Otherwise the
-    places 1, 2, ... in the order given.
+    Tried in this order, each only if all checkpoints have it and no two are equal: the number after
+    "epoch" in the names; the epochs recorded in the files; the only number in which the names
+    differ. Otherwise 1, 2, ... in the order given.
 
     Args:
         sources: paths or zoo names, in the order given.
@@ -75,7 +76,7 @@ def shown_place(place: float) -> str:
 
 
 def _counted(names: Sequence[str]) -> tuple[str, tuple[float, ...]] | None:
-    """The one number in which otherwise equal names differ, and the word before it."""
+    """The word before the only number in which the names differ, and that number of each."""
     parts = [_NUMBER.split(name) for name in names]
     if len({tuple(part[::2]) for part in parts}) != 1:
         return None

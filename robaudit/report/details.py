@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
@@ -12,10 +12,15 @@ from robaudit.report.text import plain
 from robaudit.schema import Measurement, Report
 
 
-class LayerRow(BaseModel):
-    """One layer of ``wci``: its norm, its trace with standard error, what it adds to WCI."""
-
+class _Row(BaseModel):
     model_config = ConfigDict(frozen=True, allow_inf_nan=False)
+
+
+_AnyRow = TypeVar("_AnyRow", bound=_Row)
+
+
+class LayerRow(_Row):
+    """One layer of ``wci``: its norm, its trace with standard error, its contribution to WCI."""
 
     name: str
     frobenius: float
@@ -25,10 +30,8 @@ class LayerRow(BaseModel):
     share: float | None = None
 
 
-class SpreadRow(BaseModel):
-    """How one layer's eigenvalues lie around their mean."""
-
-    model_config = ConfigDict(frozen=True, allow_inf_nan=False)
+class SpreadRow(_Row):
+    """Mean and deviation of one layer's eigenvalues, with standard errors."""
 
     name: str
     dimension: int
@@ -38,10 +41,8 @@ class SpreadRow(BaseModel):
     standard_error: float
 
 
-class RadiusRow(BaseModel):
+class RadiusRow(_Row):
     """An accuracy within one radius, with its interval; the robust loss where it was maximised."""
-
-    model_config = ConfigDict(frozen=True, allow_inf_nan=False)
 
     eps: float
     value: float
@@ -50,18 +51,20 @@ class RadiusRow(BaseModel):
     loss: float | None = None
 
 
-class Density(BaseModel):
+class Density(_Row):
     """A spectral density on a grid of eigenvalues."""
-
-    model_config = ConfigDict(frozen=True, allow_inf_nan=False)
 
     grid: list[float]
     density: list[float]
 
 
-_LAYERS = TypeAdapter(list[LayerRow])
-_SPREADS = TypeAdapter(list[SpreadRow])
-_RADII = TypeAdapter(list[RadiusRow])
+class SweepRow(_Row):
+    """Flatness within one relative radius; ``perturbations`` where random ones were drawn."""
+
+    xi: float
+    value: float
+    standard_error: float | None = None
+    perturbations: int | None = None
 
 
 def layer_rows(report: Report, split: str | None = None) -> list[LayerRow]:
@@ -70,14 +73,7 @@ def layer_rows(report: Report, split: str | None = None) -> list[LayerRow]:
     Raises:
         DataError: a table that lacks a column or holds no numbers.
     """
-    measurement = report.get("wci", split)
-    table = measurement.details.get("layers") if measurement else None
-    if table is None:
-        return []
-    try:
-        rows = _LAYERS.validate_python(table)
-    except ValidationError as error:
-        raise unreadable("layer table of wci", error) from None
+    rows = _rows(LayerRow, report.get("wci", split), "layers", "layer table of wci")
     if any(row.share is None for row in rows):
         total = sum(row.contribution for row in rows)
         rows = [
@@ -93,14 +89,8 @@ def spread_rows(report: Report) -> list[SpreadRow]:
     Raises:
         DataError: a table that lacks a column or holds no numbers.
     """
-    measurement = report.get("hessian.trace")
-    table = measurement.details.get("layers") if measurement else None
-    if table is None:
-        return []
-    try:
-        return _SPREADS.validate_python(table)
-    except ValidationError as error:
-        raise unreadable("layer table of hessian.trace", error) from None
+    trace = report.get("hessian.trace")
+    return _rows(SpreadRow, trace, "layers", "layer table of hessian.trace")
 
 
 def robustness_curves(report: Report) -> dict[str, list[RadiusRow]]:
@@ -109,16 +99,20 @@ def robustness_curves(report: Report) -> dict[str, list[RadiusRow]]:
     Raises:
         DataError: a curve that lacks a column or holds no numbers.
     """
-    found = {}
-    for measurement in report.measurements:
-        table = measurement.details.get("curve")
-        if table is None or measurement.split != report.data.split:
-            continue
-        try:
-            found[measurement.name] = _RADII.validate_python(table)
-        except ValidationError as error:
-            raise unreadable(f"curve of {plain(measurement.name)}", error) from None
-    return found
+    return {
+        m.name: _rows(RadiusRow, m, "curve", f"curve of {plain(m.name)}")
+        for m in report.measurements
+        if m.details.get("curve") is not None and m.split == report.data.split
+    }
+
+
+def sweep_rows(measurement: Measurement) -> list[SweepRow]:
+    """Flatness within ascending radii; empty where one radius was measured.
+
+    Raises:
+        DataError: a table that lacks a column or holds no numbers.
+    """
+    return _rows(SweepRow, measurement, "sweep", f"sweep of {plain(measurement.name)}")
 
 
 def density(report: Report) -> Density | None:
@@ -127,17 +121,33 @@ def density(report: Report) -> Density | None:
     Raises:
         DataError: a density that is no pair of equally long lists of numbers.
     """
-    measurement = report.get("hessian.trace")
-    table = measurement.details.get("density") if measurement else None
-    if table is None:
+    trace = report.get("hessian.trace")
+    if trace is None or trace.details.get("density") is None:
         return None
-    try:
-        result = Density.model_validate(table)
-    except ValidationError as error:
-        raise unreadable("density of hessian.trace", error) from None
-    if len(result.grid) != len(result.density) or not result.grid:
+    found: Density = _read(Density, trace.details["density"], "density of hessian.trace")
+    if len(found.grid) != len(found.density) or not found.grid:
         raise DataError("the density of hessian.trace and its grid differ in length")
-    return result
+    return found
+
+
+def _rows(
+    kind: type[_AnyRow], measurement: Measurement | None, key: str, what: str
+) -> list[_AnyRow]:
+    """The table of that key in a measurement's details; empty where it has none."""
+    table = measurement.details.get(key) if measurement else None
+    rows: list[_AnyRow] = [] if table is None else _read(list[kind], table, what)  # type: ignore[valid-type]
+    return rows
+
+
+def _read(kind: Any, value: Any, what: str) -> Any:
+    try:
+        return TypeAdapter(kind).validate_python(value)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(str(part) for part in first["loc"])
+        raise DataError(
+            f"the {what} cannot be read: {plain(place)}: {plain(first['msg'])}"
+        ) from None
 
 
 def extra(measurement: Measurement, key: str) -> Any:
@@ -166,10 +176,3 @@ def trace_symbol(report: Report, split: str | None = None) -> str:
     measurement = report.get("wci", split)
     gauss_newton = measurement and extra(measurement, "quantity") == "gauss-newton"
     return "Tr(G_k)" if gauss_newton else "Tr(H_k)"
-
-
-def unreadable(what: str, error: ValidationError) -> DataError:
-    """What to raise of a table in ``details`` that is not as it should be."""
-    first = error.errors()[0]
-    place = ".".join(str(part) for part in first["loc"])
-    return DataError(f"the {what} cannot be read: {plain(place)}: {plain(first['msg'])}")

@@ -1,4 +1,4 @@
-"""What keeps several reports from being compared, and what is missing in them."""
+"""Why several reports cannot be compared, and what they lack."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from robaudit.schema import Report
 
 
 def differing(reports: Sequence[Report]) -> str | None:
-    """A sentence without its end on what the numbers are not alike in; ``None`` if they are.
+    """The beginning of a sentence that says in what the reports differ; ``None`` if comparable.
 
-    Numbers of other examples or another threat are not better or worse, only different.
+    Numbers on different examples or for different threat models cannot be ranked.
     """
     kinds: dict[str, Callable[[Report], str]] = {
         "threat models": lambda r: short_threat(r.threat),
@@ -29,18 +29,18 @@ def differing(reports: Sequence[Report]) -> str | None:
 
 
 def architectures_differ(reports: Sequence[Report]) -> bool:
-    """Whether the reports are of several networks."""
+    """Whether the reports are of different architectures."""
     return len({report.subject.architecture for report in reports}) > 1
 
 
 def settings_differ(reports: Sequence[Report], name: str) -> bool:
-    """Whether a measurement that is there was made in several ways."""
+    """Whether a measurement was made with different settings in the reports that have it."""
     found = [m.settings for report in reports if (m := report.get(name)) and m.status == "ok"]
     return any(settings != found[0] for settings in found)
 
 
 def gone(names: Sequence[str], reports: Sequence[Report]) -> list[str]:
-    """What was not measured and why, each reason once with the models it holds for."""
+    """What was not measured and why: each reason once, with the models that it applies to."""
     models: dict[str, list[str]] = {}
     for name, report in zip(names, reports, strict=True):
         for line in not_measured(report):

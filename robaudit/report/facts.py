@@ -5,15 +5,10 @@ from __future__ import annotations
 import json
 import shlex
 
-from robaudit.report.numbers import shown
 from robaudit.report.words import (
     architecture,
     evidence,
-    has_splits,
-    interval_heading,
-    label,
     normalization,
-    ordered,
 )
 from robaudit.schema import Data, Measurement, Provenance, Report, Subject, Threat
 from robaudit.types import radius
@@ -64,29 +59,6 @@ def threat_text(threat: Threat | None) -> str:
     if threat is None:
         return "none, clean images"
     return f"{threat.norm}, eps = {radius(threat.eps)}"
-
-
-def measurement_cells(report: Report) -> tuple[list[str], list[tuple[Measurement, list[str]]]]:
-    """Headings, and in reading order every measurement with its cells."""
-    splits = has_splits(report)
-    headings = ["Measurement", "Value", interval_heading(report), "Unit", "n", "Seconds"]
-    if splits:
-        headings.insert(4, "Split")
-    rows = []
-    for m in ordered(report):
-        parts = shown(m) if m.status == "ok" else None
-        cells = [
-            label(m),
-            parts.value if parts else m.status,
-            parts.spread if parts else "",
-            parts.unit if parts else "",
-            "" if m.n is None else str(m.n),
-            "" if m.seconds is None else f"{m.seconds:.1f}",
-        ]
-        if splits:
-            cells.insert(4, "both" if m.split == "gap" else m.split)
-        rows.append((m, cells))
-    return headings, rows
 
 
 def settings_text(measurement: Measurement) -> str:

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
-
 from robaudit.report.curve import SUBJECT, Curve, Point, Quantity, missing, points_of, unlike
-from robaudit.report.details import unreadable
+from robaudit.report.details import sweep_rows
 from robaudit.report.differences import architectures_differ, differing
 from robaudit.report.naming import name_of
 from robaudit.report.table import Cell, Column, Table, estimate
-from robaudit.report.text import plain
 from robaudit.report.words import label
-from robaudit.schema import Interval, Measurement, Report
+from robaudit.schema import Interval, Report
 from robaudit.statistics.correlations import Correlation, correlation
 
 QUANTITIES = (
@@ -29,35 +26,6 @@ QUANTITIES = (
 )
 _SUBJECT = (*SUBJECT, "norm", "eps", "n")
 _CORRELATED = {"flatness_average": "average flatness", "flatness_worst": "worst-case flatness"}
-
-
-class SweepRow(BaseModel):
-    """Flatness within one relative radius; ``perturbations`` where random ones were drawn."""
-
-    model_config = ConfigDict(frozen=True, allow_inf_nan=False)
-
-    xi: float
-    value: float
-    standard_error: float | None = None
-    perturbations: int | None = None
-
-
-_SWEEP = TypeAdapter(list[SweepRow])
-
-
-def sweep_rows(measurement: Measurement) -> list[SweepRow]:
-    """Flatness within ascending radii; empty where one radius was measured.
-
-    Raises:
-        DataError: a table that lacks a column or holds no numbers.
-    """
-    table = measurement.details.get("sweep")
-    if table is None:
-        return []
-    try:
-        return _SWEEP.validate_python(table)
-    except ValidationError as error:
-        raise unreadable(f"sweep of {plain(measurement.name)}", error) from None
 
 
 def sweep_tables(report: Report, named: bool = False) -> list[Table]:
@@ -113,14 +81,14 @@ def flatness_curve(checkpoints: Sequence[Report | str]) -> Curve:
     correlations = {key: one for key, one in found.items() if one is not None}
     reports = [point.report for point in points if point.report]
     one_run = axis.by != "order" and not architectures_differ(reports)
-    # A folder's CSV file has them in order already: only that they have none is worth a note.
+    # The order given is unknown where a folder is read, so that a new order is not mentioned.
     placed = order if axis.by == "order" else []
     notes = [*_correlation_notes(correlations, one_run), *placed, *notes, *missing(points)]
     return Curve(axis, points, QUANTITIES, _SUBJECT, tuple(notes), correlations)
 
 
 def _with_robust_loss(points: Sequence[Point], key: str) -> Correlation | None:
-    """Over models that were measured alike: others do not compare."""
+    """``None`` where the reports cannot be compared."""
     if differing([point.report for point in points if point.report]):
         return None
     both = [p.numbers for p in points if p.numbers.keys() >= {key, "loss_robust"}]

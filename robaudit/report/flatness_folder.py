@@ -5,9 +5,10 @@ from __future__ import annotations
 import csv
 from pathlib import Path
 
-from robaudit.errors import DataError, UsageError
+from robaudit.errors import DataError
 from robaudit.report.curve import Curve, curve_data
 from robaudit.report.flatness_curve import flatness_curve
+from robaudit.report.folder import writing
 from robaudit.report.formats.csv_text import csv_text
 from robaudit.report.jsonfile import read_report
 from robaudit.report.pictures.curves import FLATNESS, course, loss_against_flatness
@@ -24,20 +25,18 @@ def write_flatness(folder: Path, curve: Curve) -> None:
     Raises:
         UsageError: the folder cannot be written.
     """
-    try:
+    with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
         (folder / FILE_NAME).write_text(csv_text(curve_data(curve)), encoding="utf-8")
         save(course(curve, FLATNESS), folder / "flatness")
         save(loss_against_flatness(curve), folder / "flatness-loss")
-    except OSError as error:
-        raise UsageError(
-            f"cannot write to {plain(folder)}: {error.strerror or error}", "Choose another --out."
-        ) from error
 
 
 def read_flatness(folder: Path) -> Curve:
-    """The curve of a folder: which checkpoints, in which order, and which were lost, from its
-    ``flatness.csv``; all else from the reports below it.
+    """The curve of a folder.
+
+    Its ``flatness.csv`` says which checkpoints, in which order; all numbers are read from the
+    reports below the folder, and a checkpoint without a report is a gap.
 
     Raises:
         DataError: a file in it that cannot be read.

@@ -19,6 +19,7 @@ from robaudit.report.pictures.curvature import curvature
 from robaudit.report.pictures.curves import WCI, course
 from robaudit.report.pictures.drawing import save
 from robaudit.report.report_tables import to_markdown
+from robaudit.report.text import plain
 from robaudit.schema import Report
 
 if TYPE_CHECKING:
@@ -37,18 +38,46 @@ def report_folder(target: Path) -> Iterator[Path]:
     """
     target = target.expanduser().absolute()
     _check_replaceable(target)
-    made = [folder for folder in target.parents if not folder.exists()]
+    with drafted(target, target.parent, target.name, lambda draft: swap(draft, target)) as draft:
+        yield draft
+
+
+@contextmanager
+def drafted(
+    target: Path, parent: Path, name: str, finish: Callable[[Path], object]
+) -> Iterator[Path]:
+    """A draft folder in ``parent``, handed to ``finish`` when the block ends well.
+
+    After an error nothing is left of it, nor of the parents that were made for it.
+
+    Raises:
+        UsageError: ``target`` cannot be written.
+    """
+    made = [folder for folder in (parent, *parent.parents) if not folder.exists()]
     with ExitStack() as stack:
         stack.callback(remove_empty, made)
-        try:
-            staging = stack.enter_context(draft_folder(target.parent, target.name))
-        except OSError as error:
-            raise _unwritable(target, error) from error
-        yield staging
-        try:
-            swap(staging, target)
-        except OSError as error:
-            raise _unwritable(target, error) from error
+        with writing(target):
+            draft = stack.enter_context(draft_folder(parent, name))
+        yield draft
+        with writing(target):
+            finish(draft)
+
+
+@contextmanager
+def writing(target: Path) -> Iterator[None]:
+    """Report an error of the file system as one of ``--out``.
+
+    Raises:
+        UsageError: ``target`` cannot be written.
+    """
+    try:
+        yield
+    except OSError as error:
+        file = next((folder for folder in target.absolute().parents if folder.is_file()), None)
+        why = error.strerror or error if file is None else f"{plain(file)} is a file"
+        raise UsageError(
+            f"cannot write to {plain(target)}: {why}", "Choose another --out."
+        ) from error
 
 
 def fill_folder(
@@ -62,7 +91,7 @@ def fill_folder(
         outcomes: per-example arrays by ``split.name``.
         gallery: adversarial examples to look at.
 
-    What cannot be drawn or worded does not take the other files along; it is said at the end.
+    A file that cannot be made does not keep the others from being written; the error comes last.
 
     Raises:
         UsageError: the folder cannot be written.
@@ -86,16 +115,13 @@ def fill_folder(
     if gallery is not None:
         parts.append(("gallery.npz", lambda: write_gallery(gallery, folder / "gallery.npz")))
     parts.append(("report.html", lambda: _write(folder / "report.html", to_html(report, folder))))
-    try:
+    with writing(folder):
         folder.mkdir(exist_ok=True)
-    except OSError as error:
-        raise _unwritable(folder, error) from error
     missing = []
     for part, make in parts:
         try:
-            make()
-        except OSError as error:
-            raise _unwritable(folder, error) from error
+            with writing(folder):
+                make()
         except RobauditError:
             raise
         except Exception as error:
@@ -122,10 +148,8 @@ def fill_index(folder: Path, reports: Sequence[Report], names: Sequence[str]) ->
     from robaudit.report.html import index_html
 
     page = index_html(reports, [f"{name}/report.html" for name in names])
-    try:
+    with writing(folder):
         _write(folder / "index.html", page)
-    except OSError as error:
-        raise _unwritable(folder, error) from error
 
 
 def fill_curve(folder: Path, curve: Curve) -> None:
@@ -134,11 +158,9 @@ def fill_curve(folder: Path, curve: Curve) -> None:
     Raises:
         UsageError: the folder cannot be written.
     """
-    try:
+    with writing(folder):
         _write(folder / "curve.csv", csv_text(curve_data(curve)))
         save(course(curve, WCI), folder / "curve")
-    except OSError as error:
-        raise _unwritable(folder, error) from error
 
 
 def _check_replaceable(target: Path) -> None:
@@ -153,12 +175,3 @@ def _check_replaceable(target: Path) -> None:
             f"--out {target} holds other files, and would be replaced",
             "Name a new folder, or one that holds an earlier report.",
         )
-
-
-def _unwritable(target: Path, error: OSError) -> UsageError:
-    file = next((folder for folder in target.parents if folder.is_file()), None)
-    if file is not None:
-        return UsageError(f"cannot write to {target}: {file} is a file", "Choose another --out.")
-    return UsageError(
-        f"cannot write to {target}: {error.strerror or error}", "Choose another --out."
-    )

@@ -29,9 +29,8 @@ _ORDER = {"fail": 0, "inconclusive": 1, "pass": 2}
 def gate_markdown(verdicts: Sequence[Verdict]) -> str:
     """The verdicts as GitHub-flavoured markdown of at most 60 000 bytes.
 
-    It begins with :data:`MARKER`, by which a bot finds its earlier comment and replaces it. What
-    did not pass comes first, so that it is there when the rest does not fit; how much was left out
-    is said.
+    It begins with :data:`MARKER`, by which a bot finds its earlier comment and replaces it. Rules
+    that did not pass come first; a last line counts the rules for which there was no room.
     """
     outcome = worst(verdict.outcome for verdict in verdicts)
     opening = [MARKER, f"## robaudit gate: {WORDS[outcome]}", ""]
@@ -115,7 +114,7 @@ def _code(text: str) -> str:
 
 
 def _prose(text: str) -> str:
-    """Escaped, and no longer a mention of a user or a link that the site makes by itself."""
+    """Escaped, and broken up so that GitHub makes no mention of a user and no link of it."""
     safe = markdown(text)
     for sign, broken in (("@", "@<!-- -->"), ("://", ":<!-- -->//"), ("www.", "www<!-- -->.")):
         safe = safe.replace(sign, broken)

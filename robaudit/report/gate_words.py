@@ -41,7 +41,7 @@ def found_words(decision: Decision) -> str:
 
 
 def examples_words(decision: Decision) -> str:
-    """How many examples were looked at, of how many."""
+    """How many examples were evaluated, of how many: ``70 of 600``."""
     if decision.examples is None:
         return ""
     of = "" if decision.population is None else f" of {decision.population:,}"
@@ -49,7 +49,7 @@ def examples_words(decision: Decision) -> str:
 
 
 def doubt_words(decision: Decision) -> str:
-    """The doubts of a decision that stands all the same; those that are its reason are left out."""
+    """The doubts about a decision, without those that its reason already states."""
     return "; ".join(plain(one) for one in decision.doubts if one not in (decision.reason or ""))
 
 
@@ -63,7 +63,7 @@ def suite_words(suite: Suite) -> str:
 
 
 def worst(outcomes: Iterable[Outcome]) -> Outcome:
-    """Fail before inconclusive before pass."""
+    """``fail`` if there is one, else ``inconclusive`` if there is one, else ``pass``."""
     found = set(outcomes)
     return "fail" if "fail" in found else "inconclusive" if "inconclusive" in found else "pass"
 

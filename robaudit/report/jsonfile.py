@@ -36,7 +36,7 @@ def to_object(report: Report) -> dict[str, Any]:
     Raises:
         RobauditError: a number in it is not finite.
     """
-    # Looked for before pydantic turns it into JSON: there it would silently become a null.
+    # Checked before pydantic makes JSON of it, which would silently turn nan into null.
     place = next(_not_finite(report.model_dump()), None)
     if place is not None:
         raise RobauditError(
@@ -122,7 +122,7 @@ def read_report(path: Path) -> Report:
 def schema_json() -> str:
     """The JSON Schema (draft 2020-12) of the report as :func:`to_json` writes it."""
     schema = Report.model_json_schema(mode="serialization")
-    # The one rule that joins fields: a value, or the reason why there is none.
+    # The only rule about several fields: a value, or the reason why there is none.
     schema["$defs"]["Measurement"] |= {
         "if": {"properties": {"status": {"const": "ok"}}},
         "then": {"properties": {"value": {"type": "number"}}},

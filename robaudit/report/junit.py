@@ -21,7 +21,7 @@ from robaudit.report.text import plain
 from robaudit.schema import Decision, Verdict
 
 _TAGS = {"fail": "failure", "inconclusive": "error"}
-# XML 1.0 has no place for these two, which Unicode does not count as control characters.
+# XML 1.0 does not allow these two, which Unicode does not count as control characters.
 _NO_XML = str.maketrans({"\ufffe": " ", "\uffff": " "})
 
 
@@ -104,7 +104,7 @@ def _case(decision: Decision, verdict: Verdict, name: str) -> ElementTree.Elemen
 
 
 def _lines(decision: Decision, verdict: Verdict) -> list[str]:
-    """What the message does not say, for whoever opens the case."""
+    """The details of a case, which its message does not hold."""
     line = "" if decision.line is None else f", line {decision.line}"
     known = (
         ("found", found_words(decision)),

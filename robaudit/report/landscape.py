@@ -1,4 +1,4 @@
-"""A landscape as numbers: what its pictures and tables are drawn from, and its files."""
+"""The numbers of a loss landscape, from which its tables, pictures and files are made."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Losses:
-    """A loss at the places of a landscape, in nats.
+    """A loss at every place of a landscape, in nats.
 
     Attributes:
         mean: over lines and examples, ``(p,)``, or over examples, ``(q, p)``.
@@ -33,7 +33,7 @@ class Losses:
 
 @dataclass(frozen=True)
 class Model:
-    """One model's losses, by kind: ``clean`` and ``robust``, or around images just ``loss``."""
+    """One model's losses by kind: ``clean`` and ``robust``; over images, ``loss`` alone."""
 
     source: str
     losses: dict[str, Losses]
@@ -41,10 +41,10 @@ class Model:
 
 @dataclass(frozen=True)
 class Lines:
-    """A one-dimensional landscape, of one model or of several over each other.
+    """A one-dimensional landscape of one model, or of several in one picture.
 
     Attributes:
-        settings: all that the numbers depend on, as JSON has it.
+        settings: everything that the numbers depend on, as in JSON.
         label: of the axis.
         ends: checkpoints on the axis: place and source.
     """
@@ -90,7 +90,7 @@ Landscape: TypeAlias = Lines | Plane
 
 
 def _names(sources: list[str], settings: dict[str, Any]) -> list[str]:
-    """Short names; ``settings`` holds which of the networks are guesses."""
+    """Short names; those of networks that were guessed say so."""
     assumed = settings.get("assumed", ())
     return [
         marked(name, source in assumed)
@@ -99,12 +99,12 @@ def _names(sources: list[str], settings: dict[str, Any]) -> list[str]:
 
 
 def loss_name(kind: str) -> str:
-    """A kind of loss as it is written over a panel."""
+    """The title of a panel for a kind of loss."""
     return kind if kind == "loss" else f"{kind} loss"
 
 
 def landscape_object(landscape: Landscape) -> dict[str, Any]:
-    """What ``--json`` prints."""
+    """The landscape as JSON has it: settings, places, and losses by model."""
     if isinstance(landscape, Lines):
         axes = {"s": landscape.s.tolist()}
         models = landscape.models
@@ -127,7 +127,7 @@ def _object(losses: Losses) -> dict[str, Any]:
 
 
 def _known(values: Any) -> Any:
-    """JSON has no ``nan``."""
+    """With ``None`` for ``nan``, which JSON does not have."""
     if isinstance(values, list):
         return [_known(value) for value in values]
     return None if math.isnan(values) else values

@@ -1,4 +1,4 @@
-"""A landscape as arrays in a file, and back."""
+"""Write a landscape to a file of NumPy arrays, and read it."""
 
 from __future__ import annotations
 
@@ -16,9 +16,10 @@ _KINDS = ("clean", "robust", "loss")
 
 
 def write_npz(landscape: Landscape, path: Path) -> None:
-    """Arrays with the models first: ``clean_mean``, ``clean_standard_error``, ``clean_lines``, and
-    so on; ``s``, ``t``, ``models``; and as JSON in ``about`` the settings, the axes' labels, and
-    where checkpoints lie.
+    """Write the places ``s`` and ``t``, the sources of the ``models``, and for each kind of loss
+    arrays whose first axis is the model: ``clean_mean``, ``clean_standard_error``, ``clean_lines``.
+
+    ``about`` is JSON text: the settings, the labels of the axes, the places of checkpoints.
     """
     import numpy as np
 
@@ -42,11 +43,11 @@ def write_npz(landscape: Landscape, path: Path) -> None:
 
 
 def read_npz(path: Path) -> Landscape:
-    """What :func:`write_npz` wrote.
+    """Read a landscape that :func:`write_npz` wrote.
 
     Raises:
         UsageError: there is no such file.
-        DataError: it holds something else.
+        DataError: the file holds no landscape.
     """
     try:
         return _landscape(read_arrays(path))

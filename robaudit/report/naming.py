@@ -1,4 +1,4 @@
-"""What a report's network is called: by its file, and whether it is known to be that network."""
+"""Short names of audited checkpoints, with a mark where the network was guessed."""
 
 from __future__ import annotations
 
@@ -22,12 +22,16 @@ def identity(subject: Subject) -> dict[str, object]:
 
 
 def name_of(subject: Subject) -> str:
-    """The short name of the checkpoint; one that was audited by a guess says so."""
+    """The short name of the checkpoint, marked where its network was guessed."""
     return marked(model_name(subject.source), subject.assumed)
 
 
 def names_of(subjects: Sequence[Subject | str]) -> list[str]:
-    """:func:`name_of` of each, no two alike; of one that was not audited, by its source."""
+    """:func:`name_of` of each, no two alike.
+
+    Args:
+        subjects: a string is the source of a checkpoint that was not audited.
+    """
     sources = [one if isinstance(one, str) else one.source for one in subjects]
     return [
         marked(name, not isinstance(one, str) and one.assumed)

@@ -1,4 +1,4 @@
-"""Numbers as people read them: as many digits as their error bars bear, and units."""
+"""Numbers for people: rounded to the precision of their error bars, with units."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ DOUBTED = "?"
 class Shown:
     """A measurement's value, its interval or standard error (or ``""``), and its unit.
 
-    A value that there are doubts about ends in :data:`DOUBTED`.
+    A value that is in doubt ends in :data:`DOUBTED`.
     """
 
     value: str
@@ -30,7 +30,7 @@ class Shown:
 
 
 def shown(measurement: Measurement, prefer_error: bool = False) -> Shown:
-    """The measurement for a table: two digits of uncertainty; fractions in per cent.
+    """The measurement rounded to two digits of its uncertainty; fractions in per cent.
 
     Args:
         measurement: one with a value.
@@ -45,7 +45,7 @@ def shown(measurement: Measurement, prefer_error: bool = False) -> Shown:
     interval = measurement.interval
     if interval is not None and not (prefer_error and error is not None and not fraction):
         low, high = interval.low * factor, interval.high * factor
-        # Without a standard error, half the interval's half-width is about one, at 95 %.
+        # Without a standard error: at 95 %, a quarter of the interval's width is about one.
         spread_of_one = (high - low) / (2 if fraction else 4) if fraction or not error else error
         form = _form(value, max(abs(low), abs(high)), spread_of_one, fraction)
         spread = f"[{form(low)}, {form(high)}]"
@@ -62,7 +62,7 @@ def shown(measurement: Measurement, prefer_error: bool = False) -> Shown:
 
 
 def number(value: float, digits: int = 4) -> str:
-    """A number without an error bar, to so many significant digits.
+    """A number without an error bar, to ``digits`` significant digits.
 
     >>> number(1990.31), number(0.00071234), number(1.5e9)
     ('1990', '7.123e-4', '1.500e9')
@@ -81,7 +81,7 @@ def shown_number(value: float, error: float | None) -> tuple[str, str]:
 
 
 def aligned(values: list[str]) -> list[str]:
-    """Numbers padded on the right, so that their points stand under each other.
+    """Numbers padded on the right, so that their decimal points line up when flush right.
 
     >>> aligned(["1.25", "80"])
     ['1.25', '80   ']
@@ -110,7 +110,7 @@ class _Form:
 
     @classmethod
     def of(cls, value: float, biggest: float, digits: int) -> _Form:
-        """So many significant digits of the value."""
+        """To ``digits`` significant digits of the value."""
         exponent = _exponent(biggest)
         place = _place(value if value else biggest)
         return cls(_clamp(digits - 1 - place + exponent), exponent)
@@ -121,7 +121,7 @@ class _Form:
 
 
 def _form(value: float, biggest: float, uncertainty: float | None, fraction: bool) -> _Form:
-    if fraction:  # one decimal, as accuracies are written; more once n bears it
+    if fraction:  # one decimal, as is usual for accuracies; two where the error is small
         narrow = uncertainty is not None and 0 < uncertainty < 0.3
         return _Form(2 if narrow else 1)
     biggest = max(biggest, abs(value))
@@ -129,14 +129,14 @@ def _form(value: float, biggest: float, uncertainty: float | None, fraction: boo
         return _Form.of(value, biggest, 4)
     exponent = _exponent(biggest)
     decimals = 1 - _place(uncertainty) + exponent
-    # An exact estimate may carry an error of rounding: six digits of the value are enough.
+    # The standard error may be rounding error alone: six digits of the value are enough.
     most = max(0, 5 - _place(biggest) + exponent)
     return _Form(_clamp(min(decimals, most)), exponent)
 
 
 def _error(error: float, form: _Form) -> str:
     text = form(error)
-    # One that vanishes at the value's digits is shown on its own scale, not as nought.
+    # An error that would round to zero at the value's digits is shown with its own.
     return text if not error or any(digit in text for digit in "123456789") else f"{error:.1g}"
 
 

@@ -1,4 +1,4 @@
-"""Reports as a Parquet table with typed columns, for those who analyse many of them."""
+"""Reports as a Parquet table with typed columns, to analyse many of them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _NUMBERS = ("eps", "value", "low", "high", "level", "standard_error", "seconds")
 
 
 def to_parquet(reports: Sequence[Report]) -> bytes:
-    """One row a measurement: the columns of the CSV, then who measured what, when and how.
+    """One row a measurement: the columns of the CSV, then settings and provenance.
 
     ``doubts`` is a list. Added are ``data_sha256``, ``settings`` (JSON text),
     ``warnings`` (a list), ``seed``, ``device``, ``started`` and ``robaudit``. What was not measured

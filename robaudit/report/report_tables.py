@@ -15,12 +15,22 @@ from robaudit.report.details import (
     spread_rows,
     trace_symbol,
 )
-from robaudit.report.facts import header_rows, measurement_cells, provenance_rows, settings_text
+from robaudit.report.facts import header_rows, provenance_rows, settings_text
 from robaudit.report.formats.markdown import markdown_text
 from robaudit.report.naming import name_of
-from robaudit.report.numbers import number, percent
+from robaudit.report.numbers import number, percent, shown
 from robaudit.report.sparkline import blocks
-from robaudit.report.table import Cell, Column, Table, Tone, bullets, estimate, facts, names, text
+from robaudit.report.table import (
+    Cell,
+    Column,
+    Table,
+    bullets,
+    estimate,
+    facts,
+    measured,
+    names,
+    text,
+)
 from robaudit.report.verdicts import verdicts
 from robaudit.report.words import (
     DOUBTS_HEADING,
@@ -28,6 +38,7 @@ from robaudit.report.words import (
     doubts,
     group,
     has_splits,
+    interval_heading,
     label,
     not_measured,
     ordered,
@@ -124,30 +135,38 @@ def _said(report: Report) -> list[Table]:
     ]
 
 
-def measurement_table(report: Report) -> Table:
-    """Every measurement in reading order, with its interval; a line between their sections."""
-    headings, found = measurement_cells(report)
-    kinds = (
-        {0: names, 2: text, 3: text, 4: text}
-        if has_splits(report)
-        else {0: names, 2: text, 3: text}
-    )
-    columns = [kinds.get(at, Column)(heading) for at, heading in enumerate(headings)]
-    rows, sections = [], set()
-    for at, (m, texts) in enumerate(found):
-        cells = [Cell(one) for one in texts]
-        cells[1] = Cell(texts[1], tone=_tone(m), value=m.value)
-        if m.status != "ok":
-            cells[2] = Cell("see below", tone="soft")
-        rows.append(cells)
-        if at and group(m) != group(found[at - 1][0]):
-            sections.add(at)
+def measurement_table(report: Report, only: str = "") -> Table:
+    """Every measurement in reading order, with its interval; a line between their groups.
+
+    Args:
+        only: the measurements of this group alone, under its name.
+    """
+    splits = has_splits(report)
+    found = [m for m in ordered(report) if only in ("", group(m))]
+    columns = [names("Measurement"), Column("Value"), Column(interval_heading(report), "left")]
+    columns += [text("Unit"), *([text("Split")] if splits else []), Column("n"), Column("Seconds")]
+    rows = [
+        [
+            Cell(label(m)),
+            *_value_cells(m),
+            *([Cell("both" if m.split == "gap" else m.split)] if splits else []),
+            Cell("" if m.n is None else str(m.n), value=m.n),
+            Cell("" if m.seconds is None else f"{m.seconds:.1f}", tone="soft", value=m.seconds),
+        ]
+        for m in found
+    ]
+    sections = {at for at in range(1, len(found)) if group(found[at]) != group(found[at - 1])}
     notes = ["± is one standard error."] if any("±" in row[2].text for row in rows) else []
-    return Table(columns, rows, "Measurements", notes=notes, sections=sections)
+    return Table(columns, rows, only or "Measurements", notes=notes, sections=sections)
 
 
-def _tone(m: Measurement) -> Tone:
-    return {"ok": "strong", "failed": "bad"}.get(m.status, "warning")  # type: ignore[return-value]
+def _value_cells(m: Measurement) -> list[Cell]:
+    """Value, interval or standard error, and unit."""
+    if m.status != "ok":
+        return [measured(m), Cell("see below", tone="soft"), Cell()]
+    parts = shown(m)
+    value = Cell(parts.value, tone="strong", value=m.value)
+    return [value, Cell(parts.spread), Cell(parts.unit, tone="soft")]
 
 
 def radii_table(report: Report) -> Table | None:

@@ -117,7 +117,7 @@ def _result(decision: Decision, verdict: Verdict, name: str, place: int) -> dict
                 ],
             }
         ],
-        # Of the rule and not of the weights: one alert lives on over the commits that fail it.
+        # Of the rule, not of the weights: commits that fail the same rule share one alert.
         "partialFingerprints": {
             "robauditRule/v1": hashlib.sha256(
                 "\0".join(identity).encode("utf-8", "backslashreplace")
@@ -128,7 +128,7 @@ def _result(decision: Decision, verdict: Verdict, name: str, place: int) -> dict
 
 
 def _why(decision: Decision) -> str:
-    """Why nothing was decided, and what is in doubt all the same."""
+    """The reason for an inconclusive decision, and the doubts about it."""
     doubts = doubt_words(decision)
     reason = f" Reason: {decision.reason}." if decision.reason else ""
     return f"{reason} Doubts: {doubts}." if doubts else reason
@@ -143,5 +143,5 @@ def _uri(path: str) -> str:
 
 
 def _message(text: str) -> str:
-    """Text without SARIF's own syntax: placeholders in braces, links in brackets."""
+    """Text in which SARIF's own syntax is escaped: placeholders in braces, links in brackets."""
     return plain(text).replace("{", "{{").replace("}", "}}").replace("](", "] (")

@@ -11,14 +11,14 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import PurePath, PureWindowsPath
 
-# Whole escape sequences first: without their ESC, "[31m" would stay behind as text.
+# Escape sequences are removed whole: without ESC alone, "[31m" would be left as text.
 _ESCAPES = re.compile(
     r"(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]"  # control sequences: colours, cursor
     r"|(?:\x1b[\]P^_X]|[\x9d\x90\x9e\x9f\x98]).*?(?:\x07|\x1b\\|\x9c|$)"  # strings: titles, links
     r"|\x1b[ -/]*[0-~]",
     re.DOTALL,
 )
-# Control, format (which holds the bidirectional overrides), surrogate, line and paragraph.
+# Categories: control, format (with bidirectional overrides), surrogate, line, paragraph.
 _UNSEEN = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
 _MARKDOWN = re.compile(r"([\\`*|\[\]~#]|(?<![^\W_])_|_(?![^\W_]))")
 _LATEX = {
@@ -31,7 +31,7 @@ _LATEX = {
     ">": r"\textgreater{}",
     "|": r"\textbar{}",
 }
-_FORMULA = tuple("=+-@\uff1d\uff0b\uff0d\uff20")  # the wide forms count in some spreadsheets
+_FORMULA = tuple("=+-@\uff1d\uff0b\uff0d\uff20")  # some spreadsheets accept the full-width forms
 _REGISTRIES = ("robustbench:", "timm:", "torchvision:")
 
 
@@ -47,7 +47,7 @@ def plain(text: object) -> str:
 
 
 def shortened(text: str, limit: int) -> str:
-    """The text, or its beginning and how long it is.
+    """The text; of a longer one than ``limit`` the beginning and its length.
 
     >>> shortened("layer", 8), shortened("a" * 100_000, 8)
     ('layer', 'aaaaaaaa... (100,000 characters)')
@@ -56,7 +56,7 @@ def shortened(text: str, limit: int) -> str:
 
 
 def markdown(text: object) -> str:
-    r""":func:`plain`, with everything escaped that markdown or HTML would act upon.
+    r""":func:`plain`, with the characters escaped that mean something in markdown or HTML.
 
     >>> markdown("a|b <script> conv_1")
     'a\\|b &lt;script&gt; conv_1'
@@ -66,7 +66,7 @@ def markdown(text: object) -> str:
 
 
 def latex(text: object) -> str:
-    r""":func:`plain`, with everything escaped that LaTeX would act upon.
+    r""":func:`plain`, with the characters escaped that mean something in LaTeX.
 
     >>> latex("50 % of conv_1")
     '50 \\% of conv\\_1'
@@ -112,5 +112,5 @@ def model_names(sources: Sequence[str]) -> list[str]:
 
 
 def _path(source: str) -> PurePath:
-    # The Windows reading takes both separators: a report may be read on another system.
+    # A Windows path accepts both separators; a report may be read on another system.
     return PureWindowsPath(source)

@@ -1,8 +1,8 @@
-"""What to make of a report: one plain line per headline measurement.
+"""A report in sentences: one line for each headline measurement.
 
-Every line states what was measured, with its error bar, and no more. An accuracy under attack is
+A line states what was measured, with its error bar, and nothing else. An accuracy under attack is
 an upper bound on robust accuracy, whatever the attack; a flatness found by a search is a lower
-bound on the worst case. A line that judges says by which comparison.
+bound on the worst case. A line that judges names the comparison.
 """
 
 from __future__ import annotations
@@ -202,7 +202,7 @@ def _flatness(report: Report) -> list[str]:
 
 
 def _change(measurement: Measurement, up: str, down: str) -> tuple[str, str]:
-    """The size of a change and the verb that carries its sign."""
+    """The size of a change, and the verb for its sign."""
     falls = _value(measurement) < 0
     interval = measurement.interval
     if falls and interval:
@@ -244,7 +244,7 @@ def _gauss_newton(measurement: Measurement) -> bool:
 
 
 def _second_opinion(largest: Measurement, trace: Measurement | None) -> list[str]:
-    """What PyHessian found beside us, where it was asked."""
+    """PyHessian's eigenvalue and trace, where it was run."""
     theirs = largest.details.get("pyhessian")
     eigenvalues = theirs.get("eigenvalues") if isinstance(theirs, dict) else None
     if not isinstance(eigenvalues, list) or not eigenvalues:

@@ -5,7 +5,6 @@ import io
 import json
 
 import pytest
-from rich.console import Console
 from support.gates import decision, verdict
 
 from robaudit.gate.decisions import doubting
@@ -21,19 +20,13 @@ from robaudit.report.compare_tables import (
 from robaudit.report.formats.csv_text import csv_text
 from robaudit.report.formats.terminal import terminal_text
 from robaudit.report.gate_markdown import gate_markdown
-from robaudit.report.gate_terminal import gate_view
+from robaudit.report.gate_tables import gate_tables
 from robaudit.report.html import index_html, to_html, verdict_html
 from robaudit.report.html.compare_page import compare_html
 from robaudit.report.junit import to_junit
 from robaudit.report.sarif import to_sarif
 
 DOUBT = "gradients lead nowhere"
-
-
-def text_of(view):
-    console = Console(width=300, file=io.StringIO())
-    console.print(view)
-    return console.file.getvalue()
 
 
 @pytest.fixture
@@ -91,7 +84,7 @@ def test_several_reports_and_comparisons_mark_it(report, doubted, rename):
 
 
 FORMATS = [
-    lambda v: text_of(gate_view(v)),
+    lambda v: " ".join(terminal_text(*gate_tables(v)).split()),
     lambda v: gate_markdown([v]),
     lambda v: to_junit([v]),
     lambda v: to_sarif([v]),

@@ -50,7 +50,7 @@ def _cell(cell: Cell) -> str:
 
 
 def markdown_spread(spread: str) -> str:
-    r"""An error bar, whose brackets are no link: ours, so that they need no escape.
+    r"""An error bar, not escaped where it consists of numbers and brackets alone.
 
     >>> markdown_spread("[38.1, 42.6]")
     '[38.1, 42.6]'

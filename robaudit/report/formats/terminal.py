@@ -81,7 +81,7 @@ def _bullets(lines: Iterable[str]) -> Grid:
 
 
 def _divided(table: Table, width: int) -> list[set[int]]:
-    """All columns in one part; else no part of two groups, each as wide as it can be."""
+    """The columns of each part: all in one, else each part as wide as fits and of one group."""
     least = [_widths(column, cells)[0] for column, cells in _columns(table)]
     everything = set(range(len(least)))
     named = {at for at in everything if table.columns[at].names}
@@ -112,7 +112,7 @@ def _columns(table: Table) -> list[tuple[Column, list[Text]]]:
 
 
 def _texts(column: Column, cells: Sequence[Cell], stacked: bool) -> list[Text]:
-    """The cells as drawn; in a column of numbers, points and error bars under each other."""
+    """The cells as drawn; in a column of numbers, decimal points and error bars line up."""
     values, spreads = [plain(cell.text) for cell in cells], [plain(cell.spread) for cell in cells]
     unmarked = " " if any(cell.best for cell in cells) else ""
     marks = [
@@ -141,7 +141,7 @@ def _texts(column: Column, cells: Sequence[Cell], stacked: bool) -> list[Text]:
 
 
 def _aligned(texts: Sequence[str]) -> list[str]:
-    """The numbers among them padded so that their points stand under each other."""
+    """The texts, numbers among them padded so that their decimal points line up."""
     padded = aligned([text if _NUMBER.fullmatch(text) else "" for text in texts])
     return [one or text for one, text in zip(padded, texts, strict=True)]
 
@@ -153,7 +153,7 @@ def _barred(text: Text, bar: float | None, wide: int) -> Text:
 
 
 def _widths(column: Column, cells: Sequence[Text]) -> tuple[int, int]:
-    """The least width at which nothing is cut, and that at which nothing is folded."""
+    """The smallest width at which no number is cut, and the width at which no text is folded."""
     lines = [line for cell in cells for line in cell.plain.split("\n")]
     body = max(map(cell_len, lines), default=0)
     heading = [plain(line) for line in column.heading.split("\n")]
@@ -194,7 +194,7 @@ def _grid(table: Table, width: int) -> Grid:
 
 
 def _flush(cell: Text, width: int) -> Text:
-    """Flush right with its trailing spaces, which rich would take away."""
+    """Flush right, keeping trailing spaces, which rich's right alignment would remove."""
     lines = cell.split("\n", allow_blank=True)
     for line in lines:
         line.pad_left(width - line.cell_len)

@@ -16,7 +16,6 @@ from robaudit.report.details import number_list
 from robaudit.report.facts import (
     command,
     header_rows,
-    measurement_cells,
     provenance_rows,
     threat_text,
 )
@@ -37,11 +36,12 @@ from robaudit.report.pictures.flatness import flatness, sweep
 from robaudit.report.pictures.landscape import contour, curves
 from robaudit.report.report_tables import (
     layer_tables,
+    measurement_table,
     radii_table,
     settings_tables,
     spread_tables,
 )
-from robaudit.report.table import Cell, Column, Table, text
+from robaudit.report.table import Cell, Column, Table
 from robaudit.report.verdicts import verdicts
 from robaudit.report.words import (
     DOUBTS_HEADING,
@@ -51,6 +51,7 @@ from robaudit.report.words import (
     has_splits,
     label,
     not_measured,
+    ordered,
     warnings,
 )
 from robaudit.schema import Measurement, Report
@@ -236,11 +237,5 @@ def _eigenvalues(report: Report) -> Table | None:
 
 def _groups(report: Report) -> list[Table]:
     """Every measurement, a table a group."""
-    headings, rows = measurement_cells(report)
-    columns = [
-        text(one) if one in ("Measurement", "Unit", "Split") else Column(one) for one in headings
-    ]
-    groups: dict[str, list[list[Cell]]] = {}
-    for m, cells in rows:
-        groups.setdefault(group(m), []).append([Cell(cell) for cell in cells])
-    return [Table(columns, rows, name) for name, rows in groups.items()]
+    groups = dict.fromkeys(group(m) for m in ordered(report))
+    return [measurement_table(report, only=name) for name in groups]

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Final
-
 from robaudit.report.facts import command, provenance_rows, subject_rows
+from robaudit.report.gate_tables import SIGNS
 from robaudit.report.gate_words import (
     WORDS,
     doubt_words,
@@ -17,14 +16,8 @@ from robaudit.report.html.page import page
 from robaudit.report.naming import name_of
 from robaudit.report.pictures.drawing import inline
 from robaudit.report.pictures.intervals import Whisker, intervals
-from robaudit.report.table import Cell, Column, Table, Tone, names, text
+from robaudit.report.table import Cell, Column, Table, names, text
 from robaudit.schema import Decision, Outcome, Verdict
-
-_SIGNS: Final[dict[Outcome, tuple[str, Tone]]] = {
-    "pass": ("✓", "good"),
-    "fail": ("✗", "bad"),
-    "inconclusive": ("?", "soft"),
-}
 
 
 def verdict_html(verdict: Verdict) -> str:
@@ -66,7 +59,7 @@ def verdict_html(verdict: Verdict) -> str:
 
 def outcome_cell(outcome: Outcome) -> Cell:
     """The outcome as a sign, a word and a colour."""
-    sign, tone = _SIGNS[outcome]
+    sign, tone = SIGNS[outcome]
     return Cell(f"{sign} {WORDS[outcome]}", tone=tone)
 
 
