@@ -29,7 +29,8 @@ if TYPE_CHECKING:
 WIDTH: Final = 3.5  # inches: one column of a two-column page
 SMALL: Final = 7  # points: notes, legends, tick labels
 _STYLE: Final = {
-    "font.family": "DejaVu Sans",  # comes with matplotlib
+    "font.family": "sans-serif",
+    "font.sans-serif": ["DejaVu Sans", "Arial"],  # the first comes with matplotlib
     "font.size": 8,
     "axes.titlesize": SMALL,
     "legend.fontsize": SMALL,

@@ -56,8 +56,8 @@ LINES: Final = (
     (BLUE, "-", "o"),
     (VERMILION, "--", "s"),
     (GREEN, "-.", "^"),
-    (PURPLE, ":", "D"),
+    (PURPLE, ":", "P"),
     (OCHRE, "-", "v"),
-    (SKY, "--", "P"),
-    (INK, "-.", "X"),
+    (SKY, "--", "X"),
+    (INK, "-", "D"),
 )
