@@ -151,7 +151,6 @@ def audit(
     return Audit(report, context.outcomes, hardest)
 
 
-@checked
 def run_audit(
     model: nn.Module,
     examples: Examples,

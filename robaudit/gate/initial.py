@@ -9,17 +9,16 @@ from robaudit.audit.plan import PRESETS
 from robaudit.audit.probes import Pgd
 from robaudit.checkpoints.files.display import shown
 from robaudit.errors import UsageError
-from robaudit.measures import ruled
+from robaudit.measures import Measure, ruled
 from robaudit.schema import Interval, Measurement, Report, Subject
 
 _HEAD = """\
 # A policy for robaudit gate, from a report on {source}.
 #
 # Each threshold is the end of the report's interval at which a checkpoint as good as that one
-# passes: an accuracy may be as low as the interval's lower end, anything else as high as its upper
-# end. Raise what you would not ship below; a threshold near the truth takes many examples to
-# decide. To compare with the report example by example, add max_drop = 0.02 to an accuracy and give
-# --baseline.
+# passes: where higher is better the interval's lower end, elsewhere its upper end. Change it to what
+# you would not ship beyond; a threshold near the truth takes many examples to decide. To compare
+# with the report example by example, add max_drop = 0.02 to an accuracy and give --baseline.
 
 [gate]
 {network}data = {data}
@@ -41,7 +40,7 @@ def initial_policy(report: Report) -> str:
     """
     preset = _preset(report)
     rules = [
-        _rule(name, found, found.interval, bool(measure.stages))
+        _rule(measure, found, found.interval)
         for name, measure in ruled().items()
         if (found := report.get(name)) is not None
         and found.interval is not None
@@ -83,15 +82,18 @@ def _network(subject: Subject) -> str:
     return "".join(f"{line}\n" for line in lines)
 
 
-def _rule(name: str, found: Measurement, interval: Interval, accuracy: bool) -> str:
+def _rule(measure: Measure, found: Measurement, interval: Interval) -> str:
     doubts = "".join(f"# In doubt: {shown(text)}\n" for text in found.doubts)
     said = f"# {found.value:.5g} on {found.n} examples, {interval.low:.5g} to {interval.high:.5g}"
-    table = f'{doubts}[gate.metrics."{name}"]'
-    if accuracy:
+    table = f'{doubts}[gate.metrics."{measure.name}"]'
+    if measure.stages:
         return f"{table}  {said}\nmin = {math.floor(1000 * interval.low) / 1000:g}\n"
-    place = 10.0 ** (math.floor(math.log10(abs(interval.high) or 1.0)) - 3)
-    most = round(math.ceil(interval.high / place) * place, 12)
-    return f'{table}  {said}\nmax = {most:g}\nseverity = "warning"\n'
+    higher = measure.better == "higher"
+    end, rounded = (interval.low, math.floor) if higher else (interval.high, math.ceil)
+    place = 10.0 ** (math.floor(math.log10(abs(end) or 1.0)) - 3)
+    limit = round(rounded(end / place) * place, 12)
+    kind = "min" if higher else "max"
+    return f'{table}  {said}\n{kind} = {limit:g}\nseverity = "warning"\n'
 
 
 def _preset(report: Report) -> str:

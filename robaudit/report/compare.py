@@ -13,6 +13,7 @@ from typing import Literal
 import numpy as np
 
 from robaudit.errors import DataError, UsageError
+from robaudit.measures import find
 from robaudit.report.compare_outcomes import Audited, Outcomes, outcomes_of
 from robaudit.report.facts import short_threat
 from robaudit.report.naming import names_of
@@ -30,7 +31,6 @@ from robaudit.statistics import (
 
 _LEVEL = 0.95
 # What is the same whatever the threat model is.
-_WITHOUT_THREAT = ("accuracy.clean", "loss.clean", "weights.frobenius")
 
 How = Literal["paired", "not paired", "not comparable"]
 
@@ -167,10 +167,10 @@ def _obstacle(
     for m, name in zip((one, other), names, strict=True):
         if m.status != "ok":
             return f"{m.status} for {name}: {plain(m.reason)}"
-    if one.name not in _WITHOUT_THREAT and first.threat != second.threat:
-        a, b = (short_threat(r.threat) for r in (first, second))
-        return f"other threat models: {a} and {b}"
-    if one.name not in _WITHOUT_THREAT:
+    if not find(one.name).any_threat:
+        if first.threat != second.threat:
+            a, b = (short_threat(r.threat) for r in (first, second))
+            return f"other threat models: {a} and {b}"
         apart = edges_apart(first.provenance, second.provenance)
         if apart is not None:
             return plain(apart)
