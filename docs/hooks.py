@@ -1,13 +1,15 @@
 """Pages that are made from the code, so that they cannot fall behind it. Writes no file.
 
 ``reference/cli.md`` comes from the command line's own parser; the field tables of
-``reference/report.md`` from the report's models. The tests hold both against the code.
+``reference/report.md`` from the report's models; the tables of ``reference/measurements.md`` from
+the registry of measures. The tests hold all of them against the code.
 """
 
 import re
 
 CLI_PAGE = "reference/cli.md"
 _FIELDS = "<!-- fields -->"
+_MEASURES = re.compile(r"<!-- measures ([\w, ]+) -->")
 # Sphinx roles in docstrings: the code after them says enough.
 _ROLE = re.compile(r":(?:func|class|mod|data|attr|meth):(?=<code)")
 _OPTION = re.compile(r"(?<!\w)(--[a-z][a-z-]*|ROBAUDIT_<OPTION>)")
@@ -22,7 +24,9 @@ def on_files(files, config):
 
 
 def on_page_markdown(markdown, page, config, files):
-    return markdown.replace(_FIELDS, field_tables()) if _FIELDS in markdown else markdown
+    if _FIELDS in markdown:
+        markdown = markdown.replace(_FIELDS, field_tables())
+    return with_measures(markdown)
 
 
 def on_page_content(html, page, config, files):
@@ -150,3 +154,22 @@ def _kind(field):
     if field.get("type") == "object" and isinstance(inner, dict):
         return f"object of {_kind(inner)}"
     return field.get("type", "any")
+
+
+def with_measures(markdown):
+    """The page with a table of the registered measures for each mark of sections."""
+    return _MEASURES.sub(lambda mark: measure_table(mark[1].split(", ")), markdown)
+
+
+def measure_table(sections):
+    """The measures of some sections of a report, one row each."""
+    from robaudit import measures
+
+    units = {None: "the norm" if "Accuracy" in sections else "its own", "": "none"}
+    lines = ["| name | in words | formula | unit | error bar |", "|---|---|---|---|---|"]
+    for row in measures.known():
+        if row.section in sections:
+            label = row.label.format(attack=row.attack, objective="objective")
+            cells = (f"`{row.name}`", label, row.formula, units.get(row.unit, row.unit), row.error)
+            lines.append(f"| {' | '.join(cell.translate(_CELL) for cell in cells)} |")
+    return "\n".join(lines)

@@ -60,7 +60,8 @@ class Measure:
         study: short name where measures are correlated with outcomes over many models; ``""`` for
             none.
         outcome: is one of the outcomes there.
-        about: one line for the reference page: what it is and where it comes from.
+        formula: what it is, in markdown, for the reference page.
+        error: what its error bar is, likewise.
     """
 
     name: str
@@ -85,7 +86,8 @@ class Measure:
     split: Literal["", "gap", "train"] = ""
     study: str = ""
     outcome: bool = False
-    about: str = ""
+    formula: str = ""
+    error: str = ""
 
     def attack_in(self, settings: Mapping[str, Any], sentence: bool = False) -> str:
         """The attack in words, as a measurement's settings have it: ``PGD-20 x10``.
@@ -107,7 +109,14 @@ class Measure:
         return name
 
 
-_CURVATURE = {"section": "Curvature", "basis": "curvature", "better": "lower"}
+_CURVATURE = {
+    "section": "Curvature",
+    "basis": "curvature",
+    "unit": "",
+    "better": "lower",
+    "error": "s.e. over examples",
+}
+_OVER_EXAMPLES = "s.e. over examples, normal interval"
 # What measures have in common by the part of their name before the first dot.
 _FAMILIES: dict[str, dict[str, Any]] = {
     "accuracy": {
@@ -117,17 +126,25 @@ _FAMILIES: dict[str, dict[str, Any]] = {
         "low": 0.0,
         "high": 1.0,
         "better": "higher",
+        "error": "Clopper-Pearson interval; s.e. `sqrt(p (1 - p) / n)`",
     },
     "distance": {"section": "Accuracy", "basis": "attacks", "better": "higher"},
-    "loss": {"section": "Loss", "basis": "attacks", "unit": "nats", "low": 0.0, "better": "lower"},
+    "loss": {
+        "section": "Loss",
+        "basis": "attacks",
+        "unit": "nats",
+        "low": 0.0,
+        "better": "lower",
+        "error": _OVER_EXAMPLES,
+    },
     "gap": {"section": "Generalisation", "basis": "attacks", "better": "lower", "split": "gap"},
     "wci": _CURVATURE,
     "trace": _CURVATURE,
     "hessian": _CURVATURE,
     "trh": _CURVATURE,
-    "pacbayes": {**_CURVATURE, "split": "train"},
+    "pacbayes": {**_CURVATURE, "unit": "nats", "split": "train"},
     "weights": {**_CURVATURE, "basis": "clean"},
-    "flatness": {"section": "Flatness", "basis": "attacks", "better": "lower"},
+    "flatness": {"section": "Flatness", "basis": "attacks", "unit": "nats", "better": "lower"},
     "sharpness": {"section": "Other", "basis": "attacks", "better": "lower"},
 }
 _NO_FAMILY = {"section": "Other", "basis": "clean"}

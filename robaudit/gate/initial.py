@@ -16,9 +16,10 @@ _HEAD = """\
 # A policy for robaudit gate, from a report on {source}.
 #
 # Each threshold is the end of the report's interval at which a checkpoint as good as that one
-# passes: where higher is better the interval's lower end, elsewhere its upper end. Change it to what
-# you would not ship beyond; a threshold near the truth takes many examples to decide. To compare
-# with the report example by example, add max_drop = 0.02 to an accuracy and give --baseline.
+# passes: where higher is better the interval's lower end, elsewhere its upper end. Change it to
+# what you would not ship beyond; a threshold near the truth takes many examples to decide. To
+# compare with the report example by example, add max_drop = 0.02 to an accuracy, and give
+# --baseline.
 
 [gate]
 {network}data = {data}

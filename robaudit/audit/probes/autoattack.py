@@ -36,6 +36,7 @@ class AutoAttack(Attack):
             stages=("clean", "pgd", "fast", "autoattack"),
             passes=11_700,
             heading="AutoAtt.\nacc. %",
+            formula="share that AutoAttack left correct",
         ),
     )
 

@@ -34,6 +34,10 @@ class Average(FlatnessProbe):
             place=10,
             heading="Flatn.\naverage",
             study="avg. flatness",
+            formula="mean over `nu` of `RLoss(w + nu)`, minus `RLoss(w)`; `‖nu_l‖ = xi ‖w_l‖` for "
+            "every parameter tensor, random directions",
+            error="s.e. over examples and over draws, added in squares; Student's t interval, its "
+            "degrees the draws less one (examples less one where they are fewer)",
         ),
         measure(
             "flatness.clean_average",
@@ -41,6 +45,8 @@ class Average(FlatnessProbe):
             basis="clean",
             place=30,
             ruled=False,
+            formula="`flatness.average` of the loss on clean images, at the same draws",
+            error="as of `flatness.average`",
         ),
     )
 

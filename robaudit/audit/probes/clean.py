@@ -32,8 +32,16 @@ class Clean(Attack):
             stages=("clean",),
             passes=1,
             heading="Clean\nacc. %",
+            formula="share of examples with `argmax f(x) = y`",
         ),
-        measure("loss.clean", "Clean loss", basis="clean", place=10, any_threat=True),
+        measure(
+            "loss.clean",
+            "Clean loss",
+            basis="clean",
+            place=10,
+            any_threat=True,
+            formula="mean of `CE(f(x), y)`",
+        ),
     )
 
     def price(self, n: int, n_train: int) -> int:

@@ -28,6 +28,7 @@ class Cw(Pgd):
             stepped=True,
             stages=("clean", "cw"),
             passes=60,
+            formula="the same, PGD on the margin `max_{i != y} f_i - f_y`",
         ),
     )
 

@@ -22,7 +22,17 @@ class Distance(Attack):
     """
 
     name = "distance"
-    measures = (measure("distance.median", "Median distance to an error", place=80, low=0.0),)
+    measures = (
+        measure(
+            "distance.median",
+            "Median distance to an error",
+            place=80,
+            low=0.0,
+            formula="median distance to the nearest misclassified point that FAB found; 0 for a "
+            "misclassified image; an upper bound",
+            error="interval between order statistics",
+        ),
+    )
 
     restarts: int = 1
 

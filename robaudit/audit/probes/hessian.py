@@ -40,7 +40,14 @@ class Hessian(Probe):
 
     name = "hessian"
     measures = (
-        measure("hessian.trace", "Hessian trace", place=50, study="Hessian trace"),
+        measure(
+            "hessian.trace",
+            "Hessian trace",
+            place=50,
+            study="Hessian trace",
+            formula="trace of the Hessian in all parameters, the sum of its blocks' traces: exact "
+            "where they are",
+        ),
         measure(
             "hessian.largest",
             "Largest eigenvalue",
@@ -49,14 +56,26 @@ class Hessian(Probe):
             heading="Largest\neigenv.",
             of_one_architecture=True,
             study="largest eigenv.",
+            formula="largest eigenvalue of the Hessian in **all** parameters",
+            error="residual `r`: an eigenvalue lies within `r`; it counts the rounding of the "
+            "products",
         ),
-        measure("hessian.smallest", "Smallest eigenvalue", place=70, error_bar="none"),
+        measure(
+            "hessian.smallest",
+            "Smallest eigenvalue",
+            place=70,
+            error_bar="none",
+            formula="its smallest eigenvalue",
+            error="residual",
+        ),
         measure(
             "hessian.relative_largest",
             "Largest relative eigenvalue",
             place=80,
             error_bar="none",
             study="relative eigenv.",
+            formula="largest eigenvalue of `D H D`, `D` the norm of each parameter tensor",
+            error="residual",
         ),
     )
 

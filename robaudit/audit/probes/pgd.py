@@ -36,6 +36,8 @@ class Pgd(Attack):
             stages=("clean", "pgd"),
             passes=60,
             heading="PGD\nacc. %",
+            formula="share correct at `x` and at every iterate of PGD; with `--last-iterate` at the "
+            "last of each restart, as papers mostly report",
         ),
         measure(
             "loss.robust",
@@ -44,6 +46,8 @@ class Pgd(Attack):
             heading="Robust\nloss",
             study="robust loss",
             outcome=True,
+            formula="mean over examples of the highest `CE` over all PGD steps and restarts, the "
+            "clean image included",
         ),
         measure(
             "gap.error",
@@ -54,6 +58,8 @@ class Pgd(Attack):
             high=1.0,
             study="error gap",
             outcome=True,
+            formula="robust error under PGD, test minus train",
+            error="Newcombe interval; s.e.",
         ),
         measure(
             "gap.loss",
@@ -63,6 +69,8 @@ class Pgd(Attack):
             heading="Loss\ngap",
             study="loss gap",
             outcome=True,
+            formula="`loss.robust`, test minus train",
+            error="s.e. of a difference of independent means, normal interval",
         ),
     )
 

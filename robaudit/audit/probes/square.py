@@ -26,6 +26,7 @@ class Square(Attack):
             attack="Square",
             stages=("clean", "square"),
             passes=5000,
+            formula="share that Square left correct, from logits alone",
         ),
     )
 

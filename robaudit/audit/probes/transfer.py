@@ -34,6 +34,7 @@ class Transfer(Attack):
             place=70,
             attack="transferred images",
             ruled=False,
+            formula="share correct at `x` and at an adversarial image that was made elsewhere",
         ),
     )
 

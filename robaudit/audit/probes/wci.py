@@ -62,8 +62,19 @@ class Wci(Probe):
             heading="WCI",
             of_one_architecture=True,
             study="WCI",
+            formula="`sum_k sqrt(‖W_k‖²_F Tr(H_k))`",
+            error="s.e. over examples by the delta method, layers correlated, normal interval; "
+            "`details.bias`, below zero, is the bias of the roots, not subtracted",
         ),
-        measure("wci.bound", "Cauchy-Schwarz bound of WCI", place=20, low=0.0, error_bar="none"),
+        measure(
+            "wci.bound",
+            "Cauchy-Schwarz bound of WCI",
+            place=20,
+            low=0.0,
+            error_bar="none",
+            formula="`sqrt(sum_k ‖W_k‖²_F) sqrt(sum_k Tr(H_k))`",
+            error="none; never below `wci`",
+        ),
         measure(
             "weights.frobenius",
             "Weight norm ||W||_F",
@@ -72,9 +83,23 @@ class Wci(Probe):
             error_bar="exact",
             any_threat=True,
             study="weight norm",
+            formula="`sqrt(sum_k ‖W_k‖²_F)`",
+            error="exact",
         ),
-        measure("trace.total", "Trace, all layers", place=40, study="trace"),
-        measure("pacbayes.bound", "PAC-Bayes bound, up to constants", place=100),
+        measure(
+            "trace.total",
+            "Trace, all layers",
+            place=40,
+            study="trace",
+            formula="`sum_k Tr(H_k)`",
+        ),
+        measure(
+            "pacbayes.bound",
+            "PAC-Bayes bound, up to constants",
+            place=100,
+            formula="`R + ‖w‖² / (2 beta s0²) + (s0² / 2) Tr(H)`, `R` the mean loss at the `x'` of "
+            "the **training** split, `w` and `H` those of the layers",
+        ),
     )
 
     pgd: Pgd

@@ -34,6 +34,10 @@ class Worst(FlatnessProbe):
             place=20,
             heading="Flatn.\nworst",
             study="worst flatness",
+            formula="`max RLoss(w + nu) - RLoss(w)` over `‖nu_l‖ <= xi ‖w_l‖`, by joint ascent; not "
+            "below 0, since `nu = 0` is a candidate",
+            error="s.e. over examples at the worst weights found; Student's t interval, examples "
+            "less one",
         ),
         measure(
             "flatness.clean_worst",
@@ -41,6 +45,8 @@ class Worst(FlatnessProbe):
             basis="clean",
             place=40,
             ruled=False,
+            formula="`flatness.worst` of the loss on clean images",
+            error="as of `flatness.worst`",
         ),
     )
 
