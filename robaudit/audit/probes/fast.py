@@ -27,7 +27,7 @@ class Fast(Attack):
             attack_named="the fast tier",
             stages=("clean", "pgd", "fast"),
             passes=1000,
-            formula="share that APGD on cross-entropy and on the three nearest classes left correct",
+            formula="share that APGD on cross-entropy and the three nearest classes left correct",
         ),
     )
 

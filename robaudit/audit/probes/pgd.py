@@ -36,8 +36,8 @@ class Pgd(Attack):
             stages=("clean", "pgd"),
             passes=60,
             heading="PGD\nacc. %",
-            formula="share correct at `x` and at every iterate of PGD; with `--last-iterate` at the "
-            "last of each restart, as papers mostly report",
+            formula="share correct at `x` and at every iterate of PGD; with `--last-iterate` at "
+            "the last of each restart, as papers mostly report",
         ),
         measure(
             "loss.robust",

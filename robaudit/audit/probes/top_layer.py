@@ -31,8 +31,8 @@ class TopLayer(Probe):
             "Top-layer Hessian trace, {objective}",
             place=90,
             study="top-layer TrH",
-            formula="trace of the Hessian of a training loss in the last linear layer's weight; for "
-            "adversarial training `‖z'‖² 1ᵀ(p' - p'²)`, `z'` the features and `p'` the "
+            formula="trace of the Hessian of a training loss in the last linear layer's weight; "
+            "for adversarial training `‖z'‖² 1ᵀ(p' - p'²)`, `z'` the features and `p'` the "
             "softmax at `x'`",
         ),
     )

@@ -34,8 +34,8 @@ class Worst(FlatnessProbe):
             place=20,
             heading="Flatn.\nworst",
             study="worst flatness",
-            formula="`max RLoss(w + nu) - RLoss(w)` over `‖nu_l‖ <= xi ‖w_l‖`, by joint ascent; not "
-            "below 0, since `nu = 0` is a candidate",
+            formula="`max RLoss(w + nu) - RLoss(w)` over `‖nu_l‖ <= xi ‖w_l‖`, by joint ascent; "
+            "not below 0, since `nu = 0` is a candidate",
             error="s.e. over examples at the worst weights found; Student's t interval, examples "
             "less one",
         ),
