@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import robaudit
+from robaudit.atomic_write import atomic_write
 from robaudit.batch import log
 from robaudit.batch.jobs import Job
 from robaudit.batch.lock import Holder, holder
@@ -160,10 +161,8 @@ def create(path: Path) -> Directory:
             if any(not entry.name.startswith(".") for entry in path.iterdir()):
                 raise UsageError(f"--out {path} holds other files", "Name a new folder.")
             said = {"layout": LAYOUT, "schema": SCHEMA_VERSION, "robaudit": robaudit.__version__}
-            draft = path / f".{_RUN}"
-            draft.write_text(json.dumps(said) + "\n")
             (path / _JOBS).mkdir(exist_ok=True)
-            draft.replace(path / _RUN)
+            atomic_write(path / _RUN, f"{json.dumps(said)}\n".encode())
     except OSError as error:
         raise UsageError(
             f"cannot write to {path}: {error.strerror or error}", "Choose another --out."

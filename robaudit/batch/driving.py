@@ -9,7 +9,6 @@ from dataclasses import dataclass
 
 import torch
 
-from robaudit.batch import log
 from robaudit.batch.directory import Directory, ListedJob, State, is_done, tidy
 from robaudit.batch.lock import locked
 from robaudit.batch.tasks import Executor, Task, TaskEvent
@@ -57,7 +56,6 @@ def drive(
         UsageError: another process drives the run, or the run cannot be written.
     """
     with locked(directory.lock):
-        log.mend(directory.journal)
         threads = directory.state().threads or threads or torch.get_num_threads()
         directory.note("driver", pid=os.getpid(), workers=workers, threads=threads)
         _list(directory, rows)

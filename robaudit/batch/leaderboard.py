@@ -62,6 +62,11 @@ class RankedModel:
     reason: str = ""
 
     @property
+    def accuracy(self) -> float | None:
+        """The value of ``robust``, a fraction."""
+        return None if self.robust is None else self.robust.value
+
+    @property
     def place(self) -> str:
         """``3``, or ``2-5`` where intervals overlap."""
         if self.places is None:
@@ -132,7 +137,7 @@ def _leaderboard(rows: list[ListedJob], state: State, names: dict[str, str]) -> 
         )
         for row in rows
     ]
-    models.sort(key=lambda one: (one.robust is None, -_value(one.robust), one.name))
+    models.sort(key=lambda one: (one.robust is None, -(one.accuracy or 0.0), one.name))
     job = rows[0].job
     n = f"{next(iter(reports.values())).data.n} examples" if reports else f"n {job.n}"
     data = job.data.rpartition("/")[2]
@@ -201,10 +206,6 @@ def value_of(report: Report, name: str) -> float | None:
     """A measurement's value, where the report has one."""
     found = report.get(name)
     return None if found is None else found.value
-
-
-def _value(measurement: Measurement | None) -> float:
-    return 0.0 if measurement is None or measurement.value is None else measurement.value
 
 
 def _reason(row: ListedJob, state: State) -> str:

@@ -14,29 +14,18 @@ Event = dict[str, Any]
 def append(path: Path, kind: str, **said: Any) -> None:
     """Append an event; it is on the disk when this returns.
 
+    A line that was cut off by a kill is ended first.
+
     Raises:
         OSError: it cannot be written.
     """
     line = json.dumps({"event": kind, "at": round(time.time(), 3), **said}) + "\n"
-    descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
-    try:
-        os.write(descriptor, line.encode())
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def mend(path: Path) -> None:
-    """End a line that was cut off by a kill, so that the next event begins a new line."""
-    try:
-        with path.open("rb+") as file:
-            if file.seek(0, os.SEEK_END) == 0:
-                return
+    with path.open("ab+", buffering=0) as file:
+        if file.seek(0, os.SEEK_END) > 0:
             file.seek(-1, os.SEEK_END)
-            if file.read(1) != b"\n":
-                file.write(b"\n")
-    except FileNotFoundError:
-        return
+            line = line if file.read(1) == b"\n" else f"\n{line}"
+        file.write(line.encode())
+        os.fsync(file.fileno())
 
 
 def events(path: Path) -> list[Event]:

@@ -111,9 +111,7 @@ def _study(board: Leaderboard, models: list[RankedModel]) -> Study:
 def _value(model: RankedModel, name: str) -> float | None:
     if name != _ERROR:
         return value_of(model.report, name) if model.report else None
-    if model.robust is None or model.robust.value is None:
-        return None
-    return 1 - model.robust.value
+    return None if model.accuracy is None else 1 - model.accuracy
 
 
 def study_tables(found: Sequence[Study]) -> list[Table]:

@@ -115,9 +115,9 @@ def _work(job: Job, folder: Path, device: str) -> Iterator[tuple[str, float]]:
         clock = time.perf_counter()
         if not (kept / f"{name}.json").is_file():
             done = session.audit(model, plan, job.source, cache=journal.piece)
-            if done.adversarial is not None:
-                _keep_gallery(kept, make_gallery(model, session.examples, done.adversarial))
-            _keep(kept, name, done)
+            found = done.adversarial
+            gallery = None if found is None else make_gallery(model, session.examples, found)
+            _keep(kept, name, done, gallery)
             yield name, time.perf_counter() - clock
         parts.append(read_report(kept / f"{name}.json"))
         with np.load(kept / f"{name}.npz") as arrays:
@@ -147,20 +147,16 @@ def merged(parts: list[Report]) -> Report:
 _EVERY_STAGE = ("accuracy.clean", "loss.clean")
 
 
-def _keep_gallery(kept: Path, gallery: Gallery) -> None:
-    draft = kept / f"draft-{_GALLERY}"
-    try:
-        write_gallery(gallery, draft)
-        draft.replace(kept / _GALLERY)
-    except OSError as error:
-        raise UsageError(f"cannot write to {kept}: {error.strerror or error}") from error
-
-
-def _keep(kept: Path, name: str, done: Audit) -> None:
+def _keep(kept: Path, name: str, done: Audit, gallery: Gallery | None) -> None:
+    """Keep a finished stage."""
     packed = io.BytesIO()
     arrays: dict[str, Any] = {key: rows.numpy() for key, rows in done.outcomes.items()}
     np.savez(packed, **arrays)
     try:
+        if gallery is not None:
+            draft = kept / f"draft-{_GALLERY}"
+            write_gallery(gallery, draft)
+            draft.replace(kept / _GALLERY)
         atomic_write(kept / f"{name}.npz", packed.getvalue())
         # Last, since a stage is finished when its report is there.
         write_report(done.report, kept / f"{name}.json")

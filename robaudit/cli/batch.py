@@ -13,14 +13,14 @@ from typer.core import TyperGroup
 
 from robaudit.cli.audit import Preset
 from robaudit.cli.batch_look import looking, reading
-from robaudit.cli.batch_tables import Directories, leaderboard, study
-from robaudit.cli.messages import console, say
+from robaudit.cli.batch_tables import Directories, leaderboard, show, study
+from robaudit.cli.messages import say
 from robaudit.cli.options import Settings, with_settings
 from robaudit.errors import UsageError
 from robaudit.request import ThreatSpec
 
 if TYPE_CHECKING:
-    from robaudit.batch.directory import Directory, ListedJob, State
+    from robaudit.batch.directory import Directory, ListedJob
     from robaudit.batch.manifest import Manifest
     from robaudit.batch.tasks import Executor
 
@@ -122,8 +122,9 @@ def run(
     same command resumes a run that was interrupted and repeats nothing; models that were added to
     the manifest are added to the run. robaudit batch status shows a run from another terminal.
     """
-    from robaudit.batch.directory import create
+    from robaudit.batch.directory import create, find
     from robaudit.batch.listing import jobs_of, rows_of
+    from robaudit.batch.view import dry_run_table
 
     if shards is not None:
         raise UsageError(
@@ -134,7 +135,8 @@ def run(
     with reading(settings.quiet) as notice:
         rows = rows_of(jobs, notice)
     if dry_run:
-        _show_passes(rows, out)
+        done = find(out).state().done if (out / "run.json").exists() else ()
+        show(dry_run_table(rows, done))
         return
     directory = create(out)
     who = _executor(engine, workers, timeout, address, settings.device)
@@ -148,10 +150,9 @@ def status(directory: Directories) -> None:
     """
     from robaudit.batch.directory import find
     from robaudit.batch.view import run_table
-    from robaudit.report.formats.terminal import terminal_view
 
     found = find(directory)
-    console().print(terminal_view(run_table(found.state(), found.driver(), time.time())))
+    show(run_table(found.state(), found.driver(), time.time()))
 
 
 def _manifest(ctx: typer.Context, what: list[str], preset: Preset, settings: Settings) -> Manifest:
@@ -215,6 +216,7 @@ def _driven(
 ) -> None:
     """Drive the run, show its progress, and say how it ended."""
     from robaudit.batch.driving import drive
+    from robaudit.batch.view import run_table
 
     executor, workers, threads = who
     try:
@@ -233,25 +235,9 @@ def _driven(
         raise typer.Exit(_INTERRUPTED) from None
     if outcome.held_back and not quiet:
         say(f"{outcome.held_back} failed before and were left", "--retry failed tries them again.")
-    _show_end(outcome.state)
+    show(run_table(outcome.state, None, time.time()))
     if not outcome.complete:
         raise typer.Exit(3)
-
-
-def _show_passes(rows: list[ListedJob], out: Path) -> None:
-    from robaudit.batch.directory import find
-    from robaudit.batch.view import dry_run_table
-    from robaudit.report.formats.terminal import terminal_view
-
-    done = find(out).state().done if (out / "run.json").exists() else ()
-    console().print(terminal_view(dry_run_table(rows, done)))
-
-
-def _show_end(state: State) -> None:
-    from robaudit.batch.view import run_table
-    from robaudit.report.formats.terminal import terminal_view
-
-    console().print(terminal_view(run_table(state, None, time.time())))
 
 
 HELP = """

@@ -58,7 +58,7 @@ def leaderboard(
     found = leaderboards(find(directory).state())
     tables = leaderboard_tables(found)
     if format is LeaderboardFormat.table and out is None:
-        _show(tables)
+        show(*tables)
         return
     if format is LeaderboardFormat.html:
         text = leaderboard_html(found)
@@ -114,12 +114,13 @@ def study(
                 f"cannot write to {out}: {error.strerror or error}", "Choose another --out."
             ) from None
     if format is StudyFormat.table:
-        _show(tables)
+        show(*tables)
     else:
         sys.stdout.write(_text(format.value, "Study", tables, data))
 
 
-def _show(tables: Sequence[Table]) -> None:
+def show(*tables: Table) -> None:
+    """Print tables on stdout."""
     from robaudit.report.formats.terminal import terminal_view
 
     console().print(terminal_view(*tables))
