@@ -20,6 +20,7 @@ _HOME = {
     "RobauditError": "robaudit.errors",
     "Report": "robaudit.schema",
     "run_audit": "robaudit.audit",
+    "audit_checkpoint": "robaudit.session",
     "straight_through": "robaudit.engine",
 }
 _ROOMS = ("attacks", "curvature", "flatness", "statistics")
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from robaudit.engine import straight_through as straight_through
     from robaudit.errors import RobauditError as RobauditError
     from robaudit.schema import Report as Report
+    from robaudit.session import audit_checkpoint as audit_checkpoint
     from robaudit.types import Examples as Examples
     from robaudit.types import ThreatModel as ThreatModel
 

@@ -63,6 +63,13 @@ class Spec(BaseModel):
         """A copy in which some fields have other values, which are not checked again."""
         return self.model_copy(update=fields)
 
+    def stated(self, spec: type[Spec]) -> dict[str, Any]:
+        """The fields of ``spec`` that have another value here than their default."""
+        own = {
+            name: (getattr(self, name, None), f.default) for name, f in spec.model_fields.items()
+        }
+        return {name: value for name, (value, usual) in own.items() if value not in (usual, None)}
+
 
 class CheckpointSpec(Spec):
     """How a checkpoint is opened; the same for all checkpoints of one command."""
@@ -104,7 +111,7 @@ class CheckpointSpec(Spec):
     )
 
 
-class DataSpec(Spec):
+class ExamplesSpec(Spec):
     """Which examples are measured on."""
 
     data: str = Field(
@@ -127,6 +134,11 @@ class DataSpec(Spec):
         description="Examples: the first n. [default: the preset's, as far as the data goes]",
     )
     sample: bool = Field(default=False, description="Draw the n examples by --seed instead.")
+
+
+class DataSpec(ExamplesSpec):
+    """The examples, and those of the training split for the generalisation gaps."""
+
     gap: bool = Field(default=False, description="Measure the training split as well.")
     train_data: str | None = Field(
         default=None,

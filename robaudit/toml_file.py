@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import difflib
 import tomllib
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar, get_args
 
@@ -14,6 +14,19 @@ from pydantic import BaseModel, ValidationError
 from robaudit.errors import UsageError
 
 Place = tuple[str | int, ...]
+
+SECTIONS = (
+    "options",
+    "audit",
+    "attack",
+    "wci",
+    "flatness",
+    "hessian",
+    "landscape",
+    "compare",
+    "train",
+)
+"""Tables of a ``robaudit.toml`` beside ``[gate]``: options of every command, and of one each."""
 M = TypeVar("M", bound=BaseModel)
 
 _MOST_BYTES, _DEEPEST = 1 << 22, 50
@@ -31,6 +44,11 @@ class Tables:
     path: Path
     content: dict[str, Any]
     lines: Mapping[Place, int]
+
+    def without(self, names: Collection[str]) -> Tables:
+        """All but these tables."""
+        rest = {name: value for name, value in self.content.items() if name not in names}
+        return replace(self, content=rest)
 
     def stated(self, place: Place) -> Place:
         """The innermost part of ``place`` that stands in the file."""

@@ -16,6 +16,7 @@ from typing import Annotated, Any, get_args, get_origin
 import typer
 
 from robaudit.errors import UsageError
+from robaudit.toml_file import SECTIONS, read_toml
 
 
 class _Kind(Enum):
@@ -26,8 +27,12 @@ class _Kind(Enum):
     VALUES = auto()
 
 
-def config_option(parameters: Collection[inspect.Parameter], panel: str) -> Any:
-    """The annotation of the option ``--config`` of a command that has these parameters."""
+def config_option(parameters: Collection[inspect.Parameter], common: Collection[str]) -> Any:
+    """The annotation of the option ``--config`` of a command that has these parameters.
+
+    Args:
+        common: names of the options that every command has or may have.
+    """
     # Typer has no name for what its Option() gives that all its versions share.
     option = type(typer.Option())
     kinds = {
@@ -39,7 +44,7 @@ def config_option(parameters: Collection[inspect.Parameter], panel: str) -> Any:
 
     def read(ctx: typer.Context, path: Path | None) -> Path | None:
         if path is not None and not ctx.resilient_parsing:
-            words = _words(path, ctx, kinds)
+            words = _words(path, ctx, kinds, common)
             ctx.default_map = {**(ctx.default_map or {}), **words}
         return path
 
@@ -49,7 +54,7 @@ def config_option(parameters: Collection[inspect.Parameter], panel: str) -> Any:
             is_eager=True,
             callback=read,
             help="TOML file with options; the command line wins.",
-            rich_help_panel=panel,
+            rich_help_panel="Run",
         ),
     ]
 
@@ -68,38 +73,65 @@ def _kind(type_: Any) -> _Kind:
     return _Kind.VALUES if several else _Kind.VALUE
 
 
-def _words(path: Path, ctx: typer.Context, kinds: dict[str, _Kind]) -> dict[str, Any]:
-    """What the file says, by option; keys are option names, ``_`` or ``-`` alike.
+def _words(
+    path: Path, ctx: typer.Context, kinds: dict[str, _Kind], common: Collection[str]
+) -> dict[str, Any]:
+    """What the file says to this command, by option; keys are option names, ``_`` or ``-`` alike.
 
     Raises:
         UsageError: the file is unreadable, or has a key that is no option of this command, or a
             value that cannot stand on a command line.
     """
-    from robaudit.toml_file import read_toml
-
     try:
-        _, given = read_toml(path)
+        _, content = read_toml(path)
     except OSError as error:
         raise UsageError(f"--config {path}: {error.strerror}") from None
     except ValueError as error:
         raise UsageError(f"--config {path} is not TOML: {error}") from None
+    command = str(ctx.info_name)
+    tables = {
+        name: content.pop(name)
+        for name in (*SECTIONS, "gate")
+        if isinstance(content.get(name), dict)
+    }
     options = {spelled(p): p.name for p in ctx.command.params if p.name in kinds}
     words: dict[str, Any] = {}
-    for key, value in given.items():
-        name = options.get(key.replace("-", "_"))
-        if name is None:
-            near = difflib.get_close_matches(key.replace("-", "_"), sorted(options), 1)
-            guess = f" Did you mean {near[0].replace('_', '-')}?" if near else ""
-            raise UsageError(
-                f"--config {path}: {ctx.info_name} has no option {key!r}.{guess}",
-                f"Options: {', '.join(sorted(name.replace('_', '-') for name in options))}.",
-            )
-        said = _READERS[kinds[name]](value)
-        if said is None:
-            wanted = _WANTED[kinds[name]]
-            raise UsageError(f"--config {path}: {key} must be {wanted}, not {_shown(value)}")
-        words[name] = said
+    # Keys above all tables are options of this command, as in files without tables.
+    for section, given in (
+        ("", content),
+        ("options", tables.get("options", {})),
+        (command, {} if command == "gate" else tables.get(command, {})),
+    ):
+        for key, value in given.items():
+            plain = key.replace("-", "_")
+            known: Collection[str] = common if section == "options" else options
+            if plain not in known:
+                raise _unknown(f"--config {path}", section, command, key, known)
+            if plain in options:  # else it is of other commands
+                name = options[plain]
+                words[name] = _word(f"--config {path}: {key}", value, kinds[name])
     return words
+
+
+def _unknown(
+    where: str, section: str, command: str, key: str, known: Collection[str]
+) -> UsageError:
+    tables = () if section else SECTIONS
+    near = difflib.get_close_matches(key.replace("-", "_"), sorted({*known, *tables}), 1)
+    guess = f" Did you mean {near[0].replace('_', '-')}?" if near else ""
+    names = f"Options: {', '.join(sorted(name.replace('_', '-') for name in known))}."
+    if section == "options":
+        message = f"{where}: [options] has no option {key!r}.{guess}"
+        return UsageError(message, f"What one command alone takes stands in its table. {names}")
+    return UsageError(f"{where}: {command} has no option {key!r}.{guess}", names)
+
+
+def _word(where: str, value: Any, kind: _Kind) -> Any:
+    """A value as the words that would stand on a command line."""
+    said = _READERS[kind](value)
+    if said is None:
+        raise UsageError(f"{where} must be {_WANTED[kind]}, not {_shown(value)}")
+    return said
 
 
 def _flag(value: Any) -> bool | None:

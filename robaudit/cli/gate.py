@@ -18,6 +18,7 @@ from robaudit.cli.options import (
     with_settings,
 )
 from robaudit.errors import DataError, OpenQuestionError, RobauditError, UsageError
+from robaudit.request import CheckpointSpec, Request
 
 if TYPE_CHECKING:
     from robaudit.gate.baseline import Baseline
@@ -226,13 +227,8 @@ def _session(
     from robaudit.session import Session
 
     at = populations[0]
-    own = settings.changed(
-        data=at.suite.data,
-        split=at.suite.split,
-        arch=settings.arch or policy.arch,
-        normalize=settings.normalize or policy.normalize,
-        guess=settings.guess or policy.guess,
-    )
+    opened = {**policy.checkpoint.stated(CheckpointSpec), **settings.stated(CheckpointSpec)}
+    own = _asked(at.suite, settings).changed(**opened)
     return Session.on(checkpoints, own, at.examples, at.threat, display=Screen(settings.quiet))
 
 
@@ -240,20 +236,19 @@ def _population(suite: SuitePolicy, settings: Settings) -> Population:
     from robaudit.gate.run import Population
     from robaudit.session import data_splits, threat_of
 
-    own = settings.changed(
-        data=suite.data,
-        split=suite.split,
-        n=suite.n,
-        norm=suite.norm,
-        eps=suite.eps,
-        gap=any(rule.metric.startswith(("gap.", "pacbayes.")) for rule in suite.rules),
-    )
+    own = _asked(suite, settings)
     try:
         threat = threat_of(own, advice='Say it in the policy: eps = "8/255".')
         examples, train = data_splits(own, None, Screen(settings.quiet))
     except (UsageError, DataError) as error:
         raise type(error)(f"line {suite.line}: {error.message}", error.advice) from None
     return Population(suite, examples, threat, train)
+
+
+def _asked(suite: SuitePolicy, settings: Settings) -> Settings:
+    """The request of a suite, as far as the command line does not say otherwise."""
+    gap = any(rule.metric.startswith(("gap.", "pacbayes.")) for rule in suite.rules)
+    return settings.changed(**{**suite.stated(Request), **settings.stated(Request), "gap": gap})
 
 
 def _baseline(path: Path) -> Baseline:

@@ -178,7 +178,7 @@ def with_settings(
             *taken,
         ]
         if "config" not in omit:
-            config = config_option(parameters, _RUN_PANEL)
+            config = config_option(parameters, _COMMON)
             parameters = [
                 p.replace(annotation=config) if p.name == "config" else p for p in parameters
             ]

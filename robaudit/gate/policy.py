@@ -6,29 +6,24 @@ import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from robaudit.errors import UsageError
 from robaudit.measures import find, ruled
+from robaudit.request import CheckpointSpec, Count, ExamplesSpec, PresetName, Spec, ThreatSpec
 from robaudit.schema import AnyCaseNorm
-from robaudit.toml_file import Place, Tables, checked, guess, read_tables
-from robaudit.types import Norm, parse_eps
+from robaudit.toml_file import SECTIONS, Place, Tables, checked, guess, read_tables
 
 Kind = Literal["min", "max", "max_drop"]
 Severity = Literal["error", "warning"]
 Doubts = Literal["inconclusive", "allow"]
 
 _Share = Annotated[float, Field(gt=0, le=0.3)]
-_Count = Annotated[int, Field(ge=1)]
 
 
-class _Table(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
-
-
-class MetricTable(_Table):
+class MetricTable(Spec):
     """``[gate.metrics."NAME"]``: the thresholds of one number."""
 
     min: float | None = Field(None, description="the least value that passes")
@@ -37,42 +32,40 @@ class MetricTable(_Table):
         None, ge=0, lt=1, description="the most that an accuracy may be below the baseline's"
     )
     alpha: _Share | None = Field(None, description="the most often a decision may be wrong")
-    min_n: _Count | None = Field(None, description="the fewest examples to look at")
+    min_n: Count | None = Field(None, description="the fewest examples to look at")
     severity: Severity = Field("error", description="whether a failure fails the gate")
 
 
-class SuiteTable(_Table):
-    """``[gate.suites.NAME]``: data, threat model, and what is asked of them."""
+class SuiteSpec(ExamplesSpec, ThreatSpec):
+    """Data, threat model, and how they are attacked."""
 
-    data: str | None = Field(None, description="as for --data")
-    split: Literal["test", "train"] | None = Field(None, description="test unless given")
-    n: _Count | None = Field(None, description="the first n examples; all unless given")
-    norm: AnyCaseNorm | None = Field(None, description="linf unless given")
-    eps: float | str | None = Field(None, description="a number or 8/255; the usual one if left")
-    seed: Annotated[int, Field(ge=0)] | None = Field(None, description="of order and attacks")
-    alpha: _Share | None = Field(None, description="0.05 unless given")
-    max_n: _Count | None = Field(None, description="the most examples to look at")
-    preset: Literal["quick", "standard", "paper"] | None = Field(
-        None, description="whose settings PGD and everything that is not an accuracy have"
+    norm: AnyCaseNorm = Field(default="linf", description="Norm of the perturbation.")
+    seed: Annotated[int, Field(ge=0)] = Field(default=0, description="of order and attacks")
+    alpha: _Share = Field(default=0.05, description="the most often a decision may be wrong")
+    max_n: Count | None = Field(default=None, description="the most examples to look at")
+    preset: PresetName = Field(
+        default="standard",
+        description="whose settings PGD and everything that is not an accuracy have",
     )
-    doubts: Doubts | None = Field(
-        None, description="whether a number that there are doubts about decides a rule"
+    doubts: Doubts = Field(
+        default="inconclusive",
+        description="whether a number that there are doubts about decides a rule",
     )
+
+
+class SuiteTable(SuiteSpec):
+    """``[gate.suites.NAME]``: a suite, and what is asked of it."""
+
     metrics: dict[str, MetricTable] = Field(default_factory=dict)
 
 
-class GateTable(SuiteTable):
-    """``[gate]``: one suite, and what further ones do not say otherwise."""
+class GateTable(SuiteTable, CheckpointSpec):
+    """``[gate]``: one suite, defaults of further ones, and how checkpoints are opened."""
 
-    arch: str | None = Field(None, description="as for --arch, of every checkpoint gated")
-    normalize: str | None = Field(None, description="as for --normalize, likewise")
-    guess: bool = Field(
-        False, description="true: decide on the likeliest network where the data does not tell"
-    )
     suites: dict[str, SuiteTable] = Field(default_factory=dict)
 
 
-class PolicyFile(_Table):
+class PolicyFile(Spec):
     """The whole file."""
 
     gate: GateTable
@@ -91,34 +84,22 @@ class Rule:
     line: int | None
 
 
-@dataclass(frozen=True)
-class SuitePolicy:
+class SuitePolicy(SuiteSpec):
     """The rules on one set of examples under one threat model; ``eps`` ``None`` is the usual."""
 
     name: str
-    data: str
-    split: Literal["test", "train"]
-    n: int | None
-    norm: Norm
-    eps: float | None
-    seed: int
-    max_n: int | None
-    preset: str
-    doubts: Doubts
-    rules: tuple[Rule, ...]
     line: int | None
+    rules: tuple[Rule, ...] = ()
 
 
 @dataclass(frozen=True)
 class Policy:
-    """A file's rules, suite by suite; and what it says of the network, which is one for all."""
+    """A file's rules, suite by suite; and how it says that checkpoints are opened."""
 
     path: str
     sha256: str
     suites: tuple[SuitePolicy, ...]
-    arch: str | None = None
-    normalize: str | None = None
-    guess: bool = False
+    checkpoint: CheckpointSpec
 
 
 def read_policy(path: Path) -> Policy:
@@ -127,7 +108,7 @@ def read_policy(path: Path) -> Policy:
     Raises:
         UsageError: it is no policy, or asks for what cannot be; with the line.
     """
-    tables = read_tables(path)
+    tables = read_tables(path).without(SECTIONS)
     gate = checked(PolicyFile, tables).gate
     suites = []
     if gate.metrics:
@@ -146,9 +127,9 @@ def read_policy(path: Path) -> Policy:
             "robaudit gate --init REPORT.",
         )
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
-    return Policy(
-        str(path), digest, tuple(suites), _found(gate.arch, path), gate.normalize, gate.guess
-    )
+    opened = {name: getattr(gate, name) for name in CheckpointSpec.model_fields}
+    opened["arch"] = _found(gate.arch, path)
+    return Policy(str(path), digest, tuple(suites), CheckpointSpec(**opened))
 
 
 def _found(arch: str | None, policy: Path) -> str | None:
@@ -164,6 +145,7 @@ def policy_schema() -> str:
     for name in ("SuiteTable", "GateTable"):
         metrics = schema["$defs"][name]["properties"]["metrics"]
         metrics["propertyNames"] = {"enum": list(ruled())}
+    schema["properties"] |= {name: {"type": "object"} for name in SECTIONS}
     dialect = {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "policy"}
     return json.dumps(dialect | schema, indent=2)
 
@@ -171,49 +153,27 @@ def policy_schema() -> str:
 def _suite(
     name: str, table: SuiteTable, gate: GateTable, tables: Tables, place: Place
 ) -> SuitePolicy:
-    def said(key: str, default: Any = None) -> Any:
-        own = getattr(table, key)
-        inherited = getattr(gate, key) if own is None else own
-        return default if inherited is None else inherited
-
-    def line_of(key: str) -> Place:
-        return (*place, key) if getattr(table, key) is not None else ("gate", key)
-
-    data = said("data")
-    if data is None:
+    said = {
+        field: getattr(one, field)
+        for one in (gate, table)
+        for field in SuiteSpec.model_fields.keys() & one.model_fields_set
+    }
+    if "data" not in said:
         raise tables.refusal(
             place, f"no data for the suite {name!r}", 'Add data = "cifar10", a file or a folder.'
         )
-    eps = said("eps")
-    if eps is not None:
-        try:
-            eps = parse_eps(eps)
-        except UsageError as error:
-            raise tables.refusal(line_of("eps"), error.message, error.advice) from None
-        if not 0 < eps < float("inf"):
-            raise tables.refusal(line_of("eps"), f"eps must be positive, not {eps:g}")
+    suite = SuitePolicy(name=name, line=tables.line(place), **said)
     rules = [
         rule
         for metric, rules_of in table.metrics.items()
-        for rule in _rules(metric, rules_of, said, tables, (*place, "metrics", metric))
+        for rule in _rules(metric, rules_of, suite, tables, (*place, "metrics", metric))
     ]
-    return SuitePolicy(
-        name=name,
-        data=data,
-        split=said("split", "test"),
-        n=said("n"),
-        norm=said("norm", get_args(Norm)[0]),
-        eps=eps,
-        seed=said("seed", 0),
-        max_n=said("max_n"),
-        preset=said("preset", "standard"),
-        doubts=said("doubts", "inconclusive"),
-        rules=tuple(rules),
-        line=tables.line(place),
-    )
+    return suite.changed(rules=tuple(rules))
 
 
-def _rules(name: str, table: MetricTable, said: Any, tables: Tables, place: Place) -> list[Rule]:
+def _rules(
+    name: str, table: MetricTable, suite: SuitePolicy, tables: Tables, place: Place
+) -> list[Rule]:
     metrics = ruled()
     metric = metrics.get(name)
     if find(name).error_bar == "none":
@@ -253,18 +213,17 @@ def _rules(name: str, table: MetricTable, said: Any, tables: Tables, place: Plac
         raise tables.refusal(
             (*place, "min_n"), f"min_n is for accuracies; {name} is measured on all its examples"
         )
-    most = min((m for m in (said("max_n"), said("n")) if m is not None), default=None)
+    most = min((m for m in (suite.max_n, suite.n) if m is not None), default=None)
     if table.min_n is not None and most is not None and table.min_n > most:
         raise tables.refusal(
             (*place, "min_n"), f"min_n = {table.min_n}, but at most {most} examples are looked at"
         )
-    alpha = said("alpha", 0.05) if table.alpha is None else table.alpha
     return [
         Rule(
             metric=name,
             kind=kind,
             threshold=value,
-            alpha=alpha,
+            alpha=table.alpha or suite.alpha,
             min_n=table.min_n or 1,
             severity=table.severity,
             line=tables.line((*place, kind)),

@@ -9,6 +9,8 @@ from support.console import ROBUST, robaudit
 
 from robaudit.cli.app import command, leaves
 from robaudit.data import load_examples
+from robaudit.errors import UsageError
+from robaudit.toml_file import SECTIONS
 
 
 def measured(*words, command="attack"):
@@ -121,6 +123,57 @@ def test_an_option_that_is_given_several_times_takes_a_list(values, config):
     expected = {"[": ["1/8", "0.25"], "'": ["1/8,0.25"]}[values[0]]
     told = COMMANDS["attack"].make_context("attack", ["a.pt", *config(f"eps = {values}\n")])
     assert list(told.params["eps"]) == expected
+
+
+# Sections
+
+
+FILE = """
+[options]
+n = 9
+gap = false
+[attack]
+steps = 3
+n = 8
+[audit]
+preset = "quick"
+steps = 7
+[gate.metrics."accuracy.clean"]
+min = 0.5
+"""
+
+
+def test_a_command_reads_what_all_have_and_its_own_table(config):
+    told = {name: parsed(name, *config(FILE)) for name in ("attack", "audit", "wci", "gate")}
+    assert (told["attack"]["n"], told["attack"]["steps"]) == ("8", "3")
+    assert (told["audit"]["n"], told["audit"]["steps"], told["audit"]["gap"]) == ("9", "7", "False")
+    assert "quick" in told["audit"]["preset"]
+    assert (told["wci"]["n"], told["wci"]["steps"]) == ("9", "10")
+    assert told["gate"] == parsed("gate")
+
+
+def test_a_table_wins_over_what_all_have_and_the_command_line_over_both(config):
+    assert parsed("attack", *config(FILE), "--n", "7")["n"] == "7"
+    assert parsed("wci", *config("n = 5\n[options]\nn = 6\n"))["n"] == "6"
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("[options]\nsede = 1\n", r"\[options\] has no option 'sede'. Did you mean seed\?"),
+        ("[options]\nsteps = 1\n", r"\[options\] has no option 'steps'"),
+        ("[attack]\nstep = 1\n", r"attack has no option 'step'. Did you mean steps\?"),
+        ("[atack]\nsteps = 1\n", r"attack has no option 'atack'. Did you mean attack\?"),
+        ("[attack]\nsteps = [1, 2]\n", r"steps must be a single value, not a list"),
+    ],
+)
+def test_what_a_table_may_not_have_is_refused(text, said, config):
+    with pytest.raises(UsageError, match=said):
+        parsed("attack", *config(text))
+
+
+def test_there_is_a_table_for_every_command_that_reads_a_file():
+    assert {*SECTIONS, "gate"} == {"options", *CONFIGURED}
 
 
 def test_a_variable_is_named_like_its_option(monkeypatch):
