@@ -14,6 +14,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from robaudit.errors import UsageError
 from robaudit.schema import AnyCaseNorm
+from robaudit.toml_file import guess
 from robaudit.types import check_radius, parse_eps
 
 AUTO = "auto"
@@ -204,9 +205,13 @@ class Request(CheckpointSpec, DataSpec, ThreatSpec, RunSpec):
 
 def refusal(error: ValidationError) -> UsageError:
     """The first thing that is wrong, as an error that names its field."""
-    found = error.errors()[0]
+    # An unknown name is the likelier cause of a missing one than the other way round.
+    found = sorted(error.errors(), key=lambda one: one["type"] != "extra_forbidden")[0]
     cause = getattr(found.get("ctx", {}).get("error"), "__cause__", None)
     if isinstance(cause, UsageError):
         return cause
-    said = found["msg"].removeprefix("Value error, ")
-    return UsageError(said, field=".".join(str(part) for part in found["loc"]))
+    name = ".".join(str(part) for part in found["loc"] if isinstance(part, str))
+    if found["type"] == "extra_forbidden":
+        known = sorted(Request.model_fields)
+        return UsageError(f"there is no such setting{guess(name, known)}", field=name)
+    return UsageError(found["msg"].removeprefix("Value error, "), field=name)
