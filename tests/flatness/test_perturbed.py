@@ -2,9 +2,11 @@
 
 import pytest
 import torch
+from support.console import SAMPLES
 from torch import nn
 from torch.func import functional_call
 
+from robaudit.checkpoints import load
 from robaudit.flatness import average, worst
 from robaudit.flatness.perturbed import Perturbed
 from robaudit.flatness.weights import draw_for, movable_weights, on_sphere
@@ -144,3 +146,11 @@ def test_an_interrupt_leaves_the_model_bit_for_bit(measure, at, model, batch):
         assert torch.equal(value, before[name]), name
     assert model.training
     assert all(parameter.requires_grad for parameter in model.parameters())
+
+
+def test_a_transformer_runs_on_weights_that_are_no_parameters():
+    """As every perturbed network does, its position embedding and class token included."""
+    network = load(SAMPLES / "smooth.safetensors", device="cpu").network.eval()
+    x = torch.rand(2, 1, 8, 8)
+    weights = {name: weight.detach() + 0 for name, weight in network.named_parameters()}
+    assert torch.equal(functional_call(network, weights, x), network(x))

@@ -6,6 +6,7 @@ Source: A. Dosovitskiy et al., "An Image is Worth 16x16 Words", ICLR 2021 (pre-n
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from operator import attrgetter
 
 import torch
 from torch import Tensor, nn
@@ -127,9 +128,10 @@ class VisionTransformer(nn.Module):
         )
         tokens = embed(x).flatten(2).transpose(1, 2)
         if "token" in self.names:
-            token = self.get_parameter(self.names["token"])
+            token = attrgetter(self.names["token"])(self)
             tokens = torch.cat([token.expand(len(x), -1, -1), tokens], 1)
-        tokens = blocks(tokens + self.get_parameter(self.names["positions"]))
+        # Perturbed networks run on plain tensors, which get_parameter refuses.
+        tokens = blocks(tokens + attrgetter(self.names["positions"])(self))
         if self.pool == "mean":
             pooled = norm(tokens[:, int("token" in self.names) :].mean(1))
         else:
