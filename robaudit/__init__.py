@@ -1,7 +1,6 @@
 """robaudit: audits trained image classifiers for adversarial robustness.
 
-Public names are loaded on first use, so that ``import robaudit`` costs next to nothing and does
-not import torch.
+Public names are loaded on first use, so that ``import robaudit`` does not import torch.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Representations that fit a screen, of results that hold thousands of numbers. No torch here."""
+"""Short representations of results that hold thousands of numbers. Imports no torch."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _WIDTH, _FEW, _LETTERS = 100, 4, 80
 def brief(result: Any) -> str:
     """A dataclass's fields by name, numbers to six digits, tensors and lists by their size.
 
-    Meant as the ``__repr__`` of results: everything is named, nothing is long.
+    Used as the ``__repr__`` of results.
 
     >>> @dataclasses.dataclass
     ... class Found:
@@ -32,7 +32,7 @@ def brief(result: Any) -> str:
 
 
 def wrapped(name: str, parts: Sequence[str]) -> str:
-    """``name(part, part, ...)``, over several lines where one is too short for it."""
+    """``name(part, part, ...)``, over several lines where it does not fit one."""
     line = f"{name}({', '.join(parts)})"
     if len(line) <= _WIDTH:
         return line
@@ -41,7 +41,7 @@ def wrapped(name: str, parts: Sequence[str]) -> str:
 
 
 def shortened(value: Any, depth: int = 0) -> str:
-    """A value in a few words."""
+    """A short representation of a value."""
     if isinstance(value, bool) or value is None:
         return repr(value)
     if isinstance(value, float):

@@ -1,8 +1,8 @@
-"""The one exception tree: every error knows its exit code and carries advice.
+"""All exceptions: each has an exit code, a message and advice.
 
-The command line prints ``message`` and ``advice`` (one line each) and exits with ``exit_code``;
-a library user catches :class:`RobauditError` or one of its kinds, whose text says ``arch=`` where
-the command line says ``--arch``.
+The command line prints ``message`` and ``advice`` (one line each) and exits with ``exit_code``.
+In Python, the exception's text names arguments (``arch=``) where the command line names options
+(``--arch``).
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 
 class RobauditError(Exception):
-    """Anything robaudit refuses or cannot do.
+    """Base class of robaudit's errors.
 
     Args:
         message: what is wrong, in one line.
@@ -32,7 +32,7 @@ class RobauditError(Exception):
 
 
 class UsageError(RobauditError):
-    """An option or argument that cannot be meant: exit code 2.
+    """An invalid option or argument: exit code 2.
 
     Args:
         field: the setting that is refused, as :mod:`robaudit.request` names it. The message then
@@ -61,10 +61,10 @@ class CheckpointError(RobauditError):
 
 
 class OpenQuestionError(CheckpointError):
-    """What a checkpoint is remains open, and nobody said it: nothing is audited by a guess.
+    """A checkpoint's architecture or normalisation could not be determined and was not given.
 
     Attributes:
-        candidates: a short table of what is left, a line each.
+        candidates: the remaining possibilities, one per line.
     """
 
     def __init__(self, message: str, advice: str, candidates: Sequence[str] = ()) -> None:
@@ -82,18 +82,18 @@ class DataError(RobauditError):
 
 
 class Interrupted(KeyboardInterrupt):
-    """Ctrl-C, or a request to end: as the command line's signal handlers raise it.
+    """Ctrl-C or a termination signal, raised by the command line's signal handlers.
 
-    A network can raise ``KeyboardInterrupt`` and not this.
+    It differs from a ``KeyboardInterrupt`` that a network raises.
 
     Attributes:
-        kept: what is left for the next run to go on from; ``None`` where nothing is.
+        kept: where the next run resumes; ``None`` where nothing was saved.
     """
 
     kept: str | None = None
 
 
-# Options that are arguments of functions, and those of them that take no value.
+# Options that are also arguments of functions; flags map to the argument that is then true.
 _ARGUMENTS = (
     *("arch", "normalize", "member", "weights", "sha256", "model-dir", "data-dir", "device"),
     *("batch-size", "eps", "n", "layers", "split", "operator", "precision", "steps", "restarts"),
@@ -105,13 +105,13 @@ _FLAGS = {
     "force-eps": "forced",
     "guess": "guess",
 }
-# A value after an option: quoted, in capitals or digits, or with a mark that no word has.
+# A value after an option: quoted, starting with a capital or digit, or containing ``:`` or ``/``.
 _VALUE = r"(?:[ =](\"[^\"]*\"|[A-Z0-9][^\s,;)]*|[^\s,;)]+[:/][^\s,;)]*))?"
 _OPTION = re.compile(rf"--({'|'.join((*_ARGUMENTS, *_FLAGS))})(?![a-z0-9-]){_VALUE}")
 
 
 def _in_python(text: str) -> str:
-    """A message in the words of a function's caller.
+    """A message with options written as arguments of functions.
 
     >>> _in_python("give --arch file.py:factory, or --download; --normalize would settle it")
     'give arch=file.py:factory, or download=True; normalize= would settle it'

@@ -1,4 +1,4 @@
-"""The per-example outcomes that lie beside a report."""
+"""Per-example outcomes, stored next to a report."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from robaudit.errors import DataError
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-# Bytes that any file may unpack to, and how often its own size.
+# A file may unpack to the larger of so many bytes and so many times its size.
 _HARMLESS, _PLAUSIBLE = 1 << 28, 20
 UNREADABLE = (
     OSError,
@@ -28,7 +28,7 @@ UNREADABLE = (
 
 
 def read_outcomes(report: Path) -> dict[str, NDArray[Any]] | None:
-    """The arrays by ``split.name`` of the ``examples.npz`` beside a report; ``None`` without one.
+    """The arrays in ``examples.npz`` next to a report, by ``split.name``; ``None`` without a file.
 
     Args:
         report: its folder, or its ``report.json``.
@@ -47,10 +47,11 @@ def read_outcomes(report: Path) -> dict[str, NDArray[Any]] | None:
 
 
 def read_arrays(file: Path) -> dict[str, NDArray[Any]]:
-    """The arrays of an npz file that robaudit wrote, unless they unpack to far more than it is.
+    """The arrays of an npz file that robaudit wrote.
 
     Raises:
-        OSError, ValueError and the others in ``UNREADABLE``: it is no such file.
+        OSError, ValueError and the others in ``UNREADABLE``: it is another file, or a damaged one,
+            or its arrays are implausibly large for its size.
     """
     import numpy as np
 
