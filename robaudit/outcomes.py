@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 # A file may unpack to the larger of so many bytes and so many times its size.
 _HARMLESS, _PLAUSIBLE = 1 << 28, 20
+# Raised by numpy and zipfile for files that are truncated, altered or of another format.
 UNREADABLE = (
     OSError,
     ValueError,

@@ -17,7 +17,7 @@ from typing import TypeAlias
 import torch
 from torch import nn
 
-from robaudit.engine.raised import is_foreign, said
+from robaudit.engine.raised import error_line, is_foreign
 from robaudit.errors import CheckpointError, UsageError
 
 _PARALLEL = (nn.DataParallel, nn.parallel.DistributedDataParallel)
@@ -164,7 +164,7 @@ def _from_module(name: str) -> ModuleType:
 def _failed(what: str, error: BaseException) -> BaseException:
     if not is_foreign(error):
         return error
-    return CheckpointError(f"{what} failed: {said(error)}", "Run it in Python to see where.")
+    return CheckpointError(f"{what} failed: {error_line(error)}", "Run it in Python to see where.")
 
 
 @contextmanager

@@ -4,12 +4,11 @@ Inputs are held fixed and parameters are not changed. Traces are exact where the
 every estimate has a standard error and names the matrix it belongs to.
 """
 
-from robaudit.curvature.gram import gram_bytes, gram_spectrum
+from robaudit.curvature.gram import gram_bytes, gram_spectrum, small_spectrum
 from robaudit.curvature.largest import Largest, largest_eigenvalue
 from robaudit.curvature.layer_spread import LayerSpread, layer_spreads
 from robaudit.curvature.pacbayes import PacBayes, bound_terms, check_constants, pac_bayes
 from robaudit.curvature.pyhessian_reference import PyHessian, pyhessian
-from robaudit.curvature.small_spectrum import small_spectrum
 from robaudit.curvature.spectrum import Density, Spectrum, spectrum
 from robaudit.curvature.top_layer import TopLayerTrace, top_layer_trh
 from robaudit.curvature.traces import LayerTrace, LayerTraces, layer_traces

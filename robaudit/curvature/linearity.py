@@ -14,30 +14,12 @@ from robaudit.curvature.sweep import Node
 from robaudit.curvature.targets import Targets
 from robaudit.engine import generator
 
-# Their curvature can vanish in float32 where they saturate; the numbers alone would not tell.
+# Where these saturate their curvature vanishes in float32, and numbers alone would not show it.
 _SMOOTH = (
-    nn.SiLU,
-    nn.GELU,
-    nn.Mish,
-    nn.ELU,
-    nn.CELU,
-    nn.SELU,
-    nn.Softplus,
-    nn.Sigmoid,
-    nn.Tanh,
-    nn.LogSigmoid,
-    nn.Softsign,
-    nn.Softmax,
-    nn.Hardswish,
-    nn.LayerNorm,
-    nn.GroupNorm,
-    nn.MultiheadAttention,
-    nn.RMSNorm,
-    nn.InstanceNorm1d,
-    nn.InstanceNorm2d,
-    nn.InstanceNorm3d,
+    *(nn.SiLU, nn.GELU, nn.Mish, nn.ELU, nn.CELU, nn.SELU, nn.Softplus, nn.Sigmoid, nn.Tanh),
+    *(nn.LogSigmoid, nn.Softsign, nn.Softmax, nn.Hardswish, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm),
+    *(nn.MultiheadAttention, nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d),
 )
-
 
 # Operators that are linear, or made of linear pieces, in all inputs that come from the layers.
 _PIECES = frozenset(

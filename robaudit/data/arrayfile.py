@@ -21,21 +21,6 @@ from robaudit.data.source import Rows, Source, from_rows
 from robaudit.errors import DataError
 
 SUFFIXES = (".npz", ".safetensors")
-_DTYPES = {
-    "U8": np.uint8,
-    "I8": np.int8,
-    "U16": np.uint16,
-    "I16": np.int16,
-    "U32": np.uint32,
-    "I32": np.int32,
-    "U64": np.uint64,
-    "I64": np.int64,
-    "F16": np.float16,
-    "BF16": np.float32,
-    "F32": np.float32,
-    "F64": np.float64,
-    "BOOL": np.bool_,
-}
 
 
 def arrayfile(path: Path, split: str) -> Source:
@@ -94,10 +79,14 @@ def tensor_rows(path: Path, key: str) -> Rows:
     """
     with _opened(path) as tensors:
         part = tensors.get_slice(key)
-        shape, kind = tuple(part.get_shape()), part.get_dtype()
-    if kind not in _DTYPES:
-        raise DataError(f"{path}: {key} holds numbers of kind {kind}, which are not read")
-    dtype = np.dtype(_DTYPES[kind])
+        shape = tuple(part.get_shape())
+        try:
+            # A scalar cannot be sliced; its shape is refused later.
+            dtype = _as_numpy(part[:0]).dtype if shape else np.dtype(np.float32)
+        except TypeError:
+            kind = part.get_dtype()
+            message = f"{path}: {key} holds numbers of kind {kind}, which are not read"
+            raise DataError(message) from None
 
     def read(at: NDArray[np.int64]) -> NDArray[Any]:
         out = np.empty((len(at), *shape[1:]), dtype)
@@ -105,14 +94,17 @@ def tensor_rows(path: Path, key: str) -> Rows:
         with _opened(path) as tensors:
             part = tensors.get_slice(key)
             for run in np.split(at, np.flatnonzero(np.diff(at) != 1) + 1):
-                found = part[int(run[0]) : int(run[-1]) + 1]
-                # numpy has no bfloat16; every half precision number is a float32 as well.
-                widened = found.float() if found.dtype is torch.bfloat16 else found
-                out[done : done + len(run)] = widened.numpy()
+                out[done : done + len(run)] = _as_numpy(part[int(run[0]) : int(run[-1]) + 1])
                 done += len(run)
         return out
 
     return Rows(shape, dtype, read)
+
+
+def _as_numpy(values: torch.Tensor) -> NDArray[Any]:
+    # numpy has no bfloat16, whose numbers float32 holds exactly.
+    found: NDArray[Any] = (values.float() if values.dtype is torch.bfloat16 else values).numpy()
+    return found
 
 
 @contextmanager

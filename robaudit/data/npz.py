@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import zipfile
-import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,20 +15,9 @@ from numpy.typing import NDArray
 
 from robaudit.data.source import Rows
 from robaudit.errors import DataError
+from robaudit.outcomes import UNREADABLE
 
 _SAVE = "Save it with numpy.savez(path, x=images, y=labels); arrays of objects are not read."
-# What numpy and zipfile raise on files that are cut off, altered or something else altogether.
-_DAMAGED = (
-    ValueError,
-    EOFError,
-    OSError,
-    KeyError,
-    MemoryError,
-    NotImplementedError,
-    RuntimeError,
-    zipfile.BadZipFile,
-    zlib.error,
-)
 # No deflated byte stands for more than so many, and no photograph's for nearly as many.
 _DEFLATE, _PLAUSIBLE = 1032, 100
 _HARMLESS = 1 << 28
@@ -122,7 +110,7 @@ def _opened(path: Path) -> Iterator[zipfile.ZipFile]:
                 raise DataError(f"{path}: a single array, not an npz file", _SAVE)
         with zipfile.ZipFile(path) as file:
             yield file
-    except _DAMAGED as error:
+    except UNREADABLE as error:
         line = (str(error).splitlines() or [type(error).__name__])[0]
         raise _unreadable(path, line) from error
 

@@ -1,8 +1,7 @@
-"""How a classifier is run: on which device, in which batches, with which random draws.
+"""How a classifier is run: device, batches, precision and random draws.
 
-Everything that calls a network goes through here, so that a result depends on the weights, the
-examples and the seed alone, and not on the batch size or on who else was in the batch: bit for bit
-on a CPU, up to the rounding of the kernels that a library chooses on a GPU.
+Results depend on the weights, the examples and the seed, and not on the batch size or on the other
+examples in a batch: bit for bit on a CPU, up to the rounding of the library's kernels on a GPU.
 """
 
 from robaudit.engine.acceleration import Accelerated, accelerate

@@ -1,4 +1,4 @@
-"""A faster way to run a network, held against the network itself before it is used."""
+"""Faster forms of a network, each compared with the original before it is used."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from robaudit.engine.edges import mixture_gradient
 from robaudit.engine.folding import Folded, fold_batch_norm
 from robaudit.engine.freezing import frozen
 from robaudit.engine.precision import Precision
-from robaudit.engine.raised import is_foreign, said
+from robaudit.engine.raised import error_line, is_foreign
 from robaudit.engine.seeding import uniform_rows
 from robaudit.engine.voting import Voted
 from robaudit.engine.winograd import WINOGRAD, with_winograd
@@ -27,31 +27,32 @@ Forward = Callable[[Tensor], Tensor]
 _Sensitivity = tuple[Tensor, Tensor | None]
 CHANNELS_LAST = "channels last"
 
-# On these many images a candidate is compared. They are noise, the same for every data set and
-# every part of one, so that how a network is run depends on the network alone.
+# Number of noise images on which a candidate is compared. They are the same for every data set, so
+# that the form in which a network runs depends on the network alone.
 _PROBES = 16
 
-# Channels-last order costs convolutions of few input channels more than it gives; it pays where
-# they do little of the work. On a CPU, a forward and backward pass of six networks in which they do
-# 1 to 13 % of the multiplications took 0.62 to 0.90 of its time, of two with 27 and 37 % 1.18 and
-# 0.96 (and the forward pass 1.33 and 1.13).
+# Channels-last order slows down convolutions of few input channels, and is used where these do
+# little of the work. On a CPU, a forward and backward pass of six networks in which they do 1 to 13
+# % of the multiplications took 0.62 to 0.90 of its time, of two with 27 and 37 % 1.18 and 0.96 (and
+# the forward pass 1.33 and 1.13).
 _FEW_CHANNELS = 8
 _FEW_CHANNELS_WORK = 0.2
 
-# What a candidate's logits may be off by, in units of the largest, and the least cosine of its
-# gradients. In float32 rounding moves logits by about 1e-6 of their size and, through units of ReLU
-# at zero, gradients by about a hundredth; whatever else is wrong moves them by more.
+# Largest error of a candidate's logits, relative to the largest logit, and least cosine of its
+# gradients. In float32 rounding changes logits by about 1e-6 of their size and, through ReLUs at
+# zero, gradients by about a hundredth; other errors change them by more.
 _ALLOWED: dict[Precision, tuple[float, float]] = {"fp32": (1e-4, 0.999), "bf16": (0.05, 0.9)}
 
 
 @dataclass(frozen=True)
 class Accelerated:
-    """What to run in a network's place.
+    """A faster form of a network.
 
     Attributes:
-        forward: images ``(n, c, h, w)`` to logits ``(n, k)``, up to rounding the network's own.
-        used: what makes it faster.
-        notes: what was tried and dropped, and why.
+        forward: images ``(n, c, h, w)`` to logits ``(n, k)``, equal to the network's up to
+            rounding.
+        used: the transformations that are used.
+        notes: the transformations that were rejected, and why.
         folded: the network with batch norms folded, where that is used.
     """
 
@@ -64,31 +65,36 @@ class Accelerated:
 def accelerate(
     model: nn.Module, shape: Sequence[int], precision: Precision = "fp32"
 ) -> Accelerated:
-    """The network with batch norms folded, faster convolutions and in channels-last order.
+    """The network with batch norms folded, Winograd convolutions and channels-last order.
 
-    The order is changed where convolutions of many channels do most of the work: else it is slower.
-    On a CPU, in float32, wide 3 x 3 convolutions are Winograd's, and strided ones of few channels
-    have their gradient by sub-pixels.
+    The memory order is changed where convolutions of many channels do most of the work; elsewhere
+    it is slower. Wide 3 x 3 convolutions are Winograd's on a CPU in float32.
 
-    A candidate's logits and input gradients on noise have to agree with the network's, else it is
-    dropped with a note. The network itself is left as it was; one that cannot be run on noise is
-    run as it stands.
+    A transformation is used if logits and input gradients on noise agree with the network's, and
+    rejected with a note otherwise. The network itself is left unchanged; one that cannot be run on
+    noise is returned as the original network.
 
     Args:
+        model: images to logits.
         shape: of one image, ``(c, h, w)``.
-        precision: ``bf16`` has convolutions and matrix products round their inputs to eight bits:
-            good enough to search with, not to judge with.
+        precision: ``bf16`` runs convolutions and matrix products in bfloat16, which is precise
+            enough to search for adversarial examples and not to verify them.
+
+    Returns:
+        The form to run, with the transformations used.
     """
     try:
         return _accelerated(model, shape, precision)
     except BaseException as error:
         if not (is_foreign(error) or isinstance(error, NotMeasuredError)):
             raise
-        return Accelerated(model, notes=(f"it is run as it stands: noise gave {said(error)}",))
+        return Accelerated(
+            model, notes=(f"the original network is run: on noise it raised {error_line(error)}",)
+        )
 
 
 def _accelerated(model: nn.Module, shape: Sequence[int], precision: Precision) -> Accelerated:
-    if isinstance(model, Voted):  # another way to run it would draw other noise
+    if isinstance(model, Voted):  # another form would draw other noise
         return Accelerated(model)
     notes: list[str] = []
     with frozen(model):
@@ -100,7 +106,7 @@ def _accelerated(model: nn.Module, shape: Sequence[int], precision: Precision) -
         def offer(
             name: str, refusal: str, candidate: nn.Module, precision: Precision = "fp32"
         ) -> bool:
-            """Take the candidate in the network's place if it is the same."""
+            """Replace the network by the candidate if they agree."""
             nonlocal found
             problem = _differs(own(), candidate, noise, precision)
             if problem:
@@ -148,7 +154,7 @@ def channels_last(network: nn.Module) -> nn.Module:
 
 
 class ImagesLast(nn.Module):
-    """A network in channels-last order, for images in any."""
+    """A network in channels-last order, for images in any memory order."""
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
@@ -173,7 +179,7 @@ class _Rounded(nn.Module):
 
 
 def _differs(own: _Sensitivity, candidate: Forward, images: Tensor, precision: Precision) -> str:
-    """How the candidate differs from the network; empty where it does not."""
+    """How the candidate differs from the network; empty if it agrees."""
     most, least = _ALLOWED[precision]
     logits, gradient = own
     try:
@@ -188,7 +194,7 @@ def _differs(own: _Sensitivity, candidate: Forward, images: Tensor, precision: P
     if not off <= most:
         return f"its logits differ by {off:.1g} of their size"
     if gradient is None or other_gradient is None:
-        return "" if gradient is other_gradient else "its gradients exist no more"
+        return "" if gradient is other_gradient else "it has no gradients"
     cosine = torch.cosine_similarity(gradient.flatten(), other_gradient.flatten(), dim=0, eps=0)
     if not gradient.any() and not other_gradient.any():
         return ""

@@ -1,7 +1,7 @@
-"""The door of every public function: what it is given is checked there, once.
+"""Checks of the arguments of public functions.
 
-A wrong literal would give a mixture of two methods, images of 0 to 255 distances of 254, and labels
-of another data set an index error deep inside.
+Without them a misspelt literal would mix two methods, images in 0 to 255 would give wrong
+distances, and labels of another data set an index error deep inside.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ from robaudit.types import ThreatModel
 P = ParamSpec("P")
 R = TypeVar("R")
 
-# Whether a checked function is running: those that it calls need not look again.
+# Whether a checked function is running; functions that it calls skip the checks.
 _inside: ContextVar[bool] = ContextVar("inside", default=False)
 
-# A rounding of x / 255 or of a clip may leave the box by this much.
+# Rounding of x / 255 or of a clip may exceed [0, 1] by this much.
 _SLACK = 1e-6
 _AT_LEAST_ONE = {
     *("restarts", "probes", "perturbations", "passes", "queries", "samples", "steps", "top"),
@@ -40,13 +40,13 @@ _POSITIVE = {"step_size"}
 
 
 def checked(function: Callable[P, R]) -> Callable[P, R]:
-    """Check literals, images, labels, places and the threat model before ``function`` runs.
+    """Check arguments before ``function`` runs, by the parameters' names and annotations.
 
-    What is checked goes by the parameters' names and annotations: a ``Literal``; ``x`` and other
-    images, ``(n, c, h, w)`` in [0, 1]; ``y``; ``index``; ``threat``; counts such as ``restarts``.
+    Checked are ``Literal`` annotations; ``x`` and other images, ``(n, c, h, w)`` in [0, 1]; ``y``;
+    ``index``; ``threat``; counts such as ``restarts``.
 
     Raises:
-        UsageError: names the argument, what it was, and what it may be.
+        UsageError: an invalid argument, with its name, its value and the values allowed.
     """
     return _checked(function, pixels=True)
 
@@ -78,10 +78,10 @@ def _checked(function: Callable[P, R], pixels: bool) -> Callable[P, R]:
 
 
 def check_literal(name: str, value: Any, hint: Any) -> None:
-    """Refuse a word that the annotation ``hint`` does not allow.
+    """Raise if a string is not among the literals of the annotation ``hint``.
 
     Raises:
-        UsageError: with the nearest word that is.
+        UsageError: with the nearest literal.
 
     >>> check_literal("ball", "sphere", Literal["sphere", "ball"])
     """
@@ -97,7 +97,7 @@ def check_literal(name: str, value: Any, hint: Any) -> None:
 
 
 def _parts(hint: Any) -> Iterator[Any]:
-    """The alternatives of a union, taken apart."""
+    """The members of a union, recursively."""
     if typing.get_origin(hint) in (typing.Union, types.UnionType):
         for part in typing.get_args(hint):
             yield from _parts(part)
@@ -122,10 +122,10 @@ def _check(given: Mapping[str, Any], pixels: bool) -> None:
         )
     for name in _AT_LEAST_ONE & given.keys():
         count = given[name]
-        if name == "samples" and count is None:  # as many as the network asks for
+        if name == "samples" and count is None:  # chosen by the network
             continue
         if not isinstance(count, Integral) or count < 1:
-            raise UsageError(f"{name} must be a whole number from 1 on, not {count!r}")
+            raise UsageError(f"{name} must be a whole number of at least 1, not {count!r}")
     for name in _POSITIVE & given.keys():
         if given[name] is not None and not given[name] > 0:
             raise UsageError(f"{name} must be positive, not {given[name]!r}")
@@ -149,7 +149,12 @@ def _check(given: Mapping[str, Any], pixels: bool) -> None:
 
 
 def check_images(name: str, x: Any, pixels: bool = True) -> None:
-    """Refuse what is no batch of images in [0, 1], or of features without ``pixels``.
+    """Raise if ``x`` is not a batch of images in [0, 1].
+
+    Args:
+        name: of the argument, for the message.
+        x: the value.
+        pixels: ``False`` for features of any shape ``(n, ...)`` and range.
 
     Raises:
         UsageError: another type, shape, dtype or range.
@@ -167,11 +172,9 @@ def check_images(name: str, x: Any, pixels: bool = True) -> None:
             "Images are in [0, 1]: divide bytes by 255.",
         )
     if isinstance(x, StoredImages):
-        return  # in the box by how they are read, and to look would read all of them
-    # Images that lie in a file were checked as they were opened, and are not read whole; what is
-    # not finite among features is said of single examples, by their losses.
-    if not pixels or isinstance(x, StoredImages):
-        return
+        return  # reading converts them to [0, 1], and checking would read all of them
+    if not pixels:
+        return  # features that are not finite are reported per example, by their losses
     low, high = (float(end) for end in torch.aminmax(x.detach()))
     if not (low > -float("inf") and high < float("inf")):
         raise UsageError(f"{name} has numbers that are not finite")
@@ -207,7 +210,7 @@ def _check_labels(model: nn.Module, x: Tensor, y: Tensor) -> None:
 
 
 def _outputs(model: nn.Module, x: Tensor) -> int | None:
-    """How many logits the model gives; ``None`` where a pass fails, which its user will see."""
+    """The number of logits; ``None`` where a forward pass fails, which the function will report."""
     device = device_of(model)
     devices = [device] if device.type == "cuda" else []
     pair = x[:2] if len(x) > 1 else x.expand(2, *x.shape[1:])

@@ -1,4 +1,4 @@
-"""Which device a classifier runs on."""
+"""The device that a classifier runs on."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from robaudit.errors import UsageError
 
 
 def resolve_device(device: str) -> torch.device:
-    """Turn ``auto``, ``cpu``, ``cuda`` or ``cuda:i`` into a device that is there.
+    """The device for ``auto``, ``cpu``, ``cuda`` or ``cuda:i``.
 
     Raises:
-        UsageError: the name is unknown, or CUDA was asked for and is not there.
+        UsageError: the name is unknown, or the CUDA device does not exist.
     """
     if device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -34,6 +34,6 @@ def resolve_device(device: str) -> torch.device:
 
 
 def device_of(model: nn.Module) -> torch.device:
-    """Where a model's parameters are; the CPU for one without any."""
+    """The device of a model's parameters; the CPU for a model without parameters."""
     parameter = next(model.parameters(), None)
     return torch.device("cpu") if parameter is None else parameter.device

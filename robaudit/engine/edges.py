@@ -1,9 +1,9 @@
-"""Gradients at the edges of the box, where a clamp has none.
+"""Gradients at pixels of exactly 0 or 1, where a clamp may have none.
 
-The derivative of ``clamp(x, 0, 1)`` at 0 and 1 is a convention: PyTorch gave one until 2.13 and
-gives zero from 2.14 on, as ReLU always did. A network that clamps its input is then blind at every
-pixel of exactly 0 or 1, and so is an attack, although moving such a pixel into the box moves the
-logits. There the derivative that counts is the one just inside.
+The derivative of ``clamp(x, 0, 1)`` at 0 and 1 is a convention: one in PyTorch up to 2.13, zero
+from 2.14 on, as for ReLU. A network that clamps its input then has no gradient at pixels of exactly
+0 or 1, although moving them into the box changes the logits. There the derivative just inside is
+used.
 """
 
 from __future__ import annotations
@@ -13,28 +13,30 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from robaudit.engine.raised import fails_again
+from robaudit.engine.raised import recurs
 from robaudit.engine.seeding import uniform_rows
 from robaudit.engine.surrogate import SurrogateGradient
 from robaudit.engine.voting import Voted
 
 Forward = Callable[[Tensor], Tensor]
 
-# How far inside, in turn: steps that float32 and, beside 1, half precision resolve.
+# Distances from the edge that are tried: resolved by float32 and, near 1, by half precision.
 _NUDGES = (2.0**-20, 2.0**-10)
 _FEW = 4
-# Of the pixels on an edge that have a gradient just inside, the share that has none on the edge.
+# Fraction of the pixels with a gradient just inside that may have none on the edge.
 _BLIND = 0.02
 
 
 def edge_nudge(forward: Forward, images: Tensor) -> float:
-    """How far inside the box gradients have to be taken; 0 where they are there at its edges too.
+    """The distance from the edges of the box at which gradients exist; 0 if they exist on them.
 
-    Compared on noise and on the first images, a quarter of their pixels put to 0 and a quarter to
-    1: the gradient of a mixture of the logits is exactly zero at pixels on an edge, not zero at
-    others, and not zero at the same pixels just inside. The caller's random state is left alone.
+    Tested on noise and on the first images, with a quarter of the pixels set to 0 and a quarter to
+    1: whether the gradient of a linear combination of the logits is exactly zero at pixels on an
+    edge, but neither at others nor at the same pixels just inside. The caller's random state is not
+    changed.
 
     Args:
+        forward: images to logits.
         images: ``(n, ..., c, h, w)`` in [0, 1] on the network's device.
 
     >>> net = torch.nn.Sequential(torch.nn.ReLU(), torch.nn.Flatten(), torch.nn.Linear(4, 2))
@@ -75,9 +77,9 @@ def edge_nudge(forward: Forward, images: Tensor) -> float:
 
 
 class JustInside:
-    """A network whose gradients are those just inside the box; its values stay where the image is.
+    """A network with the values at the image and the gradient just inside the box.
 
-    Where a gradient is wanted it takes a second pass, else it is the network itself.
+    With gradients it takes a second forward pass.
     """
 
     def __init__(self, forward: Forward, nudge: float) -> None:
@@ -95,7 +97,7 @@ class JustInside:
 
 
 def sighted(forward: Forward, images: Tensor) -> Forward:
-    """The network itself, or :class:`JustInside` where it is blind at the edges of the box."""
+    """The network, or :class:`JustInside` where it has no gradient at the edges of the box."""
     nudge = edge_nudge(forward, images)
     return JustInside(forward, nudge) if nudge else forward
 
@@ -120,6 +122,6 @@ def _gradient(forward: Forward, points: Tensor) -> Tensor | None:
     try:
         return mixture_gradient(forward, points)[1]
     except BaseException as error:
-        if not fails_again(error):
+        if not recurs(error):
             raise
         return None

@@ -1,8 +1,8 @@
-"""The weights that a network computes with: parametrised and pruned modules, and idle tensors.
+"""Effective weights of parametrised and pruned modules, and parameters that are not used.
 
-What a measure of weights is about are the tensors that enter the network's sums, and not what they
-are made from: a weight-normed and a plain network of one function have the same flatness, traces
-and spectra.
+Measures of weights concern the tensors that the network multiplies with, not the parameters these
+are computed from: a weight-normed and a plain network of the same function have the same flatness,
+traces and spectra.
 """
 
 from __future__ import annotations
@@ -27,29 +27,30 @@ from robaudit.engine.seeding import generator
 from robaudit.engine.voting import SINGLE_DRAWS, draws_at_random
 from robaudit.errors import NotMeasuredError
 
-# Where a module of the plain copy keeps which entries of its tensors are not pruned.
+# Attribute of a module of the plain copy: which entries of its tensors are not pruned.
 _KEPT = "robaudit_kept_entries"
-# Logits of the plain copy may be off by rounding, in units of the largest.
+# Error of the plain copy's logits that counts as rounding, relative to the largest.
 _ALLOWED = 1e-4
 _IMAGES = 16
 _FEW = 8
 
 
 def effective(model: nn.Module, x: Tensor | None = None) -> nn.Module:
-    """The network with its effective weights as ordinary parameters; itself where they are that.
+    """The network with its effective weights as ordinary parameters.
 
-    Tensors that ``torch.nn.utils.parametrize`` (weight norm, spectral norm, orthogonal maps, any
-    other), the older hooks of weight and spectral norm, or ``torch.nn.utils.prune`` make at each
-    call are made once, in evaluation mode, and put in their place in a copy: the same function,
-    modules of the same names. Entries that stay zero whatever the tensors behind them hold are
-    pruned; :func:`kept_entries` says which are not. The network itself is left as it is.
+    Tensors that ``torch.nn.utils.parametrize`` (weight norm, spectral norm, orthogonal maps and
+    others), the older hooks of weight and spectral norm, or ``torch.nn.utils.prune`` compute at
+    each call are computed once, in evaluation mode, and become parameters of a copy with the same
+    function and the same module names. Entries that are zero whatever their parameters hold are
+    pruned; :func:`kept_entries` returns the others.
 
     Args:
-        x: images ``(n, c, h, w)`` that the copy is checked on, where there are any; a few are run
-            repeatedly, as a network that draws at random has no one function of its weights.
+        model: the network; it is left unchanged, and returned itself where nothing is to be done.
+        x: images ``(n, c, h, w)`` on which the copy is compared; a few are run repeatedly, since a
+            randomised network is not a function of its weights.
 
     Raises:
-        NotMeasuredError: the network draws at random, cannot be copied, or the copy is another
+        NotMeasuredError: the network is randomised, cannot be copied, or the copy is another
             function.
     """
     if x is not None and draws_at_random(model, x[:_FEW]):
@@ -93,7 +94,7 @@ def in_float64(model: nn.Module, x: Tensor) -> nn.Module:
 
 
 def effective_notes(model: nn.Module, plain: nn.Module) -> tuple[str, ...]:
-    """What :func:`effective` did, for the reader of a number; nothing where it did nothing."""
+    """What :func:`effective` did, in sentences for a report; empty if it did nothing."""
     if plain is model:
         return ()
     made = [
@@ -113,10 +114,10 @@ def effective_notes(model: nn.Module, plain: nn.Module) -> tuple[str, ...]:
 
 
 def kept_entries(plain: nn.Module) -> dict[str, Tensor]:
-    """By parameter, which entries are not pruned; parameters without pruned entries are not there.
+    """Name to a mask of the entries that are not pruned, for parameters with pruned entries.
 
     Args:
-        plain: what :func:`effective` gave.
+        plain: the result of :func:`effective`.
     """
     kept: dict[int, Tensor] = {}
     for module in plain.modules():
@@ -128,9 +129,9 @@ def kept_entries(plain: nn.Module) -> dict[str, Tensor]:
 
 
 def idle_parameters(model: nn.Module, x: Tensor) -> tuple[str, ...]:
-    """The parameters that no pass of these images uses: names, in the network's order.
+    """Names of the parameters that no forward pass of these images uses, in the network's order.
 
-    No gradient reaches them, and the logits stay the same bit for bit when they are changed.
+    They have no gradient, and changing them leaves the logits the same bit for bit.
 
     Args:
         model: in evaluation mode.
@@ -157,18 +158,18 @@ def idle_parameters(model: nn.Module, x: Tensor) -> tuple[str, ...]:
                 return tuple(unreached)
             return tuple(name for name in unreached if idle([name]))
     except (RuntimeError, TypeError, ValueError, AttributeError):
-        return ()  # whoever measures it will say what is wrong with it
+        return ()  # the measurement will raise the same error
 
 
 def idle_note(idle: Sequence[str]) -> tuple[str, ...]:
-    """One sentence on tensors that are left out, or nothing."""
+    """One sentence about tensors that are left out, or none."""
     if not idle:
         return ()
     return (f"{len(idle)} tensors are used by no pass and are left out ({listed(idle)})",)
 
 
 def listed(names: Sequence[str], most: int = 3) -> str:
-    """The first few of them.
+    """The first names, and the number of the others.
 
     >>> listed(["a", "b", "c", "d"])
     'a, b, c and 1 more'
@@ -178,12 +179,12 @@ def listed(names: Sequence[str], most: int = 3) -> str:
 
 
 def _made(module: nn.Module) -> bool:
-    """Whether some tensor of the module is made at each call by torch's own means."""
+    """Whether a tensor of the module is computed at each call by torch's utilities."""
     return parametrize.is_parametrized(module) or any(True for _ in _hooks(module))
 
 
 def _hooks(module: nn.Module) -> Iterator[tuple[int, Any, str]]:
-    """The hooks that make tensors before each call: key, hook, and the name of its tensor."""
+    """The hooks that compute tensors before each call: key, hook, and name of the tensor."""
     for key, hook in module._forward_pre_hooks.items():
         made_by: Any = hook
         if isinstance(made_by, WeightNorm | SpectralNorm):
@@ -193,7 +194,7 @@ def _hooks(module: nn.Module) -> Iterator[tuple[int, Any, str]]:
 
 
 def _detached(model: nn.Module) -> dict[int, Any]:
-    """A memo for :func:`copy.deepcopy`, which refuses tensors with a history."""
+    """A memo for :func:`copy.deepcopy`, which refuses tensors that are not leaves."""
     return {
         id(value): value.detach().clone()
         for module in model.modules()
@@ -204,7 +205,7 @@ def _detached(model: nn.Module) -> dict[int, Any]:
 
 @dataclass(frozen=True)
 class _Tensor:
-    """A tensor that its module makes at each call, and the parameters it is made from."""
+    """A tensor that its module computes at each call, and the parameters it depends on."""
 
     name: str
     value: Tensor
@@ -213,13 +214,13 @@ class _Tensor:
 
 
 def _bake(plain: nn.Module) -> None:
-    """Put made tensors in the place of what they are made from, in all modules."""
+    """Replace the parameters of computed tensors by these tensors, in all modules."""
     baked = [(module, _tensors(module)) for module in plain.modules() if _made(module)]
     tied: dict[frozenset[int], list[nn.Parameter]] = {}
     for module, tensors in baked:
         _strip(module)
         for tensor in tensors:
-            # One tensor that several modules make from the same parameters stays one.
+            # A tensor that several modules compute from the same parameters stays shared.
             known = tied.setdefault(frozenset(map(id, tensor.behind)), [])
             same = next((p for p in known if torch.equal(p, tensor.value)), None)
             if same is None:
@@ -228,7 +229,7 @@ def _bake(plain: nn.Module) -> None:
                 known.append(same)
             module._buffers.pop(tensor.name, None)
             module.register_parameter(tensor.name, same)
-        # Where a plain module has them: weights before biases.
+        # In the order of a plain module: weights before biases.
         ordered = sorted(module._parameters.items(), key=lambda item: "weight" not in item[0])
         module._parameters = dict(ordered)
         kept = {tensor.name: tensor.kept for tensor in tensors if not bool(tensor.kept.all())}
@@ -241,7 +242,7 @@ def _tensors(module: nn.Module) -> list[_Tensor]:
     own = {id(p): p for name in values for p in _perturbed(module, name)}
     before = {key: p.detach().clone() for key, p in own.items()}
     draw = generator(0, "effective weights")
-    try:  # entries that are zero whatever is behind them are pruned
+    try:  # entries that stay zero when their parameters change are pruned
         for p in own.values():
             p.copy_(p + 0.1 * torch.randn(p.shape, generator=draw).to(p))
         moved = {name: value.detach().clone() for name, value in _values(module).items()}
@@ -255,20 +256,20 @@ def _tensors(module: nn.Module) -> list[_Tensor]:
 
 
 def _values(module: nn.Module) -> dict[str, Tensor]:
-    """What the module computes with: parametrised tensors, and those that its hooks make."""
+    """The module's computed tensors: parametrised ones, and those of its hooks."""
     names = list(cast(Any, module).parametrizations) if parametrize.is_parametrized(module) else []
     made = []
     for _, hook, name in _hooks(module):
         hook(module, ())
         made.append(name)
-    # A pruned weight_v is on the way to the weight, no weight itself.
+    # A pruned weight_v is an intermediate result, not a weight.
     used = {part for name in made for part in _parts(name)}
     names += [name for name in dict.fromkeys(made) if name not in used]
     return {name: getattr(module, name) for name in names}
 
 
 def _parts(name: str) -> tuple[str, ...]:
-    """The names under which the older hooks and pruning keep what a tensor is made from."""
+    """The names that the older hooks and pruning use for the parameters of a tensor."""
     return tuple(f"{name}{suffix}" for suffix in ("_g", "_v", "_u", "_orig", "_mask"))
 
 
@@ -279,7 +280,7 @@ def _behind(module: nn.Module, name: str) -> tuple[nn.Parameter, ...]:
 
 
 def _perturbed(module: nn.Module, name: str) -> tuple[nn.Parameter, ...]:
-    """The parameters behind a tensor, without those of a parametrisation's own."""
+    """The parameters that a tensor is computed from, without those of a parametrisation itself."""
     if parametrize.is_parametrized(module, name):
         return tuple(cast(Any, module).parametrizations[name].parameters(recurse=False))
     parts = [part for near in _parts(name) for part in (near, *_parts(near))]
@@ -288,10 +289,10 @@ def _perturbed(module: nn.Module, name: str) -> tuple[nn.Parameter, ...]:
 
 
 def _strip(module: nn.Module) -> None:
-    """Take away the means by which a module makes tensors, and what they are made from."""
+    """Remove a module's parametrisations, hooks and their parameters."""
     if parametrize.is_parametrized(module):
         del module._modules["parametrizations"]
-        # The library's own way would take the property from the class, which the original shares.
+        # remove_parametrizations would delete the property of the class that the original shares.
         module.__class__ = module.__class__.__bases__[0]
     for key, _, name in list(_hooks(module)):
         del module._forward_pre_hooks[key]
@@ -319,7 +320,7 @@ def _check_same(model: nn.Module, plain: nn.Module, images: Tensor) -> None:
             "the network's parametrised weights cannot be made plain: a copy of it still calls "
             f"the {type(called[0].module).__name__} of the original"
         )
-    # Where the network itself is at a loss, whoever measures it will say so.
+    # Where the network's own logits are not finite, the measurement will report it.
     if not bool(before.isfinite().all()):
         return
     off = float((before - after).abs().max())

@@ -26,7 +26,7 @@ _FORWARDS = (
 
 @dataclass(frozen=True)
 class Folded:
-    """A network whose batch norms are part of the layers before them.
+    """A network with batch norms folded into the layers before them.
 
     Attributes:
         network: the copy.
@@ -39,16 +39,17 @@ class Folded:
 
 
 def fold_batch_norm(model: nn.Module, images: Tensor) -> Folded | None:
-    """A copy in which each batch norm that follows a layer at once is part of that layer.
+    """A copy in which batch norms that directly follow a layer are folded into that layer.
 
     With running mean ``m`` and variance ``v``, scale ``g`` and shift ``b``, evaluation mode
     computes ``g (W x + c - m) / sqrt(v + e) + b``: a layer with weight ``s W``, ``s = g /
-    sqrt(v + e)``, and bias ``s (c - m) + b``. Which norm follows which layer is seen in one forward
-    pass, whatever the code between them looks like; whether a layer's output is used elsewhere too
-    is not, so the result has to be compared with the original.
+    sqrt(v + e)``, and bias ``s (c - m) + b``. Which norm follows which layer is observed in one
+    forward pass. Whether a layer's output is also used elsewhere is not, so the result has to be
+    compared with the original.
 
     Args:
-        images: a few, to run the network once.
+        model: the network; it is left unchanged.
+        images: a few images ``(n, c, h, w)``.
 
     Returns:
         the copy, or ``None`` where there is nothing to fold or the network cannot be copied.
@@ -73,27 +74,27 @@ def fold_batch_norm(model: nn.Module, images: Tensor) -> Folded | None:
 
 
 def _pairs(model: nn.Module, images: Tensor) -> list[tuple[str, str]]:
-    """Names of layers and of the norms whose input is their untouched output."""
+    """Names of layers and of the norms whose input is their unchanged output."""
     layers, norms = _layers(model), _norms(model)
-    made: list[tuple[str, Tensor, int]] = []
-    met: list[tuple[str, Tensor, int]] = []
+    outputs: list[tuple[str, Tensor, int]] = []
+    inputs: list[tuple[str, Tensor, int]] = []
     handles = [
         module.register_forward_hook(
-            lambda _, __, out, name=name: made.append((name, out, out._version))
+            lambda _, __, out, name=name: outputs.append((name, out, out._version))
         )
         for name, module in layers.items()
     ]
     handles += [
         module.register_forward_pre_hook(
-            lambda _, args, name=name: met.append((name, args[0], args[0]._version))
+            lambda _, args, name=name: inputs.append((name, args[0], args[0]._version))
         )
         for name, module in norms.items()
     ]
     with temporary(*handles), torch.no_grad():
         model(images)
-    calls = Counter(name for name, _, _ in [*made, *met])
-    sources = {(id(out), version): name for name, out, version in made}
-    found = [(sources.get((id(given), version)), name) for name, given, version in met]
+    calls = Counter(name for name, _, _ in [*outputs, *inputs])
+    sources = {(id(out), version): name for name, out, version in outputs}
+    found = [(sources.get((id(given), version)), name) for name, given, version in inputs]
     once = [(layer, norm) for layer, norm in found if layer and calls[layer] == calls[norm] == 1]
     uses = Counter(layer for layer, _ in once)
     return [(layer, norm) for layer, norm in once if uses[layer] == 1]
@@ -124,7 +125,7 @@ def _norms(model: nn.Module) -> dict[str, Norm]:
 
 
 def _fold(layer: Layer, norm: Norm) -> tuple[Tensor, Tensor]:
-    """Make the norm part of the layer; the scale and shift that this was."""
+    """Fold the norm into the layer; returns its scale and shift."""
     assert norm.running_mean is not None
     assert norm.running_var is not None
     kind = layer.weight.dtype

@@ -1,8 +1,8 @@
-"""Images that stay where they lie, and are float32 in ``[0, 1]`` only while they are worked on.
+"""Images that are stored as bytes or files, and become float32 in ``[0, 1]`` when they are read.
 
-50 000 images of 3x224x224 are 7.5 GB as bytes and 30 GB as float32. A :class:`StoredImages` is a
-tensor to whoever looks at it, but holds no pixels: ``x[rows]`` reads those rows. Functions that go
-over their images in parts need no other code for it than for a tensor.
+50 000 images of 3x224x224 are 7.5 GB as bytes and 30 GB as float32. A :class:`StoredImages` behaves
+as a tensor but holds no pixels: ``x[rows]`` reads those rows. Functions that process images in
+parts need no special code for it.
 """
 
 from __future__ import annotations
@@ -16,10 +16,11 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_map
 
-# As float32, sets up to so many bytes are plain tensors; parts of a stored set above it are stored.
+# Largest size, as float32, of a set that is a plain tensor, and of a part that is read when
+# indexed.
 PLAIN = 1 << 26
 LARGE = 1 << 29
-# Images that are converted together where a whole set is gone through.
+# Size of the parts in which a whole set is converted.
 _TILE_BYTES = 1 << 26
 
 # Positions (m,) int64 -> images (m, c, h, w): uint8, a pixel being its value over 255, or float32.
@@ -27,7 +28,7 @@ Read = Callable[[Tensor], Tensor]
 
 
 def as_float(raw: Tensor) -> Tensor:
-    """Images float32 from what is stored; on a GPU the same bits as on a CPU.
+    """Stored images as float32, with the same bits on a GPU as on a CPU.
 
     >>> as_float(torch.tensor([0, 51, 255], dtype=torch.uint8)).tolist()
     [0.0, 0.20000000298023224, 1.0]
@@ -44,8 +45,8 @@ def as_float(raw: Tensor) -> Tensor:
 class StoredImages(Tensor):
     """``(n, c, h, w)`` float32 in ``[0, 1]``, read row by row; it cannot be written to.
 
-    Indexing gives a plain tensor of the rows asked for, or for more than half a gigabyte of them
-    another one of this kind. Every other operation reads all rows, as a plain tensor.
+    Indexing returns a plain tensor, or another ``StoredImages`` for more than half a gigabyte.
+    Every other operation reads all rows into a plain tensor.
 
     >>> bytes_ = torch.arange(24, dtype=torch.uint8).view(6, 1, 2, 2)
     >>> x = StoredImages((6, 1, 2, 2), lambda rows: bytes_[rows])
@@ -61,7 +62,7 @@ class StoredImages(Tensor):
         return made
 
     def read(self, rows: Tensor) -> Tensor:
-        """What is stored of the rows at positions ``(m,)``: uint8 or float32."""
+        """The stored rows at positions ``(m,)``: uint8 or float32."""
         assert self._read is not None
         return self._read(rows)
 
@@ -75,7 +76,7 @@ class StoredImages(Tensor):
             return args[0]
         if func is torch.ops.aten.split.Tensor and len(args) == 2 and not kwargs:
             whole, size = args
-            return [whole._some(part) for part in torch.split(torch.arange(len(whole)), size)]
+            return [whole._part(part) for part in torch.split(torch.arange(len(whole)), size)]
         for argument, value in zip(func._schema.arguments, args, strict=False):
             written = argument.alias_info is not None and argument.alias_info.is_write
             if written and isinstance(value, StoredImages):
@@ -99,7 +100,7 @@ class StoredImages(Tensor):
         if at.dim() == 0:
             return self.taken(at[None])[(0, *rest)]
         if not rest and len(at) * self.image_bytes > LARGE:
-            return self._some(at)
+            return self._part(at)
         return self.taken(at)[(slice(None), *rest)]
 
     def __iter__(self) -> Iterator[Tensor]:
@@ -109,11 +110,11 @@ class StoredImages(Tensor):
         raise unwritable()
 
     def taken(self, rows: slice | Tensor, device: torch.device | str = "cpu") -> Tensor:
-        """The rows as a plain tensor on the device, where they become float32."""
+        """The rows as a plain float32 tensor on the device."""
         return as_float(self.read(positions(len(self), rows)).to(device))
 
-    def _some(self, at: Tensor) -> StoredImages:
-        return StoredImages((len(at), *self.shape[1:]), lambda some: self.read(at[some]))
+    def _part(self, at: Tensor) -> StoredImages:
+        return StoredImages((len(at), *self.shape[1:]), lambda rows: self.read(at[rows]))
 
     def whole(self) -> Tensor:
         """All rows as a plain tensor."""
@@ -139,24 +140,24 @@ class StoredImages(Tensor):
 
     @property
     def image_bytes(self) -> int:
-        """Of one image as float32."""
+        """Bytes of one image as float32."""
         return 4 * math.prod(self.shape[1:])
 
 
 def rows_of(x: Tensor, rows: slice | Tensor, device: torch.device) -> Tensor:
-    """Rows of images as a plain tensor on the device, however they are kept."""
+    """Rows of images, stored or not, as a plain tensor on the device."""
     return x.taken(rows, device) if isinstance(x, StoredImages) else x[rows].to(device)
 
 
 def tiles(x: Tensor) -> Iterator[slice]:
-    """All rows, in parts that take little memory."""
+    """Slices that cover all rows, each of bounded size in memory."""
     size = max(1, _TILE_BYTES // max(1, 4 * math.prod(x.shape[1:])))
     for start in range(0, len(x), size):
         yield slice(start, min(start + size, len(x)))
 
 
 def positions(n: int, rows: Any) -> Tensor:
-    """The rows' numbers, of a slice, a list, numbers or a mask over ``n`` rows."""
+    """Positions ``(m,)`` of rows given by a slice, a list, numbers or a mask over ``n`` rows."""
     if isinstance(rows, np.ndarray):
         rows = torch.from_numpy(rows)
     return torch.arange(n)[rows.cpu() if isinstance(rows, Tensor) else rows]
@@ -173,4 +174,4 @@ def _blank(_: StoredImages) -> Tensor:
 
 
 def unwritable() -> RuntimeError:
-    return RuntimeError("images that are read from where they lie cannot be written to: clone them")
+    return RuntimeError("stored images cannot be written to: clone them")

@@ -1,4 +1,4 @@
-"""Full float32 arithmetic, whatever the process around has set."""
+"""Full float32 arithmetic, independent of the process's settings."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from typing import Literal
 
 import torch
 
-# Of searches, whose finds are verified in fp32; float64 is of curvature alone.
+# Precisions of searches, whose results are verified in fp32; curvature also supports float64.
 Precision = Literal["fp32", "bf16"]
 Arithmetic = Precision | Literal["float64"]
 
 
 @contextmanager
 def full_precision() -> Iterator[None]:
-    """No TF32 and deterministic convolutions inside; the caller's settings come back afterwards.
+    """Disable TF32 and make convolutions deterministic inside the block.
 
-    PyTorch lets convolutions on recent GPUs round their inputs to TF32's ten bits by default; a
-    verdict and a curvature said to be in float32 must not.
+    By default, PyTorch rounds the inputs of convolutions on recent GPUs to TF32's ten bits. The
+    caller's settings are restored on exit.
     """
     matmul = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision("highest")

@@ -1,4 +1,4 @@
-"""What a network, or a library that runs it, raises: whether it is theirs, and in what words."""
+"""Exceptions raised by a network or by a library that runs it: their origin and a description."""
 
 from __future__ import annotations
 
@@ -14,17 +14,18 @@ import torch
 
 from robaudit.errors import Interrupted, NotMeasuredError, RobauditError
 
-# Packages by whose code a network is attacked or measured, and not made.
+# Packages that attack or measure networks and do not define them.
 _LIBRARIES = ("pyautoattack", "autoattack", "pyhessian")
 _TORCHSCRIPT = "The following operation failed in the TorchScript interpreter."
 
 
 def is_foreign(error: BaseException) -> bool:
-    """Whether it is what a network did, of which nothing else should fall.
+    """Whether the exception comes from a network's code, and must not end other measurements.
 
-    Not foreign are robaudit's own refusals, want of memory, and the user's interrupt. A network can
-    raise ``SystemExit``, ``GeneratorExit`` and ``KeyboardInterrupt`` as well; where the user's
-    arrives as :class:`~robaudit.errors.Interrupted`, a plain ``KeyboardInterrupt`` is its own.
+    Robaudit's own errors, running out of memory and the user's interrupt are not foreign. A network
+    can also raise ``SystemExit``, ``GeneratorExit`` and ``KeyboardInterrupt``; where the user's
+    interrupt is raised as :class:`~robaudit.errors.Interrupted`, a plain ``KeyboardInterrupt`` is
+    the network's.
     """
     if isinstance(error, RobauditError | Interrupted) or is_memory(error):
         return False
@@ -33,41 +34,41 @@ def is_foreign(error: BaseException) -> bool:
     return isinstance(error, Exception | SystemExit | GeneratorExit)
 
 
-def fails_again(error: BaseException) -> bool:
-    """Whether a question beside the measurements may go without an answer for it.
+def recurs(error: BaseException) -> bool:
+    """Whether an auxiliary check may ignore the exception.
 
-    What a network raises it raises again where it is measured, and there it is said.
+    A network that raises it will raise it again in the measurement, which then reports it.
     """
     return is_foreign(error) or is_memory(error) or isinstance(error, NotMeasuredError)
 
 
 def is_memory(error: BaseException) -> bool:
-    """Whether memory ran out, on a GPU or beside it."""
+    """Whether memory ran out, on a GPU or on the host."""
     if isinstance(error, torch.cuda.OutOfMemoryError | MemoryError):
         return True
     return isinstance(error, RuntimeError) and "DefaultCPUAllocator" in str(error)
 
 
-def said(error: BaseException) -> str:
+def error_line(error: BaseException) -> str:
     """The exception's type and message in one line.
 
-    >>> said(ValueError("no images of mine"))
+    >>> error_line(ValueError("no images of mine"))
     'ValueError: no images of mine'
     """
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     kind = type(error).__name__
     if not lines:
         return kind
-    # Of a TorchScript program the first line says nothing, and the last what happened.
+    # The error of a TorchScript program is in the last line.
     text = lines[-1].removeprefix(f"{kind}: ") if lines[0] == _TORCHSCRIPT else lines[0]
     return f"{kind}: {text[:200]}"
 
 
 def blame(error: BaseException) -> str:
-    """Who raised it, what, and at which line of whose code, in one line.
+    """The exception, the code that raised it and the line, in one line.
 
-    The innermost line that is neither robaudit's nor a general library's is the network's own; the
-    architectures that robaudit knows are networks, too.
+    The innermost line that belongs neither to robaudit nor to a general library is taken as the
+    network's; robaudit's architectures count as networks.
     """
     foreign: tuple[str, str] | None = None
     own = ""
@@ -79,13 +80,13 @@ def blame(error: BaseException) -> str:
             foreign = owner, f"{name}:{line}"
     if foreign is not None:
         owner, place = foreign
-        return f"{owner} raised {said(error)} ({place})"
-    return f"{said(error)}, while the network was run" + (f" (at {own})" if own else "")
+        return f"{owner} raised {error_line(error)} ({place})"
+    return f"{error_line(error)}, while the network was run" + (f" (at {own})" if own else "")
 
 
 @cache
 def _roots() -> tuple[tuple[Path, str], ...]:
-    """Folders of code that is nobody's network, the deeper ones first, and whose they are."""
+    """Folders of code and their owners, deeper folders first."""
     own = Path(__file__).resolve().parents[1]
     packages = {Path(sysconfig.get_path(name)).resolve() for name in ("purelib", "platlib")}
     general = [Path(module.__file__ or "").resolve().parent for module in (torch, np, scipy)]
@@ -100,7 +101,7 @@ def _roots() -> tuple[tuple[Path, str], ...]:
 
 
 def _owner(file: str) -> tuple[str, str]:
-    """Whose a source file is, and a short name for it."""
+    """The owner of a source file, and a short name for it."""
     if file.startswith("<"):  # code without a file, as of importlib or a dataclass
         return "general", file
     path = Path(file).resolve()

@@ -1,9 +1,9 @@
-"""Forward and backward passes in fixed tiles.
+"""Forward and backward passes in tiles of a fixed number of images.
 
-A convolution may pick another kernel for another batch size, and its last bits change with it. So
-every pass here runs on a multiple of :data:`TILE` images, the last tile padded with copies of its
-last row; on a CPU on exactly one tile at a time, which measures equal or faster than larger batches
-and makes a result bit-equal for every batch size, order and neighbourhood.
+A convolution may use another kernel for another batch size, which changes its last bits. So every
+pass runs on a multiple of :data:`TILE` images, the last tile padded with copies of its last row. On
+a CPU it runs on exactly one tile at a time, which is as fast as larger batches and makes results
+equal bit for bit for every batch size, order and set of other images.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ class Runner:
     def logits(self, x: Tensor, used: int | None = None) -> Tensor:
         """Logits ``(n, k)`` of images ``(n, c, h, w)``, on the runner's device.
 
-        ``used``: how many of the images count as passes, where the caller has padded them.
+        ``used`` is the number of images that count as passes, where the caller has padded them.
         """
 
         def one(tile: Tensor, _: Tensor) -> tuple[Tensor]:
@@ -89,8 +89,8 @@ class Runner:
         """Objective ``(n,)``, its gradient in the images ``(n, c, h, w)``, the logits ``(n, k)``.
 
         ``objective(logits, y)`` gives one value per image, so that the images do not mix; ``used``
-        as in :meth:`logits`. Of a network that is blind at the edges of the box the gradient is
-        taken just inside (:mod:`robaudit.engine.edges`), which takes one forward pass more.
+        as in :meth:`logits`. Where a network has no gradient at the edges of the box it is taken
+        just inside (:mod:`robaudit.engine.edges`), with one more forward pass.
         """
         if self._sighted is None:
             self._sighted = sighted(self.forward, x[:1].to(self.device))
@@ -107,7 +107,7 @@ class Runner:
                     )
                 values = objective(logits, labels)
                 (gradient,) = torch.autograd.grad(values.sum(), leaf)
-                # A point that is not a number lies in no ball, and no step may lead there.
+                # Steps along gradients that are not finite would leave the ball.
                 gradient = gradient.nan_to_num(0.0, 0.0, 0.0)
             return values.detach(), gradient, logits.detach()
 

@@ -1,7 +1,7 @@
-"""Random draws that belong to an example, not to a batch.
+"""Random draws per example.
 
-Every draw comes from ``(seed, stream, example index, restart)``: it is the same whatever the batch
-size, the order, the number of workers or the device, because it is always made on the CPU.
+Every draw is determined by ``(seed, stream, example index, restart)``, independent of batch size,
+order, number of workers and device, because it is always made on the CPU.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from torch import Tensor
 
 
 def seed_for(seed: int, *parts: int | str) -> int:
-    """A 63-bit seed that is a hash of the given seed and the parts that name the draw."""
+    """A 63-bit hash of the seed and of the parts that identify the draw."""
     text = "\x1f".join(str(part) for part in (seed, *parts)).encode()
     return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "big") >> 1
 
 
 def generator(seed: int, *parts: int | str) -> torch.Generator:
-    """A CPU generator for the draw that ``seed`` and ``parts`` name."""
+    """A CPU generator for the draw that ``seed`` and ``parts`` identify."""
     return torch.Generator().manual_seed(seed_for(seed, *parts))
 
 
@@ -32,8 +32,9 @@ def uniform_rows(
     Args:
         shape: shape of one example's draw.
         index: ``(n,)`` the examples' indices in their data set.
-        stream: which attack or probe draws.
-        restart: which of its restarts.
+        seed: of the whole computation.
+        stream: identifies the attack or probe.
+        restart: number of the restart.
     """
     rows = torch.empty(len(index), *shape)
     for row, example in zip(rows, index.tolist(), strict=True):

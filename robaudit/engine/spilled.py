@@ -1,4 +1,4 @@
-"""Room for images that attacks make: in memory, or on disk where they are many."""
+"""Storage for adversarial images: in memory, or on disk where they are many."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from robaudit.errors import NotMeasuredError
 
 
 class SpilledImages(StoredImages):
-    """Room for images in a temporary file: written row by row, and gone with the process.
+    """Images in a temporary file, written row by row and deleted when the process ends.
 
-    Rows that were not written are those of ``base``, or zero.
+    Rows that have not been written are those of ``base``, or zero.
 
     Raises:
-        NotMeasuredError: there is no room on the disk.
+        NotMeasuredError: the disk is full.
     """
 
     _under: Tensor | None
@@ -61,25 +61,25 @@ class SpilledImages(StoredImages):
 
 
 def copied(x: Tensor) -> Tensor:
-    """Images ``x`` on the CPU of which some rows are to be written over; ``x`` itself stays."""
+    """A copy of the images ``x`` on the CPU, to be overwritten row by row."""
     return SpilledImages(x.shape, x) if _large(x) else x.cpu().clone()
 
 
 def computed(x: Tensor, rows: Callable[[Tensor], Tensor]) -> Tensor:
-    """An image for each of ``x`` that is a function of others; positions ``(m,)`` to images.
+    """Images of the shape of ``x`` that ``rows`` computes from positions ``(m,)``.
 
-    They are computed at once where they are few, else each time that they are read.
+    Few images are computed immediately, many each time they are read.
     """
     return StoredImages(x.shape, rows) if _large(x) else rows(torch.arange(len(x)))
 
 
 def _large(x: Tensor) -> bool:
-    """Whether images like these belong on disk: plain tensors stay what they are."""
+    """Whether images of this kind and number are stored on disk; plain tensors are not."""
     return isinstance(x, StoredImages) and x.image_bytes * len(x) > LARGE
 
 
 def _runs(*counting: Tensor) -> Iterator[tuple[int, int]]:
-    """Where all of the sequences count up by one, from and up to."""
+    """Ranges ``(start, stop)`` in which all sequences increase by one."""
     n = len(counting[0])
     if n == 0:
         return
@@ -98,5 +98,5 @@ def _disk(shape: Sequence[int]) -> Iterator[None]:
         raise NotMeasuredError(
             f"no room for {4 * math.prod(shape) / 2**30:.1f} GiB of adversarial images in "
             f"{tempfile.gettempdir()}: {error.strerror or error}",
-            "Make room, name another folder in TMPDIR, or give a smaller --n.",
+            "Free space, set TMPDIR to another folder, or give a smaller --n.",
         ) from error

@@ -1,10 +1,10 @@
-"""A network that draws at random, as the classifier that its draws vote for.
+"""Randomised networks, audited as the majority vote of several draws.
 
-Of such a network a single pass says little: attacked step by step, an image counts as broken by the
-first unlucky draw. What is audited instead is the majority vote of ``K`` draws, whose noise comes
-from the seed and is the same for every pass, so that an image that does not move keeps its verdict.
-Attacks do not see those draws: they follow gradients averaged over ``K`` others, new ones at every
-point (expectation over transformation).
+A single pass of a randomised network is not a classifier: an attack of many steps would succeed at
+the first unlucky draw. The audit therefore uses the majority vote of ``K`` draws, whose noise is
+determined by the seed and is the same in every pass, so that an image that does not change keeps
+its verdict. Attacks do not use those draws: their gradients are averaged over ``K`` others, new
+ones at every point (expectation over transformation).
 Source: Athalye, Carlini & Wagner, "Obfuscated gradients give a false sense of security", ICML 2018.
 """
 
@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from robaudit.engine.device import device_of
 from robaudit.engine.freezing import frozen
 from robaudit.engine.logits import logits_of
-from robaudit.engine.raised import fails_again
+from robaudit.engine.raised import recurs
 from robaudit.engine.seeding import seed_for
 from robaudit.engine.surrogate import SurrogateGradient
 from robaudit.errors import UsageError
@@ -33,10 +33,10 @@ SAMPLES = 10
 SINGLE_DRAWS = (
     "the network draws at random: its curvature and flatness would be those of single draws"
 )
-"""Why nothing is measured that needs one function of the weights."""
+"""Why measures that need a deterministic function of the weights are skipped."""
 _PASSES = 3
 _IMAGES = 64
-# A GPU may choose another algorithm from pass to pass: of the largest logit.
+# Difference between passes on a GPU, relative to the largest logit, that counts as rounding.
 _ROUNDING = 1e-4
 
 
@@ -44,9 +44,9 @@ class Voted(nn.Module):
     """The voted classifier of a network, with averaged gradients.
 
     Its logits are ``log((1/K) sum_k softmax(z_k))``, with the class of most votes raised to the
-    largest where it is not; of a tie the class of the largest mean counts. The gradient is that of
-    the same average over ``K`` draws that belong to the images at hand. The random states of the
-    process are left as they were.
+    largest where it is not; a tie is decided by the largest mean. The gradient is that of the same
+    average over ``K`` other draws, seeded by the images. The random states of the process are not
+    changed.
     """
 
     guards_calls = True
@@ -82,11 +82,13 @@ class Voted(nn.Module):
 
 
 def voted(model: nn.Module, x: Tensor, samples: int | None = None, seed: int = 0) -> nn.Module:
-    """The model itself, or :class:`Voted` where it draws at random or ``samples`` asks for it.
+    """The model itself, or :class:`Voted` where it is randomised or ``samples`` is not 1.
 
     Args:
-        x: images to find that out with, by repeated passes.
-        samples: draws of a vote and of a gradient; ``None`` for ten where the model draws.
+        model: images to logits.
+        x: images on which repeated passes are compared.
+        samples: draws of a vote and of a gradient; ``None`` for ten where the model is randomised.
+        seed: of the draws.
     """
     if samples is None:
         samples = SAMPLES if draws_at_random(model, x) else 1
@@ -103,14 +105,14 @@ def draws_at_random(model: nn.Module, x: Tensor) -> bool:
             first = model(images)
             return not all(_same(first, model(images)) for _ in range(_PASSES - 1))
     except BaseException as error:
-        if not fails_again(error):
+        if not recurs(error):
             raise
         return False
 
 
 @contextmanager
 def seeded(seed: int, device: torch.device) -> Iterator[None]:
-    """Draws from the seed inside, by torch, NumPy and Python; their states as before afterwards."""
+    """Seed torch, NumPy and Python inside the block; their states are restored on exit."""
     numpy, python = np.random.get_state(), random.getstate()  # noqa: NPY002 - the network's own
     try:
         with torch.random.fork_rng([device] if device.type == "cuda" else []):

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-# F(4 x 4, 3 x 3): each tile of 4 x 4 outputs comes from 6 x 6 inputs by 36 multiplications a pair
-# of channels in place of 144. The three transforms of Lavin & Gray, section 4.3.
+# F(4 x 4, 3 x 3): each tile of 4 x 4 outputs is computed from 6 x 6 inputs with 36 multiplications
+# per pair of channels instead of 144. The three transforms of Lavin & Gray, section 4.3.
 _INPUT = (
     (4, 0, -5, 0, 1, 0), (0, -4, -4, 1, 1, 0), (0, 4, -4, -1, 1, 0),
     (0, -2, -1, 2, 1, 0), (0, 2, -1, -2, 1, 0), (0, 4, 0, -5, 0, 1),
@@ -22,15 +22,15 @@ _WEIGHT = (
 )  # fmt: skip
 _OUTPUT = ((1, 1, 1, 1, 1, 0), (0, 1, -1, 2, -2, 0), (0, 1, 1, 4, 4, 0), (0, 1, -1, 8, -8, 1))
 _TILE = 4
-# The product that goes into all sixteen outputs with weight one.
+# The product that enters all sixteen outputs with weight one.
 _EVEN = 7
 
-# Moving tiles in and out costs what the multiplications save where channels are few: on a CPU, 64
-# images took 0.82, 0.60 and 0.57 of the direct time with 128, 256 and 512 channels, more with 64.
+# With few channels the transforms cost more than they save: on a CPU, 64 images took 0.82, 0.60 and
+# 0.57 of the direct time with 128, 256 and 512 channels, and more than that with 64.
 _CHANNELS = 128
-# The area of the tiles beside the image's, at most; an image of 7 x 7 has 1.31.
+# Largest ratio of the tiles' area to the image's; 1.31 for an image of 7 x 7.
 _WASTE = 1.4
-# Tiles that go through the three steps together: of 32 to 1024, the fastest or as fast.
+# Tiles per block: of 32 to 1024, none was faster.
 _ROWS = 64
 
 
@@ -78,7 +78,7 @@ class Winograd(nn.Module):
     ``Y = A^T [(G g G^T) * (B^T d B)] A`` for each tile ``d`` of the input and kernel ``g``, summed
     over input channels; the gradient in the input is the same with kernels turned round. Sums of
     other terms: float32 results differ by a few more roundings than those of a direct convolution.
-    Weights are taken as they are now, and have no gradient.
+    The current weights are used, and have no gradient.
 
     Source: Lavin & Gray, "Fast algorithms for convolutional neural networks", CVPR 2016.
     """
@@ -144,12 +144,12 @@ def _convolved(x: Tensor, kernels: Tensor, bias: Tensor | None = None) -> Tensor
 
 
 def _divisor(n: int, wanted: int) -> int:
-    """The divisor of ``n`` next above ``wanted``: images that go through together."""
+    """The smallest divisor of ``n`` of at least ``wanted``: images per block."""
     return next(k for k in range(max(1, min(n, wanted)), n + 1) if n % k == 0)
 
 
 def _tiles(x: Tensor) -> tuple[int, int]:
-    """How many tiles cover an image, down and across."""
+    """The number of tiles that cover an image, vertically and horizontally."""
     return -(-x.shape[-2] // _TILE), -(-x.shape[-1] // _TILE)
 
 
@@ -160,6 +160,6 @@ def _each(matrix: tuple[tuple[float, ...], ...], blocks: Tensor) -> Tensor:
 
 @cache
 def _twice(matrix: tuple[tuple[float, ...], ...]) -> Tensor:
-    """The transform along rows and columns at once."""
+    """The transform along rows and columns as one matrix."""
     one = torch.tensor(matrix, dtype=torch.float64)
     return torch.kron(one, one).float()
