@@ -31,8 +31,8 @@ from robaudit.engine import Runner, accelerate, frozen, full_precision
 from robaudit.engine.folding import fold_batch_norm
 from robaudit.engine.projections import ascend, project, random_start
 from robaudit.flatness import average, worst
-from robaudit.flatness.protocols import STUTZ_STEP_OVER_EPS
 from robaudit.flatness.weights import draw_for, in_ball, movable_weights, on_sphere
+from robaudit.protocols import STUTZ_STEP_OVER_EPS
 
 XI, STEPS, BATCH = 0.5, 20, 128
 WORST_XI, PASSES, WEIGHT_STEP = 0.00075, 10, 0.01

@@ -11,11 +11,11 @@ from robaudit.audit.names import authors
 from robaudit.audit.numbers import LEVEL, estimate, finite
 from robaudit.audit.probe import Probe
 from robaudit.audit.probes.pgd import Pgd
+from robaudit.protocols import Protocol, check_xi, reference_restarts
 from robaudit.schema import Measurement
 
 if TYPE_CHECKING:
     from robaudit.audit.context import Context
-    from robaudit.flatness.protocols import Protocol
     from robaudit.flatness.rises import Rise
     from robaudit.types import ThreatModel
 
@@ -41,18 +41,13 @@ class FlatnessProbe(Probe):
         Raises:
             UsageError: a radius that is not positive, or restarts that the protocol excludes.
         """
-        from robaudit.flatness.protocols import reference_restarts
-        from robaudit.flatness.weights import check_radius
-
         for xi in (*self.radii, self.xi):
-            check_radius(xi, case, usual)
+            check_xi(xi, case, usual)
         reference_restarts(self.protocol, self.pgd.restarts)
 
     @property
     def reference(self) -> Pgd:
         """The attack on the unperturbed network."""
-        from robaudit.flatness.protocols import reference_restarts
-
         return replace(self.pgd, restarts=reference_restarts(self.protocol, self.pgd.restarts))
 
     @property

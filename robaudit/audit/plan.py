@@ -8,7 +8,7 @@ from typing import Literal, TypeVar
 from robaudit.audit.probe import Probe
 from robaudit.audit.probes import AutoAttack, Average, Cw, Hessian, Pgd, TopLayer, Wci, Worst
 from robaudit.errors import UsageError
-from robaudit.flatness.protocols import STUTZ_STEP_OVER_EPS
+from robaudit.protocols import STUTZ_STEP_OVER_EPS
 
 PresetName = Literal["quick", "standard", "paper"]
 P = TypeVar("P", bound=Probe)

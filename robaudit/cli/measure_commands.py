@@ -251,7 +251,7 @@ def flatness(
     """
     from robaudit.audit import Plan
     from robaudit.audit.probes import Average, Hessian, Pgd, Worst
-    from robaudit.flatness.protocols import STUTZ_STEP_OVER_EPS, reference_restarts
+    from robaudit.protocols import STUTZ_STEP_OVER_EPS, reference_restarts
 
     radii, worst_radii = _relative_radii(xi, "--xi"), _relative_radii(worst_xi, "--worst-xi")
     published = protocol is not ProtocolName.default and step_size is None

@@ -24,16 +24,15 @@ from robaudit.engine.arguments import checked
 from robaudit.engine.runner import BatchSize
 from robaudit.flatness.losses import Loss, finite
 from robaudit.flatness.perturbed import Perturbed
-from robaudit.flatness.protocols import Protocol, reference_restarts, step_of
 from robaudit.flatness.rises import Rise, parts, rise
 from robaudit.flatness.stacked import Blocks, StackSize
 from robaudit.flatness.weights import (
-    check_radius,
     draw_for,
     in_ball,
     movable_weights,
     on_sphere,
 )
+from robaudit.protocols import Protocol, check_xi, reference_restarts, step_of
 from robaudit.types import Progress, ThreatModel, share_of
 
 # A standard error over fewer draws than this is too uncertain itself to stop at.
@@ -107,7 +106,7 @@ def average(
     Source: Stutz, Hein & Schiele, "Relating adversarially robust generalization to flat minima",
     ICCV 2021, Eq. 3-4.
     """
-    check_radius(xi, "average", 0.5)
+    check_xi(xi, "average", 0.5)
     given, model = model, effective(model, x)
     device = device_of(model)
     many = reference_restarts(protocol, restarts)

@@ -18,9 +18,9 @@ from robaudit.engine.runner import BatchSize
 from robaudit.errors import NotMeasuredError, UsageError
 from robaudit.flatness.families import Family
 from robaudit.flatness.losses import Loss
-from robaudit.flatness.protocols import step_of
 from robaudit.flatness.stacked import Blocks, StackSize, moved_to, refusal
 from robaudit.flatness.weights import Weights
+from robaudit.protocols import step_of
 from robaudit.types import Progress, ThreatModel, share_of
 
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 
 from robaudit.engine import generator
-from robaudit.errors import NotMeasuredError, UsageError
+from robaudit.errors import NotMeasuredError
 
 Weights = dict[str, Tensor]
 Forward = Callable[[Tensor], Tensor]
@@ -49,15 +49,6 @@ def movable_weights(model: nn.Module, idle: Collection[str] = ()) -> Weights:
             "Normalisation parameters and tensors of zeros do not move.",
         )
     return weights
-
-
-def check_radius(xi: float, case: str, usual: float) -> None:
-    """Refuse a relative radius that is no positive number, and name the flatness paper's."""
-    if not 0 < xi < float("inf"):
-        raise UsageError(
-            f"xi of {case} flatness must be a positive number, not {xi:g}",
-            f"The flatness paper uses {usual:g}.",
-        )
 
 
 def on_sphere(

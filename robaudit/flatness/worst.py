@@ -29,16 +29,15 @@ from robaudit.engine.spilled import computed
 from robaudit.flatness.ascent import Ascent, Climb
 from robaudit.flatness.losses import Loss
 from robaudit.flatness.perturbed import Perturbed
-from robaudit.flatness.protocols import STUTZ_BATCH, Protocol, reference_restarts, step_of
 from robaudit.flatness.rises import Rise, parts, rise
 from robaudit.flatness.stacked import Blocks, StackSize
 from robaudit.flatness.weights import (
     Weights,
-    check_radius,
     draw_for,
     in_ball,
     movable_weights,
 )
+from robaudit.protocols import STUTZ_BATCH, Protocol, check_xi, reference_restarts, step_of
 from robaudit.types import Progress, ThreatModel
 
 
@@ -126,7 +125,7 @@ def worst(
     Source: Stutz, Hein & Schiele, "Relating adversarially robust generalization to flat minima",
     ICCV 2021, Eq. 5.
     """
-    check_radius(xi, "worst-case", 0.00075)
+    check_xi(xi, "worst-case", 0.00075)
     plain = effective(model, x)
     device = device_of(plain)
     index = torch.arange(len(x)) if index is None else index

@@ -33,7 +33,7 @@ def test_commands_that_need_no_torch(audited):
     lines += [["inspect", "--json", "--tensors", str(ROBUST)]]
     formats = ("table", "json", "csv", "md", "html")
     lines += [["report", folder, "--format", name] for name in formats]
-    lines += [["report", folder, folder]]
+    lines += [["report", folder, folder], ["gate", "--init", folder]]
     done = subprocess.run(
         [sys.executable, "-c", SCRIPT, json.dumps(lines)], capture_output=True, text=True,
         timeout=300, env={**os.environ, "PYTHONPATH": str(ROBUST.parents[1])},

@@ -10,8 +10,8 @@ import robaudit as ra
 from robaudit.attacks import pgd
 from robaudit.errors import UsageError
 from robaudit.flatness import average, worst
-from robaudit.flatness.protocols import STUTZ_STEP_OVER_EPS
 from robaudit.flatness.weights import draw_for, in_ball, movable_weights, on_sphere
+from robaudit.protocols import STUTZ_STEP_OVER_EPS
 from robaudit.types import ThreatModel
 
 THREAT = ThreatModel("linf", 0.1)

@@ -10,8 +10,8 @@ from torch.nn import functional as F
 from robaudit.attacks import pgd
 from robaudit.engine.projections import random_start
 from robaudit.flatness import worst
-from robaudit.flatness.protocols import STUTZ_STEP_OVER_EPS
 from robaudit.flatness.weights import draw_for, in_ball, movable_weights
+from robaudit.protocols import STUTZ_STEP_OVER_EPS
 from robaudit.types import ThreatModel
 
 THREAT = ThreatModel("linf", 0.05)

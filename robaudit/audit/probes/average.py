@@ -10,11 +10,11 @@ from robaudit.audit.numbers import finite
 from robaudit.audit.probes.pgd import Pgd
 from robaudit.errors import UsageError
 from robaudit.measures import measure
+from robaudit.protocols import Protocol
 from robaudit.schema import Measurement
 
 if TYPE_CHECKING:
     from robaudit.audit.context import Context
-    from robaudit.flatness.protocols import Protocol
     from robaudit.types import ThreatModel
 
 

@@ -9,11 +9,11 @@ from robaudit.audit.flatness import FlatnessProbe
 from robaudit.audit.probe import GRADIENT
 from robaudit.audit.probes.pgd import Pgd
 from robaudit.measures import measure
+from robaudit.protocols import Protocol
 from robaudit.schema import Measurement
 
 if TYPE_CHECKING:
     from robaudit.audit.context import Context
-    from robaudit.flatness.protocols import Protocol
     from robaudit.types import ThreatModel
 
 

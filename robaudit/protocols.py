@@ -1,4 +1,4 @@
-"""How hard each side is attacked: robaudit's own protocol, and the published one."""
+"""Protocols of flatness: how hard each side is attacked, by robaudit and as published."""
 
 from __future__ import annotations
 
@@ -37,3 +37,12 @@ def step_of(protocol: Protocol, threat: ThreatModel | None, step_size: float | N
     if step_size is not None or threat is None:
         return step_size or 0.0
     return threat.eps * (0.25 if protocol == "default" else STUTZ_STEP_OVER_EPS)
+
+
+def check_xi(xi: float, case: str, usual: float) -> None:
+    """Refuse a relative radius that is no positive number, and name the flatness paper's."""
+    if not 0 < xi < float("inf"):
+        raise UsageError(
+            f"xi of {case} flatness must be a positive number, not {xi:g}",
+            f"The flatness paper uses {usual:g}.",
+        )
