@@ -13,8 +13,8 @@ from robaudit.checkpoints.architectures.depths import named_plan
 from robaudit.checkpoints.architectures.signatures.chains import Layer, chain, rooms
 from robaudit.checkpoints.architectures.signatures.reading import (
     indexed,
-    of_rank,
     positive,
+    read,
     side,
 )
 from robaudit.checkpoints.architectures.signatures.solving import ACT, solutions
@@ -81,37 +81,43 @@ def vgg(shapes: Shapes) -> list[Arguments]:
 
 
 def mobilenet_v2(shapes: Shapes) -> list[Arguments]:
-    stem, last = of_rank(shapes, "conv1.weight", 4), of_rank(shapes, "linear.weight", 2)
-    if stem is None or last is None or "layers.16.conv3.weight" not in shapes:
+    found = read(
+        shapes,
+        pooled=("linear.weight", 2, 1),
+        classes=("linear.weight", 2, 0),
+        channels=("conv1.weight", 4, 1),
+    )
+    if not found or "layers.16.conv3.weight" not in shapes:
         return []
-    pooled = side(last[1], 1280)
-    return positive({"pooled": pooled, "classes": last[0], "channels": stem[1]})
+    return positive({**found, "pooled": side(found["pooled"], 1280)})
 
 
 def cifar_mobilenet_v2(shapes: Shapes) -> list[Arguments]:
-    stem = of_rank(shapes, "features.0.0.weight", 4)
-    last = of_rank(shapes, "classifier.1.weight", 2)
-    block = of_rank(shapes, "features.2.conv.0.0.weight", 4)
-    if stem is None or last is None or block is None or last[0] >= _IMAGENET:
+    found = read(
+        shapes,
+        width=("features.0.0.weight", 4, 0),
+        block=("features.2.conv.0.0.weight", 4, 0),
+        classes=("classifier.1.weight", 2, 0),
+        channels=("features.0.0.weight", 4, 1),
+    )
+    if not found or found.pop("block") < 1 or found["classes"] >= _IMAGENET:
         return []
-    widths = [w for w, stem_width in _MOBILE_WIDTHS.items() if stem_width == stem[0]]
-    return [{"width": w, "classes": last[0], "channels": stem[1]} for w in widths]
+    widths = [w for w, stem_width in _MOBILE_WIDTHS.items() if stem_width == found["width"]]
+    return [{**found, "width": width} for width in widths]
 
 
 def small_cnn(shapes: Shapes) -> list[Arguments]:
-    stem = of_rank(shapes, "feature_extractor.conv1.weight", 4)
-    first = of_rank(shapes, "classifier.fc1.weight", 2)
-    last = of_rank(shapes, "classifier.fc3.weight", 2)
-    if stem is None or first is None or last is None:
+    found = read(
+        shapes,
+        width=("feature_extractor.conv1.weight", 4, 0),
+        hidden=("classifier.fc1.weight", 2, 0),
+        side=("classifier.fc1.weight", 2, 1),
+        classes=("classifier.fc3.weight", 2, 0),
+        channels=("feature_extractor.conv1.weight", 4, 1),
+    )
+    if not found:
         return []
-    arguments = {
-        "width": stem[0],
-        "hidden": first[0],
-        "side": side(first[1], 2 * stem[0]),
-        "classes": last[0],
-        "channels": stem[1],
-    }
-    return positive(arguments)
+    return positive({**found, "side": side(found["side"], 2 * found["width"])})
 
 
 def sequential_cnn(shapes: Shapes, image: Image | None = None) -> list[Arguments]:

@@ -1,4 +1,4 @@
-"""What the signatures share: blocks counted, shapes of a given rank, guesses that make sense."""
+"""What the signatures share: sizes read from shapes, blocks counted, plausible guesses."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ _MAX_BLOCKS = 256
 
 
 def positive(arguments: Arguments, **either: Sequence[int | str]) -> list[Arguments]:
-    """A guess, unless a size in it is not positive; one for each way to choose from ``either``.
+    """A guess for each way to choose from ``either``; none if a size is below 1, or without any.
 
     >>> positive({"width": 16}, activation=("relu", "silu"))
     [{'width': 16, 'activation': 'relu'}, {'width': 16, 'activation': 'silu'}]
     """
-    if any(isinstance(value, int) and value < 1 for value in arguments.values()):
+    if not arguments or any(isinstance(v, int) and v < 1 for v in arguments.values()):
         return []
     return [{**arguments, **dict(zip(either, c, strict=True))} for c in product(*either.values())]
 
@@ -36,10 +36,22 @@ def numbered(shapes: Shapes, prefix: str, ending: str) -> int:
     return count if count <= _MAX_BLOCKS else 0
 
 
-def of_rank(shapes: Shapes, key: str, rank: int) -> tuple[int, ...] | None:
-    """The shape of ``key``, where it is there with as many dimensions and none is empty."""
-    shape = shapes.get(key, ())
-    return shape if len(shape) == rank and min(shape, default=0) > 0 else None
+def read(shapes: Shapes, **places: tuple[str, int, int]) -> dict[str, int]:
+    """A size for each place ``(key, rank, dimension)``.
+
+    Nothing where a key is absent, has another rank or has an empty dimension: the shapes are of
+    another family.
+
+    >>> read({"fc.weight": (10, 64), "conv.weight": (16, 3, 3, 3)}, classes=("fc.weight", 2, 0))
+    {'classes': 10}
+    """
+    found = {}
+    for name, (key, rank, dimension) in places.items():
+        shape = shapes.get(key, ())
+        if len(shape) != rank or min(shape, default=0) < 1:
+            return {}
+        found[name] = shape[dimension]
+    return found
 
 
 def side(features: int, channels: int) -> int:
