@@ -1,4 +1,4 @@
-"""How well a checkpoint does on a data set, whichever of its candidates it is."""
+"""Accuracy of a checkpoint on a data set, before it is known which of its candidates it is."""
 
 from __future__ import annotations
 
@@ -6,12 +6,11 @@ from pathlib import Path
 
 import torch
 
-from robaudit.checkpoints.classifier import Classifier
-from robaudit.checkpoints.from_file import Reading, proposal_from_file
-from robaudit.checkpoints.normalization import parse_normalization
+from robaudit.checkpoints.choosing import hypotheses
+from robaudit.checkpoints.from_file import ReadOptions, proposal_from_file
+from robaudit.checkpoints.loading import with_normalization
 from robaudit.checkpoints.sources import is_source
-from robaudit.engine import frozen
-from robaudit.engine.raised import is_foreign
+from robaudit.checkpoints.suitability import suits
 from robaudit.errors import RobauditError
 from robaudit.types import Examples
 
@@ -28,36 +27,24 @@ def best_accuracy(
     member: str | None = None,
     weights: str | None = None,
 ) -> float:
-    """The accuracy of the candidate that is right most often; 0 where none takes the images.
+    """The highest accuracy of its candidates; 0 where none takes the images.
 
-    A network is far better on its own data than on others, whatever its normalisation, so that
-    this tells sets of the same images and classes apart.
+    A network is far more accurate on the data it was trained on than on others, whatever its
+    normalisation, so this tells data sets with images of the same size apart.
+
+    Args:
+        source: a checkpoint file; the accuracy of a zoo's name is 0.
+        arch, normalize, member, weights: as for :func:`robaudit.checkpoints.load`.
     """
     if is_source(source):
         return 0.0
     try:
-        proposal = proposal_from_file(Path(source), arch, Reading(member, weights), examples)
-        asked = None if normalize is None else parse_normalization(normalize)
+        proposal = proposal_from_file(Path(source), arch, ReadOptions(member, weights), examples)
+        proposal = with_normalization(proposal, normalize)
     except RobauditError:
         return 0.0
-    normalizations = proposal.normalizations if normalize is None else (asked,)
-    models = [
-        Classifier(network, normalization, proposal.origin)
-        for _, network in proposal.networks
-        for normalization in normalizations
-    ]
-    screened = sorted(models, key=lambda model: -_accuracy(model, examples, _SCREEN))
-    finalists = screened[:_FINALISTS]
-    return max((_accuracy(model, examples, len(examples)) for model in finalists), default=0.0)
-
-
-def _accuracy(model: Classifier, examples: Examples, n: int) -> float:
-    x, y = examples.x[:n], examples.y[:n]
-    try:
-        with frozen(model), torch.no_grad():
-            right = model(x).argmax(1) == y
-    except BaseException as error:
-        if not is_foreign(error):
-            raise
-        return 0.0
-    return float(right.float().mean())
+    found = hypotheses([proposal], None, torch.device("cpu"))
+    found = [one for one in found if suits(one.models[0], examples)]
+    found.sort(key=lambda one: -one.look(examples, _SCREEN).accuracy)
+    finalists = found[:_FINALISTS]
+    return max((one.look(examples, len(examples)).accuracy for one in finalists), default=0.0)

@@ -91,15 +91,15 @@ def choose(
             suit the network.
     """
     if asked.examples is None:
-        first = _hypotheses(proposals, None, device)[0]
+        first = hypotheses(proposals, None, device)[0]
         return tuple(_unchecked(proposals[0], model) for model in first.models)
     examples = asked.examples.taken(slice(IMAGES))
-    hypotheses = _hypotheses(proposals, examples, device)
-    running = [one for one in hypotheses if suits(one.models[0], examples)]
+    found = hypotheses(proposals, examples, device)
+    running = [one for one in found if suits(one.models[0], examples)]
     if not running:
-        check_suits(hypotheses[0].models[0], examples)
-    if len(hypotheses) == 1:
-        return checked_as_said(hypotheses[0], examples)
+        check_suits(found[0].models[0], examples)
+    if len(found) == 1:
+        return checked_as_said(found[0], examples)
     threat = asked.threat or usual_threat(examples)
     return _Choice(proposals[0], running, examples, threat, asked).made()
 
@@ -112,9 +112,10 @@ def usual_threat(examples: Examples) -> ThreatModel:
     return ThreatModel("linf", (4 if height > 64 else 8) / 255)
 
 
-def _hypotheses(
+def hypotheses(
     proposals: Sequence[Proposal], examples: Examples | None, device: torch.device
 ) -> list[Hypothesis]:
+    """Every network of the proposals with every normalisation, by network."""
     own = None if examples is None else data_set_of(examples)
     found = []
     for k, (label, _) in enumerate(proposals[0].networks):

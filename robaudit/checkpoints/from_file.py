@@ -51,7 +51,7 @@ _ARGUMENTS = "Write it as NAME or NAME(argument=value, ...)."
 
 
 @dataclass(frozen=True)
-class Reading:
+class ReadOptions:
     """How a file is to be read; see :func:`~robaudit.checkpoints.files.reading.read_state_dict`."""
 
     member: str | None = None
@@ -83,7 +83,7 @@ class _Fitted:
 
 
 def proposal_from_file(
-    path: Path, arch: str | Factory | None, how: Reading, examples: Examples | None
+    path: Path, arch: str | Factory | None, how: ReadOptions, examples: Examples | None
 ) -> Proposal:
     """Read a file and find out what it may be.
 

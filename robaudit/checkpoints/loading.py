@@ -12,7 +12,7 @@ from robaudit.checkpoints.answers import Answers
 from robaudit.checkpoints.choosing import Asked, choose
 from robaudit.checkpoints.classifier import Classifier, Origin
 from robaudit.checkpoints.factory import Factory
-from robaudit.checkpoints.from_file import Reading, proposal_from_file
+from robaudit.checkpoints.from_file import ReadOptions, proposal_from_file
 from robaudit.checkpoints.hypothesis import Proposal
 from robaudit.checkpoints.normalization import Normalization, parse_normalization
 from robaudit.checkpoints.replacing import replace_swish
@@ -91,14 +91,14 @@ def load(
                 raise UsageError(f"{option} {given}: the zoo says which network {source} is")
         proposal = _from_zoo(str(source), model_dir, download, sha256)
     else:
-        reading = Reading(member, weights, sha256, trust_pickle)
+        reading = ReadOptions(member, weights, sha256, trust_pickle)
         proposal = proposal_from_file(Path(source), arch, reading, examples)
-    proposal = _normalized(proposal, normalize)
+    proposal = with_normalization(proposal, normalize)
     asked_of = Asked(examples, threat, guess, exact, progress)
     _ready(proposal)
     if not proposal.open or answers is None or examples is None:
         return choose((proposal,), asked_of, place)[0]
-    how = Reading(weights=weights)
+    how = ReadOptions(weights=weights)
     peers = (_peer(path, arch, normalize, how, examples) for path in answers.pooled)
     return answers.answer(proposal, peers, asked_of, place)
 
@@ -108,7 +108,8 @@ def _ready(proposal: Proposal) -> None:
         replace_swish(network)
 
 
-def _normalized(proposal: Proposal, normalize: str | None) -> Proposal:
+def with_normalization(proposal: Proposal, normalize: str | None) -> Proposal:
+    """The proposal with the normalisation of ``--normalize``, where that is given."""
     if normalize is None:
         return proposal
     origin = replace(proposal.origin, normalized_by="--normalize", normalization_known="said")
@@ -119,14 +120,16 @@ def _peer(
     source: str,
     arch: str | Factory | None,
     normalize: str | None,
-    how: Reading,
+    how: ReadOptions,
     examples: Examples,
 ) -> Proposal | None:
     """What another checkpoint of the command may be; ``None`` where it cannot be read."""
     if is_source(source):
         return None
     try:
-        proposal = _normalized(proposal_from_file(Path(source), arch, how, examples), normalize)
+        proposal = with_normalization(
+            proposal_from_file(Path(source), arch, how, examples), normalize
+        )
     except (CheckpointError, UsageError):
         return None
     _ready(proposal)

@@ -12,9 +12,8 @@ from robaudit.checkpoints.files.contents import SAVE_STATE_DICT, Contents, conte
 from robaudit.checkpoints.files.exported import is_exported, read_exported
 from robaudit.checkpoints.files.machine import MAX_BYTES
 from robaudit.checkpoints.files.pickles import Reading, read_pickle
-from robaudit.checkpoints.files.stored import Span
 from robaudit.checkpoints.files.torchscript import contents_of_script
-from robaudit.checkpoints.files.values import Storage
+from robaudit.checkpoints.files.values import Span, Storage
 from robaudit.checkpoints.files.zip_records import damaged, read_record, read_records, record_span
 from robaudit.errors import CheckpointError
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import stat
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -19,7 +20,7 @@ from robaudit.checkpoints.files.members import choose_member
 from robaudit.checkpoints.files.pickles import read_pickle
 from robaudit.checkpoints.files.safetensors_header import looks_like_safetensors, read_safetensors
 from robaudit.checkpoints.files.severity import Finding
-from robaudit.checkpoints.files.stored import StoredTensor
+from robaudit.checkpoints.files.values import StoredTensor
 from robaudit.errors import CheckpointError
 
 _HEAD = 4096
@@ -113,17 +114,13 @@ def read_container(
     """
     path = Path(path)
     name = shown(path, 200)
-    try:
+    with readable(name):
         folder = find_folder(path) if path.is_dir() else None
         files = (path,) if folder is None else folder.shards
         size = sum(regular_size(file) for file in files)
         contents = _read_file(path) if folder is None else read_folder(folder, _read_file)
         wanted = size <= HASH_LIMIT if hash is None else hash
         sha256 = digest_of_files(files, progress) if wanted else None
-    except FileNotFoundError:
-        raise CheckpointError(f"no such file: {name}", "Check the path.") from None
-    except (OSError, ValueError) as error:
-        raise CheckpointError(f"{name} cannot be read: {error}") from None
     chosen, refusal, remarks = _chosen(contents, name, member, weights)
     refusal = refusal or _inflated(chosen, size, name)
     return Container(
@@ -172,6 +169,21 @@ def _inflated(chosen: Member, size: int, name: str) -> Refusal | None:
         "elements over and over",
         "Save each tensor with its own elements: tensor.contiguous().clone().",
     )
+
+
+@contextmanager
+def readable(name: str) -> Iterator[None]:
+    """Turns the errors of opening a file into those of a checkpoint.
+
+    Raises:
+        CheckpointError: there is no such file, or it cannot be read.
+    """
+    try:
+        yield
+    except FileNotFoundError:
+        raise CheckpointError(f"no such file: {name}", "Check the path.") from None
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{name} cannot be read: {error}") from None
 
 
 def regular_size(path: Path) -> int:

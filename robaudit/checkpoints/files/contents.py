@@ -14,12 +14,13 @@ from robaudit.checkpoints.files.pickles import Reading
 from robaudit.checkpoints.files.plain import plain_values
 from robaudit.checkpoints.files.quantised import ADVICE, quantised
 from robaudit.checkpoints.files.severity import Finding
-from robaudit.checkpoints.files.stored import Span, stored
 from robaudit.checkpoints.files.values import (
     ITEM_SIZES,
     MalformedPickleError,
     Opaque,
+    Span,
     SymbolicTensor,
+    stored,
 )
 from robaudit.errors import CheckpointError
 
@@ -62,7 +63,7 @@ class Contents:
 
     Attributes:
         members: its state dicts, the one to take first; their tensors are
-            :class:`~.stored.StoredTensor`.
+            :class:`~.values.StoredTensor`.
         note: what kind of file of its format it is.
         remarks: what whoever loads it should know.
     """

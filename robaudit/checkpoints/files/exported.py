@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -13,14 +14,13 @@ from typing import IO, Any
 from robaudit.checkpoints.files.contents import Contents, Refusal
 from robaudit.checkpoints.files.copies import Member
 from robaudit.checkpoints.files.display import shown
-from robaudit.checkpoints.files.stored import StoredTensor
 from robaudit.checkpoints.files.values import (
     MalformedPickleError,
     Storage,
+    StoredTensor,
     is_count,
     tensor_from,
 )
-from robaudit.checkpoints.files.window import Window
 from robaudit.checkpoints.files.zip_records import damaged, read_record, record_span
 
 _MAX_CONFIG = 64 << 20
@@ -116,7 +116,7 @@ def _nested(
     read_inner: Callable[[IO[bytes], int, Path, str], Contents],
 ) -> Contents:
     span = record_span(file, info, path, name)
-    inner = io.BufferedReader(Window(file, span.start, span.nbytes))
+    inner = io.BufferedReader(_Window(file, span.start, span.nbytes))
     contents = read_inner(inner, span.nbytes, path, name)
     members = tuple(
         replace(m, tensors={k: _shifted(t, span.start) for k, t in m.tensors.items()})
@@ -168,3 +168,32 @@ def _tensor(
     except (KeyError, TypeError, MalformedPickleError) as error:
         raise damaged(name, f"the list of its weights: {shown(error, 100)}") from None
     return StoredTensor(checked.shape, dtype, offset, checked.stride, span)
+
+
+class _Window(io.RawIOBase):
+    """``size`` bytes of ``file`` from ``start`` on: an archive in an archive, read in place."""
+
+    def __init__(self, file: IO[bytes], start: int, size: int) -> None:
+        self._file, self._start, self._size = file, start, size
+        self._place = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        base = {os.SEEK_SET: 0, os.SEEK_CUR: self._place, os.SEEK_END: self._size}[whence]
+        if base + offset < 0:
+            raise ValueError("a place before the beginning")
+        self._place = base + offset
+        return self._place
+
+    def readinto(self, buffer: bytearray | memoryview) -> int:  # type: ignore[override]
+        wanted = max(0, min(len(buffer), self._size - self._place))
+        self._file.seek(self._start + self._place)
+        data = self._file.read(wanted)
+        buffer[: len(data)] = data
+        self._place += len(data)
+        return len(data)

@@ -15,7 +15,7 @@ from robaudit.checkpoints.files.contents import (
 )
 from robaudit.checkpoints.files.pickles import Reading, read_pickle
 from robaudit.checkpoints.files.severity import SEVERITIES
-from robaudit.checkpoints.files.stored import Span
+from robaudit.checkpoints.files.values import Span
 from robaudit.checkpoints.files.zip_records import damaged
 
 MAGIC = 0x1950A86A20F9469CFC6C

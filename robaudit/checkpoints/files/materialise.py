@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from robaudit.checkpoints.files.display import shown
-from robaudit.checkpoints.files.stored import Span, StoredTensor
+from robaudit.checkpoints.files.values import Span, StoredTensor
 from robaudit.checkpoints.files.zip_records import damaged
 
 _CHUNK = 1 << 24

@@ -11,7 +11,12 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from robaudit.checkpoints.files.container import Container, read_container, regular_size
+from robaudit.checkpoints.files.container import (
+    Container,
+    read_container,
+    readable,
+    regular_size,
+)
 from robaudit.checkpoints.files.display import shown
 from robaudit.checkpoints.files.hashing import digest_of_files
 from robaudit.checkpoints.files.hf_folder import find_folder
@@ -97,15 +102,11 @@ def _checked_hash(path: Path, name: str, sha256: str | None, trust_pickle: bool)
     wanted = sha256.strip().lower().removeprefix("sha256:")
     if not re.fullmatch("[0-9a-f]{64}", wanted):
         raise UsageError(f"--sha256 {shown(sha256)}: a SHA-256 has 64 hexadecimal digits")
-    try:
+    with readable(name):
         files = find_folder(path).shards if path.is_dir() else (path,)
         for file in files:
             regular_size(file)
         found = digest_of_files(files)
-    except FileNotFoundError:
-        raise CheckpointError(f"no such file: {name}", "Check the path.") from None
-    except (OSError, ValueError) as error:
-        raise CheckpointError(f"{name} cannot be read: {error}") from None
     if found != wanted:
         raise CheckpointError(
             f"{name} has the SHA-256 {found}, not {wanted}",

@@ -11,8 +11,7 @@ from typing import IO, Any
 from robaudit.checkpoints.files.contents import Contents, Refusal
 from robaudit.checkpoints.files.copies import KINDS, Member, copies
 from robaudit.checkpoints.files.display import shown
-from robaudit.checkpoints.files.stored import Span, StoredTensor, contiguous
-from robaudit.checkpoints.files.values import ITEM_SIZES, is_count
+from robaudit.checkpoints.files.values import ITEM_SIZES, Span, StoredTensor, contiguous, is_count
 from robaudit.checkpoints.files.zip_records import damaged
 
 MAX_HEADER = 32 << 20

@@ -22,8 +22,13 @@ from robaudit.checkpoints.files.contents import (
 from robaudit.checkpoints.files.copies import Member
 from robaudit.checkpoints.files.modules import Walk
 from robaudit.checkpoints.files.pickles import Reading
-from robaudit.checkpoints.files.stored import Span, stored
-from robaudit.checkpoints.files.values import MalformedPickleError, Opaque, SymbolicTensor
+from robaudit.checkpoints.files.values import (
+    MalformedPickleError,
+    Opaque,
+    Span,
+    SymbolicTensor,
+    stored,
+)
 from robaudit.checkpoints.files.zip_records import damaged, read_record
 
 _MAX_SOURCE = 16 << 20

@@ -8,7 +8,7 @@ import zlib
 from pathlib import Path
 from typing import IO
 
-from robaudit.checkpoints.files.stored import Span
+from robaudit.checkpoints.files.values import Span
 from robaudit.errors import CheckpointError
 
 MAX_DIRECTORY = 64 << 20

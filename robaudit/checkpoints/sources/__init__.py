@@ -1,20 +1,53 @@
 """Checkpoints by name: ``robustbench:cifar10/Linf/NAME``, ``timm:NAME``, ``torchvision:NAME``.
 
-The library that published a network builds it; its weights come from a file already here, read
-like any other file, without running anything in it; nothing is fetched without being asked for.
+The library that published a network builds it; its weights come from a file that is already here,
+read like any other file, without running anything in it; nothing is downloaded unless asked for.
+Each library has a module with ``open_network(name, model_dir, download)``.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from importlib import import_module
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from robaudit.checkpoints.sources.opened import Opened
 from robaudit.errors import UsageError
 from robaudit.types import Norm, parse_norm
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from robaudit.checkpoints.normalization import Normalization
 
 __all__ = ["SCHEMES", "Opened", "files_of", "is_source", "open_source", "zoo_threat"]
 
 SCHEMES = ("robustbench", "timm", "torchvision")
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A network from a library, its weights in it, in evaluation mode.
+
+    Attributes:
+        network: takes images ``(n, c, h, w)``, in ``[0, 1]`` where ``normalization`` is ``None``.
+        architecture: what the library calls it.
+        normalization: to be applied before the network; ``None`` where the network has it inside.
+        format: of the weights' file.
+        sha256: of the weights' file; of several, that of the lines ``hash  name``.
+        remarks: what the user should know.
+        published: what the library says was measured: ``clean_acc``, ``robust_acc``, ... as
+            fractions.
+    """
+
+    network: nn.Module
+    architecture: str
+    normalization: Normalization | None
+    format: str
+    sha256: str | None
+    remarks: tuple[str, ...] = ()
+    published: Mapping[str, float | bool | str] = field(default_factory=dict)
 
 
 def is_source(text: str) -> bool:
@@ -29,7 +62,7 @@ def is_source(text: str) -> bool:
 def open_source(
     text: str, *, model_dir: str | Path | None = None, download: bool = False
 ) -> Opened:
-    """The network of that name, its weights in it.
+    """The network of that name, with its weights.
 
     Args:
         text: ``robustbench:DATASET/THREAT/NAME``, ``timm:NAME`` or ``torchvision:NAME[:SET]``.
@@ -43,21 +76,24 @@ def open_source(
         CheckpointError: the file is missing, no checkpoint, or not this network's, or could not
             be fetched.
     """
-    folder = None if model_dir is None else Path(model_dir)
-    scheme, _, name = text.partition(":")
-    if scheme == "robustbench":
-        from robaudit.checkpoints.sources.robustbench import open_robustbench
+    scheme, name = _parsed(text)
+    opened: Opened = import_module(f"{__name__}.{scheme}").open_network(
+        name, None if model_dir is None else Path(model_dir), download
+    )
+    return opened
 
-        return open_robustbench(name, folder, download)
-    if scheme == "timm":
-        from robaudit.checkpoints.sources.timm import open_timm
 
-        return open_timm(name, folder, download)
-    if scheme == "torchvision":
-        from robaudit.checkpoints.sources.torchvision import open_torchvision
+def files_of(text: str, *, model_dir: str | Path | None = None) -> tuple[Path, ...]:
+    """The files :func:`open_source` would read; RobustBench's without torch.
 
-        return open_torchvision(name, folder, download)
-    raise _unknown(text)
+    Raises:
+        UsageError: an unknown name, or a library that is not installed.
+        CheckpointError: a file is not there.
+    """
+    scheme, name = _parsed(text)
+    module = import_module(f"{__name__}.{'zoo_files' if scheme == 'robustbench' else scheme}")
+    found: tuple[Path, ...] = module.files(name, None if model_dir is None else Path(model_dir))
+    return found
 
 
 def zoo_threat(text: str) -> tuple[str, Norm] | None:
@@ -76,32 +112,11 @@ def zoo_threat(text: str) -> tuple[str, Norm] | None:
         return None
 
 
-def files_of(text: str, *, model_dir: str | Path | None = None) -> tuple[Path, ...]:
-    """The files :func:`open_source` would read; RobustBench's without torch.
-
-    Raises:
-        UsageError: an unknown name, or a library that is not installed.
-        CheckpointError: a file is not there.
-    """
-    folder = None if model_dir is None else Path(model_dir)
+def _parsed(text: str) -> tuple[str, str]:
     scheme, _, name = text.partition(":")
-    if scheme == "robustbench":
-        from robaudit.checkpoints.sources.zoo_files import robustbench_files
-
-        return robustbench_files(name, folder)
-    if scheme == "timm":
-        from robaudit.checkpoints.sources.timm import timm_file
-
-        return (timm_file(name, folder),)
-    if scheme == "torchvision":
-        from robaudit.checkpoints.sources.torchvision import torchvision_file
-
-        return (torchvision_file(name, folder),)
-    raise _unknown(text)
-
-
-def _unknown(text: str) -> UsageError:
-    return UsageError(
-        f"unknown source {text!r}",
-        f"Known are {', '.join(f'{scheme}:NAME' for scheme in SCHEMES)}.",
-    )
+    if not is_source(text):
+        raise UsageError(
+            f"unknown source {text!r}",
+            f"Known are {', '.join(f'{scheme}:NAME' for scheme in SCHEMES)}.",
+        )
+    return scheme, name

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from robaudit.checkpoints.files.display import shown
 from robaudit.checkpoints.fitting import fit
+from robaudit.checkpoints.sources.fetching import another
 from robaudit.errors import CheckpointError
 
 _WRAPPERS = ("module.", "_orig_mod.", "model.")
@@ -69,9 +70,7 @@ def fit_published(
     try:
         precision = fit(network, arranged.state, source)
     except CheckpointError as error:
-        raise CheckpointError(
-            error.message, "The file is not this network's: remove it and fetch it again."
-        ) from error
+        raise another(error.message, "") from error
     return arranged, (*arranged.remarks, *precision)
 
 

@@ -18,10 +18,10 @@ from torch.overrides import TorchFunctionMode
 from robaudit.checkpoints.files.display import shown
 from robaudit.checkpoints.files.hashing import joint_digest
 from robaudit.checkpoints.files.reading import LoadedWeights, read_state_dict
+from robaudit.checkpoints.sources import Opened
 from robaudit.checkpoints.sources.arranging import fit_published
 from robaudit.checkpoints.sources.catalogue import CLASSES, Entry, find_entry
-from robaudit.checkpoints.sources.fetching import check_hash
-from robaudit.checkpoints.sources.opened import Opened
+from robaudit.checkpoints.sources.fetching import another, check_hash
 from robaudit.checkpoints.sources.published import published
 from robaudit.checkpoints.sources.zoo import zoo_fields, zoo_importable, zoo_module
 from robaudit.checkpoints.sources.zoo_files import is_torchvision, zoo_files
@@ -39,7 +39,7 @@ class Part:
     member: str | None = None
 
 
-def open_robustbench(name: str, model_dir: Path | None, download: bool) -> Opened:
+def open_network(name: str, model_dir: Path | None, download: bool) -> Opened:
     """See :func:`robaudit.checkpoints.sources.open_source`."""
     entry = find_entry(name)
     files = zoo_files(entry, model_dir, download=download)
@@ -79,10 +79,8 @@ def _read(path: Path, member: str | None) -> LoadedWeights:
     try:
         return read_state_dict(path, hash=True, member=member)
     except UsageError as error:
-        # The user chose a name; what is in its file is not for them to get right.
-        raise CheckpointError(
-            error.message, "The file is not this network's: remove it and fetch it again."
-        ) from error
+        # The user chose a name, not what is in its file.
+        raise another(error.message, "") from error
 
 
 def build(entry: Entry) -> nn.Module:

@@ -12,20 +12,25 @@ from torch import Tensor, nn
 from robaudit.checkpoints.files.display import did_you_mean, shown
 from robaudit.checkpoints.files.reading import read_state_dict
 from robaudit.checkpoints.normalization import spelled
-from robaudit.checkpoints.sources.caches import hub_file, hugging_face_file, local_file
-from robaudit.checkpoints.sources.opened import Opened
-from robaudit.errors import CheckpointError, UsageError
+from robaudit.checkpoints.sources import Opened
+from robaudit.checkpoints.sources.fetching import (
+    hub_file,
+    hugging_face_file,
+    local_file,
+    misfit,
+)
+from robaudit.errors import UsageError
 
 INSTALL = "Install it: pip install 'robaudit[timm]'"
 _SUFFIXES = (".safetensors", ".pth", ".pt", ".bin")
 _HUB_NAMES = ("model.safetensors", "pytorch_model.bin")
 
 
-def open_timm(name: str, model_dir: Path | None, download: bool) -> Opened:
+def open_network(name: str, model_dir: Path | None, download: bool) -> Opened:
     """See :func:`robaudit.checkpoints.sources.open_source`."""
     timm = _timm()
     full, cfg = _configuration(timm, name)
-    path = timm_file(name, model_dir, download=download)
+    (path,) = files(name, model_dir, download=download)
     read = read_state_dict(path, hash=True)
     network = _built(timm, full, cfg, read.state_dict, shown(path, 200))
     return Opened(
@@ -38,7 +43,7 @@ def open_timm(name: str, model_dir: Path | None, download: bool) -> Opened:
     )
 
 
-def timm_file(name: str, model_dir: Path | None, *, download: bool = False) -> Path:
+def files(name: str, model_dir: Path | None, *, download: bool = False) -> tuple[Path, ...]:
     """The file of ``NAME[.TAG]``: in ``model_dir`` by that name or its own, or cached.
 
     Raises:
@@ -50,7 +55,7 @@ def timm_file(name: str, model_dir: Path | None, *, download: bool = False) -> P
     named = tuple(dict.fromkeys(stem + suffix for stem in (full, name) for suffix in _SUFFIXES))
     found = local_file(model_dir, (*named, own) if own else named)
     if found is not None:
-        return found
+        return (found,)
     what = f"timm:{name}"
     expected = named[0] if model_dir is None else model_dir / named[0]
     if cfg.hf_hub_id:
@@ -59,17 +64,11 @@ def timm_file(name: str, model_dir: Path | None, *, download: bool = False) -> P
         if cfg.hf_hub_filename:
             stem = str(cfg.hf_hub_filename).rpartition(".")[0]
             names = (f"{stem}.safetensors", str(cfg.hf_hub_filename))
-        return hugging_face_file(
-            repository,
-            revision or None,
-            names,
-            download=download,
-            what=what,
-            expected=expected,
-        )
+        where = (repository, revision or None, names)
+        return (hugging_face_file(*where, download=download, what=what, expected=expected),)
     if not cfg.url:
         raise UsageError(f"timm has no weights for {full}", f"Use your own: --arch timm:{full}.")
-    return hub_file(str(cfg.url), download=download, what=what, expected=expected)
+    return (hub_file(str(cfg.url), download=download, what=what, expected=expected),)
 
 
 def _timm() -> ModuleType:
@@ -113,11 +112,7 @@ def _built(timm: Any, full: str, cfg: Any, state: dict[str, Tensor], source: str
                 full, pretrained=True, pretrained_cfg_overlay={"state_dict": state}
             )
     except (RuntimeError, ValueError, KeyError, AttributeError) as error:
-        lines = " ".join(str(error).split())
-        raise CheckpointError(
-            f"{source} does not fit timm's {full}: {shown(lines, 200)}",
-            "The file is not this network's: remove it and fetch it again with --download.",
-        ) from error
+        raise misfit(source, f"timm's {full}", error) from error
     # timm remembers how the network was made: without a second copy of its weights.
     made: Any = network
     made.pretrained_cfg = {k: v for k, v in made.pretrained_cfg.items() if k != "state_dict"}

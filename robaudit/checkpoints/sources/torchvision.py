@@ -12,18 +12,17 @@ from torch import nn
 from robaudit.checkpoints.files.display import did_you_mean, shown
 from robaudit.checkpoints.files.reading import read_state_dict
 from robaudit.checkpoints.normalization import spelled
-from robaudit.checkpoints.sources.caches import hub_file, local_file
-from robaudit.checkpoints.sources.fetching import check_hash
-from robaudit.checkpoints.sources.opened import Opened
-from robaudit.errors import CheckpointError, UsageError
+from robaudit.checkpoints.sources import Opened
+from robaudit.checkpoints.sources.fetching import check_hash, hub_file, local_file, misfit
+from robaudit.errors import UsageError
 
 _SUFFIXES = (".safetensors", ".pth", ".pt", ".bin")
 
 
-def open_torchvision(text: str, model_dir: Path | None, download: bool) -> Opened:
+def open_network(text: str, model_dir: Path | None, download: bool) -> Opened:
     """See :func:`robaudit.checkpoints.sources.open_source`."""
     name, chosen = _weights(text)
-    path = torchvision_file(text, model_dir, download=download)
+    (path,) = files(text, model_dir, download=download)
     read = read_state_dict(path, hash=True)
     check_hash(path, read.sha256)
     network = _built(name, chosen, read.state_dict, shown(path, 200))
@@ -39,7 +38,7 @@ def open_torchvision(text: str, model_dir: Path | None, download: bool) -> Opene
     )
 
 
-def torchvision_file(text: str, model_dir: Path | None, *, download: bool = False) -> Path:
+def files(text: str, model_dir: Path | None, *, download: bool = False) -> tuple[Path, ...]:
     """The file of ``NAME[:SET]``: in ``model_dir`` by its own name or by ``NAME``, or cached.
 
     Raises:
@@ -52,9 +51,10 @@ def torchvision_file(text: str, model_dir: Path | None, *, download: bool = Fals
     plain = tuple(name + suffix for suffix in _SUFFIXES) if chosen.name == _usual(name) else ()
     found = local_file(model_dir, (own, *plain))
     if found is not None:
-        return found
+        return (found,)
     expected = own if model_dir is None else model_dir / own
-    return hub_file(chosen.url, download=download, what=f"torchvision:{text}", expected=expected)
+    what = f"torchvision:{text}"
+    return (hub_file(chosen.url, download=download, what=what, expected=expected),)
 
 
 def _usual(name: str) -> str:
@@ -97,30 +97,16 @@ def _built(name: str, chosen: Any, state: Mapping[str, torch.Tensor], source: st
     """
     from torchvision import models
 
-    weights = _InHand(chosen, state)
+    # While the network is built, this member of an enumeration of weights gives the file's tensors.
+    chosen.get_state_dict = lambda *_, **__: dict(state)
     try:
-        with torch.random.fork_rng(devices=[]), weights:
+        with torch.random.fork_rng(devices=[]):
             network: nn.Module = models.get_model(name, weights=chosen)
     except (RuntimeError, ValueError, KeyError) as error:
-        lines = " ".join(str(error).split())
-        raise CheckpointError(
-            f"{source} does not fit torchvision's {name}: {shown(lines, 200)}",
-            "The file is not this network's: remove it and fetch it again with --download.",
-        ) from error
+        raise misfit(source, f"torchvision's {name}", error) from error
+    finally:
+        del chosen.get_state_dict
     return network
-
-
-class _InHand:
-    """While it lasts, one member of an enumeration of weights gives these tensors."""
-
-    def __init__(self, chosen: Any, state: Mapping[str, torch.Tensor]) -> None:
-        self.chosen, self.state = chosen, state
-
-    def __enter__(self) -> None:
-        self.chosen.get_state_dict = lambda *_, **__: dict(self.state)
-
-    def __exit__(self, *_: object) -> None:
-        del self.chosen.get_state_dict
 
 
 def _preparation(prepare: Any) -> str:

@@ -5,19 +5,17 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from robaudit.checkpoints.files.display import shown
-from robaudit.checkpoints.sources.caches import hub_file
 from robaudit.checkpoints.sources.catalogue import INSTALL, Entry, find_entry
-from robaudit.checkpoints.sources.fetching import fetch
+from robaudit.checkpoints.sources.fetching import fetch, hub_file, missing
 from robaudit.checkpoints.sources.zoo import zoo_importable, zoo_module
-from robaudit.errors import CheckpointError, UsageError
+from robaudit.errors import UsageError
 
 DEFAULT_DIR = Path("models")
 # RobustBench takes the weights of its ImageNet "Standard" from torchvision.
 TORCHVISION_STANDARD = "resnet50:IMAGENET1K_V1"
 
 
-def robustbench_files(name: str, folder: Path | None) -> tuple[Path, ...]:
+def files(name: str, folder: Path | None) -> tuple[Path, ...]:
     """The files of ``DATASET/THREAT/NAME``, all of them there.
 
     Raises:
@@ -45,19 +43,12 @@ def zoo_files(entry: Entry, folder: Path | None, *, download: bool) -> tuple[Pat
     return targets
 
 
-def missing(what: str, target: Path) -> CheckpointError:
-    """The error for a file that is not there."""
-    return CheckpointError(
-        f"{what}: its file is not there: {shown(target, 300)}",
-        "Name the folder that has it as --model-dir, or fetch it with --download.",
-    )
-
-
 def _of_a_library(entry: Entry, target: Path, download: bool) -> Path:
     if is_torchvision(entry):
-        from robaudit.checkpoints.sources.torchvision import torchvision_file
+        from robaudit.checkpoints.sources import torchvision
 
-        return torchvision_file(TORCHVISION_STANDARD, target.parent, download=download)
+        (found,) = torchvision.files(TORCHVISION_STANDARD, target.parent, download=download)
+        return found
     url = _timm_url(entry)
     beside = target.with_name(url.rpartition("/")[2])
     if beside.is_file():
