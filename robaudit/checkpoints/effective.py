@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from robaudit.checkpoints.architectures.architecture import Shapes
-from robaudit.checkpoints.wrapping import Wrapping, unwrappings
+from robaudit.checkpoints.wrapping import Unwrapped, unwrappings
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -58,16 +58,16 @@ def effective_shapes(shapes: Shapes, found: tuple[Part, ...]) -> Shapes:
     return made
 
 
-def readings(shapes: Shapes) -> tuple[Shapes, tuple[Wrapping, ...], tuple[Part, ...]]:
-    """All shapes there are to choose from, the ways to unwrap them, and what has to be computed.
+def readings(shapes: Shapes) -> tuple[tuple[Unwrapped, ...], tuple[Part, ...]]:
+    """The ways to unwrap a state dict, and the weights that have to be computed from parts.
 
     The keys as they are in the file come first: a network that prunes has them itself.
     """
     found = parts(shapes)
     if not found:
-        return shapes, unwrappings(shapes), ()
+        return unwrappings(shapes), ()
     made = effective_shapes(shapes, found)
-    return {**shapes, **made}, (*unwrappings(shapes), *unwrappings(made)), found
+    return (*unwrappings(shapes), *unwrappings(made)), found
 
 
 def compute(state: Mapping[str, Tensor], part: Part) -> Tensor:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from robaudit.checkpoints.architectures.sketching import sketch
 from robaudit.checkpoints.files.display import shown
-from robaudit.checkpoints.wrapping import Wrapping
+from robaudit.checkpoints.wrapping import Unwrapped
 from robaudit.errors import CheckpointError
 
 _ADVICE = "Check --arch: the network must be the one the weights were trained in."
@@ -18,11 +18,11 @@ _ADVICE = "Check --arch: the network must be the one the weights were trained in
 _COUNTER = "num_batches_tracked"
 
 
-def worn(network: nn.Module, stages: Sequence[Wrapping]) -> Wrapping:
-    """The stage of unwrapping that has the network's own keys, or comes nearest to them."""
+def nearest(network: nn.Module, stages: Sequence[Unwrapped]) -> Unwrapped:
+    """The stage of unwrapping whose keys differ least from the network's own."""
     own = {key for key in network.state_dict() if not key.endswith(_COUNTER)}
 
-    def differing(stage: Wrapping) -> int:
+    def differing(stage: Unwrapped) -> int:
         return len(own ^ {key for key in stage.names if not key.endswith(_COUNTER)})
 
     return min(stages, key=differing)

@@ -12,7 +12,6 @@ from torch import Tensor, nn
 from robaudit.checkpoints.architectures.architecture import (
     Candidate,
     Image,
-    Shapes,
     UnknownArchitectureError,
 )
 from robaudit.checkpoints.architectures.parsing import parse_arch
@@ -33,7 +32,7 @@ from robaudit.checkpoints.factory import Factory, called, factory, is_code, unwr
 from robaudit.checkpoints.files.display import shown
 from robaudit.checkpoints.files.quantised import ADVICE, quantised
 from robaudit.checkpoints.files.reading import LoadedWeights, read_state_dict
-from robaudit.checkpoints.fitting import assemble, fit, worn
+from robaudit.checkpoints.fitting import assemble, fit, nearest
 from robaudit.checkpoints.hypothesis import Proposal
 from robaudit.checkpoints.normalization import (
     Normalization,
@@ -42,7 +41,7 @@ from robaudit.checkpoints.normalization import (
     usual,
 )
 from robaudit.checkpoints.sidecar import Statement, statement_of
-from robaudit.checkpoints.wrapping import Wrapping
+from robaudit.checkpoints.wrapping import Unwrapped
 from robaudit.errors import CheckpointError, UsageError
 from robaudit.types import Examples
 
@@ -66,8 +65,7 @@ class _File:
 
     name: str
     state: dict[str, Tensor]
-    shapes: Shapes
-    stages: tuple[Wrapping, ...]
+    stages: tuple[Unwrapped, ...]
     image: Image | None
 
 
@@ -76,7 +74,7 @@ class _Fitted:
     """Networks with weights in, the stage of the file's keys they took, and who chose them."""
 
     networks: tuple[tuple[str, nn.Module], ...]
-    stage: Wrapping
+    stage: Unwrapped
     identified_by: str
     remarks: tuple[str, ...]
     normalization: str = ""
@@ -106,10 +104,10 @@ def proposal_from_file(
     statement = statement_of(weights)
     _refuse_quantised(weights, name)
     raw = weights.state_dict
-    shapes, stages, made = readings({key: tuple(value.shape) for key, value in raw.items()})
+    stages, made = readings({key: tuple(value.shape) for key, value in raw.items()})
     image = None if examples is None else _image(examples)
     state = {**raw, **{part.name: compute(raw, part) for part in made}}
-    file = _File(name, state, shapes, stages, image)
+    file = _File(name, state, stages, image)
     fitted = _fitted(weights, arch, statement, file)
     if {part.name for part in made} & set(fitted.stage.names.values()):
         fitted = replace(fitted, remarks=(*remarks(raw, made), *fitted.remarks))
@@ -167,7 +165,7 @@ def _fitted(
 def _coded(arch: str | Factory, file: _File) -> _Fitted:
     network = unwrapped(factory(arch)())
     network.float()  # measurements are made in float32, whatever the factory chose
-    stage = worn(network, file.stages)
+    stage = nearest(network, file.stages)
     remarks = fit(network, _dressed(stage, file.state), file.name)
     return _Fitted(((called(arch), network),), stage, "--arch", remarks)
 
@@ -184,7 +182,7 @@ def _named(
         architecture, arguments = parse_arch(arch)
         arguments = {**arguments, **kwargs}
         for stage in file.stages:
-            shapes = stage.shapes(file.shapes)
+            shapes = stage.shapes
             candidates = named(architecture, arguments, shapes, image=file.image)
             if candidates[0].fits(shapes):
                 break
@@ -202,13 +200,13 @@ def _named(
 
 def _identified(file: _File) -> _Fitted:
     """The networks that have the file's keys and shapes."""
-    stages = [stage.shapes(file.shapes) for stage in file.stages]
+    stages = [stage.shapes for stage in file.stages]
     for image in dict.fromkeys((file.image, None)):  # without: the data may be the wrong one
         at, candidates = identify_among(stages, image=image)
         if candidates:
             return _assembled(candidates, file.stages[at], _SHAPES, file)
     for stage in file.stages:
-        absent = [c.label for c in suspect(stage.shapes(file.shapes)) if c.label.startswith("timm")]
+        absent = [c.label for c in suspect(stage.shapes) if c.label.startswith("timm")]
         if absent:
             raise CheckpointError(
                 f"{file.name}: its keys are those of {absent[0]}, and timm is not installed",
@@ -219,7 +217,7 @@ def _identified(file: _File) -> _Fitted:
 
 def _assembled(
     candidates: Sequence[Candidate],
-    stage: Wrapping,
+    stage: Unwrapped,
     by: str,
     file: _File,
     impossible: type[UsageError | CheckpointError] = CheckpointError,
@@ -248,7 +246,7 @@ def _assembled(
     return _Fitted(tuple(networks), stage, by, tuple(remarks), normalization)
 
 
-def _dressed(stage: Wrapping, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def _dressed(stage: Unwrapped, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {name: state[key] for name, key in stage.names.items()}
 
 
@@ -287,8 +285,7 @@ def _numbers(values: Tensor) -> tuple[float, ...]:
 
 
 def _unidentified(file: _File) -> CheckpointError:
-    names = file.stages[-1].names
-    entries = [f"{shown(name)} {file.shapes[key]}" for name, key in names.items()]
+    entries = [f"{shown(name)} {shape}" for name, shape in file.stages[-1].shapes.items()]
     listed = ", ".join(entries if len(entries) <= 5 else [*entries[:3], "...", entries[-1]])
     return CheckpointError(
         f"{file.name}: no known architecture has these {len(entries)} tensors: {listed}",

@@ -15,7 +15,7 @@ from robaudit.checkpoints.files.display import shown
 from robaudit.checkpoints.files.hashing import Progress
 from robaudit.checkpoints.files.quantised import quantised
 from robaudit.checkpoints.sidecar import Statement, statement_of
-from robaudit.checkpoints.wrapping import Wrapping
+from robaudit.checkpoints.wrapping import Unwrapped
 
 _BUFFERS = ("running_mean", "running_var", "num_batches_tracked")
 
@@ -64,9 +64,9 @@ def inspect_file(
     """
     container = read_container(path, hash=hash, member=member, weights=weights, progress=progress)
     statement = statement_of(container)
-    shapes, stages, _ = readings({info.name: info.shape for info in container.tensors})
+    stages, _ = readings({info.name: info.shape for info in container.tensors})
     wrapping = stages[-1]
-    suspects = suspect_among([stage.shapes(shapes) for stage in stages])
+    suspects = suspect_among([stage.shapes for stage in stages])
     architecture, reason = _architecture(container, statement, suspects)
     normalization, why = _normalization(statement, wrapping, suspects)
     described: dict[str, Any] = {f.name: getattr(container, f.name) for f in fields(Description)}
@@ -106,7 +106,7 @@ def _architecture(
 
 
 def _normalization(
-    statement: Statement | None, wrapping: Wrapping, suspects: tuple[Candidate, ...]
+    statement: Statement | None, wrapping: Unwrapped, suspects: tuple[Candidate, ...]
 ) -> tuple[str | None, str]:
     if statement is not None and statement.normalization:
         return statement.normalization, f"said by {statement.where}"

@@ -25,10 +25,10 @@ from robaudit.checkpoints.effective import readings
 from robaudit.checkpoints.factory import factory, is_code, unwrapped
 from robaudit.checkpoints.files.container import read_container
 from robaudit.checkpoints.files.display import shown
-from robaudit.checkpoints.fitting import check_fit, worn
+from robaudit.checkpoints.fitting import check_fit, nearest
 from robaudit.checkpoints.sidecar import statement_of
 from robaudit.checkpoints.sources import is_source, zoo_threat
-from robaudit.checkpoints.wrapping import Wrapping
+from robaudit.checkpoints.wrapping import Unwrapped
 
 IMAGES: tuple[Image, ...] = ((3, 32, 32), (1, 28, 28), (1, 8, 8), (3, 224, 224), (3, 64, 64))
 """Images of the usual data sets."""
@@ -92,15 +92,15 @@ def trained_on(
     if container.refusal is not None and not trusted:
         raise container.refusal.error()
     recorded = _recorded(container.metadata)
-    shapes, stages, _ = readings({info.name: info.shape for info in container.tensors})
+    stages, _ = readings({info.name: info.shape for info in container.tensors})
     if arch is not None and is_code(arch):
         network = unwrapped(factory(arch)())
         if container.refusal is None:
-            _check_fit(network, shapes, stages, shown(Path(source), 200))
+            _check_fit(network, stages, shown(Path(source), 200))
         return TrainedOn(recorded, _asked(network), fixed=True)
     statement = statement_of(container)
     said = arch or (statement.architecture if statement is not None else None)
-    keys = [stage.shapes(shapes) for stage in stages]
+    keys = [stage.shapes for stage in stages]
     if said is None:
         takes = _taken(lambda image: identify_among(keys, image=image)[1])
         return TrainedOn(recorded, takes or None)
@@ -110,8 +110,8 @@ def trained_on(
     return TrainedOn(recorded)
 
 
-def _check_fit(network: nn.Module, shapes: Shapes, stages: Sequence[Wrapping], name: str) -> None:
-    own = worn(network, stages).shapes(shapes)
+def _check_fit(network: nn.Module, stages: Sequence[Unwrapped], name: str) -> None:
+    own = nearest(network, stages).shapes
     state = {key: torch.empty(shape, device="meta") for key, shape in own.items()}
     check_fit(network, state, name)
 

@@ -1,15 +1,16 @@
 """What training code wraps around a network's keys: prefixes, counters, normalisation. No torch.
 
 A state dict of ``DataParallel(Sequential(Normalize(), net))`` is the network's with ``module.1.``
-before every key and two buffers more. The wrappers are taken off one at a time, and every stage is
-kept: which of them is the network's own is for the network to say.
+before every key and two more buffers. The wrappers are removed one at a time, and every stage is
+kept, since only the network tells which of them has its own keys.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 from robaudit.checkpoints.architectures.architecture import Shapes
 
@@ -33,37 +34,34 @@ _MEANS = {"mean": "std", "mu": "sigma", "new_mean": "new_std", "_mean": "_std", 
 
 
 @dataclass(frozen=True)
-class Wrapping:
-    """A state dict's keys with some wrappers taken off.
+class Unwrapped:
+    """A state dict's keys without some of the wrappers.
 
     Attributes:
         names: the network's key to the file's, in the file's order.
-        prefix: what was taken off the front of every key.
-        mean, std: the file's keys of the input normalisation that was taken out.
-        dropped: the file's keys that are no network's weights.
+        file: the shapes of the file's tensors, by the file's keys.
+        prefix: what was removed from the front of every key.
+        mean, std: the file's keys of the input normalisation that was removed.
     """
 
     names: Mapping[str, str]
+    file: Shapes = field(repr=False)
     prefix: str = ""
     mean: str | None = None
     std: str | None = None
-    dropped: tuple[str, ...] = ()
-    _keys: Mapping[str, str] = field(init=False, repr=False, compare=False)
 
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "_keys", {file: name for name, file in self.names.items()})
+    @cached_property
+    def shapes(self) -> Shapes:
+        """The shapes by the network's own keys."""
+        return {name: self.file[key] for name, key in self.names.items()}
 
-    def key(self, name: str) -> str | None:
-        """The network's key of a key in the file; ``None`` where it is none of the network's."""
-        return self._keys.get(name)
-
-    def shapes(self, of: Shapes) -> Shapes:
-        """The network's shapes by its own keys, from the file's."""
-        return {name: of[file] for name, file in self.names.items()}
+    def kept(self, names: Iterable[str]) -> Unwrapped:
+        """Without the other names."""
+        return replace(self, names={name: self.names[name] for name in names})
 
 
-def unwrappings(shapes: Shapes) -> tuple[Wrapping, ...]:
-    """The state dict as it is, then with one wrapper after another taken off.
+def unwrappings(shapes: Shapes) -> tuple[Unwrapped, ...]:
+    """The state dict as it is, then without one wrapper after another.
 
     >>> stages = unwrappings({"module.1.w": (3,), "module.0.mean": (3,), "module.0.std": (3,)})
     >>> [list(stage.names) for stage in stages]
@@ -71,10 +69,10 @@ def unwrappings(shapes: Shapes) -> tuple[Wrapping, ...]:
     >>> stages[-1].prefix, stages[-1].mean
     ('module.1.', 'module.0.mean')
     """
-    stages = [Wrapping({key: key for key in shapes})]
+    stages = [Unwrapped({key: key for key in shapes}, shapes)]
     while len(stages) < 3 * _MAX_WRAPPERS:
         stage = stages[-1]
-        peels = (_cleared(stage), _normalised(stage, shapes), _unprefixed(stage), _bared(stage))
+        peels = (_cleared(stage), _normalised(stage), _unprefixed(stage), _bared(stage))
         for peeled in peels:
             if peeled is not None:
                 stages.append(peeled)
@@ -84,16 +82,7 @@ def unwrappings(shapes: Shapes) -> tuple[Wrapping, ...]:
     return tuple(stages)
 
 
-def unwrap(shapes: Shapes) -> Wrapping:
-    """The state dict with every wrapper taken off.
-
-    >>> unwrap({"module._orig_mod.fc.weight": (10, 4), "module._orig_mod.conv.bias": (4,)}).prefix
-    'module._orig_mod.'
-    """
-    return unwrappings(shapes)[-1]
-
-
-def _cleared(stage: Wrapping) -> Wrapping | None:
+def _cleared(stage: Unwrapped) -> Unwrapped | None:
     """Without counters, losses, metrics and a second copy of the network."""
     keep = [name for name in stage.names if name.rpartition(".")[2] not in _COUNTERS]
     firsts = {name.partition(".")[0] for name in keep}
@@ -106,10 +95,10 @@ def _cleared(stage: Wrapping) -> Wrapping | None:
         if name.startswith(f"{attacker}.") and name.removeprefix(f"{attacker}.") in stage.names
     }
     keep = [name for name in keep if name not in copies]
-    return _with(stage, keep) if keep and len(keep) < len(stage.names) else None
+    return stage.kept(keep) if keep and len(keep) < len(stage.names) else None
 
 
-def _bared(stage: Wrapping) -> Wrapping | None:
+def _bared(stage: Unwrapped) -> Unwrapped | None:
     """Without the wrappers of single layers, ``c2._orig_mod.weight``; those of all are a prefix."""
     if not any(part in name for name in stage.names for part in _INNER):
         return None
@@ -134,49 +123,38 @@ def _bared(stage: Wrapping) -> Wrapping | None:
     names = {bare(name): file for name, file in stage.names.items()}
     if len(names) < len(stage.names) or names.keys() == stage.names.keys():
         return None
-    return Wrapping(names, stage.prefix, stage.mean, stage.std, stage.dropped)
+    return replace(stage, names=names)
 
 
-def _normalised(stage: Wrapping, shapes: Shapes) -> Wrapping | None:
+def _normalised(stage: Unwrapped) -> Unwrapped | None:
     """Without the one pair of mean and deviation that is alone in its module."""
     if stage.mean is not None:
         return None
-    pairs = [pair for name in stage.names if (pair := _pair(name, stage.names, shapes))]
-    if len(pairs) != 1:
+    pairs = [pair for name in stage.names if (pair := _pair(name, stage.shapes))]
+    keep = [name for name in stage.names if name not in pairs[0]] if len(pairs) == 1 else []
+    if not keep:
         return None
     mean, std = pairs[0]
-    keep = [name for name in stage.names if name not in pairs[0]]
-    rest = _with(stage, keep)
-    return (
-        Wrapping(rest.names, rest.prefix, stage.names[mean], stage.names[std], stage.dropped)
-        if keep
-        else None
-    )
+    return replace(stage.kept(keep), mean=stage.names[mean], std=stage.names[std])
 
 
-def _pair(name: str, names: Mapping[str, str], shapes: Shapes) -> tuple[str, str] | None:
+def _pair(name: str, shapes: Shapes) -> tuple[str, str] | None:
     parent, dot, last = name.rpartition(".")
     partner = f"{parent}{dot}{_MEANS.get(last, '')}"
-    if last not in _MEANS or partner not in names:
+    if last not in _MEANS or partner not in shapes:
         return None
     # Alone in its module, unless it is the outermost, which holds the network as well.
-    others = [key for key in names if key.startswith(f"{parent}.")] if parent else []
-    shape, other = shapes[names[name]], shapes[names[partner]]
-    alone = set(others) <= {name, partner}
-    return (name, partner) if alone and shape == other and math.prod(shape) in (1, 3) else None
+    others = [key for key in shapes if key.startswith(f"{parent}.")] if parent else []
+    shape, alone = shapes[name], set(others) <= {name, partner}
+    fits = alone and shape == shapes[partner] and math.prod(shape) in (1, 3)
+    return (name, partner) if fits else None
 
 
-def _unprefixed(stage: Wrapping) -> Wrapping | None:
+def _unprefixed(stage: Unwrapped) -> Unwrapped | None:
     """Without the first part of the keys, where all share it."""
     firsts = {name.partition(".")[0] for name in stage.names}
     if len(firsts) != 1 or not all("." in name for name in stage.names):
         return None
     first = firsts.pop() + "."
     names = {name.removeprefix(first): file for name, file in stage.names.items()}
-    return Wrapping(names, stage.prefix + first, stage.mean, stage.std, stage.dropped)
-
-
-def _with(stage: Wrapping, keep: Iterable[str]) -> Wrapping:
-    names = {name: stage.names[name] for name in keep}
-    dropped = tuple(file for name, file in stage.names.items() if name not in names)
-    return Wrapping(names, stage.prefix, stage.mean, stage.std, (*stage.dropped, *dropped))
+    return replace(stage, names=names, prefix=stage.prefix + first)

@@ -329,7 +329,7 @@ def candidates(network, image, order=list):
     state = network.state_dict()
     shapes = {key: tuple(state[key].shape) for key in order(state)}
     for stage in unwrappings(shapes):
-        if found := identify(stage.shapes(shapes), image=image):
+        if found := identify(stage.shapes, image=image):
             return found, {name: state[key] for name, key in stage.names.items()}
     return (), {}
 

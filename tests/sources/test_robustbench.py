@@ -354,7 +354,7 @@ def test_nothing_is_fetched_unasked(models, monkeypatch):
         ("cifar10/Linf/plain2020net", "'Plain2020Net'", "Known"),
         ("cifar10/Linf/Plain2020Net_L2", "Plain2020Net", "robustbench:cifar10/L2/Plain2020Net_L2"),
         ("cifar11/Linf/Plain2020Net", "'cifar10'", "cifar100, imagenet"),
-        ("cifar10/Linv/Plain2020Net", "'linf'", "Linf, L2"),
+        ("cifar10/Linv/Plain2020Net", "'Linf'", "Linf, L2"),
         ("imagenet/L2/Big2021Net", "unknown threat model of imagenet 'L2'", "Linf"),
         ("cifar10/Plain2020Net", "names no network", "DATASET/THREAT/NAME"),
         ("", "names no network", "DATASET/THREAT/NAME"),
