@@ -79,16 +79,16 @@ class Asked:
 def choose(
     proposals: Sequence[Proposal], asked: Asked, device: torch.device
 ) -> tuple[Classifier, ...]:
-    """Settle on one network and one normalisation, for several checkpoints the same.
+    """Choose one network and one normalisation for all of the proposals.
 
     Args:
-        proposals: of checkpoints with the same keys and shapes, so that each has the same
-            candidates in the same order.
+        proposals: of checkpoints with the same keys and shapes, hence the same candidates in the
+            same order.
 
     Raises:
         OpenQuestionError: several candidates are left that differ in robust accuracy.
-        CheckpointError: the accuracy is that of guessing whatever is tried, or the examples do not
-            suit the network.
+        CheckpointError: every candidate's accuracy is that of guessing, or the network does not
+            take the examples.
     """
     if asked.examples is None:
         first = hypotheses(proposals, None, device)[0]
@@ -105,7 +105,7 @@ def choose(
 
 
 def usual_threat(examples: Examples) -> ThreatModel:
-    """The radius that results on such images are usually given for, where no audit names one."""
+    """The usual radius for such images, if the audit names none."""
     channels, height = examples.x.shape[1:3]
     if channels == 1:
         return ThreatModel("linf", 0.15 if height <= 8 else 0.3)
@@ -212,7 +212,7 @@ class _Choice:
         return self._settled(among[taken], rest, assumed=False)
 
     def _by_accuracy(self) -> list[Hypothesis]:
-        """Those that clean images do not exclude; of very many networks one candidate of each."""
+        """Candidates that clean images do not exclude; with very many networks, one of each."""
         among = self.all
         if len({one.network for one in among}) > 1:
             best = self._networks()
@@ -226,7 +226,7 @@ class _Choice:
         return [one for one in among if one.network in kept]
 
     def _as_accurate(self, among: list[Hypothesis]) -> list[Hypothesis]:
-        """Those not plainly less accurate than the best, on few images and then on all."""
+        """With a guess, the candidates of one network that are left; without one, the best."""
         for n in (_SCREEN, len(self.examples)):
             for one in among:
                 one.look(self.examples, n)
@@ -234,7 +234,7 @@ class _Choice:
         return among
 
     def _networks(self) -> list[Hypothesis]:
-        """Of many networks, each with a few normalisations, those that ever more images leave."""
+        """Networks, each with a few normalisations, that more and more images leave."""
         best = [one for one in self.all if one.normalization in _SPREAD] or self.all
         for n in (_SCREEN, 4 * _SCREEN, len(self.examples)):
             found = {one: one.glance(self.examples, n) for one in best}
@@ -245,13 +245,13 @@ class _Choice:
         return [best[k] for k in networks_left([one.outcomes for one in best])]
 
     def _one_network(self, among: list[Hypothesis]) -> tuple[list[Hypothesis], list[Hypothesis]]:
-        """Of networks that hardly differ under attack, as ReLU and a leaky one, the more usual.
+        """The most usual of networks that hardly differ under attack, such as ReLU and leaky ReLU.
 
-        They are compared with the same normalisation, so that the two questions stay apart.
+        They are compared with the same normalisation.
 
         Returns:
-            the candidates that are left; where networks differ these are the most accurate one's,
-            and the others' follow, one of each.
+            the candidates of the chosen or most accurate network, and if networks differ, one
+            candidate of each of the others.
         """
         best = max(among, key=lambda one: one.outcomes.accuracy)
         same = [one for one in among if one.normalization == best.normalization]
@@ -269,14 +269,14 @@ class _Choice:
         return [one for one in among if one.network == same[0].network], same[1:]
 
     def _of_a_guess(self, own: list[Hypothesis]) -> list[Hypothesis]:
-        """Of one network's candidates: those that are left where one will be taken for a guess."""
+        """The candidates of one network that are left for a guess; without one, the best."""
         if not self.asked.guess:
             return [max(own, key=lambda one: one.outcomes.accuracy)]
         own = self._as_accurate([one for one in self.all if one.network == own[0].network])
         return self._undecided(own) if len(own) > 1 else own
 
     def _undecided(self, among: list[Hypothesis]) -> list[Hypothesis]:
-        """Those that neither few images nor as many as are cheap exclude."""
+        """Candidates that attacks on few and then on more images do not exclude."""
         n = len(self.examples)
         self._attack(among, self._few())
         among = [among[k] for k in left([one.outcomes for one in among])]
@@ -287,11 +287,11 @@ class _Choice:
         return among
 
     def _share(self, among: Sequence[Hypothesis]) -> float:
-        """What the first images cost, as a part of what is affordable."""
+        """Cost of the first attack, as a fraction of the affordable cost."""
         return share(_models(among), self.examples, self._few())
 
     def _few(self) -> int:
-        """How many images each checkpoint is first attacked on."""
+        """Number of images of the first attack, per checkpoint."""
         each = max(_FIRST_ATTACKED // self.files, _SCREEN)
         return min(each, len(self.examples))
 

@@ -1,4 +1,4 @@
-"""What training scripts record beside the weights: accuracies, the epoch. No torch."""
+"""Accuracies and epochs that training scripts record beside the weights. No torch."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _ERRORS_OF_SHARE = 3.0
 def claimed_accuracies(metadata: Mapping[str, str]) -> dict[str, float]:
     """Clean test accuracies among the plain values of a checkpoint, as fractions.
 
-    Values above 1 are taken for percentages; what cannot be an accuracy is left out.
+    Values above 1 are read as percentages; impossible accuracies are left out.
 
     >>> claimed_accuracies({"acc": "63.04", "best_acc": "0.5", "train_acc": "99", "epoch": "3"})
     {'acc': 0.6304, 'best_acc': 0.5}
@@ -52,7 +52,7 @@ def _fractions(
 
 
 def claimed_robust_accuracies(metadata: Mapping[str, str]) -> dict[str, float]:
-    """Robust accuracies among them, in whatever threat model, as fractions.
+    """Robust accuracies among the plain values of a checkpoint, as fractions; threat model unknown.
 
     >>> claimed_robust_accuracies({"best_ra": "53.98", "test_robust_acc": "0.6291", "sa": "64"})
     {'best_ra': 0.5398, 'test_robust_acc': 0.6291}
@@ -76,10 +76,10 @@ def recorded_epoch(metadata: Mapping[str, str]) -> float | None:
 def far_claims(
     clean: Mapping[str, float], robust: Mapping[str, float], accuracy: float, n: int
 ) -> str:
-    """What the file records that cannot be, with this clean accuracy of ``n`` images; or ``""``.
+    """Which recorded accuracies contradict this clean accuracy on ``n`` images; or ``""``.
 
-    A recorded robust accuracy is of a threat model that the file does not say; but it is never
-    above the clean accuracy.
+    The threat model of a recorded robust accuracy is unknown, but it cannot exceed the clean
+    accuracy.
 
     >>> far_claims({"sa": 0.64}, {}, 0.47, 512)
     'it records sa = 64.0%, but 47.0% of 512 images are right'

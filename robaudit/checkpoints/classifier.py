@@ -1,4 +1,4 @@
-"""The network as every measurement sees it: images in [0, 1] in, logits out."""
+"""The network that every measurement runs: images in [0, 1] in, logits out."""
 
 from __future__ import annotations
 
@@ -16,10 +16,11 @@ from robaudit.schema import Known
 
 @dataclass(frozen=True)
 class Trial:
-    """One network with one normalisation, tried on ``n`` labelled images, and right on some.
+    """One candidate network and normalisation on ``n`` labelled images.
 
-    ``loss`` is the mean cross-entropy on them; ``stands`` is how many of the first ``attacked``
-    images stay right under PGD-10 in the audit's threat model, where that was tried.
+    ``right`` is how many it classifies right and ``loss`` the mean cross-entropy; ``stands`` is how
+    many of the first ``attacked`` images are right at every step of PGD-10 in the audit's threat
+    model, if that was tried.
     """
 
     architecture: str
@@ -47,19 +48,19 @@ class Origin:
         source: the file's path, as it was given.
         sha256: of the file, or ``None`` where it was not computed.
         architecture: a name robaudit knows, or the user's ``module:factory``.
-        identified_by: who says that it is this architecture.
+        identified_by: what the architecture is known from.
         normalization: what ``--normalize`` takes for it; ``"none"`` for none.
-        normalized_by: who says that it is this normalisation.
-        architecture_known, normalization_known: ``said`` by somebody; ``determined`` by evidence
-            that excludes every other candidate whose robust accuracy would differ; or ``assumed``,
-            as it remains open. See ``docs/explanation/normalization.md``.
-        harmless: what else it may be, where its robust accuracy is the same.
-        parameters: how many numbers the network was trained with.
-        warnings: what the user should know before trusting a number.
-        member: where in the file the state dict is; ``""`` when the whole file is it.
-        trials: what was tried on the data, where that decided.
-        claims: clean accuracies the checkpoint's maker recorded, as fractions, by their names.
-        robust_claims: robust accuracies likewise, in threat models that nobody says.
+        normalized_by: what the normalisation is known from.
+        architecture_known, normalization_known: ``said`` by the user or the file; ``determined`` by
+            data that excludes every other candidate with another robust accuracy; or ``assumed``, a
+            guess. See ``docs/explanation/normalization.md``.
+        harmless: other candidates that are left, with the same robust accuracy.
+        parameters: number of trained weights.
+        warnings: reasons to doubt the numbers.
+        member: where in the file the state dict is; ``""`` for the whole file.
+        trials: the candidates that were tried on data.
+        claims: clean accuracies recorded in the checkpoint, as fractions, by name.
+        robust_claims: recorded robust accuracies, in unknown threat models.
         epoch: of training, where the file records one.
     """
 
@@ -90,8 +91,8 @@ class Classifier(nn.Module):
         normalization: applied to the images first; ``None`` for none.
         origin: where it comes from.
 
-    Parameters do not require gradients, so that no attack fills their ``grad``; whoever measures
-    curvature turns that on for as long as it needs.
+    Parameters do not require gradients, so that attacks do not fill their ``grad``; curvature
+    measures turn that on while they run.
     """
 
     guards_calls = True

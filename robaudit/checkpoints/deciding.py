@@ -1,10 +1,10 @@
-"""What the evidence on some candidates excludes, and whether those left differ. Plain statistics.
+"""Which candidates the losses on labelled images exclude, and whether the rest agree.
 
-Training made one loss small: the robust loss of an adversarially trained network, the clean loss of
-another. So the candidate that is the truth has nearly the lowest of that loss, and one is excluded
-where another's is lower by more than :data:`_TOLERANCE` and the sampling noise together. The
-tolerance is there because the truth need not be the minimum itself: the audit's radius is not that
-of training, and networks trained for certificates minimise yet another loss.
+Training minimised one loss: the robust loss of an adversarially trained network, the clean loss of
+any other. The right candidate has nearly the lowest value of that loss, and a candidate is excluded
+if another's value is lower by more than :data:`_TOLERANCE` plus the sampling error. The tolerance
+is needed because the right candidate need not be the minimum: the audit's radius may differ from
+that of training, and networks trained for certificates minimise yet another loss.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from torch import Tensor
 
 FEW = 256
-"""With fewer images standard errors are themselves uncertain, and more is asked for."""
+"""With fewer images standard errors are uncertain, and larger differences are required."""
 
 _TOLERANCE, _NATS = 0.05, 0.02
 _ERRORS, _ERRORS_OF_FEW = 2.5, 3.5
@@ -24,7 +24,7 @@ _FAR_BEHIND = 0.05
 # The lowest robust loss over the clean loss there: up to 7 in adversarially trained networks on
 # colour images and MNIST, 11 to 35 on the digits, and from 54 on in networks trained on clean
 # images. A radius much above that of training lowers it too, but leaves few images right. In
-# between both losses must speak.
+# between, a candidate is excluded only by both losses.
 _ADVERSARIAL, _STANDARD = 10.0, 40.0
 _STANDING, _STANDING_WELL = 0.4, 0.6
 _POINT, _CLEAN_POINTS = 0.01, 0.02
@@ -32,14 +32,14 @@ _POINT, _CLEAN_POINTS = 0.01, 0.02
 
 @dataclass(frozen=True, eq=False)
 class Outcomes:
-    """One candidate on labelled images: rows are checkpoints of one question, columns images.
+    """One candidate on labelled images: rows are checkpoints, columns images.
 
     Attributes:
         clean, right: cross-entropy, and whether the image is classified right, ``(f, n)``.
-        robust, stands: the highest cross-entropy that the attack met, and whether the image is
-            classified right throughout, on the first images ``(f, m)``; before the attack ``m`` is
-            0.
-        mute: the attack had no gradient to follow, so that its losses say nothing.
+        robust, stands: the highest cross-entropy during the attack, and whether the image is
+            classified right at every step, ``(f, m)`` of the first images; ``m`` is 0 before the
+            attack.
+        mute: the gradient was zero, so the attack's losses are meaningless.
         foreign: its normalisation is another data set's.
     """
 
@@ -60,10 +60,9 @@ class Outcomes:
 
 
 def networks_left(best: Sequence[Outcomes]) -> list[int]:
-    """Networks, each with its most accurate normalisation, that are no worse than the best.
+    """Networks, each with its most accurate normalisation, that are not worse than the best.
 
-    A network with another activation or stride is told by accuracy alone: by three standard errors
-    of the paired difference.
+    Accuracy alone decides here: by three standard errors of the paired difference.
     """
     best = _on_the_same(best)
     top = max(range(len(best)), key=lambda k: (best[k].accuracy, -k))
@@ -74,7 +73,7 @@ def networks_left(best: Sequence[Outcomes]) -> list[int]:
 
 
 def worth_attacking(found: Sequence[Outcomes]) -> list[int]:
-    """Those not plainly less accurate than the best: five points and three standard errors."""
+    """Those less accurate than the best by at most five points or three standard errors."""
     found = _on_the_same(found)
     top = max(found, key=lambda one: one.accuracy)
     return [
@@ -87,8 +86,8 @@ def worth_attacking(found: Sequence[Outcomes]) -> list[int]:
 def left(found: Sequence[Outcomes]) -> list[int]:
     """Those that no other excludes.
 
-    Another data set's normalisation falls also where one that is no other's is better in both
-    losses, however little.
+    A normalisation of another data set is excluded, too, if one that is not is better in both
+    losses, by however little.
     """
     found = _on_the_same(found)
     witnesses = _witnesses(found)
@@ -104,21 +103,21 @@ def left(found: Sequence[Outcomes]) -> list[int]:
 
 
 def likeliest(found: Sequence[Outcomes]) -> int:
-    """The one with the lowest of the losses that training made small; no other data set's first."""
+    """The one with the lowest loss that training minimised; other data sets' come last."""
     found = _on_the_same(found)
     witness = _witnesses(found)[0]
     return min(range(len(found)), key=lambda k: (found[k].foreign, _mean(found[k], witness)))
 
 
 def lowest(found: Sequence[Outcomes]) -> int:
-    """The one with the lowest robust accuracy, so that nothing is overstated."""
+    """The one with the lowest robust accuracy, so that robustness is not overstated."""
     found = _on_the_same(found)
     own = [k for k, one in enumerate(found) if not one.foreign] or range(len(found))
     return min(own, key=lambda k: found[k].robust_accuracy)
 
 
 def agree(found: Sequence[Outcomes], taken: int) -> bool:
-    """Whether it does not matter which of them it is.
+    """Whether the choice does not matter.
 
     On every checkpoint the robust accuracies differ by at most one point from that of the taken
     one, that difference is known to a point, and clean accuracies differ by at most two.
@@ -142,7 +141,7 @@ def agree(found: Sequence[Outcomes], taken: int) -> bool:
 
 
 def _on_the_same(found: Sequence[Outcomes]) -> list[Outcomes]:
-    """Of the images that all were tried on, and of those that all were attacked on."""
+    """Outcomes on the images that all candidates were tried and attacked on."""
     n = min(one.right.shape[1] for one in found)
     m = min(one.stands.shape[1] for one in found)
     return [
@@ -155,7 +154,7 @@ def _on_the_same(found: Sequence[Outcomes]) -> list[Outcomes]:
 
 
 def _witnesses(found: Sequence[Outcomes]) -> tuple[str, ...]:
-    """Which loss training made small: ``robust``, ``clean``, or where in doubt both."""
+    """Which loss training minimised: ``robust``, ``clean``, or both if in doubt."""
     heard = [one for one in found if not one.mute and one.robust.numel()]
     if not heard:
         return ("clean",)

@@ -1,7 +1,7 @@
 """Weights that a state dict holds in parts: pruned, weight-normed and spectrally normed ones.
 
-Which keys make which weight is read off names and shapes, without torch; :func:`compute` makes it,
-as the network would in evaluation.
+The parts are found by names and shapes, without torch; :func:`compute` computes the weight as the
+network would in evaluation mode.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ Kind = Literal["pruned", "weight norm", "spectral norm"]
 
 @dataclass(frozen=True)
 class Part:
-    """A weight, and the file's keys that it is made of.
+    """A weight, and the file's keys that it is computed from.
 
     Attributes:
-        name: its own key.
-        kind: how it is made.
+        name: key of the weight.
+        kind: how it is computed.
         keys: ``pruned`` the weight and its mask; ``weight norm`` length and direction; ``spectral
             norm`` the weight and its left and right singular vectors.
     """
@@ -36,7 +36,7 @@ class Part:
 
 
 def parts(shapes: Shapes) -> tuple[Part, ...]:
-    """The weights that are there in parts.
+    """The weights that a state dict holds in parts.
 
     >>> parts({"fc.weight_orig": (2, 3), "fc.weight_mask": (2, 3), "fc.bias": (2,)})
     (Part(name='fc.weight', kind='pruned', keys=('fc.weight_orig', 'fc.weight_mask')),)
@@ -46,7 +46,7 @@ def parts(shapes: Shapes) -> tuple[Part, ...]:
 
 
 def effective_shapes(shapes: Shapes, found: tuple[Part, ...]) -> Shapes:
-    """The shapes with each weight in the place of its parts."""
+    """The shapes with each weight in place of its parts."""
     first = {part.keys[-1] if part.kind == "weight norm" else part.keys[0]: part for part in found}
     gone = {key for part in found for key in part.keys}
     made = {}
@@ -61,7 +61,7 @@ def effective_shapes(shapes: Shapes, found: tuple[Part, ...]) -> Shapes:
 def readings(shapes: Shapes) -> tuple[tuple[Unwrapped, ...], tuple[Part, ...]]:
     """The ways to unwrap a state dict, and the weights that have to be computed from parts.
 
-    The keys as they are in the file come first: a network that prunes has them itself.
+    The file's own keys come first: a network that prunes has them itself.
     """
     found = parts(shapes)
     if not found:
@@ -94,7 +94,7 @@ def compute(state: Mapping[str, Tensor], part: Part) -> Tensor:
 
 
 def remarks(state: Mapping[str, Tensor], found: tuple[Part, ...]) -> tuple[str, ...]:
-    """What was made of what."""
+    """What the user should know of the computed weights."""
     said = []
     pruned = [part for part in found if part.kind == "pruned"]
     if pruned:

@@ -38,7 +38,7 @@ _FORM = "Write it as --arch module:factory or --arch path/to/file.py:factory."
 def unwrapped(network: nn.Module) -> nn.Module:
     """The network in ``torch.compile``'s, DataParallel's and the like's wrappers.
 
-    They compute the same, and a compiled one has no second derivatives.
+    It computes the same; a compiled network has no second derivatives.
     """
     while True:
         inner = getattr(network, "_orig_mod", None)
@@ -52,30 +52,30 @@ def unwrapped(network: nn.Module) -> nn.Module:
 
 
 def is_code(arch: str | Factory) -> bool:
-    """Whether ``--arch`` is the user's code, not an architecture robaudit knows."""
+    """Whether ``--arch`` is the user's code, not the name of an architecture."""
     if not isinstance(arch, str):
         return True
     return (":" in arch or arch.endswith(".py")) and not arch.startswith(_LIBRARIES)
 
 
 def called(arch: str | Factory) -> str:
-    """How a network of this code is named."""
+    """The name of a network that this code builds."""
     return arch if isinstance(arch, str) else getattr(arch, "__name__", type(arch).__name__)
 
 
 def factory(arch: str | Factory) -> Callable[[], nn.Module]:
     """The function that builds the network ``--arch`` names.
 
-    The random state is left as it was, whatever the network draws while it is made.
+    Building the network leaves the random state unchanged.
 
     Args:
         arch: ``module:factory``, ``file.py:factory`` or, in Python, the factory itself; it is a
             function or an ``nn.Module`` class that needs no arguments.
 
     Raises:
-        UsageError: there is no such file, module or attribute, or it cannot be called. The
-            function returned raises it where it gives something that is no ``nn.Module``.
-        CheckpointError: the code fails, here or when it is called.
+        UsageError: there is no such file, module or attribute, or it cannot be called; raised by
+            the returned function if the result is not an ``nn.Module``.
+        CheckpointError: the code fails, here or when the returned function is called.
     """
     folder, maker = _maker(arch)
     name = called(arch)

@@ -1,4 +1,4 @@
-"""Puts a state dict into a network, strictly: every key, every shape, every kind of number."""
+"""Loads a state dict into a network, strictly: every key, shape and kind of number must match."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ def assemble(
 ) -> tuple[nn.Module, tuple[str, ...]]:
     """Build a network around ``state``; returns it, in float32, and the remarks of :func:`fit`.
 
-    The network is made without memory or random draws, and takes the tensors of ``state`` as they
-    are: sizes that a file claims cost nothing until every key and shape is checked, and several
-    networks may share the weights. Only one that computes tensors of its own while it is made, and
-    does not save them, is made again in full.
+    The network is built on the meta device and takes the tensors of ``state`` without a copy: sizes
+    that a file claims cost nothing until every key and shape is checked, and several networks may
+    share the weights. Only a network that computes tensors while it is built, and does not save
+    them, is built again in memory.
     """
     network = sketch(build)
     check_fit(network, state, source)

@@ -1,4 +1,4 @@
-"""What a checkpoint file may be: its networks with their weights in, and its normalisation."""
+"""The networks that a checkpoint file may hold, with their weights, and their normalisations."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ class _File:
 
 @dataclass(frozen=True)
 class _Fitted:
-    """Networks with weights in, the stage of the file's keys they took, and who chose them."""
+    """Networks with their weights, the stage whose keys they have, and what identified them."""
 
     networks: tuple[tuple[str, nn.Module], ...]
     stage: Unwrapped
@@ -83,15 +83,15 @@ class _Fitted:
 def proposal_from_file(
     path: Path, arch: str | Factory | None, how: ReadOptions, examples: Examples | None
 ) -> Proposal:
-    """Read a file and find out what it may be.
+    """Read a file and find its candidate networks and normalisations.
 
     Args:
         arch: ``--arch``; it wins over what the file says, which wins over its keys and shapes.
-        examples: their images leave out networks that cannot take them.
+        examples: networks that cannot take their images are left out.
 
     Raises:
         CheckpointError: the file is unsafe, unreadable, not identified, or does not fit.
-        UsageError: ``arch`` cannot be meant.
+        UsageError: ``arch`` is invalid.
     """
     name = shown(path, 200)
     weights = read_state_dict(
@@ -177,7 +177,7 @@ def _named(
     unknown: type[UsageError | CheckpointError],
     file: _File,
 ) -> _Fitted:
-    """The networks of an architecture that somebody named, perhaps with arguments."""
+    """The networks of a named architecture, perhaps with arguments."""
     try:
         architecture, arguments = parse_arch(arch)
         arguments = {**arguments, **kwargs}
@@ -253,7 +253,7 @@ def _dressed(stage: Unwrapped, state: Mapping[str, Tensor]) -> dict[str, Tensor]
 def _normalizations(
     fitted: _Fitted, statement: Statement | None, file: _File
 ) -> tuple[tuple[Normalization | None, ...], str]:
-    """The normalisation and who says so, or those to be tried and nobody."""
+    """The normalisation and what it is known from, or the candidates and ``""``."""
     stage = fitted.stage
     if statement is not None and statement.normalization is not None:
         try:

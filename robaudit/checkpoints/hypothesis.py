@@ -1,4 +1,4 @@
-"""What a checkpoint may be, and what was seen of each possibility on labelled images."""
+"""Candidate networks with candidate normalisations, and their outcomes on labelled images."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class Hypothesis:
     Attributes:
         models: one for each checkpoint.
         network: its place among the candidate networks.
-        outcomes: what was seen of it so far.
+        outcomes: on the images tried so far.
     """
 
     def __init__(self, models: Sequence[Classifier], network: int, foreign: bool) -> None:

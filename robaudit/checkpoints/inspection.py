@@ -1,4 +1,4 @@
-"""What ``robaudit inspect`` shows: everything about a file, without running it or torch."""
+"""What ``robaudit inspect`` shows of a file, without running it and without torch."""
 
 from __future__ import annotations
 
@@ -48,14 +48,14 @@ def inspect_file(
     weights: str | None = None,
     progress: Progress | None = None,
 ) -> Inspection:
-    """Find out what a checkpoint is: a file, or a Hugging Face folder.
+    """Describe a checkpoint, a file or a Hugging Face folder, without loading it.
 
     Args:
         path: the file or the folder.
         hash: compute the SHA-256; by default for checkpoints up to 256 MB.
         member: the state dict to show, where there are several.
         weights: ``raw``, ``ema`` or ``swa``: the weights as trained, or a running average.
-        progress: told how many bytes were read while hashing.
+        progress: called with the number of bytes of each piece that is hashed.
 
     Raises:
         CheckpointError: there is no such file, or it is damaged or no checkpoint. A dangerous
@@ -97,11 +97,13 @@ def _architecture(
     if not labels:
         return None, "its keys are those of no known architecture; name it with --arch"
     if len(labels) == 1:
-        return labels[0], ("determined by its tell-tale keys; loading checks every key and shape")
+        return labels[0], (
+            "determined by its characteristic keys; loading checks every key and shape"
+        )
     more = f" and {len(labels) - 2} more" if len(labels) > 2 else ""
     return labels[0], (
-        f"open: its tell-tale keys are also those of {labels[1]}{more}; loading checks every key "
-        "and shape, and asks the data"
+        f"open: its characteristic keys are also those of {labels[1]}{more}; loading checks every "
+        "key and shape, and asks the data"
     )
 
 

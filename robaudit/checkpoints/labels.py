@@ -1,4 +1,4 @@
-"""Whether a data set's labels are numbered as the network's outputs are."""
+"""Whether a data set numbers its classes as the network does."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from robaudit.errors import DataError
 from robaudit.types import Examples
 
 _MOST = 512
-# What a network is right on that has its labels right, and how much more a renumbering must give.
+# A network with the right labels has at least this accuracy; a renumbering must add this much.
 _RIGHT = 0.5
 _GAIN = 0.25
 
 
 def classes_guessed(examples: Examples, outputs: int) -> int:
-    """Among how many classes a network with these outputs guesses.
+    """Number of classes that chance accuracy is computed for.
 
-    Where all labels are one class, that is all its outputs: the labels count nothing then.
+    If all labels are the same class, that is the number of outputs.
     """
     if bool((examples.y == examples.y[0]).all()):
         return outputs
@@ -27,22 +27,22 @@ def classes_guessed(examples: Examples, outputs: int) -> int:
 
 
 def outputs_of(model: nn.Module, examples: Examples) -> int:
-    """How many classes the network tells apart."""
+    """Number of classes of the network."""
     with frozen(model), torch.no_grad():
         return int(logits_of(model, examples.x[:2].to(device_of(model))).shape[1])
 
 
 def check_numbering(model: nn.Module, examples: Examples, accuracy: float) -> None:
-    """Refuse labels that would fit the network if they were numbered otherwise.
+    """Refuse labels that fit the network only after renumbering.
 
-    The class that each label is mostly put into is read off half of the examples, and the other
-    half says whether the network is right by that.
+    The output that the images of each label mostly get is read from half of the examples; the other
+    half gives the accuracy with that numbering.
 
     Args:
         accuracy: of the network on these examples.
 
     Raises:
-        DataError: by another numbering it is right far more often.
+        DataError: with another numbering the accuracy is far higher.
     """
     n = min(len(examples), _MOST)
     if accuracy >= _RIGHT or n < 4:
@@ -77,7 +77,7 @@ def _predicted(model: nn.Module, examples: Examples, rows: Tensor) -> Tensor:
 
 
 def _mapping(y: Tensor, predicted: Tensor) -> dict[int, int]:
-    """For each label the output that its images are mostly put into."""
+    """For each label the output that its images mostly get."""
     return {label: int(predicted[y == label].mode().values) for label in sorted(set(y.tolist()))}
 
 

@@ -1,4 +1,4 @@
-"""From whatever names a checkpoint to a classifier that takes images in [0, 1]."""
+"""From a file, a zoo's name or a module to a classifier that takes images in [0, 1]."""
 
 from __future__ import annotations
 
@@ -43,42 +43,41 @@ def load(
 ) -> Classifier:
     """Load a checkpoint as a classifier of images in [0, 1], in evaluation mode.
 
-    Which network it is, and how its images are normalised, is taken from the options, else from
-    what the checkpoint says of itself, else from its keys and shapes; what is then still open is
-    tried on ``examples``. ``origin`` of the result says who decided, and whether that was *said*,
-    *determined* by the evidence, or, after a guess, *assumed*.
+    Architecture and normalisation are taken from the options, else from what the checkpoint states,
+    else from its keys and shapes; candidates that are left are tried on ``examples``. ``origin`` of
+    the result tells what decided, and whether they are *said*, *determined* by the data, or
+    *assumed*, a guess.
 
     Args:
         source: a checkpoint file; a Hugging Face folder; ``robustbench:cifar10/Linf/NAME``,
-            ``timm:NAME`` or ``torchvision:NAME``; or a live module, which is copied, so that your
-            training goes on undisturbed.
+            ``timm:NAME`` or ``torchvision:NAME``; or a module, which is copied.
         arch: an architecture's name, perhaps with arguments (``wide_resnet(depth=34)``),
             ``module:factory``, ``file.py:factory``, or a function that returns the network.
         normalize: ``none``, a name, or ``"m,m,m;s,s,s"``.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:i``.
-        examples: labelled images, of which the first 1024 decide what is open and show that the
-            network is not guessing; give all there are, however many are audited. Without them
-            nothing is checked, and the origin's warnings say so.
-        member: where in the file the state dict is, for files that hold several.
-        weights: ``ema``, ``swa`` or ``raw``: which copy, for files that hold averaged weights.
-        sha256: the file's hash; another file is refused.
-        trust_pickle: load a pickle that is more than weights, which can run any code. Only with
+        examples: labelled images, of which the first 1024 decide between candidates and show that
+            the network is not guessing; pass the whole split, however few images are audited.
+            Without them nothing is checked, and the origin's warnings say so.
+        member: which state dict of the file, if it holds several.
+        weights: ``ema``, ``swa`` or ``raw``: which copy, if the file holds averaged weights.
+        sha256: the hash that the file must have.
+        trust_pickle: unpickle a file that is more than weights, which can run any code; requires
             ``sha256``.
-        model_dir: where the zoo's files are; by default each zoo's own place.
+        model_dir: folder of the zoo's files; by default each zoo's own.
         download: fetch the zoo's file when it is not there.
-        threat: the audit's; what is left open must not matter to robust accuracy within it. By
-            default the usual radius for such images.
-        guess: take the likeliest candidate where the question remains open.
-        exact: candidates that differ in curvature alone are an open question too.
-        answers: shared by the checkpoints of one command, so that those with the same keys and
-            shapes are one question with one answer.
-        progress: told of the steps of the attack that tells candidates apart.
+        threat: candidates must have the same robust accuracy in it, else the identification is
+            open; by default the usual radius for such images.
+        guess: take the likeliest candidate if the identification is open.
+        exact: it is open, too, if candidates may differ in curvature only.
+        answers: shared by several checkpoints, so that those with the same keys and shapes are
+            identified together.
+        progress: called with the steps done and their total during the identifying attack.
 
     Raises:
-        OpenQuestionError: the images do not tell what it is.
+        OpenQuestionError: several candidates are left that differ in robust accuracy.
         CheckpointError: the file is unsafe, unreadable, not identified, does not fit, or its
             accuracy on ``examples`` is that of guessing.
-        UsageError: an option cannot be meant.
+        UsageError: an option is invalid.
     """
     place = resolve_device(device)
     if normalize is not None:
@@ -123,7 +122,7 @@ def _peer(
     how: ReadOptions,
     examples: Examples,
 ) -> Proposal | None:
-    """What another checkpoint of the command may be; ``None`` where it cannot be read."""
+    """The proposal for another checkpoint of the command; ``None`` if it cannot be read."""
     if is_source(source):
         return None
     try:
@@ -161,7 +160,7 @@ def _from_zoo(source: str, model_dir: Path | None, download: bool, sha256: str |
 
 
 def _live(module: nn.Module) -> Proposal:
-    """A module of the caller's; it is taken as it is, normalisation inside."""
+    """A proposal for a copy of the caller's module, which normalises images itself."""
     warnings = []
     if module.training:
         warnings.append(

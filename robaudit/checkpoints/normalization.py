@@ -1,4 +1,4 @@
-"""Input normalisation: what happens to an image in [0, 1] before the network sees it. No torch."""
+"""Normalisation of images in [0, 1] before they enter the network. No torch."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Normalization:
     std: tuple[float, ...]
 
     def for_channels(self, channels: int) -> Normalization:
-        """The same for images with that many channels; a single number counts for every channel.
+        """The same for that many channels; a single number is used for every channel.
 
         Raises:
             UsageError: there are other numbers of means than of channels.
@@ -59,7 +59,7 @@ alpha-beta-CROWN's CIFAR-10 models."""
 
 
 def usual(channels: int) -> tuple[Normalization | None, ...]:
-    """What training scripts do to images of that many channels; ``None``, nothing, comes first."""
+    """The usual normalisations of images with that many channels, first ``None`` for none."""
     fitting = []
     for known in NORMALIZATIONS.values():
         try:
@@ -70,7 +70,7 @@ def usual(channels: int) -> tuple[Normalization | None, ...]:
 
 
 def spelled(mean: tuple[float, ...], std: tuple[float, ...]) -> Normalization:
-    """A normalisation given by its numbers, by its usual name where it has one.
+    """The normalisation with these numbers, under its usual name if it has one.
 
     >>> spelled((0.1307,), (0.3081,)).name, spelled((0.5,), (0.25,)).name
     ('mnist', '0.5;0.25')

@@ -1,4 +1,4 @@
-"""What is said where the data leaves open what a checkpoint is."""
+"""The error for checkpoints that the data does not identify."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ MOST_SHOWN = 8
 def open_question(
     proposal: Proposal, among: Sequence[Hypothesis], threat: ThreatModel, n: int, far: str
 ) -> OpenQuestionError:
-    """The error that names the candidates that are left and the options that would settle it.
+    """The error that lists the candidates that are left and the options that name one.
 
     Args:
-        n: the images that were looked at.
-        far: what the file says of itself that is not what was measured, or ``""``.
+        n: number of images.
+        far: a contradiction between the file's record and the measurement, or ``""``.
     """
     first = most_likely(among)
     ranked = [first, *(one for one in among if one is not first)]

@@ -1,4 +1,4 @@
-"""Which checkpoints of a command answer for all of them. No torch."""
+"""Which checkpoints of a command are used to identify all of them. No torch."""
 
 from __future__ import annotations
 

@@ -11,8 +11,8 @@ _NAMES = ("swish", "silu")
 def replace_swish(network: nn.Module) -> int:
     """Put ``nn.SiLU`` in place of modules that compute ``x sigmoid(x)``; returns how many.
 
-    Old code wrote it as an autograd Function to save memory, without a forward-mode derivative and
-    opaque to tracing. A module is replaced only if it holds nothing, is called swish or SiLU, and
+    Older code wrote it as an autograd Function, which has no forward-mode derivative and cannot be
+    traced. A module is replaced only if it has no state, is called swish or SiLU, and
     has SiLU's values, first and second derivatives on a grid, to the rounding of float64.
     """
     found = [

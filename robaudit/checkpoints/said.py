@@ -1,4 +1,4 @@
-"""What is checked of a network whose normalisation somebody said, or that is the only candidate."""
+"""Checks of a network whose architecture and normalisation are given."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _DOUBTFUL = 0.5
 
 
 def checked_as_said(one: Hypothesis, examples: Examples) -> tuple[Classifier, ...]:
-    """The classifiers, with a warning where another normalisation is plainly better.
+    """The classifiers, with a warning if another normalisation is significantly better.
 
     Raises:
         CheckpointError: the accuracy is that of guessing.
@@ -39,16 +39,16 @@ def checked_as_said(one: Hypothesis, examples: Examples) -> tuple[Classifier, ..
 
 
 def refuse_guessing(taken: Hypothesis, tried: Sequence[Hypothesis], examples: Examples) -> None:
-    """Refuse a network that is right no more often than by guessing.
+    """Refuse a network that is no more accurate than guessing.
 
     Raises:
-        CheckpointError: it is that.
+        CheckpointError: its accuracy is that of guessing.
     """
     right = taken.outcomes.right
     model = taken.models[int(right.sum(1).argmax())]
     check_numbering(model, examples, float(right.double().mean(1).max()))
     classes = classes_guessed(examples, outputs_of(model, examples))
-    # The last of a run, as the first may not have learnt anything yet.
+    # The best checkpoint of a run counts: the first may not have learnt anything yet.
     n, correct = right.shape[1], int(right.sum(1).max())
     # Guessing is right on one in k; a little more than that is still no classifier.
     if clopper_pearson(correct, n).high >= min(2.5 / classes, 0.15 + 0.85 / classes):
@@ -64,7 +64,7 @@ def refuse_guessing(taken: Hypothesis, tried: Sequence[Hypothesis], examples: Ex
 
 
 def _others(one: Hypothesis, examples: Examples) -> tuple[list[Hypothesis], list[str]]:
-    """Other normalisations than the one that was said, and whether one is plainly better."""
+    """The usual normalisations too, and a remark if one of them is significantly better."""
     origin = one.models[0].origin
     others = [
         Hypothesis([_with(model, other) for model in one.models], one.network, False)

@@ -1,4 +1,4 @@
-"""Where the checkpoints are that robaudit brings along."""
+"""Location of the sample checkpoints."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""What a checkpoint says about itself: safetensors metadata, or a small file beside it. No torch.
+"""What a checkpoint states about itself: safetensors metadata, or a small file beside it. No torch.
 
-Whoever made the file also wrote this, so it may name an architecture robaudit brings along, and
-never code to run: that takes the user's own ``--arch``.
+The author of the file wrote this too, so it may name an architecture that robaudit has, but never
+code to run: only the user's ``--arch`` can do that.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Whether a network and a set of examples belong together at all."""
+"""Whether a network can be measured on a set of examples."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _ONE_LEVEL = 1.0001 / 255
 
 
 def suits(model: nn.Module, examples: Examples) -> bool:
-    """Whether :func:`check_suits` has nothing against it."""
+    """Whether :func:`check_suits` accepts it."""
     try:
         check_suits(model, examples)
     except (CheckpointError, UsageError):
@@ -25,7 +25,7 @@ def suits(model: nn.Module, examples: Examples) -> bool:
 
 
 def check_suits(model: nn.Module, examples: Examples) -> None:
-    """Refuse a model that these examples cannot be put through.
+    """Refuse a model that cannot be measured on these examples.
 
     Raises:
         CheckpointError: it does not take the images, gives no floating-point logits, or has fewer

@@ -1,5 +1,5 @@
-"""What a checkpoint was trained on, as far as it shows before any data is there: what the file
-records, which images its network takes, and how many classes it tells apart.
+"""The data set a checkpoint was trained on, as far as the file alone tells: what it records, which
+images its network takes, and how many classes it has.
 """
 
 from __future__ import annotations
@@ -46,18 +46,18 @@ _NAMES = {
     "ilsvrc2012": "imagenet",
     "digits": "digits",
 }
-"""How training scripts call data sets, without what is no letter or number."""
+"""Names of data sets in training scripts, letters and digits only."""
 
 
 @dataclass(frozen=True)
 class TrainedOn:
-    """What a checkpoint says of its data.
+    """What a checkpoint tells about its data.
 
     Attributes:
         recorded: the data set that the file names; ``""`` for none.
-        takes: the usual images that its network takes, and how many outputs it then has; ``None``
-            where there was no network to ask.
-        fixed: whether that is one network for all of them, and not one for each size.
+        takes: the usual images that its network takes, with the number of outputs; ``None`` if the
+            network is unknown.
+        fixed: whether one network takes all of them, not another network for each size.
     """
 
     recorded: str = ""
@@ -73,15 +73,15 @@ def trained_on(
     weights: str | None = None,
     trusted: bool = False,
 ) -> TrainedOn:
-    """Read what a checkpoint says of its data; none of its weights, and nothing of it is run.
+    """Read what a checkpoint tells about its data, without loading weights or running the file.
 
     Args:
-        trusted: the file may be one that cannot be read without running it.
+        trusted: do not refuse a file that cannot be read without running it.
 
     Raises:
         CheckpointError: the file is missing, damaged or refused, the code of ``arch`` fails, or its
             network is not the file's.
-        UsageError: ``arch`` cannot be meant.
+        UsageError: ``arch`` is invalid.
     """
     if is_source(source):
         stated = zoo_threat(source)
@@ -160,12 +160,12 @@ def _taken(found: Callable[[Image], Iterable[Candidate]]) -> dict[Image, int]:
 
 
 def _asked(network: nn.Module) -> dict[Image, int]:
-    """What the user's own network says to black images."""
+    """The outputs of the user's own network for black images."""
     takes = {}
     network.eval()
     for image in IMAGES:
         x = torch.zeros(2, *image, dtype=_dtype(network))
-        # It raises for images that it was not made for, and whatever it raises says no more.
+        # It may raise anything for images that it was not made for.
         with suppress(Exception), torch.no_grad():
             logits = network(x)
             if isinstance(logits, torch.Tensor) and logits.ndim == 2 and len(logits) == 2:

@@ -1,4 +1,4 @@
-"""What a network family has to offer, and what it is to be one candidate for a state dict."""
+"""A family of networks, and one of its networks as a candidate for a state dict."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ class UnknownArchitectureError(KeyError):
     """No architecture has this name.
 
     Attributes:
-        name: as it was asked for.
-        near: names much like it, the nearest first.
+        name: the unknown name.
+        near: similar names, the nearest first.
     """
 
     def __init__(self, name: str, known: Iterable[str]) -> None:
@@ -57,18 +57,18 @@ class Architecture:
 
     Attributes:
         name: of the family.
-        guess: reads the factory's arguments off a state dict's shapes, without torch: one set of
-            arguments for each network that has these shapes, the most usual first, and none when
-            the tell-tale keys are not there. A guess is not checked: :meth:`fitting` does that.
+        guess: reads the factory's arguments from a state dict's shapes, without torch: one set of
+            arguments for each network that may have these shapes, the most usual first, or none
+            without the family's characteristic keys. :meth:`fitting` checks the guesses.
         factory: ``factory(**arguments)`` builds a network that maps images ``(n, c, h, w)`` to
             logits ``(n, k)``.
-        usual: arguments that go without saying in a label; only ones that shapes give back.
-        exclusive: the guesses are tries at one network, of which the first that fits is it.
-        normalization: what ``--normalize`` takes for every network of the family, where one is
-            known; ``""`` where it depends on who trained it.
-        sized: the guess where the images are known, for a family that is told by their size.
-        alike: arguments of a network with the same keys, shapes and images, for those that differ
-            in their activation alone: only one of them is built to be compared.
+        usual: default arguments, which labels omit; only ones that can be read from shapes.
+        exclusive: all guesses are of one network: the first that fits is taken.
+        normalization: the ``--normalize`` of every network of the family; ``""`` if that depends on
+            training.
+        sized: the guess for images of known size, if it depends on that.
+        alike: the arguments of a network with the same keys, shapes and images, so that of networks
+            that differ only in their activation one is built and compared.
     """
 
     name: str
@@ -84,7 +84,7 @@ class Architecture:
         return Candidate(self.name, arguments, self)
 
     def guesses(self, shapes: Shapes, image: Image | None) -> Sequence[Arguments]:
-        """Those for these images, where they are known."""
+        """The guesses, for these images if they are known."""
         if image is None or self.sized is None:
             return self.guess(shapes)
         return self.sized(shapes, image)
@@ -102,7 +102,7 @@ class Architecture:
 
 @dataclass(frozen=True)
 class Candidate:
-    """One network that a state dict may belong to.
+    """One network that may have a state dict's keys and shapes.
 
     Attributes:
         architecture: its name: a family's, ``torchvision:NAME`` or ``timm:NAME``.
@@ -115,7 +115,7 @@ class Candidate:
 
     @property
     def label(self) -> str:
-        """How ``--arch`` writes it; what goes without saying is left out."""
+        """Its name and arguments as ``--arch`` takes them, without the usual ones."""
         usual = self.family.usual
         said = [f"{k}={v}" for k, v in self.arguments.items() if usual.get(k) != v]
         return f"{self.architecture}({', '.join(said)})" if said else self.architecture
@@ -124,9 +124,9 @@ class Candidate:
         """The network, with random weights; on the meta device where that is the default.
 
         Raises:
-            ValueError: the arguments are none of the factory's, or give no network.
+            ValueError: the arguments are invalid.
             RuntimeError: torch refuses a layer.
-            ImportError: the library it comes from is not installed.
+            ImportError: its library is not installed.
         """
         try:
             return self.family.factory(**self.arguments)
@@ -146,8 +146,8 @@ class Candidate:
         return self.outputs(image) != 0
 
     def outputs(self, image: Image) -> int:
-        """How many logits its network gives for images of this size: 0 where it does not take
-        them, -1 where that cannot be told without running it.
+        """The number of logits for images of this size: 0 if its network does not take them, -1 if
+        that is unknown without running it.
         """
         import torch
 
@@ -155,7 +155,7 @@ class Candidate:
             network = self._sketch.eval()
             with torch.device("meta"), torch.no_grad():
                 logits = network(torch.empty(2, *image))
-        except NotImplementedError:  # not on the meta device, which says nothing
+        except NotImplementedError:  # it has no meta implementation
             return -1
         except (ValueError, RuntimeError, TypeError, AssertionError, ArithmeticError, ImportError):
             return 0
@@ -173,7 +173,7 @@ class Candidate:
 def alike_once(
     candidates: Iterable[Candidate], holds: Callable[[Candidate], bool]
 ) -> Iterator[Candidate]:
-    """Those of which it holds, asked once for all that are alike."""
+    """The candidates for which it holds, computed once for all that are alike."""
     known: dict[str, bool] = {}
     for candidate in candidates:
         like = candidate.family.candidate(candidate.family.alike(candidate.arguments))
@@ -184,5 +184,5 @@ def alike_once(
 
 
 def _needed(shapes: Shapes) -> dict[str, tuple[int, ...]]:
-    # Batch norm's step counter does not enter its output, and older files are without it.
+    # Batch norm's step counter does not enter its output, and older files lack it.
     return {k: shape for k, shape in shapes.items() if not k.endswith("num_batches_tracked")}

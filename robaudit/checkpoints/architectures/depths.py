@@ -1,4 +1,4 @@
-"""How ResNets and VGGs are named by their depth. No torch."""
+"""The blocks of ResNets and the layers of VGGs by their depth. No torch."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """torchvision's and timm's models by the keys and shapes of their state dicts; torch-free.
 
-``library_table.tsv`` holds a hash for every model. What differs between copies of one model is left
-out of it: the class count, the input channels, and what grows with the image (position embeddings).
+``library_table.tsv`` holds a hash for every model. It leaves out what differs between uses of one
+model: the class count, the input channels, and what grows with the image (position embeddings).
 Models that share these places share a group: a line ``@ head <tab> stem <tab> sized`` with the keys
 and dimensions of the first two and the last parts of the third's keys, then one line per hash with
 the names, the most usual first. ``tools/make_library_table.py`` writes the file.
@@ -30,7 +30,7 @@ _MAX_EXTRA = 5  # class token, distillation token, registers
 
 @dataclass(frozen=True)
 class Places:
-    """Where a model's shapes depend on how it is used.
+    """The places in a model's shapes that depend on its use.
 
     Attributes:
         head, stem: key and dimension of the class count and of the input channels.
@@ -42,7 +42,7 @@ class Places:
     sized: frozenset[str]
 
     def signature(self, shapes: Shapes) -> str | None:
-        """A hash of everything else; ``None`` where one of these places is not there."""
+        """A hash of everything else; ``None`` if one of these places is missing."""
         masked = {(key, dim) for key, dim in (*self.head, *self.stem)}
         if any(dim >= len(shapes.get(key, ())) for key, dim in masked):
             return None
@@ -69,7 +69,7 @@ def library_architectures(shapes: Shapes) -> Iterator[Architecture]:
 
 
 def library_architecture(name: str) -> Architecture | None:
-    """The model ``torchvision:NAME`` or ``timm:NAME``, whether the table has it or not."""
+    """The model ``torchvision:NAME`` or ``timm:NAME``, whether or not the table has it."""
     library, _, model = name.partition(":")
     return _architecture(name, None) if library in LIBRARIES and model else None
 
@@ -90,12 +90,12 @@ def _guess(places: Places | None, shapes: Shapes) -> list[Arguments]:
     channels = shapes[places.stem[0][0]][places.stem[0][1]] if places.stem else 3
     arguments = {"classes": classes, "channels": channels}
     sizes = _sizes(places, shapes) if places.sized else []
-    # Where no size can be read, the one the model is made for.
+    # Last the default size of the model, if none can be read.
     return [*({**arguments, "image_size": size} for size in sizes), arguments]
 
 
 def _likely(shapes: Shapes) -> Places | None:
-    """The first filter bank and the last matrix, as in most networks."""
+    """The first convolution and the last matrix, as in most networks."""
     stems = [key for key, shape in shapes.items() if len(shape) == 4]
     heads = [key for key, shape in shapes.items() if len(shape) == 2]
     if not stems or not heads:
@@ -106,7 +106,7 @@ def _likely(shapes: Shapes) -> Places | None:
 def _sizes(places: Places, shapes: Shapes) -> list[int]:
     """Sides of the square images with as many patches as there are positions.
 
-    A few positions may be of further tokens.
+    A few positions may belong to other tokens.
     """
     patch = next((shapes[key][-1] for key, _ in places.stem if key in _PATCHES), 0)
     tokens = [
@@ -119,7 +119,7 @@ def _sizes(places: Places, shapes: Shapes) -> list[int]:
     patches = [tokens[0] - more for more in range(_MAX_EXTRA + 1) if tokens[0] > more]
     sides = [isqrt(n) for n in patches if isqrt(n) ** 2 == n]
     sizes = dict.fromkeys(patch * side for side in sides)
-    # Beyond that it is no image, and some models compute tables of its size while they are built.
+    # Some models compute tables of this size while they are built.
     return [size for size in sizes if 0 < size <= _MAX_IMAGE]
 
 

@@ -16,7 +16,7 @@ def torchvision_model(
     """A model of ``torchvision.models`` with random weights.
 
     Args:
-        image_size: for the models that are made for one size, another than their usual; 0 is that.
+        image_size: for models that depend on it; 0 for their default.
 
     Raises:
         ValueError: torchvision has no classification model of this name.

@@ -1,4 +1,4 @@
-"""Architectures that other installed packages register, by entry point."""
+"""Architectures that other packages register by entry points."""
 
 from __future__ import annotations
 
@@ -20,9 +20,8 @@ GROUP = "robaudit.architectures"
 def registered() -> Mapping[str, Architecture]:
     """What the entry points of the group ``robaudit.architectures`` give, by name.
 
-    An entry point is an :class:`Architecture`, or a factory, which is never guessed and only built
-    when it is named. Loading one runs the package's code, so this is for those who are about to
-    import torch anyway; one that fails is skipped with a warning.
+    An entry point is an :class:`Architecture`, or a factory, which is built only when it is named.
+    Loading one runs the package's code; one that fails is skipped with a warning.
     """
     found = {}
     for point in entry_points(group=GROUP):

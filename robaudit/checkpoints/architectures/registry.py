@@ -46,7 +46,7 @@ _FAMILIES: tuple[tuple[str, ModuleType, str], ...] = (
     ("transformers", transformers, "vit hf_vit digits_vit"),
 )
 _USUAL: Arguments = {"classes": 10, "channels": 3, "pooled": 1}
-# A width that is a family's own goes without saying too.
+# Usual arguments of single families.
 _WIDTHS: Mapping[str, Arguments] = {
     "resnet": {"width": 64},
     "preact_resnet": {"width": 64},
@@ -59,7 +59,7 @@ _WIDTHS: Mapping[str, Arguments] = {
 }
 # The samples' networks take images in [0, 1] as they are.
 _NORMALIZATIONS = {"digits_resnet": "none", "digits_vit": "none"}
-# Their keys do not say who made them, so that every variant that the shapes allow may be it.
+# Their keys do not tell which of the variants that the shapes allow they are.
 _ANONYMOUS = ("sequential_cnn", "plain_cnn")
 _MAX_SUSPECTS = 24
 
@@ -87,13 +87,13 @@ _PLAIN = ARCHITECTURES["plain_cnn"]
 def identify(shapes: Shapes, *, image: Image | None = None) -> tuple[Candidate, ...]:
     """Every network that has exactly these keys and shapes, the most usual first.
 
-    Several mean that shapes cannot tell them apart: they differ in activation, stride, padding,
-    pooling or the like, and only the data can decide. Batch norm's step counters are not compared.
+    Several candidates differ in activation, stride, padding, pooling or the like, which only data
+    can decide. Batch norm's step counters are not compared.
 
     Args:
-        shapes: of the network's own state dict, with its wrappers taken off.
-        image: ``(c, h, w)`` of the images it is to classify, where known: networks that do not
-            take them or do not give logits ``(n, k)`` are left out.
+        shapes: of the network's own state dict, without wrappers.
+        image: ``(c, h, w)`` of the images, if known: networks that do not take them or do not give
+            logits ``(n, k)`` are left out.
     """
     return identify_among([shapes], image=image)[1]
 
@@ -101,18 +101,18 @@ def identify(shapes: Shapes, *, image: Image | None = None) -> tuple[Candidate, 
 def identify_among(
     stages: Sequence[Shapes], *, image: Image | None = None
 ) -> tuple[int, tuple[Candidate, ...]]:
-    """:func:`identify` for keys with more and more of their wrappers taken off.
+    """:func:`identify` for keys without more and more of their wrappers.
 
-    A network that has a name, under whatever wrappers, comes before a chain of layers, which any
-    prefix would fit; chains are looked for in the barest keys first.
+    Named networks are tried first, under any wrappers. A plain chain of layers fits with any
+    prefix, so chains are tried last, on the keys without wrappers first.
 
     Returns:
-        the stage whose keys were taken, and the candidates, perhaps none.
+        the index of the stage whose keys fit, and the candidates, perhaps none.
     """
     for at, shapes in enumerate(stages):
         families = chain(_known(), registered().values(), library_architectures(shapes))
         found = tuple(chain.from_iterable(_fitting(one, shapes, image) for one in families))
-        if found:  # data of the wrong size must not turn a network that has a name into a chain
+        if found:  # with data of the wrong size, a named network is still no chain
             return at, _taking(image, found)
     for at in reversed(range(len(stages))):
         found = _taking(image, _fitting(_PLAIN, stages[at], image))
@@ -130,10 +130,10 @@ def named(
 ) -> tuple[Candidate, ...]:
     """The networks of one architecture that may have these shapes, with ``arguments`` as given.
 
-    Where none fits, one that does not, so that whoever loads it can say what differs.
+    If none fits, one that does not, so that the error can say what differs.
 
     Raises:
-        UnknownArchitectureError: there is none of this name.
+        UnknownArchitectureError: no architecture has this name.
     """
     family = _family(name)
     pinned = [{**guess, **arguments} for guess in family.guess(shapes)] or [dict(arguments)]
@@ -143,12 +143,12 @@ def named(
 
 
 def suspect(shapes: Shapes) -> tuple[Candidate, ...]:
-    """The networks whose tell-tale keys are there, without torch and without certainty."""
+    """The networks whose characteristic keys are there; without torch, nothing else is checked."""
     return suspect_among([shapes])
 
 
 def suspect_among(stages: Sequence[Shapes]) -> tuple[Candidate, ...]:
-    """:func:`suspect` for keys with more and more of their wrappers taken off.
+    """:func:`suspect` for keys without more and more of their wrappers.
 
     In the order of :func:`identify_among`.
     """
@@ -167,7 +167,7 @@ def _first(found: Iterable[Iterable[Candidate]]) -> tuple[Candidate, ...]:
 
 
 def _known() -> list[Architecture]:
-    """The families that their keys tell; a plain chain is what no other family is."""
+    """All families but plain chains, which any state dict of layers may fit."""
     return [family for family in ARCHITECTURES.values() if family is not _PLAIN]
 
 

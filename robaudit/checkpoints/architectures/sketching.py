@@ -1,6 +1,4 @@
-"""A network without its numbers: on the meta device nothing is allocated, whatever sizes a hostile
-file claims.
-"""
+"""Networks on the meta device: nothing is allocated, whatever sizes a malicious file claims."""
 
 from __future__ import annotations
 
@@ -15,7 +13,7 @@ _WEIGHTS = {torch.empty, torch.zeros, torch.ones, torch.full, torch.rand, torch.
 
 
 class _Weightless(TorchFunctionMode):
-    """Weights go to the meta device, what is computed from ``arange`` and the like does not."""
+    """Creates weights on the meta device, but not the results of ``arange`` and the like."""
 
     def __torch_function__(
         self,

@@ -1,4 +1,4 @@
-"""How the layers of a plain network are written, one token each, and what each is.
+"""The layers of a plain network as text, one token each.
 
 ``conv3x16k4s2p1`` (inputs, outputs, kernel, stride, padding; ``n`` behind it for no bias),
 ``norm16``, ``linear2048x100``; an activation (``relu``, ``leaky``, ``leaky0.2``, ``sigmoid``,

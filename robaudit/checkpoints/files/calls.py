@@ -1,7 +1,6 @@
-"""What the calls in a pickle would make: tensors and plain containers exactly, the rest as records.
+"""Results of the calls in a pickle: tensors and plain containers exactly, the rest as records.
 
-Nothing is called. A call whose result is not known to the last detail becomes an
-:class:`~.values.Opaque`, never a tensor.
+Nothing is called. A call whose result is not known exactly becomes an :class:`~.values.Opaque`.
 """
 
 from __future__ import annotations
@@ -36,7 +35,7 @@ def call(function: Any, arguments: Any) -> Any:
     """What ``function(*arguments)`` describes.
 
     Raises:
-        MalformedPickleError: a known function gets arguments that torch never gives it.
+        MalformedPickleError: a known function has arguments that torch never writes.
     """
     if not isinstance(function, Global) or not isinstance(arguments, tuple):
         return Opaque("object")
@@ -86,7 +85,7 @@ def _is_changed(metadata: tuple[Any, ...]) -> bool:
 
 
 def _parameter(arguments: tuple[Any, ...]) -> Any:
-    """A parameter is the tensor it is made of, and of nothing but a tensor."""
+    """A parameter is the tensor that it wraps."""
     if arguments and isinstance(arguments[0], SymbolicTensor):
         return arguments[0]
     return Opaque("a parameter of something that is no plain tensor")
@@ -139,7 +138,7 @@ def _bytes(arguments: tuple[Any, ...]) -> bytes | Opaque:
     return Opaque("_codecs.encode", arguments)
 
 
-# Classes of configurations that are dictionaries with other manners.
+# Configuration classes that are dictionaries.
 _CONFIGURATIONS = (
     "easydict.EasyDict",
     "lightning.fabric.utilities.data.AttributeDict",

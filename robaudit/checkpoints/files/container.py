@@ -1,4 +1,4 @@
-"""What a checkpoint file is, from its bytes alone: no torch, nothing run, no tensor data read."""
+"""Describes a checkpoint from its bytes: no torch, nothing is run, no tensor data is read."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ from robaudit.errors import CheckpointError
 
 _HEAD = 4096
 _ZIP = (b"PK\x03\x04", b"PK\x05\x06")
-# What tensors may claim beyond the file's bytes: so often the file, as where embeddings are tied or
-# averages shared, and so many bytes of small buffers.
+# Tensors may claim this many times the file's size, as with tied embeddings or shared averages, and
+# this many bytes in small buffers.
 _SHARED, _HARMLESS = 4, 1 << 22
 _PICKLES = tuple(bytes([0x80, protocol]) for protocol in range(2, 6))
 _KNOWN_OTHERS = {
@@ -98,12 +98,12 @@ def read_container(
     weights: str | None = None,
     progress: Progress | None = None,
 ) -> Container:
-    """Read what a checkpoint is, without loading it.
+    """Describe a checkpoint, without loading it.
 
     Args:
         path: the file or the folder.
         hash: compute the SHA-256; by default for checkpoints up to 256 MB.
-        member: the state dict to take, where there are several.
+        member: the state dict to choose, if there are several.
         weights: ``raw``, ``ema`` or ``swa``: the weights as trained, or a running average.
         progress: told how many bytes were read while hashing.
 
@@ -144,7 +144,7 @@ def read_container(
 def _chosen(
     contents: Contents, name: str, member: str | None, weights: str | None
 ) -> tuple[Member, Refusal | None, tuple[str, ...]]:
-    """The state dict to take, and why it cannot be; a refused file is still listed."""
+    """The chosen state dict, and why it cannot be loaded; a refused file is still described."""
     if not contents.members:
         return Member("", {}), contents.refusal, ()
     try:
@@ -156,10 +156,10 @@ def _chosen(
 
 
 def _inflated(chosen: Member, size: int, name: str) -> Refusal | None:
-    """Refuse tensors that show the same elements again and again.
+    """Refuse tensors that repeat the same elements.
 
-    A stride of zero, overlapping windows or many tensors of one storage claim more than the file
-    holds; the first copy of them would allocate it all.
+    With a stride of zero, overlapping windows or many tensors of one storage, tensors claim more
+    than the file holds; copying them would allocate all of it.
     """
     claimed = sum(tensor.nbytes for tensor in chosen.tensors.values())
     if claimed <= _HARMLESS + _SHARED * size:
@@ -187,10 +187,10 @@ def readable(name: str) -> Iterator[None]:
 
 
 def regular_size(path: Path) -> int:
-    """The bytes of a file that can be read without waiting for anybody.
+    """The size of a regular file.
 
     Raises:
-        CheckpointError: it is a pipe, a device or the like.
+        CheckpointError: it is a pipe, a device or the like, and reading could block.
     """
     status = path.stat()
     if not stat.S_ISREG(status.st_mode):
@@ -231,7 +231,7 @@ def _read(file: IO[bytes], size: int, path: Path, name: str) -> Contents:
 def _is_old_pickle(file: IO[bytes]) -> bool:
     """Whether the file is a pickle of protocol 0 or 1, which begins with no magic bytes.
 
-    Such a pickle asks for names; without them a text could be taken for one.
+    It must ask for names: otherwise a text file could be mistaken for one.
     """
     file.seek(0)
     reading = read_pickle(file)
@@ -254,7 +254,7 @@ def _refuse_text(head: bytes, name: str) -> None:
     except UnicodeDecodeError as error:
         if len(head) < _HEAD or error.start < _HEAD - 4:
             return
-        # A character cut in two where the head ends is no fault of the file.
+        # The end of the head may cut a character in two.
         text = head[: error.start].decode()
     if all(c.isprintable() or c.isspace() for c in text):
         raise CheckpointError(f"{name} is a text file, not a checkpoint", "Check the download.")

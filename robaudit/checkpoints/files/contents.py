@@ -1,4 +1,4 @@
-"""What the readers of the file formats give: state dicts by name, without their elements."""
+"""The common result of the readers of file formats: state dicts without their elements."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from robaudit.checkpoints.files.values import (
 from robaudit.errors import CheckpointError
 
 _NAMED = 5
-# What rebuilds a tensor that is more than elements in a shape.
+# Labels of tensors that are not plain.
 _SPECIAL = (
     "torch._utils._rebuild",
     "torch._tensor._rebuild",
@@ -65,7 +65,7 @@ class Contents:
         members: its state dicts, the one to take first; their tensors are
             :class:`~.values.StoredTensor`.
         note: what kind of file of its format it is.
-        remarks: what whoever loads it should know.
+        remarks: what the user should know.
     """
 
     format: str
@@ -94,7 +94,7 @@ def contents_of_pickle(
             that are tensors are read from it.
 
     Raises:
-        CheckpointError: the pickle is damaged, and asks for nothing that would explain it.
+        CheckpointError: the pickle is damaged, and asks for no suspicious names.
     """
     dangerous = tuple(f for f in reading.findings if f.severity == "dangerous")
     unknown = tuple(f for f in reading.findings if f.severity == "unknown")

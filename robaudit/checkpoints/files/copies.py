@@ -1,4 +1,4 @@
-"""One state dict of a file, and the copies of a network that one state dict can hold. No torch."""
+"""State dicts of a file, and the averaged copies that a state dict may hold. No torch."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any, Literal
 Kind = Literal["raw", "ema", "swa"]
 KINDS: tuple[Kind, ...] = ("raw", "ema", "swa")
 
-# First parts of the keys of a copy; the network as trained is the rest, or under another name.
+# First parts of the keys of an averaged copy.
 _COPIES: Mapping[str, Kind] = {
     **dict.fromkeys(("ema", "ema_model", "model_ema", "ema_net", "net_ema"), "ema"),
     **dict.fromkeys(("averaged_model", "module_ema", "ema_network", "_ema_model"), "ema"),
@@ -28,10 +28,10 @@ class Member:
         path: where it is: ``""`` for the whole file, ``state_dict``, ``model[0]``.
         tensors: by name, in the file's order.
         kind: the weights as trained (``raw``), or an average of them (``ema``, ``swa``).
-        unreadable: what else is in it that should be a tensor and cannot be read, by name.
-        module: it was read out of a whole module of this class.
-        guessed: it is under a name that no training script known here uses.
-        aside: it is not the network's, as far as can be told; taken only where it is named.
+        unreadable: labels of its entries that are tensors which cannot be read, by name.
+        module: class of the whole module that it was read from.
+        guessed: its name is not one that training scripts usually use.
+        aside: it is probably not the network's; chosen only by name.
     """
 
     path: str
@@ -46,7 +46,7 @@ class Member:
 def copies(member: Member) -> tuple[Member, ...]:
     """A state dict that holds a network twice, as two; any other as itself.
 
-    An averaged copy is told by its keys: ``ema_model.conv.weight`` beside
+    An averaged copy is recognised by its keys: ``ema_model.conv.weight`` beside
     ``online_model.conv.weight``, ``model.conv.weight`` or ``conv.weight``. Keys stay as they are.
 
     >>> both = {"online_model.w": 1, "ema_model.w": 2, "step": 3}

@@ -28,7 +28,7 @@ _CONFIG = "_weights_config.json"
 _OLD = "serialized_state_dict.pt"
 _RESAVE = "Save the weights alone: torch.save(program.state_dict, PATH)."
 _STRIDED = 7
-# The numbers by which torch.export names dtypes.
+# Codes of dtypes in torch.export's files.
 _DTYPES = {
     1: "uint8",
     2: "int8",
@@ -72,7 +72,7 @@ def read_exported(
     """List the weights of exported programs; one member for each, if there are several.
 
     Args:
-        read_inner: reads a file of ``torch.save``, which older programs have their weights in.
+        read_inner: reads a file of ``torch.save``, which holds the weights of older programs.
 
     Raises:
         CheckpointError: the archive is damaged.

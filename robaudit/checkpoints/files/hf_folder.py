@@ -26,11 +26,11 @@ _ADVICE = (
 
 @dataclass(frozen=True)
 class Folder:
-    """The files of a Hugging Face folder that matter here.
+    """The relevant files of a Hugging Face folder.
 
     Attributes:
-        shards: the weight files; which tensors are in which is for them to say.
-        names: the tensors that the index lists, by the name of their shard; empty without one.
+        shards: the weight files.
+        names: tensor to the name of its shard, as in the index; empty without one.
     """
 
     path: Path
@@ -92,7 +92,7 @@ def _merged(folder: Folder, contents: list[tuple[Path, Contents]]) -> Member:
     tensors: dict[str, Any] = {}
     unreadable: dict[str, str] = {}
     for shard, found in contents:
-        # A shard holds one part of one state dict, whatever its keys look like.
+        # A shard is a part of one state dict, whatever its keys.
         for member in found.members:
             for key, tensor in member.tensors.items():
                 if folder.names.get(key) != shard.name:
@@ -169,7 +169,7 @@ def _index(path: Path) -> dict[str, str]:
 
 
 def _inside(folder: Path, name: str) -> Path:
-    """A file of the folder itself, and nowhere else.
+    """A file in the folder itself.
 
     Download caches keep a folder's files as links to ``../../blobs``, so a link may lead to a
     regular file there.

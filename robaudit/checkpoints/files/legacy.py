@@ -55,7 +55,7 @@ def _check_head(protocol: Reading, system: Reading, name: str) -> None:
     if protocol.value != PROTOCOL or not isinstance(system.value, dict):
         raise damaged(name, "its head is not one that torch.save writes")
     if system.value.get("little_endian") is not True:
-        # torch reads such a file without turning the bytes round, and gives wrong weights.
+        # torch reads such a file without swapping bytes, and gives wrong weights.
         raise damaged(name, "it was written on a big-endian machine")
 
 

@@ -1,8 +1,8 @@
 """A pickle machine that builds descriptions: it follows the opcodes and calls nothing.
 
-Python's own unpickler imports the names it meets and calls them; this one keeps names as
-:class:`~.values.Global` and calls as :class:`~.values.Opaque`. Steps, bytes and what is copied are
-bounded, so a hostile pickle costs no more than its own length.
+Python's own unpickler imports the names in a pickle and calls them; this one keeps names as
+:class:`~.values.Global` and calls as :class:`~.values.Opaque`. Steps, bytes and copies are bounded,
+so the cost of a malicious pickle is limited by its length.
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ _CONSTANTS = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False, "EMPTY_TUPLE": (
 
 
 def asked_name(module: str, name: str) -> Global:
-    """The name a pickle means: Python's own table turns the names of Python 2 into today's."""
+    """The name a pickle asks for, names of Python 2 translated by Python's own table."""
     if (module, name) in NAME_MAPPING:
         return Global(*NAME_MAPPING[module, name])
     return Global(IMPORT_MAPPING.get(module, module), name)
 
 
 class BoundedReader:
-    """The part of a file that :func:`pickletools.genops` needs, with an end to its patience."""
+    """The methods of a file that :func:`pickletools.genops` needs, with a limit on bytes read."""
 
     def __init__(self, file: IO[bytes], limit: int = MAX_BYTES) -> None:
         self._file = file
@@ -66,9 +66,8 @@ class Machine:
     """Runs one pickle symbolically.
 
     Attributes:
-        globals: every name asked for so far (the keys), also when :meth:`run` fails later on. The
-            machine sees more than a scan for opcodes does: memoised strings, and names put
-            together on the stack.
+        globals: every name asked for so far (the keys), also if :meth:`run` fails later. Unlike a
+            scan for opcodes it includes memoised strings and names assembled on the stack.
         storages: every storage mentioned, by key.
     """
 
@@ -113,7 +112,7 @@ class Machine:
 
     def _ask(self, module: Any, name: Any) -> None:
         if not isinstance(module, str) or not isinstance(name, str):
-            # A name that only exists at run time cannot be judged: report it as what it is.
+            # A name that exists only at run time cannot be judged, and is reported as unknown.
             module, name = "?", "?"
         found = asked_name(module, name)
         self.globals[found] = None

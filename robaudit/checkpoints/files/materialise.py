@@ -1,4 +1,4 @@
-"""Builds tensors from the bytes of a file, by their descriptions. Nothing is unpickled."""
+"""Reads tensors from a file by their descriptions. Nothing is unpickled."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _CHUNK = 1 << 24
 def materialise(elements: Mapping[str, StoredTensor]) -> dict[str, Tensor]:
     """Read tensors from their files, on the CPU, with the strides they were saved with.
 
-    A storage that several tensors show is read once, and they share it.
+    A storage of several tensors is read once, and they share it.
 
     Raises:
         CheckpointError: a storage is cut off or its checksum is wrong.

@@ -1,4 +1,4 @@
-"""The state dicts in a file, and which of them is meant. No torch."""
+"""The state dicts in a file, and the choice among them. No torch."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def _words(text: str) -> tuple[str, ...]:
     return tuple(text.split())
 
 
-# In the order in which one is taken when nothing is asked.
+# In the order of preference.
 _RAW = _words(
     "state_dict model_state_dict model net network weights params last final best model_state "
     "net_state_dict module online_model student teacher"
@@ -47,8 +47,8 @@ StateOf = Callable[[Any, str], Member | None]
 def find_members(tree: Any, state_of: StateOf) -> tuple[Member, ...]:
     """Every state dict in what a file holds, the one to take first.
 
-    Looks under the names that training scripts use, four levels deep, and never into optimisers.
-    Under other names one is found if it is the only one, else they come last, as ``aside``.
+    Looks under the names that training scripts use, four levels deep, never into optimisers. State
+    dicts under other names come last, as ``aside``, unless there is no other.
 
     Args:
         tree: the file's object: dictionaries and lists with tensors in them.
@@ -76,8 +76,8 @@ def choose_member(
     before ``best`` (as RobustBench takes them), and the first of a list before the others.
 
     Raises:
-        UsageError: what is asked for is not there.
-        CheckpointError: it would be a guess which one is meant.
+        UsageError: there is no such state dict.
+        CheckpointError: none is preferred over the others.
     """
     everything, members = members, [m for m in members if not m.aside]
     places = _listed(members)

@@ -1,8 +1,8 @@
-"""Whole modules in a pickle, as the state dict they would give. Nothing of them is built.
+"""State dicts of whole modules in a pickle, without building the modules.
 
 A pickled ``nn.Module`` is a record whose state is the module's attributes; a TorchScript module is
 one whose state is its attributes directly. Both are walked with bounds, because a pickle of a few
-bytes can describe a tree with more branches than there are atoms.
+bytes can describe a tree of exponential size.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ _MAX_NAME = 1000
 
 @dataclass
 class Walk:
-    """What a walk over modules may still cost; one for each state dict that is read."""
+    """The budget of a walk over modules; one for each state dict."""
 
     left: int = _MAX_MODULES
 
     def step(self, name: str, depth: int) -> None:
-        """One more entry.
+        """Count one entry.
 
         Raises:
-            MalformedPickleError: it is one too many, too deep, or too long a name.
+            MalformedPickleError: there are too many, it is too deep, or its name is too long.
         """
         self.left -= 1
         if self.left < 0 or depth > _MAX_DEPTH or len(name) > _MAX_NAME:
@@ -52,7 +52,7 @@ def module_state(module: Opaque) -> ModuleState:
     """The state dict of a pickled ``nn.Module``, as its ``state_dict()`` would give it.
 
     Raises:
-        MalformedPickleError: the module is too large or no honest one.
+        MalformedPickleError: the module is too large or malformed.
     """
     state = ModuleState()
     for name, value in _walk(module, "", 0, Walk()):

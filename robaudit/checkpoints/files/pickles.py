@@ -1,7 +1,7 @@
-"""What a pickle asks for, and how bad that is. Reads opcodes; never runs, imports or calls.
+"""The names that a pickle asks for, and how dangerous they are. Nothing is run or imported.
 
-A pickle is a program: loading it imports every name it mentions and may call them. So before
-anything is loaded, the names are listed and judged.
+A pickle is a program: loading it imports every name in it and may call them. So the names are
+listed and judged before anything is loaded.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from robaudit.checkpoints.files.values import Global, MalformedPickleError, Stor
 class Reading:
     """One pickle, read symbolically.
 
-    ``value`` is its inert description (see :mod:`.values`) and ``storages`` is every storage it
-    mentions, by key. Where the pickle is malformed they are empty and ``damage`` says why.
+    ``value`` is its inert description (see :mod:`.values`) and ``storages`` every storage in it, by
+    key. If the pickle is malformed they are empty and ``damage`` says why.
     """
 
     value: Any
@@ -54,13 +54,13 @@ def _read_pickle(file: IO[bytes], limit: int) -> Reading:
 def findings(data: bytes) -> tuple[Finding, ...]:
     """Every name the pickle asks for, without repeats, the worst first.
 
-    A damaged pickle gives what it asks for before and, as far as it can be told, after the damage.
+    For a damaged pickle these are the names before and, as far as possible, after the damage.
     """
     return read_pickle(io.BytesIO(data), len(data)).findings
 
 
 def _scan(file: IO[bytes], limit: int) -> Iterable[Global]:
-    """Names in opcodes that spell them out; for pickles the machine cannot follow to the end."""
+    """Names in opcodes that hold them literally, for pickles that the machine cannot follow."""
     strings: list[str] = []
     try:
         for opcode, argument, _ in pickletools.genops(BoundedReader(file, limit)):  # type: ignore[arg-type]

@@ -1,6 +1,6 @@
 """The plain values beside the weights (an epoch, an accuracy, the settings), as text.
 
-NumPy's numbers are read from their bytes here, without NumPy.
+NumPy scalars are read from their bytes, without NumPy.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ MAX_ENTRIES = 200
 _MAX_TEXT = 200
 _MAX_LOOKED_AT = 10_000
 
-# What training scripts keep their settings under.
+# Names of the settings in training scripts.
 _SETTINGS = ("args", "config", "cfg", "hparams", "hyper_parameters", "opt", "options", "params")
 _SCALARS = ("numpy.core.multiarray.scalar", "numpy._core.multiarray.scalar")
 _FORMATS = {

@@ -1,4 +1,4 @@
-"""Names checkpoints whose weights are quantised, by keys and types of tensors; no torch."""
+"""Recognises quantised weights by keys and dtypes. No torch."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ _WEIGHT = re.compile(r"(.*[._])?(weight|w|kernel)(_q|_int8|_quantized|_quant)?")
 
 
 def quantised(dtypes: Mapping[str, str], others: Mapping[str, str]) -> str | None:
-    """What a state dict is quantised by, or ``None``.
+    """The quantisation of a state dict, or ``None``.
 
     Args:
         dtypes: of its tensors, by key.
-        others: labels of what in it is no plain tensor, by key.
+        others: labels of its entries that are not plain tensors, by key.
     """
     keys = [*dtypes, *others]
     for kind, pattern in _KINDS:

@@ -1,4 +1,4 @@
-"""Reads the weights in a checkpoint, and runs nothing of it unless its hash vouches for it."""
+"""Loads the weights of a checkpoint, without running the file unless its hash is given."""
 
 from __future__ import annotations
 
@@ -51,15 +51,15 @@ def read_state_dict(
     sha256: str | None = None,
     trust_pickle: bool = False,
 ) -> LoadedWeights:
-    """Read the weights in a checkpoint of any known format. Runs nothing in it.
+    """Load the weights of a checkpoint of any known format, without running the file.
 
     Args:
         path: the file, or a Hugging Face folder.
         hash: compute the SHA-256; by default for checkpoints up to 256 MB.
-        member: the state dict to take, where there are several.
+        member: the state dict to choose, if there are several.
         weights: ``raw``, ``ema`` or ``swa``: the weights as trained, or a running average.
         sha256: the hash it must have, compared before anything is parsed.
-        trust_pickle: where it cannot be read without running it, run it: only with ``sha256``.
+        trust_pickle: unpickle the file if it cannot be read otherwise; requires ``sha256``.
 
     Raises:
         CheckpointError: the file is missing, damaged, another than ``sha256`` says, asks for more
@@ -90,7 +90,7 @@ def read_state_dict(
 
 
 def _checked_hash(path: Path, name: str, sha256: str | None, trust_pickle: bool) -> str | None:
-    """The file's hash, where one is asked for and is the right one."""
+    """The file's hash, if one is asked for."""
     if sha256 is None:
         if trust_pickle:
             raise UsageError(
@@ -116,7 +116,7 @@ def _checked_hash(path: Path, name: str, sha256: str | None, trust_pickle: bool)
 
 
 def _identity(path: Path) -> tuple[tuple[int, int, int], ...]:
-    """What changes when the file does, or any file of a folder."""
+    """Changes if the file does, or any file of a folder."""
     try:
         files = sorted(islice(path.iterdir(), _MAX_FILES)) if path.is_dir() else [path]
         found = [file.stat() for file in files]
@@ -137,10 +137,10 @@ def _materialised(container: Container, name: str) -> dict[str, Tensor]:
 
 
 def check_finite(state: Mapping[str, Tensor], name: str) -> None:
-    """Refuse weights that are not finite; ``name`` is whose they are.
+    """Refuse weights that are not finite.
 
     Raises:
-        CheckpointError: some are infinite or no numbers.
+        CheckpointError: some are infinite or NaN.
     """
     bad = {key: count for key, value in state.items() if (count := _nonfinite(value))}
     if bad:
@@ -159,7 +159,7 @@ def _nonfinite(value: Tensor) -> int:
         return 0
     if value.is_complex():
         value = torch.view_as_real(value)
-    # One of each row that an expanded tensor repeats: repeating them could take all memory.
+    # Without the repetitions of an expanded tensor, which could exhaust memory.
     for dimension, stride in enumerate(value.stride()):
         if stride == 0 and value.shape[dimension] > 1:
             value = value.narrow(dimension, 0, 1)

@@ -1,4 +1,4 @@
-"""How bad it is that a pickle asks for a name."""
+"""How dangerous the names are that a pickle asks for."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """TorchScript archives: the weights of the module, from its pickle and the text of its program.
 
-The program is text in the archive; two lines of every class in it name the parameters and
-buffers, and nothing else of it is looked at.
+The program is text in the archive; only the two lines of every class that name its parameters and
+buffers are read.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def contents_of_script(
     Raises:
         CheckpointError: the archive is damaged.
     """
-    # Classes of the program itself: the archive brings them along, and they are not run.
+    # Classes of the program itself are in the archive, and are not run.
     asked = tuple(f for f in reading.findings if not _is_own(f.module))
     reading = replace(reading, findings=asked)
     if reading.damage or any(finding.severity == "dangerous" for finding in asked):
@@ -91,14 +91,14 @@ def contents_of_script(
 
 
 class _UnreadableError(Exception):
-    """The program keeps its weights in a way that only running it could tell."""
+    """The program's weights cannot be found without running it."""
 
 
 class Sources:
     """The parameters and buffers that the classes of a program name.
 
     Attributes:
-        unsure: a class was met that does not name them.
+        unsure: a class does not name them.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""Runs a pickle whose hash the user vouched for. The one place that does."""
+"""Unpickles a file whose hash the user gave: the only place where a file is run."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def load_trusted(
     """Load a pickle in full, which runs whatever is in it.
 
     Args:
-        sha256: of the bytes that are run: they are hashed once more when they are in memory.
+        sha256: of the file; the bytes that are run are hashed again in memory.
 
     Returns:
         the state dict, the network where the file holds it whole, and remarks.
@@ -37,7 +37,7 @@ def load_trusted(
         raise CheckpointError(f"{name} changed while it was read", "Try again once it is written.")
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # remarks on formats are not the user's affair
+            warnings.simplefilter("ignore")  # about formats
             tree = torch.load(io.BytesIO(data), map_location="cpu", weights_only=False)
         found = find_members(tree, _state_of)
     except Exception as error:  # the file's own code runs, and can raise anything
@@ -64,7 +64,7 @@ def _state_of(value: Any, path: str) -> Member | None:
 
 
 def _at(tree: Any, path: str) -> Any:
-    """What is at a member's path, where that is a plain chain of keys."""
+    """The object at a member's path, if that is a plain chain of keys."""
     for key in path.split(".") if path else []:
         if not isinstance(tree, dict) or key not in tree:
             return None

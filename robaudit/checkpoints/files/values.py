@@ -69,7 +69,7 @@ class Global:
 
 @dataclass(eq=False, slots=True)
 class Opaque:
-    """An object of any class: the call that would make it, and what it would be filled with.
+    """An object of any class: the call that would create it, and its contents.
 
     Attributes:
         label: the name of what would be called.
@@ -86,7 +86,7 @@ class Opaque:
 
 @dataclass(eq=False, slots=True)
 class Bag:
-    """A set, as a list: what is in it is never hashed."""
+    """A set, as a list: its members are never hashed."""
 
     items: list[Any]
 
@@ -120,7 +120,7 @@ class SymbolicTensor:
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """A stretch of a file: a storage's bytes. ``crc`` is its CRC-32, where the file has one."""
+    """The bytes of a storage in a file. ``crc`` is their CRC-32, if the file has one."""
 
     file: Path
     start: int
@@ -132,7 +132,7 @@ class Span:
 class StoredTensor:
     """A tensor in a file; ``offset`` and ``stride`` count elements of ``dtype`` in its ``span``.
 
-    ``span`` is ``None`` where the elements will not be read, because the file is refused.
+    ``span`` is ``None`` if the elements will not be read, because the file is refused.
     """
 
     shape: tuple[int, ...]
@@ -152,7 +152,7 @@ class StoredTensor:
 
 
 def stored(tensor: SymbolicTensor, span: Span | None) -> StoredTensor:
-    """A tensor that a pickle describes, with the place of its storage."""
+    """A tensor of a pickle, with the place of its storage."""
     return StoredTensor(tensor.shape, tensor.dtype, tensor.offset, tensor.stride, span)
 
 

@@ -1,4 +1,4 @@
-"""The records of a zip file: found and checked, so that every reader finds the same ones."""
+"""The records of a zip file, checked so that every reader finds the same ones."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _ZIP_ERRORS = (
 
 
 def damaged(path: str, why: str) -> CheckpointError:
-    """The error for a file that is not as it was written."""
+    """The error for a damaged file."""
     return CheckpointError(
         f"{path}: the file is damaged or cut off: {why}", "Download or copy it again."
     )
@@ -36,7 +36,7 @@ def read_records(file: IO[bytes], size: int, path: str) -> dict[str, zipfile.Zip
     """The records of a zip file by name, in its order, none of them read.
 
     Raises:
-        CheckpointError: the archive is damaged, or two readers could take it for two things.
+        CheckpointError: the archive is damaged, or readers could disagree on its records.
     """
     if _directory_size(file, size, path) > MAX_DIRECTORY:
         raise damaged(path, f"its directory has more than {MAX_DIRECTORY >> 20} MB")
@@ -46,8 +46,7 @@ def read_records(file: IO[bytes], size: int, path: str) -> dict[str, zipfile.Zip
     except _ZIP_ERRORS as error:
         raise damaged(path, f"{str(error)[:100]}") from None
     records = {info.filename: info for info in infos}
-    # In what follows two readers could take different records for the same name; torch's looks
-    # names up regardless of case.
+    # Otherwise two readers could find different records for a name; torch ignores case.
     if len({name.lower() for name in records}) != len(infos) or any(
         info.filename != info.orig_filename or info.header_offset < 0 for info in infos
     ):
@@ -59,7 +58,7 @@ def read_records(file: IO[bytes], size: int, path: str) -> dict[str, zipfile.Zip
             f"{path}: the archive is compressed or encrypted, as torch.save never does",
             "Load and save it again with torch.save.",
         )
-    # Records cannot overlap in an honest file, so no archive can unpack to more than it is.
+    # Records must not overlap, so that no archive unpacks to more than its size.
     stored = [info for info in infos if info.compress_type == zipfile.ZIP_STORED]
     if any(info.compress_size != info.file_size for info in stored) or size < sum(
         info.compress_size for info in infos
@@ -76,7 +75,7 @@ def _is_plain(info: zipfile.ZipInfo) -> bool:
 
 
 def _directory_size(file: IO[bytes], size: int, path: str) -> int:
-    """Bytes of the central directory, so that a hostile one is not read into memory."""
+    """Bytes of the central directory, so that an oversized one is not read into memory."""
     tail = min(size, 65557 + 20)
     file.seek(size - tail)
     data = file.read(tail)

@@ -1,4 +1,4 @@
-"""Which of a network's keys each of a published file's keys is, decided by what fits."""
+"""Matches the keys of a published file to the keys of its network."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _WRAPPERS = ("module.", "_orig_mod.", "model.")
 _INNER = "model."
 _COUNTER = "num_batches_tracked"
 _NORMALISERS = {"mu": "sigma", "sigma": "mu", "mean": "std", "std": "mean"}
-# What training by edge-popup holds beside each weight; a forward pass does not read it.
+# Edge-popup's scores of each weight, which a forward pass does not read.
 _SCORES = "scores"
 
 
@@ -29,9 +29,10 @@ class Arrangement:
 
     Attributes:
         state: what is to be loaded.
-        kept: the network's own normalisation, which the file does not have.
-        dropped: the file's keys that say nothing more than others do.
-        misfits: how many keys are missing, unexpected or of another shape; 0 where it fits.
+        kept: normalisation of the network that the file lacks.
+        dropped: redundant keys of the file.
+        misfits: number of keys that are missing, unexpected or of another shape.
+        converted: whether timm converted the keys of an older version.
     """
 
     state: dict[str, Tensor]
@@ -42,7 +43,7 @@ class Arrangement:
 
     @property
     def remarks(self) -> tuple[str, ...]:
-        """What the user should know of it."""
+        """What the user should know about the match."""
         said = []
         if self.kept:
             said.append(f"the file has no {', '.join(self.kept)}: the library's own are used")
@@ -58,13 +59,13 @@ class Arrangement:
 def fit_published(
     network: nn.Module, state: dict[str, Tensor], source: str
 ) -> tuple[Arrangement, tuple[str, ...]]:
-    """Load a published file's state dict into the network it belongs to; also gives remarks.
+    """Load a published file's state dict into its network; also returns remarks.
 
-    Every key and shape must fit, but for what RobustBench's own loader lets pass: wrappers before
-    the keys, a normalisation that only the network has, copies of tensors under second names.
+    Every key and shape must fit, except what RobustBench's own loader allows: wrappers before the
+    keys, a normalisation that only the network has, copies of tensors under second names.
 
     Raises:
-        CheckpointError: the weights are another network's.
+        CheckpointError: the weights are of another network.
     """
     arranged = arrange(network, state)
     try:
@@ -75,7 +76,7 @@ def fit_published(
 
 
 def arrange(network: nn.Module, state: dict[str, Tensor]) -> Arrangement:
-    """The first way of reading the file's keys that fits; where none does, the nearest."""
+    """The arrangement with the fewest misfits, the first of several."""
     ways = [_judged(network, state, names) for names in _spellings(state)]
     if all(way.misfits for way in ways) and (other := _converted(network, state)) is not None:
         ways = [_judged(network, other, {key: key for key in other}, converted=True), *ways]
@@ -107,7 +108,7 @@ def _judged(
     kept, missing = [], 0
     for name in own.keys() - shared.keys():
         parent, dot, last = name.rpartition(".")
-        # Half a normalisation in the file is no reason to make up the other half.
+        # With half a normalisation in the file, the other half is missing.
         alone = f"{parent}{dot}{_NORMALISERS.get(last, '')}" not in shared
         if last in _NORMALISERS and alone and name not in parameters:
             kept.append(name)
@@ -138,7 +139,7 @@ def _judged(
 def _says_nothing(
     name: str, value: Tensor, shared: dict[str, Tensor], buffers: list[Tensor]
 ) -> bool:
-    """Whether an unexpected tensor is the copy of an expected one, or none a forward pass reads."""
+    """Whether an unexpected tensor copies an expected one, or a forward pass does not read it."""
     parent, _, last = name.rpartition(".")
     weight = shared.get(f"{parent}.weight")
     if last == _COUNTER or (last == _SCORES and weight is not None and weight.shape == value.shape):
@@ -161,7 +162,7 @@ def _converted(network: nn.Module, state: dict[str, Tensor]) -> dict[str, Tensor
     *_, names, _ = _spellings(state)
     try:
         found = convert({name: state[key] for name, key in names.items()}, inner)
-    except Exception:  # the library's code met a file that is none of its own
+    except Exception:  # the library's code was given another network's file
         return None
     prefix = "" if inner is network else _INNER
     return {prefix + name: value for name, value in found.items() if torch.is_tensor(value)}

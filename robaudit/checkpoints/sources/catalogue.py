@@ -1,4 +1,4 @@
-"""What is in RobustBench's zoo, read from its source text: no torch, and none of its code runs.
+"""The entries of RobustBench's zoo, read from its source text: no torch, nothing is run.
 
 The zoo is three tables in Python, one a data set, of entries ``(NAME, {"model": ..., "gdrive_id":
 ...})``. Reading them as text gives the names and files in a moment.
@@ -41,7 +41,7 @@ class Entry:
 
     @property
     def text(self) -> str:
-        """The name robaudit knows it by."""
+        """Its name as a source."""
         return f"robustbench:{self.dataset}/{self.threat}/{self.name}"
 
     @property
@@ -66,7 +66,7 @@ def zoo_folder() -> Path:
     """
     try:
         spec = find_spec("robustbench")
-    except ValueError:  # somebody's module of that name, which came from nowhere
+    except ValueError:  # a module of that name without a spec
         spec = None
     if spec is None or not spec.submodule_search_locations:
         raise UsageError("RobustBench is not installed", INSTALL)

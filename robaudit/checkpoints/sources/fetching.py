@@ -19,13 +19,13 @@ _HASHED = re.compile(r"-([0-9a-f]{8})\.pth$")
 
 
 def fetch(target: Path, what: str, get: Callable[[Path], object], by_hand: str) -> None:
-    """Put a download at ``target`` once it is whole and a checkpoint.
+    """Download to ``target``, which appears only once the file is whole and a checkpoint.
 
     Args:
-        target: where the file goes; its folder is made.
-        what: what is fetched, for messages.
-        get: downloads into the path it is given, in a folder of its own beside ``target``.
-        by_hand: where a person finds the file.
+        target: path of the file; its folder is created.
+        what: name of the file's network, for messages.
+        get: downloads to the path it is given, in a temporary folder beside ``target``.
+        by_hand: where the user can find the file.
 
     Raises:
         CheckpointError: it could not be fetched, or is no checkpoint; nothing is left behind.
@@ -84,8 +84,8 @@ def hub_file(url: str, *, download: bool, what: str, expected: Path | str) -> Pa
 
     Args:
         download: fetch it where it is not there.
-        what: whose file it is, for messages.
-        expected: where else it could have been.
+        what: name of the file's network, for messages.
+        expected: the other place where it was looked for.
 
     Raises:
         CheckpointError: it is not there, or could not be fetched.

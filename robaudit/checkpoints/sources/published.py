@@ -1,6 +1,6 @@
-"""What RobustBench publishes of a network: its leaderboards, from the installed package. No torch.
+"""RobustBench's leaderboards, from the description of the installed package. No torch.
 
-The package's own description holds them as tables, one for each data set and threat model.
+It has one table for each data set and threat model.
 """
 
 from __future__ import annotations

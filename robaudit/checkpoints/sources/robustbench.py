@@ -27,7 +27,7 @@ from robaudit.checkpoints.sources.zoo import zoo_fields, zoo_importable, zoo_mod
 from robaudit.checkpoints.sources.zoo_files import is_torchvision, zoo_files
 from robaudit.errors import CheckpointError, UsageError
 
-# In the zoo its normalisation is a placeholder, to be replaced by the file's.
+# Its normalisation in the zoo is a placeholder, which the file's replaces.
 _NORMALISED_BY_FILE = ("Modas2021PRIMEResNet18",)
 
 
@@ -57,7 +57,7 @@ def open_network(name: str, model_dir: Path | None, download: bool) -> Opened:
                     f"that {entry.text} takes from its file",
                     "Fetch the file again with --download.",
                 )
-            # Which of several state dicts is meant is settled here; the options are for files.
+            # The entry tells which state dict it is; --member and --weights are for files.
             remarks += [*(remark.partition("; --member")[0] for remark in read.remarks), *said]
         formats.append(read.format)
         hashes.append((str(read.sha256), path.name))
@@ -104,7 +104,7 @@ def build(entry: Entry) -> nn.Module:
 
 
 class _OnTheCpu(TorchFunctionMode):
-    """Lets a network that asks for a GPU while it is made be made without one."""
+    """Lets networks that call ``cuda()`` while they are built be built without a GPU."""
 
     def __torch_function__(
         self,
@@ -139,7 +139,7 @@ def _built(entry: Entry, fields: dict[str, Any]) -> nn.Module:
 
 
 def parts_of(network: Any, files: int) -> Sequence[Sequence[Part]]:
-    """What each of an entry's files is the weights of, by the modules its ensemble has."""
+    """The parts of the network whose weights each of the entry's files holds."""
     if files == 1:
         return ((Part(network),),)
     if hasattr(network, "comp_model"):  # adaptive smoothing: two networks and a mixing network

@@ -105,7 +105,7 @@ def _configuration(timm: Any, name: str) -> tuple[str, Any]:
 
 
 def _built(timm: Any, full: str, cfg: Any, state: dict[str, Tensor], source: str) -> nn.Module:
-    """The library's own loading, which converts older keys, with the tensors for a download."""
+    """Loads with timm's own code, which converts older keys, from tensors, without a download."""
     try:
         with torch.random.fork_rng(devices=[]):
             network: nn.Module = timm.create_model(
@@ -113,7 +113,7 @@ def _built(timm: Any, full: str, cfg: Any, state: dict[str, Tensor], source: str
             )
     except (RuntimeError, ValueError, KeyError, AttributeError) as error:
         raise misfit(source, f"timm's {full}", error) from error
-    # timm remembers how the network was made: without a second copy of its weights.
+    # timm keeps this configuration: remove the second reference to the weights.
     made: Any = network
     made.pretrained_cfg = {k: v for k, v in made.pretrained_cfg.items() if k != "state_dict"}
     made.default_cfg = made.pretrained_cfg

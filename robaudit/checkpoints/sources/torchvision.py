@@ -90,9 +90,9 @@ def _weights(text: str) -> tuple[str, Any]:
 
 
 def _built(name: str, chosen: Any, state: Mapping[str, torch.Tensor], source: str) -> nn.Module:
-    """The library's own builder, given the tensors in place of its download.
+    """Builds with torchvision's own code, from tensors in place of a download.
 
-    It sets what belongs to the weights (Inception's input transform), renames old keys and loads
+    It applies settings of the weights (Inception's input transform), renames old keys and loads
     strictly.
     """
     from torchvision import models

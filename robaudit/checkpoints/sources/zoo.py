@@ -1,9 +1,9 @@
-"""Reaches RobustBench's zoo without running RobustBench's own ``__init__``.
+"""Imports RobustBench's zoo without running RobustBench's own ``__init__``.
 
-That one imports its evaluation code, which wants packages that are not there on a fresh machine
-(``pkg_resources``, ``autoattack``); the zoo wants none of them. While the zoo is in use an empty
-module stands in for the package. Afterwards the zoo's modules are taken out of ``sys.modules``
-again, so that a later ``import robustbench`` finds everything as it would have been.
+The latter imports evaluation code, which needs packages that a fresh machine lacks
+(``pkg_resources``, ``autoattack``); the zoo needs none of them. While the zoo is in use, an empty
+module replaces the package. Afterwards the zoo's modules are removed from ``sys.modules`` again, so
+that a later ``import robustbench`` is not affected.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ def zoo_module(name: str) -> Any:
 
 
 def zoo_fields(entry: Entry) -> dict[str, Any]:
-    """What the zoo says of an entry; ``["model"]`` makes the network."""
+    """The zoo's fields of an entry; ``["model"]`` builds the network."""
     enums = zoo_module("enums")
     table = zoo_module("models").model_dicts[enums.BenchmarkDataset(entry.dataset)]
     fields: dict[str, Any] = table[enums.ThreatModel(entry.threat)][entry.name]

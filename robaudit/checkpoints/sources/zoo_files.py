@@ -26,7 +26,7 @@ def files(name: str, folder: Path | None) -> tuple[Path, ...]:
 
 
 def zoo_files(entry: Entry, folder: Path | None, *, download: bool) -> tuple[Path, ...]:
-    """The entry's files, in RobustBench's order; fetched where that is asked for and they lack.
+    """The entry's files, in RobustBench's order; missing ones are downloaded if asked for.
 
     Raises:
         CheckpointError: a file is not there, or could not be fetched.

@@ -1,8 +1,8 @@
 """Reads a state dict as a chain: layers with weights one after another, and the room between them.
 
-The order is the file's, or that of the numbers in the names where the file's gives no chain (files
-that sort their keys). Where names count the layers of one ``Sequential``, what lies between two
-numbers is how many layers without weights are there.
+The order is the file's, or, since some files sort their keys, that of the numbers in the names if
+the file's gives no chain. Names that are indices of one ``Sequential`` tell by their gaps how many
+layers without weights are in between.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from robaudit.checkpoints.architectures.architecture import Shapes
 
 MAX_LAYERS = 48
 _MAX_ROOM = 32
-# Channels that images have; scanners of many bands among them.
+# Channels of images, including multispectral ones.
 _MOST_CHANNELS = 16
-# A dimension larger than any layer's; a claim, not a network.
+# Larger than any real layer.
 _WIDEST = 1 << 20
 _LEAVES = frozenset({"weight", "bias", "running_mean", "running_var", "num_batches_tracked"})
 _BASIC = frozenset({"conv1", "conv2", "bn1", "bn2"})
@@ -52,7 +52,7 @@ class Layer:
 
 
 def chain(shapes: Shapes) -> list[Layer]:
-    """The layers in the order in which they are applied; none where the keys are no chain's."""
+    """The layers in the order in which they are applied; none if the keys do not form a chain."""
     if any(side > _WIDEST for shape in shapes.values() for side in shape):
         return []
     found = _layers(shapes)
@@ -66,7 +66,7 @@ def chain(shapes: Shapes) -> list[Layer]:
 
 
 def rooms(layers: Sequence[Layer]) -> list[int | None]:
-    """How many layers without weights are before each; ``None`` where the names do not say."""
+    """How many layers without weights come before each; ``None`` if the names do not tell."""
     apart = [_apart(a.name, b.name) for a, b in pairwise(layers)]
     # A ModuleList counts its layers without a gap, whatever forward does between them.
     between = [
@@ -107,7 +107,7 @@ def _layers(shapes: Shapes) -> list[Layer]:
 
 
 def _block_of(path: str) -> str | None:
-    """The residual block that a layer is in."""
+    """The name of the residual block that contains a layer."""
     for ending in (*_BASIC, *_WAYS, *_PATH):
         name = path.removesuffix(f".{ending}")
         if name != path and name.rpartition(".")[2].isdecimal():

@@ -40,7 +40,7 @@ ACTIVATIONS = (
 
 
 def vgg(shapes: Shapes) -> list[Arguments]:
-    """A layer without weights takes an index too: a gap in them is a max pooling."""
+    """Layers without weights have indices too: a gap between convolutions is a max pooling."""
     convs = [(i, s) for i, s in indexed(shapes, "features.", ".weight") if len(s) == 4]
     if not 0 < len(convs) <= _MAX_CONVS or any(
         shape[2:] != (3, 3) or not shape[0] for _, shape in convs

@@ -23,9 +23,9 @@ def positive(arguments: Arguments, **either: Sequence[int | str]) -> list[Argume
 
 
 def numbered(shapes: Shapes, prefix: str, ending: str) -> int:
-    """How many of ``{prefix}0{ending}``, ``{prefix}1{ending}``, ... there are before one lacks.
+    """The number of keys ``{prefix}0{ending}``, ``{prefix}1{ending}``, ... without a gap.
 
-    None, where there are more than any network has: building it would take minutes.
+    0 if there are more than any network has: building it would take minutes.
 
     >>> numbered({"stage.0.w": (), "stage.1.w": (), "stage.3.w": ()}, "stage.", ".w")
     2

@@ -1,5 +1,5 @@
-"""Which strides, paddings and pools lead from a usual image to the map that the first linear layer
-takes: the likeliest few, found by a search that knows what is left to go.
+"""Strides, paddings and pools that lead from a usual image to the map that the first linear layer
+takes: the likeliest few, by best-first search with the exact remaining cost.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _PADDINGS = {
     5: {2: 0, 0: 1, 1: 6},
     7: {3: 0, 0: 2},
 }
-"""By kernel, with how unusual each is; convolutions of one kernel are taken to share theirs."""
+"""Paddings by kernel, with their cost; convolutions with the same kernel share one."""
 
 _MAX_SOLUTIONS = 12
 _MAX_TRIED = 64
@@ -38,7 +38,7 @@ _POOLS: Mapping[str, tuple[Callable[[int], int], int]] = {
     "maxpool3s2p1": (lambda s: (s - 1) // 2 + 1, 5),
     "maxpool3s2p0": (lambda s: (s - 3) // 2 + 1, 5),
 }
-"""Side behind a pool, and how unusual it is."""
+"""Side of the map behind a pool, and its cost."""
 
 _State = tuple[int, int, bool]
 _Step = tuple[tuple[str, ...], int, bool, int]
@@ -51,8 +51,8 @@ def solutions(
 
     Args:
         layers: a chain that ends in a linear layer.
-        rooms: how many layers without weights are before each, where that is known.
-        image: the one that they are to take, where that is known.
+        rooms: how many layers without weights come before each, if that is known.
+        image: the one that they take, if that is known.
     """
     if layers[0].kind == "linear":
         tail = _tail(layers, rooms, 1, acted=False)
@@ -115,7 +115,7 @@ def _search(
 
     order = count()
     start: _State = (0, size, False)
-    # Of equally cheap ones the one nearest to the goal: the others may be without number.
+    # Among equal costs the state nearest to the goal first: there may be very many of them.
     heap: list[tuple[int, int, int, int, tuple[str, ...], _State]] = []
     if left(*start) < _INFINITE:
         heap.append((left(*start), 0, next(order), 0, (), start))
@@ -144,8 +144,8 @@ def _steps(
     size: int,
     pending: bool,
 ) -> Iterator[_Step]:
-    """What may come before a layer, with the layer: tokens, side behind it, whether an activation
-    is still to come, cost.
+    """What may come before a layer, and the layer: tokens, side behind it, whether an activation is
+    still to come, cost.
     """
     layer, room = layers[at], rooms[at]
     for filling, side_in, cost in _fillings(layers, at, room, size, pending, final):
