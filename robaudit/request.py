@@ -20,6 +20,7 @@ from robaudit.types import check_radius, parse_eps
 AUTO = "auto"
 """In place of a data set's name: the one that the checkpoint was trained on."""
 
+Copy = Literal["raw", "ema", "swa"]
 Split = Literal["test", "train"]
 Precision = Literal["fp32", "bf16", "float64"]
 PresetName = Literal["quick", "standard", "paper"]
@@ -95,7 +96,7 @@ class CheckpointSpec(Spec):
         description="Which state dict, in a file that holds several: its path in the file, as "
         "inspect shows it.",
     )
-    weights: Literal["raw", "ema", "swa"] | None = Field(
+    weights: Copy | None = Field(
         default=None,
         description="Which copy of the weights, in a file that also holds averaged ones.",
     )

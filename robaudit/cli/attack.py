@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -19,26 +18,16 @@ _ATTACKS = ("clean", "pgd", "cw", "fast", "autoattack", "square", "fab", "transf
 _OTHER = "Transfer from another network"
 
 
-class Version(StrEnum):
-    """AutoAttack's versions."""
-
-    standard = "standard"
-    plus = "plus"
-    rand = "rand"
+Version = Literal["standard", "plus", "rand"]
+"""AutoAttack's versions."""
 
 
-class Engine(StrEnum):
-    """Whose AutoAttack."""
-
-    reference = "reference"
-    native = "native"
+Engine = Literal["reference", "native"]
+"""Whose AutoAttack."""
 
 
-class Maker(StrEnum):
-    """The attack on a surrogate."""
-
-    pgd = "pgd"
-    cw = "cw"
+Maker = Literal["pgd", "cw"]
+"""The attack on a surrogate."""
 
 
 @with_settings(omit=frozenset({"gap", "train_data", "eps"}))
@@ -73,14 +62,14 @@ def attack(
             "any on the way.",
         ),
     ] = False,
-    version: Annotated[Version, typer.Option(help="Version of AutoAttack.")] = Version.standard,
+    version: Annotated[Version, typer.Option(help="Version of AutoAttack.")] = "standard",
     engine: Annotated[
         Engine,
         typer.Option(
             help="Who runs AutoAttack. reference: its own library, pyautoattack. native: robaudit, "
             "faster and the same for every batch size."
         ),
-    ] = Engine.reference,
+    ] = "reference",
     surrogate: Annotated[
         str | None,
         typer.Option(
@@ -105,7 +94,7 @@ def attack(
             help="What makes its examples: pgd, or cw, which maximises the margin.",
             rich_help_panel=_OTHER,
         ),
-    ] = Maker.pgd,
+    ] = "pgd",
     save_adv: Annotated[
         Path | None,
         typer.Option(
@@ -164,11 +153,11 @@ def attack(
         "cw": cw,
         "square": Square(),
         "fast": Fast(),
-        "autoattack": AutoAttack(version.value, engine=engine.value),
+        "autoattack": AutoAttack(version, engine=engine),
         "fab": Distance(),
     }
     if surrogate is not None:
-        maker = cw if surrogate_attack is Maker.cw else pgd
+        maker = cw if surrogate_attack == "cw" else pgd
         asked = {"pgd": pgd, "cw": cw, "transfer": Transfer(maker, surrogate), **asked}
     plan = Plan(probes=tuple(asked[name] for name in asked if name in names), radii=radii[:-1])
     other = None if surrogate is None else Surrogate(surrogate, surrogate_arch, surrogate_normalize)

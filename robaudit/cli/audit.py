@@ -3,21 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from enum import StrEnum
 from typing import Annotated
 
 import typer
 
 from robaudit.cli.measure import measure
 from robaudit.cli.options import Checkpoints, Settings, with_settings
-
-
-class Preset(StrEnum):
-    """How much an audit measures."""
-
-    quick = "quick"
-    standard = "standard"
-    paper = "paper"
+from robaudit.request import PresetName
 
 
 @with_settings(gap=True)
@@ -25,12 +17,12 @@ def audit(
     checkpoints: Checkpoints,
     settings: Settings,
     preset: Annotated[
-        Preset,
+        PresetName,
         typer.Option(
             help="quick: PGD, WCI and flatness on 256 examples. standard: also CW, AutoAttack and "
             "the Hessian's spectrum, on 1000. paper: the papers' own settings."
         ),
-    ] = Preset.standard,
+    ] = "standard",
     steps: Annotated[
         int | None,
         typer.Option(
@@ -58,7 +50,7 @@ def audit(
     from robaudit.audit import preset as plan_of
     from robaudit.audit.probes import Pgd
 
-    plan = plan_of(preset.value)
+    plan = plan_of(preset)
     pgd = plan.get(Pgd)
     assert pgd is not None
     pgd = replace(pgd, steps=steps or pgd.steps, restarts=restarts or pgd.restarts)

@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 from typer.core import TyperGroup
 
-from robaudit.cli.audit import Preset
 from robaudit.cli.batch_look import looking, reading
 from robaudit.cli.batch_tables import Directories, leaderboard, show, study
 from robaudit.cli.messages import say
 from robaudit.cli.options import Settings, with_settings
 from robaudit.errors import UsageError
-from robaudit.request import ThreatSpec
+from robaudit.request import PresetName, ThreatSpec
 
 if TYPE_CHECKING:
     from robaudit.batch.directory import Directory, ListedJob
@@ -39,17 +37,12 @@ class RunByDefault(TyperGroup):
         return parsed
 
 
-class BatchEngine(StrEnum):
-    """Where the jobs are done."""
-
-    local = "local"
-    ray = "ray"
+BatchEngine = Literal["local", "ray"]
+"""Where the jobs are done."""
 
 
-class Retry(StrEnum):
-    """Which jobs are done again."""
-
-    failed = "failed"
+Retry = Literal["failed"]
+"""Which jobs are done again."""
 
 
 @with_settings(
@@ -78,8 +71,8 @@ def run(
         ),
     ],
     preset: Annotated[
-        Preset, typer.Option(help="How much is measured; see robaudit audit.")
-    ] = Preset.standard,
+        PresetName, typer.Option(help="How much is measured; see robaudit audit.")
+    ] = "standard",
     workers: Annotated[
         int | None,
         typer.Option(
@@ -99,7 +92,7 @@ def run(
     ] = None,
     engine: Annotated[
         BatchEngine, typer.Option(help="local: processes on this machine. ray: a Ray cluster.")
-    ] = BatchEngine.local,
+    ] = "local",
     address: Annotated[
         str | None,
         typer.Option(
@@ -155,14 +148,16 @@ def status(directory: Directories) -> None:
     show(run_table(found.state(), found.driver(), time.time()))
 
 
-def _manifest(ctx: typer.Context, what: list[str], preset: Preset, settings: Settings) -> Manifest:
+def _manifest(
+    ctx: typer.Context, what: list[str], preset: PresetName, settings: Settings
+) -> Manifest:
     from robaudit.batch.manifest import Choices, manifest_of, read_manifest
 
     both = Choices.model_fields.keys() & Settings.model_fields.keys()
     said = {name: getattr(settings, name) for name in Choices.model_fields if name in both}
     if not any(word.lower().endswith(".toml") for word in what):
         threat = {name: getattr(settings, name) for name in ThreatSpec.model_fields}
-        return manifest_of(what, preset=preset.value, threats=[threat], **said)
+        return manifest_of(what, preset=preset, threats=[threat], **said)
     if len(what) > 1:
         raise UsageError(
             "a manifest stands alone, but several names were given",
@@ -191,7 +186,7 @@ def _executor(
     device: str,
 ) -> tuple[Executor, int, int]:
     """The executor, how many tasks it does at the same time, and the threads of each."""
-    if engine is BatchEngine.ray:
+    if engine == "ray":
         from robaudit.batch.on_ray import on_ray
 
         return on_ray(address, workers, device, timeout)

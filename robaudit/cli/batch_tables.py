@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -22,20 +21,15 @@ Directories = Annotated[
 ]
 
 
-class LeaderboardFormat(StrEnum):
-    """What is printed."""
-
-    table = "table"
-    csv = "csv"
-    md = "md"
-    html = "html"
+LeaderboardFormat = Literal["table", "csv", "md", "html"]
+"""What is printed."""
 
 
 def leaderboard(
     directory: Directories,
     format: Annotated[
         LeaderboardFormat, typer.Option("--format", help="What is printed.")
-    ] = LeaderboardFormat.table,
+    ] = "table",
     out: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Write to this file instead of stdout.")
     ] = None,
@@ -57,32 +51,26 @@ def leaderboard(
 
     found = leaderboards(find(directory).state())
     tables = leaderboard_tables(found)
-    if format is LeaderboardFormat.table and out is None:
+    if format == "table" and out is None:
         show(*tables)
         return
-    if format is LeaderboardFormat.html:
+    if format == "html":
         text = leaderboard_html(found)
     else:
-        text = _text(format.value, "Leaderboard", tables, leaderboard_csv(found))
+        text = _text(format, "Leaderboard", tables, leaderboard_csv(found))
     if out is None:
         sys.stdout.write(text)
     else:
         write_file(out, text.encode("utf-8", "replace"))
 
 
-class StudyFormat(StrEnum):
-    """What is printed."""
-
-    table = "table"
-    csv = "csv"
-    md = "md"
+StudyFormat = Literal["table", "csv", "md"]
+"""What is printed."""
 
 
 def study(
     directory: Directories,
-    format: Annotated[
-        StudyFormat, typer.Option("--format", help="What is printed.")
-    ] = StudyFormat.table,
+    format: Annotated[StudyFormat, typer.Option("--format", help="What is printed.")] = "table",
     out: Annotated[
         Path | None,
         typer.Option(metavar="DIR", help="Also write study.csv, study.md and the pictures here."),
@@ -113,10 +101,10 @@ def study(
             raise UsageError(
                 f"cannot write to {out}: {error.strerror or error}", "Choose another --out."
             ) from None
-    if format is StudyFormat.table:
+    if format == "table":
         show(*tables)
     else:
-        sys.stdout.write(_text(format.value, "Study", tables, data))
+        sys.stdout.write(_text(format, "Study", tables, data))
 
 
 def show(*tables: Table) -> None:

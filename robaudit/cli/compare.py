@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import sys
 import tempfile
-from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from robaudit.cli.audit import Preset
 from robaudit.cli.display import Screen
 from robaudit.cli.measure import run
 from robaudit.cli.messages import console
 from robaudit.cli.options import Settings, with_settings
 from robaudit.cli.read import write_file
 from robaudit.errors import UsageError
+from robaudit.request import PresetName
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -26,14 +25,8 @@ if TYPE_CHECKING:
 _OUT = "Output"
 
 
-class ComparisonFormat(StrEnum):
-    """The formats of a comparison."""
-
-    table = "table"
-    json = "json"
-    csv = "csv"
-    md = "md"
-    html = "html"
+ComparisonFormat = Literal["table", "json", "csv", "md", "html"]
+"""The formats of a comparison."""
 
 
 @with_settings(
@@ -47,12 +40,12 @@ def compare(
     b: Annotated[str, typer.Argument(metavar="B", show_default=False, help="Another.")],
     settings: Settings,
     preset: Annotated[
-        Preset, typer.Option(help="What is measured of two checkpoints.")
-    ] = Preset.quick,
+        PresetName, typer.Option(help="What is measured of two checkpoints.")
+    ] = "quick",
     format: Annotated[
         ComparisonFormat,
         typer.Option("--format", help="What is printed or written.", rich_help_panel=_OUT),
-    ] = ComparisonFormat.table,
+    ] = "table",
     out: Annotated[
         Path | None,
         typer.Option(
@@ -93,7 +86,7 @@ def _is_report(name: str) -> bool:
     return path.suffix == ".json" or (path / "report.json").is_file()
 
 
-def _measured(a: str, b: str, preset: Preset, settings: Settings) -> tuple[Comparison, int]:
+def _measured(a: str, b: str, preset: PresetName, settings: Settings) -> tuple[Comparison, int]:
     """Audit both into temporary folders, then compare those as any other report folders."""
     from robaudit.audit import preset as plan_of
     from robaudit.report.compare import compare as compared
@@ -105,7 +98,7 @@ def _measured(a: str, b: str, preset: Preset, settings: Settings) -> tuple[Compa
         folders = [Path(place) / name for name in ("first", "second")]
         code = 0
         for checkpoint, folder in zip((a, b), folders, strict=True):
-            done = run([checkpoint], plan_of(preset.value), settings, out=folder)
+            done = run([checkpoint], plan_of(preset), settings, out=folder)
             code = code or done.code
         return compared(*(read_audited(folder) for folder in folders)), code
 
@@ -121,15 +114,15 @@ def _write(found: Comparison, format: ComparisonFormat, out: Path | None) -> Non
     from robaudit.report.formats.terminal import terminal_text, terminal_view
     from robaudit.report.html.compare_page import compare_html
 
-    if format is ComparisonFormat.table and out is None:
+    if format == "table" and out is None:
         console().print(terminal_view(*compare_tables(found)))
         return
     texts: dict[ComparisonFormat, Callable[[], str]] = {
-        ComparisonFormat.table: lambda: terminal_text(*compare_tables(found)),
-        ComparisonFormat.json: lambda: compare_json(found),
-        ComparisonFormat.csv: lambda: csv_text(compare_data(found)),
-        ComparisonFormat.md: lambda: compare_markdown(found),
-        ComparisonFormat.html: lambda: compare_html(found),
+        "table": lambda: terminal_text(*compare_tables(found)),
+        "json": lambda: compare_json(found),
+        "csv": lambda: csv_text(compare_data(found)),
+        "md": lambda: compare_markdown(found),
+        "html": lambda: compare_html(found),
     }
     text = texts[format]()
     if out is None:

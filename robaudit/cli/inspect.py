@@ -7,7 +7,6 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,9 +14,8 @@ import typer
 
 from robaudit.cli.messages import console
 from robaudit.cli.options import Json
+from robaudit.request import Copy
 from robaudit.schema import unicode
-
-Weights = StrEnum("Weights", ["raw", "ema", "swa"])
 
 if TYPE_CHECKING:
     from robaudit.checkpoints.inspection import Inspection
@@ -49,7 +47,7 @@ def inspect(
         typer.Option("--member", metavar="NAME", help="The state dict to show, of several."),
     ] = None,
     weights: Annotated[
-        Weights | None,
+        Copy | None,
         typer.Option("--weights", help="Which copy of the weights to show, of several."),
     ] = None,
     model_dir: Annotated[
@@ -74,12 +72,11 @@ def inspect(
 
     zoo = is_source(checkpoint)
     paths = files_of(checkpoint, model_dir=model_dir) if zoo else (Path(checkpoint),)
-    copy = None if weights is None else weights.value
     found = []
     for path in paths:
         with _progress(path if hash else None) as progress:
             found.append(
-                inspect_file(path, hash=hash, member=member, weights=copy, progress=progress)
+                inspect_file(path, hash=hash, member=member, weights=weights, progress=progress)
             )
     if json:
         plain = [_plain(one) for one in found]

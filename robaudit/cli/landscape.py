@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import sys
 from contextlib import ExitStack
-from enum import StrEnum
 from typing import Annotated, Literal
 
 import typer
@@ -23,25 +22,16 @@ _LEFT_OUT = frozenset(
 _POINTS = {1: 21, 2: 11}
 
 
-class Space(StrEnum):
-    """Where the landscape lies."""
-
-    weights = "weights"
-    input = "input"
+Space = Literal["weights", "input"]
+"""Where the landscape lies."""
 
 
-class Directions(StrEnum):
-    """Of a cut around one network."""
-
-    random = "random"
-    adversarial = "adversarial"
+Directions = Literal["random", "adversarial"]
+"""Of a cut around one network."""
 
 
-class By(StrEnum):
-    """What has one norm."""
-
-    layer = "layer"
-    filter = "filter"
+By = Literal["layer", "filter"]
+"""What has one norm."""
 
 
 @with_settings(omit=_LEFT_OUT)
@@ -55,7 +45,7 @@ def landscape(
             "random signs.",
             rich_help_panel=_SHAPE,
         ),
-    ] = Space.weights,
+    ] = "weights",
     directions: Annotated[
         Directions,
         typer.Option(
@@ -63,7 +53,7 @@ def landscape(
             "over a plane that one against a random one.",
             rich_help_panel=_SHAPE,
         ),
-    ] = Directions.random,
+    ] = "random",
     dimensions: Annotated[
         int,
         typer.Option(min=1, max=2, help="1: along lines. 2: over a plane.", rich_help_panel=_SHAPE),
@@ -82,7 +72,7 @@ def landscape(
             help="layer: s = 1 moves every parameter tensor by its own norm. filter: every filter.",
             rich_help_panel=_SHAPE,
         ),
-    ] = By.layer,
+    ] = "layer",
     points: Annotated[
         int | None,
         typer.Option(
@@ -139,14 +129,14 @@ def landscape(
         step_size,
     )  # fmt: skip
     through: Literal["directions", "checkpoints", "images"]
-    if space is Space.input:
+    if space == "input":
         through, dimensions = "images", 2
     elif len(checkpoints) > 1 and not compare:
         through, dimensions = "checkpoints", len(checkpoints) - 1
     else:
         through = "directions"
     cut = Cut(
-        through, dimensions, directions.value, normalize_by.value,
+        through, dimensions, directions, normalize_by,
         _POINTS[dimensions] if points is None else points, repeats, reach, example, steps,
         step_size, restarts, fixed_examples,
     )  # fmt: skip
@@ -191,7 +181,7 @@ def _check(
         raise UsageError("--sha256 is one file's, but there are several checkpoints")
     if step_size is not None and not step_size > 0:
         raise UsageError(f"--step-size must be positive, not {step_size:g}")
-    if space is Space.input and (count > 1 or compare):
+    if space == "input" and (count > 1 or compare):
         raise UsageError(
             f"--space input takes one checkpoint, not {count}", "Run it once for each."
         )
@@ -207,9 +197,7 @@ def _check(
         )
     if count == 2 and dimensions == 2:
         raise UsageError("a plane goes through three checkpoints, not 2", "Give one more.")
-    if directions is Directions.adversarial and (
-        space is Space.input or (count > 1 and not compare)
-    ):
+    if directions == "adversarial" and (space == "input" or (count > 1 and not compare)):
         raise UsageError(
             "--directions is for cuts around one network, in weight space",
             "With --compare each of several networks has its own.",
@@ -220,7 +208,7 @@ def _check(
             "--points has room",
             "Leave it out.",
         )
-    if example is not None and space is not Space.input:
+    if example is not None and space != "input":
         raise UsageError(
             "--example is for --space input", "In weight space --n 1 takes the first example."
         )

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from enum import StrEnum
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -59,44 +58,24 @@ Spread = Annotated[
 ]
 
 
-class Objective(StrEnum):
-    """Losses that networks are trained with."""
-
-    at = "at"
-    trades = "trades"
-    alp = "alp"
-    mart = "mart"
+Objective = Literal["at", "trades", "alp", "mart"]
+"""Losses that networks are trained with."""
 
 
-class Operator(StrEnum):
-    """Whose spectrum."""
-
-    hessian = "hessian"
-    gauss_newton = "gauss-newton"
+Operator = Literal["hessian", "gauss-newton"]
+"""Whose spectrum."""
 
 
-class Engine(StrEnum):
-    """Who measures the Hessian."""
-
-    robaudit = "robaudit"
-    pyhessian = "pyhessian"
+Engine = Literal["robaudit", "pyhessian"]
+"""Who measures the Hessian."""
 
 
-class ProtocolName(StrEnum):
-    """How hard each side is attacked."""
-
-    default = "default"
-    stutz2021 = "stutz2021"
-    stutz2021_text = "stutz2021-text"
+ProtocolName = Literal["default", "stutz2021", "stutz2021-text"]
+"""How hard each side is attacked."""
 
 
-class Estimator(StrEnum):
-    """How layer traces are computed."""
-
-    auto = "auto"
-    exact = "exact"
-    gauss_newton = "gauss-newton"
-    hessian = "hessian"
+Estimator = Literal["auto", "exact", "gauss-newton", "hessian"]
+"""How layer traces are computed."""
 
 
 @with_settings(omit=_OF_ATTACKS, gap=True)
@@ -110,7 +89,7 @@ def wci(
             "gauss-newton: probes for the same, for many classes. hessian: unbiased probes for "
             "smooth networks. auto: whichever gives the Hessian's."
         ),
-    ] = Estimator.auto,
+    ] = "auto",
     probes: Annotated[
         int, typer.Option(min=1, help="Probes per example, for gauss-newton and hessian.")
     ] = 1,
@@ -119,7 +98,7 @@ def wci(
     objective: Annotated[
         Objective,
         typer.Option(help="Training loss of the top layer's trace.", rich_help_panel=_TERMS),
-    ] = Objective.at,
+    ] = "at",
     penalty: Annotated[
         float | None,
         typer.Option(
@@ -177,10 +156,8 @@ def wci(
 
     check_constants(beta, s0, lambda_)
     pgd = Pgd(steps, restarts, relative_step(step_size, settings, checkpoints))
-    index = Wci(
-        pgd, estimator.value, probes, _layers(layers), _bytes(memory), Bound(beta, s0, lambda_)
-    )
-    top_layer = TopLayer(pgd, objective.value, penalty)
+    index = Wci(pgd, estimator, probes, _layers(layers), _bytes(memory), Bound(beta, s0, lambda_))
+    top_layer = TopLayer(pgd, objective, penalty)
     plan = Plan(probes=(pgd, index, top_layer))
     measure(checkpoints, plan, settings, exact=True, curve_of_one=True)
 
@@ -227,7 +204,7 @@ def flatness(
             "after each 128 images and counts where it ends. stutz2021-text, as the paper: each "
             "128 images have a worst case of their own."
         ),
-    ] = ProtocolName.default,
+    ] = "default",
     clean: Annotated[
         bool, typer.Option("--clean", help="Also the flatness of the loss on clean images.")
     ] = False,
@@ -254,7 +231,7 @@ def flatness(
     from robaudit.protocols import STUTZ_STEP_OVER_EPS, reference_restarts
 
     radii, worst_radii = _relative_radii(xi, "--xi"), _relative_radii(worst_xi, "--worst-xi")
-    published = protocol is not ProtocolName.default and step_size is None
+    published = protocol != "default" and step_size is None
     step = STUTZ_STEP_OVER_EPS if published else relative_step(step_size, settings, checkpoints)
     pgd = Pgd(steps, restarts, step)
     average = Average(
@@ -264,7 +241,7 @@ def flatness(
         ball="ball" if ball else "sphere",
         tolerance=tolerance,
         radii=radii[:-1],
-        protocol=protocol.value,
+        protocol=protocol,
         clean=clean,
     )
     worst = Worst(
@@ -272,10 +249,10 @@ def flatness(
         xi=worst_radii[-1],
         restarts=worst_restarts,
         radii=worst_radii[:-1],
-        protocol=protocol.value,
+        protocol=protocol,
         clean=clean,
     )
-    reference = replace(pgd, restarts=reference_restarts(protocol.value, restarts))
+    reference = replace(pgd, restarts=reference_restarts(protocol, restarts))
     spectrum = (Hessian(pgd),) if eigenvalue else ()
     plan = Plan(probes=(reference, *spectrum, average, worst))
     measure_flatness(checkpoints, plan, settings)
@@ -299,14 +276,14 @@ def hessian(
             help="gauss-newton: its positive part, without the curvature of the network itself; of "
             "few examples its whole spectrum."
         ),
-    ] = Operator.hessian,
+    ] = "hessian",
     layers: LayersOption = None,
     memory: Memory = None,
     spread_probes: Spread = 0,
     engine: Annotated[
         Engine,
         typer.Option(help="pyhessian: show that library's trace and largest eigenvalue as well."),
-    ] = Engine.robaudit,
+    ] = "robaudit",
     steps: Steps = 10,
     restarts: Restarts = 1,
     step_size: StepSize = None,
@@ -332,11 +309,11 @@ def hessian(
         probes,
         steps=lanczos_steps,
         tolerance=tolerance,
-        operator=operator.value,
+        operator=operator,
         layers=chosen,
         memory=budget,
         spread_probes=spread_probes,
-        engine=engine.value,
+        engine=engine,
     )
     index = Wci(pgd, layers=chosen, memory=budget)
     measure(checkpoints, Plan(n=256, probes=(index, spectrum)), settings, exact=True)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
-from enum import Enum, StrEnum
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
@@ -93,7 +92,7 @@ _AS_TEXT = ("eps", "batch_size")  # read by the field itself
 def option(spec: type[Spec], name: str, panel: str | None = None) -> Any:
     """The type of a command's parameter that is this field."""
     field = spec.model_fields[name]
-    type_ = str if name in _AS_TEXT else _type_of(name, field.annotation)
+    type_ = str if name in _AS_TEXT else _type_of(field.annotation)
     flag = f"--{name.replace('_', '-')}"
     return Annotated[
         type_ if field.default is not None else type_ | None,
@@ -115,13 +114,11 @@ def _alternative(annotation: Any) -> Any:
     return next(a for a in get_args(annotation) if a is not NoneType) if union else annotation
 
 
-def _type_of(name: str, annotation: Any) -> Any:
-    """What typer knows: a choice is an enumeration, a tuple a list."""
+def _type_of(annotation: Any) -> Any:
+    """The type that typer reads it as."""
     type_ = _alternative(annotation)
     if get_origin(type_) is Annotated:
         type_ = get_args(type_)[0]
-    if get_origin(type_) is Literal:
-        return StrEnum(name.title(), [(value, value) for value in get_args(type_)])
     return list[str] if get_origin(type_) is tuple else type_
 
 
@@ -196,11 +193,7 @@ def settings_of(values: dict[str, Any]) -> Settings:
     Raises:
         UsageError: a value that cannot be meant.
     """
-    plain = {
-        name: value.value if isinstance(value, Enum) else value
-        for name, value in values.items()
-        if name not in ("config", "json")
-    }
+    plain = {name: value for name, value in values.items() if name not in ("config", "json")}
     if "straight_through" in plain:
         plain["straight_through"] = tuple(plain["straight_through"] or ())
     if values.get("json"):

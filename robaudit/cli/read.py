@@ -3,28 +3,19 @@
 from __future__ import annotations
 
 import sys
-from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, cast
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from robaudit.cli.options import Format
 from robaudit.errors import UsageError
 
 if TYPE_CHECKING:
     from robaudit.schema import Report
 
 
-class ReportFormat(StrEnum):
-    """The formats that ``robaudit report`` writes."""
-
-    table = "table"
-    json = "json"
-    csv = "csv"
-    md = "md"
-    html = "html"
-    parquet = "parquet"
+ReportFormat = Literal["table", "json", "csv", "md", "html", "parquet"]
+"""The formats that ``robaudit report`` writes."""
 
 
 def report(
@@ -37,7 +28,7 @@ def report(
     format: Annotated[
         ReportFormat,
         typer.Option(help="What is printed or written; parquet needs --out and the extra."),
-    ] = ReportFormat.table,
+    ] = "table",
     out: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Write to this file instead of stdout.")
     ] = None,
@@ -55,20 +46,20 @@ def report(
     from robaudit.report import read_report, render
     from robaudit.report.parquet import to_parquet
 
-    if len(paths) == 1 and redraw(paths[0], format.value, out):
+    if len(paths) == 1 and redraw(paths[0], format, out):
         return
-    if format is ReportFormat.parquet and out is None:
+    if format == "parquet" and out is None:
         raise UsageError("parquet is no text for a terminal", "Give --out FILE.parquet.")
     places = [path for given in paths for path in _expanded(given)]
     reports = [read_report(path) for path in places]
-    if format is ReportFormat.parquet:
+    if format == "parquet":
         content = to_parquet(reports)
-    elif format is ReportFormat.html:
+    elif format == "html":
         content = _page(reports, places, out).encode("utf-8", "replace")
     elif out is not None:
-        content = render(reports, cast("Format", format.value)).encode("utf-8", "replace")
+        content = render(reports, format).encode("utf-8", "replace")
     else:
-        show(reports, cast("Format", format.value))
+        show(reports, format)
         return
     if out is None:
         sys.stdout.write(content.decode())
@@ -113,19 +104,14 @@ def _expanded(path: Path) -> list[Path]:
     return [path]
 
 
-class Schema(StrEnum):
-    """The files that have a JSON Schema."""
-
-    report = "report"
-    policy = "policy"
-    verdict = "verdict"
-    manifest = "manifest"
+Schema = Literal["report", "policy", "verdict", "manifest"]
+"""The files that have a JSON Schema."""
 
 
 def schema(
     what: Annotated[
         Schema, typer.Argument(metavar="WHAT", help="report, policy, verdict or manifest.")
-    ] = Schema.report,
+    ] = "report",
 ) -> None:
     """Print a JSON Schema: of report.json, a gate's policy, its verdict, or a batch's manifest."""
     from robaudit.batch.manifest import manifest_schema
@@ -133,10 +119,10 @@ def schema(
     from robaudit.report.jsonfile import schema_json, verdict_schema_json
 
     made = {
-        Schema.report: schema_json,
-        Schema.policy: policy_schema,
-        Schema.verdict: verdict_schema_json,
-        Schema.manifest: manifest_schema,
+        "report": schema_json,
+        "policy": policy_schema,
+        "verdict": verdict_schema_json,
+        "manifest": manifest_schema,
     }
     sys.stdout.write(made[what]())
     sys.stdout.write("\n")

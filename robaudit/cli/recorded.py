@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from enum import Enum
 from typing import Any
 
 import typer
@@ -51,6 +50,4 @@ def _spelled(parameter: Any, value: Any) -> list[str]:
         off = [word for word in parameter.secondary_opts if word.startswith("--")]
         return [name] if value else off[:1]
     several = value if isinstance(value, (list, tuple)) else [] if value is None else [value]
-    return [
-        part for one in several for part in (name, str(one.value if isinstance(one, Enum) else one))
-    ]
+    return [part for one in several for part in (name, str(one))]

@@ -5,8 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import replace
-from enum import StrEnum
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -14,6 +13,7 @@ from robaudit.cli.display import Screen
 from robaudit.cli.messages import say
 from robaudit.cli.options import Settings, with_settings
 from robaudit.errors import DataError, UsageError
+from robaudit.types import Norm
 
 if TYPE_CHECKING:
     from robaudit.cli.train_folder import TrainFolder
@@ -31,27 +31,12 @@ _OMITTED = (
 )  # fmt: skip
 
 
-class TaylorKind(StrEnum):
-    """How ``[taylor]`` is computed."""
-
-    exact = "exact"
-    last_layer = "last-layer"
+TaylorKind = Literal["exact", "last-layer"]
+"""How ``[taylor]`` is computed."""
 
 
-class Norm(StrEnum):
-    """Of the threat model."""
-
-    linf = "linf"
-    l2 = "l2"
-    l1 = "l1"
-
-
-class Precision(StrEnum):
-    """Of training."""
-
-    fp32 = "fp32"
-    tf32 = "tf32"
-    bf16 = "bf16"
+Precision = Literal["fp32", "tf32", "bf16"]
+"""Of training."""
 
 
 @with_settings(omit=frozenset(_OMITTED), data="digits")
@@ -103,7 +88,7 @@ def train(
         typer.Option(
             "--precision", help="Arithmetic of training; tf32 and bf16 are for GPUs."
         ),
-    ] = Precision.fp32,
+    ] = "fp32",
     compile_: Annotated[
         bool,
         typer.Option(
@@ -125,7 +110,7 @@ def train(
     if settings.out is None:
         raise UsageError("no folder to train in", "Give one: --out DIR.")
     measures = parse_track(track)
-    found = read_recipe(recipe, None if taylor is None else taylor.value)
+    found = read_recipe(recipe, None if taylor is None else taylor)
     changes = {"epochs": epochs, "seed": seed}
     found = found.model_copy(update={k: v for k, v in changes.items() if v is not None})
     threat = _threat(found, settings, norm)
@@ -145,7 +130,7 @@ def train(
             "threat": {"norm": threat.norm, "eps": threat.eps},
             "architecture": fresh.architecture or arch,
             "normalization": fresh.model.origin.normalization,
-            "precision": precision.value,
+            "precision": precision,
             **({"compiled": True} if compile_ else {}),
             "track": [*measures, track_n] if measures else [],
             "every": every,
@@ -225,7 +210,7 @@ def _run(
     try:
         with Screen(settings.quiet).bars(name) as watch, watch("training") as bar:
             fit(
-                model, x, y, recipe, threat, state=folder.state, precision=precision.value,
+                model, x, y, recipe, threat, state=folder.state, precision=precision,
                 network=network, on_epoch=keep, on_step=bar,
             )  # fmt: skip
     except KeyboardInterrupt:
@@ -253,7 +238,7 @@ def _threat(recipe: Recipe, settings: Settings, norm: Norm | None) -> ThreatMode
     from robaudit.session import threat_of
 
     own = settings.changed(
-        norm=norm.value if norm is not None else recipe.threat.norm,
+        norm=norm if norm is not None else recipe.threat.norm,
         eps=settings.eps or recipe.threat.eps,
         split="train",
     )
