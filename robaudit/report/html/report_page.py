@@ -5,8 +5,6 @@ from __future__ import annotations
 import base64
 import io
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -28,7 +26,7 @@ from robaudit.report.html.page import page
 from robaudit.report.landscape import Lines
 from robaudit.report.landscape_npz import FILE_NAME, read_npz
 from robaudit.report.naming import name_of
-from robaudit.report.numbers import number, percent, shown
+from robaudit.report.numbers import Shown, number, percent, shown
 from robaudit.report.pictures.accuracies import accuracies, radii
 from robaudit.report.pictures.curvature import curvature
 from robaudit.report.pictures.drawing import inline
@@ -54,42 +52,12 @@ from robaudit.report.words import (
     ordered,
     warnings,
 )
-from robaudit.schema import Measurement, Report
+from robaudit.schema import Report
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from robaudit.report.gallery import Pixels
-
-
-@dataclass(frozen=True)
-class Headline:
-    """A number that stands large on top."""
-
-    label: str
-    value: str
-    unit: str
-    spread: str
-    note: str
-
-
-@dataclass(frozen=True)
-class Image:
-    """An image as a data URI, with what stands below it."""
-
-    source: str
-    caption: str
-    confidence: str
-
-
-@dataclass(frozen=True)
-class Example:
-    """An adversarial example: the clean image, the perturbation, the adversarial image."""
-
-    index: int
-    label: int
-    images: Sequence[Image]
-    breaks: bool
+    from robaudit.report.gallery import Gallery, Pixels
 
 
 def to_html(report: Report, folder: Path | None = None) -> str:
@@ -102,7 +70,6 @@ def to_html(report: Report, folder: Path | None = None) -> str:
     Raises:
         DataError: a table in the report, or one of those files, cannot be read.
     """
-    examples, amplified = _gallery(folder)
     splits = ("test", "train") if has_splits(report) else (None,)
     return page(
         "report.html.j2",
@@ -118,8 +85,9 @@ def to_html(report: Report, folder: Path | None = None) -> str:
         radii=radii_table(report),
         attacks=attack_table(report),
         ensembles=ensembles(report),
-        examples=examples,
-        amplified=amplified,
+        gallery=_gallery(folder),
+        data_uri=data_uri,
+        confidence=_confidence,
         layers=[table for split in splits for table in layer_tables(report, split)],
         eigenvalues=_eigenvalues(report),
         spreads=spread_tables(report),
@@ -132,27 +100,25 @@ def to_html(report: Report, folder: Path | None = None) -> str:
     )
 
 
-def headlines(report: Report) -> list[Headline]:
-    """Clean accuracy, the smallest robust accuracy, the robust gap, and WCI, where measured."""
+def headlines(report: Report) -> list[tuple[str, Shown, str]]:
+    """The numbers on top of the page, as far as measured: a name, the number, and a note.
+
+    They are clean accuracy, the smallest robust accuracy, the robust gap, and WCI.
+    """
     found = []
     clean, gap, wci = (report.get(name) for name in ("accuracy.clean", "gap.loss", "wci"))
     if clean is not None and clean.value is not None:
-        found.append(_headline(clean, label(clean), f"{clean.n} examples"))
+        found.append((label(clean), shown(clean), f"{clean.n} examples"))
     if lowest := next(iter(attacked(report)), None):
         made_here = lowest.name != "accuracy.transfer"
         name = "Robust accuracy" if made_here else label(lowest)
         note = f"{attack(lowest)}: an upper bound" if made_here else "images made elsewhere"
-        found.append(_headline(lowest, name, note))
+        found.append((name, shown(lowest), note))
     if gap is not None and gap.value is not None:
-        found.append(_headline(gap, "Robust loss gap", "test minus train"))
+        found.append(("Robust loss gap", shown(gap), "test minus train"))
     if wci is not None and wci.value is not None:
-        found.append(_headline(wci, "WCI", "smaller is flatter"))
+        found.append(("WCI", shown(wci), "smaller is flatter"))
     return found
-
-
-def _headline(m: Measurement, name: str, note: str) -> Headline:
-    parts = shown(m)
-    return Headline(name, parts.value, parts.unit, parts.spread, note)
 
 
 def _pictures(report: Report, folder: Path | None) -> dict[str, Markup]:
@@ -179,29 +145,12 @@ def _landscape(folder: Path | None) -> Figure | None:
     return curves(found) if isinstance(found, Lines) else contour(found)
 
 
-def _gallery(folder: Path | None) -> tuple[list[Example], str]:
-    """The examples, and in words how their perturbations are drawn."""
+def _gallery(folder: Path | None) -> Gallery | None:
     if folder is None or not (folder / "gallery.npz").exists():
-        return [], ""
+        return None
     from robaudit.report.gallery import read_gallery
 
-    found = read_gallery(folder / "gallery.npz")
-    examples = []
-    for at in range(len(found)):
-        clean = _said(int(found.clean_class[at]), float(found.clean_confidence[at]))
-        fooled = _said(int(found.adversarial_class[at]), float(found.adversarial_confidence[at]))
-        images = [
-            Image(data_uri(found.clean[at]), *clean),
-            Image(data_uri(found.perturbation[at]), f"{found.factor:g} times", ""),
-            Image(data_uri(found.adversarial[at]), *fooled),
-        ]
-        breaks = bool(found.adversarial_class[at] != found.label[at])
-        examples.append(Example(int(found.index[at]), int(found.label[at]), images, breaks))
-    thinned = f" One pixel in {found.stride} of a row is shown." if found.stride > 1 else ""
-    return examples, (
-        f"the perturbation ({found.factor:g} times as large, around grey), and the adversarial "
-        f"image.{thinned}"
-    )
+    return read_gallery(folder / "gallery.npz")
 
 
 def data_uri(pixels: Pixels) -> str:
@@ -213,8 +162,8 @@ def data_uri(pixels: Pixels) -> str:
     return f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}"
 
 
-def _said(label: int, confidence: float) -> tuple[str, str]:
-    return f"taken for {label}", percent(confidence) if math.isfinite(confidence) else ""
+def _confidence(value: float) -> str:
+    return percent(value) if math.isfinite(value) else ""
 
 
 def _eigenvalues(report: Report) -> Table | None:

@@ -76,20 +76,17 @@ def _draw_layers(axis: Axes, report: Report, rows: list[LayerRow]) -> None:
 
 
 def _draw_spectrum(axis: Axes, report: Report, found: Density) -> None:
+    import numpy as np
+
     trace = report.get("hessian.trace")
     assert trace is not None
     errors = number_list(trace.details["density"].get("standard_error"))
-    floor = (max(found.density) or 1.0) * _SMALLEST
-
-    def raised(values: list[float]) -> list[float]:
-        return [max(value, floor) for value in values]
-
+    values = np.array(found.density)
+    floor = (values.max() or 1.0) * _SMALLEST
     band = None
-    if errors is not None and len(errors) == len(found.grid):
-        low = [value - error for value, error in zip(found.density, errors, strict=True)]
-        high = [value + error for value, error in zip(found.density, errors, strict=True)]
-        band = raised(low), raised(high)
-    line(axis, found.grid, raised(found.density), band, (BLUE, "-", ""), "density")
+    if errors is not None and len(errors) == len(values):
+        band = (values - errors).clip(floor), (values + errors).clip(floor)
+    line(axis, found.grid, values.clip(floor), band, (BLUE, "-", ""), "density")
     ends = [report.get(f"hessian.{name}") for name in ("smallest", "largest")]
     for at, m in enumerate(one for one in ends if one is not None and one.value is not None):
         label = "extreme eigenvalues" if at == 0 else None

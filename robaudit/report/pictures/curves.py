@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -22,7 +21,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from robaudit.report.curve import Curve, Number
+    from robaudit.report.curve import Curve
 
 _PANEL = 1.15  # inches
 _MOST_NAMES, _LONGEST_NAME = 16, 18
@@ -92,30 +91,34 @@ def course(curve: Curve, panels: tuple[Panel, ...]) -> Figure | None:
 
 
 def _draw(axis: Axes, curve: Curve, panel: Panel) -> None:
-    places = [point.place for point in curve.points]
-    lost: set[float] = set()
+    import numpy as np
+
+    places = np.array([point.place for point in curve.points])
+    lost = np.zeros(len(places), bool)
     lowest = 0.0
     for quantity, (name, look) in panel.lines.items():
         if not curve.has(quantity):
             continue
-        column = curve.column(quantity)
-        lost |= {at for at, found in zip(places, column, strict=True) if found is None}
-        values, errors = _numbers(column, panel.factor)
-        low = [value - error for value, error in zip(values, errors, strict=True)]
-        high = [value + error for value, error in zip(values, errors, strict=True)]
-        lowest = min([lowest, *(value for value in low if not math.isnan(value))])
+        column = [(n.value, n.standard_error or 0) if n else None for n in curve.column(quantity)]
+        values, errors = panel.factor * np.array([pair or (np.nan, np.nan) for pair in column]).T
+        low, high = values - errors, values + errors
+        lowest = min(lowest, float(np.nanmin(low)))
+        gaps = np.isnan(values)
+        lost |= gaps
         colour, dash, marker = LINES[look]
         band = (low, high) if curve.connected else None
         dash = dash if curve.connected else ""
         line(axis, places, values, band, (colour, dash, marker), name or None)
-        for at, place in enumerate(places):
-            if not math.isnan(values[at]) and not (curve.connected and _has_neighbour(values, at)):
-                axis.plot([place, place], [low[at], high[at]], color=colour)
-    if lost:
+        # A band shows no error of a point that has a gap on both sides.
+        alone = ~gaps
+        if curve.connected:
+            alone &= np.append(gaps[1:], True) & np.append(True, gaps[:-1])
+        axis.vlines(places[alone], low[alone], high[alone], colour)
+    if lost.any():
         # In the axis' own coordinates: the height of a cross stands for no value.
         axis.plot(
-            sorted(lost),
-            [0.06] * len(lost),
+            places[lost],
+            np.full(lost.sum(), 0.06),
             "x",
             color=SOFT,
             markersize=4,
@@ -128,21 +131,6 @@ def _draw(axis: Axes, curve: Curve, panel: Panel) -> None:
         axis.axhline(0, color=SOFT, linewidth=0.6, zorder=0)
     axis.set_ylabel(panel.label)
     axis.margins(x=0.04)
-
-
-def _numbers(column: list[Number | None], factor: float) -> tuple[list[float], list[float]]:
-    """Values and standard errors; ``nan`` for a gap, 0 for an unknown error."""
-    values = [math.nan if found is None else factor * found.value for found in column]
-    errors = [
-        math.nan if found is None else factor * (found.standard_error or 0) for found in column
-    ]
-    return values, errors
-
-
-def _has_neighbour(values: list[float], at: int) -> bool:
-    """Whether a point has a measured point beside it, so that the band covers it."""
-    beside = [values[i] for i in (at - 1, at + 1) if 0 <= i < len(values)]
-    return not all(map(math.isnan, beside))
 
 
 def _label_places(axis: Axes, curve: Curve) -> None:
