@@ -6,8 +6,10 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Any
 
 import torch
+from pydantic import BaseModel
 from torch import Tensor, nn
 
 import robaudit
@@ -270,32 +272,13 @@ def subject_of(model: nn.Module) -> Subject:
             normalization_known="said",
             parameters=sum(p.numel() for p in model.parameters()),
         )
-    return Subject(
-        source=origin.source,
-        sha256=origin.sha256,
-        format=origin.format,
-        architecture=origin.architecture,
-        identified_by=origin.identified_by,
-        normalization=origin.normalization,
-        normalized_by=origin.normalized_by,
-        architecture_known=origin.architecture_known,
-        normalization_known=origin.normalization_known,
-        harmless=origin.harmless,
-        evidence=[
-            Evidence(
-                architecture=trial.architecture,
-                normalization=trial.normalization,
-                accuracy=trial.accuracy,
-                n=trial.n,
-                loss=trial.loss,
-                robust_accuracy=trial.robust_accuracy,
-                attacked=trial.attacked,
-            )
-            for trial in origin.trials
-        ],
-        parameters=origin.parameters,
-        epoch=origin.epoch,
-    )
+    evidence = [Evidence(**_fields_of(Evidence, trial)) for trial in origin.trials]
+    return Subject(**_fields_of(Subject, origin), evidence=evidence)
+
+
+def _fields_of(model: type[BaseModel], source: object) -> dict[str, Any]:
+    """The attributes of ``source`` that are fields of the model."""
+    return {name: getattr(source, name) for name in model.model_fields if hasattr(source, name)}
 
 
 def data_of(examples: Examples) -> Data:

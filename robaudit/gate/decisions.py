@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any
 
 from robaudit.errors import NotMeasuredError
 from robaudit.gate.baseline import Before
@@ -114,12 +114,11 @@ def from_measurement(rule: Rule, suite: str, found: Measurement | None) -> Decis
             reason="a number without an error bar decides nothing", seconds=found.seconds,
         )  # fmt: skip
     low, high = (value, value) if interval is None else (interval.low, interval.high)
-    side = "in doubt"
     if rule.kind == "min":
-        side = "pass" if low >= rule.threshold else "fail" if high < rule.threshold else side
+        passed, failed = low >= rule.threshold, high < rule.threshold
     else:
-        side = "pass" if high <= rule.threshold else "fail" if low > rule.threshold else side
-    outcome: Outcome = "inconclusive" if side == "in doubt" else _outcome(side)
+        passed, failed = high <= rule.threshold, low > rule.threshold
+    outcome: Outcome = "pass" if passed else "fail" if failed else "inconclusive"
     spread = "exactly"
     if interval is not None:
         spread = f"with error at most {100 * rule.alpha:g} %, between {low:.5g} and {high:.5g}"
@@ -130,7 +129,7 @@ def from_measurement(rule: Rule, suite: str, found: Measurement | None) -> Decis
         value=value,
         interval=interval,
         examples=found.n,
-        reason="the threshold lies inside the error bar" if side == "in doubt" else None,
+        reason=None if passed or failed else "the threshold lies inside the error bar",
         seconds=found.seconds,
     )
 
@@ -183,10 +182,6 @@ def _interval(rule: Rule, found: Measurement) -> Interval | None:
             return None
     # A wider interval than asked for errs less often.
     return found.interval if found.interval and found.interval.level >= level else None
-
-
-def _outcome(side: str) -> Literal["pass", "fail"]:
-    return "pass" if side == "pass" else "fail"
 
 
 def _of(rule: Rule, suite: str) -> dict[str, Any]:
