@@ -226,7 +226,7 @@ class _Choice:
         return [one for one in among if one.network in kept]
 
     def _as_accurate(self, among: list[Hypothesis]) -> list[Hypothesis]:
-        """With a guess, the candidates of one network that are left; without one, the best."""
+        """Candidates not significantly less accurate than the best, on few and then on all images."""
         for n in (_SCREEN, len(self.examples)):
             for one in among:
                 one.look(self.examples, n)
