@@ -226,7 +226,7 @@ class _Choice:
         return [one for one in among if one.network in kept]
 
     def _as_accurate(self, among: list[Hypothesis]) -> list[Hypothesis]:
-        """Candidates not significantly less accurate than the best, on few and then on all images."""
+        """Candidates not significantly less accurate than the best, first on few images."""
         for n in (_SCREEN, len(self.examples)):
             for one in among:
                 one.look(self.examples, n)

@@ -10,7 +10,7 @@ that of training, and networks trained for certificates minimise yet another los
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from torch import Tensor
 
@@ -65,22 +65,16 @@ def networks_left(best: Sequence[Outcomes]) -> list[int]:
     Accuracy alone decides here: by three standard errors of the paired difference.
     """
     best = _on_the_same(best)
-    top = max(range(len(best)), key=lambda k: (best[k].accuracy, -k))
-    return [
-        k for k, one in enumerate(best)
-        if not _above(best[top].right.double() - one.right.double(), 0.0, _ACCURACY_ERRORS)
-    ]  # fmt: skip
+    top = max(best, key=lambda one: one.accuracy)
+    return [k for k, one in enumerate(best) if not _less_accurate(one, top)]
 
 
 def worth_attacking(found: Sequence[Outcomes]) -> list[int]:
     """Those less accurate than the best by at most five points or three standard errors."""
     found = _on_the_same(found)
     top = max(found, key=lambda one: one.accuracy)
-    return [
-        k for k, one in enumerate(found)
-        if top.accuracy - one.accuracy <= _FAR_BEHIND
-        or not _above(top.right.double() - one.right.double(), 0.0, _ACCURACY_ERRORS)
-    ]  # fmt: skip
+    far = [top.accuracy - one.accuracy > _FAR_BEHIND for one in found]
+    return [k for k, one in enumerate(found) if not (far[k] and _less_accurate(one, top))]
 
 
 def left(found: Sequence[Outcomes]) -> list[int]:
@@ -91,15 +85,10 @@ def left(found: Sequence[Outcomes]) -> list[int]:
     """
     found = _on_the_same(found)
     witnesses = _witnesses(found)
-    kept = [
-        k for k, one in enumerate(found)
-        if not any(_excludes(other, one, witnesses) for other in found if other is not one)
-    ]  # fmt: skip
-    own = [k for k in kept if not found[k].foreign]
-    return [
-        k for k in kept
-        if not found[k].foreign or not any(_dominates(found[j], found[k]) for j in own)
-    ]  # fmt: skip
+    excluded = [any(_excludes(other, one, witnesses) for other in found) for one in found]
+    kept = [k for k in range(len(found)) if not excluded[k]]
+    own = [found[k] for k in kept if not found[k].foreign]
+    return [k for k in kept if not (found[k].foreign and any(_dominates(o, found[k]) for o in own))]
 
 
 def likeliest(found: Sequence[Outcomes]) -> int:
@@ -145,12 +134,13 @@ def _on_the_same(found: Sequence[Outcomes]) -> list[Outcomes]:
     n = min(one.right.shape[1] for one in found)
     m = min(one.stands.shape[1] for one in found)
     return [
-        replace(
-            one, clean=one.clean[:, :n], right=one.right[:, :n], robust=one.robust[:, :m],
-            stands=one.stands[:, :m],
+        Outcomes(
+            *(one.clean[:, :n], one.right[:, :n], one.robust[:, :m], one.stands[:, :m]),
+            mute=one.mute,
+            foreign=one.foreign,
         )
         for one in found
-    ]  # fmt: skip
+    ]
 
 
 def _witnesses(found: Sequence[Outcomes]) -> tuple[str, ...]:
@@ -180,6 +170,10 @@ def _excludes(other: Outcomes, one: Outcomes, witnesses: Sequence[str]) -> bool:
         )
         for name in witnesses
     )
+
+
+def _less_accurate(one: Outcomes, top: Outcomes) -> bool:
+    return _above(top.right.double() - one.right.double(), 0.0, _ACCURACY_ERRORS)
 
 
 def _dominates(other: Outcomes, one: Outcomes) -> bool:
