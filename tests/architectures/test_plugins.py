@@ -10,7 +10,7 @@ from robaudit.checkpoints.architectures import (
     UnknownArchitectureError,
     identify,
     named,
-    plugins,
+    registry,
     suspect,
 )
 
@@ -31,12 +31,12 @@ BROKEN = 3
 @pytest.fixture
 def registering(monkeypatch):
     def register(**points):
-        found = [EntryPoint(name, value, plugins.GROUP) for name, value in points.items()]
-        monkeypatch.setattr(plugins, "entry_points", lambda group: found)
-        plugins.registered.cache_clear()
+        found = [EntryPoint(name, value, registry._GROUP) for name, value in points.items()]
+        monkeypatch.setattr(registry, "entry_points", lambda group: found)
+        registry.registered.cache_clear()
 
     yield register
-    plugins.registered.cache_clear()
+    registry.registered.cache_clear()
 
 
 def shapes_of(network):

@@ -5,9 +5,13 @@ A new family is a factory, a signature of the same name, and that name in the ta
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import warnings
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import cache
+from importlib.metadata import EntryPoint, entry_points
 from itertools import chain, islice
 from types import MappingProxyType, ModuleType
+from typing import TYPE_CHECKING
 
 from robaudit.checkpoints.architectures.architecture import (
     Architecture,
@@ -23,12 +27,14 @@ from robaudit.checkpoints.architectures.library import (
     library_architecture,
     library_architectures,
 )
-from robaudit.checkpoints.architectures.plugins import registered
 from robaudit.checkpoints.architectures.signatures import (
     convolutional,
     residual_families,
     transformers,
 )
+
+if TYPE_CHECKING:
+    from torch import nn
 
 # The module of each family's factory, which imports torch; its signatures, which do not; its names.
 _FAMILIES: tuple[tuple[str, ModuleType, str], ...] = (
@@ -62,6 +68,7 @@ _NORMALIZATIONS = {"digits_resnet": "none", "digits_vit": "none"}
 # Their keys do not tell which of the variants that the shapes allow they are.
 _ANONYMOUS = ("sequential_cnn", "plain_cnn")
 _MAX_SUSPECTS = 24
+_GROUP = "robaudit.architectures"
 
 ARCHITECTURES: Mapping[str, Architecture] = MappingProxyType(
     {
@@ -183,3 +190,34 @@ def _family(name: str) -> Architecture:
 
 def _taking(image: Image | None, found: Iterable[Candidate]) -> tuple[Candidate, ...]:
     return tuple(found if image is None else alike_once(found, lambda c: c.takes(image)))
+
+
+@cache
+def registered() -> Mapping[str, Architecture]:
+    """What the entry points of the group ``robaudit.architectures`` give, by name.
+
+    An entry point is an :class:`Architecture`, or a factory, which is built only when it is named.
+    Loading one runs the package's code; one that fails is skipped with a warning.
+    """
+    found = {}
+    for point in entry_points(group=_GROUP):
+        try:
+            found[point.name] = _loaded(point)
+        except Exception as error:  # someone else's code
+            warnings.warn(
+                f"the architecture {point.name!r} of the entry point {point.value!r} is skipped: "
+                f"{type(error).__name__}: {error}",
+                RuntimeWarning,
+                stacklevel=2,
+            )
+    return found
+
+
+def _loaded(point: EntryPoint) -> Architecture:
+    loaded = point.load()
+    if isinstance(loaded, Architecture):
+        return loaded
+    if not callable(loaded):
+        raise TypeError("it is neither an Architecture nor a function that builds a network")
+    factory: Callable[..., nn.Module] = loaded
+    return Architecture(point.name, lambda _: (), factory, usual={})

@@ -9,17 +9,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from robaudit.checkpoints.files.archives import read_archive
 from robaudit.checkpoints.files.contents import Contents, Refusal, TensorInfo, unreadable
-from robaudit.checkpoints.files.copies import Member
 from robaudit.checkpoints.files.display import shown
 from robaudit.checkpoints.files.hashing import HASH_LIMIT, Progress, digest_of_files
 from robaudit.checkpoints.files.hf_folder import Folder, find_folder, read_folder
-from robaudit.checkpoints.files.legacy import read_legacy
-from robaudit.checkpoints.files.members import choose_member
+from robaudit.checkpoints.files.members import Member, choose_member
 from robaudit.checkpoints.files.pickles import read_pickle
 from robaudit.checkpoints.files.safetensors_header import looks_like_safetensors, read_safetensors
 from robaudit.checkpoints.files.severity import Finding
+from robaudit.checkpoints.files.torch_files import read_archive, read_legacy
 from robaudit.checkpoints.files.values import StoredTensor
 from robaudit.errors import CheckpointError
 

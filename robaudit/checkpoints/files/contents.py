@@ -6,9 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import IO, Any
 
-from robaudit.checkpoints.files.copies import Member
 from robaudit.checkpoints.files.display import shown
-from robaudit.checkpoints.files.members import find_members
+from robaudit.checkpoints.files.members import Member, find_members
 from robaudit.checkpoints.files.modules import is_module, module_state
 from robaudit.checkpoints.files.pickles import Reading
 from robaudit.checkpoints.files.plain import plain_values

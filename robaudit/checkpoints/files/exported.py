@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import IO, Any
 
 from robaudit.checkpoints.files.contents import Contents, Refusal
-from robaudit.checkpoints.files.copies import Member
 from robaudit.checkpoints.files.display import shown
+from robaudit.checkpoints.files.members import Member
 from robaudit.checkpoints.files.values import (
     MalformedPickleError,
     Storage,

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from robaudit.checkpoints.files.contents import Contents, Refusal
-from robaudit.checkpoints.files.copies import Member
 from robaudit.checkpoints.files.display import shown
+from robaudit.checkpoints.files.members import Member
 from robaudit.errors import CheckpointError
 
 _WEIGHTS = ("model.safetensors", "pytorch_model.bin")

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import IO, Any
 
 from robaudit.checkpoints.files.contents import Contents, Refusal
-from robaudit.checkpoints.files.copies import KINDS, Member, copies
 from robaudit.checkpoints.files.display import shown
+from robaudit.checkpoints.files.members import KINDS, Member, copies
 from robaudit.checkpoints.files.values import ITEM_SIZES, Span, StoredTensor, contiguous, is_count
 from robaudit.checkpoints.files.zip_records import damaged
 

@@ -19,7 +19,7 @@ from robaudit.checkpoints.files.contents import (
     Refusal,
     contents_of_pickle,
 )
-from robaudit.checkpoints.files.copies import Member
+from robaudit.checkpoints.files.members import Member
 from robaudit.checkpoints.files.modules import Walk
 from robaudit.checkpoints.files.pickles import Reading
 from robaudit.checkpoints.files.values import (

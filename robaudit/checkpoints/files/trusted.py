@@ -11,9 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from robaudit.checkpoints.files.copies import Member
 from robaudit.checkpoints.files.display import shown
-from robaudit.checkpoints.files.members import choose_member, find_members
+from robaudit.checkpoints.files.members import Member, choose_member, find_members
 from robaudit.errors import CheckpointError
 
 
