@@ -104,50 +104,44 @@ def _progress(path: Path | None) -> Iterator[Callable[[int], None] | None]:
 
 
 def _show(found: Inspection, every: bool) -> None:
-    from rich.table import Table
-    from rich.text import Text
-
+    from robaudit.report.formats.terminal import terminal_view
+    from robaudit.report.table import Cell, Table, facts, names, text
     from robaudit.report.text import plain, shortened
 
-    table = Table.grid(padding=(0, 2))
-    table.add_column(style="dim", no_wrap=True)
-    table.add_column(overflow="fold")
-
-    def row(name: str, text: str) -> None:
-        table.add_row(Text(f" {name}"), Text(shortened(plain(text), 4 * _WIDTH), overflow="fold"))
-
-    row("File", str(found.path))
     note = f" ({found.note})" if found.note else ""
-    row("Format", f"{found.format}{note}, {found.size:,} bytes")
-    row("SHA-256", found.sha256 or "not computed (--hash does)")
-    row("Weights", _weights(found))
-    row("Architecture", f"{found.architecture or 'not known'}: {found.architecture_reason}")
-    row("Normalisation", f"{found.normalization or 'not known'}: {found.normalization_reason}")
-    for key, value in found.metadata.items():
-        row("Metadata", f"{shortened(key, _WIDTH)} = {shortened(value, _WIDTH)}")
-    for finding in found.findings[:_LISTED]:
-        row("Pickle asks for", f"{finding.full_name} ({finding.severity})")
+    rows = [
+        ("File", str(found.path)),
+        ("Format", f"{found.format}{note}, {found.size:,} bytes"),
+        ("SHA-256", found.sha256 or "not computed (--hash does)"),
+        ("Weights", _weights(found)),
+        ("Architecture", f"{found.architecture or 'not known'}: {found.architecture_reason}"),
+        ("Normalisation", f"{found.normalization or 'not known'}: {found.normalization_reason}"),
+    ]
+    rows += [
+        ("Metadata", f"{shortened(key, _WIDTH)} = {shortened(value, _WIDTH)}")
+        for key, value in found.metadata.items()
+    ]
+    rows += [
+        ("Pickle asks for", f"{finding.full_name} ({finding.severity})")
+        for finding in found.findings[:_LISTED]
+    ]
     if len(found.findings) > _LISTED:
-        row("", f"and {len(found.findings) - _LISTED} more (--json lists all)")
-    for remark in found.remarks:
-        row("Remark", remark)
+        rows.append(("", f"and {len(found.findings) - _LISTED} more (--json lists all)"))
+    rows += [("Remark", remark) for remark in found.remarks]
     if found.refusal is not None:
-        row("Refused", found.refusal.message)
+        rows.append(("Refused", found.refusal.message))
         if found.refusal.advice:
-            row("", found.refusal.advice)
-    screen = console()
-    screen.print(table)
+            rows.append(("", found.refusal.advice))
+    header = facts((name, shortened(plain(said), 4 * _WIDTH)) for name, said in rows)
     listed = found.tensors if every else found.tensors[:12]
-    if listed:
-        screen.print()
-    for info in listed:
-        screen.print(
-            Text(
-                f"  {shortened(plain(info.name), _WIDTH)}  {tuple(info.shape)}  {plain(info.dtype)}"
-            )
-        )
-    if len(found.tensors) > len(listed):
-        screen.print(f"  ... and {len(found.tensors) - len(listed)} more (--tensors lists all)")
+    cells = [
+        [Cell(shortened(plain(one.name), _WIDTH)), Cell(str(tuple(one.shape))), Cell(one.dtype)]
+        for one in listed
+    ]
+    left = len(found.tensors) - len(listed)
+    notes = [f"{left} more tensors (--tensors lists all)"] if left else []
+    tensors = [Table([names(), text(), text()], cells, notes=notes)] if listed else []
+    console().print(terminal_view(header, *tensors))
 
 
 def _weights(found: Inspection) -> str:

@@ -14,7 +14,7 @@ import numpy as np
 
 from robaudit.errors import DataError, UsageError
 from robaudit.measures import find
-from robaudit.report.compare_outcomes import Audited, Outcomes, outcomes_of
+from robaudit.report.compare_outcomes import Audited, ExampleOutcomes, outcomes_of
 from robaudit.report.facts import short_threat
 from robaudit.report.naming import names_of
 from robaudit.report.text import plain
@@ -30,7 +30,6 @@ from robaudit.statistics import (
 )
 
 _LEVEL = 0.95
-# What is the same whatever the threat model is.
 
 How = Literal["paired", "not paired", "not comparable"]
 
@@ -190,7 +189,7 @@ def _obstacle(
     return f"other settings: {', '.join(unlike)}" if unlike else None
 
 
-def _paired_outcomes(row: Difference, a: Outcomes, b: Outcomes) -> Difference:
+def _paired_outcomes(row: Difference, a: ExampleOutcomes, b: ExampleOutcomes) -> Difference:
     one, other = a.values & ~b.values, b.values & ~a.values
     both = int((a.values & b.values).sum())
     counts = (both, int(one.sum()), int(other.sum()))
@@ -210,7 +209,7 @@ def _paired_outcomes(row: Difference, a: Outcomes, b: Outcomes) -> Difference:
     )
 
 
-def _paired_means(row: Difference, a: Outcomes, b: Outcomes) -> Difference:
+def _paired_means(row: Difference, a: ExampleOutcomes, b: ExampleOutcomes) -> Difference:
     apart = b.values.astype(np.float64) - a.values.astype(np.float64)
     if not np.isfinite(apart).all():
         return replace(row, value=None, reason="outcomes that are not finite")

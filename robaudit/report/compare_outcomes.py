@@ -29,7 +29,7 @@ class Audited:
 
 
 @dataclass(frozen=True)
-class Outcomes:
+class ExampleOutcomes:
     """One measurement for every example.
 
     Attributes:
@@ -53,7 +53,7 @@ def read_audited(path: Path) -> Audited:
     return Audited(read_report(path), read_outcomes(path) or {})
 
 
-def outcomes_of(audited: Audited, measurement: Measurement) -> Outcomes | None:
+def outcomes_of(audited: Audited, measurement: Measurement) -> ExampleOutcomes | None:
     """The values that a measurement is the mean of: bools for an accuracy, else floats.
 
     Returns:
@@ -90,7 +90,7 @@ def outcomes_of(audited: Audited, measurement: Measurement) -> Outcomes | None:
         groups.ndim != 1 or groups.dtype.kind != "i" or len(groups) < len(values)
     ):
         groups = None
-    return Outcomes(
+    return ExampleOutcomes(
         index[: len(values)].astype(np.int64),
         values,
         None if groups is None else groups[: len(values)].astype(np.int64),

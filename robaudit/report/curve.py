@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
 _FEWEST, _MOST = 4, 60  # points whose course is easier to see in a line of blocks than in a column
 _ERRORS = (
-    "±: one standard error over examples. Checkpoints that were measured on the same examples "
-    "differ more surely than their errors suggest."
+    "±: one standard error over examples. Differences between checkpoints that were measured on "
+    "the same examples are more certain than these errors suggest."
 )
 
 

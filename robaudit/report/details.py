@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
 from robaudit.errors import DataError
 from robaudit.report.text import plain
+from robaudit.report.words import attack_names
 from robaudit.schema import Measurement, Report
 
 
@@ -51,7 +52,7 @@ class RadiusRow(_Row):
     loss: float | None = None
 
 
-class Density(_Row):
+class SpectralDensity(_Row):
     """A spectral density on a grid of eigenvalues."""
 
     grid: list[float]
@@ -65,6 +66,15 @@ class SweepRow(_Row):
     value: float
     standard_error: float | None = None
     perturbations: int | None = None
+
+
+def attacked(report: Report) -> list[Measurement]:
+    """Accuracies under attack on the audited split, the smallest first; AutoAttack among equals."""
+    found = [m for name in attack_names() if (m := report.get(name)) is not None]
+    return sorted(
+        (m for m in found if m.value is not None),
+        key=lambda m: (m.value, m.name != "accuracy.autoattack"),
+    )
 
 
 def layer_rows(report: Report, split: str | None = None) -> list[LayerRow]:
@@ -115,7 +125,7 @@ def sweep_rows(measurement: Measurement) -> list[SweepRow]:
     return _rows(SweepRow, measurement, "sweep", f"sweep of {plain(measurement.name)}")
 
 
-def density(report: Report) -> Density | None:
+def density(report: Report) -> SpectralDensity | None:
     """The spectral density of ``hessian.trace``, or ``None`` where none was computed.
 
     Raises:
@@ -124,7 +134,9 @@ def density(report: Report) -> Density | None:
     trace = report.get("hessian.trace")
     if trace is None or trace.details.get("density") is None:
         return None
-    found: Density = _read(Density, trace.details["density"], "density of hessian.trace")
+    found: SpectralDensity = _read(
+        SpectralDensity, trace.details["density"], "density of hessian.trace"
+    )
     if len(found.grid) != len(found.density) or not found.grid:
         raise DataError("the density of hessian.trace and its grid differ in length")
     return found

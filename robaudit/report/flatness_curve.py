@@ -104,7 +104,9 @@ def _correlation_notes(found: dict[str, Correlation], one_run: bool) -> list[str
     if any(one.pearson_interval for one in found.values()):
         notes.append("In brackets: 95 % bootstrap intervals over the models.")
     if notes and one_run:
-        notes.append("Checkpoints of one run are no random sample: the intervals only describe.")
+        notes.append(
+            "Checkpoints of one run are not a random sample: these intervals only describe them."
+        )
     return notes
 
 

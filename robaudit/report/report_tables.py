@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 
 from robaudit.report.details import (
-    Density,
     RadiusRow,
+    SpectralDensity,
     density,
     extra,
     extra_number,
@@ -270,7 +270,7 @@ def spread_tables(report: Report, most: int | None = None) -> list[Table]:
     return [Table(columns, cells, "Eigenvalues by layer", notes=notes)]
 
 
-def _spectrum(found: Density | None) -> list[Table]:
+def _spectrum(found: SpectralDensity | None) -> list[Table]:
     if found is None:
         return []
     low, high = min(found.grid), max(found.grid)

@@ -7,10 +7,10 @@ bound on the worst case. A line that judges names the comparison.
 
 from __future__ import annotations
 
-from robaudit.report.details import extra, extra_number, layer_rows
+from robaudit.report.details import attacked, extra, extra_number, layer_rows
 from robaudit.report.numbers import number, percent, shown
 from robaudit.report.text import plain
-from robaudit.report.words import attack, attack_names
+from robaudit.report.words import attack
 from robaudit.schema import Measurement, Report
 
 
@@ -41,13 +41,6 @@ def _value(measurement: Measurement) -> float:
     return measurement.value
 
 
-def _attacked(report: Report) -> list[Measurement]:
-    """Accuracies under attack, the smallest first; AutoAttack first among equals."""
-    names = ("accuracy.autoattack", *attack_names())
-    found = {name: m for name in names if (m := _ok(report, name)) is not None}
-    return sorted(found.values(), key=_value)
-
-
 def _on(measurement: Measurement) -> str:
     return f" on {measurement.n} examples" if measurement.n is not None else ""
 
@@ -57,22 +50,22 @@ def _accuracy(report: Report) -> list[str]:
     clean = _ok(report, "accuracy.clean")
     if clean:
         lines.append(f"Clean accuracy {shown(clean)}{_on(clean)}.")
-    attacked = _attacked(report)
-    if not attacked:
+    measured = attacked(report)
+    if not measured:
         return lines
-    smallest = attacked[0]
+    smallest = measured[0]
     if smallest.name == "accuracy.transfer":
         line = f"Accuracy {shown(smallest)}{_on(smallest)}, with images made elsewhere"
     else:
         line = f"Robust accuracy {shown(smallest)}{_on(smallest)} under {attack(smallest)}"
-    line += ", the smallest measured: an upper bound" if len(attacked) > 1 else ": an upper bound"
+    line += ", the smallest measured: an upper bound" if len(measured) > 1 else ": an upper bound"
     reference = report.get("accuracy.autoattack")
     if reference is None or reference.status == "skipped":
         line += "; AutoAttack was not run"
     elif reference.status == "failed":
         line += "; AutoAttack failed"
     lines.append(f"{line}.")
-    pgd = next((m for m in attacked if m.name == "accuracy.pgd"), None)
+    pgd = next((m for m in measured if m.name == "accuracy.pgd"), None)
     if pgd and pgd.n == smallest.n and _value(pgd) > _value(smallest):
         points = 100 * (_value(pgd) - _value(smallest))
         lines.append(
@@ -92,10 +85,10 @@ def _stages(ensemble: Measurement | None) -> list[str]:
 
 
 def _broken(report: Report) -> list[str]:
-    attacked, classes = _attacked(report), report.data.classes
-    if not attacked:
+    measured, classes = attacked(report), report.data.classes
+    if not measured:
         return []
-    smallest = attacked[0]
+    smallest = measured[0]
     bound = smallest.interval.high if smallest.interval else _value(smallest)
     if classes and bound < 1 / classes:
         return [

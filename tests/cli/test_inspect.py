@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -24,7 +25,8 @@ def test_inspect_tells_what_a_checkpoint_is():
     assert "digits_resnet" in ran.out
     assert "conv.weight" in ran.out
     assert "head.bias" not in ran.out  # past the first twelve
-    assert "head.bias  (10,)  float32" in robaudit("inspect", ROBUST, "--tensors").out
+    every = robaudit("inspect", ROBUST, "--tensors").out
+    assert re.search(r"head\.bias +\(10,\) +float32", every)
 
 
 def test_inspect_as_json():
@@ -70,7 +72,7 @@ def test_inspect_of_a_whole_module(place):
     ran = robaudit("inspect", "net.pt")
     assert (ran.code, ran.err) == (0, "")
     assert "a whole module" in ran.out
-    assert "weight  (3, 2)  float32" in ran.out
+    assert re.search(r"weight +\(3, 2\) +float32", ran.out)
 
 
 SPARSE = 1 << 30

@@ -121,7 +121,7 @@ def test_several_checkpoints_are_shown_in_the_order_of_their_epochs(run):
     rows = [line.split() for line in out.splitlines() if line.strip()[:1].isdigit()]
     assert [row[0] for row in rows[:3]] == ["1", "30", "240"]
     assert "Pearson" in out
-    assert "no random sample" in out
+    assert "not a random sample" in out
 
 
 def test_their_folder_holds_numbers_and_pictures(run):

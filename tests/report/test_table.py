@@ -138,6 +138,7 @@ def test_latex_typesets_uncertainties():
     mixed = Table([Column("n")], [[Cell("12,345", "[1.0, 2.0]")], [Cell("1.0e9", "±5")]])
     assert "$12{,}345$ {[}1.0, 2.0{]}" in latex_text(mixed)
     assert r"$1.0 \times 10^{9} \pm 5$" in latex_text(mixed)
+    assert "$40.2$ 38.1--42.6" in latex_text(Table([Column("n")], [[Cell("40.2", "38.1-42.6")]]))
 
 
 def test_foreign_text_is_shown_and_not_obeyed():

@@ -9,6 +9,7 @@ from robaudit.report.table import BEST_NOTE, Cell, Table
 from robaudit.report.text import latex
 
 _NUMBER = re.compile(r"[+-]?\d[\d,]*(?:\.\d+)?")
+_RANGE = re.compile(r"(?<=\d)-(?=\d)")  # 38.1-42.6, which takes a dash
 _FORM = re.compile(rf"({_NUMBER.pattern})(?:e(-?\d+))?")
 
 
@@ -68,7 +69,7 @@ def _cell(cell: Cell) -> str:
         return rf"\textbf{{{shown}}}" if cell.best else shown
     if spread is None:
         shown = _math(*value.groups())
-        after = f" {latex(cell.spread)}" if cell.spread else ""
+        after = f" {_RANGE.sub('--', latex(cell.spread))}" if cell.spread else ""
     elif value[2] == spread[2] and value[2]:
         shown = rf"$({value[1]} \pm {spread[1]}) \times 10^{{{value[2]}}}$"
         after = ""

@@ -35,15 +35,6 @@ class Ensemble:
     diagnostics: str
 
 
-def attacked(report: Report) -> list[Measurement]:
-    """Accuracies under attack that were measured on the audited split, the smallest first."""
-    found = [
-        m for name in attack_names() if (m := report.get(name)) is not None and m.value is not None
-    ]
-    found.sort(key=lambda m: (m.value, m.name != "accuracy.autoattack"))
-    return found
-
-
 def attack_table(report: Report) -> Table | None:
     """The settings of each attack, what it found and what it cost."""
     rows = [

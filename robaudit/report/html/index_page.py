@@ -7,8 +7,8 @@ from urllib.parse import quote
 
 from markupsafe import Markup
 
+from robaudit.report.details import attacked
 from robaudit.report.facts import data_text, threat_text
-from robaudit.report.html.attacks import attacked
 from robaudit.report.html.page import page
 from robaudit.report.naming import names_of
 from robaudit.report.pictures.accuracies import accuracy_row, accuracy_rows

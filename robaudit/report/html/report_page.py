@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from markupsafe import Markup
 
-from robaudit.report.details import number_list
+from robaudit.report.details import attacked, number_list
 from robaudit.report.facts import (
     command,
     header_rows,
@@ -19,7 +19,6 @@ from robaudit.report.facts import (
 )
 from robaudit.report.html.attacks import (
     attack_table,
-    attacked,
     ensembles,
 )
 from robaudit.report.html.page import page

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from robaudit.report.details import Density, LayerRow, density, layer_rows, number_list
+from robaudit.report.details import LayerRow, SpectralDensity, density, layer_rows, number_list
 from robaudit.report.details import trace_symbol as symbol_of
 from robaudit.report.pictures.drawing import line, logarithmic, new_figure, style
 from robaudit.report.pictures.palette import BLUE, VERMILION
@@ -75,7 +75,7 @@ def _draw_layers(axis: Axes, report: Report, rows: list[LayerRow]) -> None:
     axis.set_title(f"WCI {wci.value:.4g} by layer{left}")
 
 
-def _draw_spectrum(axis: Axes, report: Report, found: Density) -> None:
+def _draw_spectrum(axis: Axes, report: Report, found: SpectralDensity) -> None:
     import numpy as np
 
     trace = report.get("hessian.trace")
