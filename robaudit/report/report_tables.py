@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 from robaudit.report.details import (
     RadiusRow,
@@ -121,7 +122,7 @@ def _title(report: Report) -> str:
 def _found(report: Report) -> list[Table]:
     radii = radii_table(report)
     return [
-        measurement_table(report),
+        replace(measurement_table(report), notes=["± is one standard error, everywhere."]),
         *bullets("Not measured", not_measured(report)),
         *([radii] if radii else []),
     ]
@@ -156,8 +157,7 @@ def measurement_table(report: Report, only: str = "") -> Table:
         for m in found
     ]
     sections = {at for at in range(1, len(found)) if group(found[at]) != group(found[at - 1])}
-    notes = ["± is one standard error."] if any("±" in row[2].text for row in rows) else []
-    return Table(columns, rows, only or "Measurements", notes=notes, sections=sections)
+    return Table(columns, rows, only or "Measurements", sections=sections)
 
 
 def _value_cells(m: Measurement) -> list[Cell]:
