@@ -1,4 +1,4 @@
-"""Backward passes in bfloat16, where they are seen to change no number that counts."""
+"""Backward passes in bfloat16, where a comparison shows that they do not change the result."""
 
 from __future__ import annotations
 
@@ -9,22 +9,22 @@ from torch import Tensor
 
 from robaudit.engine import Precision
 
-# Images that are computed both ways before the rest is computed one way.
+# Images that are computed in both precisions.
 _BOTH = 16
-# What rounding may move a layer's trace by, in standard errors of the whole measurement.
+# Largest change of a layer's trace by rounding, in standard errors of the whole measurement.
 _ALLOWED = 0.1
 
 
 class Bf16Trial:
-    """Layer traces both ways on the first images; then the verdict on the others.
+    """Compares layer traces in both precisions on the first images, and decides for the others.
 
-    Rounding is allowed where it moves every layer's mean by less than a tenth of the standard error
-    that the mean over all images will have. On the first images the mean also holds what averages
-    out over more of them, so the verdict errs to the safe side.
+    bfloat16 is used if it changes every layer's mean by less than a tenth of the standard error
+    that the mean over all images will have. On the first images the difference also contains errors
+    that average out over more images, so the test is conservative.
 
     Attributes:
-        dtype: in which the next images are to be computed; ``None`` for the network's own.
-        note: why nothing was rounded although it was asked for.
+        dtype: for the next images; ``None`` for the network's own.
+        note: why bfloat16 is not used although it was requested.
     """
 
     def __init__(self, precision: Precision, images: int) -> None:
@@ -38,7 +38,7 @@ class Bf16Trial:
             self.note = f"fp32, not bf16: {_BOTH} images would be computed both ways to compare"
 
     def compare(self, exact: Tensor, rounded: Callable[[torch.dtype], Tensor]) -> None:
-        """Hear of ``exact`` traces, ``(images, layers)``, and what rounding makes of them."""
+        """Compare ``exact`` traces, ``(images, layers)``, with the same in bfloat16."""
         if not self._open:
             return
         self._both.append((exact, rounded(torch.bfloat16)))
@@ -47,7 +47,7 @@ class Bf16Trial:
         self._open = False
         exact, coarse = (torch.cat(parts) for parts in zip(*self._both, strict=True))
         error = exact.std(0) / self._images**0.5
-        # A layer without any trace has no error either, and rounding leaves it so.
+        # A layer with zero trace has no error, and rounding does not change it.
         off = torch.where(coarse == exact, 0.0, (coarse - exact)).mean(0).abs() / error
         worst = float(off.nan_to_num(0.0, posinf=torch.inf).max())
         if bool(coarse.isfinite().all()) and worst < _ALLOWED:

@@ -1,4 +1,4 @@
-"""How many images, and how many logit gradients for each, go through a network at once."""
+"""How many images, and how many logit gradients per image, are processed together."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from robaudit.curvature.factors import fixed
 from robaudit.curvature.layers import Layer, recording
 from robaudit.errors import UsageError
 
-# Numbers per layer that are swept at once: what stays in a CPU's cache, what fills a GPU.
+# Numbers per layer in one backward sweep: what fits a CPU's cache, what fills a GPU.
 _SWEPT = {"cpu": 1 << 21, "cuda": 1 << 28}
 _MOST_IMAGES = {"cpu": 32, "cuda": 256}
 
@@ -26,9 +26,9 @@ class Chunks:
 
 
 def evenly(n: int, most: int) -> Iterator[slice]:
-    """``n`` rows, two or more, in parts of nearly one size: none is of one row alone.
+    """Slices of ``n >= 2`` rows of nearly equal size, each with at least two rows.
 
-    A part has at most ``most`` rows, two or more; an odd row is the third where ``most`` is two.
+    A slice has at most ``most >= 2`` rows, except that three rows are not split.
 
     >>> [part.stop - part.start for part in evenly(65, 32)]
     [21, 22, 22]
@@ -42,12 +42,13 @@ def evenly(n: int, most: int) -> Iterator[slice]:
 
 @dataclass(frozen=True)
 class Footprint:
-    """What one image leaves behind, in numbers; and the bytes of a number.
+    """Sizes of one image's intermediate results.
 
     Attributes:
-        outputs: of all layers together.
-        largest: of the layer with the largest output.
-        patches: of the layer with the largest unfolded input.
+        outputs: numbers in the outputs of all layers.
+        largest: numbers in the largest output of a layer.
+        patches: numbers in the largest unfolded input of a layer.
+        itemsize: bytes per number.
     """
 
     outputs: int
@@ -68,11 +69,11 @@ def footprint(model: nn.Module, layers: Sequence[Layer], image: Tensor) -> Footp
 
 
 def chunks(foot: Footprint, columns: int, device: torch.device, memory: int | None) -> Chunks:
-    """Fast on the device and, by estimate, within ``memory`` bytes beside the network itself.
+    """Sizes that are fast on the device and need at most ``memory`` bytes, by estimate.
 
-    A forward pass keeps about five times the layers' outputs (inputs, copies, what activations
-    save); a sweep holds about four gradients of the largest layer and its unfolded input. Two
-    images are the fewest that enter a network; see :func:`~robaudit.engine.logits.logits_of`.
+    A forward pass keeps about five times the layers' outputs (inputs, copies, tensors saved by
+    activations); a sweep holds about four gradients of the largest layer and its unfolded input. A
+    network is run on at least two images; see :func:`~robaudit.engine.logits.logits_of`.
 
     Raises:
         UsageError: two images and one gradient of each do not fit.
@@ -88,8 +89,8 @@ def chunks(foot: Footprint, columns: int, device: torch.device, memory: int | No
     least = 2 * (fixed + per_column)
     if numbers < least:
         raise UsageError(
-            f"one image needs about {least // 2 * foot.itemsize} bytes of memory, and two pass at "
-            f"once; {memory} were granted",
+            f"one image needs about {least // 2 * foot.itemsize} bytes of memory, and two are "
+            f"processed together; {memory} were granted",
             f"Grant at least {least * foot.itemsize}.",
         )
     together = min(together, (numbers // 2 - fixed) // per_column)

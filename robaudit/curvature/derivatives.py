@@ -1,9 +1,8 @@
-"""Are a network's first and second derivatives in its weights those of what it computes?
+"""Check a network's first and second derivatives in its weights.
 
-Automatic differentiation believes every backward pass that a network brings along. One that leaves
-no graph behind, or that is written in terms of saved intermediates, gives right gradients and wrong
-products with the Hessian, without a word. So the derivatives are held against central differences
-before a number rests on them.
+A custom backward pass that records no graph, or that uses saved intermediate results, gives correct
+gradients and wrong products with the Hessian, without an error. So derivatives are compared with
+central differences before they are used.
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ _IMAGES = 4
 
 @dataclass(frozen=True)
 class Verdict:
-    """Why the derivatives of each kind cannot be used; ``None`` where they can."""
+    """For each kind of derivative, why it cannot be used; ``None`` where it can."""
 
     gradient: str | None
     gauss_newton: str | None
@@ -37,13 +36,13 @@ class Verdict:
 
 
 class NoSecondDerivativeError(NotMeasuredError):
-    """A network whose gradient is right and cannot be differentiated again."""
+    """A network whose gradient is correct but has no derivative, or a wrong one."""
 
 
 def check_derivatives(
     model: nn.Module, x: Tensor, needs: Derivative, layers: Sequence[str] | None = None
 ) -> None:
-    """Raise where a derivative that a number is to rest on is another function's.
+    """Raise if a derivative that is needed is wrong.
 
     On a random draw of the examples, in float64 where the network can be copied to that, for a loss
     of the logits that does not saturate; see
@@ -52,13 +51,14 @@ def check_derivatives(
 
     Args:
         model: frozen.
-        needs: the highest that is used: gradients, products with the Gauss-Newton matrix, or with
-            the Hessian.
+        x: images ``(n, c, h, w)``.
+        needs: the highest derivative that is used: the gradient, products with the Gauss-Newton
+            matrix, or with the Hessian.
         layers: see :func:`robaudit.curvature.selection.chosen_parameters`.
 
     Raises:
-        NotMeasuredError: the gradient is wrong; with the module, where one is found.
-        NoSecondDerivativeError: the gradient is right and what differentiates it again is not.
+        NotMeasuredError: the gradient is wrong; names the module where one is found.
+        NoSecondDerivativeError: the gradient is correct and its derivative is not.
     """
     found = _verdict(model, x, layers)
     if found.gradient is not None:
@@ -92,7 +92,7 @@ def _examined(model: nn.Module, x: Tensor, layers: Sequence[str] | None) -> Verd
     images = x[rows if len(rows) > 1 else rows.repeat(2)].to(device_of(model))
     names = list(chosen_parameters(model, layers))
     network = _copied(model, images, torch.float64) or _copied(model, images, images.dtype)
-    if network is None:  # what cannot be copied is not moved about
+    if network is None:  # a network that cannot be copied is not checked
         return Verdict(None, None, None)
     like = next(network.parameters())
     double = like.dtype == torch.float64
@@ -100,8 +100,8 @@ def _examined(model: nn.Module, x: Tensor, layers: Sequence[str] | None) -> Verd
     wrong = _compared(network, images, names)
     words: Mapping[Derivative, str] = {
         "gradient": "the loss's gradient in the weights is not its derivative",
-        "gauss-newton": "products with the logits' Jacobian are not what the logits do",
-        "hessian": "the second derivative in the weights is not the gradient's",
+        "gauss-newton": "products with the logits' Jacobian are not the logits' derivative",
+        "hessian": "the second derivative in the weights is not the gradient's derivative",
     }
     said: dict[Derivative, str | None] = {}
     for needs, off in wrong.items():
@@ -111,7 +111,7 @@ def _examined(model: nn.Module, x: Tensor, layers: Sequence[str] | None) -> Verd
         name = module_with_wrong_derivative(network, images, needs)
         where = f": see {name}" if name else ""
         kind = "float64" if double else "float32"
-        said[needs] = f"{words[needs]} (off by {off:.2g} of it in {kind}){where}"
+        said[needs] = f"{words[needs]} (relative error {off:.2g} in {kind}){where}"
     return Verdict(said["gradient"], said["gauss-newton"], said["hessian"])
 
 
@@ -130,7 +130,7 @@ def _compared(network: nn.Module, x: Tensor, names: list[str]) -> dict[Derivativ
 
 
 def _copied(model: nn.Module, x: Tensor, kind: torch.dtype) -> nn.Module | None:
-    """A copy in another type; none where it cannot be made, or is another network."""
+    """A copy in another type; ``None`` if that fails or changes the logits."""
     try:
         found = copy.deepcopy(model).to(kind)
         with torch.no_grad():
@@ -138,6 +138,6 @@ def _copied(model: nn.Module, x: Tensor, kind: torch.dtype) -> nn.Module | None:
     except BaseException as error:
         if not is_foreign(error):
             raise
-        return None  # whatever its code does with another type
+        return None  # its code does not support the type
     same = float((own - other).abs().max()) <= 1e-2 * float(own.abs().max())
     return found if same and other.dtype == kind else None

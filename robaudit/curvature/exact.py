@@ -11,7 +11,7 @@ from robaudit.curvature.factors import fixed, moving
 from robaudit.curvature.layers import Layer, recording
 from robaudit.curvature.sweep import Sweep
 
-# What it costs to write a number and read it again, in multiplications within a matrix product.
+# Cost of writing and reading a number, in multiplications of a matrix product.
 _TOUCH = 16
 
 Factor = Callable[[Tensor], Tensor]
@@ -29,10 +29,11 @@ def gauss_newton_traces(
     """``t_ik = sum_c ||J_ki^T s_ic||^2``, shape ``(n, layers)``, float64.
 
     ``J_ki`` is the Jacobian of the logits of example i in layer k's weights and ``s_ic`` the
-    columns of a factor of ``diag(p_i) - p_i p_i^T``; the label does not enter. One forward pass,
-    one backward pass to the layer *outputs* per column, and per-example gradient norms from the
-    layer's inputs and output gradients without forming a gradient. For a network that is piecewise
-    linear in each layer's weights, ``mean_i t_ik`` is the trace of that layer's Hessian.
+    columns of a factor of ``diag(p_i) - p_i p_i^T``; labels are not needed. It takes one forward
+    pass and one backward pass to the layer *outputs* per column. Norms of per-example gradients are
+    computed from the layer's inputs and output gradients without forming the gradients. For a
+    network that is piecewise linear in each layer's weights, ``mean_i t_ik`` is the trace of that
+    layer's Hessian.
 
     With :func:`~robaudit.curvature.softmax.logit_curvature_factor` the sum is the exact trace; with
     :func:`~robaudit.curvature.softmax.mixed_columns` its expectation is.
@@ -40,17 +41,17 @@ def gauss_newton_traces(
     Args:
         factor: ``logits (n, k) -> columns (c, n, k)``.
         together: columns per backward sweep.
-        dtype: what the backward passes compute in, by default what the network does. The forward
-            pass is not rounded, nor which units are active.
-        seen: is shown the graph that is swept.
+        dtype: of the backward passes, by default the network's. The forward pass, and so which
+            units are active, is not rounded.
+        seen: called with the graph.
 
-    A layer that is called several times has its calls' gradients summed before the norm.
+    For a layer that is called several times, the gradients of the calls are summed before the norm.
 
     Source: Wang et al., "Improving robust generalization by direct PAC-Bayesian bound
     minimization", CVPR 2023, Eq. 14-16, for the identity; per-example norms without gradients:
     Goodfellow, "Efficient per-example gradient computations", 2015.
     """
-    if x.dim() == 4:  # the layout in which convolutions and copies of patches are fastest
+    if x.dim() == 4:  # convolutions and copies of patches are fastest in this memory order
         x = x.contiguous(memory_format=torch.channels_last)
     with torch.enable_grad(), recording(layers) as record:
         logits = model(x)

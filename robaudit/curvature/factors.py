@@ -1,7 +1,7 @@
-"""A layer's gradient as a product of two matrices, without forming it.
+"""Factors of a layer's per-example gradient.
 
 With ``T`` positions, the gradient of one example in the weight is ``sum_t D_t F_t^T`` per group:
-``F`` is fixed by the layer's input, ``D`` comes with the output gradient. For a linear layer the
+``F`` depends on the layer's input, ``D`` on the output gradient. For a linear layer the
 positions are tokens, ``F`` its inputs and ``D`` the output gradients; for a convolution they are
 output pixels and ``F`` unfolded patches. A bias has ones for ``F``, and a normalisation's scale the
 normalised input, with every channel a separate group.
@@ -21,7 +21,7 @@ from robaudit.curvature.layers import Call, Convolution, Normalisation
 
 
 def fixed(calls: Sequence[Call]) -> Tensor:
-    """``F``, ``(n, groups, p, T)``, with the positions of all calls beside one another."""
+    """``F``, ``(n, groups, p, T)``, with the positions of all calls concatenated."""
     return _joined([_fixed(call) for call in calls])
 
 
@@ -34,8 +34,8 @@ def position_matrix(call: Call, rows: Tensor, lead: int) -> Tensor:
     """Channels and positions: ``(lead dims, ...) -> (lead dims, groups, channels / groups, T)``.
 
     Args:
-        rows: of the layout of the call's output (or input, where these are alike).
-        lead: how many dimensions come before channels and positions.
+        rows: in the layout of the call's output or input.
+        lead: number of dimensions before channels and positions.
     """
     module = call.module
     if channels_last(module):
@@ -54,7 +54,7 @@ def channels_last(module: nn.Module) -> bool:
 
 
 def groups_of(call: Call) -> int:
-    """Into how many blocks the layer's map falls that share no weight."""
+    """The number of blocks of the layer's map that share no weight."""
     module = call.module
     if call.part == "bias" or isinstance(module, nn.Linear):
         return 1
@@ -104,7 +104,7 @@ def _patches(module: Convolution, a: Tensor) -> Tensor:
         views = views.unfold(2 + dim, reach, int(module.stride[dim]))[..., ::dilation]
     views = views.reshape(len(a), module.groups, -1, *views.shape[2:])
     positions, kernels = range(3, 3 + dims), range(3 + dims, 3 + 2 * dims)
-    # Channels innermost, as they mostly lie in memory: copying is several times faster so.
+    # Channels innermost, as in channels-last memory: copying is several times faster.
     ordered = views.permute(0, 1, *positions, *kernels, 2)
     T = math.prod(ordered.shape[2 : 2 + dims])
     return ordered.reshape(len(a), module.groups, T, -1).transpose(2, 3)

@@ -14,7 +14,7 @@ from robaudit.curvature.products import Product
 Vector = NDArray[np.float64]
 Matrix = NDArray[np.float64]
 
-# Numbers that are converted to float64 at once.
+# Numbers that are converted to float64 together.
 _BLOCK = 1 << 22
 
 
@@ -35,16 +35,17 @@ class Tridiagonal:
 
 
 def lanczos(product: Product, start: Tensor, steps: int, *, held: int | None = None) -> Tridiagonal:
-    """``steps`` steps from ``start``, fewer only where the Krylov space ends before.
+    """``steps`` steps from ``start``, fewer only where the Krylov space is exhausted.
 
     Each new vector is orthogonalised twice ("twice is enough", Parlett) against the last ``held``
-    vectors; coefficients are kept in float64. With all vectors held no eigenvalue comes back as a
-    ghost and the residuals are bounds. With fewer, ghosts may appear, and they share their
-    eigenvalue's weight: the quadrature stays good, the residuals do not count.
+    vectors; coefficients are computed in float64. With all vectors held there are no spurious
+    copies of eigenvalues and the residuals are bounds. With fewer, copies may appear, which share
+    the weight of their eigenvalue: the quadrature remains accurate, the residuals are not bounds.
 
     Args:
         product: ``v -> H v`` for ``v`` of shape ``(P,)``.
-        start: ``(P,)``, any length but zero.
+        start: ``(P,)``, not zero.
+        steps: largest number of steps.
         held: vectors in memory, at least two; all by default.
 
     Source: Golub & Van Loan, "Matrix computations", ch. 10; Greenbaum, "Behavior of slightly
@@ -75,8 +76,8 @@ def lanczos(product: Product, start: Tensor, steps: int, *, held: int | None = N
 def orthogonalised(vector: Tensor, rows: Tensor) -> Tensor:
     """``vector`` less its projection on orthonormal ``rows``, taken twice.
 
-    Products are summed in float64, a block of columns at a time: a float32 sum over 1e5 entries
-    can be off by 1e-5, and so would be the orthogonality and the eigenvalues.
+    Products are summed in float64, a block of columns at a time: a float32 sum over 1e5 entries has
+    errors of up to 1e-5, which would limit orthogonality and eigenvalues.
     """
     for _ in range(2):
         size = max(1, _BLOCK // len(rows))
@@ -95,7 +96,7 @@ def orthogonalised(vector: Tensor, rows: Tensor) -> Tensor:
 
 
 def unit(vector: Tensor) -> Tensor:
-    """``vector / ||vector||``; a norm in float32 is off by 1e-5 where there are many entries."""
+    """``vector / ||vector||``, with the norm in float64."""
     return torch.div(vector, inner(vector, vector) ** 0.5)
 
 
@@ -106,5 +107,5 @@ def inner(a: Tensor, b: Tensor) -> float:
 
 
 def vanishes(beta: float, scale: float, dtype: torch.dtype) -> bool:
-    """Whether a residue of length ``beta`` is rounding, for an operator of norm ``scale``."""
+    """Whether a residue of norm ``beta`` is rounding, for an operator of norm ``scale``."""
     return beta <= 10 * torch.finfo(dtype).eps * scale

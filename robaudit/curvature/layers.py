@@ -1,4 +1,4 @@
-"""The layers of a network, and a record of what flows through them.
+"""The layers of a network, and a record of their inputs and outputs.
 
 A *layer* is one parameter tensor of convolution, linear or normalisation modules: their output is
 linear in that tensor, ``z = W * a + b``, whatever the rest of the network does.
@@ -33,7 +33,7 @@ _FORWARDS = tuple(
 
 @dataclass(frozen=True)
 class Layer:
-    """A tensor and the modules that apply it; several where it is shared."""
+    """A parameter and the modules that use it; several where it is shared."""
 
     name: str
     modules: tuple[Supported | Normalisation, ...]
@@ -48,15 +48,14 @@ class Layer:
 def find_layers(model: nn.Module) -> list[Layer]:
     """The weight of every convolution and linear layer, in the order of registration.
 
-    A weight that several modules of one kind share is one layer, named after the first. Left out:
-    modules that override their class's forward, since what they compute from their weight is not
-    known here, and weights shared by modules of two kinds.
+    A weight that several modules of one class share is one layer, named after the first. Modules
+    that override their class's forward, and weights shared by modules of two classes, are left out.
     """
     return _held(model, [(Supported, "weight")])
 
 
 def find_offsets(model: nn.Module) -> list[Layer]:
-    """As :func:`find_layers`: biases, and the scales of normalisations.
+    """Biases, and the scales of normalisations, as in :func:`find_layers`.
 
     Batch norm without running statistics mixes examples and is left out.
     """
@@ -65,7 +64,7 @@ def find_offsets(model: nn.Module) -> list[Layer]:
 
 def _held(model: nn.Module, kinds: Sequence[tuple[Any, Part]]) -> list[Layer]:
     holders: dict[int, list[tuple[str, Any, Part]]] = {}
-    alive = []  # a parametrised weight is made anew each time, and a freed one's id comes back
+    alive = []  # a parametrised weight is a new tensor at each access, and ids of freed ones recur
     for name, module in model.named_modules():
         if isinstance(module, _BatchNorm) and module.running_mean is None:
             continue
@@ -84,10 +83,10 @@ def _held(model: nn.Module, kinds: Sequence[tuple[Any, Part]]) -> list[Layer]:
 
 
 def row_by_row(model: nn.Module, layers: Sequence[Layer], image: Tensor) -> list[Layer]:
-    """The layers that are called with one row of input for each example, or not called at all.
+    """The layers that are called with one row of input per example, or not called at all.
 
-    On two and on three copies of ``image``, ``(1, c, h, w)``: layers that run on another first
-    dimension than the examples (sequence first, windows) give themselves away on one of them.
+    Tested on two and on three copies of ``image``, ``(1, c, h, w)``, on one of which layers with
+    another first dimension (sequence first, windows) have another number of rows.
     """
     kept = list(layers)
     for n in (2, 3):
@@ -103,7 +102,7 @@ def row_by_row(model: nn.Module, layers: Sequence[Layer], image: Tensor) -> list
 
 @dataclass(frozen=True)
 class Call:
-    """One application of a layer; ``output`` can be differentiated through."""
+    """One call of a layer; gradients can be computed in ``output``."""
 
     module: Supported | Normalisation
     input: Tensor
@@ -113,7 +112,7 @@ class Call:
 
 @dataclass
 class Record:
-    """What one forward pass left behind: every layer's calls, by its name."""
+    """The calls of every layer in one forward pass, by name."""
 
     calls: dict[str, list[Call]] = field(default_factory=dict)
 
@@ -126,10 +125,10 @@ class Record:
 
 @contextmanager
 def recording(layers: Sequence[Layer]) -> Iterator[Record]:
-    """Keep the inputs and the outputs of the layers.
+    """Record the inputs and outputs of the layers.
 
-    The network goes on with a copy of each output, since in-place activations would otherwise
-    overwrite the tensor that gradients are asked for.
+    The network continues with a copy of each output, since in-place activations would otherwise
+    overwrite the tensor in which gradients are computed.
     """
     record = Record()
 

@@ -1,4 +1,6 @@
-"""Is a network piecewise linear in each layer's output? Then Hessian and Gauss-Newton agree."""
+"""Whether a network is piecewise linear in its layers' outputs, so that Hessian and Gauss-Newton
+matrix agree.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +23,7 @@ _SMOOTH = (
     *(nn.MultiheadAttention, nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d),
 )
 
-# Operators that are linear, or made of linear pieces, in all inputs that come from the layers.
+# Operators that are piecewise linear in all inputs that depend on the layers.
 _PIECES = frozenset(
     f"{name}Backward0"
     for name in (
@@ -35,7 +37,7 @@ _PIECES = frozenset(
         *("UpsampleNearest2D", "Alias", "Roll", "PreluKernel"),
     )
 ) | {f"{name}Backward1" for name in ("Mean", "Sum", "Squeeze", "Transpose")}
-# Products: linear as long as one factor alone comes from the layers. Their factors' places.
+# Products: linear if only one factor depends on the layers. Positions of the factors.
 _PRODUCTS: dict[str, tuple[int, ...]] = {
     "ConvolutionBackward0": (0, 1),
     "AddmmBackward0": (1, 2),
@@ -46,10 +48,9 @@ _PRODUCTS: dict[str, tuple[int, ...]] = {
 
 
 def linear_pieces(steps: Iterable[tuple[Node, tuple[int, ...]]]) -> bool:
-    """Whether each operator of a graph is known to be linear, or made of linear pieces.
+    """Whether each operator of a graph is known to be piecewise linear.
 
-    Then so is what they make together, on the images that ran through them, and nothing need be
-    asked; where it is not so, :func:`bent_layers` has to.
+    Their composition then is, too, on these images, and :func:`bent_layers` is not needed.
 
     Args:
         steps: see :meth:`robaudit.curvature.sweep.Sweep.steps`.
@@ -69,20 +70,22 @@ def linear_pieces(steps: Iterable[tuple[Node, tuple[int, ...]]]) -> bool:
 
 
 def bent_layers(model: nn.Module, targets: Targets, x: Tensor, seed: int = 0) -> list[str]:
-    """Why the exact Hessian trace is not the Gauss-Newton one; empty where it is.
+    """Why the exact Hessian trace differs from the Gauss-Newton trace; empty if it does not.
 
-    Checked on the network that really runs, so that an activation called as a function is not
-    missed: for a random combination ``f = <u, z>`` of the logits, the second directional derivative
-    ``d_k^T (d^2 f / d o_k^2) d_k`` in each layer's output is zero if and only if f has no curvature
-    in that direction; for ReLU-like networks automatic differentiation gives zero exactly. Where a
-    layer's output is not all that its weight does, the same is asked of the weight: for layers that
-    are called more than once (side by side they stay linear in it, one after another they do not)
-    and for parameters that are measured alone. Known smooth modules count as bent whatever the
-    number says.
+    For a random combination ``f = <u, z>`` of the logits, the second directional derivative ``d_k^T
+    (d^2 f / d o_k^2) d_k`` in each layer's output is zero if and only if f has no curvature in that
+    direction; for ReLU-like networks automatic differentiation gives exactly zero. As the network
+    itself is run, activations called as functions are included. The weight is tested instead of the
+    output for layers that are called more than once (in parallel branches the network stays linear
+    in it, in sequence it does not) and for parameters that are measured one example at a time.
+    Known smooth modules count as curved in any case.
 
     Args:
-        x: a few images. A network is asked on some that are drawn at random, and again on all those
-            whose graph :func:`linear_pieces` does not vouch for.
+        model: frozen.
+        targets: the weights to measure.
+        x: a few images: some that are drawn at random, and later all those on which
+            :func:`linear_pieces` does not hold.
+        seed: of the directions.
     """
     smooth = sorted(
         {type(module).__name__ for module in model.modules() if isinstance(module, _SMOOTH)}
@@ -100,7 +103,7 @@ def bent_layers(model: nn.Module, targets: Targets, x: Tensor, seed: int = 0) ->
 def _in_outputs(
     model: nn.Module, layers: list[Layer], x: Tensor, seed: int
 ) -> tuple[list[Layer], list[str]]:
-    """The layers that are called more than once, and what is bent in some layer's output."""
+    """The layers that are called more than once, and the outputs in which there is curvature."""
     with torch.enable_grad(), sdpa_kernel(SDPBackend.MATH), recording(layers) as record:
         logits = model(x)
         repeated = [layer for layer in layers if len(record.of(layer)) > 1]
@@ -117,7 +120,7 @@ def _in_outputs(
             for (name, output), gradient in zip(owned, gradients, strict=True)
             if gradient is not None and gradient.requires_grad
         ]
-        # A network without curvature in all outputs jointly has none in any, and most have none.
+        # Without curvature in all outputs jointly there is none in any: the usual case.
         if not _second(curves, [output for _, output, _, _ in curves]):
             return repeated, []
         bent = dict.fromkeys(curve[0] for curve in curves if _second([curve], [curve[1]]))
@@ -125,9 +128,9 @@ def _in_outputs(
 
 
 def _in_weights(model: nn.Module, weights: Mapping[str, Tensor], x: Tensor, seed: int) -> list[str]:
-    """The weights in which the network has curvature, each taken alone."""
+    """The weights in which the network has curvature, one at a time."""
     leaves = {name: weight for name, weight in weights.items() if weight.is_leaf}
-    bent = [name for name in weights if name not in leaves]  # made anew each time: not to be asked
+    bent = [name for name in weights if name not in leaves]  # computed at each call: not testable
     if not leaves:
         return bent
     with wanting_gradients(leaves):
@@ -152,7 +155,7 @@ def _combination(logits: Tensor, seed: int) -> tuple[Tensor, torch.Generator]:
 
 
 def _second(curves: list[tuple[str, Tensor, Tensor, Tensor]], outputs: list[Tensor]) -> bool:
-    """Is ``d^T (d^2 f / d o^2)`` anything but zero, ``d`` running through the given layers?"""
+    """Whether ``d^T (d^2 f / d o^2)`` is nonzero, ``d`` in the outputs of the given layers."""
     if not curves:
         return False
     along = torch.stack([(gradient * d).sum() for _, _, gradient, d in curves]).sum()

@@ -1,4 +1,4 @@
-"""Unbiased Hessian traces of every layer for smooth networks, by probes in layer-output space."""
+"""Unbiased Hessian traces of every layer of smooth networks, by probes in layer-output space."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ def hessian_trace_samples(
 ) -> Tensor:
     """One draw of ``t_ik`` per example and layer, ``(n, layers)`` float64, ``E t_ik = Tr(H_ki)``.
 
-    Layer k's output is linear in its weight, so ``H_k`` is the output Hessian seen through the
-    layer's input. Per example draw ``V = r s^T`` (r, s Rademacher; rank one keeps the draw as
+    Layer k's output is linear in its weight, so ``H_k`` follows from the Hessian in the output and
+    the layer's input. Per example draw ``V = r s^T`` (r, s Rademacher; rank one keeps the draw as
     small as a row and a column of the weight), ``d_k = V * a_k`` the layer applied to its own input
     with weights V, one Hessian-vector product in all layer outputs at once,
     ``t_k = <d_k, (H d)_k>``. Terms between layers have mean zero, since their draws are
     independent.
 
-    Where a weight is used several times, moving it moves its later inputs too: to W + s V belongs
-    the output shift ``s V * a(s)``, whose second derivative adds ``2 <g, V * (da / do) d>``.
+    Where a weight is used several times, it also changes its later inputs: ``W + s V`` shifts the
+    output by ``s V * a(s)``, whose second derivative adds ``2 <g, V * (da / do) d>``.
 
     Fused attention has no second derivative, so attention runs under the math kernel.
     """

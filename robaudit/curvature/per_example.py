@@ -1,8 +1,7 @@
-"""Traces in any parameter whatever, one example at a time by plain automatic differentiation.
+"""Traces in any parameter, one example at a time by plain automatic differentiation.
 
-What the recorded layers' way cannot do, this does: it asks nothing of how the network uses a
-parameter, and so serves fused attention, sequence-first layers, embeddings and weights that are
-used as functions.
+It makes no assumption on how the network uses a parameter, and so covers fused attention,
+sequence-first layers, embeddings and weights that are used as tensors.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from robaudit.curvature.exact import Factor
 from robaudit.engine import generator
 
-# Numbers that the gradients of one backward pass for several columns may fill.
+# Numbers in the gradients of one backward pass for several columns, at most.
 _TOGETHER = 1 << 22
 
 
@@ -32,12 +31,12 @@ def squared_gradients(
 ) -> Tensor:
     """``sum_c ||J_k^T s_c||^2`` of one example for every parameter, ``(parameters,)`` float64.
 
-    As in :func:`robaudit.curvature.exact.gauss_newton_traces`, with the gradients written out.
+    As in :func:`robaudit.curvature.exact.gauss_newton_traces`, with explicit gradients.
 
     Args:
         image: ``(1, c, h, w)``.
         factor: ``logits (1, k) -> columns (c, 1, k)``.
-        kept: by name, the entries that count, where these are not all.
+        kept: masks of the entries that are not pruned, by name.
     """
     masks = [(kept or {}).get(name) for name in parameters]
     with wanting_gradients(parameters):
@@ -92,7 +91,7 @@ def hessian_samples(
 def products(
     gradients: tuple[Tensor | None, ...], directions: list[Tensor], tensors: list[Tensor]
 ) -> tuple[Tensor | None, ...]:
-    """``d <gradients, directions> / d tensors``; ``None`` where there is no curvature at all."""
+    """``d <gradients, directions> / d tensors``; ``None`` where there is no curvature."""
     moving = [
         (gradient, direction)
         for gradient, direction in zip(gradients, directions, strict=True)
@@ -110,7 +109,7 @@ def products(
 
 
 def kept_numbers(model: nn.Module, parameters: Mapping[str, Tensor], image: Tensor) -> int:
-    """About how many numbers are held at once: what the graph saves, and gradients three times."""
+    """Estimated numbers in memory: tensors saved by the graph, and three times the gradients."""
     saved: dict[int, int] = {}
 
     def keep(tensor: Tensor) -> Tensor:
@@ -129,7 +128,7 @@ def kept_numbers(model: nn.Module, parameters: Mapping[str, Tensor], image: Tens
 
 @contextmanager
 def wanting_gradients(parameters: Mapping[str, Tensor]) -> Iterator[None]:
-    """Gradients in these parameters of a frozen network, twice where asked; frozen again after."""
+    """Enable gradients, of any order, in these parameters of a frozen network inside the block."""
     before = [(tensor, tensor.requires_grad) for tensor in parameters.values()]
     try:
         for tensor, _ in before:
@@ -143,7 +142,7 @@ def wanting_gradients(parameters: Mapping[str, Tensor]) -> Iterator[None]:
 
 @contextmanager
 def plain_attention() -> Iterator[None]:
-    """Without torch's fused inference path, which has no gradients and calls no module inside."""
+    """Disable torch's fused inference path, which has no gradients and calls no inner modules."""
     before = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
     try:
@@ -155,7 +154,7 @@ def plain_attention() -> Iterator[None]:
 def column_gradients(
     logits: Tensor, tensors: list[Tensor], columns: Tensor
 ) -> Sequence[Tensor | None]:
-    """Gradients of every tensor for a few columns, ``(columns, *tensor.shape)`` each."""
+    """Gradients of every tensor for several columns, ``(columns, *tensor.shape)`` each."""
     if len(columns) > 1:
         try:
             with warnings.catch_warnings():  # operators without a batched form are only slower

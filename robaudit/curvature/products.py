@@ -25,9 +25,9 @@ def hessian_product(
 ) -> Product:
     """``v -> H v``, ``H`` the Hessian of the mean cross-entropy in the chosen parameters.
 
-    ``v`` is flat, ``(P,)``, in the order of ``model.parameters()``. Examples are streamed in chunks
-    whose sums are added, so that every example weighs the same. Reverse over reverse, with
-    attention under the math kernel, since fused attention has no second derivative.
+    ``v`` is flat, ``(P,)``, in the order of ``model.parameters()``. Sums over chunks of examples
+    are added, so that every example has the same weight. It differentiates the gradient again, with
+    the math kernel for attention, since fused attention has no second derivative.
 
     Args:
         layers: see :func:`robaudit.curvature.selection.chosen_parameters`; by default all.
@@ -78,7 +78,7 @@ def gauss_newton_product(
                     logits, list(leaves.values()), u, create_graph=True, materialize_grads=True
                 )
                 moved = _along(back, parts, [u]).view_as(u)
-                # In float64: where p is near one, what matters is the rounding of 1 - p.
+                # In float64: where p is near one, rounding of 1 - p dominates.
                 p, moved = logits.detach().double().softmax(1), moved.double()
                 bent = (p * (moved - (p * moved).sum(1, keepdim=True))).to(v)
                 pulled = torch.autograd.grad(
@@ -99,7 +99,7 @@ def block_products(
     *,
     layers: Sequence[str] | None = None,
 ) -> Tensor:
-    """``(H_1 v_1, H_2 v_2, ...)``, ``(P,)``: every tensor's own block with its part of ``v``.
+    """``(H_1 v_1, H_2 v_2, ...)``, ``(P,)``: each tensor's block times its part of ``v``.
 
     One backward pass for all gradients, then one more per parameter tensor.
     """
@@ -122,10 +122,9 @@ def block_products(
 
 
 def relative_scale(model: nn.Module, layers: Sequence[str] | None = None) -> Tensor:
-    """``D``'s diagonal, ``(P,)``: for every entry the norm of the tensor it belongs to.
+    """The diagonal of ``D``, ``(P,)``: for every entry the norm of its tensor.
 
-    ``D H D`` does not change when layers are rescaled without changing the function: the tensor's
-    norm grows as its curvature falls.
+    ``D H D`` is invariant under rescaling of layers that does not change the function.
     """
     chosen = chosen_parameters(model, layers).values()
     return torch.cat([p.detach().norm().expand(p.numel()) for p in chosen])
@@ -156,7 +155,7 @@ def _along(
     *,
     keep: bool = False,
 ) -> Tensor:
-    """``d <gradients, parts> / d leaves``, flat; a gradient that is constant adds nothing."""
+    """``d <gradients, parts> / d leaves``, flat; constant gradients are skipped."""
     moving = [(g, part) for g, part in zip(gradients, parts, strict=True) if g.requires_grad]
     if not moving:
         return torch.cat([torch.zeros_like(leaf).reshape(-1) for leaf in leaves])

@@ -1,4 +1,4 @@
-"""Which parameters an operator acts on."""
+"""The parameters that an operator acts on."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def chosen_parameters(
     if layers is None:
         return named
     if not layers:
-        raise UsageError("no layer was named", "Name at least one, or leave the choice out.")
+        raise UsageError("no layer was named", "Name one, or omit the option for all.")
     everywhere = dict(model.named_parameters(remove_duplicate=False))  # tied weights: each name
     weights = {
         name.removesuffix(".weight"): parameter
@@ -57,13 +57,14 @@ def chosen_parameters(
 
 @dataclass(frozen=True)
 class Coordinates:
-    """What a matrix over parameters acts on.
+    """The entries of parameters that a matrix acts on.
 
     Attributes:
-        layers: as :func:`chosen_parameters` takes them, without those that no pass uses.
-        dimension: numbers that are not pruned.
-        kept: ``(P,)`` which of all numbers of these parameters they are; ``None`` for all.
-        notes: what was taken for the weights, and what was left out.
+        layers: names for :func:`chosen_parameters`, without parameters that no forward pass uses;
+            ``None`` for all.
+        dimension: number of entries that are not pruned.
+        kept: ``(P,)`` mask of the entries that are not pruned; ``None`` if none is.
+        notes: how parametrised and pruned weights were treated, and what was left out.
     """
 
     layers: tuple[str, ...] | None
@@ -72,7 +73,7 @@ class Coordinates:
     notes: tuple[str, ...]
 
     def restricted(self, product: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
-        """``v -> P A P^T v``, ``P`` the projection on the numbers that are not pruned."""
+        """``v -> P A P^T v``, ``P`` the projection on the entries that are not pruned."""
         kept = self.kept
         if kept is None:
             return product
@@ -85,21 +86,24 @@ class Coordinates:
         return within
 
     def gathered(self, v: Tensor) -> Tensor:
-        """The numbers that are not pruned, of the last dimension."""
+        """The entries of the last dimension that are not pruned."""
         return v if self.kept is None else v[..., self.kept]
 
 
 def coordinates(
     given: nn.Module, plain: nn.Module, layers: Sequence[str] | None, x: Tensor
 ) -> Coordinates:
-    """The numbers that a matrix over the chosen parameters acts on.
+    """The entries that a matrix over the chosen parameters acts on.
 
     Args:
-        given: the network, and ``plain`` with its effective weights, in evaluation mode.
+        given: the network.
+        plain: the network with its effective weights, in evaluation mode.
+        layers: as for :func:`chosen_parameters`.
         x: a few images ``(n, c, h, w)``.
 
     Raises:
-        UsageError, NotMeasuredError: as :func:`chosen_parameters`, or no pass uses any of them.
+        UsageError, NotMeasuredError: as :func:`chosen_parameters`, or no forward pass uses any of
+            the parameters.
     """
     chosen = chosen_parameters(plain, layers)
     unused = set(idle_parameters(plain, x))

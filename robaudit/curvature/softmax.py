@@ -1,4 +1,4 @@
-"""The curvature of cross-entropy in the logits."""
+"""Factors of the curvature of cross-entropy in the logits."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from robaudit.engine import generator
 def logit_curvature_factor(logits: Tensor) -> Tensor:
     """Columns ``c_j`` with ``sum_j c_j c_j^T = diag(p) - p p^T``, shape ``(k - 1, n, k)``.
 
-    ``p = softmax(z)``; the matrix is the Hessian of cross-entropy in the logits, whatever the
+    ``p = softmax(z)``; the matrix is the Hessian of cross-entropy in the logits, for any
     label. With the tails ``q_j = sum_{i >= j} p_i``, the closed-form Cholesky factor of a
     multinomial covariance is
     ``c_j = sqrt(p_j q_{j+1} / q_j) (e_j - sum_{i > j} p_i e_i / q_{j+1})``; one column less
@@ -42,8 +42,8 @@ def mixed_columns(logits: Tensor, index: Tensor, probes: int, seed: int) -> Tens
     """``m_q = sum_c z_qc sqrt(p_c) (e_c - p) / sqrt(probes)``, ``z`` Rademacher.
 
     Shape ``(probes, n, k)``. ``sum_c p_c (e_c - p) (e_c - p)^T = diag(p) - p p^T``, so that
-    ``E sum_q m_q m_q^T = diag(p) - p p^T``: one backward pass per probe in place of one per class.
-    Every example draws its own signs, from the seed and its ``index``.
+    ``E sum_q m_q m_q^T = diag(p) - p p^T``: one backward pass per probe instead of one per class.
+    The signs of an example are determined by the seed and its ``index``.
     """
     k = logits.shape[1]
     signs = torch.stack(

@@ -1,4 +1,4 @@
-"""One backward sweep for many logit gradients at once, through the graph that autograd recorded."""
+"""Backward passes for many logit gradients together, through the graph that autograd recorded."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ Rule = Callable[[Node, Tensor], Tensor]
 
 
 class Sweep:
-    """The part of ``root``'s graph that leads to ``targets``, to be swept any number of times.
+    """The part of ``root``'s graph that leads to ``targets``; it can be swept several times.
 
-    Autograd's own batched gradients run some operators once per column and hold every target's
-    gradient until the end. Here convolutions, activations, batch norm and linear maps take all
-    columns in one call, in the memory layout in which convolutions are fastest; every other
-    operator's own backward is called column by column; and a gradient is handed over as soon as it
-    is complete and then forgotten.
+    Autograd's batched gradients run some operators once per column and hold the gradients of all
+    targets until the end. Here convolutions, activations, batch norm and linear maps process all
+    columns in one call, in the memory order in which convolutions are fastest; the backward
+    functions of other operators are called column by column; and each gradient is delivered as soon
+    as it is complete, and then freed.
 
     Args:
         root: differentiable, any shape.
@@ -59,9 +59,9 @@ class Sweep:
             self._ends.setdefault(node, []).append((slot, at))
 
     def steps(self) -> Iterator[tuple[Node, tuple[int, ...]]]:
-        """Each operator between the targets and the root, and which of its inputs come from these.
+        """Each operator between targets and root, with the inputs that depend on a target.
 
-        Of an operator whose output is a target, only what leads to other targets.
+        For an operator whose output is a target, only inputs that lead to other targets.
         """
         for node in self._order:
             places = tuple(
@@ -76,10 +76,10 @@ class Sweep:
         """Call ``deliver(i, gradient)`` for every target that ``root`` depends on.
 
         Args:
-            columns: gradients of ``root``, ``(columns, *root.shape)``. The sweep computes in their
-                precision, which may be less than the network's.
-            deliver: receives the target's place and its gradient, ``(columns, *target.shape)``,
-                of any strides; not to be written to.
+            columns: gradients of ``root``, ``(columns, *root.shape)``. Their precision, which may
+                be lower than the network's, is that of the sweep.
+            deliver: receives the target's position and its gradient, ``(columns,
+                *target.shape)``, with any strides; it must not modify the gradient.
         """
         arrived: dict[Node, dict[int, Tensor]] = {self._root[0]: {self._root[1]: columns}}
         for node in self._order:
@@ -110,7 +110,7 @@ def _backward(node: Node, slots: dict[int, Tensor], places: list[int]) -> list[T
     """Gradients of the node's inputs at ``places``, from those of its outputs."""
     if list(slots) == [0]:
         known, rule = _RULES.get(node.name(), (-1, _same))
-        # Norms by an example's own statistics also have a gradient through these.
+        # Norms with batch statistics also have a gradient through the statistics.
         if places == [known] and not getattr(node, "_saved_training", False):
             return [rule(node, slots[0])]
         if node.name() == "AddBackward0" and node._saved_alpha == 1:
@@ -140,7 +140,7 @@ def _missing(node: Node, meta: Any) -> Tensor | None:
 
 
 def _summed_to(g: Tensor, shape: Sequence[int]) -> Tensor:
-    """Undo broadcasting, which autograd's engine does after a node and not in it."""
+    """Undo broadcasting, which autograd's engine does between nodes."""
     if g.shape[1:] == shape:
         return g
     extra = g.dim() - 1 - len(shape)
@@ -151,7 +151,7 @@ def _summed_to(g: Tensor, shape: Sequence[int]) -> Tensor:
 
 
 def _convolution(node: Node, g: Tensor) -> Tensor:
-    """The adjoint of a convolution is a transposed one with the same weight, and the other way."""
+    """The adjoint of a convolution is a transposed one with the same weight, and vice versa."""
     size, weight = node._saved_input.shape[2:], node._saved_weight
     stride, padding, dilation = node._saved_stride, node._saved_padding, node._saved_dilation
     rows = _channels_last(g.flatten(0, 1))
@@ -186,8 +186,8 @@ def _batch_norm(node: Node, g: Tensor) -> Tensor:
 
 
 def _relu(node: Node, g: Tensor) -> Tensor:
-    # In this order: the product has the layout of its first factor, the network's own, whatever
-    # that of the gradient. Products with numbers are faster than with truth values.
+    # The product has the memory order of its first factor, which is the network's. Products with
+    # numbers are faster than with booleans.
     active: Tensor = (node._saved_result > 0).to(g.dtype)
     return active * g
 
@@ -213,7 +213,7 @@ def _unflatten(rows: Tensor, columns: int) -> Tensor:
     return rows.reshape(columns, -1, *rows.shape[1:])
 
 
-# By the name of autograd's node: the one input that the rule gives the gradient of, and the rule.
+# Name of autograd's node to the input that the rule gives the gradient of, and the rule.
 _RULES: dict[str, tuple[int, Rule]] = {
     "ConvolutionBackward0": (0, _convolution),
     "NativeBatchNormBackward0": (0, _batch_norm),

@@ -1,4 +1,4 @@
-"""Which weights are measured, and in which of two ways."""
+"""The weights whose traces are measured, and by which of two methods."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Layers = Sequence[str] | Literal["all"] | None
 NOTHING = "the network has no convolution or linear layer to measure"
 ADVICE = "Other parameters are measured with --layers all, or where they are named."
 
-# A use of a weight that the record has missed changes the gradient by far more, rounding by less.
+# Relative difference of gradients above which the record has missed a use of a weight.
 _AGREE = 1e-2
 
 
@@ -31,13 +31,14 @@ class Targets:
     """The weights to measure.
 
     Attributes:
-        recorded: layers whose every use is a call of their modules, one row an example: many
-            examples and columns go through at once.
+        recorded: layers whose every use is a call of their module with one row per example; many
+            examples and columns are processed together.
         alone: all other parameters, by name, which are measured one example at a time.
         names: of all of them, in the network's order; a module's weight has the module's name.
         uncovered: parameters of two dimensions or more that the default leaves out.
-        idle: chosen parameters that no pass uses; they are not among the others.
-        kept: of those of ``alone`` with pruned entries, which entries are not.
+        idle: chosen parameters that no forward pass uses; they are not among the others.
+        kept: masks of the entries that are not pruned, for parameters of ``alone`` with pruned
+            entries.
     """
 
     recorded: list[Layer]
@@ -54,7 +55,7 @@ class Targets:
 
 
 def find_targets(model: nn.Module, layers: Layers, x: Tensor) -> Targets:
-    """Settle what is measured, on a frozen network with its effective weights.
+    """The weights to measure, of a frozen network with its effective weights.
 
     Args:
         layers: names as in :func:`robaudit.curvature.selection.chosen_parameters`, ``"all"`` for
@@ -76,7 +77,7 @@ def find_targets(model: nn.Module, layers: Layers, x: Tensor) -> Targets:
     candidates = find_layers(model) + ([] if layers is None else find_offsets(model))
     recorded = _faithful(
         model,
-        # The record knows whole tensors only.
+        # The record supports whole tensors only.
         [layer for layer in candidates if id(layer.weight) in wanted - partly],
         x[:1],
     )
@@ -84,7 +85,8 @@ def find_targets(model: nn.Module, layers: Layers, x: Tensor) -> Targets:
     alone = {shown_name(name): p for name, p in chosen.items() if id(p) not in held}
     if not recorded and not alone:
         raise NotMeasuredError(
-            f"no pass uses {', '.join(unused)}" if unused else NOTHING, None if unused else ADVICE
+            f"no pass uses {', '.join(unused)}" if unused else NOTHING,
+            None if unused else ADVICE,
         )
     return Targets(
         recorded=recorded,
@@ -104,9 +106,9 @@ def find_targets(model: nn.Module, layers: Layers, x: Tensor) -> Targets:
 
 
 def default_parameters(model: nn.Module) -> dict[str, Tensor]:
-    """Weights of convolutions, linear layers and attention projections, however they are called.
+    """Weights of convolutions, linear layers and attention projections, used in any way.
 
-    A weight that a module makes from other parameters in a way of its own stands for these.
+    Where a module computes its weight from other parameters, these are taken instead.
     """
     wanted: set[int] = set()
     for module in model.modules():
@@ -128,7 +130,7 @@ def default_parameters(model: nn.Module) -> dict[str, Tensor]:
 
 
 def shown_name(parameter: str) -> str:
-    """A module's weight goes by the module's name, every other parameter by its own."""
+    """The module's name for its weight, the parameter's own name for any other."""
     return parameter.removesuffix(".weight")
 
 
@@ -141,11 +143,11 @@ def _chosen(model: nn.Module, layers: Layers) -> dict[str, Tensor]:
 
 
 def _faithful(model: nn.Module, layers: list[Layer], image: Tensor) -> list[Layer]:
-    """The layers of which the record knows all: held against automatic differentiation.
+    """The layers whose every use is recorded, by comparison with automatic differentiation.
 
-    For a random combination ``f`` of one image's logits, ``||df / dW_k||^2`` from the record and
-    from the parameter itself. They differ where a weight is also used behind the record's back, as
-    by ``nn.MultiheadAttention``, which applies its modules' weights as functions.
+    For a random combination ``f`` of one image's logits, ``||df / dW_k||^2`` is computed from the
+    record and from the parameter itself. They differ where a weight is also used other than by a
+    call of its module, as in ``nn.MultiheadAttention``, which uses its modules' weights as tensors.
     """
     layers = row_by_row(model, layers, image)
     if not layers:

@@ -19,9 +19,9 @@ from robaudit.curvature.lanczos import (
 )
 from robaudit.curvature.products import Product
 
-# Basis vectors beyond the wanted ones: half of them survive a restart, half bring what is new.
+# Basis vectors in addition to the wanted ones; half of them are kept at a restart.
 SPARE = 4
-# Columns of the basis that are rotated at once.
+# Columns of the basis that are rotated together.
 _BLOCK = 1 << 18
 
 
@@ -30,10 +30,11 @@ class Extremes:
     """Ritz values at both ends of a symmetric operator's spectrum.
 
     Attributes:
-        eigenvalues: all Ritz values of the last basis, ascending; the asked ones are at the ends.
-        residuals: ``||H u_i - lambda_i u_i||`` of each pair, by the Lanczos bound: an eigenvalue
-            lies within it. The products' own rounding comes on top.
-        products, restarts: how many it took.
+        eigenvalues: all Ritz values of the last basis, ascending; the wanted ones are at the ends.
+        residuals: ``||H u_i - lambda_i u_i||`` of each pair, by the Lanczos bound: an eigenvalue is
+            within this distance, up to the rounding of the products.
+        products: number of matrix-vector products.
+        restarts: number of restarts.
         quadrature: of the start vector, from the products before the first restart.
     """
 
@@ -55,21 +56,27 @@ def extremes(
     held: int | None = None,
     at_least: int = 0,
 ) -> Extremes:
-    """Run until the asked pairs have ``residual <= tolerance |eigenvalue|``, or ``products``.
+    """Extreme eigenvalues by Lanczos with thick restarts.
 
-    When ``held`` basis vectors are full, the Ritz vectors nearest to the asked ends are kept and
-    the process goes on from the last residue: nothing that was found is lost. Every new vector is
-    orthogonalised twice against all that are held; coefficients are kept in float64.
+    It runs until the wanted pairs have ``residual <= tolerance |eigenvalue|``, or for ``products``
+    products.
 
-    From one start vector an eigenvalue that is repeated *exactly* is found once. Where the space is
-    used up before as many values are there as were asked, it goes on from a random vector.
+    When ``held`` basis vectors are full, the Ritz vectors nearest to the wanted ends are kept and
+    the process continues from the last residue. Every new vector is orthogonalised twice against
+    all that are held; coefficients are computed in float64.
+
+    From one start vector an eigenvalue that is repeated *exactly* is found once. Where the Krylov
+    space is exhausted before enough values are found, it continues from a random vector.
 
     Args:
         product: ``v -> H v`` for ``v`` of shape ``(P,)``.
-        start: ``(P,)``, any length but zero.
-        products: at most this many.
+        start: ``(P,)``, not zero.
+        products: largest number of products.
+        largest: number of largest eigenvalues wanted.
+        smallest: number of smallest eigenvalues wanted.
+        tolerance: relative tolerance of the residuals; zero to use all products.
         held: basis vectors in memory, at least ``largest + smallest + SPARE``.
-        at_least: products to spend even where the pairs are good before.
+        at_least: smallest number of products, even if the pairs converge earlier.
 
     Source: Wu & Simon, "Thick-restart Lanczos method for large symmetric eigenvalue problems",
     SIAM J. Matrix Anal. Appl. 22, 2000.
@@ -132,7 +139,7 @@ def _good(values: Vector, residuals: Vector, largest: int, smallest: int, tolera
 
 
 def _kept(size: int, largest: int, smallest: int) -> list[int]:
-    """The wanted Ritz pairs and their next neighbours, half of what is spare."""
+    """Indices of the wanted Ritz pairs and of their neighbours, half of the spare ones."""
     extra = (size - largest - smallest) // 2
     below = 0 if not smallest else extra if not largest else extra // 2
     low, high = smallest + below, largest + extra - below
@@ -140,7 +147,7 @@ def _kept(size: int, largest: int, smallest: int) -> list[int]:
 
 
 def _rotate(basis: Tensor, vectors: Matrix) -> None:
-    """The first rows of the basis become the Ritz vectors, in place."""
+    """Replace the first rows of the basis by the Ritz vectors, in place."""
     rotation = torch.tensor(vectors.T, dtype=basis.dtype, device=basis.device)
     for block in torch.split(basis, _BLOCK, dim=1):
         block[: len(rotation)] = rotation @ block
