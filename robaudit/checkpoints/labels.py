@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from robaudit.engine import TILE, device_of, frozen
+from robaudit.engine import Runner, device_of, frozen
 from robaudit.engine.logits import logits_of
 from robaudit.errors import DataError
 from robaudit.types import Examples
@@ -50,7 +50,9 @@ def check_numbering(model: nn.Module, examples: Examples, accuracy: float) -> No
     rows = torch.arange(n) * len(examples) // n
     # Sorted by label, so that each half has images of all.
     y, order = examples.y[rows].sort(stable=True)
-    predicted = _predicted(model, examples, rows)[order]
+    with frozen(model):
+        logits = Runner(model, device_of(model)).logits(examples.x[rows]).cpu()
+    predicted = logits.argmax(1)[order]
     mapping = _mapping(y[0::2], predicted[0::2])
     if len(mapping) < 2 or len(set(mapping.values())) < len(mapping):
         return
@@ -64,16 +66,6 @@ def check_numbering(model: nn.Module, examples: Examples, accuracy: float) -> No
         "Number the labels as in training (folders 00, 01, ...), or have an --arch factory reorder "
         "the outputs.",
     )
-
-
-def _predicted(model: nn.Module, examples: Examples, rows: Tensor) -> Tensor:
-    device = device_of(model)
-    with frozen(model), torch.no_grad():
-        found = [
-            logits_of(model, examples.x[part].to(device)).argmax(1).cpu()
-            for part in torch.split(rows, TILE)
-        ]
-    return torch.cat(found)
 
 
 def _mapping(y: Tensor, predicted: Tensor) -> dict[int, int]:

@@ -47,7 +47,7 @@ def call(function: Any, arguments: Any) -> Any:
             return call(rebuild, inner)
         what = kind.label if isinstance(kind, Global) else "?"
         return Opaque(f"a tensor of the class {what}", arguments)
-    known = _KNOWN.get(function.label)
+    known = KNOWN.get(function.label)
     return known(arguments) if known else Opaque(function.label, arguments)
 
 
@@ -147,7 +147,7 @@ _CONFIGURATIONS = (
     "pytorch_lightning.utilities.parsing.AttributeDict",
 )
 
-_KNOWN: dict[str, Callable[[tuple[Any, ...]], Any]] = {
+KNOWN: dict[str, Callable[[tuple[Any, ...]], Any]] = {
     "torch._utils._rebuild_tensor": _tensor,
     "torch._utils._rebuild_tensor_v2": _tensor,
     "torch._utils._rebuild_tensor_v3": _tensor_v3,
@@ -169,8 +169,9 @@ _KNOWN: dict[str, Callable[[tuple[Any, ...]], Any]] = {
     "_codecs.encode": _bytes,
     **dict.fromkeys(_CONFIGURATIONS, _mapping),
 }
+"""What harmless calls give, by the name of the function or class."""
 
 DICTIONARIES = frozenset(
-    label for label, known in _KNOWN.items() if known in (_mapping, _default_mapping)
+    label for label, known in KNOWN.items() if known in (_mapping, _default_mapping)
 )
 """The classes whose instances are read as plain dictionaries."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from robaudit.checkpoints.files.calls import KNOWN
 from robaudit.checkpoints.files.values import ITEM_SIZES, STORAGE_DTYPES
 
 Severity = Literal["harmless", "unknown", "dangerous"]
@@ -40,8 +41,7 @@ _TYPES = _words(
 _BY_MODULE = {
     "argparse": "Namespace",
     "builtins": " ".join(_TYPES),
-    "collections": "Counter OrderedDict UserDict defaultdict deque",
-    "_codecs": "encode",
+    "collections": "UserDict deque",
     "copyreg": "_reconstructor",
     "datetime": "date datetime time timedelta timezone",
     "decimal": "Decimal",
@@ -53,25 +53,16 @@ _BY_MODULE = {
     "uuid": "SafeUUID UUID",
     "zoneinfo": "ZoneInfo ZoneInfo._unpickle",
     # Configurations and records of training frameworks.
-    "easydict": "EasyDict",
-    "lightning.fabric.utilities.data": "AttributeDict",
-    "lightning.pytorch.utilities.parsing": "AttributeDict",
-    "lightning_fabric.utilities.data": "AttributeDict",
     "ml_collections.config_dict.config_dict": "ConfigDict FieldReference FrozenConfigDict",
     "omegaconf.base": "ContainerMetadata Metadata Node",
     "omegaconf.dictconfig": "DictConfig",
     "omegaconf.listconfig": "ListConfig",
     "omegaconf.nodes": "AnyNode BooleanNode BytesNode FloatNode IntegerNode PathNode StringNode",
-    "pytorch_lightning.utilities.parsing": "AttributeDict",
     "typing": "Any",
     # torch's own way to write tensors.
     "torch": " ".join([*STORAGE_DTYPES, *ITEM_SIZES, "Size", "Tensor", "device", "dtype"]),
     "torch.cuda": " ".join(STORAGE_DTYPES),
     "torch._tensor": "Tensor _rebuild_from_type_v2",
-    "torch._utils": "_rebuild_tensor _rebuild_tensor_v2 _rebuild_tensor_v3 _rebuild_parameter "
-    "_rebuild_parameter_with_state",
-    "torch.jit._pickle": "build_boollist build_doublelist build_intlist build_tensorlist "
-    "restore_type_tag",
     "torch.nn": "Parameter",
     "torch.nn.parameter": "Buffer Parameter",
     "torch.serialization": "_get_layout",
@@ -84,7 +75,7 @@ for _numpy in ("numpy.core", "numpy._core"):
 
 _HARMLESS = frozenset(
     (module, name) for module, names in _BY_MODULE.items() for name in names.split()
-)
+).union(tuple(label.rsplit(".", 1)) for label in KNOWN)
 
 # Anywhere in a dotted name: a pickle can reach os as an attribute of nearly every module.
 _DANGEROUS_ANYWHERE = _words(
