@@ -12,12 +12,12 @@ Protocol = Literal["default", "stutz2021", "stutz2021-text"]
 # Stutz, Hein & Schiele, sec. 4: ten restarts for the robust loss; steps of 0.007 at eps 8/255.
 REFERENCE_RESTARTS = 10
 STUTZ_STEP_OVER_EPS = 0.007 * 255 / 8
-# Images that the published code takes a step on, in the order of the set.
+# Images per step of the published code, in the order of the set.
 STUTZ_BATCH = 128
 
 
 def reference_restarts(protocol: Protocol, restarts: int) -> int:
-    """Random starts for the unperturbed network, where the perturbed one gets ``restarts``.
+    """Random starts for the unperturbed network; the perturbed one gets ``restarts``.
 
     Raises:
         UsageError: restarts that the published protocol does not have.
@@ -33,7 +33,7 @@ def reference_restarts(protocol: Protocol, restarts: int) -> int:
 
 
 def step_of(protocol: Protocol, threat: ThreatModel | None, step_size: float | None) -> float:
-    """The step size of PGD: what is given, else the protocol's."""
+    """The step size of PGD: the given one, else the protocol's."""
     if step_size is not None or threat is None:
         return step_size or 0.0
     return threat.eps * (0.25 if protocol == "default" else STUTZ_STEP_OVER_EPS)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from robaudit.attacks.apgd_loop import ApgdSettings, Verdicts, run_apgd
 from robaudit.attacks.blocks import raised, rows_at_once
-from robaudit.attacks.driver import Part, run_in_parts
+from robaudit.attacks.driver import Chunk, run_in_parts
 from robaudit.attacks.objectives import (
     TARGETED,
     UNTARGETED,
@@ -95,7 +95,7 @@ def apgd(
     """
     with Runner.of(model, batch_size) as runner:
 
-        def attack(part: Part) -> dict[str, Tensor]:
+        def attack(part: Chunk) -> dict[str, Tensor]:
             aimed = targets if isinstance(targets, int) else targets[part.rows]
             chunk = _ApgdChunk(runner, part, threat, loss, aimed, mode)
             for restart in range(restarts):
@@ -121,7 +121,7 @@ class _ApgdChunk:
     def __init__(
         self,
         runner: Runner,
-        part: Part,
+        part: Chunk,
         threat: ThreatModel,
         loss: TargetableLoss,
         targets: int | Tensor,

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from robaudit.attacks.blocks import check_finite
-from robaudit.attacks.driver import Part
+from robaudit.attacks.driver import Chunk
 from robaudit.attacks.objectives import OBJECTIVES, LossName, cross_entropy
 from robaudit.engine.projections import per_image
 
@@ -23,7 +23,7 @@ class BestIterates:
         broken_x: the misclassified iterate with the highest objective.
     """
 
-    def __init__(self, part: Part, loss: LossName) -> None:
+    def __init__(self, part: Chunk, loss: LossName) -> None:
         self.x, self.y = part.x, part.y
         self.objective = OBJECTIVES[loss]
         self.best = self.objective(part.logits, part.y)

@@ -20,7 +20,7 @@ _IMAGES = ("x", "nearest", "broken_x")
 
 
 @dataclass(frozen=True)
-class Part:
+class Chunk:
     """Some of the examples, on the runner's device.
 
     Attributes:
@@ -50,7 +50,7 @@ def run_in_parts(
     y: Tensor,
     index: Tensor | None,
     size: int,
-    attack: Callable[[Part], dict[str, Tensor]],
+    attack: Callable[[Chunk], dict[str, Tensor]],
     *,
     searcher: Runner | None = None,
     cache: Cache = no_cache,
@@ -87,7 +87,7 @@ def run_in_parts(
             logits = runner.logits(images)
             check_finite(logits)
             correct = logits.argmax(1) == labels
-            found = attack(Part(images, labels, logits, correct, index[rows], rows, tick))
+            found = attack(Chunk(images, labels, logits, correct, index[rows], rows, tick))
             cpu = {name: values.cpu() for name, values in {**found, "correct": correct}.items()}
             return {**cpu, "passes": _passes(runner, searcher) - before}
 

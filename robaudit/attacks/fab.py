@@ -20,7 +20,7 @@ from robaudit.attacks.blocks import (
     repacked,
     rows_at_once,
 )
-from robaudit.attacks.driver import Part, run_in_parts
+from robaudit.attacks.driver import Chunk, run_in_parts
 from robaudit.attacks.hyperplanes import to_hyperplane
 from robaudit.attacks.objectives import targeted_margin
 from robaudit.attacks.result import AttackResult
@@ -96,7 +96,7 @@ def fab(
     """
     with Runner.of(model, batch_size) as runner:
 
-        def attack(part: Part) -> dict[str, Tensor]:
+        def attack(part: Chunk) -> dict[str, Tensor]:
             chunk = _FabChunk(runner, part, threat, targets, mode == "accuracy")
             for restart in range(restarts):
                 chunk.restart(steps, seed, restart, part.tick_of(restart, restarts))
@@ -127,7 +127,7 @@ class _FabChunk:
     def __init__(
         self,
         runner: Runner,
-        part: Part,
+        part: Chunk,
         threat: ThreatModel,
         targets: int,
         early_exit: bool,

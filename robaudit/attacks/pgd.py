@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from robaudit.attacks.best_iterates import BestIterates
-from robaudit.attacks.driver import Part, run_in_parts
+from robaudit.attacks.driver import Chunk, run_in_parts
 from robaudit.attacks.objectives import LossName
 from robaudit.attacks.pgd_early_exit import pgd_early_exit
 from robaudit.attacks.result import AttackResult
@@ -115,7 +115,7 @@ def pgd(
             searcher = Runner(accelerated or runner.forward, runner.device, runner.batch)
         step = threat.eps / 4 if step_size is None else step_size
 
-        def attack(part: Part) -> dict[str, Tensor]:
+        def attack(part: Chunk) -> dict[str, Tensor]:
             best = BestIterates(part, loss)
             given = None if start is None else rows_of(start, part.rows, runner.device)
             work, done = len(part.y) * restarts * (steps + 1), 0

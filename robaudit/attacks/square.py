@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from robaudit.attacks.blocks import check_finite, filled, parts, rows_at_once
-from robaudit.attacks.driver import Part, run_in_parts
+from robaudit.attacks.driver import Chunk, run_in_parts
 from robaudit.attacks.objectives import margin
 from robaudit.attacks.result import AttackResult
 from robaudit.attacks.square_l2 import Bumps
@@ -100,7 +100,7 @@ def square(
     """
     with Runner.of(model, batch_size) as runner:
 
-        def attack(part: Part) -> dict[str, Tensor]:
+        def attack(part: Chunk) -> dict[str, Tensor]:
             found, robust = part.x.clone(), part.correct.clone()
             rows = torch.nonzero(robust)[:, 0]
             if len(rows):

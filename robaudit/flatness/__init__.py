@@ -1,8 +1,8 @@
 """Flatness of the robust loss in weight space: average case and worst case.
 
-A *layer* here is one parameter tensor; weights and biases each have their own relative ball,
-normalisation parameters are left out, tensors of zero norm are left alone. Perturbed networks are
-evaluated without ever writing to the model's own parameters.
+A *layer* here is one parameter tensor. Weights and biases each have their own relative ball;
+normalisation parameters and tensors of zero norm are not perturbed. The model's own parameters are
+never written to.
 
 A *landscape* is the loss over a family of networks: around one, along directions scaled to its
 weights, or between several.

@@ -22,7 +22,7 @@ from robaudit.engine import (
 )
 from robaudit.engine.arguments import checked
 from robaudit.engine.runner import BatchSize
-from robaudit.flatness.losses import Loss, finite
+from robaudit.flatness.losses import RobustLoss, finite
 from robaudit.flatness.perturbed import Perturbed
 from robaudit.flatness.rises import Rise, parts, rise
 from robaudit.flatness.stacked import Blocks, StackSize
@@ -35,7 +35,7 @@ from robaudit.flatness.weights import (
 from robaudit.protocols import Protocol, check_xi, reference_restarts, step_of
 from robaudit.types import Progress, ThreatModel, share_of
 
-# A standard error over fewer draws than this is too uncertain itself to stop at.
+# A standard error over fewer draws than this is too uncertain to stop at.
 _FEWEST = 5
 
 
@@ -44,11 +44,11 @@ class AverageFlatness(Rise):
     """The mean rise of the robust loss under random weight perturbations.
 
     Attributes:
-        perturbed: the robust loss under each perturbation that was drawn.
+        perturbed: the robust loss of each perturbed network.
         parts: the same for the examples that the unperturbed network classifies correctly when
             clean, and for the others.
-        notes: what was taken for the weights, where the parameters as they stand are not; why
-            fewer perturbed networks or images were in a pass than was tried.
+        notes: which tensors were taken as the weights, if not the parameters; why passes were
+            smaller than intended.
     """
 
     perturbed: tuple[float, ...]
@@ -80,38 +80,60 @@ def average(
     stack: StackSize = "auto",
     progress: Progress | None = None,
 ) -> AverageFlatness:
-    """``E_nu [ RLoss(w + nu) ] - RLoss(w)``, ``||nu_l|| = xi ||w_l||`` per parameter tensor.
+    """``E_nu [ RLoss(w + nu) ] - RLoss(w)`` with ``||nu_l|| = xi ||w_l||`` per parameter tensor.
 
-    One perturbation for the whole set; adversarial examples are made anew on every perturbed
-    network, by the same PGD and from the same random starts as on the reference, so that neither
-    side is attacked harder. Invariant under rescaling of layers that leaves the function unchanged.
+    ``RLoss`` is the mean over examples of the highest cross-entropy under PGD. Each perturbation
+    holds for the whole set. Adversarial examples are computed anew on every perturbed network, by
+    the same PGD and from the same random starts as on the reference, so that both are attacked
+    equally strongly. The value does not change under rescalings of layers that leave the function
+    unchanged.
 
     Args:
-        threat: ``None`` for the flatness of the clean loss.
+        model: maps images in ``[0, 1]`` to logits ``(n, k)``; it runs in evaluation mode and its
+            parameters are left as they were.
+        x, y: images ``(n, c, h, w)`` in ``[0, 1]`` and labels ``(n,)`` from 0.
+        threat: of the adversarial examples; ``None`` for the flatness of the clean loss.
         xi: relative radius.
-        perturbations: how many are drawn.
-        ball: ``sphere`` as the paper's public code does, or uniform inside the ``ball``.
+        perturbations: the number of random perturbations.
+        ball: ``sphere``, on the sphere, as the paper's public code; ``ball``, uniform in the ball.
         protocol: ``stutz2021`` and ``stutz2021-text``, which are the same here, attack the
             reference from ten random starts and the perturbed networks from one, as published,
             which lowers the value.
-        tolerance: stop drawing once the standard error is below it, after five draws at the
-            earliest. Which draws are made then depends on the losses, so the mean is no longer
-            exactly unbiased.
-        stack: perturbed networks in a pass; ``auto`` is one on a CPU and what is fastest on a GPU
-            with room for it. Rounding apart, nothing depends on it, not when drawing stops either.
-        steps, step_size, restarts: of PGD, on both sides; a step is eps/4 unless given, 0.007 at
-            eps 8/255 and in proportion elsewhere in the published ones.
-        reference: the unperturbed network under the reference's PGD and seed, where it is there.
+        tolerance: stop once the standard error is below it, after at least five perturbations. How
+            many are drawn then depends on the losses, so the mean is no longer exactly unbiased.
+        steps, step_size, restarts: of PGD, for both networks; ``step_size`` is ``eps / 4`` unless
+            given, and in the published protocols 0.007 at eps 8/255 and in proportion elsewhere.
+        seed: of all random draws.
+        index: ``(n,)`` the examples' positions in their data set, which seed their starting points;
+            ``0..n-1`` unless given.
+        reference: the PGD of the unperturbed network with these settings, if it is known already.
+        batch_size: images per pass on a GPU; no result depends on it beyond rounding.
+        stack: perturbed networks per pass; ``auto`` is one on a CPU, and on a GPU the fastest
+            number for which there is memory. No result depends on it beyond rounding.
+        progress: called with the work done and the work in all.
+
+    Returns:
+        The mean rise of the loss, in nats, with standard errors over examples and perturbations.
+
+    Raises:
+        UsageError: a radius that is not positive.
+        NotMeasuredError: losses that are not finite, or a network without weights to perturb.
 
     Source: Stutz, Hein & Schiele, "Relating adversarially robust generalization to flat minima",
     ICCV 2021, Eq. 3-4.
+
+    >>> from torch import nn
+    >>> net, x = nn.Sequential(nn.Flatten(), nn.Linear(4, 2)), torch.rand(3, 1, 2, 2)
+    >>> found = average(net, x, torch.zeros(3).long(), ThreatModel("linf", 0.1), perturbations=2)
+    >>> len(found.perturbed), found.n
+    (2, 3)
     """
     check_xi(xi, "average", 0.5)
     given, model = model, effective(model, x)
     device = device_of(model)
     many = reference_restarts(protocol, restarts)
     step = step_of(protocol, threat, step_size)
-    loss = Loss(x, y, threat, steps, step, seed, index, device, batch_size)
+    loss = RobustLoss(x, y, threat, steps, step, seed, index, device, batch_size)
     first = len(x) * many if reference is None else 0
     work = first + len(x) * perturbations * restarts
 

@@ -23,12 +23,20 @@ def normalized(nu: Weights, weights: Weights, by: NormalizedBy = "layer") -> Wei
     """``nu_l ||w_l|| / ||nu_l||``: along it, ``s`` is a relative change of the weights.
 
     Args:
-        by: ``layer``, one norm per parameter tensor, biases tensors of their own (flatness paper,
-            Eq. 2); ``filter``, one norm for each row of a weight's first dimension (Li et al.),
-            biases as before.
+        nu: the direction, by parameter tensor.
+        weights: the weights, by parameter tensor.
+        by: ``layer``, one norm per parameter tensor; ``filter``, one norm for each row of a
+            weight's first dimension, and one for each bias tensor.
 
-    Sources: Stutz, Hein & Schiele, ICCV 2021, sec. 3.2; Li et al., "Visualizing the loss landscape
-    of neural nets", NeurIPS 2018, sec. 4.
+    Returns:
+        The scaled direction, by parameter tensor.
+
+    Source: Stutz, Hein & Schiele, "Relating adversarially robust generalization to flat minima",
+    ICCV 2021, Eq. 2 (layer); Li et al., "Visualizing the loss landscape of neural nets", NeurIPS
+    2018, sec. 4 (filter).
+
+    >>> normalized({"w": torch.tensor([0.0, 2.0])}, {"w": torch.tensor([3.0, 4.0])})
+    {'w': tensor([0., 5.])}
     """
     return {name: _scaled(moved, weights[name], by) for name, moved in nu.items()}
 
@@ -37,10 +45,24 @@ def normalized(nu: Weights, weights: Weights, by: NormalizedBy = "layer") -> Wei
 def random_direction(
     model: nn.Module, *, by: NormalizedBy = "layer", seed: int = 0, which: int = 0
 ) -> Weights:
-    """A standard normal direction, :func:`normalized`; the ``which``-th of a seed.
+    """A standard normal direction, scaled by :func:`normalized`.
+
+    Args:
+        model: the network whose weights it moves.
+        by: as in :func:`normalized`.
+        seed: of the draw.
+        which: its number among the directions of a seed.
+
+    Returns:
+        The direction, by parameter tensor.
 
     Raises:
-        NotMeasuredError: the network has no weights to move.
+        NotMeasuredError: the network has no weights to perturb.
+
+    Source: as of :func:`normalized`.
+
+    >>> sorted(random_direction(nn.Linear(4, 2)))
+    ['bias', 'weight']
     """
     model = effective(model)
     weights, kept = movable_weights(model), kept_entries(model)
@@ -66,10 +88,34 @@ def adversarial_direction(
     batch_size: BatchSize = "auto",
     progress: Progress | None = None,
 ) -> Weights:
-    """The perturbation that one restart of worst-case flatness finds, :func:`normalized`.
+    """The perturbation found by one restart of worst-case flatness, scaled by :func:`normalized`.
+
+    Args:
+        model: maps images in ``[0, 1]`` to logits ``(n, k)``; it runs in evaluation mode and its
+            parameters are left as they were.
+        x, y: images ``(n, c, h, w)`` in ``[0, 1]`` and labels ``(n,)`` from 0.
+        threat: of the robust loss.
+        by: as in :func:`normalized`.
+        seed: of all random draws.
+        which: its number among the directions of a seed.
+        steps, step_size: of PGD, as in :func:`robaudit.flatness.worst`.
+        index: ``(n,)`` the examples' positions in their data set, which seed their starting points.
+        batch_size: images per pass on a GPU; no result depends on it beyond rounding.
+        progress: called with the work done and the work in all.
+
+    Returns:
+        The direction, by parameter tensor.
 
     Raises:
         NotMeasuredError: no change of the weights was found that raises the robust loss.
+
+    Source: Stutz, Hein & Schiele, "Relating adversarially robust generalization to flat minima",
+    ICCV 2021, sec. 3.2.
+
+    >>> net, x = nn.Sequential(nn.Flatten(), nn.Linear(4, 2)), torch.rand(3, 1, 2, 2)
+    >>> found = adversarial_direction(net, x, torch.zeros(3).long(), ThreatModel("linf", 0.1))
+    >>> sorted(found)
+    ['1.bias', '1.weight']
     """
     model = effective(model, x)
     found = worst(

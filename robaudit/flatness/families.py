@@ -1,4 +1,4 @@
-"""Families of networks over one or two coordinates: what a landscape is a picture of."""
+"""Families of networks over one or two coordinates, along which a landscape is computed."""
 
 from __future__ import annotations
 
@@ -13,13 +13,26 @@ from robaudit.engine.arguments import checked
 from robaudit.errors import UsageError
 from robaudit.flatness.weights import Weights
 
-# The tensors that a network has at a point, by name; those that are not named stay.
+# The tensors of the network at a point, by name; tensors that are not named are unchanged.
 Family = Callable[[Sequence[float]], Weights]
 
 
 @checked
 def around(model: nn.Module, *directions: Weights) -> Family:
-    """``w + s_1 nu_1 + s_2 nu_2 + ...``; at the origin the network itself, bit for bit."""
+    """``w + s_1 nu_1 + s_2 nu_2 + ...``: the model's weights moved along directions.
+
+    Args:
+        model: the network at the origin, which a landscape gives bit for bit there.
+        directions: by parameter tensor, for example by :func:`robaudit.flatness.random_direction`.
+
+    Returns:
+        A function from coordinates ``(s_1, s_2, ...)`` to weights by name.
+
+    >>> net = nn.Linear(1, 1, bias=False)
+    >>> line = around(net, {"weight": torch.ones(1, 1)})
+    >>> bool(line([2.0])["weight"] == net.weight + 2)
+    True
+    """
     own = dict(effective(model).named_parameters())
 
     def at(point: Sequence[float]) -> Weights:
@@ -36,13 +49,24 @@ def around(model: nn.Module, *directions: Weights) -> Family:
 def between(first: nn.Module, *others: nn.Module) -> Family:
     """``(1 - s_1 - s_2 - ...) w + s_1 w_1 + s_2 w_2 + ...`` of networks of one architecture.
 
-    At the origin and where one coordinate is 1 and the others 0 it is a network itself, bit for
-    bit. All floating-point parameters and buffers take part, batch norm's running statistics too;
-    a running variance stays at or above the lowest of the networks', where beyond them it would
-    become negative. Of parametrised and pruned modules the weights in effect take part.
+    At the origin, and where one coordinate is 1 and the others 0, this is one of the networks bit
+    for bit. All floating-point parameters and buffers are interpolated, including the running
+    statistics of batch norm; beyond the networks, where a running variance would become negative,
+    it is clamped to the lowest of theirs. For parametrised and pruned modules the effective weights
+    are interpolated.
+
+    Args:
+        first, others: the networks.
+
+    Returns:
+        A function from coordinates ``(s_1, s_2, ...)`` to weights and buffers by name.
 
     Raises:
-        UsageError: the networks differ in more than their numbers.
+        UsageError: the networks differ in more than the values of their tensors.
+
+    >>> a, b = nn.Linear(1, 1), nn.Linear(1, 1)
+    >>> bool(between(a, b)([1.0])["weight"] == b.weight)
+    True
     """
     first, *others_plain = (effective(model) for model in (first, *others))
     for other in others_plain:

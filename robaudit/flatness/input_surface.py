@@ -26,12 +26,33 @@ def input_surface(
     batch_size: BatchSize = "auto",
     progress: Progress | None = None,
 ) -> Surface:
-    """``L(x + s sign(grad_x L) + t r)``, ``r`` Rademacher, one for each image, in ``[0, 1]``.
+    """``L(x + s sign(grad_x L) + t r)`` with ``r`` a random sign pattern for each image.
 
-    Both directions move every pixel by one: ``s`` and ``t`` are changes of pixel values. Images are
-    clipped to the box, outside which the classifier is not defined.
+    Both directions move every pixel by one, so ``s`` and ``t`` are changes of pixel values. Images
+    are clipped to ``[0, 1]``, outside which the classifier is not defined.
+
+    Args:
+        model: maps images in ``[0, 1]`` to logits ``(n, k)``; it runs in evaluation mode and its
+            parameters are left as they were.
+        x, y: images ``(n, c, h, w)`` in ``[0, 1]`` and labels ``(n,)`` from 0.
+        s, t: ``(p,)`` and ``(q,)`` places along the gradient's signs and along the random ones.
+        seed: of the random sign patterns.
+        index: ``(n,)`` the examples' positions in their data set, which seed their patterns.
+        batch_size: images per pass on a GPU; no result depends on it beyond rounding.
+        progress: called with the work done and the work in all.
+
+    Returns:
+        The clean losses of every example, in nats.
+
+    Raises:
+        NotMeasuredError: the logits have no gradient in the image.
 
     Source: Jin et al., "Randomized adversarial training via Taylor expansion", CVPR 2023, Fig. 2.
+
+    >>> net, x = nn.Sequential(nn.Flatten(), nn.Linear(4, 2)), torch.rand(3, 1, 2, 2)
+    >>> s = torch.tensor([-0.1, 0.0, 0.1])
+    >>> input_surface(net, x, torch.zeros(3).long(), s, s).clean.shape
+    torch.Size([3, 3, 3])
     """
     index = torch.arange(len(x)) if index is None else index
     uniform = uniform_rows(tuple(x.shape[1:]), index, seed, "rademacher")

@@ -17,7 +17,7 @@ from robaudit.engine.arguments import checked
 from robaudit.engine.runner import BatchSize
 from robaudit.errors import NotMeasuredError, UsageError
 from robaudit.flatness.families import Family
-from robaudit.flatness.losses import Loss
+from robaudit.flatness.losses import RobustLoss
 from robaudit.flatness.stacked import Blocks, StackSize, moved_to, refusal
 from robaudit.flatness.weights import Weights
 from robaudit.protocols import step_of
@@ -30,8 +30,9 @@ class Adversary:
 
     Attributes:
         steps, step_size, restarts, seed: of PGD; ``eps / 4`` is the step unless given.
-        fixed: keep the examples of the network at the origin. The loss is then underestimated away
-            from it; by default they are made anew at every point, from the same random starts.
+        fixed: use the adversarial examples of the network at the origin everywhere, which
+            underestimates the loss away from it. By default they are computed anew at every point,
+            from the same random starts.
     """
 
     steps: int = 20
@@ -48,7 +49,7 @@ class Slice:
     Attributes:
         s: ``(p,)`` the places.
         clean, robust: ``(r, p, n)`` float64, by line, place and example.
-        notes: why fewer networks or images were in a pass than was tried.
+        notes: why passes were smaller than intended.
     """
 
     s: Tensor
@@ -81,8 +82,18 @@ class Surface:
 def symmetric_places(points: int, reach: float = 1.0) -> Tensor:
     """``points`` places from ``-reach`` to ``reach``, the middle one 0.
 
+    Args:
+        points: an odd number, at least 3.
+        reach: the last place, a positive number.
+
+    Returns:
+        ``(points,)`` float64.
+
     Raises:
-        UsageError: too few, an even number, or a reach that is no positive number.
+        UsageError: too few points, an even number, or a reach that is not positive.
+
+    >>> symmetric_places(5, 0.5).tolist()
+    [-0.5, -0.25, 0.0, 0.25, 0.5]
     """
     _check_points(points)
     if not 0 < reach < math.inf:
@@ -92,10 +103,16 @@ def symmetric_places(points: int, reach: float = 1.0) -> Tensor:
 
 
 def places_between(points: int) -> Tensor:
-    """``points`` places around ``[0, 1]``, as far beyond one end as the other; 0 and 1 among them.
+    """``points`` places around ``[0, 1]``, equally far beyond both ends; 0 and 1 are among them.
+
+    Args:
+        points: an odd number, at least 3.
+
+    Returns:
+        ``(points,)`` float64.
 
     Raises:
-        UsageError: too few, or an even number.
+        UsageError: too few points, or an even number.
 
     >>> places_between(5).tolist()
     [-0.5, 0.0, 0.5, 1.0, 1.5]
@@ -131,25 +148,44 @@ def landscape(
     stack: StackSize = "auto",
     progress: Progress | None = None,
 ) -> Slice:
-    """The loss along each of several lines, ``L(w + s nu)``, clean and robust.
+    """The clean and the robust loss along each of several lines, ``L(w + s nu)``.
 
     Args:
-        lines: one-dimensional families: :func:`around` one direction, or :func:`between` two
-            networks.
-        s: ``(p,)`` places.
-        stack: networks in a pass; ``auto`` is one on a CPU and what is fastest on a GPU with room
-            for it. Rounding apart, nothing depends on it.
+        model: maps images in ``[0, 1]`` to logits ``(n, k)``; it runs in evaluation mode and its
+            parameters are left as they were.
+        lines: one-dimensional families of weights: :func:`around` the model in one direction, or
+            :func:`between` two networks.
+        s: ``(p,)`` places on each line.
+        x, y: images ``(n, c, h, w)`` in ``[0, 1]`` and labels ``(n,)`` from 0.
+        threat: of the robust loss.
+        adversary: how the robust loss is found; PGD with 20 steps unless given.
+        index: ``(n,)`` the examples' positions in their data set, which seed their starting points;
+            ``0..n-1`` unless given.
+        batch_size: images per pass on a GPU; no result depends on it beyond rounding.
+        stack: networks per pass; ``auto`` is one on a CPU, and on a GPU the fastest number for
+            which there is memory. No result depends on it beyond rounding.
+        progress: called with the work done and the work in all.
+
+    Returns:
+        The losses of every example, in nats.
 
     Raises:
         NotMeasuredError: a loss that is not finite.
 
     Source: Stutz, Hein & Schiele, "Relating adversarially robust generalization to flat minima",
     ICCV 2021, sec. 3.2 and Fig. 4.
+
+    >>> from robaudit.flatness import around, random_direction
+    >>> net, x = nn.Sequential(nn.Flatten(), nn.Linear(4, 2)), torch.rand(3, 1, 2, 2)
+    >>> line, threat = around(net, random_direction(net)), ThreatModel("linf", 0.1)
+    >>> found = landscape(net, [line], symmetric_places(3), x, torch.zeros(3).long(), threat)
+    >>> found.robust.shape, bool((found.robust >= found.clean).all())
+    (torch.Size([1, 3, 3]), True)
     """
     how = adversary or Adversary()
     given, model = model, effective(model, x)
     device, step = device_of(model), step_of("default", threat, how.step_size)
-    robust = Loss(x, y, threat, how.steps, step, how.seed, index, device, batch_size)
+    robust = RobustLoss(x, y, threat, how.steps, step, how.seed, index, device, batch_size)
     clean = replace(robust, threat=None)
     places = [(line, value) for line in lines for value in s.tolist()]
     n = len(x)
@@ -192,7 +228,34 @@ def landscape_plane(
     threat: ThreatModel,
     **how: Unpack[How],
 ) -> Surface:
-    """The loss over a two-dimensional family; what else there is to say as in :func:`landscape`."""
+    """The clean and the robust loss over a plane of weights, ``L(w + s nu_1 + t nu_2)``.
+
+    Args:
+        model: maps images in ``[0, 1]`` to logits ``(n, k)``; it runs in evaluation mode and its
+            parameters are left as they were.
+        plane: a two-dimensional family of weights: :func:`around` the model in two directions, or
+            :func:`between` three networks.
+        s, t: ``(p,)`` and ``(q,)`` places along the two axes.
+        x, y: images ``(n, c, h, w)`` in ``[0, 1]`` and labels ``(n,)`` from 0.
+        threat: of the robust loss.
+        how: ``adversary``, ``index``, ``batch_size``, ``stack`` and ``progress`` as in
+            :func:`landscape`.
+
+    Returns:
+        The losses of every example, in nats.
+
+    Raises:
+        NotMeasuredError: a loss that is not finite.
+
+    Source: as of :func:`landscape`.
+
+    >>> from robaudit.flatness import around, random_direction
+    >>> net, x = nn.Sequential(nn.Flatten(), nn.Linear(4, 2)), torch.rand(3, 1, 2, 2)
+    >>> plane = around(net, random_direction(net), random_direction(net, which=1))
+    >>> s, y, threat = symmetric_places(3), torch.zeros(3).long(), ThreatModel("linf", 0.1)
+    >>> landscape_plane(net, plane, s, s[:2], x, y, threat).clean.shape
+    torch.Size([2, 3, 3])
+    """
     lines = [partial(_row, plane, second) for second in t.tolist()]
     found = landscape(model, lines, s, x, y, threat, **how)
     return Surface(s, t, found.clean, found.robust, found.notes)
@@ -203,7 +266,17 @@ def _row(plane: Family, second: float, place: Sequence[float]) -> Weights:
 
 
 def mean_and_error(rows: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean over examples, the last dimension, and its standard error (``nan`` for one example)."""
+    """Mean and standard error over examples, the last dimension.
+
+    Args:
+        rows: ``(..., n)`` losses.
+
+    Returns:
+        Two tensors ``(...)``; the standard error of a single example is ``nan``.
+
+    >>> mean_and_error(torch.tensor([[1.0, 3.0]]))
+    (tensor([2.]), tensor([1.]))
+    """
     n = rows.shape[-1]
     error = rows.std(-1) / math.sqrt(n) if n > 1 else torch.full_like(rows[..., 0], math.nan)
     return rows.mean(-1), error

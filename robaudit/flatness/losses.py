@@ -21,19 +21,21 @@ from robaudit.flatness.stacked import StackedRunner
 from robaudit.flatness.weights import Forward
 from robaudit.types import Progress, ThreatModel
 
-# Of images this small several tiles still fit the caches, and the passes over them take a tenth
-# less time; the bits stay.
+# Several tiles of images this small fit into the caches, and passes over them take a tenth less
+# time, with the same results bit for bit.
 _SMALL, _TILES = 1024, 4
 
 
 @dataclass(frozen=True)
-class Loss:
-    """Each example's highest cross-entropy under PGD, from the same random starts every time.
-
-    Without a threat model the cross-entropy of the clean image.
+class RobustLoss:
+    """Each example's highest cross-entropy under PGD, always from the same random starts.
 
     Attributes:
-        backoffs: passes, in images of one network, that memory ran out in.
+        x, y: images ``(n, c, h, w)`` and labels ``(n,)``.
+        threat: ``None`` for the cross-entropy of the clean images.
+        steps, step, seed: of PGD.
+        index: ``(n,)`` the examples' positions in their data set, which seed their starts.
+        backoffs: sizes of passes, in images of one network, in which memory ran out.
     """
 
     x: Tensor
@@ -48,7 +50,7 @@ class Loss:
     backoffs: list[int] = field(default_factory=list)
 
     def runner(self, forward: Forward, many: int = 1) -> Runner:
-        """Runs a network, or several in one pass, on these examples' device."""
+        """A runner of a network, or of ``many`` stacked ones, on the examples' device."""
         how = self.device, self.batch_size
         found = Runner(forward, *how) if many == 1 else StackedRunner(forward, many, *how)
         if self.device.type == "cpu":
@@ -58,7 +60,7 @@ class Loss:
 
     @property
     def notes(self) -> list[str]:
-        """Whether passes had to be made smaller than they began."""
+        """A note if memory ran out and passes were made smaller."""
         if not self.backoffs:
             return []
         return [
@@ -68,14 +70,14 @@ class Loss:
 
     @property
     def tile(self) -> int:
-        """How many images pass through a network together, on a CPU."""
+        """Images per pass on a CPU."""
         small = self.device.type == "cpu" and self.x[0].numel() <= _SMALL
         return _TILES * TILE if small else TILE
 
     def reference(
         self, model: nn.Module, restarts: int = 1, progress: Progress | None = None
     ) -> AttackResult:
-        """What the unperturbed network loses on the examples, and where.
+        """The losses of the unperturbed network and its adversarial examples.
 
         Raises:
             NotMeasuredError: losses that are not finite.
@@ -96,9 +98,9 @@ class Loss:
         return AttackResult(self.x, found, right, right, len(self.x), 0)
 
     def of(self, forward: Forward, restarts: int = 1, progress: Progress | None = None) -> Tensor:
-        """What a network loses on each of the examples, ``(n,)`` on the CPU.
+        """The losses of a network, ``(n,)`` on the CPU.
 
-        The loss of :func:`robaudit.attacks.pgd` bit for bit; here nothing else is kept.
+        Bit for bit the ``loss`` of :func:`robaudit.attacks.pgd`; nothing else is recorded.
 
         Raises:
             NotMeasuredError: losses that are not finite.
@@ -109,13 +111,13 @@ class Loss:
     def of_all(
         self, forward: Forward, many: int, restarts: int = 1, progress: Progress | None = None
     ) -> Tensor:
-        """What each of ``many`` networks loses, ``(many, n)`` on the CPU, finite or not.
+        """The losses of ``many`` networks, ``(many, n)`` on the CPU, finite or not.
 
-        More than one run in one pass, and up to rounding these are the losses of each alone: each
-        has adversarial examples of its own, found from the same starts.
+        Several networks run in one pass, each with its own adversarial examples from the same
+        starts; up to rounding, the losses are those of each network alone.
 
         Args:
-            forward: ``(b, c, h, w)`` to ``(b, k)``, or of several, ``(b, K, c, h, w)`` to
+            forward: ``(b, c, h, w)`` to ``(b, k)``; for several networks ``(b, K, c, h, w)`` to
                 ``(b, K, k)``.
         """
         runner = self.runner(forward, many)
@@ -143,7 +145,7 @@ class Loss:
         self, runner: Runner, x: Tensor, y: Tensor, index: Tensor, many: int,
         restarts: int, tick: Callable[[int], None],
     ) -> Tensor:  # fmt: skip
-        """Of the images that pass together: row ``i many + j`` is image i in network j."""
+        """The losses of one pass: row ``i many + j`` is image i in network j."""
         images, labels = x.repeat_interleave(many, 0), y.repeat_interleave(many)
         highest = cross_entropy(runner.logits(images), labels)
         if self.threat is None:
@@ -162,7 +164,11 @@ class Loss:
 
 
 def finite(losses: Tensor) -> Tensor:
-    """The losses, refused where one is not finite."""
+    """The losses, if all are finite.
+
+    Raises:
+        NotMeasuredError: some are not.
+    """
     if not bool(losses.isfinite().all()):
         raise NotMeasuredError("the perturbed network's losses are not finite")
     return losses

@@ -1,4 +1,4 @@
-"""One network at many weights, in the fastest form that computes the same."""
+"""One network with many different weights, in the fastest form that computes the same."""
 
 from __future__ import annotations
 
@@ -20,22 +20,22 @@ from robaudit.flatness.weights import Forward, Weights
 class Perturbed:
     """``f(x; w + nu)`` for many ``nu``, the model's own parameters untouched.
 
-    Normalisation parameters do not move, so a batch norm is folded once: what follows a layer with
-    weight ``W`` and bias ``c`` becomes ``s W`` and ``s c + t`` with ``s`` and ``t`` fixed, and each
+    Normalisation parameters do not move, so a batch norm is folded once: a layer with weight ``W``
+    and bias ``c`` before it gets ``s W`` and ``s c + t`` with ``s`` and ``t`` fixed, and each
     perturbation costs a rescaling of the weights. Images and weights are in channels-last order.
-    Each of the two is used where the engine finds that the network stays the same.
+    Each optimisation is used only if the engine finds that it leaves the network's output the same.
 
     Attributes:
-        used: what makes it faster.
+        used: names of the optimisations in use.
     """
 
     def __init__(self, model: nn.Module, weights: Weights, shape: Sequence[int]) -> None:
         self._model, self._weights, self._shape = model, weights, shape
         self._affine: Mapping[str, tuple[Tensor, Tensor]] = {}
         self._copy: nn.Module | None = None
-        self._stacked = model  # several at once: without what vmap cannot run
+        self._stacked = model  # several at once: without modules that vmap cannot run
         self.used: tuple[str, ...] = ()
-        # What cannot be copied, or not be run on float32 noise, is run as it stands.
+        # A network that cannot be copied, or not be run on float32 noise, is run unchanged.
         with suppress(RuntimeError, TypeError):
             found = accelerate(model, shape)
             if found.folded is not None:
@@ -49,10 +49,10 @@ class Perturbed:
             self._copy = self._copy.to(memory_format=torch.channels_last)
             for module in self._copy.modules():
                 if isinstance(module, nn.AdaptiveAvgPool2d):
-                    module.register_forward_pre_hook(_slopes_last)
+                    module.register_forward_pre_hook(_gradient_last)
 
     def at(self, *nus: Mapping[str, Tensor]) -> Forward:
-        """``x -> f(x; w + nu)``, to be used until the next call; tensors not in ``nu`` stay.
+        """``x -> f(x; w + nu)``, valid until the next call; tensors not in ``nu`` are unchanged.
 
         For several ``nu`` it takes images ``(b, K, c, h, w)`` to logits ``(b, K, k)``.
         """
@@ -92,7 +92,7 @@ class Perturbed:
         return stacked_logits(self._stacked, self._effective(moved), x)
 
     def refusal(self) -> str:
-        """Why several cannot run at once; empty where they can."""
+        """Why several cannot run stacked; empty if they can."""
         return refusal(self._stacked, self._effective(self._weights), self._shape)
 
     def _ordered(self, x: Tensor) -> Tensor:
@@ -111,19 +111,19 @@ class Perturbed:
         return found
 
 
-class _SlopesLast(torch.autograd.Function):
-    """The images as they are; their gradient in channels-last order."""
+class _GradientLast(torch.autograd.Function):
+    """The identity, with the gradient in channels-last order."""
 
     @staticmethod
     def forward(_: object, x: Tensor) -> Tensor:
         return x.view_as(x)
 
     @staticmethod
-    def backward(_: object, *slopes: Tensor) -> Tensor:
-        return slopes[0].contiguous(memory_format=torch.channels_last)
+    def backward(_: object, *gradients: Tensor) -> Tensor:
+        return gradients[0].contiguous(memory_format=torch.channels_last)
 
 
-def _slopes_last(_: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-    # Pooling hands its gradient on in the other order, and every layer before it would convert it.
-    found: Tensor = _SlopesLast.apply(inputs[0])
+def _gradient_last(_: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    # Pooling returns its gradient in the other order, and every layer before it would convert it.
+    found: Tensor = _GradientLast.apply(inputs[0])
     return (found, *inputs[1:])

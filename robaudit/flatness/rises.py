@@ -1,4 +1,4 @@
-"""By how much losses rose, with its standard errors."""
+"""The mean rise of losses with its standard errors."""
 
 from __future__ import annotations
 
@@ -15,8 +15,9 @@ class Rise:
     Attributes:
         value: mean loss of the perturbed networks, minus the reference.
         standard_error: of ``value``, over examples and over perturbations together:
-            ``sqrt(se_examples^2 + se_perturbations^2)``, which errs on the safe side; over examples
-            alone where the perturbation is no random draw. ``nan`` where there is one of either.
+            ``sqrt(se_examples^2 + se_perturbations^2)``, which is conservative; over examples
+            only if the perturbation is not a random draw. ``nan`` where there is only one of them.
+        standard_error_examples, standard_error_perturbations: its two parts.
         reference: mean loss of the unperturbed network.
         n: examples.
     """
@@ -32,7 +33,8 @@ class Rise:
 def rise(rows: Tensor, before: Tensor, drawn: bool = True) -> Rise:
     """The rise from ``before``, ``(n,)``, to the losses ``rows``, ``(perturbations, n)``.
 
-    ``drawn``: the perturbations are random draws, one row each.
+    Args:
+        drawn: the perturbations are random draws, one row each.
     """
     rises = rows - before
     draws, n = rises.shape
@@ -50,8 +52,8 @@ def rise(rows: Tensor, before: Tensor, drawn: bool = True) -> Rise:
 
 
 def parts(rows: Tensor, before: Tensor, correct: Tensor, drawn: bool = True) -> dict[str, Rise]:
-    """:func:`rise` of the examples that the unperturbed network classifies correctly when clean,
-    and of the others; a part without examples is not there.
+    """:func:`rise` for the examples that the unperturbed network classifies correctly when clean,
+    and for the others; a part without examples is left out.
 
     Source: the split of Stutz, Hein & Schiele, ICCV 2021, Fig. 5.
     """

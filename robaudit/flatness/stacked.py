@@ -1,4 +1,4 @@
-"""Several networks of one structure, each with its own weights and images, in one pass."""
+"""Several networks of one architecture, each with its own weights and images, in one pass."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ from robaudit.flatness.weights import Forward, Weights
 T = TypeVar("T")
 StackSize = int | Literal["auto"]
 
-# What the logits of a network among others may be off by, in units of the largest: rounding in
-# float32 moves them by about 1e-6 of their size.
+# Largest allowed difference between stacked and single logits, relative to the largest logit;
+# rounding in float32 changes them by about 1e-6.
 _ALLOWED = 1e-4
 
 
@@ -36,7 +36,7 @@ def stacked_logits(network: nn.Module, tensors: Mapping[str, Tensor], x: Tensor)
     """Logits ``(b, K, k)`` of images ``(b, K, c, h, w)``, differentiable in both arguments.
 
     Args:
-        tensors: ``(K, ...)`` each, by the network's names; those that are not named are shared.
+        tensors: ``(K, ...)`` each, by name; tensors that are not named are shared.
     """
 
     def one(own: Mapping[str, Tensor], images: Tensor) -> Tensor:
@@ -47,7 +47,7 @@ def stacked_logits(network: nn.Module, tensors: Mapping[str, Tensor], x: Tensor)
 
 
 def moved_to(network: nn.Module, places: Sequence[Weights]) -> Forward:
-    """The network with tensors of its own at each of several places; of one as it is."""
+    """The network with each of several sets of tensors, stacked if there is more than one."""
     if len(places) == 1:
         return lambda x: functional_call(network, places[0], (x,))
     together = stack(places)
@@ -57,7 +57,7 @@ def moved_to(network: nn.Module, places: Sequence[Weights]) -> Forward:
 class StackedRunner(Runner):
     """Runs ``forward: (b, K, c, h, w) -> (b, K, k)``; row ``i K + j`` is image i of network j.
 
-    Otherwise as the :class:`Runner` of a single network. A pass has ``K`` times its images.
+    A pass has ``K`` times the images of a :class:`Runner` of a single network.
     """
 
     def __init__(
@@ -91,9 +91,9 @@ class StackedRunner(Runner):
 
 
 def refusal(network: nn.Module, tensors: Weights, shape: Sequence[int]) -> str:
-    """Why copies of a network cannot run at once; empty where they can.
+    """Why copies of a network cannot run stacked; empty if they can.
 
-    Two, one with tensors a tenth smaller, have to give what each gives alone, and gradients.
+    Two copies, one with tensors a tenth smaller, must give the logits of each alone, and gradients.
     """
     pair = [tensors, {name: 0.9 * tensor for name, tensor in tensors.items()}]
     some = next(iter(tensors.values()))
@@ -117,15 +117,15 @@ def refusal(network: nn.Module, tensors: Weights, shape: Sequence[int]) -> str:
 
 @dataclass
 class Blocks:
-    """How many networks run at once.
+    """Chooses how many networks run stacked.
 
     By default one on a CPU, where more are slower. On a GPU the first runs alone, and each block
-    has twice the networks of the one before as long as a network's share of the time falls and
-    the device has room for twice the memory. Where that runs out, half as many go on.
+    has twice the networks of the one before while the time per network falls and there is memory
+    for twice as many. When memory runs out, the block is halved.
 
     Attributes:
-        asked: how many, in place of that.
-        refusal: says why several cannot.
+        asked: the number of networks per block, instead of that.
+        refusal: gives the reason why several cannot run stacked.
         notes: what did not work.
     """
 
@@ -135,7 +135,7 @@ class Blocks:
     notes: list[str] = field(default_factory=list)
 
     def over(self, count: int, run: Callable[[range], Sequence[T]]) -> Iterator[T]:
-        """``run`` over the places from 0 to ``count``, a block at a time and only as asked for."""
+        """Yield the results of ``run`` on ``range(count)``, one block at a time and lazily."""
         size = 1 if self.asked == "auto" else self.asked
         growing = self.asked == "auto" and self.device.type == "cuda"
         if count > 1 and (growing or size > 1) and (reason := self.refusal()):
@@ -146,7 +146,7 @@ class Blocks:
             block = range(begin, min(begin + size, count))
             found, share, peak = self._measured(block, run)
             if found is None:
-                # Outside the handler, whose traceback would hold on to what did not fit.
+                # Outside the except block, whose traceback would keep the tensors alive.
                 torch.cuda.empty_cache()
                 self.notes.append(
                     f"memory ran out with {len(block)} networks in a pass; they went on with "
@@ -166,7 +166,7 @@ class Blocks:
     def _measured(
         self, block: range, run: Callable[[range], Sequence[T]]
     ) -> tuple[Sequence[T] | None, float, int]:
-        """Results, or none where memory ran out; seconds a network, and bytes, on a GPU."""
+        """Results, or ``None`` if memory ran out; seconds per network, and peak bytes on a GPU."""
         on_gpu = self.device.type == "cuda"
         if on_gpu:
             torch.cuda.reset_peak_memory_stats(self.device)
@@ -184,6 +184,6 @@ class Blocks:
 
 
 def _room(device: torch.device) -> int:
-    """Bytes that are free on the device, or that torch keeps without a use for them."""
+    """Bytes that are free on the device, or cached by torch and unused."""
     free, _ = torch.cuda.mem_get_info(device)
     return free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)

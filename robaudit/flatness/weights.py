@@ -21,11 +21,11 @@ _NORMALISATION = (_NormBase, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)
 
 
 def movable_weights(model: nn.Module, idle: Collection[str] = ()) -> Weights:
-    """The parameter tensors that have a ball: not of a normalisation module, and not zero.
+    """The parameter tensors that are perturbed: not of a normalisation module, and not zero.
 
     Args:
         model: with its effective weights (:func:`robaudit.engine.effective`).
-        idle: tensors that no pass uses, which have no ball either.
+        idle: tensors that no pass uses, which are left out as well.
 
     Raises:
         NotMeasuredError: none is left.
@@ -57,7 +57,7 @@ def on_sphere(
     """``nu_l = xi ||w_l|| g / ||g||`` with g standard normal: a random point of every sphere.
 
     Args:
-        kept: by tensor, the entries that move, where these are not all.
+        kept: for pruned tensors, masks of the entries that move.
     """
     moved = {}
     for name, weight in weights.items():
@@ -70,7 +70,7 @@ def on_sphere(
 def in_ball(
     weights: Weights, xi: float, draw: torch.Generator, kept: Kept = NOTHING_PRUNED
 ) -> Weights:
-    """Uniform in every ball ``||nu_l|| <= xi ||w_l||``: a sphere's point times ``u^(1/d)``."""
+    """Uniform in every ball ``||nu_l|| <= xi ||w_l||``: a point of the sphere times ``u^(1/d)``."""
     moved = on_sphere(weights, xi, draw, kept)
     return {
         name: nu

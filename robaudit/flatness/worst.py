@@ -26,8 +26,8 @@ from robaudit.engine.images import rows_of
 from robaudit.engine.projections import random_start
 from robaudit.engine.runner import BatchSize
 from robaudit.engine.spilled import computed
-from robaudit.flatness.ascent import Ascent, Climb
-from robaudit.flatness.losses import Loss
+from robaudit.flatness.joint_ascent import JointAscent, RestartResult
+from robaudit.flatness.losses import RobustLoss
 from robaudit.flatness.perturbed import Perturbed
 from robaudit.flatness.rises import Rise, parts, rise
 from robaudit.flatness.stacked import Blocks, StackSize
@@ -46,17 +46,18 @@ class WorstFlatness:
     """The largest rise of the robust loss that was found in the relative ball.
 
     Attributes:
-        value: robust loss at the worst weights found, minus the reference: a lower bound on Eq. 5,
-            never negative, since the ball holds the unperturbed weights.
-        standard_error: over examples, the worst weights held fixed.
+        value: robust loss at the worst weights found, minus the reference, in nats: a lower bound
+            on Eq. 5. Never negative in the default protocol, since the ball contains the
+            unperturbed weights.
+        standard_error: over examples, for fixed worst weights.
         reference: robust loss of the unperturbed network.
         restarts: the joint loss that each restart reached.
-        nu: the worst perturbation found, per parameter tensor; in ``stutz2021-text`` one for each
-            batch, in a first dimension of its own.
+        nu: the worst perturbation found, by parameter tensor; in ``stutz2021-text`` with a first
+            dimension for the batches.
         parts: value and error of the examples that the unperturbed network classifies correctly
             when clean, and of the others, at the same weights.
-        notes: what was taken for the weights, where the parameters as they stand are not; why
-            fewer restarts or images were in a pass than was tried.
+        notes: which tensors were taken as the weights, if not the parameters; why passes were
+            smaller than intended.
     """
 
     value: float
@@ -94,36 +95,64 @@ def worst(
 ) -> WorstFlatness:
     """``max_nu RLoss(w + nu) - RLoss(w)`` over ``||nu_l|| <= xi ||w_l||`` per parameter tensor.
 
-    Joint ascent on weights and inputs: each pass over the whole set takes one step in the inputs
-    (of ``step_size``, projected on the threat model) and one in the weights,
-    ``nu_l += weight_step ||w_l|| g_l / ||g_l||``, projected per tensor; the pass with the highest
-    mean loss over all restarts gives the worst weights. One perturbation for the whole set, so the
-    result does not depend on a batch size. The first restart begins at the reference's adversarial
-    examples, the others at random points. At the worst weights PGD of the reference's strength and
-    from its starts is run anew, and the reference's own adversarial examples are tried; the higher
-    loss of each example counts. With no perturbation this is the reference itself, so that neither
-    side is attacked harder.
+    ``RLoss`` is the mean over examples of the highest cross-entropy under PGD. Joint ascent on
+    weights and inputs: each pass over the whole set takes one step in the inputs and one in the
+    weights, ``nu_l += weight_step ||w_l|| g_l / ||g_l||``, projected per tensor; the pass with the
+    highest mean loss over all restarts gives the worst weights. One perturbation holds for the
+    whole set, so the result does not depend on a batch size. The first restart begins at the
+    reference's adversarial examples, the others at random points.
+
+    At the worst weights PGD of the reference's strength and from its starts is run again, and the
+    reference's adversarial examples are evaluated as well; the higher loss of each example counts.
+    Without a perturbation this gives the reference itself, so that both networks are attacked
+    equally strongly.
 
     The protocol ``stutz2021`` is that of the published code: one perturbation takes a step after
     each batch of 128 images, in their order, so that it ends near the gradient of the last batch;
-    the last place of each restart counts, every restart begins at random points (uniform in the
-    balls; the code draws the distance uniformly) and nothing is attacked further; the reference
-    gets ten random starts. Its value can be negative. In ``stutz2021-text``, as the paper has it,
-    each batch of 128 has a perturbation of its own.
+    the last value of each restart counts, every restart begins at random points (uniform in the
+    balls; the code draws the distance uniformly), nothing is attacked again at the worst weights,
+    and the reference gets ten random starts. Its value can be negative. In ``stutz2021-text``, as
+    the paper describes it, each batch of 128 has a perturbation of its own.
 
     Args:
-        threat: ``None`` for the flatness of the clean loss: no input moves.
+        model: maps images in ``[0, 1]`` to logits ``(n, k)``; it runs in evaluation mode and its
+            parameters are left as they were.
+        x, y: images ``(n, c, h, w)`` in ``[0, 1]`` and labels ``(n,)`` from 0.
+        threat: of the adversarial examples; ``None`` for the flatness of the clean loss, where the
+            inputs do not move.
         xi: relative radius.
         passes: over the set, per restart.
-        steps, step_size, attack_restarts: of PGD, on both sides; ``step_size`` also of the joint
-            ascent in the inputs; ``eps / 4`` unless given, 0.007 at eps 8/255 and in proportion
-            elsewhere in the published protocols.
-        stack: restarts side by side; ``auto`` is one on a CPU and what is fastest on a GPU with
-            room for it. Rounding apart, nothing depends on it.
-        reference: the unperturbed network under the reference's PGD and seed, where it is there.
+        weight_step: step size in the weights, relative to each tensor's norm.
+        restarts: of the joint ascent.
+        protocol: see above.
+        steps, attack_restarts: of PGD, for both networks.
+        step_size: of PGD and of the joint ascent in the inputs; ``eps / 4`` unless given, and in
+            the published protocols 0.007 at eps 8/255 and in proportion elsewhere.
+        seed: of all random draws.
+        index: ``(n,)`` the examples' positions in their data set, which seed their starting points;
+            ``0..n-1`` unless given.
+        reference: the PGD of the unperturbed network with these settings, if it is known already.
+        batch_size: images per pass on a GPU; no result depends on it beyond rounding.
+        stack: restarts per pass; ``auto`` is one on a CPU, and on a GPU the fastest number for
+            which there is memory. No result depends on it beyond rounding.
+        progress: called with the work done and the work in all.
+
+    Returns:
+        The largest rise of the loss that was found, in nats, with its perturbation.
+
+    Raises:
+        UsageError: a radius that is not positive, or restarts that the protocol does not have.
+        NotMeasuredError: losses that are not finite, or a network without weights to perturb.
 
     Source: Stutz, Hein & Schiele, "Relating adversarially robust generalization to flat minima",
     ICCV 2021, Eq. 5.
+
+    >>> from torch import nn
+    >>> net, x = nn.Sequential(nn.Flatten(), nn.Linear(4, 2)), torch.rand(3, 1, 2, 2)
+    >>> y, threat = torch.zeros(3).long(), ThreatModel("linf", 0.1)
+    >>> found = worst(net, x, y, threat, restarts=1, passes=2)
+    >>> found.value >= 0, sorted(found.nu)
+    (True, ['1.bias', '1.weight'])
     """
     check_xi(xi, "worst-case", 0.00075)
     plain = effective(model, x)
@@ -131,7 +160,7 @@ def worst(
     index = torch.arange(len(x)) if index is None else index
     step = step_of(protocol, threat, step_size)
     many = reference_restarts(protocol, attack_restarts)
-    loss = Loss(x, y, threat, steps, step, seed, index, device, batch_size)
+    loss = RobustLoss(x, y, threat, steps, step, seed, index, device, batch_size)
     published = protocol != "default"
     with frozen(plain):
         idle = idle_parameters(plain, x)
@@ -139,15 +168,15 @@ def worst(
         network = Perturbed(plain, weights, x.shape[1:])
         if reference is None:
             reference = loss.reference(plain, many)
-        ascent = Ascent(
+        ascent = JointAscent(
             network, weights, x.to(device), y.to(device), threat, xi, passes, weight_step, step,
             loss.tile, keep_best=not published, nudge=edge_nudge(plain, x[:1].to(device)),
             kept=kept,
         )  # fmt: skip
 
-        given = reference.x  # of the clean loss the images as they are
+        given = reference.x  # the images themselves for the clean loss
 
-        def climbed(block: range) -> list[Climb]:
+        def run(block: range) -> list[RestartResult]:
             def tick(done: int) -> None:
                 if progress is not None:
                     progress(block.start * passes + done * len(block), passes * restarts)
@@ -161,14 +190,14 @@ def worst(
             ]
             starts = nus, [adv.to(device) for adv in advs]
             if protocol == "stutz2021":
-                return ascent.climb_in_turn(*starts, STUTZ_BATCH, tick)
+                return ascent.run_batch_by_batch(*starts, STUTZ_BATCH, tick)
             if protocol == "stutz2021-text":
-                return ascent.climb_apart(*starts, STUTZ_BATCH, tick)
-            return ascent.climb(*starts, tick)
+                return ascent.run_per_batch(*starts, STUTZ_BATCH, tick)
+            return ascent.run(*starts, tick)
 
         blocks = Blocks(stack, device, network.refusal)
-        climbs = list(blocks.over(restarts, climbed))
-        highest = max(climbs, key=lambda climb: climb.mean)
+        results = list(blocks.over(restarts, run))
+        highest = max(results, key=lambda result: result.mean)
         nu, before = highest.nu, reference.loss.double()
         if published:
             after = highest.losses.cpu()
@@ -184,7 +213,7 @@ def worst(
         value=found.value,
         standard_error=found.standard_error,
         reference=found.reference,
-        restarts=tuple(climb.mean for climb in climbs),
+        restarts=tuple(result.mean for result in results),
         nu=nu,
         parts=parts(after[None], before, reference.correct, drawn=False),
         notes=(*effective_notes(model, plain), *idle_note(idle), *blocks.notes, *loss.notes),

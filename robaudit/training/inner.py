@@ -43,25 +43,33 @@ def maximise(
     step_size: float | None = None,
     generator: torch.Generator | None = None,
 ) -> Images:
-    """Perturbed images that make ``objective`` large: ``x'_{t+1} = P(x'_t + a d_t)``.
+    """Perturbed images that maximise ``objective``: ``x'_{t+1} = P(x'_t + a d_t)``, last iterate.
 
     ``d_t`` is the steepest ascent direction of ``objective`` at ``x'_t`` in the threat model's norm
-    (the gradient's sign, or the gradient over its l2 norm), ``P`` the projection on the ball and
-    on ``[0, 1]``. The start is uniform in the ball; in l1, normal noise projected on it. Unlike an
-    attack that measures robustness, it returns the last iterate, not the best one: that is the
-    published training procedure.
+    (the gradient's sign, or the gradient over its l2 norm), ``P`` the projection on the ball and on
+    ``[0, 1]``. The start is uniform in the ball, or in l1 projected normal noise. Unlike an
+    attack that measures robustness, this returns the last iterate, not the best one: that is the
+    published training procedure. The arithmetic is the caller's, TF32 or autocast included.
 
     Args:
-        objective: perturbed images ``(n, c, h, w)`` to a scalar; a *sum* over examples, or a mean
+        objective: maps perturbed images ``(n, c, h, w)`` to a scalar, a sum or a mean over examples
             (the direction of each example does not depend on the scale).
         x: clean images ``(n, c, h, w)`` in ``[0, 1]``.
         threat: norm and radius.
         steps: how many ascent steps.
-        step_size: ``a``; a quarter of the radius if not given.
+        step_size: ``a``; ``eps / 4`` unless given.
         generator: source of the random start, on the device of ``x``.
+
+    Returns:
+        ``(n, c, h, w)`` perturbed images, detached.
 
     Source: A. Madry et al., "Towards Deep Learning Models Resistant to Adversarial Attacks",
     ICLR 2018, section 2.1.
+
+    >>> from robaudit.types import ThreatModel
+    >>> x = torch.full((1, 1, 2, 2), 0.5)
+    >>> maximise(torch.sum, x, ThreatModel("linf", 0.25)).flatten().tolist()
+    [0.75, 0.75, 0.75, 0.75]
     """
     size = threat.eps / 4 if step_size is None else step_size
     ball = Ball(x, threat)

@@ -10,14 +10,14 @@ from robaudit.attacks import pgd
 from robaudit.engine import frozen
 from robaudit.errors import NotMeasuredError
 from robaudit.flatness import average
-from robaudit.flatness.losses import Loss
+from robaudit.flatness.losses import RobustLoss
 from robaudit.types import ThreatModel
 
 CPU = torch.device("cpu")
 
 
 def losses(model, x, y, threat, index=None, restarts=1):
-    loss = Loss(x, y, threat, 3, threat.eps / 4 if threat else 0, 5, index, CPU, "auto")
+    loss = RobustLoss(x, y, threat, 3, threat.eps / 4 if threat else 0, 5, index, CPU, "auto")
     return loss.of(model, restarts)
 
 

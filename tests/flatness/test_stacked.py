@@ -20,7 +20,7 @@ from robaudit.flatness import (
     symmetric_places,
     worst,
 )
-from robaudit.flatness.losses import Loss
+from robaudit.flatness.losses import RobustLoss
 from robaudit.flatness.perturbed import Perturbed
 from robaudit.flatness.stacked import Blocks, StackedRunner
 from robaudit.flatness.weights import draw_for, movable_weights, on_sphere
@@ -72,7 +72,7 @@ def test_every_example_is_attacked_in_its_own_ball(threat):
     model, _, _ = made(normed)
     torch.manual_seed(2)
     x, y = torch.rand(260, 1, 6, 6).double(), torch.randint(3, (260,))
-    loss = Loss(x, y, threat, 3, 0.2, 0, None, CPU, "auto")
+    loss = RobustLoss(x, y, threat, 3, 0.2, 0, None, CPU, "auto")
     with frozen(model):
         weights = movable_weights(model)
         network = Perturbed(model, weights, x.shape[1:])

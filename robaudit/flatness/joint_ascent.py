@@ -1,4 +1,4 @@
-"""The joint ascent on weights and inputs that worst-case flatness is found by."""
+"""Joint ascent on weights and inputs, which worst-case flatness uses."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ from robaudit.types import ThreatModel
 
 
 @dataclass(frozen=True)
-class Climb:
-    """Where one restart came to: mean loss, losses ``(n,)`` and weight perturbation."""
+class RestartResult:
+    """The result of one restart: mean loss, losses ``(n,)`` and weight perturbation."""
 
     mean: float
     losses: Tensor
@@ -30,18 +30,19 @@ class Climb:
 
 
 @dataclass(frozen=True)
-class Ascent:
-    """What all restarts have in common.
+class JointAscent:
+    """The settings that all restarts share.
 
     Attributes:
         x, y: on the network's device.
-        threat: ``None`` where no input moves.
-        xi, weight_step: radius and step, as shares of a tensor's norm.
-        step: in the inputs.
-        tile: images that pass together.
-        keep_best: a restart's best pass, its start included, and not its last.
+        threat: ``None`` if the inputs do not move.
+        xi, weight_step: radius and step size, relative to each tensor's norm.
+        passes: ascent steps, each a pass over all images.
+        step: step size in the inputs.
+        tile: images per pass through the network.
+        keep_best: return each restart's best pass, its start included, instead of its last one.
         nudge: how far inside the box gradients are taken, see :mod:`robaudit.engine.edges`.
-        kept: by tensor, the entries that are not pruned, where these are not all.
+        kept: for pruned tensors, masks of the entries that are not pruned.
     """
 
     network: Perturbed
@@ -58,19 +59,19 @@ class Ascent:
     kept: Kept
     nudge: float = 0.0
 
-    def climb(
+    def run(
         self, nus: Sequence[Weights], advs: Sequence[Tensor], tick: Callable[[int], None]
-    ) -> list[Climb]:
-        """Restarts that go on side by side, from their weight perturbations and images.
+    ) -> list[RestartResult]:
+        """Run several restarts together, from their weight perturbations and images.
 
         Raises:
             NotMeasuredError: losses that are not finite.
         """
         nu, adv = stack(nus), _side_by_side(advs)
-        best: list[Climb] = []
+        best: list[RestartResult] = []
         for done in range(self.passes + 1):
             found = self._pass(nu, adv, len(nus), last=done == self.passes)
-            here = _climbs(found.losses, nu)
+            here = _results(found.losses, nu)
             if not best or not self.keep_best:
                 best = here
             else:
@@ -80,23 +81,23 @@ class Ascent:
                 adv, nu = found.moved, self._stepped(nu, found)
         return best
 
-    def climb_in_turn(
+    def run_batch_by_batch(
         self,
         nus: Sequence[Weights],
         advs: Sequence[Tensor],
         batch: int,
         tick: Callable[[int], None],
-    ) -> list[Climb]:
-        """The same by a step in the weights after each batch of images, one after another.
+    ) -> list[RestartResult]:
+        """As :meth:`run`, with a step in the weights after each batch of images.
 
-        One perturbation takes all steps; the losses are those at its last place. Those of the
-        published code.
+        One perturbation takes all steps; the losses are those of its last value. This is the
+        procedure of the published code.
 
         Raises:
             NotMeasuredError: losses that are not finite.
         """
         nu, many = stack(nus), len(nus)
-        parts = self.parts(batch)
+        parts = self.batches(batch)
         rows = list(torch.split(torch.stack(list(advs), 1).flatten(0, 1), batch * many))
         for done in range(self.passes):
             for at, part in enumerate(parts):
@@ -107,68 +108,70 @@ class Ascent:
             part._pass(nu, row, many, last=True).losses
             for part, row in zip(parts, rows, strict=True)
         ]
-        return _climbs(torch.cat(last), nu)
+        return _results(torch.cat(last), nu)
 
-    def climb_apart(
+    def run_per_batch(
         self,
         nus: Sequence[Weights],
         advs: Sequence[Tensor],
         batch: int,
         tick: Callable[[int], None],
-    ) -> list[Climb]:
-        """Each batch of images with weights of its own; ``nu`` has the batches first.
+    ) -> list[RestartResult]:
+        """As :meth:`run`, with separate weights for each batch; ``nu`` has the batches first.
 
         Raises:
             NotMeasuredError: losses that are not finite.
         """
-        parts = self.parts(batch)
+        parts = self.batches(batch)
 
         def told(before: int) -> Callable[[int], None]:
             return lambda passed: tick((before * self.passes + passed) // len(parts))
 
         found = [
-            part.climb(nus, [adv[at * batch :][:batch] for adv in advs], told(at))
+            part.run(nus, [adv[at * batch :][:batch] for adv in advs], told(at))
             for at, part in enumerate(parts)
         ]
         return [
-            Climb(
+            RestartResult(
                 float(losses.mean()),
                 losses,
-                {name: torch.stack([one.nu[name] for one in climbs]) for name in climbs[0].nu},
+                {name: torch.stack([one.nu[name] for one in results]) for name in results[0].nu},
             )
-            for climbs in zip(*found, strict=True)
-            for losses in [torch.cat([one.losses for one in climbs])]
+            for results in zip(*found, strict=True)
+            for losses in [torch.cat([one.losses for one in results])]
         ]
 
-    def parts(self, batch: int) -> list[Ascent]:
-        """The same on so many images at a time, in their order."""
+    def batches(self, batch: int) -> list[JointAscent]:
+        """The same settings for each batch of images, in their order."""
         pairs = zip(torch.split(self.x, batch), torch.split(self.y, batch), strict=True)
         return [replace(self, x=x, y=y) for x, y in pairs]
 
     def _stepped(self, nu: Weights, found: _Pass) -> Weights:
-        return {name: self._moved(name, nu[name], found.slopes[name]) for name in nu}
+        return {name: self._moved(name, nu[name], found.gradients[name]) for name in nu}
 
-    def _moved(self, name: str, nu: Tensor, slopes: Tensor) -> Tensor:
-        """A step along the slopes, back into the ball: ``(K, ...)`` each."""
+    def _moved(self, name: str, nu: Tensor, gradients: Tensor) -> Tensor:
+        """A step along the gradients, projected on the ball: ``(K, ...)`` each."""
         norm = self.weights[name].norm()
-        stepped = nu + self.weight_step * norm * (slopes / _norms(slopes))
+        stepped = nu + self.weight_step * norm * (gradients / _norms(gradients))
         shrunk: Tensor = stepped * (self.xi * norm / _norms(stepped)).clamp_max(1)
         return shrunk
 
     def _pass(self, nu: Weights, adv: Tensor, many: int, last: bool) -> _Pass:
-        """At ``nu``, ``(many, ...)`` each, and ``adv``, which moves; of the last the losses alone.
+        """Losses and gradients at ``nu``, ``(many, ...)`` each; moves ``adv`` by one step.
 
-        Row ``i many + k`` of ``adv`` is image i of restart k.
+        Args:
+            adv: row ``i many + k`` is image i of restart k.
+            last: compute the losses only.
         """
         leaves = {name: (self.weights[name] + nu[name]).requires_grad_(not last) for name in nu}
-        slopes = {name: torch.zeros_like(leaf) for name, leaf in leaves.items()}
+        gradients = {name: torch.zeros_like(leaf) for name, leaf in leaves.items()}
         inputs = self.threat is not None and not last
         losses = []
 
-        def itself(images: Tensor) -> Tensor:
+        def network(images: Tensor) -> Tensor:
             return self.network.logits_of_all(leaves, images)
 
-        forward = JustInside(itself, self.nudge) if self.nudge else itself
+        forward = JustInside(network, self.nudge) if self.nudge else network
         for start in range(0, len(self.x), self.tile):
             part = slice(start, start + self.tile)
             rows = slice(start * many, (start + self.tile) * many)
@@ -187,8 +190,8 @@ class Ascent:
                 ball = Ball(clean, self.threat)
                 adv[rows] = ball.step(image.detach(), pieces[-1], self.step)
             for name, piece in zip(leaves, pieces, strict=False):
-                slopes[name] += piece * self.kept[name] if name in self.kept else piece
-        return _Pass(torch.cat(losses), slopes, adv)
+                gradients[name] += piece * self.kept[name] if name in self.kept else piece
+        return _Pass(torch.cat(losses), gradients, adv)
 
 
 @dataclass(frozen=True)
@@ -196,28 +199,28 @@ class _Pass:
     """Losses ``(n, K)``, their gradient in the weights, and the next inputs."""
 
     losses: Tensor
-    slopes: Weights
+    gradients: Weights
     moved: Tensor
 
 
 def _side_by_side(advs: Sequence[Tensor]) -> Tensor:
-    """The restarts' images as a tensor of its own: row ``i many + k`` is image i of restart k."""
+    """The restarts' images as one new tensor: row ``i many + k`` is image i of restart k."""
     if len(advs) == 1 and isinstance(advs[0], StoredImages):
         return copied(advs[0])  # too many to be held
     return torch.stack(list(advs), 1).flatten(0, 1)
 
 
-def _climbs(losses: Tensor, nu: Weights) -> list[Climb]:
-    """Of losses ``(n, K)`` at ``nu``, ``(K, ...)`` each."""
+def _results(losses: Tensor, nu: Weights) -> list[RestartResult]:
+    """The results of K restarts from their losses ``(n, K)`` at ``nu``, ``(K, ...)`` each."""
     if not bool(losses.isfinite().all()):
         raise NotMeasuredError("the perturbed network's losses are not finite")
     return [
-        Climb(float(row.mean()), row, {name: moved[k] for name, moved in nu.items()})
+        RestartResult(float(row.mean()), row, {name: moved[k] for name, moved in nu.items()})
         for k, row in enumerate(losses.T)
     ]
 
 
 def _norms(tensors: Tensor) -> Tensor:
-    """Of each of ``(K, ...)``, in the shape that divides them."""
+    """The norm of each of ``(K, ...)``, in a shape that broadcasts with them."""
     norms: Tensor = torch.linalg.vector_norm(tensors.flatten(1), dim=1)
     return norms.clamp_min(torch.finfo(tensors.dtype).tiny).reshape(-1, *[1] * (tensors.dim() - 1))
