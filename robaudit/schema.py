@@ -56,7 +56,7 @@ def unicode(value: Any) -> Any:
 # What a rounding of the ends of an interval may add.
 _ROUNDING = 1e-9
 
-# How many of something: no data set, network or clock goes beyond.
+# Counts of examples, parameters or epochs stay far below this.
 Count = Annotated[int, Field(ge=0, le=10**15)]
 
 
@@ -161,7 +161,7 @@ class Measurement(_Model):
     """One number with its error bar, or the reason why there is none.
 
     ``doubts`` are reasons why the value may overstate robustness or not be what its name says: a
-    gate does not pass over them. ``warnings`` are whatever else is to be borne in mind.
+    gate does not pass over them. ``warnings`` are all other remarks.
     """
 
     name: str
@@ -200,9 +200,9 @@ class Measurement(_Model):
 
 
 def _check_bounds(measurement: Measurement) -> None:
-    """Refuse a number that what its name says cannot have.
+    """Refuse a number outside the bounds of its measure.
 
-    A difference of two numbers has the name of both, and other bounds: it is in no report.
+    Differences of two measurements have other bounds; they are in no report.
     """
     name, interval = measurement.name[:80], measurement.interval
     known = find(measurement.name)
@@ -241,7 +241,7 @@ class Provenance(_Model):
     edges: float | None = None
 
 
-# PyTorch from then on gives a clamp no gradient at its bounds.
+# From this version of PyTorch on, the gradient of clamp is zero at its bounds.
 _NO_GRADIENT_AT_BOUNDS = (2, 14)
 
 
@@ -325,7 +325,7 @@ class Report(_Model):
 
 
 Outcome = Literal["pass", "fail", "inconclusive"]
-# How the reason begins where a rule is open for doubts of its value alone.
+# Begins the reason of a rule that is inconclusive only because of doubts about its value.
 IN_DOUBT: Final = "in doubt: "
 
 

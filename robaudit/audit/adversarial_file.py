@@ -1,4 +1,4 @@
-"""Adversarial examples in a file, so that anybody can check them again."""
+"""Adversarial examples in a file, for checks by others."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _KIND = "robaudit adversarial examples"
 
 @dataclass(frozen=True)
 class Adversarial:
-    """One image for each audited example: the one that broke it, or the worst one met.
+    """One image for each audited example: the one that broke it, or the one of highest loss.
 
     Attributes:
         x: ``(n, c, h, w)`` float32 in [0, 1].

@@ -24,16 +24,16 @@ _GAPS = {"gap.error": "accuracy.pgd", "gap.loss": "loss.robust"}
 
 
 def clustered(context: Context, measurements: Sequence[Measurement]) -> list[Measurement]:
-    """The same with error bars over images, where outcomes and their groups are known.
+    """The measurements with error bars over images, where outcomes and their groups are known.
 
-    Values stay. What is the mean of an outcome of its own name, or a gap between two, is treated;
-    other measurements are left as they are.
+    Values do not change. Measurements that are the mean of an outcome of the same name, or a gap
+    between two such means, get new error bars; the others are returned as they are.
     """
     return [_clustered(context, m) if m.status == "ok" else m for m in measurements]
 
 
 def clusters_note(context: Context) -> list[str]:
-    """That there are such images, and which error bars do not count it."""
+    """A warning where images appear several times: which error bars take that into account."""
     notes = []
     for split, examples in context.splits.items():
         groups = context.groups(split, len(examples))
@@ -53,7 +53,7 @@ def _clustered(context: Context, found: Measurement) -> Measurement:
     if groups is None or outcome is None or found.value is None:
         return found
     if abs(float(outcome.mean(dtype=np.float64)) - found.value) > 1e-6 * max(1, abs(found.value)):
-        return found  # no mean of these
+        return found  # is not the mean of these outcomes
     error = clustered_mean(outcome, groups).standard_error
     if outcome.dtype == bool:
         return _with(found, clustered_accuracy(outcome, groups, LEVEL), error)

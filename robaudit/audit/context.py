@@ -37,7 +37,7 @@ from robaudit.types import Cache, Examples, ThreatModel, no_cache
 
 @dataclass(frozen=True)
 class Radius:
-    """What one attack left standing within one radius."""
+    """Which examples withstand an attack within one radius, and their losses."""
 
     eps: float
     robust: Tensor
@@ -121,7 +121,7 @@ class Context:
 
     @property
     def described(self) -> dict[str, Any]:
-        """What every attack's settings say of how the network is attacked."""
+        """Settings that every attack records: draws, and modules that gradients go through."""
         drawn = {} if self.samples is None else {"samples": self.samples}
         straight = {"straight_through": list(self.straightened)} if self.straightened else {}
         return {**drawn, **straight}
@@ -139,7 +139,7 @@ class Context:
 
     @cached_property
     def engine(self) -> Accelerated:
-        """How searches that are verified afterwards run the network."""
+        """The network prepared for fast searches, whose results are verified in float32."""
         if self._whole is not None:
             return self._whole.engine
         shape = tuple(self.splits[self.main].x.shape[1:])
@@ -163,7 +163,7 @@ class Context:
         return self.runner(None if plain else self.engine.forward)
 
     def memory_notes(self) -> list[str]:
-        """Whether passes had to be made smaller than they began."""
+        """A warning where memory ran out and passes were made smaller."""
         tried = [size for runner in self._runners for size in runner.backoffs]
         if not tried:
             return []
@@ -174,7 +174,7 @@ class Context:
         ]
 
     def keeping(self, name: str, *settings: object) -> Cache:
-        """Keeps an attack's pieces apart from those of other attacks and other settings."""
+        """A cache for the pieces of one attack with these settings."""
         if self.described:
             settings = (*settings, self.described)
         digest = hashlib.sha256(repr(settings).encode()).hexdigest()[:10]
@@ -189,8 +189,8 @@ class Context:
     ) -> AttackResult:
         """PGD examples for the first ``n`` of a split, in loss mode made at most once.
 
-        An example's result does not depend on which others are attacked with it, so a part of what
-        is there already is what attacking that part alone would give.
+        An example's result does not depend on which others are attacked with it, so the first
+        examples of an earlier result are what attacking them alone would give.
         """
         examples = self.splits[split]
         n = len(examples) if n is None else min(n, len(examples))
@@ -206,10 +206,11 @@ class Context:
         return dataclasses.replace(whole, **{name: getattr(whole, name)[:n] for name in rows})
 
     def within(self, settings: Pgd) -> list[Radius]:
-        """What PGD leaves of the audited split within each radius; nothing without ``radii``.
+        """Which audited examples withstand PGD within each radius; empty without ``radii``.
 
-        The smaller radii are attacked one after the other, each from where the one before ended.
-        The row of the threat model's own radius is the plain run at it, less what they broke.
+        The smaller radii are attacked in ascending order, each starting from the result within
+        the radius before. At the threat model's own radius it is the plain run, less what was
+        broken within a smaller one.
         """
         examples = self.splits[self.main]
         last: AttackResult | None = None
@@ -286,12 +287,12 @@ class Context:
         return self.splits[split].index[:n]
 
     def groups(self, split: str, n: int) -> Tensor | None:
-        """Which of the first examples show one image; ``None`` where each is one of its own."""
+        """Groups of the first examples, one group an image; ``None`` if no image is repeated."""
         groups = self.splits[split].groups
         return None if groups is None or len(torch.unique(groups)) == len(groups) else groups[:n]
 
     def sync(self) -> None:
-        """Wait for the device, so that seconds mean something."""
+        """Wait for the device, so that measured seconds include its work."""
         if torch.cuda.is_available():
             torch.cuda.synchronize()
 
@@ -302,7 +303,7 @@ def _grown(adv: Tensor, x: Tensor, old: float, new: float) -> Tensor:
 
 
 def _worse(before: AttackResult, after: AttackResult) -> AttackResult:
-    """For each example the worse of two attacks, of which the second was allowed more."""
+    """For each example the worse of two attacks; the second had the larger radius."""
 
     def chosen(first: Tensor, mask: Tensor, second: Tensor) -> Tensor:
         return computed(

@@ -1,4 +1,4 @@
-"""What an attack tells of the gradients that it used, with a short search that needs none."""
+"""Whether an attack's gradients can be trusted, checked by a short search without gradients."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from robaudit.attacks.square_check import square_check
 from robaudit.audit.context import Context
 from robaudit.engine import frozen
 
-# Within smaller radii float32 does not show what a step does to the loss.
+# Within smaller radii float32 cannot resolve the change of the loss by one step.
 _SEEN = 1e-4
 
 
 def rivalled(
     context: Context, rows: Tensor, loss: LossName, reached: Tensor, attacked: AttackResult
 ) -> Diagnostics:
-    """How the search did against an attack on some of the ``rows``, which that left standing."""
+    """Compare a search without gradients with an attack, on ``rows`` that withstood the attack."""
     if context.threat.eps < _SEEN:
         return Diagnostics(0, 0, 0, 0, 0)
     examples = context.splits[context.main]
@@ -36,7 +36,7 @@ def rivalled(
 
 
 def diagnosed(context: Context, loss: LossName, attacked: AttackResult) -> Diagnostics:
-    """What a PGD of the audited split tells."""
+    """The diagnostics of a PGD on the audited split."""
     stuck = int(known(attacked.stuck).sum()) if context.threat.eps >= _SEEN else 0
     own = Diagnostics(int(attacked.correct.sum()), 0, stuck, 0, 0)
     rows = torch.nonzero(attacked.robust)[:, 0]

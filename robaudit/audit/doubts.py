@@ -1,4 +1,4 @@
-"""Reasons not to believe a number, and the measurements that each of them is about."""
+"""Doubts: reasons why a number may be wrong, and which measurements each of them concerns."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from robaudit.schema import Measurement
 if TYPE_CHECKING:
     from robaudit.attacks.diagnostics import Diagnostics
 
-# Shares of the attacked examples that no honest network at hand comes near.
+# Shares of the attacked examples; networks without masked gradients stay well below them.
 _ZERO_GRADIENTS, _STUCK, _AHEAD, _BROKEN = 0.05, 0.02, 0.25, 0.02
 # How far the accuracy under a better attack may be below or above.
 _FALL, _RISE = 0.05, 0.01
@@ -36,13 +36,13 @@ class Doubt:
 
 @dataclass
 class Findings:
-    """What is odd about a network: warnings of the whole report, and doubts about its numbers."""
+    """Anomalies of a network: warnings of the whole report, and doubts about its numbers."""
 
     warnings: list[str] = field(default_factory=list)
     doubts: list[Doubt] = field(default_factory=list)
 
     def add(self, found: Iterable[str | Doubt]) -> None:
-        """Take in more, in their order."""
+        """Add findings, keeping their order."""
         for one in found:
             if isinstance(one, Doubt):
                 self.doubts.append(one)
@@ -71,10 +71,10 @@ def doubted(measurements: Iterable[Measurement], findings: Findings) -> list[Mea
 
 
 def signs_of_masking(found: Diagnostics) -> list[str]:
-    """What an attack met that speaks against its number, each with what to do."""
+    """Doubts of an accuracy by its attack's diagnostics, each with what to do."""
     n = max(1, found.attacked)
     lines = []
-    # Where nothing blind gets further either, the network is constant, as certified ones are.
+    # If a search without gradients gets no further either, the network is constant in the ball.
     moves = found.blindly_ahead > 1 or found.black_box_only > 0
     broke = found.blindly_broken > max(1.0, _BROKEN * found.probed)
     if not moves:
@@ -108,10 +108,11 @@ def signs_of_masking(found: Diagnostics) -> list[str]:
 
 
 def falls(measurements: Sequence[Measurement]) -> list[Measurement]:
-    """The measurements with doubts of attacks that a better one is far below, or a simpler one.
+    """The measurements with doubts about attacks that find much less than another attack.
 
-    Compared are PGD and the fast tier, and both and AutoAttack, on the same examples. CW is not:
-    that the margin alone finds less says nothing of gradients.
+    Attacks on the same examples are compared with those that a gate runs before or after them: PGD,
+    the fast tier and AutoAttack. CW is not compared: that the margin alone finds less does not
+    mean that gradients are masked.
     """
     found = {
         (m.name.partition(".")[2], m.split, m.n): m.value

@@ -1,4 +1,4 @@
-"""Networks that are attacked in a way of their own: those that draw at random, those that step."""
+"""Networks that draw at random, or whose modules gradients go straight through."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def network_of(
     seed: int,
     straight: Sequence[str] = (),
 ) -> nn.Module:
-    """The model as it is attacked: the classifier its draws vote for, with gradients put through.
+    """The model to attack: the vote of a random network's draws, with straight-through gradients.
 
     Raises:
         UsageError: it has no module of a name in ``straight``.
@@ -34,7 +34,7 @@ def network_of(
 
 
 def refusal(context: Context, names: Sequence[str]) -> str | None:
-    """Why measurements of such a network would not be what their names say."""
+    """Why measurements of such a network would be misleading; ``None`` if they are not."""
     if all(map(_of_attacks, names)):
         return None
     if context.samples is not None:
@@ -49,7 +49,7 @@ def refusal(context: Context, names: Sequence[str]) -> str | None:
 
 
 def described(context: Context, measurements: list[Measurement]) -> list[Measurement]:
-    """The measurements with how the network was attacked among their settings."""
+    """The measurements with draws and straight-through modules added to their settings."""
     if not context.described:
         return measurements
     drawn = {} if context.samples is None else {"samples": context.samples}

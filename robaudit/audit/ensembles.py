@@ -1,4 +1,4 @@
-"""What attacks by a fast search share: the network itself confirms what the search broke."""
+"""Attacks that search with a fast version of the network; the original confirms what they find."""
 
 from __future__ import annotations
 
@@ -67,10 +67,10 @@ class Search:
 def confirmed(
     context: Context, probe: Attack, label: str, run: Callable[[Search], AttackResult]
 ) -> list[Measurement]:
-    """Attack what is right when clean, and count what the network itself confirms.
+    """Attack the correctly classified examples; count what the original network confirms.
 
-    The curve over smaller radii comes after that, each radius on what the one before left standing;
-    the number at the threat model's radius does not depend on it.
+    The curve over smaller radii is measured afterwards, each radius on the examples that withstood
+    the one before; the accuracy at the threat model's radius does not depend on it.
 
     Args:
         label: of the attack, in progress displays.
@@ -83,9 +83,10 @@ def confirmed(
     doubts: list[str] = []
 
     def attack(threat: ThreatModel, standing: Tensor) -> tuple[Tensor, Tensor, list[AttackResult]]:
-        """Who withstands, an image for each example, and the runs.
+        """Which examples withstand, an image for each example, and the results of the runs.
 
-        What the search broke and the network itself is not broken by is attacked once more.
+        Examples whose adversarial image does not break the original network are attacked once
+        more, on that network.
         """
         robust, images, runs = standing.clone(), copied(examples.x), list[AttackResult]()
         rows = torch.nonzero(standing)[:, 0]
@@ -133,7 +134,7 @@ def confirmed(
         details["diagnostics"] = asdict(found)
         doubts = signs_of_masking(found)
     native = attacked is not None and attacked.reached is not None
-    # The reference library has an engine of its own, always in float32.
+    # The reference library runs the network itself, always in float32.
     by_library = attacked is not None and attacked.diagnostics is not None and not native
     if context.engine.used and not by_library:
         details["engine"] = list(context.engine.used)
@@ -153,7 +154,7 @@ def confirmed(
 
 
 def _after_each(attacked: AttackResult, entered: int, n: int) -> dict[str, float]:
-    """Share of all examples that each attack left standing."""
+    """By attack, the share of all examples that are still robust after it."""
     left, after = entered, {}
     for place, stage in enumerate(attacked.accuracies):
         left -= int((known(attacked.broken_by) == place).sum())

@@ -1,4 +1,4 @@
-"""What a network raises while it is attacked or differentiated, as a reason."""
+"""Exceptions of a network under attack, as reasons why something was not measured."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from robaudit.errors import NotMeasuredError
 def not_measured() -> Iterator[None]:
     """Turn whatever is raised while a network is run into :class:`NotMeasuredError`.
 
-    ``SystemExit`` and ``KeyboardInterrupt`` of the network's own, too; the user's interrupt and
-    robaudit's own refusals pass.
+    That includes ``SystemExit`` and ``KeyboardInterrupt`` raised by the network. The user's
+    interrupt and robaudit's own exceptions are not changed.
     """
     try:
         yield
     except BaseException as error:
-        # What a generator makes of a StopIteration of the network.
+        # Python turns a StopIteration of the network inside a generator into a RuntimeError.
         if isinstance(error, RuntimeError) and isinstance(error.__cause__, StopIteration):
             error = error.__cause__
         if is_memory(error):

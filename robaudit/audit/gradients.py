@@ -15,7 +15,7 @@ from robaudit.errors import NotMeasuredError
 
 
 def gradients(context: Context, x: Tensor) -> Iterator[str | Doubt]:
-    """What the check of the derivative found.
+    """Check the network's derivative; give a warning or doubt for each problem.
 
     Args:
         x: the first of the audited images.

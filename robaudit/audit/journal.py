@@ -1,4 +1,4 @@
-"""Finished pieces of a long audit on disk, so that an interrupted one goes on where it was."""
+"""Finished pieces of an audit on disk, from which an interrupted audit is continued."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ _KEY = "journal.json"
 class Journal:
     """A folder with one file per finished piece.
 
-    Pieces are written to a draft first and then renamed, so that one which is there is whole,
-    whenever and however the process ended.
+    Pieces are written to a draft and then renamed, so that a piece is never incomplete, whenever
+    the process ends.
     """
 
     folder: Path
@@ -41,7 +41,7 @@ class Journal:
             return load_file(path)
         except FileNotFoundError:
             pass
-        except SafetensorError:  # no file of ours
+        except SafetensorError:  # not written by robaudit
             path.unlink()
         piece = {key: value.cpu().contiguous() for key, value in compute().items()}
         _write(path, save(piece))
@@ -49,10 +49,10 @@ class Journal:
 
 
 def open_journal(folder: Path, key: Mapping[str, Any]) -> Journal:
-    """The journal in ``folder``, begun there or gone on with.
+    """Create the journal in ``folder``, or continue the one that is there.
 
     Args:
-        key: what the pieces depend on, as JSON knows it; pieces of another key are never mixed in.
+        key: what the pieces depend on, JSON-serialisable; pieces of different keys are never mixed.
 
     Raises:
         UsageError: the folder holds another run's pieces or other files, or cannot be written.
@@ -89,7 +89,7 @@ def open_journal(folder: Path, key: Mapping[str, Any]) -> Journal:
 
 
 def threads_kept(folder: Path) -> int | None:
-    """How many threads the journal in ``folder`` was begun with; ``None`` where there is none."""
+    """The number of threads recorded in the journal in ``folder``; ``None`` without a journal."""
     try:
         threads = json.loads((folder / _KEY).read_bytes())["threads"]
     except (OSError, ValueError, KeyError, TypeError):

@@ -1,7 +1,7 @@
-"""Layer names: as the network's author knows them, and as the audited module has them.
+"""Layer names: those in the author's network, and those in the audited module.
 
-A :class:`~robaudit.checkpoints.Classifier` holds the author's network as ``network``; of another
-module every name is its author's.
+A :class:`~robaudit.checkpoints.Classifier` holds the author's network as ``network``; in any
+other module both names are the same.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def authors(model: nn.Module) -> Callable[[str], str]:
-    """Takes names, alone or in a sentence, to the author's."""
+    """A function that turns module names, also within a sentence, into the author's."""
     if _network(model) is model:
         return str
 
@@ -31,7 +31,7 @@ def authors(model: nn.Module) -> Callable[[str], str]:
 
 
 def inside(model: nn.Module, layers: Layers) -> Layers:
-    """Takes the author's names to the module's."""
+    """The module's names of layers that are given by the author's names."""
     if not isinstance(layers, tuple) or _network(model) is model:
         return layers
     return tuple(f"network.{name}" for name in layers)
@@ -43,7 +43,7 @@ def restricting(model: nn.Module, layers: Layers) -> Sequence[str] | None:
 
 
 def check_names(model: nn.Module, plan: Plan) -> None:
-    """Find out before any work whether the network has the layers that a plan names.
+    """Check before any work that the network has the layers that a plan names.
 
     Raises:
         UsageError: it lacks one.

@@ -108,7 +108,7 @@ def loss_gap(test: Tensor, train: Tensor, **fields: Any) -> Measurement:
 
 
 def finite(value: float) -> float | None:
-    """``None`` where there is no number, as JSON has it."""
+    """The value, or ``None`` (null in JSON) if it is not finite."""
     return value if math.isfinite(value) else None
 
 
@@ -118,7 +118,7 @@ def passes(attacked: AttackResult) -> dict[str, Any]:
 
 
 def curve(context: Context, radii: Sequence[Radius], with_loss: bool = True) -> dict[str, Any]:
-    """The audited split's accuracy within each radius with its interval, of more than one."""
+    """Details: accuracy and interval within each radius; empty for fewer than two radii."""
     from robaudit.statistics import clopper_pearson, clustered_accuracy
 
     if len(radii) < 2:

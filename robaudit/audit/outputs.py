@@ -1,4 +1,4 @@
-"""Outputs of a network that no label of the data stands for, and what is put there."""
+"""Networks with more outputs than the data has classes."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ _LOOKED_AT = 512
 
 
 def outputs_beyond(context: Context, adversarial: Tensor | None) -> list[str]:
-    """What to say where the network has more outputs than the data has classes.
+    """A warning where the network has more outputs than the data has classes.
 
-    An attack that reaches such a class has broken the network, though no image is of it.
+    An attack that reaches such a class has broken the network, though no image belongs to it.
 
     Args:
         adversarial: the audit's adversarial images, one for each audited example.
 
-    Nothing is said where the network raises; its measurements say that.
+    If the network raises an exception there is no warning; its measurements report that.
     """
     try:
         with not_measured():

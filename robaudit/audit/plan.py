@@ -18,12 +18,12 @@ P = TypeVar("P", bound=Probe)
 class Plan:
     """The probes of one audit, in the order in which they run.
 
-    Clean images are measured before all of them. What makes adversarial examples should come before
-    what shares them.
+    Clean images are always measured first. Probes that make adversarial examples should come before
+    probes that share them.
 
     Attributes:
         n: examples of each split, as far as the data has them.
-        probes: no two that give one measure.
+        probes: no measure may be given by two of them.
         radii: smaller than the threat model's, for a curve of accuracies.
 
     Raises:

@@ -1,4 +1,4 @@
-"""What a probe is: settings that know how to measure, and which measures they give.
+"""The base classes of probes.
 
 Imports no torch, so that the registry of measures can read every probe's rows.
 """
@@ -30,11 +30,11 @@ Layers = tuple[str, ...] | Literal["all"] | None
 class Probe(ABC):
     """One part of an audit: a frozen dataclass of settings with a way to run them.
 
-    A module of a probe imports torch, and whatever does, inside its functions.
+    The module of a probe imports torch, and modules that import torch, inside functions only.
 
     Attributes:
         name: of the probe: ``pgd``.
-        measures: the registry's rows of what it gives.
+        measures: the measures that it gives, as rows of the registry.
     """
 
     name: ClassVar[str]
@@ -106,14 +106,14 @@ class Withstood:
 class Attack(Probe):
     """A probe that searches adversarial examples of the audited split.
 
-    Its measurement is ``accuracy.NAME``, and so are its outcomes called.
+    Its first measurement is ``accuracy.NAME``; its outcomes have the same name.
     """
 
     def price(self, n: int, n_train: int) -> int:
         return n * self.measures[0].passes
 
     def withstood(self, part: Context) -> Withstood:
-        """Attack the examples of ``part`` for a gate, which asks for nothing but the verdicts."""
+        """Attack the examples of ``part`` for a gate, which needs only which of them withstand."""
         from robaudit.attacks.diagnostics import Diagnostics
 
         found = self.run(part)[0]

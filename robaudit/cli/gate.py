@@ -18,6 +18,7 @@ from robaudit.cli.options import (
     with_settings,
 )
 from robaudit.errors import DataError, OpenQuestionError, RobauditError, UsageError
+from robaudit.measures import find
 from robaudit.request import CheckpointSpec, Request
 
 if TYPE_CHECKING:
@@ -247,7 +248,7 @@ def _population(suite: SuitePolicy, settings: Settings) -> Population:
 
 def _asked(suite: SuitePolicy, settings: Settings) -> Settings:
     """The request of a suite, as far as the command line does not say otherwise."""
-    gap = any(rule.metric.startswith(("gap.", "pacbayes.")) for rule in suite.rules)
+    gap = any(find(rule.metric).split for rule in suite.rules)  # of the training split, too
     return settings.changed(**{**suite.stated(Request), **settings.stated(Request), "gap": gap})
 
 

@@ -1,4 +1,4 @@
-"""A rule and what was found -> a decision in one sentence."""
+"""Decides a rule by a sequential test or a measurement, and states the decision in a sentence."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from robaudit.measures import find
 from robaudit.schema import IN_DOUBT, Decision, Interval, Measurement, Outcome
 from robaudit.statistics import degrees_of, from_standard_error
 
-# A share of the population that a decimal fraction means may come out a rounding error off.
+# Rounding errors of a decimal fraction times the population are no reason to require one more.
 _SLACK = 1e-9
 
 
@@ -96,8 +96,8 @@ def from_result(
 def from_measurement(rule: Rule, suite: str, found: Measurement | None) -> Decision:
     """The decision on a number that an audit measured, by its error bar at level 1 - 2 alpha.
 
-    Each end is then passed by the truth with probability at most ``alpha``, if the estimate is near
-    normal; of a few draws, Student's t counts that their spread is an estimate too.
+    The true value then lies beyond each end with probability at most ``alpha``, if the estimate is
+    nearly normal; for few draws, Student's t distribution is used.
     """
     if found is None or found.status != "ok" or found.value is None:
         reason = "was not measured" if found is None or found.reason is None else found.reason
@@ -142,16 +142,16 @@ def doubting(
 ) -> Decision:
     """The decision in view of doubts about its value and about the baseline's.
 
-    Doubts of an attack mean that a stronger one would find less robustness: a floor that is not
-    reached even so is failed honestly. A baseline that is overstated makes a fall look larger, so
-    that a fall within the limit is one. Everything else is left open.
+    Doubts of an attack mean that a stronger one would find less robustness: a minimum
+    that is not reached even so stays failed. An overstated baseline makes a drop look larger, so
+    that a drop within the limit still passes. Everything else is inconclusive.
     """
     own, its = list(dict.fromkeys(doubts)), list(dict.fromkeys(baseline))
     listed = [*own, *(f"of the baseline: {text}" for text in its)]
     decision = decision.model_copy(update={"doubts": listed})
     stands = {
         "pass": not own,
-        "fail": not its and (not own or _fails_all_the_same(decision)),
+        "fail": not its and (not own or _fails_even_if_overstated(decision)),
         "inconclusive": True,
     }[decision.outcome]
     if allowed or stands:
@@ -161,10 +161,10 @@ def doubting(
     )
 
 
-def _fails_all_the_same(decision: Decision) -> bool:
+def _fails_even_if_overstated(decision: Decision) -> bool:
     """Whether a rule that failed still fails if a stronger attack finds less robustness.
 
-    So do the bounds on the good side of accuracies, distances and losses, and falls.
+    That holds for minimal accuracies and distances, maximal losses, and drops.
     """
     measure = find(decision.metric)
     good = {"higher": "min", "lower": "max", None: None}[measure.better]
@@ -180,7 +180,7 @@ def _interval(rule: Rule, found: Measurement) -> Interval | None:
             return from_standard_error(found.value, found.standard_error, degrees, level)
         except NotMeasuredError:
             return None
-    # A wider interval than asked for errs less often.
+    # An interval of a higher level is wider and errs less often.
     return found.interval if found.interval and found.interval.level >= level else None
 
 

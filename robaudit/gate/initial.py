@@ -32,9 +32,9 @@ preset = {preset}       # whose settings PGD, losses, curvature and flatness hav
 
 
 def initial_policy(report: Report) -> str:
-    """TOML that the report's own checkpoint should pass, with what to think of in comments.
+    """A policy as TOML that the report's own checkpoint should pass, with comments.
 
-    Numbers that are no accuracies warn and do not fail.
+    Rules on measures other than accuracies only warn.
 
     Raises:
         UsageError: the report has no measurement that a rule can be on.
@@ -67,9 +67,7 @@ def initial_policy(report: Report) -> str:
 
 
 def _network(subject: Subject) -> str:
-    """The keys that make the gate open a checkpoint as the report's was, where nobody but the
-    command line or a guess said what it is.
-    """
+    """Keys that make the gate open the checkpoint as the report's, if options or a guess did so."""
     lines = []
     if subject.identified_by == "--arch":
         lines.append(f"arch = {json.dumps(subject.architecture)}")
@@ -98,7 +96,7 @@ def _rule(measure: Measure, found: Measurement, interval: Interval) -> str:
 
 
 def _preset(report: Report) -> str:
-    """The preset whose PGD the report's is; ``standard`` where there is none."""
+    """The preset with the PGD of the report, else ``standard``."""
     for name in PRESETS:
         found = report.get("accuracy.pgd")
         if found is not None and _same(found, name):

@@ -1,6 +1,6 @@
-"""The decision: attack examples in random order, cheap attacks first, until nothing is in doubt.
+"""The sequential test: attack examples in random order, cheap attacks first, until it decides.
 
-Knows counts and outcomes alone, so that a simulation runs the very code that a gate runs.
+It works on counts and outcomes only, so that simulations run the same code as gates.
 """
 
 from __future__ import annotations
@@ -18,18 +18,18 @@ from robaudit.measures import stages
 from robaudit.statistics import Stratum, population_counts, settled, stratified_counts
 from robaudit.types import Progress
 
-# Examples of the first block, and the least of the following ones: what attacks work on at once.
+# Examples of the first block, and the minimum of the following ones.
 BLOCK = 64
 
 Rows = NDArray[Any]
-# Of the prior, in examples: it is centred on the threshold, where deciding takes longest. Measured
-# in benchmarks/gate.py.
+# Weight of the prior, in examples. It is centred on the threshold, where a decision takes longest;
+# chosen by benchmarks/gate.py.
 WEIGHT = 40.0
 
-# How many times the draws of the whole chain a part of it may take.
+# A part of the chain may need this many times the draws of the whole chain.
 PATIENCE = 1.3
 
-# Which of these examples an attack leaves standing; they stood before it.
+# Given an attack and examples, which of them withstand it.
 Attack = Callable[[str, Rows], Rows]
 
 
@@ -38,7 +38,7 @@ class Hypothesis:
     """That at least ``least`` of the population withstand every attack of ``chain``.
 
     Attributes:
-        alpha: the most often that a decision, either way, may be wrong.
+        alpha: the largest probability of a wrong decision, either way.
         min_n: draws before a decision.
         before: ``(population,)`` another classifier's outcomes, to pair with.
     """
@@ -59,7 +59,7 @@ class SequentialResult:
     """What ``draws`` examples tell about a :class:`Hypothesis`.
 
     Attributes:
-        decided: at least ``least`` or not; ``None`` while in doubt.
+        decided: whether the hypothesis holds; ``None`` while undecided.
         certain: withstood the whole chain.
         possible: were not broken: ``certain``, and those that no dearer attack was needed for.
         low, high: the population's count, at any time together with probability ``1 - alpha``.
@@ -90,10 +90,10 @@ def sequential_test(
 ) -> list[SequentialResult]:
     """Draw examples in ``order``, in growing blocks, until every hypothesis is decided.
 
-    All looks together, a decision is wrong with probability at most ``alpha``, as the confidence
-    sequence holds at all times. An example that is not broken yet counts as robust for deciding
-    ``False`` and as broken for deciding ``True``, so that stopping before the dearest attack costs
-    nothing: the ends of the sequence are monotone in the successes.
+    A decision is wrong with probability at most ``alpha``, however often the data is looked at,
+    because the confidence sequence holds at all times. An example that is not broken yet counts as
+    robust for deciding ``False`` and as broken for deciding ``True``. The ends of the sequence are
+    monotone in the successes, so that stopping before the dearest attack does not cost accuracy.
 
     Args:
         order: ``(population,)`` the examples in random order.
@@ -144,7 +144,7 @@ def sequential_test(
 
 
 class _Known:
-    """Outcomes so far: by attack, 1 for an example that stood, 0 for a broken one, -1 unknown."""
+    """Outcomes so far, by attack: 1 for robust examples, 0 for broken ones, -1 for unknown."""
 
     def __init__(self, population: int, attacks: Sequence[str]) -> None:
         self.population = population

@@ -1,4 +1,4 @@
-"""The verdict on a checkpoint that the gate did not come to: what CI then finds. No torch here."""
+"""The verdict on a checkpoint that was not gated, for CI to find. Imports no torch."""
 
 from __future__ import annotations
 

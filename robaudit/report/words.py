@@ -1,4 +1,4 @@
-"""Measurement names in words, and the order they are shown in."""
+"""Measurements, and the facts of a report, in words."""
 
 from __future__ import annotations
 
