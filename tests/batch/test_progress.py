@@ -1,6 +1,7 @@
 """Status: what is done, what runs, what is left."""
 
 import io
+import shutil
 import time
 
 import pytest
@@ -90,3 +91,9 @@ def test_the_same_weights_twice_are_one_job(tmp_path):
 def test_an_empty_run(tmp_path):
     directory = create(tmp_path / "run")
     assert "0 of 0 jobs done" in text(directory.state())
+
+
+def test_a_job_whose_report_was_removed_is_not_done(tmp_path):
+    directory = finished(tmp_path / "run", 2)
+    shutil.rmtree(next(iter(directory.state().folders.values())))
+    assert "1 of 2 jobs done, 1 waiting" in text(directory.state())
