@@ -31,14 +31,17 @@ def test_workers_give_the_same_numbers_and_survive_every_model(rows, tmp_path, m
     good = rows("a.pt", "b.pt")
     (deadly,) = rows("c.pt", arch=f"{models / 'nets.py'}:deadly")
     (hanging,) = rows("c.pt", arch=f"{models / 'nets.py'}:hanging")
+    clock = time.monotonic()
+    alone = one_by_one(tmp_path / "alone", good)
+    timeout = 5 + 5 * (time.monotonic() - clock)  # also on a machine that is busy with other work
     directory = create(tmp_path / "run")
-    executor = local(["cpu"] * 2, timeout=5)
+    executor = local(["cpu"] * 2, timeout)
     outcome = drive(directory, [hanging, deadly, *good], executor, workers=2)
     assert outcome.state.failed.keys() == {deadly.key, hanging.key}
-    assert "longer than 5 seconds" in outcome.state.failed[hanging.key]
+    assert f"longer than {timeout:g} seconds" in outcome.state.failed[hanging.key]
     assert "killed (signal 9)" in outcome.state.failed[deadly.key]
     assert "memory" in outcome.state.failed[deadly.key]
-    assert numbers_of(directory, good) == one_by_one(tmp_path / "alone", good)
+    assert numbers_of(directory, good) == alone
 
 
 def test_deaths_count_from_the_last_piece_that_was_kept(tmp_path):
