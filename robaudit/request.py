@@ -7,8 +7,9 @@ Nothing here imports torch.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
@@ -65,12 +66,18 @@ class Spec(BaseModel):
         """A copy in which some fields have other values, which are not checked again."""
         return self.model_copy(update=fields)
 
+    def only(self, spec: type[Spec]) -> dict[str, Any]:
+        """The fields of ``spec`` that this has, by name."""
+        names = spec.model_fields.keys() & type(self).model_fields.keys()
+        return {name: getattr(self, name) for name in spec.model_fields if name in names}
+
     def stated(self, spec: type[Spec]) -> dict[str, Any]:
-        """The fields of ``spec`` that have another value here than their default."""
-        own = {
-            name: (getattr(self, name, None), f.default) for name, f in spec.model_fields.items()
-        }
-        return {name: value for name, (value, usual) in own.items() if value not in (usual, None)}
+        """Those of :meth:`only` that have another value than their default."""
+        usual = {name: field.default for name, field in spec.model_fields.items()}
+        return {name: value for name, value in self.only(spec).items() if value != usual[name]}
+
+
+S = TypeVar("S", bound=Spec)
 
 
 class CheckpointSpec(Spec):
@@ -202,6 +209,18 @@ class RunSpec(Spec):
 
 class Request(CheckpointSpec, DataSpec, ThreatSpec, RunSpec):
     """Everything that an audit depends on beside the checkpoints and the plan."""
+
+
+def made(spec: type[S], values: Mapping[str, Any]) -> S:
+    """The settings with these values.
+
+    Raises:
+        UsageError: there is no such setting, or a value cannot be meant; names the field.
+    """
+    try:
+        return spec(**values)
+    except ValidationError as error:
+        raise refusal(error) from None
 
 
 def refusal(error: ValidationError) -> UsageError:

@@ -202,7 +202,7 @@ def _lines(text: str) -> dict[Place, int]:
             continue
         if line.lstrip().startswith("[") and first == number:
             many = line.lstrip().startswith("[[")
-            table = _placed(_path(statement), counts, many)
+            table = _placed(_places(statement)[-1], counts, many)
             found.setdefault(table, number)
         else:
             for place in _places(statement):
@@ -210,18 +210,7 @@ def _lines(text: str) -> dict[Place, int]:
     return found
 
 
-def _path(statement: dict[str, Any]) -> list[str]:
-    """The one path in ``[a.b]`` or ``[[a.b]]``."""
-    path: list[str] = []
-    inner: Any = statement
-    while inner:
-        (name,) = inner
-        path.append(name)
-        inner = inner[name][0] if isinstance(inner[name], list) else inner[name]
-    return path
-
-
-def _placed(path: list[str], counts: dict[Place, int], many: bool) -> Place:
+def _placed(path: Place, counts: dict[Place, int], many: bool) -> Place:
     """The path with the numbers of the arrays' tables that it lies in."""
     place: Place = ()
     for at, name in enumerate(path):
@@ -238,6 +227,7 @@ def _places(statement: dict[str, Any]) -> list[Place]:
     found: list[Place] = []
     for name, value in statement.items():
         found.append((name,))
-        if isinstance(value, dict):
-            found += [(name, *inner) for inner in _places(value)]
+        inner = value[0] if isinstance(value, list) and value else value
+        if isinstance(inner, dict):
+            found += [(name, *place) for place in _places(inner)]
     return found

@@ -13,7 +13,7 @@ from typing import Any
 from robaudit.audit.plan import preset
 from robaudit.batch.directory import ListedJob
 from robaudit.batch.jobs import Job, key_of
-from robaudit.batch.manifest import Choices, Manifest, Models
+from robaudit.batch.manifest import Manifest, Models
 from robaudit.batch.passes import passes
 from robaudit.batch.stages import stages
 from robaudit.checkpoints.files.container import read_container
@@ -138,13 +138,11 @@ def _said_of(group: Models) -> tuple[object, ...]:
 
 
 def _job(group: Models, source: str, data: str, stated: ThreatSpec, peers: tuple[str, ...]) -> Job:
-    said = {name: getattr(group, name) for name in Choices.model_fields if name != "threats"}
-    asked = {**said, **dict(stated), "data": data}
+    asked = {**group.only(Request), **dict(stated), "data": data}
     advice = f'Give one: threats = ["{stated.norm or "linf"} 8/255"], or --eps 8/255.'
-    preset = asked.pop("preset")
     threat = threat_of(Request(**asked), [source], advice=advice)
     asked |= {"norm": threat.norm, "eps": threat.eps}
-    return Job(source=source, preset=preset, peers=peers, **asked)
+    return Job(source=source, preset=group.preset, peers=peers, **asked)
 
 
 def _sources(group: Models) -> list[str]:

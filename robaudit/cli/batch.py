@@ -153,10 +153,9 @@ def _manifest(
 ) -> Manifest:
     from robaudit.batch.manifest import Choices, manifest_of, read_manifest
 
-    both = Choices.model_fields.keys() & Settings.model_fields.keys()
-    said = {name: getattr(settings, name) for name in Choices.model_fields if name in both}
+    said = settings.only(Choices)
     if not any(word.lower().endswith(".toml") for word in what):
-        threat = {name: getattr(settings, name) for name in ThreatSpec.model_fields}
+        threat = settings.only(ThreatSpec)
         return manifest_of(what, preset=preset, threats=[threat], **said)
     if len(what) > 1:
         raise UsageError(

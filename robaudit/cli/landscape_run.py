@@ -6,9 +6,10 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from robaudit.cli.display import Screen
+from robaudit.cli.landscape_options import Cut
 from robaudit.cli.messages import say, say_of
 from robaudit.cli.options import Settings
 from robaudit.errors import RobauditError, UsageError
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from robaudit.checkpoints import Classifier
-    from robaudit.flatness import Slice, Surface
+    from robaudit.flatness import Adversary, Slice, Surface
     from robaudit.flatness.weights import Weights
     from robaudit.report.landscape import Landscape, Lines, Losses, Model, Plane
     from robaudit.session import Session
@@ -26,48 +27,27 @@ if TYPE_CHECKING:
 _EXAMPLES = 256
 
 
-@dataclass(frozen=True)
-class Cut:
-    """What is cut, and how the robust loss is found.
-
-    Attributes:
-        through: ``directions`` of each checkpoint's own, the ``checkpoints`` themselves, or around
-            ``images``.
-        reach: ``None`` for 1, in adversarial directions 0.05, or around images for twice the
-            threat model's radius.
-        example: the place of the one image to look at.
-    """
-
-    through: Literal["directions", "checkpoints", "images"]
-    dimensions: int
-    directions: Literal["random", "adversarial"]
-    by: Literal["layer", "filter"]
-    points: int
-    repeats: int
-    reach: float | None
-    example: int | None
-    steps: int
-    step_size: float | None
-    restarts: int
-    fixed: bool
-
-    @property
-    def usual_reach(self) -> float:
-        """Around a network; at 1 an adversarial direction has losses of thousands of nats."""
-        return 1 if self.directions == "random" else 0.05
-
-
 def cut_landscape(
-    checkpoints: Sequence[str], cut: Cut, settings: Settings
+    checkpoints: Sequence[str], cut: Cut, pgd: tuple[Any, ...], settings: Settings
 ) -> tuple[Landscape, int]:
-    """The landscape asked for, and the exit code: of the first checkpoint that is not in it."""
-    from robaudit.audit.failures import not_measured
+    """The landscape asked for, and the exit code: of the first checkpoint that is not in it.
 
-    work = _Work.of(checkpoints, cut, settings)
+    Args:
+        pgd: the fields of :class:`robaudit.flatness.Adversary`.
+    """
+    from robaudit.audit.failures import not_measured
+    from robaudit.flatness import Adversary
+
+    through = cut.through(len(checkpoints))
+    if through == "images":
+        cut = cut.changed(dimensions=2)
+    elif through == "checkpoints":
+        cut = cut.changed(dimensions=len(checkpoints) - 1)
+    work = _Work.of(checkpoints, cut, Adversary(*pgd), settings)
     with not_measured():
-        if cut.through == "images":
+        if through == "images":
             return _around_images(checkpoints[0], work), 0
-        if cut.through == "checkpoints":
+        if through == "checkpoints":
             return _through(checkpoints, work), 0
         if cut.dimensions == 2:
             return _plane(checkpoints[0], work), 0
@@ -79,27 +59,33 @@ class _Work:
     cut: Cut
     session: Session
     threat: ThreatModel
+    adversary: Adversary
     shared: dict[str, Any]  # what every measurement of losses is told
     direction: dict[str, Any]  # what every search for a direction is told
     assumed: list[str] = field(default_factory=list)  # checkpoints that were opened by a guess
 
     @classmethod
-    def of(cls, checkpoints: Sequence[str], cut: Cut, settings: Settings) -> _Work:
-        from robaudit.flatness import Adversary, places_between, symmetric_places
+    def of(
+        cls, checkpoints: Sequence[str], cut: Cut, adversary: Adversary, settings: Settings
+    ) -> _Work:
+        from robaudit.flatness import places_between, symmetric_places
 
-        if cut.through == "checkpoints":
-            places_between(cut.points)
+        if cut.through(len(checkpoints)) == "checkpoints":
+            places_between(cut.places)
         else:
-            symmetric_places(cut.points, cut.usual_reach if cut.reach is None else cut.reach)
+            symmetric_places(cut.places, cut.usual_reach if cut.reach is None else cut.reach)
         session = _begun(checkpoints, cut, settings)
         assert session.threat is not None
-        seed, steps = settings.seed, {"steps": cut.steps, "step_size": cut.step_size}
         common = {"index": session.examples.index, "batch_size": settings.batch_size}
-        adversary = Adversary(cut.steps, cut.step_size, cut.restarts, seed, cut.fixed)
         losses = {**common, "adversary": adversary}
-        return cls(
-            cut, session, session.threat, losses, {**common, "by": cut.by, "seed": seed, **steps}
-        )
+        direction = {
+            **common,
+            "by": cut.normalize_by,
+            "seed": settings.seed,
+            "steps": adversary.steps,
+            "step_size": adversary.step_size,
+        }
+        return cls(cut, session, session.threat, adversary, losses, direction)
 
     @property
     def examples(self) -> Examples:
@@ -131,7 +117,7 @@ class _Work:
         from robaudit.flatness import adversarial_direction, random_direction
 
         if self.cut.directions == "random":
-            return random_direction(model, by=self.cut.by, seed=self.seed, which=which)
+            return random_direction(model, by=self.cut.normalize_by, seed=self.seed, which=which)
         with self.watch(checkpoint, f"adversarial direction {which + 1}") as progress:
             return adversarial_direction(
                 model, *self.data, which=which, progress=progress, **self.direction
@@ -146,26 +132,26 @@ class _Work:
         many = f"{len(examples)} {examples.split} examples of {examples.name}"
         if cut.example is not None:
             many = f"{examples.split} example {cut.example} of {examples.name}"
-        attack = f"; PGD-{cut.steps}, {self.threat.norm} {radius(self.threat.eps)}"
+        attack = f"; PGD-{self.adversary.steps}, {self.threat.norm} {radius(self.threat.eps)}"
         around = {
             "directions": cut.directions,
-            "normalize_by": cut.by,
+            "normalize_by": cut.normalize_by,
             "repeats": cut.repeats if cut.dimensions == 1 else 1,
         }
         pgd = {
-            "steps": cut.steps,
-            "step_size": cut.step_size or self.threat.eps / 4,
-            "restarts": cut.restarts,
-            "fixed_examples": cut.fixed,
+            "steps": self.adversary.steps,
+            "step_size": self.adversary.step_size or self.threat.eps / 4,
+            "restarts": self.adversary.restarts,
+            "fixed_examples": self.adversary.fixed,
         }
-        images = cut.through == "images"
+        images = kind == "input"
         return {
             "robaudit": robaudit.__version__,
             "landscape": kind,
             "title": many if images else many + attack,
             "space": "input" if images else "weights",
             **({"assumed": list(self.assumed)} if self.assumed else {}),
-            **(around if cut.through == "directions" else {}),
+            **(around if kind in ("lines", "plane") else {}),
             "data": {
                 "name": examples.name,
                 "split": examples.split,
@@ -185,7 +171,7 @@ def _lines(checkpoints: Sequence[str], work: _Work) -> tuple[Lines, int]:
     from robaudit.report.landscape import Lines
 
     cut = work.cut
-    s = symmetric_places(cut.points, cut.reach or cut.usual_reach)
+    s = symmetric_places(cut.places, cut.reach or cut.usual_reach)
     models, code = [], 0
     for checkpoint in checkpoints:
         try:
@@ -207,7 +193,7 @@ def _line(checkpoint: str, s: Tensor, work: _Work) -> Model:
     families = [
         around(model, work.search(model, checkpoint, which)) for which in range(cut.repeats)
     ]
-    with work.watch(checkpoint, f"loss at {len(families) * cut.points} places") as progress:
+    with work.watch(checkpoint, f"loss at {len(families) * cut.places} places") as progress:
         found = landscape(model, families, s, *work.data, progress=progress, **work.shared)
     return _line_model(checkpoint, found)
 
@@ -217,11 +203,11 @@ def _plane(checkpoint: str, work: _Work) -> Plane:
     from robaudit.report.landscape import Plane
 
     cut = work.cut
-    s = symmetric_places(cut.points, cut.reach or cut.usual_reach)
+    s = symmetric_places(cut.places, cut.reach or cut.usual_reach)
     model = work.load(checkpoint)
     first = work.search(model, checkpoint, 0)
-    second = random_direction(model, by=cut.by, seed=work.seed, which=1)
-    with work.watch(checkpoint, f"loss at {cut.points**2} places") as progress:
+    second = random_direction(model, by=cut.normalize_by, seed=work.seed, which=1)
+    with work.watch(checkpoint, f"loss at {cut.places**2} places") as progress:
         found = landscape_plane(
             model, around(model, first, second), s, s, *work.data, progress=progress, **work.shared
         )
@@ -236,7 +222,7 @@ def _through(checkpoints: Sequence[str], work: _Work) -> Landscape:
     from robaudit.report.landscape import Lines, Plane
     from robaudit.report.text import model_names
 
-    s = places_between(work.cut.points)
+    s = places_between(work.cut.places)
     models = [work.load(checkpoint) for checkpoint in checkpoints]
     kinds = {model.origin.architecture for model in models}
     if len(kinds) > 1:
@@ -271,7 +257,7 @@ def _around_images(checkpoint: str, work: _Work) -> Plane:
     from robaudit.report.landscape import Plane
 
     x, y = work.examples.x, work.examples.y
-    s = symmetric_places(work.cut.points, work.cut.reach or usual_reach(work.threat, x[0].numel()))
+    s = symmetric_places(work.cut.places, work.cut.reach or usual_reach(work.threat, x[0].numel()))
     model = work.load(checkpoint)
     with work.watch(checkpoint, f"loss at {len(s) ** 2} places") as progress:
         found = input_surface(

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import typer
 
@@ -16,68 +15,37 @@ from robaudit.errors import UsageError
 
 if TYPE_CHECKING:
     from robaudit.audit import Plan
-    from robaudit.audit.adversarial_file import Adversarial
     from robaudit.schema import Report
-    from robaudit.session.many import Outcome, Surrogate
+    from robaudit.session.many import Outcome
 
 
-def measure(
-    checkpoints: list[str],
-    plan: Plan,
-    settings: Settings,
-    *,
-    surrogate: Surrogate | None = None,
-    replayed: Adversarial | None = None,
-    save_adv: Path | None = None,
-    exact: bool = False,
-    curve_of_one: bool = False,
-) -> None:
-    """Audit every checkpoint by ``plan`` and show the reports.
+def measure(checkpoints: list[str], plan: Plan, settings: Settings, **how: Any) -> None:
+    """:func:`run`, then show the reports.
 
-    The arguments are those of :func:`robaudit.session.audit_all`. Exits with 3 where a measurement
-    failed, and with the error's code where a checkpoint could not be audited.
+    Exits with 3 where a measurement failed, and with the error's code where a checkpoint could not
+    be audited.
     """
-    outcome = run(
-        checkpoints, plan, settings, surrogate=surrogate, replayed=replayed, save_adv=save_adv,
-        exact=exact, curve_of_one=curve_of_one,
-    )  # fmt: skip
+    outcome = run(checkpoints, plan, settings, **how)
     if outcome.reports:
         show(outcome.found, settings.format)
     if outcome.code:
         raise typer.Exit(outcome.code)
 
 
-def run(
-    checkpoints: list[str],
-    plan: Plan,
-    settings: Settings,
-    *,
-    out: Path | None = None,
-    surrogate: Surrogate | None = None,
-    replayed: Adversarial | None = None,
-    save_adv: Path | None = None,
-    exact: bool = False,
-    curve_of_one: bool = False,
-) -> Outcome:
-    """:func:`robaudit.session.audit_all` with progress and messages on stderr."""
+def run(checkpoints: list[str], plan: Plan, settings: Settings, **how: Any) -> Outcome:
+    """:func:`robaudit.session.audit_all` with the options, and with messages on stderr.
+
+    Args:
+        how: further arguments of that function.
+    """
     from robaudit.audit.probes import Hessian, Wci
     from robaudit.session import audit_all
 
     curved = plan.get(Wci) or plan.get(Hessian)
     if settings.precision == "float64" and curved is None:
         raise UsageError(*FLOAT64_IS_OF_CURVATURE)
-    return audit_all(
-        checkpoints,
-        plan,
-        settings,
-        out=out or settings.out,
-        display=Screen(settings.quiet),
-        surrogate=surrogate,
-        replayed=replayed,
-        save_adv=save_adv,
-        exact=exact,
-        curve_of_one=curve_of_one,
-    )
+    how = {"out": settings.out, **how}
+    return audit_all(checkpoints, plan, settings, display=Screen(settings.quiet), **how)
 
 
 def show(found: Sequence[Report | str], format: Format) -> None:

@@ -9,19 +9,19 @@ from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 import typer
-from pydantic import Field, ValidationError
+from pydantic import Field
+from pydantic.fields import FieldInfo
 
 from robaudit.cli.config_file import config_option
 from robaudit.request import (
     CheckpointSpec,
-    Count,
     DataSpec,
     Folder,
     Request,
     RunSpec,
     Spec,
     ThreatSpec,
-    refusal,
+    made,
 )
 
 FLOAT64_IS_OF_CURVATURE = (
@@ -85,7 +85,7 @@ _METAVARS = {
     "state": "DIR",
     "out": "DIR",
 }
-_SPELLED = {"gap": ("--gap/--no-gap",), "quiet": ("--quiet", "-q")}
+_SPELLED = {"gap": ("--gap/--no-gap",), "quiet": ("--quiet", "-q"), "reach": ("--range",)}
 _AS_TEXT = ("eps", "batch_size")  # read by the field itself
 
 
@@ -99,13 +99,21 @@ def option(spec: type[Spec], name: str, panel: str | None = None) -> Any:
         typer.Option(
             *_SPELLED.get(name, (flag,)),
             metavar=_METAVARS.get(name),
-            min=1 if _alternative(field.annotation) == Count else None,
+            min=_limit(field, "ge"),
+            max=_limit(field, "le"),
             case_sensitive=False,
             help=field.description,
             show_default=not (field.default is None or field.default == ()),
             rich_help_panel=panel,
         ),
     ]
+
+
+def _limit(field: FieldInfo, name: str) -> Any:
+    """The least or the largest value of a number."""
+    notes = [*field.metadata, *getattr(_alternative(field.annotation), "__metadata__", ())]
+    limits = [limit for note in notes for limit in getattr(note, "metadata", (note,))]
+    return next((getattr(limit, name) for limit in limits if hasattr(limit, name)), None)
 
 
 def _alternative(annotation: Any) -> Any:
@@ -122,26 +130,30 @@ def _type_of(annotation: Any) -> Any:
     return list[str] if get_origin(type_) is tuple else type_
 
 
-def _parameters() -> dict[str, inspect.Parameter]:
+def _parameter(name: str, annotation: Any, default: Any) -> inspect.Parameter:
+    kind = inspect.Parameter.KEYWORD_ONLY
+    return inspect.Parameter(name, kind, default=default, annotation=annotation)
+
+
+def _parameters(spec: type[Spec], panel: str) -> list[inspect.Parameter]:
+    """A parameter for each field."""
+    return [
+        _parameter(name, option(spec, name, panel), None if field.default == () else field.default)
+        for name, field in spec.model_fields.items()
+    ]
+
+
+def _common() -> dict[str, inspect.Parameter]:
     """The common options, in the order of the help."""
-    made: dict[str, inspect.Parameter] = {}
-
-    def add(name: str, annotation: Any, default: Any) -> None:
-        kind = inspect.Parameter.KEYWORD_ONLY
-        default = None if default == () else default
-        made[name] = inspect.Parameter(name, kind, default=default, annotation=annotation)
-
-    for spec, panel in _PANELS:
-        for name, field in spec.model_fields.items():
-            if name == "quiet":
-                add("json", Json, False)
-            add(name, option(spec, name, panel), field.default)
-        if spec is RunSpec:
-            add("config", Path | None, None)  # its option is made for each command
-    return made
+    made = [p for spec, panel in _PANELS for p in _parameters(spec, panel)]
+    at = [p.name for p in made].index("quiet")
+    made.insert(at, _parameter("json", Json, False))
+    at = [p.name for p in made].index("out")
+    made.insert(at, _parameter("config", Path | None, None))  # it is made for each command
+    return {p.name: p for p in made}
 
 
-_COMMON = _parameters()
+_COMMON = _common()
 
 
 def with_settings(
@@ -149,13 +161,23 @@ def with_settings(
 ) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Give a command the common options, handed to it as its ``settings``.
 
+    A parameter ``name: Annotated[SPEC, PANEL]`` stands for the fields of that model.
+
     Args:
         omit: options that this command does not have.
         defaults: defaults that differ here.
     """
 
     def decorate(function: Callable[..., None]) -> Callable[..., None]:
-        own = inspect.signature(function, eval_str=True).parameters
+        own: list[inspect.Parameter] = []
+        groups: dict[str, type[Spec]] = {}
+        for p in inspect.signature(function, eval_str=True).parameters.values():
+            kind, *notes = get_args(p.annotation) or (p.annotation,)
+            if inspect.isclass(kind) and issubclass(kind, Spec) and notes:
+                groups[p.name] = kind
+                own += _parameters(kind, notes[0])
+            elif p.name != "settings":
+                own.append(p.replace(kind=inspect.Parameter.KEYWORD_ONLY))
         taken = [
             p.replace(default=defaults.get(p.name, p.default))
             for p in _COMMON.values()
@@ -164,16 +186,11 @@ def with_settings(
 
         def run(**given: Any) -> None:
             settings = settings_of({p.name: given.pop(p.name) for p in taken})
+            for name, spec in groups.items():
+                given[name] = made(spec, {f: given.pop(f) for f in spec.model_fields})
             function(settings=settings, **given)
 
-        parameters = [
-            *(
-                p.replace(kind=inspect.Parameter.KEYWORD_ONLY)
-                for p in own.values()
-                if p.name != "settings"
-            ),
-            *taken,
-        ]
+        parameters = [*own, *taken]
         if "config" not in omit:
             config = config_option(parameters, _COMMON)
             parameters = [
@@ -188,17 +205,10 @@ def with_settings(
 
 
 def settings_of(values: dict[str, Any]) -> Settings:
-    """The settings that these options give.
-
-    Raises:
-        UsageError: a value that cannot be meant.
-    """
+    """The settings that these options give; see :func:`robaudit.request.made`."""
     plain = {name: value for name, value in values.items() if name not in ("config", "json")}
     if "straight_through" in plain:
         plain["straight_through"] = tuple(plain["straight_through"] or ())
     if values.get("json"):
         plain["format"] = "json"
-    try:
-        return Settings(**plain)
-    except ValidationError as error:
-        raise refusal(error) from None
+    return made(Settings, plain)

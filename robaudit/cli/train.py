@@ -240,6 +240,7 @@ def _threat(recipe: Recipe, settings: Settings, norm: Norm | None) -> ThreatMode
     own = settings.changed(
         norm=norm if norm is not None else recipe.threat.norm,
         eps=settings.eps or recipe.threat.eps,
+        force_eps=settings.force_eps or recipe.threat.force_eps,
         split="train",
     )
     return threat_of(own)

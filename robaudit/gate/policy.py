@@ -127,9 +127,8 @@ def read_policy(path: Path) -> Policy:
             "robaudit gate --init REPORT.",
         )
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
-    opened = {name: getattr(gate, name) for name in CheckpointSpec.model_fields}
-    opened["arch"] = _found(gate.arch, path)
-    return Policy(str(path), digest, tuple(suites), CheckpointSpec(**opened))
+    opened = CheckpointSpec(**{**gate.only(CheckpointSpec), "arch": _found(gate.arch, path)})
+    return Policy(str(path), digest, tuple(suites), opened)
 
 
 def _found(arch: str | None, policy: Path) -> str | None:

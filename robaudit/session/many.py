@@ -8,8 +8,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
-
 from robaudit.audit import Audit, Plan
 from robaudit.audit import preset as plan_of
 from robaudit.audit.adversarial_file import Adversarial, check_same_data, save_adversarial
@@ -22,7 +20,7 @@ from robaudit.report import fill_folder, report_folder
 from robaudit.report.folder import fill_curve, fill_index
 from robaudit.report.gallery import Gallery, make_gallery
 from robaudit.report.wci_curve import is_wci_curve, wci_curve
-from robaudit.request import PresetName, Request, refusal
+from robaudit.request import PresetName, Request, made
 from robaudit.schema import Report
 from robaudit.session.refusals import interrupted, refusal_of
 from robaudit.session.session import Session
@@ -98,10 +96,7 @@ def audit_checkpoint(
     >>> report.data.n, report.get("accuracy.pgd").n
     (4, 4)
     """
-    try:
-        asked = Request(**{"gap": True, **settings})
-    except ValidationError as error:
-        raise refusal(error) from None
+    asked = made(Request, {"gap": True, **settings})
     folder = None if out is None else Path(out)
     return audit_all([str(source)], plan_of(preset), asked, out=folder, display=display).reports[0]
 

@@ -19,7 +19,7 @@ from robaudit.checkpoints.answers import Answers
 from robaudit.checkpoints.sources import zoo_threat
 from robaudit.display import Display
 from robaudit.errors import DataError, RobauditError, UsageError
-from robaudit.request import DataSpec, Request
+from robaudit.request import CheckpointSpec, DataSpec, Request
 from robaudit.session.which_data import with_data
 from robaudit.types import Cache, Examples, Norm, ThreatModel, no_cache
 
@@ -117,21 +117,14 @@ class Session:
         ):
             model = load(
                 source,
-                arch=asked.arch,
-                normalize=asked.normalize,
                 device=asked.device,
                 examples=self.deciding,
-                member=asked.member,
-                weights=asked.weights,
-                sha256=asked.sha256,
-                trust_pickle=asked.trust_pickle,
-                model_dir=asked.model_dir,
                 download=asked.download,
                 threat=self.threat,
-                guess=asked.guess,
                 exact=self.exact,
                 answers=self.answers,
                 progress=progress,
+                **asked.only(CheckpointSpec),
             )
         if not quiet:
             self.display.note(_found(source, model))
@@ -139,10 +132,9 @@ class Session:
 
     def other(self, source: str, arch: str | None, normalize: str | None) -> Classifier:
         """A checkpoint beside the audited ones, opened with other settings."""
-        own = self.request.changed(
-            arch=arch, normalize=normalize, member=None, weights=None, sha256=None,
-            trust_pickle=False,
-        )  # fmt: skip
+        usual = CheckpointSpec(model_dir=self.request.model_dir, guess=self.request.guess)
+        named = {"arch": arch, "normalize": normalize}
+        own = self.request.changed(**{**usual.only(CheckpointSpec), **named})
         return replace(self, request=own, answers=Answers([source])).open(source)
 
     def check_one_network(self, sources: Sequence[str]) -> None:

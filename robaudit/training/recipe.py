@@ -4,74 +4,56 @@ from __future__ import annotations
 
 from importlib.resources import files
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import Field
 
 from robaudit.errors import UsageError
+from robaudit.request import Count, Radius, Spec, ThreatSpec
 from robaudit.schema import AnyCaseNorm
 from robaudit.toml_file import Tables, checked, guess, read_tables
-from robaudit.types import parse_eps
 
 ObjectiveName = Literal["standard", "at", "trades", "mart", "alp"]
 TaylorKind = Literal["exact", "last-layer"]
 
 
-def _radius(value: Any) -> Any:
-    if not isinstance(value, str):
-        return value
-    try:
-        return parse_eps(value)
-    except UsageError as error:
-        raise ValueError(error.message) from None
-
-
 _Positive = Annotated[float, Field(gt=0)]
-_Radius = Annotated[float, BeforeValidator(_radius), Field(gt=0)]
-_Count = Annotated[int, Field(ge=1)]
 _Epochs = Annotated[int, Field(ge=0)]
 _Share = Annotated[float, Field(gt=0, lt=1)]
 
 
-class _Table(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
-
-
-class ThreatTable(_Table):
+class ThreatTable(ThreatSpec):
     """``[threat]``: what is trained against; the data's usual threat model where left out."""
 
     norm: AnyCaseNorm = "linf"
-    eps: _Radius | None = Field(
-        default=None, description="a number or 8/255; the data's usual one if left"
-    )
 
 
-class AttackTable(_Table):
+class AttackTable(Spec):
     """``[attack]``: the PGD that makes the examples."""
 
-    steps: _Count = 10
-    step_size: _Radius | None = Field(default=None, description="eps / 4 if left")
+    steps: Count = 10
+    step_size: Radius | None = Field(default=None, description="eps / 4 if left")
 
 
-class ScheduleTable(_Table):
+class ScheduleTable(Spec):
     """``[schedule]``: the learning rate over the epochs."""
 
     kind: Literal["constant", "piecewise", "cosine", "cyclic"] = "constant"
-    milestones: tuple[_Count, ...] = Field(
+    milestones: tuple[Count, ...] = Field(
         default=(), strict=False, description="piecewise: epochs after which the rate falls"
     )
     factor: _Share = 0.1
     warmup: _Epochs = 0
 
 
-class AugmentTable(_Table):
+class AugmentTable(Spec):
     """``[augment]``: random changes of the training images."""
 
     pad: _Epochs = Field(default=0, description="random crops after that many zeros on each side")
     flip: bool = Field(default=False, description="random mirror images")
 
 
-class TrhTable(_Table):
+class TrhTable(Spec):
     """``[trh]``: Hessian-trace regularisation."""
 
     weight: _Positive = 5e-4
@@ -79,43 +61,43 @@ class TrhTable(_Table):
     schedule: Literal["constant", "linear", "multistep"] = "multistep"
 
 
-class TaylorTable(_Table):
+class TaylorTable(Spec):
     """``[taylor]``: randomised weights by Taylor terms."""
 
     kind: TaylorKind = "exact"
     order: Literal[1, 2] = 1
     eta: _Positive = 0.3
     sigma: _Positive = 0.01
-    draws: _Count = 1
+    draws: Count = 1
 
 
-class AwpTable(_Table):
+class AwpTable(Spec):
     """``[awp]``: adversarial weight perturbation."""
 
     gamma: _Positive = 0.01
     after: _Epochs = 0
 
 
-class SwaTable(_Table):
+class SwaTable(Spec):
     """``[swa]``: the averaged network, saved beside the trained one."""
 
     decay: _Share = 0.995
     after: _Epochs = 0
 
 
-class WciTable(_Table):
+class WciTable(Spec):
     """``[wci]``: learning-rate control, in place of a schedule."""
 
     threshold: Annotated[float, Field(ge=1)] = 100.0
     after: _Epochs = 100
-    every: _Count = 1
+    every: Count = 1
     decay: Annotated[float, Field(gt=0, le=1)] = 0.1
-    n: _Count = Field(
+    n: Count = Field(
         default=128, description="the first training images that the index is measured on"
     )
 
 
-class Recipe(_Table):
+class Recipe(Spec):
     """The whole file."""
 
     about: str = ""
@@ -124,8 +106,8 @@ class Recipe(_Table):
         default=None,
         description="of the loss's second part: 6 for TRADES and MART, 1 for ALP if left",
     )
-    epochs: _Count
-    batch_size: _Count = 128
+    epochs: Count
+    batch_size: Count = 128
     seed: _Epochs = 0
     learning_rate: _Positive = 0.1
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
