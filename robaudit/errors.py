@@ -35,8 +35,8 @@ class UsageError(RobauditError):
     """An invalid option or argument: exit code 2.
 
     Args:
-        field: the setting that is refused, as :mod:`robaudit.request` names it. The message then
-            begins with that name, and on the command line with the option, ``--data-dir``.
+        field: the setting that is refused, as :mod:`robaudit.request` names it. The message begins
+            with that name, ``data_dir``; the command line shows the option, ``--data-dir``.
     """
 
     exit_code = 2
@@ -44,7 +44,7 @@ class UsageError(RobauditError):
     def __init__(
         self, message: str, advice: str | None = None, *, field: str | None = None
     ) -> None:
-        super().__init__(message if field is None else f"{field}: {message}", advice)
+        super().__init__(message, advice)
         self.field = field
 
 

@@ -233,5 +233,5 @@ def refusal(error: ValidationError) -> UsageError:
     name = ".".join(str(part) for part in found["loc"] if isinstance(part, str))
     if found["type"] == "extra_forbidden":
         known = sorted(Request.model_fields)
-        return UsageError(f"there is no such setting{guess(name, known)}", field=name)
-    return UsageError(found["msg"].removeprefix("Value error, "), field=name)
+        return UsageError(f"{name}: no such setting{guess(name, known)}", field=name)
+    return UsageError(f"{name}: {found['msg'].removeprefix('Value error, ')}", field=name)

@@ -48,9 +48,9 @@ def landscape(
     directions of its own, over each other. Adversarial examples are made anew at every place.
     """
     if settings.sha256 is not None and len(checkpoints) > 1:
-        raise UsageError("one file's, but there are several checkpoints", field="sha256")
+        raise UsageError("sha256 is one file's, but there are several checkpoints", field="sha256")
     if step_size is not None and not step_size > 0:
-        raise UsageError(f"must be positive, not {step_size:g}", field="step_size")
+        raise UsageError(f"step_size must be positive, not {step_size:g}", field="step_size")
     cut.check(len(checkpoints), settings.n)
     pgd = (steps, step_size, restarts, settings.seed, fixed_examples)
     with ExitStack() as stack:

@@ -134,7 +134,7 @@ def audit_all(
     display = display or Display()
     for name, value in (("sha256", asked.sha256), ("save_adv", save_adv)):
         if value is not None and len(sources) > 1:
-            raise UsageError("one file's, but there are several checkpoints", field=name)
+            raise UsageError(f"{name} is one file's, but there are several checkpoints", field=name)
     outcome = Outcome()
     try:
         with ExitStack() as stack:

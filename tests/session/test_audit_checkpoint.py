@@ -69,4 +69,4 @@ def test_the_command_line_names_the_option():
     assert ran.code == 2
     assert ran.err.startswith("robaudit: --batch-size: 0 is neither auto nor a positive number")
     ran = robaudit("attack", ROBUST, ROBUST, "--sha256", "ab")
-    assert ran.err.startswith("robaudit: --sha256: one file's, but there are several checkpoints")
+    assert ran.err.startswith("robaudit: --sha256 is one file's, but there are several checkpoints")
