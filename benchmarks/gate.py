@@ -17,6 +17,7 @@ from robaudit.gate.sequential import Hypothesis, sequential_test
 from robaudit.measures import stages
 
 SIZE = 10_000
+PASSES = stages()
 CHAIN = ("clean", "pgd", "fast")
 
 
@@ -29,7 +30,7 @@ def recorded():
 def passes_of(outcomes):
     """What all attacks take on all examples that they meet."""
     met = [np.ones(SIZE, dtype=bool), *(outcomes[stage] for stage in CHAIN[:-1])]
-    return sum(stages()[stage] * int(rows.sum()) for stage, rows in zip(CHAIN, met, strict=True))
+    return sum(PASSES[stage] * int(rows.sum()) for stage, rows in zip(CHAIN, met, strict=True))
 
 
 def made_up(rates, size):
@@ -50,7 +51,7 @@ def simulate(outcomes, hypothesis, seeds):
 
         def attack(stage, rows):
             nonlocal spent
-            spent += len(rows) * stages()[stage]
+            spent += len(rows) * PASSES[stage]
             return outcomes[stage][rows]
 
         (found,) = sequential_test(

@@ -79,13 +79,13 @@ class Probe(ABC):
 
         Returns: ``None`` where the preset has none and some setting has no default.
         """
-        found = plan.get(cls)
-        if found is None and all(
-            field.default is not MISSING
-            for field in fields(cls)  # type: ignore[arg-type]
-        ):
-            return cls()
-        return found
+        return plan.get(cls) or cls.default()
+
+    @classmethod
+    def default(cls) -> Self | None:
+        """The probe of default settings; ``None`` if some setting has no default."""
+        settings = fields(cls)  # type: ignore[arg-type]
+        return None if any(field.default is MISSING for field in settings) else cls()
 
 
 @dataclass(frozen=True)

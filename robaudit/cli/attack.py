@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -13,6 +13,9 @@ from robaudit.cli.options import DATA_PANEL, OUT_PANEL, Checkpoints, Settings, w
 from robaudit.errors import UsageError
 from robaudit.request import AUTO
 from robaudit.types import ThreatModel, parse_eps
+
+if TYPE_CHECKING:
+    from robaudit.audit.probe import Probe
 
 _ATTACKS = ("clean", "pgd", "cw", "fast", "autoattack", "square", "fab", "transfer")
 _OTHER = "Transfer from another network"
@@ -122,7 +125,6 @@ def attack(
     an upper bound on robust accuracy.
     """
     from robaudit.audit import Plan
-    from robaudit.audit.probe import Probe
     from robaudit.audit.probes import AutoAttack, Cw, Distance, Fast, Pgd, Square, Transfer
     from robaudit.session.many import Surrogate
 
@@ -159,6 +161,7 @@ def attack(
     if surrogate is not None:
         maker = cw if surrogate_attack == "cw" else pgd
         asked = {"pgd": pgd, "cw": cw, "transfer": Transfer(maker, surrogate), **asked}
+    asked |= _further()
     plan = Plan(probes=tuple(asked[name] for name in asked if name in names), radii=radii[:-1])
     other = None if surrogate is None else Surrogate(surrogate, surrogate_arch, surrogate_normalize)
     measure(checkpoints, plan, settings, surrogate=other, save_adv=save_adv)
@@ -183,13 +186,23 @@ def _verify(checkpoints: list[str], file: Path, settings: Settings) -> None:
 
 def _names(text: str) -> list[str]:
     names = [name.strip() for name in text.split(",")]
-    unknown = [name for name in names if name not in _ATTACKS]
+    known = [*_ATTACKS[1:], *_further(), "clean"]
+    unknown = [name for name in names if name not in known]
     if unknown:
         raise UsageError(
-            f"--attack {text}: unknown attack {unknown[0]!r}",
-            f"Known: {', '.join([*_ATTACKS[1:], 'clean'])}.",
+            f"--attack {text}: unknown attack {unknown[0]!r}", f"Known: {', '.join(known)}."
         )
     return names
+
+
+def _further() -> dict[str, Probe]:
+    """The attacks that packages add, by name, with their default settings."""
+    from robaudit.audit.probe import Attack
+    from robaudit.audit.probes import known
+
+    own = (*_ATTACKS, "distance", "replay")
+    added = [kind.default() for kind in known() if issubclass(kind, Attack)]
+    return {probe.name: probe for probe in added if probe is not None and probe.name not in own}
 
 
 def _radii(given: list[str] | None) -> tuple[float, ...]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import pytest
 from support.batch_runs import create, log_done, log_listed
 from support.batch_runs import report as of_a_run
-from support.console import SAMPLES
+from support.console import SAMPLES, robaudit
 
 import robaudit as ra
 from robaudit import measures
@@ -153,6 +153,14 @@ def test_it_is_in_every_view_of_reports(reports):
     page = to_html(reports[0])
     assert "Mean confidence" in page
     assert "One step" in page
+
+
+def test_the_command_line_runs_an_added_attack(toys):
+    done = robaudit("attack", SAMPLES / "robust.pt", "--n", 16, "--attack", "pgd,onestep", "--json")
+    assert done.code == 0, done.err
+    assert "accuracy.onestep" in {m["name"] for m in json.loads(done.out)["measurements"]}
+    refused = robaudit("attack", SAMPLES / "robust.pt", "--attack", "twostep")
+    assert (refused.code, "onestep" in refused.flat) == (2, True)
 
 
 @pytest.mark.slow
