@@ -9,7 +9,7 @@ taken only if a guess was asked for.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -19,6 +19,7 @@ from robaudit.checkpoints.ascent import STEPS, images_for, share
 from robaudit.checkpoints.claims import far_claims
 from robaudit.checkpoints.classifier import Classifier
 from robaudit.checkpoints.deciding import (
+    Outcomes,
     agree,
     left,
     lowest,
@@ -169,6 +170,12 @@ def _unchecked(proposal: Proposal, model: Classifier) -> Classifier:
     return model
 
 
+def _kept(
+    among: Sequence[Hypothesis], rule: Callable[[Sequence[Outcomes]], list[int]]
+) -> list[Hypothesis]:
+    return [among[k] for k in rule([one.outcomes for one in among])]
+
+
 def _models(among: Sequence[Hypothesis]) -> list[Classifier]:
     return [model for one in among for model in one.models]
 
@@ -198,18 +205,13 @@ class _Choice:
         if len(among) > 1:
             among = self._undecided(among)
         found = [one.outcomes for one in among]
-        if len(among) == 1:
-            taken, rest = 0, []
-        else:
-            taken = lowest(found)
-            if self.asked.exact or not agree(found, taken):
-                return self._open(among, "")
-            rest = [one for k, one in enumerate(among) if k != taken]
-        refuse_guessing(among[taken], self.all, self.examples)
-        far = self._far(among[taken])
-        if far:
-            return self._open(among, far)
-        return self._settled(among[taken], rest, assumed=False)
+        at = lowest(found)
+        if len(among) > 1 and (self.asked.exact or not agree(found, at)):
+            return self._open(among, "")
+        taken, rest = among[at], [*among[:at], *among[at + 1 :]]
+        refuse_guessing(taken, self.all, self.examples)
+        far = self._far(taken)
+        return self._open(among, far) if far else self._settled(taken, rest, assumed=False)
 
     def _by_accuracy(self) -> list[Hypothesis]:
         """Candidates that clean images do not exclude; with very many networks, one of each."""
@@ -221,8 +223,7 @@ class _Choice:
             kept = {one.network for one in best}
             among = [one for one in among if one.network in kept]
         among = self._as_accurate(among)
-        best = best_of_each(among)
-        kept = {best[k].network for k in networks_left([one.outcomes for one in best])}
+        kept = {one.network for one in _kept(best_of_each(among), networks_left)}
         return [one for one in among if one.network in kept]
 
     def _as_accurate(self, among: list[Hypothesis]) -> list[Hypothesis]:
@@ -230,7 +231,7 @@ class _Choice:
         for n in (_SCREEN, len(self.examples)):
             for one in among:
                 one.look(self.examples, n)
-            among = [among[k] for k in worth_attacking([one.outcomes for one in among])]
+            among = _kept(among, worth_attacking)
         return among
 
     def _networks(self) -> list[Hypothesis]:
@@ -242,7 +243,7 @@ class _Choice:
             best = [best[k] for k in networks_left([found[one] for one in best])]
         for one in best:
             one.look(self.examples, len(self.examples))
-        return [best[k] for k in networks_left([one.outcomes for one in best])]
+        return _kept(best, networks_left)
 
     def _one_network(self, among: list[Hypothesis]) -> tuple[list[Hypothesis], list[Hypothesis]]:
         """The most usual of networks that hardly differ under attack, such as ReLU and leaky ReLU.
@@ -279,11 +280,11 @@ class _Choice:
         """Candidates that attacks on few and then on more images do not exclude."""
         n = len(self.examples)
         self._attack(among, self._few())
-        among = [among[k] for k in left([one.outcomes for one in among])]
+        among = _kept(among, left)
         if 1 < len(among) <= MOST_SHOWN:
             most = images_for(_models(among), self.examples)
             self._attack(among, min(max(_FIRST_ATTACKED, most), n))
-            among = [among[k] for k in left([one.outcomes for one in among])]
+            among = _kept(among, left)
         return among
 
     def _share(self, among: Sequence[Hypothesis]) -> float:

@@ -57,16 +57,11 @@ def timm_model(name: str, classes: int = 1000, channels: int = 3, image_size: in
 
 def _set_channels(network: nn.Module, channels: int) -> None:
     """Make the first convolution take images of another number of channels."""
-    for path, module in network.named_modules():
+    for module in network.modules():
         if isinstance(module, nn.Conv2d):
-            first = nn.Conv2d(
-                channels,
-                module.out_channels,
-                module.kernel_size,  # type: ignore[arg-type]
-                module.stride,  # type: ignore[arg-type]
-                module.padding,  # type: ignore[arg-type]
-                bias=module.bias is not None,
-            )
-            network.set_submodule(path, first)
+            module.in_channels = channels
+            shape = (module.out_channels, channels, *module.kernel_size)
+            module.weight = nn.Parameter(module.weight.new_empty(shape))
+            module.reset_parameters()
             return
     raise ValueError("the network has no convolution that takes the image")
