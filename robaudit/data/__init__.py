@@ -1,8 +1,8 @@
-"""``name -> Examples``: bundled digits, torchvision's sets, folders, files, registered sets.
+"""Data sets: bundled digits, torchvision's sets, folders, files and registered sets.
 
-Each source is one small module that says how many examples there are and gives any of them;
-:func:`load_examples` chooses which, checks them and hashes them; :func:`load_splits` does so for
-what an audit needs of the test and of the training split.
+Each kind of source is one module that provides the number of examples and access to them;
+:func:`load_examples` selects, checks and hashes examples; :func:`load_splits` loads those of the
+test and of the training split that an audit needs.
 """
 
 from robaudit.data.load import deciding_examples, default_threat, load_examples

@@ -1,7 +1,7 @@
 """Examples from a ``.npz`` or ``.safetensors`` file with the arrays ``x`` and ``y``.
 
-Neither is read in a way that could run code: npz without pickles, safetensors has none. Of both
-no more is read than the examples asked for: a file of a megabyte may claim a gigabyte.
+Reading runs no code: npz files are read without pickles, and safetensors has none. Only the
+selected examples are read, since a file of a megabyte may claim a gigabyte.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ SUFFIXES = (".npz", ".safetensors")
 def arrayfile(path: Path, split: str) -> Source:
     """The examples of one split of a file.
 
-    The keys are ``x`` and ``y``, which make the split ``test``, or ``x_train``, ``y_train``,
-    ``x_test``, ``y_test``. Where one image appears several times, ``groups`` (or ``groups_train``,
-    ``groups_test``) beside them has one number for all examples of an image. Images and labels are
-    as :func:`robaudit.data.source.from_rows` takes them.
+    The keys are ``x`` and ``y``, which are the split ``test``, or ``x_train``, ``y_train``,
+    ``x_test``, ``y_test``. Where one image appears several times, the additional array ``groups``
+    (or ``groups_train``, ``groups_test``) holds one number for all examples of an image. For images
+    and labels see :func:`robaudit.data.source.from_rows`.
 
     Raises:
-        DataError: no such file, or one that is damaged, or whose arrays are not examples.
+        DataError: the file does not exist, is damaged, or its arrays are not examples.
     """
     if not path.is_file():
         raise DataError(f"{path}: no such file")
@@ -56,7 +56,7 @@ def _keys(present: Sequence[str], path: Path, split: str) -> tuple[str, str]:
             return "x", "y"
         raise DataError(
             f"{path}: holds x and y, which is the split test, not {split}",
-            f"Save {wanted[0]} and {wanted[1]} beside them, or give a file of its own.",
+            f"Save {wanted[0]} and {wanted[1]} in it too, or give another file.",
         )
     names = ", ".join(present) or "nothing"
     raise DataError(
@@ -75,7 +75,7 @@ def tensor_rows(path: Path, key: str) -> Rows:
     """The rows of a tensor in a safetensors file.
 
     Raises:
-        DataError: the file is damaged, or the numbers are of a kind that numpy lacks.
+        DataError: the file is damaged, or has a number type that numpy does not support.
     """
     with _opened(path) as tensors:
         part = tensors.get_slice(key)

@@ -17,7 +17,7 @@ _DARKEST = 16  # a pixel counts the dark ones among 4x4 of the scan
 
 
 def digits(split: str) -> Source:
-    """Images ``(n, 1, 8, 8)``, a pixel being its count of dark pixels over 16."""
+    """Images ``(n, 1, 8, 8)``; the value of a pixel is its count of dark pixels over 16."""
     with as_file(files("robaudit.data") / "digits.npz") as path, np.load(path) as arrays:
         images = arrays[f"x_{split}"].astype(np.float32) / np.float32(_DARKEST)
         return from_arrays(images, arrays[f"y_{split}"], 10, "digits")

@@ -18,27 +18,27 @@ from robaudit.errors import DataError
 _ENDINGS = {".png", ".jpg", ".jpeg", ".bmp", ".webp", ".ppm", ".pgm", ".tif", ".tiff", ".gif"}
 _GREY = {"1", "L"}
 _COLOUR = {"RGB", "RGBA", "P", "LA", "CMYK", "YCbCr"}
-# So few images are decoded before threads have started.
+# Fewer images than this are decoded without threads.
 _FEW = 4
 
 
 def image_folder(folder: Path, split: str) -> Source:
     """The images of ``folder/CLASS/**``; classes and files in the order of their names.
 
-    The first file decides between one channel and three: grey images in a coloured set become
-    RGB, a coloured image in a grey set is an error. Transparency is dropped. As the files are
-    ordered by class, the first n are few classes: draw n at random instead.
+    The first file determines the number of channels: grey images in a coloured set become RGB, a
+    coloured image in a grey set is an error. Transparency is dropped. As files are ordered by
+    class, the first n cover few classes: draw n at random instead.
 
     Raises:
-        DataError: no such folder, no images in it, images that differ in size or cannot be
-            read, or another split than ``test``: a folder is one split.
+        DataError: the folder does not exist or has no images, images differ in size or cannot be
+            read, or the split is not ``test``: a folder is one split.
     """
     if not folder.is_dir():
         raise DataError(f"{folder}: no such folder")
     if split != "test":
         raise DataError(
             f"{folder}: a folder of images is the split test, not {split}",
-            "Give the folder of the other split by its own name.",
+            "Name the folder of the other split.",
         )
     names = sorted(p.name for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
     found = [
@@ -50,7 +50,7 @@ def image_folder(folder: Path, split: str) -> Source:
     if not found:
         raise DataError(
             f"{folder}: no images in sub-folders of it",
-            f"Put each class into a folder of its own; known endings: {' '.join(sorted(_ENDINGS))}",
+            f"Put each class into a separate folder; known endings: {' '.join(sorted(_ENDINGS))}",
         )
     first = found[0][0]
     mode, size = _header(first)
@@ -61,7 +61,7 @@ def image_folder(folder: Path, split: str) -> Source:
 
         if len(positions) < _FEW:
             return torch.from_numpy(np.stack([one(position) for position in positions]))
-        # Pillow lets go of the interpreter while it decodes.
+        # Pillow releases the interpreter lock while it decodes.
         with ThreadPoolExecutor(_cores()) as pool:
             return torch.from_numpy(np.stack(list(pool.map(one, positions))))
 
@@ -78,7 +78,7 @@ def _header(path: Path) -> tuple[str, tuple[int, int]]:
 
     try:
         with warnings.catch_warnings():
-            # Pillow only warns of the first factor of two above its limit on pixels.
+            # Pillow only warns up to twice its limit on pixels.
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             with Image.open(path) as image:
                 return ("L" if image.mode in _GREY else "RGB"), image.size
@@ -117,7 +117,7 @@ def _decode(path: Path, mode: str, size: tuple[int, int], first: Path) -> np.nda
 
 
 def _unreadable(path: Path, error: Exception) -> DataError:
-    """Pillow's readers raise whatever a damaged file leads them to."""
+    """An error for a damaged file, on which Pillow's readers raise various exceptions."""
     line = next(iter(str(error).splitlines()), "") or type(error).__name__
     return DataError(f"{path}: not a readable image ({line[:200]})")
 

@@ -1,4 +1,4 @@
-"""How chosen images are kept, and the hash that says which they are."""
+"""Storage of the selected images, and the hash that identifies them."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from robaudit.data.source import Source
 from robaudit.engine.images import PLAIN, StoredImages, as_float, tiles
 from robaudit.types import Progress
 
-# Bytes of decoded images that are kept; of more than that, each is decoded when it is needed.
+# Decoded images up to this size are kept; beyond it, images are decoded when they are needed.
 _DECODED = 1 << 30
 _TOGETHER = 256
 
 
 def kept(source: Source, positions: Sequence[int], progress: Progress | None) -> Tensor:
-    """Images of a source: as float32 where they are few, else as they lie.
+    """Images of a source: few as float32, many as they are stored.
 
     Decoded files are kept as bytes up to a gigabyte.
     """
@@ -35,7 +35,7 @@ def kept(source: Source, positions: Sequence[int], progress: Progress | None) ->
 def content_hash(x: Tensor, y: Tensor, progress: Progress | None = None) -> str:
     """SHA-256 over dtype, shape and bytes of the images as float32, then of the labels.
 
-    ``progress`` is told of images that are read for it.
+    ``progress`` is called for images that are read for it.
     """
     digest = hashlib.sha256()
     stored = isinstance(x, StoredImages)

@@ -1,4 +1,4 @@
-"""From a data set's name to the examples an audit runs on."""
+"""Load the examples of a data set by name."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from robaudit.types import Examples, Norm, Progress, ThreatModel
 
 _FOLDER = "imagefolder:"
 _SPLITS = ("test", "train")
-# A draw looks at every example's number; the largest sets of labelled images have 1e7.
+# A random draw ranks every example; the largest sets of labelled images have 1e7.
 _MOST_RANKED = 1 << 26
 _DECIDING = 1024
 _RADII: dict[Norm, dict[str, float]] = {
@@ -40,7 +40,11 @@ _RADII: dict[Norm, dict[str, float]] = {
 
 
 def default_threat(name: str, norm: Norm = "linf") -> ThreatModel | None:
-    """The threat model that results on this data set are usually given for, or ``None``.
+    """The threat model that is usual for this data set, or ``None``.
+
+    Args:
+        name: of the data set, as for :func:`load_examples`.
+        norm: ``linf``, ``l2`` or ``l1``.
 
     >>> default_threat("mnist")
     ThreatModel(norm='linf', eps=0.3)
@@ -60,7 +64,7 @@ def load_examples(
     download: bool = False,
     progress: Progress | None = None,
 ) -> Examples:
-    """The examples to audit on.
+    """Load examples of a data set.
 
     Args:
         name: ``digits`` (bundled); ``mnist``, ``fashion-mnist``, ``cifar10``, ``cifar100`` or
@@ -69,23 +73,23 @@ def load_examples(
             ``imagefolder:DIR``, one sub-folder per class; or the name of an installed package's
             entry point of the group ``robaudit.datasets``.
         split: ``test`` or ``train``.
-        n: how many; all of them if not given. The first n, unless ``sample_seed`` is given.
-        at_most: in place of ``n``: that many, or all where there are fewer.
-        sample_seed: draw the n at random without replacement. The draw depends on nothing but the
-            seed and the size of the set, and a smaller draw is part of a larger one.
-        data_dir: where torchvision's sets are; handed to a registered set as well.
-        download: fetch a torchvision set that is not there.
-        progress: told how many image files have been read.
+        n: number of examples; all if not given. The first n, unless ``sample_seed`` is given.
+        at_most: used instead of ``n``: that many, or all where there are fewer.
+        sample_seed: draw the n at random without replacement. The draw depends only on the seed and
+            the size of the set, and a smaller draw is part of a larger one.
+        data_dir: folder of torchvision's sets; also passed to a registered set.
+        download: download a torchvision set that is missing.
+        progress: called with the number of image files read and of all.
 
     Returns:
         Images float32 ``(n, c, h, w)`` in ``[0, 1]``, labels int64 ``(n,)``, in the order of the
         data set; ``index`` their positions in the split; ``sha256`` over dtype, shape and bytes of
-        both. Many images stay as they lie, bytes or files: ``x`` is then a
-        :class:`robaudit.engine.images.StoredImages`, a tensor that reads the rows it is asked for.
+        both. Many images stay bytes or files: ``x`` is then a
+        :class:`robaudit.engine.images.StoredImages`, a tensor that reads rows when it is indexed.
 
     Raises:
         UsageError: an unknown name or split, or ``n`` below 1.
-        DataError: the data is not there, unreadable, out of range, or has fewer than ``n``.
+        DataError: the data is missing, unreadable, out of range, or has fewer than ``n`` examples.
 
     >>> load_examples("digits", n=3).x.shape
     torch.Size([3, 1, 8, 8])
@@ -120,13 +124,13 @@ def deciding_examples(
     download: bool = False,
     audited: Examples | None = None,
 ) -> Examples:
-    """The examples that tell what a checkpoint is: always the same of a split, whatever is audited.
+    """The examples that identify a checkpoint: the same for a split, whatever is audited.
 
-    They are the first 1024, or where those are sorted by class, as the files of folders are, 1024
-    evenly over the split.
+    They are the first 1024, or, where those are sorted by class as in folders, 1024 spaced evenly
+    over the split.
 
     Args:
-        audited: examples of the same split that are at hand; used where they are these.
+        audited: loaded examples of the same split, which are used if they include these.
 
     >>> len(deciding_examples("digits"))
     500
@@ -183,6 +187,6 @@ def _choose(count: int, n: int | None, sample_seed: int | None, name: str, split
             f"{name}: the {split} split claims {count} examples, too many to draw from",
             "Leave --sample out for the first n.",
         )
-    # Ranking by hash, because no library's generator promises the same draw in its next release.
+    # Ranked by hash, because libraries do not guarantee the same random draws in later releases.
     ranked = sorted(range(count), key=lambda i: seed_for(sample_seed, "sample", i))
     return sorted(ranked[:n])

@@ -1,4 +1,4 @@
-"""Rows of the arrays in an ``.npz`` file, and no more of it than that."""
+"""Selected rows of the arrays in an ``.npz`` file, without reading the whole file."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ from robaudit.errors import DataError
 from robaudit.outcomes import UNREADABLE
 
 _SAVE = "Save it with numpy.savez(path, x=images, y=labels); arrays of objects are not read."
-# No deflated byte stands for more than so many, and no photograph's for nearly as many.
+# Largest compression ratio of deflate, and the largest that is plausible for photographs.
 _DEFLATE, _PLAUSIBLE = 1032, 100
 _HARMLESS = 1 << 28
 _PIECE = 1 << 24
 
 
 def npz_rows(path: Path, wanted: Callable[[Sequence[str]], tuple[str, ...]]) -> list[Rows]:
-    """Some arrays of a file; ``wanted`` chooses their names among those present.
+    """Arrays of a file; ``wanted`` selects names among those present.
 
     Raises:
-        DataError: the file is damaged, no npz file, or its arrays hold objects.
+        DataError: the file is damaged, is not an npz file, or its arrays hold objects.
     """
     with _opened(path) as file:
         names = {entry.filename.removesuffix(".npy"): entry.filename for entry in file.infolist()}
@@ -71,7 +71,7 @@ def _picked(
     shape: tuple[int, ...],
     dtype: np.dtype[Any],
 ) -> NDArray[Any]:
-    """The rows at ascending positions of a stream of rows, which is read up to the last of them."""
+    """The rows at ascending positions of a stream, which is read up to the last of them."""
     out = np.empty((len(at), *shape[1:]), dtype)
     stop, together = int(at[-1]) + 1, max(1, _PIECE // max(1, size))
     for start in range(0, stop, together):
@@ -80,7 +80,7 @@ def _picked(
         first, last = np.searchsorted(at, (start, start + count))
         out[first:last] = block[at[first:last] - start]
     if stop == shape[0]:
-        stream.read(1)  # at its end the zip file's check sum is looked at
+        stream.read(1)  # the zip file's checksum is verified at its end
     return out
 
 

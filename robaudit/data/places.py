@@ -1,4 +1,4 @@
-"""Where torchvision's sets usually lie."""
+"""The usual folders of torchvision's data sets."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ MARKS = {
     "cifar100": ("cifar-100-python",),
     "svhn": ("test_32x32.mat", "train_32x32.mat"),
 }
-"""What torchvision puts into its root, by set."""
+"""Files and folders that torchvision creates in its root, by set."""
 
 
 def own_folder() -> Path:
-    """Where sets are downloaded to where no folder is named."""
+    """The default folder of downloads."""
     cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(cache) / "robaudit" / "data"
 
 
 def usual_places() -> Iterator[Path]:
-    """Roots where a set may be, the nearest first."""
+    """Roots that may contain a set, in order of preference."""
     named = os.environ.get("ROBAUDIT_DATA_DIR")
     if named:
         yield Path(named)
@@ -34,9 +34,9 @@ def usual_places() -> Iterator[Path]:
 
 
 def root_of(name: str, data_dir: Path | None = None) -> Path | None:
-    """The root that has a set of torchvision's: ``data_dir``, else the first usual place.
+    """The root that contains a set of torchvision's: ``data_dir``, else the first usual folder.
 
-    In each place the set may be in a folder of its own name, too.
+    The set may also be in a sub-folder named after it.
     """
     for place in (data_dir,) if data_dir is not None else usual_places():
         for root in (place, place / name, place / name.upper()):

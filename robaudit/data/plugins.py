@@ -1,4 +1,4 @@
-"""Data sets that a user's package registers, as entry points of the group ``robaudit.datasets``."""
+"""Data sets registered by packages as entry points of the group ``robaudit.datasets``."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def plugin_set(name: str, split: str, data_dir: Path | None) -> Source:
     """One split of a registered data set.
 
     Raises:
-        DataError: its code fails, or gives no examples.
+        DataError: its code fails, or returns no examples.
     """
     point = next(iter(entry_points(group=GROUP, name=name)))
     where = f"{name} ({point.value})"
@@ -60,7 +60,7 @@ def _called(
 
 def _array(values: object, where: str) -> NDArray[Any]:
     if isinstance(values, torch.Tensor):
-        # numpy has no bfloat16; every half precision number is a float32 as well.
+        # numpy has no bfloat16, whose numbers float32 holds exactly.
         values = values.detach().cpu()
         widened = values.float() if values.is_floating_point() else values
         array: NDArray[Any] = widened.numpy()

@@ -1,4 +1,4 @@
-"""What a data source offers, and the checks that every source's images and labels pass."""
+"""The interface of data sources, and the checks of their images and labels."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ from torch import Tensor
 
 from robaudit.errors import DataError
 
-# Undoing a normalisation in float32 leaves 1.0000001 and -3e-8 behind: that much is rounding.
+# Undoing a normalisation in float32 gives values such as 1.0000001 and -3e-8.
 _ROUNDING = 1e-6
 
 
 @dataclass(frozen=True)
 class Source:
-    """One split of a data set, nothing of it converted yet.
+    """One split of a data set, before conversion to float32.
 
     Attributes:
+        count: number of examples.
         shape: of an image, ``(c, h, w)``.
-        labels: of the examples at some positions, int64 ``(m,)``.
-        images: of those, ``(m, c, h, w)``: uint8, a pixel being its value over 255, or float32 in
-            ``[0, 1]``.
-        classes: ``None`` when the data does not say.
-        decoded: whether images are work to get, and not only to copy.
-        groups: of the examples at some positions, int64 ``(m,)``: those of one image have one
-            number; ``None`` where every example is an image of its own.
+        labels: positions to labels, int64 ``(m,)``.
+        images: positions to images ``(m, c, h, w)``: uint8 in 0 to 255, or float32 in ``[0, 1]``.
+        classes: number of classes; ``None`` if unknown.
+        decoded: whether images are decoded from files rather than copied.
+        groups: positions to int64 ``(m,)``, equal for examples of one image; ``None`` where every
+            example is a different image.
     """
 
     count: int
@@ -44,7 +44,7 @@ class Source:
 
 @dataclass(frozen=True)
 class Rows:
-    """An array that is somewhere: ``read`` gives the rows at ascending positions."""
+    """An array in memory or in a file; ``read`` returns the rows at ascending positions."""
 
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
@@ -71,15 +71,15 @@ def from_rows(
     """A source of arrays.
 
     Args:
-        images: ``(n, c, h, w)``, ``(n, h, w)`` or, where the shape leaves no doubt,
+        images: ``(n, c, h, w)``, ``(n, h, w)`` or, where the shape is unambiguous,
             ``(n, h, w, c)``; uint8 in 0..255 or floating point in 0..1.
         labels: ``(n,)`` integers from 0.
-        classes: how many classes the data set has, or ``None``.
-        where: what to call the data in messages.
+        classes: number of classes, or ``None``.
+        where: name of the data in messages.
         groups: ``(n,)`` integers, one number for all examples of one image.
 
     Raises:
-        DataError: the arrays are not that; what the values are shows when they are read.
+        DataError: other shapes or types; values are checked when they are read.
     """
     shape, last = _channels_first(images.shape, where)
     _check_labels(labels, images.shape[0], where)

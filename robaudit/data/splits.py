@@ -1,4 +1,4 @@
-"""The examples that an audit needs: those audited, and those of the training split for the gaps."""
+"""The examples that an audit needs: those audited, and training examples for the gaps."""
 
 from __future__ import annotations
 
@@ -26,17 +26,17 @@ def load_splits(
     without: Callable[[DataError], None] = lambda _: None,
     progress: Progress | None = None,
 ) -> tuple[Examples, Examples | None]:
-    """The audited examples and the training examples; the same of both, chosen in the same way.
+    """The audited examples and the training examples, selected in the same way.
 
     Args:
         data, split, n, at_most, sample_seed, data_dir, download, progress: see
             :func:`robaudit.data.load_examples`.
-        gap: whether training examples are wanted; there are none where ``split`` is ``train``.
-        train_data: other data that has them, which are then always wanted.
-        without: told why ``data`` has no training examples.
+        gap: whether training examples are needed; none are loaded where ``split`` is ``train``.
+        train_data: another data set with training examples, which are then always loaded.
+        without: called with the error where ``data`` has no training examples.
 
     Raises:
-        UsageError, DataError: those audited, or those of ``train_data``, cannot be had.
+        UsageError, DataError: the audited examples, or those of ``train_data``, cannot be loaded.
 
     >>> audited, train = load_splits("digits", "test", gap=True, n=3)
     >>> audited.split, train.split, len(train)
@@ -55,7 +55,7 @@ def load_splits(
     if train_data is not None:
         try:
             return audited, load(train_data, split="train")
-        except DataError:  # a file of training examples has no splits of its own
+        except DataError:  # a file of training examples only has no splits
             return audited, replace(load(train_data, split="test"), split="train")
     if not gap or split == "train":
         return audited, None

@@ -23,23 +23,22 @@ SETS = {
 
 
 def torchvision_set(name: str, split: str, data_dir: Path | None, download: bool) -> Source:
-    """One split of the set, from ``data_dir`` (torchvision's ``root``) or where it usually lies.
+    """One split of the set, from ``data_dir`` (torchvision's ``root``) or a usual folder.
 
     The stored uint8 arrays are used as they are: dividing them by 255 gives the same numbers as
     torchvision's ``ToTensor``, without decoding image by image.
 
     Raises:
-        UsageError: no ``data_dir``, the set is in no usual place, and not to be downloaded.
-        DataError: the set is not there, is damaged or could not be downloaded.
+        UsageError: no ``data_dir``, the set is in no usual folder, and ``download`` is false.
+        DataError: the set is missing, damaged or could not be downloaded.
     """
     from torchvision import datasets
 
     data_dir = root_of(name, data_dir) or data_dir or (own_folder() if download else None)
     if data_dir is None:
         raise UsageError(
-            f"{name} needs to know where its files are: they are in no usual place "
-            "(./data, ~/data, ROBAUDIT_DATA_DIR)",
-            "Give the folder as --data-dir; --download fetches them.",
+            f"the files of {name} are in no usual place (./data, ~/data, ROBAUDIT_DATA_DIR)",
+            "Give the folder as --data-dir, or download them with --download.",
         )
     kind, classes = SETS[name]
     which = {"split": split} if name == "svhn" else {"train": split == "train"}

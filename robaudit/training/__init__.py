@@ -1,8 +1,8 @@
-"""Training methods of the papers; one regulariser or schedule a file.
+"""Training methods of the papers; one regulariser per file.
 
-An objective makes adversarial examples and gives the loss at them; a :class:`Method` puts
-regularisers to it; :func:`train` is a plain loop, and :func:`fit` one that follows a recipe and can
-be taken up where it stopped. Nothing here writes a file.
+An objective computes adversarial examples and the loss on them; a :class:`Method` adds
+regularisers; :func:`train` is a plain loop, and :func:`fit` follows a recipe and can be resumed.
+Nothing here writes files.
 """
 
 from robaudit.training.awp import Awp

@@ -1,4 +1,4 @@
-"""Random changes of training images, drawn for a whole batch at once."""
+"""Random augmentation of training images, drawn for a whole batch at once."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ if TYPE_CHECKING:
 
 
 def augment(x: Images, pad: int, flip: bool, generator: torch.Generator | None = None) -> Images:
-    """Each image shifted by up to ``pad`` pixels with zeros behind, and mirrored half the time.
+    """Shift each image by up to ``pad`` pixels, filled with zeros, and mirror half of them.
 
     Args:
         x: images ``(n, c, h, w)``.
-        pad: a crop of the old size is taken out of the image with that many zeros on each side.
-        flip: whether images are mirrored left to right, each with probability one half.
-        generator: source of the draws, on the device of ``x``.
+        pad: zeros added on each side before a random crop of the original size.
+        flip: whether to mirror each image horizontally with probability one half.
+        generator: of the random draws, on the device of ``x``.
     """
     n, _, height, width = x.shape
     if pad:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 @dataclass(frozen=True)
 class Awp:
-    """Descend the loss at ``w + v`` in place of ``w``, ``v`` the weights' own adversary.
+    """Descend the loss at ``w + v`` instead of ``w``, with an adversarial perturbation ``v``.
 
     ``v_l = gamma ||w_l|| g_l / ||g_l||`` for every weight tensor of two dimensions or more, ``g``
     the gradient of the robust loss at ``w`` on the same adversarial images: one step of the inner
@@ -20,7 +20,7 @@ class Awp:
 
     Attributes:
         gamma: relative length; the paper has 0.01 for AT and 0.005 for TRADES.
-        after: epochs before it begins.
+        after: number of epochs without it at the beginning.
 
     Source: D. Wu et al., "Adversarial Weight Perturbation Helps Robust Generalization", NeurIPS
     2020, Eq. 8-10.
@@ -30,12 +30,13 @@ class Awp:
     after: int = 0
 
     def adversary(self, model: nn.Module, loss: Callable[[], Tensor]) -> dict[str, Tensor]:
-        """``v`` by parameter name; a tensor without weight or without gradient does not move.
+        """``v`` by parameter name, without tensors whose weight or gradient is zero.
 
-        The model's buffers, such as a batch norm's running statistics, are as before afterwards.
+        The model's buffers, such as a batch norm's running statistics, are restored.
 
         Args:
-            loss: the robust loss of the model as it stands.
+            model: the network.
+            loss: computes the robust loss with the model's current weights.
         """
         weights = {
             name: parameter

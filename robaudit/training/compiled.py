@@ -1,4 +1,4 @@
-"""A network in torch's compiled form, where it can be compiled."""
+"""Compile a network with ``torch.compile``, where that works."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ if TYPE_CHECKING:
 
 
 def compiled(model: nn.Module, x: Images, recipe: Recipe) -> tuple[nn.Module, str | None]:
-    """``model`` compiled, sharing its weights; or itself, and why.
+    """``model`` compiled, with shared weights; or the model itself, and the reason.
 
-    It is tried on two images, forwards and backwards, in eval mode: a compiler that is missing is
-    found out here and not in the first epoch.
+    A forward and a backward pass on two images in eval mode detect a missing compiler before the
+    first epoch.
     """
     if recipe.trh is not None or recipe.taylor is not None:
-        return model, "[trh] and [taylor] look inside the network"
+        return model, "[trh] and [taylor] need hooks inside the network"
     network = cast("nn.Module", torch.compile(model))
     try:
         network(x[:2].clone().requires_grad_()).sum().backward()

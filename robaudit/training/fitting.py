@@ -1,4 +1,4 @@
-"""Training by a recipe, epoch by epoch, from the beginning or from where it stopped."""
+"""Training by a recipe, from the beginning or resumed."""
 
 from __future__ import annotations
 
@@ -35,15 +35,15 @@ _ADVERSARIAL: dict[str, Callable[..., Objective]] = {
 
 @dataclass(frozen=True)
 class Epoch:
-    """What is known after an epoch.
+    """The state of training after an epoch.
 
     Attributes:
         number: from 1.
-        loss: the mean training loss, regularisers in.
+        loss: mean training loss, including regularisers.
         learning_rate: in this epoch.
-        wci: the controller's measurement after it, or ``None``.
-        average: the averaged parameters by name; empty where there are none yet.
-        state: everything :func:`fit` needs to go on from here; tensors and plain values.
+        wci: the controller's measurement after the epoch, or ``None``.
+        average: the averaged parameters by name; empty before averaging begins.
+        state: everything :func:`fit` needs to resume; tensors and plain values.
     """
 
     number: int
@@ -69,25 +69,26 @@ def fit(
 ) -> None:
     """Train ``model`` in place.
 
-    Every draw follows the recipe's seed, and the state has the generators in it: on a CPU, a run
-    that was stopped after any epoch and taken up from that epoch's state ends with the weights of
-    one that never stopped, bit for bit. The model is in eval mode whenever ``on_epoch`` is called,
-    and draws made there leave the training alone.
+    Every random draw is determined by the recipe's seed, and the state includes the generators: on
+    a CPU, a run that is resumed from the state of any epoch ends with the same weights, bit for
+    bit, as an uninterrupted one. The model is in eval mode when ``on_epoch`` is called, and random
+    draws made there do not affect training.
 
     Args:
-        model: images in ``[0, 1]`` to logits; on the device where it is trained.
+        model: images in ``[0, 1]`` to logits, on the device of training.
         x, y: training images and labels, on the same device.
         recipe: epochs, schedule, objective and regularisers.
-        threat: what is trained against.
+        threat: the threat model of the adversarial examples.
         state: of an earlier :class:`Epoch` of the same run.
-        network: what the steps call in place of ``model``, such as its compiled form
-            (:func:`robaudit.training.compiled.compiled`); it has the model's own weights.
+        precision: ``fp32``, ``tf32`` or ``bf16``.
+        network: called instead of ``model`` in each step, such as its compiled form
+            (:func:`robaudit.training.compiled.compiled`); it shares the model's weights.
         on_epoch: called after each epoch.
-        on_step: called after each step with the steps done and the steps in all, of this epoch.
+        on_step: called after each step with the number of steps done and of all in this epoch.
 
     Raises:
-        UsageError: a regulariser does not fit the network.
-        DivergedError: the loss is not finite, or the weights after an epoch.
+        UsageError: a regulariser does not support the network.
+        DivergedError: the loss, or a weight after an epoch, is not finite.
     """
     device = x.device
     method = method_of(recipe, threat)
@@ -150,7 +151,7 @@ def fit(
                 after_step=after_step,
             )
             model.eval()
-            # The last step's loss may have been finite and what it made of the weights not.
+            # The last step's loss may be finite and the weights after it not.
             if not all(bool(value.isfinite().all()) for value in model.state_dict().values()):
                 raise DivergedError("the network's weights or statistics are not finite", step)
             if control is not None:

@@ -1,4 +1,4 @@
-"""What RAT's public code computes in place of the Taylor terms, for comparison."""
+"""The terms that RAT's public code computes instead of the Taylor terms, for comparison."""
 
 from __future__ import annotations
 
@@ -23,27 +23,27 @@ def last_layer_terms(
 
     ``D_1`` and ``D_2`` are divergences of the predictions at ``x`` and ``x'`` from soft labels, the
     mean of both. The soft labels come from the batch's gradient of the cross-entropy in the last
-    layer's weight, its rows summed: a number a class, ``s`` at ``x`` and ``s'`` at ``x'``. ``D_1``
-    has :func:`soft_labels` of ``|s| - |s'|`` at ``x'`` and of ``|s'| - |s|`` at ``x``, ``D_2``
-    those of ``s'^2 - s^2`` at both. They are constants: no gradient flows through them.
+    layer's weight, summed over each row: one number per class, ``s`` at ``x``, ``s'`` at ``x'``.
+    ``D_1`` has :func:`soft_labels` of ``|s| - |s'|`` at ``x'`` and of ``|s'| - |s|`` at ``x``,
+    ``D_2`` those of ``s'^2 - s^2`` at both. They are constants: no gradient flows through them.
 
     Args:
-        objective: TRADES, whose clean cross-entropy keeps a weight of ``1 - eta``.
-        passes: of the objective's own loss.
+        objective: TRADES, whose clean cross-entropy then has the weight ``1 - eta``.
+        passes: those of the objective's loss.
         y: labels ``(n,)``.
 
     Returns:
         A scalar.
 
     Raises:
-        UsageError: the objective is another one.
+        UsageError: the objective is not TRADES.
 
     Source: the public code of G. Jin et al., CVPR 2023; the paper's Eq. 8 is
     :class:`robaudit.training.taylor.Taylor`'s other kind.
     """
     if objective.trace != "trades":
         raise UsageError(
-            "the Taylor terms' last-layer kind is there for TRADES only",
+            "last-layer Taylor terms support TRADES only",
             'Write objective = "trades", or kind = "exact" under [taylor].',
         )
     (z, clean), (z_moved, moved) = passes.seen[0], passes.seen[-1]
@@ -58,10 +58,10 @@ def last_layer_terms(
 
 
 def soft_labels(gap: Tensor) -> Tensor:
-    """A soft label for each class, ``(k, k)``, of what each class's gap is, ``(k,)``.
+    """Soft labels ``(k, k)``, one row per class, from a number per class, ``(k,)``.
 
-    The class itself has ``2 / k``; the others share the rest by how far their gap is above the
-    smallest one, alike where all are the smallest.
+    The class itself has ``2 / k``; the others share the rest in proportion to the difference of
+    their number from the smallest one, or equally where all differences are zero.
 
     >>> soft_labels(torch.tensor([0.0, 1.0, 2.0, 3.0]))[0]
     tensor([0.5000, 0.0833, 0.1667, 0.2500])

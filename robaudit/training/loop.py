@@ -1,4 +1,4 @@
-"""One plain training loop: stochastic gradient descent with momentum, seeded."""
+"""A plain, seeded training loop: stochastic gradient descent with momentum."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class Loss(Protocol):
-    """The loss of a batch, a scalar; draws its randomness from ``generator``."""
+    """The loss of a batch, a scalar; random draws come from ``generator``."""
 
     def __call__(
         self, model: nn.Module, x: Images, y: Labels, generator: torch.Generator, /
@@ -24,10 +24,10 @@ class Loss(Protocol):
 
 
 class DivergedError(NotMeasuredError):
-    """The loss or a weight is no finite number any more.
+    """The loss or a weight is not finite.
 
     Attributes:
-        step: of the epoch, from 1.
+        step: number of the step in the epoch, from 1.
     """
 
     def __init__(self, what: str, step: int) -> None:
@@ -52,22 +52,22 @@ def train(
     """Train ``model`` in place: one pass over ``(x, y)`` in random order per learning rate.
 
     ``v <- m v + g + wd w``, ``w <- w - lr v`` with ``g`` the gradient of ``objective``. The order
-    of the examples and every random draw follow ``seed``: on a CPU with one thread, two runs give
-    the same weights bit for bit. The model is left in eval mode.
+    of the examples and every random draw are determined by ``seed``: on a CPU with one thread, two
+    runs give the same weights bit for bit. The model is left in eval mode.
 
     Args:
         model: trained in place; in train mode while ``objective`` is called.
         x: images ``(n, c, h, w)``.
         y: labels ``(n,)``.
-        objective: the loss to descend, such as an :class:`~robaudit.training.At`.
+        objective: the loss, such as an :class:`~robaudit.training.At`.
         learning_rates: one per epoch.
         batch_size: a last, smaller batch of an epoch is used as well.
         momentum: ``m``.
         weight_decay: ``wd``, on every parameter.
-        clip_norm: longest gradient (l2 norm over all parameters) that is not shortened.
-        seed: of the order, of the objective and of the model's own draws such as dropout.
-        on_epoch: called after each epoch with its number from 1 and the mean objective, the model
-            in eval mode.
+        clip_norm: largest l2 norm of the gradient over all parameters; longer ones are clipped.
+        seed: of the order, of the objective, and of random draws of the model such as dropout.
+        on_epoch: called after each epoch with its number, from 1, and the mean objective; the
+            model is in eval mode.
 
     Raises:
         DivergedError: the loss is not finite.
@@ -107,14 +107,14 @@ def run_epoch(
     clip_norm: float | None = None,
     after_step: Callable[[], None] | None = None,
 ) -> float:
-    """One pass over ``(x, y)`` in an order that ``generator`` draws; the mean loss.
+    """One pass over ``(x, y)`` in random order; returns the mean loss.
 
     Args:
-        descend: adds a batch's gradients to the parameters' and gives its loss.
+        descend: adds a batch's gradients to the parameters' and returns its loss.
         after_step: called after every step of the optimizer.
 
     Raises:
-        DivergedError: a loss is not finite; its step is not taken.
+        DivergedError: a loss is not finite; the weights are not updated with it.
     """
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
     total = 0.0

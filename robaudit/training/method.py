@@ -22,10 +22,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Method:
-    """What a step descends: the objective, and what is added to it or done around it.
+    """An objective with optional regularisers.
 
-    The adversarial examples are made first (with a Taylor term at ``w + u``); AWP then moves the
-    weights against the objective alone; the gradient of objective and regularisers is taken there.
+    In each step, the adversarial examples are computed first (with a Taylor term at ``w + u``); AWP
+    then perturbs the weights against the objective alone; the gradient of objective and
+    regularisers is computed at the perturbed weights.
     """
 
     objective: Objective
@@ -35,7 +36,7 @@ class Method:
 
     @property
     def _of_top_layer(self) -> bool:
-        """Whether a regulariser needs what goes into and comes out of the top layer."""
+        """Whether a regulariser needs the inputs and outputs of the top layer."""
         trh, taylor = self.trh, self.taylor
         return (trh is not None and trh.where == "top") or (
             taylor is not None and taylor.kind == "last-layer"
@@ -51,15 +52,17 @@ class Method:
         done: float = 0.0,
         epoch: int = 1,
     ) -> float:
-        """Add the gradient of one batch to the parameters' and give the loss, regularisers in.
+        """Add the gradient of one batch to the parameters'; returns the loss with regularisers.
 
         Args:
             model: in train mode.
-            done: the fraction of all steps that is done.
+            x, y: images and labels of the batch.
+            generator: of the random draws.
+            done: fraction of all steps that is done.
             epoch: from 1.
 
         Raises:
-            UsageError: a regulariser does not fit the network.
+            UsageError: a regulariser does not support the network.
         """
         passes = Passes(model, top_layer(model, x[:1])) if self._of_top_layer else None
         randomised = (

@@ -11,9 +11,9 @@ from torch import Tensor, nn
 
 @contextmanager
 def moved_weights(model: nn.Module, nu: Mapping[str, Tensor]) -> Iterator[None]:
-    """``w + nu`` inside; ``w`` bit for bit afterwards, also after an error.
+    """Weights ``w + nu`` inside the block; ``w`` is restored bit for bit, also after an error.
 
-    Whatever is differentiated inside has to be so before the end: the weights move in place.
+    The weights change in place, so gradients have to be computed inside the block.
     """
     own = dict(model.named_parameters())
     kept = {name: own[name].detach().clone() for name in nu}

@@ -1,4 +1,4 @@
-"""A network to train: an architecture's name, built for the data and freshly initialised."""
+"""A freshly initialised network for given data, by the name of its architecture."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from robaudit.types import Examples
 
 @dataclass(frozen=True)
 class Fresh:
-    """A classifier that is ready to be trained.
+    """An untrained classifier.
 
     Attributes:
         model: images in ``[0, 1]`` to logits, its parameters trainable.
-        architecture: what a checkpoint may say about itself; empty for code of the user's.
+        architecture: its name for a checkpoint; empty for the user's own code.
     """
 
     model: Classifier
@@ -30,14 +30,16 @@ class Fresh:
 
 
 def fresh_classifier(arch: str, normalize: str | None, examples: Examples, seed: int) -> Fresh:
-    """The network ``arch`` for these images and classes, its weights drawn by ``seed``.
+    """The network ``arch`` for these images and classes, initialised with ``seed``.
 
     Args:
-        arch: as for ``--arch``; classes and channels come from the data unless they are given.
-        normalize: as for ``--normalize``; the family's own, else none, if ``None``.
+        arch: as for ``--arch``; classes and channels are those of the data unless given.
+        normalize: as for ``--normalize``; if ``None``, the usual one of the family, if any.
+        examples: training images and labels.
+        seed: of the initialisation.
 
     Raises:
-        UsageError: there is no such network, or it does not take the images.
+        UsageError: there is no such network, or it does not accept the images.
     """
     classes = examples.classes or int(examples.y.max()) + 1
     channels = int(examples.x.shape[1])
@@ -88,7 +90,7 @@ def _named(arch: str, classes: int, channels: int) -> tuple[nn.Module, str, str]
 
 
 def _from_data(classes: int, channels: int) -> Iterator[dict[str, int | str]]:
-    # Not every family takes both: a plain sequence of layers has them in its layers.
+    # Not every family has both arguments: a sequence of layers has them in its layers.
     yield {"classes": classes, "channels": channels}
     yield {"classes": classes}
     yield {}

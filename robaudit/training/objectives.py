@@ -1,4 +1,4 @@
-"""Training objectives of the papers: how the images to train on are made, and the loss at them."""
+"""Training objectives of the papers: how adversarial images are computed, and the loss on them."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ Forward = Callable[[Tensor], Tensor]
 
 
 class Objective(ABC):
-    """A training loss in two parts, so that regularisers can come between them.
+    """A training loss in two steps, between which regularisers can be computed.
 
-    Called with a model and a batch, it makes the examples and gives the loss at them.
+    Called with a model and a batch, it computes the examples and returns the loss on them.
 
     Attributes:
-        trace: which trace of the top layer's Hessian is this loss's.
-        penalty: the weight of the loss's second part; 0 where there is none.
+        trace: the loss whose top-layer trace belongs to this objective.
+        penalty: weight of the loss's second term; 0 where there is none.
     """
 
     trace: ClassVar[RobustLoss]
@@ -38,7 +38,7 @@ class Objective(ABC):
     def examples(
         self, model: nn.Module, x: Images, y: Labels, generator: torch.Generator | None = None
     ) -> Images:
-        """The images to train on, in place of ``x`` or beside it; constants, of its shape."""
+        """The images to train on, of the shape of ``x``, without gradient."""
 
     def loss(self, forward: Forward, x: Images, moved: Images, y: Labels) -> Tensor:
         """The loss, a scalar; here the mean cross-entropy at ``moved``.
@@ -58,15 +58,15 @@ class Objective(ABC):
 class Adversarial(Objective):
     """An objective whose examples come from PGD, by default on the cross-entropy.
 
-    They are made with the model in eval mode: so they attack the network that will be evaluated, an
-    example's perturbation does not depend on its neighbours in the batch, and the running
-    statistics of batch norm see each batch once and not ``steps + 1`` times. The loss itself is
-    computed in the mode the model is in.
+    They are computed with the model in eval mode: they attack the network that will be evaluated,
+    an example's perturbation does not depend on the others in the batch, and the running statistics
+    of batch norm are updated once per batch and not ``steps + 1`` times. The loss is computed in
+    the model's current mode.
 
     Attributes:
         threat: norm and radius of the perturbations.
-        steps: PGD steps.
-        step_size: of one step; a quarter of the radius if not given.
+        steps: number of PGD steps.
+        step_size: length of a step; a quarter of the radius if not given.
     """
 
     threat: ThreatModel
@@ -74,7 +74,7 @@ class Adversarial(Objective):
     step_size: float | None = None
 
     def ascended(self, model: nn.Module, x: Images, y: Labels) -> Forward:
-        """What the ascent maximises: perturbed images to a sum over examples."""
+        """The function to maximise: perturbed images to a sum over examples."""
         return lambda z: F.cross_entropy(model(z), y, reduction="sum")
 
     def examples(
@@ -121,11 +121,11 @@ class At(Adversarial):
 class Trades(Adversarial):
     """``E[CE(f(x), y) + penalty KL(f(x) || f(x'))]`` with ``x'`` from PGD on the divergence.
 
-    The ascent begins uniformly in the ball: at ``x' = x`` the divergence has no gradient. Gradients
-    of the loss flow through both forward passes.
+    The ascent starts uniformly in the ball, since the divergence has no gradient at ``x' = x``.
+    Gradients of the loss flow through both forward passes.
 
     Attributes:
-        penalty: ``1 / lambda`` in the paper.
+        penalty: ``1 / lambda`` of the paper.
 
     Source: H. Zhang et al., "Theoretically Principled Trade-off between Robustness and Accuracy",
     ICML 2019, Eq. 5 and Algorithm 1.
@@ -135,7 +135,7 @@ class Trades(Adversarial):
     penalty: float = PENALTIES["trades"]
 
     def ascended(self, model: nn.Module, x: Images, y: Labels) -> Forward:
-        """The divergence from the predictions at ``x``, which are held fixed."""
+        """The divergence from the predictions at ``x``, which are constant."""
         with torch.no_grad():
             target = model(x)
         return lambda z: kl_divergence(target, model(z))
@@ -174,7 +174,7 @@ class Mart(Adversarial):
 class Alp(Adversarial):
     """``E[CE(f(x'), y) + penalty |p - p'|^2]`` with ``x'`` from PGD on the cross-entropy.
 
-    ``p``, ``p'`` are the softmax at ``x`` and ``x'``; the method's first paper pairs the logits.
+    ``p``, ``p'`` are the softmax at ``x`` and ``x'``; the original paper pairs the logits.
 
     Source: Z. Wang et al., "Improving robust generalization by direct PAC-Bayesian bound
     minimization", CVPR 2023, appendix G.1; H. Kannan et al., "Adversarial Logit Pairing", 2018.
@@ -207,8 +207,8 @@ def kl_divergence(clean: Logits, moved: Logits) -> Tensor:
 def boosted_cross_entropy(logits: Logits, y: Labels) -> Tensor:
     """``-log p_y - log(1 - max_{c != y} p_c)`` per example, ``(n,)``.
 
-    One minus the rival's probability is taken as the sum of all others, so that it never rounds
-    to zero.
+    ``1 - max p_c`` is computed as the sum of the other probabilities, so that it does not round to
+    zero.
     """
     own = y[:, None]
     rival = logits.detach().scatter(1, own, -torch.inf).argmax(1, keepdim=True)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 
 def constant(peak: float, epochs: int, *, warmup: int = 0) -> list[float]:
-    """Linear warm-up to ``peak``, which then stays.
+    """Linear warm-up to ``peak``, then constant.
 
     >>> constant(0.5, 3, warmup=1)
     [0.25, 0.5, 0.5]
@@ -31,7 +31,7 @@ def piecewise(
 
 
 def cosine(peak: float, epochs: int, *, warmup: int = 0, floor: float = 0.0) -> list[float]:
-    """Learning rates: linear warm-up to ``peak``, then half a cosine down to about ``floor``.
+    """Linear warm-up to ``peak``, then half a cosine down to about ``floor``.
 
     >>> [round(rate, 3) for rate in cosine(0.1, 4)]
     [0.1, 0.085, 0.05, 0.015]
@@ -43,7 +43,7 @@ def cosine(peak: float, epochs: int, *, warmup: int = 0, floor: float = 0.0) -> 
 
 
 def cyclic(peak: float, epochs: int) -> list[float]:
-    """Linear rise to ``peak`` over the first two fifths, then linear fall; the epochs' middles.
+    """Linear rise to ``peak`` over two fifths, then linear fall; values at the middle of epochs.
 
     >>> [round(rate, 2) for rate in cyclic(1.0, 5)]
     [0.25, 0.75, 0.83, 0.5, 0.17]

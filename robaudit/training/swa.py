@@ -1,4 +1,4 @@
-"""Weight averaging along the trajectory."""
+"""Stochastic weight averaging."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Swa:
 
     Attributes:
         decay: of the running average.
-        after: epochs before it begins.
+        after: number of epochs before averaging begins.
 
     Source: P. Izmailov et al., "Averaging Weights Leads to Wider Optima and Better Generalization",
     UAI 2018, in the running form of Z. Wang et al., CVPR 2023, section 2.2.
@@ -33,7 +33,7 @@ class Swa:
 
     @torch.no_grad()
     def update(self, average: dict[str, Tensor], model: nn.Module) -> None:
-        """Take the model's parameters into ``average``, in place; an empty one begins here."""
+        """Update ``average`` with the model's parameters, in place; an empty one is initialised."""
         for name, parameter in model.named_parameters():
             if name in average:
                 average[name].lerp_(parameter.detach(), 1 - self.decay)
@@ -45,20 +45,22 @@ class Swa:
 def averaged_state(
     model: nn.Module, average: Mapping[str, Tensor], x: Images, batch_size: int = 128
 ) -> dict[str, Tensor]:
-    """The state dict of the averaged network, its batch norms' statistics those of ``x``.
+    """The state dict of the averaged network, with batch norm statistics of ``x``.
 
-    Averaged weights have activations that no batch norm has seen: means and variances are taken
-    anew over the clean images ``x``, every batch counting alike. The model itself is as before
-    afterwards, bit for bit.
+    The running statistics do not apply to averaged weights: means and variances are recomputed over
+    the clean images ``x``, with equal weight for each batch. The model itself is restored bit for
+    bit.
 
     Args:
-        average: parameters by name.
+        model: the network.
+        average: averaged parameters by name.
         x: images ``(n, c, h, w)`` in ``[0, 1]``.
+        batch_size: images per forward pass.
     """
     kept = {name: value.clone() for name, value in model.state_dict().items()}
     norms = [m for m in model.modules() if isinstance(m, _BatchNorm) and m.track_running_stats]
     momenta = [norm.momentum for norm in norms]
-    with evaluating(model):  # dropout would shift what the batch norms see
+    with evaluating(model):  # dropout would change the statistics
         try:
             for name, parameter in model.named_parameters():
                 parameter.copy_(average[name])

@@ -1,4 +1,4 @@
-"""Randomised weights by their Taylor expansion."""
+"""Taylor expansion of a loss with randomised weights."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ class Taylor:
 
     ``eta E_u L(g'_x u, g'_x' u)`` and, with ``order`` 2, ``eta / 2 E_u L(u^T g''_x u, u^T g''_x'
     u)``, ``g_x(w)`` the logits and ``L(a, b) = KL(softmax a || softmax b)``, as in the zeroth term,
-    which is TRADES' own divergence. Adversarial examples are made on the network at ``w + u``.
+    which is the divergence of TRADES. Adversarial examples are computed at ``w + u``.
 
     Attributes:
-        kind: ``exact``, these terms; ``last-layer``, what the authors' public code computes instead
+        kind: ``exact``, these terms; ``last-layer``, those of the authors' public code
             (:func:`robaudit.training.last_layer.last_layer_terms`).
         order: 1 or 2.
         eta: 0.3 in the paper for the first order, 0.2 with the second.
         sigma: ``u ~ N(0, sigma^2)`` in every trained parameter.
-        draws: of ``u`` a step; the first is the one that examples are made with.
+        draws: number of ``u`` per step; examples are computed with the first.
 
     Source: G. Jin et al., "Randomized Adversarial Training via Taylor Expansion", CVPR 2023, Eq. 8
     and Algorithm 1.
@@ -66,8 +66,8 @@ def directional(
 ) -> tuple[Tensor, Tensor | None]:
     """``g'(w) u`` and ``u^T g''(w) u`` of the logits at ``x``, each ``(n, k)``, differentiable.
 
-    Jacobian-vector products in forward mode, the second one of the first. In eval mode: the
-    expansion is one of the network that will be evaluated, and each example's is its own.
+    Jacobian-vector products in forward mode, applied twice for the second. In eval mode, since the
+    expansion is that of the network that will be evaluated, example by example.
     """
     own: dict[str, Tensor] = {name: p for name, p in model.named_parameters() if name in u}
     along = {name: u[name] for name in own}

@@ -1,4 +1,4 @@
-"""The trace of the loss's Hessian as a regulariser: of the top layer's weight, or of all."""
+"""The trace of the loss's Hessian as a regulariser, in the top layer's weight or in all."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from robaudit.training.objectives import Objective
 if TYPE_CHECKING:
     from robaudit.types import Images, Labels
 
-# Entries of the Jacobians of one batch, 8 bytes each at most: 2 GiB.
+# Largest number of entries in the Jacobians of a batch: at most 2 GiB.
 _MOST = 2**28
 
 
@@ -28,10 +28,10 @@ class TrH:
 
     Attributes:
         weight: ``lambda`` at the end of training.
-        where: ``top``, the last linear layer's weight alone, in closed form; ``full``, every
+        where: ``top`` for the last linear layer's weight, in closed form; ``full`` for every
             parameter, for small networks.
-        schedule: ``constant``; ``linear`` from 0 to the weight; ``multistep``: a hundredth of it
-            until 10 % of all steps are done, a tenth until 50 %, all of it from there on.
+        schedule: ``constant``; ``linear`` from 0 to the weight; ``multistep``: a hundredth of the
+            weight until 10 % of all steps are done, a tenth until 50 %, then the weight.
 
     Source: Z. Wang et al., "Improving robust generalization by direct PAC-Bayesian bound
     minimization", CVPR 2023, Algorithm 1 and appendices D and G.
@@ -55,7 +55,7 @@ class TrH:
 
 
 def top_layer(model: nn.Module, x: Images) -> nn.Module:
-    """The linear layer whose output the logits are.
+    """The linear layer whose output is the logits.
 
     Raises:
         UsageError: there is none.
@@ -73,10 +73,10 @@ def top_layer(model: nn.Module, x: Images) -> nn.Module:
 
 
 class Passes:
-    """A model that keeps the top layer's input and output of every call.
+    """A model that records the input and output of its top layer in every call.
 
     Attributes:
-        seen: features ``(n, d)`` and logits ``(n, k)``, call by call, in the graph.
+        seen: features ``(n, d)`` and logits ``(n, k)`` of each call, with gradients.
     """
 
     def __init__(self, model: nn.Module, layer: nn.Module) -> None:
@@ -93,9 +93,9 @@ class Passes:
 def top_trace(objective: Objective, passes: Passes, y: Labels) -> Tensor:
     """The mean trace of the objective's Hessian in the top layer's weight, differentiable.
 
-    ``passes`` are those of the objective's own loss. The formulas are those of
-    :func:`robaudit.curvature.top_layer_trh`, of the losses' true Hessians, the clean logits of a
-    penalty held fixed; the regulariser's own gradient flows through everything.
+    ``passes`` are those of the objective's loss. The formulas are those of
+    :func:`robaudit.curvature.top_layer_trh`: the losses' true Hessians, with the clean logits of a
+    penalty held fixed. The gradient of the regulariser flows through all terms.
     """
     (z, logits), (z_moved, moved) = passes.seen[0], passes.seen[-1]
     terms = trace_terms(objective.trace, objective.penalty, z, z_moved, logits, moved, y)
@@ -111,11 +111,11 @@ def full_trace(objective: Objective, model: nn.Module, x: Images, moved: Images)
     linear in each parameter. Taken in eval mode, which alone has a Hessian per example.
 
     Raises:
-        UsageError: the objective is another one, or the Jacobians do not fit in memory.
+        UsageError: another objective, or the Jacobians do not fit in memory.
     """
     if objective.trace not in ("at", "trades"):
         raise UsageError(
-            f"full-network TrH is there for standard, at and trades, not for {objective.trace}",
+            f"full-network TrH is available for standard, at and trades, not for {objective.trace}",
             'Write where = "top" under [trh].',
         )
     with evaluating(model):

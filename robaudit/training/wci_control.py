@@ -1,4 +1,4 @@
-"""Control of the learning rate by the Weight-Curvature Index."""
+"""Learning-rate control by the Weight-Curvature Index."""
 
 from __future__ import annotations
 
@@ -19,26 +19,26 @@ if TYPE_CHECKING:
 
 
 class WCIController:
-    """A learning-rate schedule: one fall, then ``lr <- lr / WCI`` whenever WCI is too high.
+    """A learning-rate schedule: one decay, then ``lr <- lr / WCI`` whenever WCI is too high.
 
-    Used like torch's schedulers: call :meth:`step` after every epoch. The rates stay as they are
-    for ``after`` epochs and are then multiplied by ``decay``; from there on the index is measured
-    every ``every`` epochs and, where it exceeds ``threshold``, every rate is divided by it.
+    Used like torch's schedulers: call :meth:`step` after every epoch. The rates are constant for
+    ``after`` epochs and are then multiplied by ``decay``; from then on the index is measured every
+    ``every`` epochs and, where it exceeds ``threshold``, every rate is divided by it.
 
     Args:
-        optimizer: whose parameter groups' rates are controlled.
-        measure: gives the index of the network as it stands, as :func:`fixed_batch_wci` does.
-        threshold: the paper has 10 to 100.
-        after: epochs before the fall.
-        every: epochs from one measurement to the next.
-        decay: the fall's factor.
+        optimizer: the optimizer whose learning rates are controlled.
+        measure: returns the index of the current network, such as :func:`fixed_batch_wci`.
+        threshold: 10 to 100 in the paper.
+        after: number of epochs before the decay.
+        every: number of epochs between measurements.
+        decay: factor of the decay.
 
     Attributes:
-        last_epoch: how often :meth:`step` was called.
-        last_wci: the index at the last epoch, or ``None`` where it was not measured there.
+        last_epoch: number of calls of :meth:`step`.
+        last_wci: the index at the last epoch, or ``None`` if it was not measured.
 
     Raises:
-        UsageError: a setting that cannot be meant.
+        UsageError: a setting out of range.
 
     Source: Xu & Zhang, "Understanding adversarially robust generalization via Weight-Curvature
     Index", arXiv 2410.07719v1, Algorithm 1.
@@ -75,7 +75,7 @@ class WCIController:
         self.last_wci: float | None = None
 
     def step(self) -> None:
-        """Say that an epoch is over; sets the rates of the next one."""
+        """Called after each epoch; sets the rates of the next one."""
         self.last_epoch += 1
         self.last_wci = None
         past = self.last_epoch - self.after
@@ -87,15 +87,15 @@ class WCIController:
                 self._scale(1 / self.last_wci)
 
     def get_last_lr(self) -> list[float]:
-        """The rates as they stand, a parameter group each."""
+        """The current rates, one per parameter group."""
         return [float(group["lr"]) for group in self.optimizer.param_groups]
 
     def state_dict(self) -> dict[str, Any]:
-        """What :meth:`load_state_dict` needs; the rates themselves are the optimizer's."""
+        """The state for :meth:`load_state_dict`; the rates are in the optimizer's state."""
         return {"last_epoch": self.last_epoch, "last_wci": self.last_wci}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on where another controller stopped; load the optimizer's state as well."""
+        """Restore a controller's state; the optimizer's state is loaded separately."""
         self.last_epoch = state_dict["last_epoch"]
         self.last_wci = state_dict["last_wci"]
 
@@ -114,12 +114,19 @@ def fixed_batch_wci(
     step_size: float | None = None,
     seed: int = 0,
 ) -> Callable[[], float]:
-    """A function that gives the model's WCI on these images, attacked anew each time by PGD.
+    """A function that returns the model's WCI on these images, attacked by PGD in each call.
 
-    Traces are the Gauss-Newton matrix's (:func:`robaudit.curvature.wci`), the Hessian's in ReLU
-    networks: of a smooth network's Hessian they may be negative in some epochs; images and random
-    starts are always the same, so that what changes is the network. The mode and the parameters of
-    the model are as before afterwards.
+    Traces are those of the Gauss-Newton matrix (:func:`robaudit.curvature.wci`), which are the
+    Hessian's in ReLU networks; those of a smooth network's Hessian may be negative. Images and
+    random starts are the same in every call. The model is left unchanged.
+
+    Args:
+        model: images to logits.
+        x, y: images ``(n, c, h, w)`` and labels.
+        threat: of the attack.
+        steps: number of PGD steps.
+        step_size: length of a step; a quarter of the radius if not given.
+        seed: of the random starts.
     """
 
     def measure() -> float:
