@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from robaudit.checkpoints import Classifier
     from robaudit.flatness import Adversary, Slice, Surface
     from robaudit.flatness.weights import Weights
-    from robaudit.report.landscape import Landscape, Lines, Losses, Model, Plane
+    from robaudit.report.landscape import Landscape, Losses, Model
     from robaudit.session import Session
     from robaudit.types import Examples, Progress, ThreatModel
 
@@ -165,10 +165,10 @@ class _Work:
         }
 
 
-def _lines(checkpoints: Sequence[str], work: _Work) -> tuple[Lines, int]:
+def _lines(checkpoints: Sequence[str], work: _Work) -> tuple[Landscape, int]:
     from robaudit.audit.failures import not_measured
     from robaudit.flatness import symmetric_places
-    from robaudit.report.landscape import Lines
+    from robaudit.report.landscape import Landscape
 
     cut = work.cut
     s = symmetric_places(cut.places, cut.reach or cut.usual_reach)
@@ -183,7 +183,7 @@ def _lines(checkpoints: Sequence[str], work: _Work) -> tuple[Lines, int]:
             say_of(checkpoint, error)
             code = code or error.exit_code
     label = f"s, relative change of the weights ({cut.directions})"
-    return Lines(work.described("lines"), label, s.numpy(), tuple(models)), code
+    return Landscape(work.described("lines"), (label,), (s.numpy(),), tuple(models)), code
 
 
 def _line(checkpoint: str, s: Tensor, work: _Work) -> Model:
@@ -198,9 +198,9 @@ def _line(checkpoint: str, s: Tensor, work: _Work) -> Model:
     return _line_model(checkpoint, found)
 
 
-def _plane(checkpoint: str, work: _Work) -> Plane:
+def _plane(checkpoint: str, work: _Work) -> Landscape:
     from robaudit.flatness import around, landscape_plane, random_direction, symmetric_places
-    from robaudit.report.landscape import Plane
+    from robaudit.report.landscape import Landscape
 
     cut = work.cut
     s = symmetric_places(cut.places, cut.reach or cut.usual_reach)
@@ -212,14 +212,13 @@ def _plane(checkpoint: str, work: _Work) -> Plane:
             model, around(model, first, second), s, s, *work.data, progress=progress, **work.shared
         )
     labels = (f"s ({cut.directions} direction)", "t (random direction)")
-    return Plane(
-        work.described("plane"), labels, s.numpy(), s.numpy(), _plane_model(checkpoint, found)
-    )
+    both = (s.numpy(), s.numpy())
+    return Landscape(work.described("plane"), labels, both, (_plane_model(checkpoint, found),))
 
 
 def _through(checkpoints: Sequence[str], work: _Work) -> Landscape:
     from robaudit.flatness import between, landscape, landscape_plane, places_between
-    from robaudit.report.landscape import Lines, Plane
+    from robaudit.report.landscape import Landscape
     from robaudit.report.text import model_names
 
     s = places_between(work.cut.places)
@@ -237,24 +236,24 @@ def _through(checkpoints: Sequence[str], work: _Work) -> Landscape:
     if len(models) == 2:
         with work.watch(checkpoints[0], f"loss at {len(s)} places") as progress:
             slice_ = landscape(models[0], [family], s, *work.data, progress=progress, **work.shared)
-        ends = tuple(zip((0.0, 1.0), checkpoints, strict=True))
+        ends = tuple(zip(((0.0,), (1.0,)), checkpoints, strict=True))
         label = f"s, from {names[0]} to {names[1]}"
         one = _line_model(together, slice_)
-        return Lines(about, label, s.numpy(), (one,), ends)
+        return Landscape(about, (label,), (s.numpy(),), (one,), ends)
     with work.watch(checkpoints[0], f"loss at {len(s) ** 2} places") as progress:
         found = landscape_plane(
             models[0], family, s, s, *work.data, progress=progress, **work.shared
         )
-    corners = tuple(zip((0.0, 1.0, 0.0), (0.0, 0.0, 1.0), checkpoints, strict=True))
+    corners = tuple(zip(((0.0, 0.0), (1.0, 0.0), (0.0, 1.0)), checkpoints, strict=True))
     labels = (f"s, from {names[0]} to {names[1]}", f"t, from {names[0]} to {names[2]}")
     whole = _plane_model(together, found)
-    return Plane(about, labels, s.numpy(), s.numpy(), whole, corners)
+    return Landscape(about, labels, (s.numpy(), s.numpy()), (whole,), corners)
 
 
-def _around_images(checkpoint: str, work: _Work) -> Plane:
+def _around_images(checkpoint: str, work: _Work) -> Landscape:
     from robaudit.flatness import input_surface, symmetric_places
     from robaudit.flatness.input_surface import usual_reach
-    from robaudit.report.landscape import Plane
+    from robaudit.report.landscape import Landscape
 
     x, y = work.examples.x, work.examples.y
     s = symmetric_places(work.cut.places, work.cut.reach or usual_reach(work.threat, x[0].numel()))
@@ -265,9 +264,8 @@ def _around_images(checkpoint: str, work: _Work) -> Plane:
             batch_size=work.shared["batch_size"], progress=progress,
         )  # fmt: skip
     labels = ("s, along the gradient's signs (pixel value)", "t, random signs (pixel value)")
-    return Plane(
-        work.described("input"), labels, s.numpy(), s.numpy(), _plane_model(checkpoint, found)
-    )
+    both = (s.numpy(), s.numpy())
+    return Landscape(work.described("input"), labels, both, (_plane_model(checkpoint, found),))
 
 
 def _line_model(source: str, found: Slice) -> Model:

@@ -40,62 +40,36 @@ class Model:
 
 
 @dataclass(frozen=True)
-class Lines:
-    """A one-dimensional landscape of one model, or of several in one picture.
+class Landscape:
+    """Losses at places along one axis, of one model or several; or of one model over two axes.
 
     Attributes:
         settings: everything that the numbers depend on, as in JSON.
-        label: of the axis.
-        ends: checkpoints on the axis: place and source.
+        labels: of the axes.
+        places: along each axis: ``s``, or ``s`` and ``t``.
+        checkpoints: on a line between two, or the plane through three: their places and sources.
     """
 
     settings: dict[str, Any]
-    label: str
-    s: Array
+    labels: tuple[str, ...]
+    places: tuple[Array, ...]
     models: tuple[Model, ...]
-    ends: tuple[tuple[float, str], ...] = ()
+    checkpoints: tuple[tuple[tuple[float, ...], str], ...] = ()
 
     @property
     def names(self) -> list[str]:
-        """A short name for each model; for a line between two, both of theirs."""
-        if self.ends:
-            return [" - ".join(_names([source for _, source in self.ends], self.settings))]
-        return _names([model.source for model in self.models], self.settings)
+        """A short name for each model; between checkpoints, the names of all of them in one.
 
-
-@dataclass(frozen=True)
-class Plane:
-    """A two-dimensional landscape of one model, or through three.
-
-    Attributes:
-        labels: of the axes.
-        corners: checkpoints on the plane: both places and source.
-    """
-
-    settings: dict[str, Any]
-    labels: tuple[str, str]
-    s: Array
-    t: Array
-    model: Model
-    corners: tuple[tuple[float, float, str], ...] = ()
-
-    @property
-    def name(self) -> str:
-        """The model's short name, or those of the three."""
-        sources = [source for *_, source in self.corners] or [self.model.source]
-        return ", ".join(_names(sources, self.settings))
-
-
-Landscape: TypeAlias = Lines | Plane
-
-
-def _names(sources: list[str], settings: dict[str, Any]) -> list[str]:
-    """Short names; those of networks that were guessed say so."""
-    assumed = settings.get("assumed", ())
-    return [
-        marked(name, source in assumed)
-        for name, source in zip(model_names(sources), sources, strict=True)
-    ]
+        Those of networks that were guessed say so.
+        """
+        ends = [source for _, source in self.checkpoints]
+        sources = ends or [model.source for model in self.models]
+        assumed = self.settings.get("assumed", ())
+        found = [
+            marked(name, source in assumed)
+            for name, source in zip(model_names(sources), sources, strict=True)
+        ]
+        return [" - ".join(found)] if ends else found
 
 
 def loss_name(kind: str) -> str:
@@ -105,18 +79,12 @@ def loss_name(kind: str) -> str:
 
 def landscape_object(landscape: Landscape) -> dict[str, Any]:
     """The landscape as JSON has it: settings, places, and losses by model."""
-    if isinstance(landscape, Lines):
-        axes = {"s": landscape.s.tolist()}
-        models = landscape.models
-    else:
-        axes = {"s": landscape.s.tolist(), "t": landscape.t.tolist()}
-        models = (landscape.model,)
     return {
         **landscape.settings,
-        **axes,
+        **{axis: places.tolist() for axis, places in zip("st", landscape.places, strict=False)},
         "models": [
             {"source": model.source, **{k: _object(v) for k, v in model.losses.items()}}
-            for model in models
+            for model in landscape.models
         ],
     }
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from robaudit.errors import DataError, UsageError
 from robaudit.outcomes import UNREADABLE, read_arrays
-from robaudit.report.landscape import Landscape, Lines, Losses, Model, Plane
+from robaudit.report.landscape import Landscape, Losses, Model
 from robaudit.report.text import plain
 
 FILE_NAME = "landscape.npz"
@@ -23,15 +23,13 @@ def write_npz(landscape: Landscape, path: Path) -> None:
     """
     import numpy as np
 
-    arrays: dict[str, Any] = {"s": landscape.s}
-    about: dict[str, Any] = {"settings": landscape.settings}
-    if isinstance(landscape, Plane):
-        arrays["t"] = landscape.t
-        about |= {"labels": landscape.labels, "checkpoints": landscape.corners}
-        models: tuple[Model, ...] = (landscape.model,)
-    else:
-        about |= {"labels": [landscape.label], "checkpoints": landscape.ends}
-        models = landscape.models
+    models = landscape.models
+    arrays: dict[str, Any] = dict(zip("st", landscape.places, strict=False))
+    about = {
+        "settings": landscape.settings,
+        "labels": landscape.labels,
+        "checkpoints": [[*place, source] for place, source in landscape.checkpoints],
+    }
     arrays["about"] = np.array(json.dumps(about, allow_nan=False))
     arrays["models"] = np.array([model.source for model in models])
     for kind, losses in models[0].losses.items():
@@ -61,22 +59,22 @@ def read_npz(path: Path) -> Landscape:
 
 def _landscape(arrays: dict[str, Any]) -> Landscape:
     about = json.loads(str(arrays["about"]))
-    settings, labels = about["settings"], [str(label) for label in about["labels"]]
+    settings, labels = about["settings"], tuple(str(label) for label in about["labels"])
     if not isinstance(settings["title"], str):
         raise ValueError("its title is no text")
-    s = _finite(arrays["s"])
-    t = _finite(arrays["t"]) if "t" in arrays else None
-    shape = s.shape if t is None else t.shape + s.shape
+    places = tuple(_finite(arrays[axis]) for axis in "st" if axis == "s" or axis in arrays)
+    shape = tuple(size for axis in reversed(places) for size in axis.shape)
+    checkpoints = tuple(
+        (tuple(float(at) for at in place), str(source)) for *place, source in about["checkpoints"]
+    )
+    if {len(labels), *(len(place) for place, _ in checkpoints)} != {len(places)}:
+        raise ValueError("its labels or checkpoints do not fit its axes")
     models = tuple(
         Model(str(source), _losses(arrays, at, shape)) for at, source in enumerate(arrays["models"])
     )
     if not models or not models[0].losses:
         raise ValueError("it has no losses")
-    if t is None:
-        ends = tuple((float(a), str(source)) for a, source in about["checkpoints"])
-        return Lines(settings, labels[0], s, models, ends)
-    corners = tuple((float(a), float(b), str(source)) for a, b, source in about["checkpoints"])
-    return Plane(settings, (labels[0], labels[1]), s, t, models[0], corners)
+    return Landscape(settings, labels, places, models, checkpoints)
 
 
 def _losses(arrays: dict[str, Any], at: int, shape: tuple[int, ...]) -> dict[str, Losses]:

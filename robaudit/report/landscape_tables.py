@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from itertools import product
 from typing import TYPE_CHECKING
 
-from robaudit.report.landscape import Landscape, Lines, Losses, Model, Plane, loss_name
+from robaudit.report.landscape import Landscape, Losses, Model, loss_name
 from robaudit.report.numbers import number
 from robaudit.report.sparkline import sparkline
 from robaudit.report.table import Cell, Column, Table, estimate, names, text
@@ -22,7 +23,7 @@ def landscape_tables(landscape: Landscape) -> list[Table]:
     for each loss, its top row the largest ``t``.
     """
     title = f"robaudit: {landscape.settings['title']}"
-    if isinstance(landscape, Lines):
+    if len(landscape.places) == 1:
         return _of_lines(landscape, title)
     return _of_plane(landscape, title)
 
@@ -32,24 +33,20 @@ def landscape_data(landscape: Landscape) -> Table:
 
     An empty cell is a standard error that is unknown.
     """
-    if isinstance(landscape, Plane):
-        model = landscape.model
-        header = ["model", "s", "t", *_keys(model)]
-        rows = [
-            [model.source, s, t, *_values(model, (row, at))]
-            for row, t in enumerate(landscape.t.tolist())
-            for at, s in enumerate(landscape.s.tolist())
-        ]
-        return Table.of(header, rows)
+    axes = [places.tolist() for places in landscape.places]
     rows = [
-        [model.source, s, *_values(model, (at,))]
+        [model.source, *reversed(place), *_values(model, at)]
         for model in landscape.models
-        for at, s in enumerate(landscape.s.tolist())
+        for at, place in zip(
+            product(*(range(len(axis)) for axis in reversed(axes))),
+            product(*reversed(axes)),
+            strict=True,
+        )
     ]
-    return Table.of(["model", "s", *_keys(landscape.models[0])], rows)
+    return Table.of(["model", *"st"[: len(axes)], *_keys(landscape.models[0])], rows)
 
 
-def _of_lines(landscape: Lines, title: str) -> list[Table]:
+def _of_lines(landscape: Landscape, title: str) -> list[Table]:
     found = [
         (name, kind, losses)
         for name, model in zip(landscape.names, landscape.models, strict=True)
@@ -59,7 +56,7 @@ def _of_lines(landscape: Lines, title: str) -> list[Table]:
         Column("s", names=True),
         *(Column(f"{name}\n{loss_name(kind)}") for name, kind, _ in found),
     ]
-    places = (Cell(f"{s:z.4g}", value=s) for s in landscape.s.tolist())
+    places = (Cell(f"{s:z.4g}", value=s) for s in landscape.places[0].tolist())
     rows = list(zip(places, *(_estimates(losses) for *_, losses in found), strict=True))
     courses = [
         [
@@ -69,7 +66,7 @@ def _of_lines(landscape: Lines, title: str) -> list[Table]:
         ]
         for name, kind, losses in found
     ]
-    note = f"{landscape.label}. Losses in nats, ± one standard error over examples."
+    note = f"{landscape.labels[0]}. Losses in nats, ± one standard error over examples."
     return [
         Table(columns, rows, title),
         Table([names(), Column(align="left"), text()], courses),
@@ -82,16 +79,16 @@ def _estimates(losses: Losses) -> Iterable[Cell]:
     return [estimate(value, None if math.isnan(error) else error) for value, error in pairs]
 
 
-def _of_plane(landscape: Plane, title: str) -> list[Table]:
+def _of_plane(landscape: Landscape, title: str) -> list[Table]:
     # Every k-th column, so that the middle and both ends are among those shown.
-    half = len(landscape.s) // 2
+    s, t = (places.tolist() for places in landscape.places)
+    half = len(s) // 2
     step = next(
         k for k in range(1, half + 1) if half % k == 0 and 2 * half // k + 1 <= _MOST_COLUMNS
     )
-    s, t = landscape.s.tolist(), landscape.t.tolist()
     columns = [Column("t \\ s", names=True), *(Column(f"{place:z.3g}") for place in s[::step])]
-    tables = [Table(title=title, caption=landscape.name)]
-    for kind, losses in landscape.model.losses.items():
+    tables = [Table(title=title, caption=landscape.names[0])]
+    for kind, losses in landscape.models[0].losses.items():
         rows = [
             [
                 Cell(f"{t[row]:z.3g}", value=t[row]),

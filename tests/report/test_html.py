@@ -23,7 +23,7 @@ from robaudit.report.folder import fill_folder, fill_index
 from robaudit.report.gallery import write_gallery
 from robaudit.report.html import index_html, to_html, verdict_html
 from robaudit.report.html.report_page import data_uri
-from robaudit.report.landscape import Losses, Model, Plane
+from robaudit.report.landscape import Landscape, Losses, Model
 from robaudit.report.landscape_npz import write_npz
 from robaudit.report.pictures.palette import DARK, LIGHT
 from robaudit.report.words import label
@@ -221,7 +221,7 @@ def test_a_plane_is_drawn(report, tmp_path):
     s, t = np.linspace(-1, 1, 5), np.linspace(-2, 2, 3)
     losses = {"robust": Losses(1 + np.add.outer(t**2, s**2), np.zeros((3, 5)))}
     write_npz(
-        Plane({"title": "t"}, ("first", "second"), s, t, Model("m", losses)),
+        Landscape({"title": "t"}, ("first", "second"), (s, t), (Model("m", losses),)),
         tmp_path / "landscape.npz",
     )
     page = Page(to_html(report, tmp_path))

@@ -11,10 +11,9 @@ import pytest
 from robaudit.errors import DataError, UsageError
 from robaudit.report.formats.csv_text import csv_text
 from robaudit.report.landscape import (
-    Lines,
+    Landscape,
     Losses,
     Model,
-    Plane,
     landscape_object,
 )
 from robaudit.report.landscape_folder import fill_landscape, landscape_folder
@@ -35,7 +34,7 @@ def lines(count=1, **options):
         Model(f"runs/m_{j}.pt", {"clean": line_losses(1 + j), "robust": line_losses(3 + j)})
         for j in range(count)
     )
-    return Lines(SETTINGS, "s, relative change", S, models, **options)
+    return Landscape(SETTINGS, ("s, relative change",), (S,), models, **options)
 
 
 def plane(kinds=("clean", "robust"), factor=1.0, **options):
@@ -44,7 +43,8 @@ def plane(kinds=("clean", "robust"), factor=1.0, **options):
         kind: Losses(factor * (s**2 + 2 * t**2) + 0.1 + j, np.full((5, 5), np.nan))
         for j, kind in enumerate(kinds)
     }
-    return Plane(SETTINGS, ("s (first)", "t (second)"), S, S, Model("a$b_c.pt", losses), **options)
+    labels, model = ("s (first)", "t (second)"), Model("a$b_c.pt", losses)
+    return Landscape(SETTINGS, labels, (S, S), (model,), **options)
 
 
 def texts(path):
@@ -74,7 +74,7 @@ def test_several_models_share_a_panel_a_loss(tmp_path):
 
 
 def test_checkpoints_on_the_line_are_named(tmp_path):
-    fill_landscape(tmp_path, lines(ends=((0.0, "a/first.pt"), (1.0, "b/second.pt"))))
+    fill_landscape(tmp_path, lines(checkpoints=(((0.0,), "a/first.pt"), ((1.0,), "b/second.pt"))))
     assert {"first", "second"} <= texts(tmp_path / "landscape.svg")
 
 
@@ -86,8 +86,8 @@ def test_wide_losses_go_on_a_logarithmic_scale(tmp_path):
 
 
 def test_pictures_of_a_plane(tmp_path):
-    corners = ((0.0, 0.0, "x.pt"), (1.0, 0.0, "y.pt"), (0.0, 1.0, "z.pt"))
-    fill_landscape(tmp_path, plane(corners=corners))
+    corners = (((0.0, 0.0), "x.pt"), ((1.0, 0.0), "y.pt"), ((0.0, 1.0), "z.pt"))
+    fill_landscape(tmp_path, plane(checkpoints=corners))
     contour = texts(tmp_path / "landscape-contour.svg")
     surface = texts(tmp_path / "landscape-surface.svg")
     both = {"clean loss", "robust loss", "s (first)", "t (second)", "loss (nats)"}
@@ -121,11 +121,11 @@ def test_numbers_come_back_from_every_file(tmp_path):
             assert told["models"][at][kind]["lines"] == losses.lines.tolist()
 
 
-ENDS = ((0.0, "a.pt"), (1.0, "b.pt"))
-CORNERS = ((0.0, 0.0, "a"), (1.0, 0.0, "b"), (0.0, 1.0, "c"))
+ENDS = (((0.0,), "a.pt"), ((1.0,), "b.pt"))
+CORNERS = (((0.0, 0.0), "a"), ((1.0, 0.0), "b"), ((0.0, 1.0), "c"))
 
 
-@pytest.mark.parametrize("made", [lines(2), lines(ends=ENDS), plane(), plane(("loss",))])
+@pytest.mark.parametrize("made", [lines(2), lines(checkpoints=ENDS), plane(), plane(("loss",))])
 def test_the_arrays_hold_the_whole_landscape(made, tmp_path):
     write_npz(made, tmp_path / "landscape.npz")
     again = read_npz(tmp_path / "landscape.npz")
@@ -133,7 +133,7 @@ def test_the_arrays_hold_the_whole_landscape(made, tmp_path):
     assert csv_text(landscape_data(again)) == csv_text(landscape_data(made))
 
 
-@pytest.mark.parametrize("made", [lines(ends=ENDS), plane(("loss",), corners=CORNERS)])
+@pytest.mark.parametrize("made", [lines(checkpoints=ENDS), plane(("loss",), checkpoints=CORNERS)])
 def test_pictures_are_drawn_again_from_the_arrays(made, tmp_path):
     first, second = tmp_path / "first", tmp_path / "second"
     for folder in (first, second):
@@ -196,7 +196,7 @@ def test_a_plane_comes_back_with_both_places():
         assert row["clean_standard_error"] == ""  # unknown, as of one example
     told = landscape_object(made)
     assert told["models"][0]["robust"]["standard_error"][0][0] is None
-    assert told["models"][0]["clean"]["mean"][4][2] == made.model.losses["clean"].mean[4, 2]
+    assert told["models"][0]["clean"]["mean"][4][2] == made.models[0].losses["clean"].mean[4, 2]
 
 
 def test_the_folder_keeps_what_else_is_there_and_replaces_its_own(tmp_path):

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from robaudit.report.gallery import Gallery, write_gallery
-from robaudit.report.landscape import Lines, Losses, Model
+from robaudit.report.landscape import Landscape, Losses, Model
 from robaudit.report.landscape_npz import write_npz
 from robaudit.schema import Measurement, Report
 
@@ -36,7 +36,8 @@ def furnished(report: Report, folder: Path) -> Report:
     s = np.linspace(-1, 1, 5)
     losses = {kind: Losses(s**2 + at, 0.1 + 0 * s) for at, kind in enumerate(("clean", "robust"))}
     write_npz(
-        Lines({"title": "t"}, "distance s", s, (Model("m.pt", losses),)), folder / "landscape.npz"
+        Landscape({"title": "t"}, ("distance s",), (s,), (Model("m.pt", losses),)),
+        folder / "landscape.npz",
     )
     curve = [
         {"eps": 4 / 255, "value": 0.7, "low": 0.67, "high": 0.73},

@@ -22,7 +22,6 @@ from robaudit.report.html.attacks import (
     ensembles,
 )
 from robaudit.report.html.page import page
-from robaudit.report.landscape import Lines
 from robaudit.report.landscape_npz import FILE_NAME, read_npz
 from robaudit.report.naming import name_of
 from robaudit.report.numbers import Shown, number, percent, shown
@@ -141,7 +140,7 @@ def _landscape(folder: Path | None) -> Figure | None:
     if folder is None or not (folder / FILE_NAME).exists():
         return None
     found = read_npz(folder / FILE_NAME)
-    return curves(found) if isinstance(found, Lines) else contour(found)
+    return curves(found) if len(found.places) == 1 else contour(found)
 
 
 def _gallery(folder: Path | None) -> Gallery | None:

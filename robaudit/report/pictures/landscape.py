@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from robaudit.report.landscape import Landscape, Lines, Losses, Plane, loss_name
+from robaudit.report.landscape import Landscape, Losses, loss_name
 from robaudit.report.pictures.drawing import (
     SMALL,
     error_band,
@@ -41,7 +41,7 @@ _LONGEST_NAME, _LONGEST_LABEL = 28, 45
 
 def landscape_figures(landscape: Landscape) -> dict[str, Figure]:
     """Every picture of a landscape, by the name of its file without the suffix."""
-    if isinstance(landscape, Lines):
+    if len(landscape.places) == 1:
         return {"landscape": curves(landscape)}
     return {"landscape-contour": contour(landscape), "landscape-surface": surface(landscape)}
 
@@ -53,7 +53,7 @@ def save_landscape(landscape: Landscape, folder: Path) -> None:
 
 
 @style()
-def curves(landscape: Lines) -> Figure:
+def curves(landscape: Landscape) -> Figure:
     """Losses along lines.
 
     One model: clean and robust loss in one panel. Several: a panel for each loss, with a curve for
@@ -74,7 +74,7 @@ def curves(landscape: Lines) -> Figure:
     )
     for axis, panel in zip(axes, panels, strict=True):
         for (name, losses), look in zip(_named(landscape, panel), LINES * 9, strict=False):
-            _draw_curve(axis, landscape.s, losses, name, _KINDS[name] if single else look)
+            _draw_curve(axis, landscape.places[0], losses, name, _KINDS[name] if single else look)
         what = "loss" if single else loss_name(panel[0])
         axis.set_ylabel(f"{what} (nats{', log scale' if log else ''})")
         if log:
@@ -82,12 +82,12 @@ def curves(landscape: Lines) -> Figure:
         if not log or lowest > 0:
             axis.set_ylim(bottom=lowest / 1.5 if log else 0)
         axis.margins(x=0.02)
-        for place, _ in landscape.ends:
+        for (place,), _ in landscape.checkpoints:
             axis.axvline(place, color=SOFT, linewidth=0.6, zorder=0)
-    axes[-1].set_xlabel(short(landscape.label, _LONGEST_LABEL))
-    if landscape.ends:
+    axes[-1].set_xlabel(short(landscape.labels[0], _LONGEST_LABEL))
+    if landscape.checkpoints:
         over = axes[0].secondary_xaxis("top")
-        over.set_xticks([place for place, _ in landscape.ends], _names(landscape.ends))
+        over.set_xticks([place for (place,), _ in landscape.checkpoints], _names(landscape))
         over.tick_params(length=0)
         over.spines["top"].set_visible(False)
     handles, labels = axes[0].get_legend_handles_labels()
@@ -96,13 +96,13 @@ def curves(landscape: Lines) -> Figure:
         named |= error_band()
     if any(losses.lines is not None and len(losses.lines) > 1 for losses in drawn):
         named["single directions"] = Line2D([], [], color=SOFT, alpha=0.5, linewidth=0.6)
-    name = landscape.names[0] if single and not landscape.ends else ""
+    name = landscape.names[0] if single and not landscape.checkpoints else ""
     axes[0].set_title(_title(landscape.settings, name))
     legend_above(figure, named)
     return figure
 
 
-def _named(landscape: Lines, kinds: list[str]) -> Iterator[tuple[str, Losses]]:
+def _named(landscape: Landscape, kinds: list[str]) -> Iterator[tuple[str, Losses]]:
     if len(landscape.models) == 1:
         yield from ((kind, landscape.models[0].losses[kind]) for kind in kinds)
         return
@@ -123,13 +123,13 @@ def _draw_curve(
 
 
 @style()
-def contour(landscape: Plane) -> Figure:
+def contour(landscape: Landscape) -> Figure:
     """Contours of each loss over a plane, all in one colour scale."""
     import numpy as np
     from matplotlib.colors import LogNorm, Normalize
     from matplotlib.ticker import MaxNLocator
 
-    losses = landscape.model.losses
+    losses = landscape.models[0].losses
     low, high = _limits(losses)
     log = _is_wide([one.mean for one in losses.values()])
     space = np.geomspace if log else np.linspace
@@ -139,7 +139,7 @@ def contour(landscape: Plane) -> Figure:
     figure.set_layout_engine("compressed")
     axes = figure.subplots(len(losses), sharex=True, squeeze=False)[:, 0]
     for axis, (kind, one) in zip(axes, losses.items(), strict=True):
-        grid = (landscape.s, landscape.t, np.clip(one.mean, low, high))
+        grid = (*landscape.places, np.clip(one.mean, low, high))
         drawn = axis.contourf(*grid, levels=levels, norm=norm, cmap="cividis")
         shown = levels[1:-1:2]
         colours = ["#ffffff" if norm(level) < _BRIGHT else "#000000" for level in shown]
@@ -169,9 +169,8 @@ def _label_contours(axis: Axes, lines: QuadContourSet) -> None:
             text.remove()
 
 
-def _draw_corners(axis: Axes, landscape: Plane) -> None:
-    names = _names([(s, source) for s, _, source in landscape.corners])
-    for (s, t, _), name in zip(landscape.corners, names, strict=True):
+def _draw_corners(axis: Axes, landscape: Landscape) -> None:
+    for ((s, t), _), name in zip(landscape.checkpoints, _names(landscape), strict=True):
         axis.plot([s], [t], "o", markersize=4, color="#ffffff", markeredgecolor="#000000")
         # Away from each other: the first below its point, the second to the left of its own.
         first, left = s == t == 0, s > 0.5
@@ -186,21 +185,21 @@ def _draw_corners(axis: Axes, landscape: Plane) -> None:
             va="top" if first else "bottom",
             bbox={"boxstyle": "round,pad=0.15", "facecolor": "#ffffff", "alpha": 0.8, "lw": 0},
         )
-    if not landscape.corners:
+    if not landscape.checkpoints:
         axis.plot([0], [0], "+", markersize=6, color="#ffffff")
 
 
 @style()
-def surface(landscape: Plane) -> Figure:
+def surface(landscape: Landscape) -> Figure:
     """Each loss over a plane as a surface, all with one height scale."""
     import numpy as np
     from matplotlib.ticker import MaxNLocator
 
-    losses = landscape.model.losses
+    losses = landscape.models[0].losses
     low, high = _limits(losses)
     log = _is_wide([one.mean for one in losses.values()])
     height = np.log10 if log else np.asarray
-    s, t = np.meshgrid(landscape.s, landscape.t)
+    s, t = np.meshgrid(*landscape.places)
     figure = new_figure(0.5 + 2.7 * len(losses))
     for at, (kind, one) in enumerate(losses.items()):
         axis: Any = figure.add_subplot(len(losses), 1, at + 1, projection="3d")
@@ -236,8 +235,10 @@ def surface(landscape: Plane) -> Figure:
     return figure
 
 
-def _names(places: list[tuple[float, str]] | tuple[tuple[float, str], ...]) -> list[str]:
-    return [short(name, _LONGEST_NAME) for name in model_names([source for _, source in places])]
+def _names(landscape: Landscape) -> list[str]:
+    """Those of the checkpoints that the landscape is between."""
+    sources = [source for _, source in landscape.checkpoints]
+    return [short(name, _LONGEST_NAME) for name in model_names(sources)]
 
 
 def _is_unknown(losses: Losses) -> bool:
@@ -261,8 +262,8 @@ def _loss(value: float) -> str:
     return f"{value:.2g}" if value < 99.5 else f"{value:.0f}"
 
 
-def _plane_title(landscape: Plane) -> str:
-    return "" if landscape.corners else landscape.name
+def _plane_title(landscape: Landscape) -> str:
+    return "" if landscape.checkpoints else landscape.names[0]
 
 
 def _title(settings: dict[str, Any], name: str) -> str:
