@@ -1,6 +1,6 @@
-"""A few adversarial examples to look at: chosen after an audit, kept as pixels beside the report.
+"""A few adversarial examples as images, in a file beside the report.
 
-They are made once, with the network at hand; a report is rendered from them without torch.
+They are made after an audit, while the network is loaded; a page shows them without torch.
 """
 
 from __future__ import annotations
@@ -28,21 +28,22 @@ Pixels: TypeAlias = NDArray[np.uint8]
 
 MOST = 8
 _MOST_SIDE = 256
-# Of all pictures together: noise does not compress, and a page stays under 3 MB.
+# Bytes of all images together: noise does not compress, and a page stays under 3 MB.
 _MOST_BYTES = 1_500_000
 
 
 @dataclass(frozen=True)
 class Gallery:
-    """Up to eight examples, each as three pictures with what the network says of them.
+    """Up to eight examples, each as three images, with the classes that the network predicts.
 
     Attributes:
         clean, perturbation, adversarial: ``(n, h, w)`` grey or ``(n, h, w, 3)`` uint8; the
             perturbation is ``factor`` times as large, around middle grey.
         index, label: ``(n,)`` places in the data set, and true classes.
-        clean_class, clean_confidence, adversarial_class, adversarial_confidence: ``(n,)``.
+        clean_class, adversarial_class: ``(n,)`` predicted classes.
+        clean_confidence, adversarial_confidence: ``(n,)`` their softmax probabilities.
         factor: how much the perturbation is amplified.
-        stride: where larger than 1, only every so many pixels of a row or column are shown.
+        stride: one pixel in so many of a row or column is kept.
     """
 
     clean: Pixels
@@ -61,17 +62,17 @@ class Gallery:
         return len(self.clean)
 
 
-_PICTURES = ("clean", "perturbation", "adversarial")
+_IMAGES = ("clean", "perturbation", "adversarial")
 _CLASSES = ("index", "label", "clean_class", "adversarial_class")
 _CONFIDENCES = ("clean_confidence", "adversarial_confidence")
 
 
 def make_gallery(model: nn.Module, examples: Examples, found: Adversarial) -> Gallery:
-    """Choose examples, and ask the network what it takes them for.
+    """Choose examples, and classify them before and after the attack.
 
     Args:
         model: from images in [0, 1] to logits.
-        examples: the clean examples that ``found`` was made of, in the same order.
+        examples: the clean examples from which ``found`` was made, in the same order.
     """
     from robaudit.engine import Runner, device_of, frozen
 
@@ -80,20 +81,20 @@ def make_gallery(model: nn.Module, examples: Examples, found: Adversarial) -> Ga
     rows = chosen(found.y.numpy(), found.broken.numpy(), min(MOST, max(1, _MOST_BYTES // size)))
     runner = Runner(model, device_of(model), "auto")
 
-    def said(x: Tensor) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    def predicted(x: Tensor) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
         with frozen(model):
-            sure, which = runner.logits(x).cpu().double().softmax(1).max(1)
-        return which.numpy(), sure.numpy()
+            confidence, label = runner.logits(x).cpu().double().softmax(1).max(1)
+        return label.numpy(), confidence.numpy()
 
     def pixels(x: Tensor) -> Pixels:
-        seen = x[:, :, ::stride, ::stride].numpy()
-        seen = np.moveaxis(seen, 1, -1) if seen.shape[1] == 3 else seen[:, 0]
-        return np.asarray(np.rint(255 * seen.clip(0, 1)), np.uint8)
+        kept = x[:, :, ::stride, ::stride].numpy()
+        kept = np.moveaxis(kept, 1, -1) if kept.shape[1] == 3 else kept[:, 0]
+        return np.asarray(np.rint(255 * kept.clip(0, 1)), np.uint8)
 
     x, adversarial = examples.x[rows], found.x[rows]
     factor = amplification(float((adversarial - x).abs().max()))
-    clean_class, clean_confidence = said(x)
-    adversarial_class, adversarial_confidence = said(adversarial)
+    clean_class, clean_confidence = predicted(x)
+    adversarial_class, adversarial_confidence = predicted(adversarial)
     return Gallery(
         clean=pixels(x),
         perturbation=pixels(0.5 + factor * (adversarial - x)),
@@ -110,22 +111,22 @@ def make_gallery(model: nn.Module, examples: Examples, found: Adversarial) -> Ga
 
 
 def chosen(labels: NDArray[np.int64], broken: NDArray[np.bool_], most: int) -> list[int]:
-    """The rows to show: broken examples first, those of different classes before two of one.
+    """The rows to show: broken examples first, and each class before a second of the same.
 
     >>> chosen(np.array([3, 3, 5, 7]), np.array([True, True, True, False]), 3)
     [0, 2, 1]
     """
-    met: Counter[tuple[bool, int]] = Counter()
+    seen: Counter[tuple[bool, int]] = Counter()
     order = []
-    for row, kind in enumerate(zip(~broken, labels, strict=True)):
-        key = (bool(kind[0]), int(kind[1]))
-        order.append((key[0], met[key], row))
-        met[key] += 1
+    for row, (resists, label) in enumerate(zip(~broken, labels, strict=True)):
+        key = (bool(resists), int(label))
+        order.append((key[0], seen[key], row))
+        seen[key] += 1
     return [row for *_, row in sorted(order)[:most]]
 
 
 def amplification(largest: float) -> float:
-    """The largest of ... 1, 2, 5, 10, 20 ... by which no pixel of a perturbation leaves the grey.
+    """The largest of ..., 1, 2, 5, 10, 20, ... that keeps grey plus the perturbation in [0, 1].
 
     >>> amplification(8 / 255), amplification(0.3)
     (10.0, 1.0)
@@ -162,8 +163,8 @@ def read_gallery(path: Path) -> Gallery:
         and 0 < shape[0] <= MOST
         and min(shape) > 0
         and max(shape[1:3]) <= _MOST_SIDE
-        and all(arrays[name].shape == shape for name in _PICTURES)
-        and all(arrays[name].dtype == np.uint8 for name in _PICTURES)
+        and all(arrays[name].shape == shape for name in _IMAGES)
+        and all(arrays[name].dtype == np.uint8 for name in _IMAGES)
         and all(arrays[name].shape == shape[:1] for name in (*_CLASSES, *_CONFIDENCES))
         and all(arrays[name].dtype.kind == "i" for name in _CLASSES)
         and all(arrays[name].dtype.kind == "f" for name in _CONFIDENCES)
