@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
-from pathlib import Path
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
@@ -12,7 +11,7 @@ import typer
 from pydantic import Field
 from pydantic.fields import FieldInfo
 
-from robaudit.cli.config_file import config_option
+from robaudit.cli.config_file import Config
 from robaudit.request import (
     CheckpointSpec,
     DataSpec,
@@ -149,7 +148,7 @@ def _common() -> dict[str, inspect.Parameter]:
     at = [p.name for p in made].index("quiet")
     made.insert(at, _parameter("json", Json, False))
     at = [p.name for p in made].index("out")
-    made.insert(at, _parameter("config", Path | None, None))  # it is made for each command
+    made.insert(at, _parameter("config", Config, None))
     return {p.name: p for p in made}
 
 
@@ -191,11 +190,6 @@ def with_settings(
             function(settings=settings, **given)
 
         parameters = [*own, *taken]
-        if "config" not in omit:
-            config = config_option(parameters, _COMMON)
-            parameters = [
-                p.replace(annotation=config) if p.name == "config" else p for p in parameters
-            ]
         run.__name__, run.__doc__ = function.__name__, function.__doc__
         run.__annotations__ = {p.name: p.annotation for p in parameters}
         run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
