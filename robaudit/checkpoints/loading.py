@@ -140,7 +140,7 @@ def _from_zoo(source: str, model_dir: Path | None, download: bool, sha256: str |
     if sha256 is not None and sha256.lower() != opened.sha256:
         raise CheckpointError(
             f"{source} has the SHA-256 {opened.sha256}, not {sha256}",
-            "It is another file than the one that was meant.",
+            "It is not the file you meant.",
         )
     said = opened.published.get("clean_acc")
     origin = Origin(

@@ -76,7 +76,7 @@ def _from_sidecar(beside: Path, suffix: str) -> Statement:
         content: Any = tomllib.loads(text) if suffix == ".toml" else json.loads(text)
     except (ValueError, OSError, RecursionError) as error:
         raise CheckpointError(
-            f"{name} cannot be read: {shown(error, 200)}", "Mend or remove it."
+            f"{name} cannot be read: {shown(error, 200)}", "Correct or remove it."
         ) from None
     if not isinstance(content, dict) or not set(content) <= set(_KEYS):
         raise CheckpointError(

@@ -57,7 +57,7 @@ def check_suits(model: nn.Module, examples: Examples) -> None:
     classes, highest = logits.shape[1], int(examples.y.max())
     if classes == 1:
         raise CheckpointError(
-            "the network has one output, which tells no classes apart",
+            "the network has one output, which cannot distinguish classes",
             "Of a network for two classes whose output z is the second's logit, an --arch factory "
             "returns two: torch.cat([torch.zeros_like(z), z], 1).",
         )

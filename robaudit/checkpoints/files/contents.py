@@ -165,7 +165,7 @@ def unreadable(member: Member, path: str) -> Refusal | None:
     others = f" (and {len(member.unreadable) - 1} more)" if len(member.unreadable) > 1 else ""
     return Refusal(
         f"{path}: {shown(name)!r}{others} is no plain tensor but {what}: sparse, quantised, nested "
-        "or of a class of its own",
+        "or of a subclass",
         "Save plain tensors: tensor.to_dense() or tensor.dequantize(), then torch.save. "
         "Or let the file run here: --trust-pickle together with its --sha256.",
     )

@@ -139,7 +139,7 @@ def _entries(text: bytes, name: str) -> dict[str, dict[str, Any]]:
     except (ValueError, TypeError, KeyError, RecursionError) as error:
         raise damaged(name, f"the list of its weights: {shown(error, 100)}") from None
     if not isinstance(entries, dict) or not all(isinstance(e, dict) for e in entries.values()):
-        raise damaged(name, "the list of its weights is none")
+        raise damaged(name, "the list of its weights is malformed")
     return entries
 
 

@@ -180,7 +180,7 @@ def _inside(folder: Path, name: str) -> Path:
         raise CheckpointError(
             f"{shown(folder, 200)}: the weights are said to be in {shown(name)!r}, "
             "which is not in the folder",
-            "The folder may be made to deceive: get it from its source again.",
+            "The folder may be malicious: download it again from its source.",
         )
     if not path.is_file():
         raise CheckpointError(

@@ -110,7 +110,7 @@ def _checked_hash(path: Path, name: str, sha256: str | None, trust_pickle: bool)
     if found != wanted:
         raise CheckpointError(
             f"{name} has the SHA-256 {found}, not {wanted}",
-            "It is another file than the one meant: download it again, or correct --sha256.",
+            "It is not the file you meant: download it again, or correct --sha256.",
         )
     return found
 

@@ -80,7 +80,7 @@ def read_safetensors(file: IO[bytes], size: int, path: Path, name: str) -> Conte
 def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     entries = dict(pairs)
     if len(entries) != len(pairs):
-        raise ValueError("a name stands in it twice")
+        raise ValueError("a name occurs twice")
     return entries
 
 
@@ -90,7 +90,7 @@ def _tensor(entry: Any, base: int, path: Path) -> StoredTensor:
     dtype, shape = _DTYPES[entry["dtype"]], entry["shape"]
     start, end = entry["data_offsets"]
     if len(shape) > _MAX_DIMENSIONS or not all(map(is_count, (*shape, start, end))):
-        raise ValueError("a size is no number of elements")
+        raise ValueError("a size is not a number of elements")
     if end - start != math.prod(shape) * ITEM_SIZES[dtype]:
         raise ValueError("a tensor has more or fewer bytes than its shape needs")
     span = Span(path, base + start, end - start)

@@ -154,5 +154,5 @@ def parts_of(network: Any, files: int) -> Sequence[Sequence[Part]]:
 def _preparation(text: str) -> str:
     return (
         f"RobustBench evaluates it on images prepared by {text} (Res: resized to, Crop: cropped "
-        "at the centre to that many pixels): prepare yours alike"
+        "at the centre to that many pixels): prepare your images the same way"
     )

@@ -125,5 +125,6 @@ def _preparation(cfg: Any) -> str:
     crop = cfg.test_crop_pct or cfg.crop_pct
     return (
         f"timm evaluates it on {size[1]}x{size[2]} pixels, the centre {crop:.1%} of images resized "
-        f"by {cfg.interpolation} interpolation: prepare yours alike"
+        f"by {cfg.interpolation} interpolation: prepare your images the same "
+        "way"
     )

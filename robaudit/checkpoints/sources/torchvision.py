@@ -113,7 +113,7 @@ def _preparation(prepare: Any) -> str:
     return (
         f"torchvision evaluates it on images resized to {prepare.resize_size[0]} "
         f"({prepare.interpolation.value}) and cropped at the centre to {prepare.crop_size[0]} "
-        "pixels: prepare yours alike"
+        "pixels: prepare your images the same way"
     )
 
 
