@@ -137,7 +137,14 @@ class Classifier(nn.Module):
         return logits_of(self.network, self.normalized(x))
 
     def normalized(self, x: Tensor) -> Tensor:
-        """What enters the network for images ``(n, c, h, w)`` in ``[0, 1]``."""
+        """The network's input: ``(x - mean) / std`` per channel.
+
+        Args:
+            x: images ``(n, c, h, w)`` in ``[0, 1]``.
+
+        Raises:
+            UsageError: the normalisation is for another number of channels.
+        """
         if self.normalization is None or self.mean is None or self.std is None:
             return x
         # A wrong count would broadcast where the images have one channel.

@@ -73,11 +73,19 @@ def load(
             identified together.
         progress: called with the steps done and their total during the identifying attack.
 
+    Returns:
+        the classifier, its parameters frozen; ``origin`` tells where it comes from.
+
     Raises:
         OpenQuestionError: several candidates are left that differ in robust accuracy.
         CheckpointError: the file is unsafe, unreadable, not identified, does not fit, or its
             accuracy on ``examples`` is that of guessing.
         UsageError: an option is invalid.
+
+    Example:
+        >>> from robaudit.checkpoints import samples_dir
+        >>> load(samples_dir() / "robust.pt", device="cpu").origin.architecture
+        'digits_resnet'
     """
     place = resolve_device(device)
     if normalize is not None:
