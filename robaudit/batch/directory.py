@@ -225,7 +225,7 @@ def _state(events: list[log.Event]) -> State:
             case "listed":
                 # A file that has changed since is listed again, under its new key.
                 job = Job.model_validate(event["job"], strict=False)
-                rows[job] = ListedJob(job, key, tuple(event["stages"]), event["published"])
+                rows[job.listed] = ListedJob(job, key, tuple(event["stages"]), event["published"])
             case "started":
                 state.running[key] = event["at"]
                 state.failed.pop(key, None)

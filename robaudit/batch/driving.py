@@ -77,9 +77,9 @@ def drive(
 
 def _list(directory: Directory, rows: Sequence[ListedJob]) -> None:
     """Write down the rows that the journal does not have yet."""
-    there = {row.job: row.key for row in directory.state().rows}
+    there = {row.job.listed: row.key for row in directory.state().rows}
     for row in rows:
-        if there.get(row.job) != row.key:
+        if there.get(row.job.listed) != row.key:
             directory.note(
                 "listed",
                 key=row.key,

@@ -30,6 +30,11 @@ class Job(Request):
     peers: tuple[str, ...] = ()
 
     @property
+    def listed(self) -> Job:
+        """The job without its peers, which change with every file that is added to a run."""
+        return self.changed(peers=())
+
+    @property
     def suite(self) -> tuple[object, ...]:
         """What jobs that are compared in one table have in common."""
         return (self.data, self.split, self.n, self.sample, self.norm, self.eps, self.preset)

@@ -1,4 +1,4 @@
-"""The manifest: which models, on which data, within which threat models, measured how."""
+"""The manifest of a batch: the models, data, threat models and preset."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ Threats = Annotated[
 
 
 class Choices(CheckpointSpec, DataSpec):
-    """What may be said once for all models, or for some of them."""
+    """Keys that a manifest may give for all models, or for the models of one table."""
 
     preset: PresetName = "standard"
     data: Names = ("digits",)  # type: ignore[assignment]  # several, where a command takes one
@@ -70,10 +70,10 @@ class Choices(CheckpointSpec, DataSpec):
 
 
 class Models(Choices):
-    """Some models, and what is said for them alone.
+    """A table ``[[models]]``: some models, and keys for them alone.
 
-    ``files`` are paths and globs; the zoos' are names, ``*`` and ``?`` in RobustBench's standing
-    for anything.
+    ``files`` are paths and globs, the others names in zoos; in RobustBench's, ``*`` and ``?`` are
+    wildcards.
     """
 
     files: Names | None = None
@@ -92,17 +92,19 @@ class Models(Choices):
 
 
 class Manifest(Choices):
-    """The file as a whole; ``models`` are the tables ``[[models]]``."""
+    """A whole manifest; ``models`` are the tables ``[[models]]``."""
 
     models: Annotated[list[Models], Field(min_length=1)]
 
 
 def read_manifest(path: Path) -> Manifest:
-    """Read a manifest; its relative paths are relative to its folder, and what it says for all
-    models is handed on to each table that does not say otherwise.
+    """Read a manifest.
+
+    Relative paths are relative to its folder. Each table gets the keys that are given for all
+    models, but for those of its own.
 
     Raises:
-        UsageError: with the line, what is wrong with it.
+        UsageError: it is not valid; the message has the line.
     """
     tables = read_tables(path)
     if "models" not in tables.content:
@@ -120,10 +122,10 @@ def manifest_schema() -> str:
 
 
 def manifest_of(checkpoints: list[str], **said: Any) -> Manifest:
-    """The manifest that names these files, globs and zoos' models, all measured alike.
+    """A manifest of these files, globs and zoos' models, with the same keys for all.
 
     Raises:
-        UsageError: an option that cannot be meant.
+        UsageError: a value is not valid.
     """
     from robaudit.checkpoints.sources import SCHEMES
 
@@ -144,7 +146,7 @@ def _settled(manifest: Manifest, folder: Path) -> Manifest:
             whole = Models.model_validate({**common, **own})
         except ValidationError as error:  # each fits, but not both together
             said = error.errors()[0]["msg"].removeprefix("Value error, ")
-            raise UsageError(f"a table [[models]] does not fit what stands above: {said}") from None
+            raise UsageError(f"a table [[models]] does not fit the keys above it: {said}") from None
         groups.append(_anchored(whole, folder))
     return manifest.model_copy(update={"models": groups})
 

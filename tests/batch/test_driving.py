@@ -73,6 +73,14 @@ def test_running_again_does_nothing_and_adds_what_is_new(run, rows):
     assert run(rows("a.pt", "b.pt"))[1] == []
 
 
+def test_a_model_is_one_row_whatever_is_added_beside_it(run, rows, models):
+    first, second = (str(models / name) for name in ("a.pt", "b.pt"))
+    run(rows("a.pt", peers=(first,)))
+    outcome, seen = run(rows("a.pt", "b.pt", peers=(first, second)))
+    assert [row.job.source for row in outcome.state.rows] == [first, second]
+    assert [kind for kind, _ in seen].count("done") == 1
+
+
 def test_the_same_weights_are_audited_once_and_listed_twice(run, rows, models):
     (models / "copy.pt").write_bytes((models / "a.pt").read_bytes())
     try:

@@ -80,7 +80,7 @@ def test_a_name_with_brackets_is_a_file_before_it_is_a_pattern(written):
         ("models = [", r"is not TOML"),
         (
             "train_data='x'\n[[models]]\nfiles='x'\ndata=['a', 'b']",
-            r"what stands above: train_data",
+            r"the keys above it: train_data",
         ),
     ],
 )
