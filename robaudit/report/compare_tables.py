@@ -7,7 +7,7 @@ from typing import Any
 
 from robaudit.report.compare import Comparison, Difference
 from robaudit.report.facts import provenance_rows, short_threat, subject_rows, threat_text
-from robaudit.report.formats.markdown import markdown_text
+from robaudit.report.formats.markdown import markdown_document
 from robaudit.report.numbers import shown
 from robaudit.report.table import Cell, Column, Table, bullets, measured, names, text
 from robaudit.report.text import plain
@@ -35,11 +35,9 @@ def compare_tables(comparison: Comparison) -> list[Table]:
 
 def compare_markdown(comparison: Comparison) -> str:
     """The comparison as a markdown document, with the provenance of both audits."""
-    first, *others = compare_tables(comparison)
     columns = [names(), *map(text, comparison.names)]
     rows = [list(map(Cell, row)) for row in provenance(comparison)]
-    parts = markdown_text(*others, Table(columns, rows, "Provenance"))
-    return f"{markdown_text(first, level=1)}\n{parts}"
+    return markdown_document(*compare_tables(comparison), Table(columns, rows, "Provenance"))
 
 
 def difference_table(comparison: Comparison) -> Table:

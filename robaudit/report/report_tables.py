@@ -17,7 +17,7 @@ from robaudit.report.details import (
     trace_symbol,
 )
 from robaudit.report.facts import header_rows, provenance_rows, settings_text
-from robaudit.report.formats.markdown import markdown_text
+from robaudit.report.formats.markdown import markdown_document
 from robaudit.report.naming import name_of
 from robaudit.report.numbers import number, percent, shown
 from robaudit.report.sparkline import blocks
@@ -88,8 +88,7 @@ def to_markdown(report: Report) -> str:
     Raises:
         DataError: a table in ``details`` cannot be read.
     """
-    header, *parts = report_tables(report)
-    return f"{markdown_text(header, level=1)}\n{markdown_text(*parts)}"
+    return markdown_document(*report_tables(report))
 
 
 def report_screen(report: Report) -> list[Table]:
@@ -225,9 +224,12 @@ def layer_tables(report: Report, split: str | None = None, most: int | None = No
         for row in listed
     ]
     columns = [
-        names("Layer"), Column("||W_k||_F"), Column(trace_symbol(report, split)),
-        Column("Contribution"), Column("Share of WCI"),
-    ]  # fmt: skip
+        names("Layer"),
+        Column("||W_k||_F"),
+        Column(trace_symbol(report, split)),
+        Column("Contribution"),
+        Column("Share of WCI"),
+    ]
     notes = []
     left = [row for row in rows if row not in kept]
     if left:

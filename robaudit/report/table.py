@@ -113,8 +113,10 @@ class Table:
             self,
             columns=[column for at, column in enumerate(self.columns) if at in kept],
             rows=[[cell for at, cell in enumerate(row) if at in kept] for row in self.rows],
-            title="", caption="", notes=(),
-        )  # fmt: skip
+            title="",
+            caption="",
+            notes=(),
+        )
 
     @property
     def headed(self) -> bool:

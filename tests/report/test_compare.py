@@ -44,10 +44,13 @@ def audited(report, seed, source, **more) -> Audited:
         "loss.robust": rng.exponential(size=N).astype(np.float32) + 0.3 * seed,
     }
     rows = [
-        Measurement(name=name, value=float(values.mean(dtype=np.float64)),
-                    **(ACCURACY if name[0] == "a" else LOSS))
+        Measurement(
+            name=name,
+            value=float(values.mean(dtype=np.float64)),
+            **(ACCURACY if name[0] == "a" else LOSS),
+        )
         for name, values in arrays.items()
-    ]  # fmt: skip
+    ]
     rows += [
         Measurement(name="wci", value=60.0 + seed, standard_error=0.3 * (seed + 1), n=N),
         Measurement(name="hessian.largest", value=10.0, n=N),
@@ -147,11 +150,14 @@ def test_other_examples_are_refused(pair):
         ("accuracy.pgd", {"settings": {"steps": 50}}, "other settings: steps None and 50"),
         ("accuracy.pgd", {"n": 100}, "other numbers of examples: 200 and 100"),
         ("wci", {"unit": "nats"}, "other units"),
-        ("wci", {"status": "failed", "value": None, "reason": "no memory"},
-         "failed for after: no memory"),
+        (
+            "wci",
+            {"status": "failed", "value": None, "reason": "no memory"},
+            "failed for after: no memory",
+        ),
         ("wci", {"name": "wci.bound"}, "not measured for after"),
     ],
-)  # fmt: skip
+)
 def test_a_row_that_cannot_be_compared(pair, name, update, words):
     comparison = compare(pair[0], changed(pair[1], name, **update))
     row = row_of(comparison, name)
@@ -191,8 +197,9 @@ def test_other_training_examples_leave_what_is_of_the_test_split(report):
     assert hows["accuracy.clean", "test"] == "paired"
     same = compare(trained(0, "aa"), trained(2, "aa")).differences
     assert {row.split: row.how for row in same if row.name == "accuracy.clean"} == {
-        "test": "paired", "train": "paired",
-    }  # fmt: skip
+        "test": "paired",
+        "train": "paired",
+    }
 
 
 def test_without_outcomes_nothing_is_paired(pair):

@@ -292,9 +292,10 @@ def test_what_is_a_curve(epochs, report):
 
 
 def test_reports_are_rendered_as_a_curve(epochs):
-    assert render(epochs, "table") == "\n".join(
-        line.rstrip() for line in table(wci_curve(epochs)).splitlines()
-    ) + "\n"  # fmt: skip
+    assert (
+        render(epochs, "table")
+        == "\n".join(line.rstrip() for line in table(wci_curve(epochs)).splitlines()) + "\n"
+    )
     text = markdown_text(*comparison_tables(epochs))
     assert re.search(r"^\| 10 \| 110.0 ±2.5 \|", text, re.M)
     assert text in render(epochs, "md")

@@ -136,7 +136,8 @@ def test_a_doubted_baseline_makes_no_checkpoint_fail():
     fell = decision("fail", rule="max_drop", baseline=0.9)
     found = doubting(fell, [], False, baseline=[DOUBT])
     assert (found.outcome, f"of the baseline: {DOUBT}" in (found.reason or "")) == (
-        "inconclusive", True,
-    )  # fmt: skip
+        "inconclusive",
+        True,
+    )
     stood = decision("pass", rule="max_drop", baseline=0.9)
     assert doubting(stood, [], False, baseline=[DOUBT]).outcome == "pass"

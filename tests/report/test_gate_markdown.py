@@ -22,11 +22,17 @@ def test_it_says_what_was_decided():
     assert lines[:2] == [MARKER, "## robaudit gate: failed"]
     assert "### at: failed (1 of 5 rules passed)" in lines
     assert [row[0] for row in rows(text)] == [
-        "**fail**", "**fail** (warning)", "**inconclusive**", "**inconclusive** (warning)", "pass",
-    ]  # fmt: skip
+        "**fail**",
+        "**fail** (warning)",
+        "**inconclusive**",
+        "**inconclusive** (warning)",
+        "pass",
+    ]
     assert rows(text)[0][1:4] == [
-        "`accuracy.clean >= 0.99` digits", "0.900 [0.710, 0.960]", "70 of 600",
-    ]  # fmt: skip
+        "`accuracy.clean >= 0.99` digits",
+        "0.900 [0.710, 0.960]",
+        "70 of 600",
+    ]
     assert "(out of memory)" in text
     assert "- policy: `ci/robaudit policy.toml`, sha256 ab12ab12ab12" in lines
     assert "Truncated" not in text

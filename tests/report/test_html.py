@@ -82,25 +82,49 @@ def test_a_page_has_every_part_with_its_numbers(full):
     page = Page(to_html(*full))
     sections = {tag["id"] for tag in page.all("section") if "id" in tag}
     assert sections == {
-        "accuracy", "attacks", "examples", "curvature", "flatness", "landscape", "measurements",
+        "accuracy",
+        "attacks",
+        "examples",
+        "curvature",
+        "flatness",
+        "landscape",
+        "measurements",
         "provenance",
-    }  # fmt: skip
+    }
     for text in (
-        "at_epoch_90", "84.2", "[81.8, 86.4]", "47.3", "[44.2, 50.", "layer1.0.conv1", "4/255",
-        "apgd-ce", "98,765", "842 images attacked", "5 times", "example 40, broken",
-        "example 41, resists", "97.3 %", "out of memory", "2 of 12 tensors have zero norm",
-        "robaudit audit runs/digits/at_epoch_90.pt --data cifar10", "0123abcd", "2.9.1",
-    ):  # fmt: skip
+        "at_epoch_90",
+        "84.2",
+        "[81.8, 86.4]",
+        "47.3",
+        "[44.2, 50.",
+        "layer1.0.conv1",
+        "4/255",
+        "apgd-ce",
+        "98,765",
+        "842 images attacked",
+        "5 times",
+        "example 40, broken",
+        "example 41, resists",
+        "97.3 %",
+        "out of memory",
+        "2 of 12 tensors have zero norm",
+        "robaudit audit runs/digits/at_epoch_90.pt --data cifar10",
+        "0123abcd",
+        "2.9.1",
+    ):
         assert text in page.text, text
     assert len(page.all("img")) == 9
     titles = page.within["title"]
     assert set(titles[1:]) == {
-        "Accuracies and their intervals", "Accuracy within each radius",
-        "What AutoAttack left standing, part after part", "Contribution of each layer to WCI",
+        "Accuracies and their intervals",
+        "Accuracy within each radius",
+        "What AutoAttack left standing, part after part",
+        "Contribution of each layer to WCI",
         "Spectral density of the Hessian of the robust loss",
         "Robust loss before and after weight changes",
-        "Flatness over the size of the weight change", "Loss landscape",
-    }  # fmt: skip
+        "Flatness over the size of the weight change",
+        "Loss landscape",
+    }
     assert len(page.all("svg")) == 8
 
 
@@ -114,11 +138,17 @@ def test_a_report_of_one_number_is_a_page_without_empty_sections(report):
     only = report.model_copy(update={"measurements": report.measurements[:1], "train_data": None})
     page = Page(to_html(only))
     assert {tag.get("id") for tag in page.all("section")} == {
-        None, "accuracy", "measurements", "provenance",
-    }  # fmt: skip
+        None,
+        "accuracy",
+        "measurements",
+        "provenance",
+    }
     assert {tag["href"] for tag in page.all("a")} == {
-        "#main", "#accuracy", "#measurements", "#provenance",
-    }  # fmt: skip
+        "#main",
+        "#accuracy",
+        "#measurements",
+        "#provenance",
+    }
 
 
 def test_links_and_labels_lead_somewhere(full):
@@ -137,9 +167,12 @@ def test_links_and_labels_lead_somewhere(full):
 
 def pages(hostile):
     report, folder = hostile
-    gate = verdict(source=HOSTILE, policy=HOSTILE_GATE, warnings=[HOSTILE], decisions=[
-        decision(sentence=HOSTILE, metric=HOSTILE, suite=HOSTILE, reason=HOSTILE)
-    ])  # fmt: skip
+    gate = verdict(
+        source=HOSTILE,
+        policy=HOSTILE_GATE,
+        warnings=[HOSTILE],
+        decisions=[decision(sentence=HOSTILE, metric=HOSTILE, suite=HOSTILE, reason=HOSTILE)],
+    )
     yield to_html(report, folder)
     yield index_html([report, report], ["javascript:alert(1)", '"><script>'])
     yield verdict_html(gate)
@@ -173,9 +206,10 @@ def test_links_of_an_index_are_paths(report):
 def test_the_policy_admits_the_pages_own_style_and_script_alone(hostile):
     for html in pages(hostile):
         policy = next(
-            tag["content"] for tag in Page(html).all("meta")
+            tag["content"]
+            for tag in Page(html).all("meta")
             if tag.get("http-equiv") == "Content-Security-Policy"
-        )  # fmt: skip
+        )
         assert "default-src 'none'" in policy
         assert "unsafe" not in policy
         assert "http" not in policy

@@ -35,8 +35,11 @@ def test_a_suite_is_a_checkpoint_and_a_case_a_rule():
     first, second = root
     assert [suite.get("name") for suite in root] == ["a/at.pt", "b/at.pt"]
     assert dict(root.items()) == {
-        "name": "robaudit gate", "tests": "6", "failures": "1", "errors": "1",
-    }  # fmt: skip
+        "name": "robaudit gate",
+        "tests": "6",
+        "failures": "1",
+        "errors": "1",
+    }
     counts = {key: first.get(key) for key in ("tests", "failures", "errors", "skipped")}
     assert counts == {"tests": "5", "failures": "1", "errors": "1", "skipped": "2"}
     outcomes = {case.get("name"): case[0].tag for case in first.findall("testcase")}

@@ -25,8 +25,11 @@ def test_it_holds_what_the_csv_holds(report, rename):
         assert found == cells, name
     kinds = {name: str(table.schema.field(name).type) for name in ("value", "n", "eps", "warnings")}
     assert kinds == {
-        "value": "double", "n": "int64", "eps": "double", "warnings": "list<element: string>",
-    }  # fmt: skip
+        "value": "double",
+        "n": "int64",
+        "eps": "double",
+        "warnings": "list<element: string>",
+    }
 
 
 def test_added_columns(report):

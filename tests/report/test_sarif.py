@@ -29,9 +29,13 @@ def test_the_schema_holds(verdicts, validator):
 
 @pytest.mark.parametrize(
     ("right", "wrong"),
-    [('"kind": "open"', '"kind": "inconclusive"'), ('"startLine": 9', '"startLine": 0'),
-     ('"uri": "ci/', '"url": "ci/'), ('"level": "error"', '"level": "fatal"')],
-)  # fmt: skip
+    [
+        ('"kind": "open"', '"kind": "inconclusive"'),
+        ('"startLine": 9', '"startLine": 0'),
+        ('"uri": "ci/', '"url": "ci/'),
+        ('"level": "error"', '"level": "fatal"'),
+    ],
+)
 def test_the_schema_refuses_what_is_wrong(right, wrong, validator):
     text = to_sarif([verdict()])
     assert right in text

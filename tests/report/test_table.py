@@ -44,15 +44,20 @@ def made(name="at"):
             text("Remarks"),
         ],
         [
-            [Cell(name), estimate(101.234, 2.5), estimate(1e7, 2e5), estimate(-0.012, 0.017, 100),
-             Cell("slow", tone="bad")],
+            [
+                Cell(name),
+                estimate(101.234, 2.5),
+                estimate(1e7, 2e5),
+                estimate(-0.012, 0.017, 100),
+                Cell("slow", tone="bad"),
+            ],
             [Cell("plain"), best, MISSING, estimate(0.5), Cell("", bar=0.5)],
         ],
         title="Both",
         caption="On the test examples.",
         notes=["A note."],
         sections={1},
-    )  # fmt: skip
+    )
 
 
 def drawn(*tables, width=100, colour=None):
@@ -118,8 +123,10 @@ def test_html_is_well_formed_and_sorts_by_the_numbers():
     root = ET.fromstring(f"<div>{fragment}</div>")
     assert root.find(".//caption").text == "Both"
     assert [cell.get("data-sort") for cell in root.iter("td")][:3] == [
-        "101.234", "10000000.0", "-0.012",
-    ]  # fmt: skip
+        "101.234",
+        "10000000.0",
+        "-0.012",
+    ]
     assert root.find(".//strong[@class='best']").text == "1.23"
     assert [row.text for row in root.iter("th") if row.get("scope") == "row"] == ["at", "plain"]
     assert len(list(root.iter("button"))) == 5
@@ -146,14 +153,19 @@ def test_foreign_text_is_shown_and_not_obeyed():
         Table(
             [names(HOSTILE), Column(HOSTILE, group=HOSTILE)],
             [[Cell(HOSTILE), Cell(HOSTILE, HOSTILE, best=True)]],
-            title=HOSTILE, caption=HOSTILE, notes=[HOSTILE],
+            title=HOSTILE,
+            caption=HOSTILE,
+            notes=[HOSTILE],
         ),
         facts([(HOSTILE, HOSTILE)]),
-    ]  # fmt: skip
+    ]
     views = [
-        drawn(*tables), markdown_text(*tables), latex_text(*tables), csv_text(tables[0]),
+        drawn(*tables),
+        markdown_text(*tables),
+        latex_text(*tables),
+        csv_text(tables[0]),
         *map(html_table, tables),
-    ]  # fmt: skip
+    ]
     for shown in views:
         assert not CONTROL.search(shown)
         assert "http://a" not in shown

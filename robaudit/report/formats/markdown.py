@@ -17,6 +17,11 @@ def markdown_text(*tables: Table, level: int = 2) -> str:
     return "\n\n".join(part for table in tables for part in _parts(table, level)) + "\n"
 
 
+def markdown_document(header: Table, *tables: Table) -> str:
+    """A document whose title is that of the first table; those of the others are its headings."""
+    return f"{markdown_text(header, level=1)}\n{markdown_text(*tables)}"
+
+
 def markdown_bullets(lines: Iterable[str]) -> str:
     """One bullet a line."""
     return "\n".join(f"- {markdown(line)}" for line in lines)

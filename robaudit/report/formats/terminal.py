@@ -19,9 +19,15 @@ from robaudit.report.text import plain
 
 MARK: Final = "*"
 _STYLES: dict[Tone, str] = {
-    "": "", "strong": "bold", "soft": "dim", "accent": "cyan", "good": "green",
-    "warning": "yellow", "bad": "bold red", "missing": "",
-}  # fmt: skip
+    "": "",
+    "strong": "bold",
+    "soft": "dim",
+    "accent": "cyan",
+    "good": "green",
+    "warning": "yellow",
+    "bad": "bold red",
+    "missing": "",
+}
 _NUMBER = re.compile(r"±?[+-]?\d[\d,]*(\.\d+)?(e-?\d+)?\??( %)?")
 _BAR = 12
 _LEAST = 12  # width to which text is folded at most
@@ -177,9 +183,12 @@ def _grid(table: Table, width: int) -> Grid:
         step = max(1, min(excess, widths[widest] - max(*others, ranges[widest][0])))
         widths[widest] -= step
     grid = Grid(
-        box=box.SIMPLE_HEAD, show_edge=False, show_header=table.headed, header_style="bold",
+        box=box.SIMPLE_HEAD,
+        show_edge=False,
+        show_header=table.headed,
+        header_style="bold",
         padding=(0, 0, 0, 1),
-    )  # fmt: skip
+    )
     for column, wide in zip(table.columns, widths, strict=True):
         heading = Text("\n".join(plain(line) for line in column.heading.split("\n")))
         heading.overflow = "fold"
