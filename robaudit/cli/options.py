@@ -83,6 +83,7 @@ _METAVARS = {
     "straight_through": "MODULE",
     "state": "DIR",
     "out": "DIR",
+    "track": "wci,flatness,robust",
 }
 _SPELLED = {"gap": ("--gap/--no-gap",), "quiet": ("--quiet", "-q"), "reach": ("--range",)}
 _AS_TEXT = ("eps", "batch_size")  # read by the field itself
@@ -134,7 +135,7 @@ def _parameter(name: str, annotation: Any, default: Any) -> inspect.Parameter:
     return inspect.Parameter(name, kind, default=default, annotation=annotation)
 
 
-def _parameters(spec: type[Spec], panel: str) -> list[inspect.Parameter]:
+def _parameters(spec: type[Spec], panel: str | None) -> list[inspect.Parameter]:
     """A parameter for each field."""
     return [
         _parameter(name, option(spec, name, panel), None if field.default == () else field.default)

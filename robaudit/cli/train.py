@@ -5,14 +5,16 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
+from pydantic import Field
 
 from robaudit.cli.display import Screen
 from robaudit.cli.messages import say
 from robaudit.cli.options import Settings, with_settings
 from robaudit.errors import DataError, UsageError
+from robaudit.request import Count, Spec
 from robaudit.types import Norm
 
 if TYPE_CHECKING:
@@ -23,7 +25,6 @@ if TYPE_CHECKING:
     from robaudit.types import Examples, ThreatModel
 
 _USUAL_ARCH = {"digits": "digits_resnet"}
-_TRACKED = 256
 _OMITTED = (
     "member", "weights", "model_dir", "sha256", "trust_pickle", "split", "gap", "train_data",
     "batch_size", "precision", "seed", "state", "norm", "format", "json",
@@ -31,12 +32,35 @@ _OMITTED = (
 )  # fmt: skip
 
 
-TaylorKind = Literal["exact", "last-layer"]
-"""How ``[taylor]`` is computed."""
+class Training(Spec):
+    """How a recipe is run."""
 
-
-Precision = Literal["fp32", "tf32", "bf16"]
-"""Of training."""
+    epochs: Count | None = Field(default=None, description="In place of the recipe's.")
+    seed: Annotated[int, Field(ge=0)] | None = Field(
+        default=None, description="Of weights, order and every draw, in place of the recipe's."
+    )
+    norm: Norm | None = Field(default=None, description="In place of the recipe's.")
+    taylor: Literal["exact", "last-layer"] | None = Field(
+        default=None,
+        description="The Taylor terms of the paper, or what its public code computes; in place of "
+        "the recipe's.",
+    )
+    every: Count = Field(
+        default=1, description="Write a checkpoint every so many epochs, and the last."
+    )
+    track: str = Field(
+        default="",
+        description="Measure these at every checkpoint, on both splits, into metrics.csv.",
+    )
+    track_n: Count = Field(
+        default=256, description="Images of each split to measure on: the first ones."
+    )
+    precision: Literal["fp32", "tf32", "bf16"] = Field(
+        default="fp32", description="Arithmetic of training; tf32 and bf16 are for GPUs."
+    )
+    compile: bool = Field(
+        default=False, description="Compile the network first: worth it for long runs on a GPU."
+    )
 
 
 @with_settings(omit=frozenset(_OMITTED), data="digits")
@@ -44,58 +68,14 @@ def train(
     recipe: Annotated[
         str,
         typer.Argument(
-            metavar="RECIPE", show_default=False,
+            metavar="RECIPE",
+            show_default=False,
             help="A TOML file, or the name of a preset such as digits-at or trades-awp.",
         ),
     ],
     settings: Settings,
-    epochs: Annotated[
-        int | None, typer.Option(min=1, help="In place of the recipe's.", show_default=False)
-    ] = None,
-    seed: Annotated[
-        int | None,
-        typer.Option(
-            min=0, help="Of weights, order and every draw, in place of the recipe's.",
-            show_default=False,
-        ),
-    ] = None,
-    norm: Annotated[
-        Norm | None,
-        typer.Option(help="In place of the recipe's.", show_default=False),
-    ] = None,
-    taylor: Annotated[
-        TaylorKind | None,
-        typer.Option(
-            help="The Taylor terms of the paper, or what its public code computes; in place of "
-            "the recipe's.", show_default=False,
-        ),
-    ] = None,
-    every: Annotated[
-        int, typer.Option(min=1, help="Write a checkpoint every so many epochs, and the last.")
-    ] = 1,
-    track: Annotated[
-        str,
-        typer.Option(
-            metavar="wci,flatness,robust",
-            help="Measure these at every checkpoint, on both splits, into metrics.csv.",
-        ),
-    ] = "",
-    track_n: Annotated[
-        int, typer.Option(min=1, help="Images of each split to measure on: the first ones.")
-    ] = _TRACKED,
-    precision: Annotated[
-        Precision,
-        typer.Option(
-            "--precision", help="Arithmetic of training; tf32 and bf16 are for GPUs."
-        ),
-    ] = "fp32",
-    compile_: Annotated[
-        bool,
-        typer.Option(
-            "--compile", help="Compile the network first: worth it for long runs on a GPU."
-        ),
-    ] = False,
-) -> None:  # fmt: skip
+    how: Annotated[Training, None],
+) -> None:
     """Train a network by one of the papers' methods; every epoch leaves a checkpoint.
 
     The folder --out has checkpoints/epoch_NNN.safetensors, which every other command opens as they
@@ -109,11 +89,11 @@ def train(
 
     if settings.out is None:
         raise UsageError("no folder to train in", "Give one: --out DIR.")
-    measures = parse_track(track)
-    found = read_recipe(recipe, None if taylor is None else taylor)
-    changes = {"epochs": epochs, "seed": seed}
-    found = found.model_copy(update={k: v for k, v in changes.items() if v is not None})
-    threat = _threat(found, settings, norm)
+    measures = parse_track(how.track)
+    found = read_recipe(recipe, how.taylor)
+    found = found.changed(epochs=how.epochs or found.epochs)
+    found = found if how.seed is None else found.changed(seed=how.seed)
+    threat = _threat(found, settings, how.norm)
     arch = settings.arch or _USUAL_ARCH.get(settings.data)
     if arch is None:
         raise UsageError(
@@ -130,17 +110,14 @@ def train(
             "threat": {"norm": threat.norm, "eps": threat.eps},
             "architecture": fresh.architecture or arch,
             "normalization": fresh.model.origin.normalization,
-            "precision": precision,
-            **({"compiled": True} if compile_ else {}),
-            "track": [*measures, track_n] if measures else [],
-            "every": every,
+            "precision": how.precision,
+            **({"compiled": True} if how.compile else {}),
+            "track": [*measures, how.track_n] if measures else [],
+            "every": how.every,
         },
     )
-    splits = _tracked_splits(examples, settings, track_n) if measures else []
-    _run(
-        found, threat, fresh, examples, folder, settings, every, splits, measures, precision,
-        compile_,
-    )  # fmt: skip
+    splits = _tracked_splits(examples, settings, how.track_n) if measures else []
+    _run(found, threat, fresh, examples, folder, settings, how, splits)
 
 
 def _run(
@@ -150,27 +127,25 @@ def _run(
     examples: Examples,
     folder: TrainFolder,
     settings: Settings,
-    every: int,
+    how: Training,
     splits: Sequence[Examples],
-    measures: Any,
-    precision: Precision,
-    compile_: bool,
 ) -> None:
     import torch
 
     from robaudit.cli.train_folder import AVERAGED, CHECKPOINTS
-    from robaudit.cli.train_tracking import tracked
+    from robaudit.cli.train_tracking import parse_track, tracked
     from robaudit.engine import resolve_device
     from robaudit.training import DivergedError, averaged_state
     from robaudit.training.fitting import fit
 
+    measures = parse_track(how.track)
     device = resolve_device(settings.device)
     model = fresh.model.to(device)
     if device.type == "cuda":
         model = model.to(memory_format=torch.channels_last)
     x, y = examples.x.to(device), examples.y.to(device)
     network = None
-    if compile_:
+    if how.compile:
         from robaudit.training.compiled import compiled
 
         network, why = compiled(model, x, recipe)
@@ -191,7 +166,7 @@ def _run(
         }  # fmt: skip
         if recipe.wci is not None:
             row["wci.control"] = epoch.wci
-        if epoch.number % every == 0 or epoch.number == recipe.epochs:
+        if epoch.number % how.every == 0 or epoch.number == recipe.epochs:
             network = model.network.state_dict()
             folder.save(CHECKPOINTS, epoch.number, network, said)
             if epoch.average:
@@ -210,7 +185,7 @@ def _run(
     try:
         with Screen(settings.quiet).bars(name) as watch, watch("training") as bar:
             fit(
-                model, x, y, recipe, threat, state=folder.state, precision=precision,
+                model, x, y, recipe, threat, state=folder.state, precision=how.precision,
                 network=network, on_epoch=keep, on_step=bar,
             )  # fmt: skip
     except KeyboardInterrupt:
