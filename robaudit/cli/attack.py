@@ -25,14 +25,6 @@ Version = Literal["standard", "plus", "rand"]
 """AutoAttack's versions."""
 
 
-Engine = Literal["reference", "native"]
-"""Whose AutoAttack."""
-
-
-Maker = Literal["pgd", "cw"]
-"""The attack on a surrogate."""
-
-
 @with_settings(omit=frozenset({"gap", "train_data", "eps"}))
 def attack(
     checkpoints: Checkpoints,
@@ -67,7 +59,7 @@ def attack(
     ] = False,
     version: Annotated[Version, typer.Option(help="Version of AutoAttack.")] = "standard",
     engine: Annotated[
-        Engine,
+        Literal["reference", "native"],
         typer.Option(
             help="Who runs AutoAttack. reference: its own library, pyautoattack. native: robaudit, "
             "faster and the same for every batch size."
@@ -92,7 +84,7 @@ def attack(
         ),
     ] = None,
     surrogate_attack: Annotated[
-        Maker,
+        Literal["pgd", "cw"],
         typer.Option(
             help="What makes its examples: pgd, or cw, which maximises the margin.",
             rich_help_panel=_OTHER,

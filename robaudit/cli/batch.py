@@ -41,10 +41,6 @@ BatchEngine = Literal["local", "ray"]
 """Where the jobs are done."""
 
 
-Retry = Literal["failed"]
-"""Which jobs are done again."""
-
-
 @with_settings(
     omit=frozenset(
         ["batch_size", "state", "config", "out", "format", "json", "samples", "straight_through"]
@@ -100,7 +96,8 @@ def run(
         ),
     ] = None,
     retry: Annotated[
-        Retry | None, typer.Option(help="Do again the jobs that failed in an earlier run.")
+        Literal["failed"] | None,
+        typer.Option(help="Do again the jobs that failed in an earlier run."),
     ] = None,
     dry_run: Annotated[
         bool,

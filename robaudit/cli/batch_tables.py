@@ -21,14 +21,10 @@ Directories = Annotated[
 ]
 
 
-LeaderboardFormat = Literal["table", "csv", "md", "html"]
-"""What is printed."""
-
-
 def leaderboard(
     directory: Directories,
     format: Annotated[
-        LeaderboardFormat, typer.Option("--format", help="What is printed.")
+        Literal["table", "csv", "md", "html"], typer.Option("--format", help="What is printed.")
     ] = "table",
     out: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Write to this file instead of stdout.")
@@ -64,13 +60,11 @@ def leaderboard(
         write_file(out, text.encode("utf-8", "replace"))
 
 
-StudyFormat = Literal["table", "csv", "md"]
-"""What is printed."""
-
-
 def study(
     directory: Directories,
-    format: Annotated[StudyFormat, typer.Option("--format", help="What is printed.")] = "table",
+    format: Annotated[
+        Literal["table", "csv", "md"], typer.Option("--format", help="What is printed.")
+    ] = "table",
     out: Annotated[
         Path | None,
         typer.Option(metavar="DIR", help="Also write study.csv, study.md and the pictures here."),

@@ -62,18 +62,6 @@ Objective = Literal["at", "trades", "alp", "mart"]
 """Losses that networks are trained with."""
 
 
-Operator = Literal["hessian", "gauss-newton"]
-"""Whose spectrum."""
-
-
-Engine = Literal["robaudit", "pyhessian"]
-"""Who measures the Hessian."""
-
-
-ProtocolName = Literal["default", "stutz2021", "stutz2021-text"]
-"""How hard each side is attacked."""
-
-
 Estimator = Literal["auto", "exact", "gauss-newton", "hessian"]
 """How layer traces are computed."""
 
@@ -197,7 +185,7 @@ def flatness(
     ] = "0.00075",
     worst_restarts: Annotated[int, typer.Option(min=1, help="Restarts of the search for it.")] = 10,
     protocol: Annotated[
-        ProtocolName,
+        Literal["default", "stutz2021", "stutz2021-text"],
         typer.Option(
             help="stutz2021, as the published code: ten random starts of PGD for the unperturbed "
             "network, one for the perturbed; steps of 0.007 at eps 8/255; the worst case steps "
@@ -271,7 +259,7 @@ def hessian(
         float, typer.Option(min=0, help="Residual, relative to the eigenvalue, to stop at.")
     ] = 1e-3,
     operator: Annotated[
-        Operator,
+        Literal["hessian", "gauss-newton"],
         typer.Option(
             help="gauss-newton: its positive part, without the curvature of the network itself; of "
             "few examples its whole spectrum."
@@ -281,7 +269,7 @@ def hessian(
     memory: Memory = None,
     spread_probes: Spread = 0,
     engine: Annotated[
-        Engine,
+        Literal["robaudit", "pyhessian"],
         typer.Option(help="pyhessian: show that library's trace and largest eigenvalue as well."),
     ] = "robaudit",
     steps: Steps = 10,

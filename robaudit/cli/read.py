@@ -14,10 +14,6 @@ if TYPE_CHECKING:
     from robaudit.schema import Report
 
 
-ReportFormat = Literal["table", "json", "csv", "md", "html", "parquet"]
-"""The formats that ``robaudit report`` writes."""
-
-
 def report(
     paths: Annotated[
         list[Path],
@@ -26,7 +22,7 @@ def report(
         ),
     ],
     format: Annotated[
-        ReportFormat,
+        Literal["table", "json", "csv", "md", "html", "parquet"],
         typer.Option(help="What is printed or written; parquet needs --out and the extra."),
     ] = "table",
     out: Annotated[
