@@ -16,10 +16,10 @@ from robaudit.engine.arguments import checked_features
 from robaudit.engine.calls import observed
 from robaudit.errors import NotMeasuredError, UsageError
 
-RobustLoss = Literal["at", "trades", "alp", "mart"]
+TrainingLoss = Literal["at", "trades", "alp", "mart"]
 
 # The usual weight of the loss's second term; ALP has no established one.
-PENALTIES: dict[RobustLoss, float] = {"at": 0.0, "trades": 6.0, "alp": 1.0, "mart": 6.0}
+PENALTIES: dict[TrainingLoss, float] = {"at": 0.0, "trades": 6.0, "alp": 1.0, "mart": 6.0}
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class TopLayerTrace:
     terms: dict[str, float]
     per_example: Tensor
     layer: str
-    objective: RobustLoss
+    objective: TrainingLoss
     penalty: float
 
     __repr__ = brief
@@ -53,7 +53,7 @@ def top_layer_trh(
     x: Tensor,
     x_adv: Tensor,
     y: Tensor,
-    objective: RobustLoss = "at",
+    objective: TrainingLoss = "at",
     *,
     penalty: float | None = None,
     chunk: int = 256,
@@ -104,9 +104,9 @@ def top_layer_trh(
     >>> top_layer_trh(net, x, x, y, "trades", penalty=1.0).terms.keys()
     dict_keys(['clean cross-entropy', 'divergence'])
     """
-    if objective not in get_args(RobustLoss):
+    if objective not in get_args(TrainingLoss):
         raise UsageError(
-            f"unknown objective {objective!r}", f"Known: {', '.join(get_args(RobustLoss))}."
+            f"unknown objective {objective!r}", f"Known: {', '.join(get_args(TrainingLoss))}."
         )
     penalty = PENALTIES[objective] if penalty is None else penalty
     if not 0 <= penalty < float("inf"):
@@ -143,7 +143,7 @@ def top_layer_trh(
 
 
 def trace_terms(
-    objective: RobustLoss,
+    objective: TrainingLoss,
     penalty: float,
     z: Tensor,
     z_adv: Tensor,

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from robaudit.curvature.top_layer import PENALTIES, RobustLoss
+from robaudit.curvature.top_layer import PENALTIES, TrainingLoss
 from robaudit.training.inner import attacked, maximise
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ class Objective(ABC):
         penalty: weight of the loss's second term; 0 where there is none.
     """
 
-    trace: ClassVar[RobustLoss]
+    trace: ClassVar[TrainingLoss]
     penalty: float
 
     @abstractmethod
@@ -95,7 +95,7 @@ class Adversarial(Objective):
 class Standard(Objective):
     """``E[CE(f(x), y)]``."""
 
-    trace: ClassVar[RobustLoss] = "at"
+    trace: ClassVar[TrainingLoss] = "at"
     penalty: float = PENALTIES["at"]
 
     def examples(
@@ -113,7 +113,7 @@ class At(Adversarial):
     ICLR 2018, Eq. 2.1.
     """
 
-    trace: ClassVar[RobustLoss] = "at"
+    trace: ClassVar[TrainingLoss] = "at"
     penalty: float = PENALTIES["at"]
 
 
@@ -131,7 +131,7 @@ class Trades(Adversarial):
     ICML 2019, Eq. 5 and Algorithm 1.
     """
 
-    trace: ClassVar[RobustLoss] = "trades"
+    trace: ClassVar[TrainingLoss] = "trades"
     penalty: float = PENALTIES["trades"]
 
     def ascended(self, model: nn.Module, x: Images, y: Labels) -> Forward:
@@ -159,7 +159,7 @@ class Mart(Adversarial):
     Examples", ICLR 2020, Eq. 11.
     """
 
-    trace: ClassVar[RobustLoss] = "mart"
+    trace: ClassVar[TrainingLoss] = "mart"
     penalty: float = PENALTIES["mart"]
 
     def loss(self, forward: Forward, x: Images, moved: Images, y: Labels) -> Tensor:
@@ -180,7 +180,7 @@ class Alp(Adversarial):
     minimization", CVPR 2023, appendix G.1; H. Kannan et al., "Adversarial Logit Pairing", 2018.
     """
 
-    trace: ClassVar[RobustLoss] = "alp"
+    trace: ClassVar[TrainingLoss] = "alp"
     penalty: float = PENALTIES["alp"]
 
     def loss(self, forward: Forward, x: Images, moved: Images, y: Labels) -> Tensor:
