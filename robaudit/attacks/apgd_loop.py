@@ -11,7 +11,7 @@ from torch import Tensor
 from robaudit.attacks.blocks import Block, any_row, check_finite, gathered, packed, put, repacked
 from robaudit.engine import Runner
 from robaudit.engine.projections import Ball, length, per_image
-from robaudit.engine.runner import Objective
+from robaudit.engine.runner import PerImageObjective
 from robaudit.types import ThreatModel
 
 MOMENTUM = 0.75
@@ -30,7 +30,7 @@ class ApgdSettings:
     """
 
     threat: ThreatModel
-    objective: Objective
+    objective: PerImageObjective
     steps: int
     samples: int
     early_exit: bool

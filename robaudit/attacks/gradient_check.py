@@ -13,14 +13,13 @@ from torch import Tensor, nn
 from robaudit.attacks.faulty_module import FaultyModule, find_faulty_module
 from robaudit.attacks.gradient_tests import (
     Agreement,
-    Forward,
     along_lines,
     at_points,
     gradients_at,
     logits_at,
 )
 from robaudit.engine import device_of, frozen, generator, sighted
-from robaudit.engine.logits import logits_of
+from robaudit.engine.logits import Forward, logits_of
 from robaudit.engine.projections import Ball, random_start
 from robaudit.errors import NotMeasuredError
 from robaudit.types import ThreatModel

@@ -6,15 +6,12 @@ so that neither large logits nor a cross-entropy of zero counts as a fault.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from robaudit.engine.logits import logits_of
-
-Forward = Callable[[Tensor], Tensor]
+from robaudit.engine.logits import Forward, logits_of
 
 _TILE = 64
 # A line or direction is not counted where rounding is a tenth of the change of the logits.

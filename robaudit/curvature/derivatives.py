@@ -27,7 +27,7 @@ _IMAGES = 4
 
 
 @dataclass(frozen=True)
-class Verdict:
+class DerivativeErrors:
     """For each kind of derivative, why it cannot be used; ``None`` where it can."""
 
     gradient: str | None
@@ -68,10 +68,10 @@ def check_derivatives(
         raise NoSecondDerivativeError(second)
 
 
-_last: dict[int, tuple[weakref.ref[nn.Module], object, Verdict]] = {}
+_last: dict[int, tuple[weakref.ref[nn.Module], object, DerivativeErrors]] = {}
 
 
-def _verdict(model: nn.Module, x: Tensor, layers: Sequence[str] | None) -> Verdict:
+def _verdict(model: nn.Module, x: Tensor, layers: Sequence[str] | None) -> DerivativeErrors:
     stamp = (
         [(p.data_ptr(), p._version) for p in [*model.parameters(), *model.buffers()]],
         (x.data_ptr(), x._version, tuple(x.shape)),
@@ -87,13 +87,13 @@ def _verdict(model: nn.Module, x: Tensor, layers: Sequence[str] | None) -> Verdi
     return found
 
 
-def _examined(model: nn.Module, x: Tensor, layers: Sequence[str] | None) -> Verdict:
+def _examined(model: nn.Module, x: Tensor, layers: Sequence[str] | None) -> DerivativeErrors:
     rows = torch.randperm(len(x), generator=generator(0, "derivatives"))[:_IMAGES]
     images = x[rows if len(rows) > 1 else rows.repeat(2)].to(device_of(model))
     names = list(chosen_parameters(model, layers))
     network = _copied(model, images, torch.float64) or _copied(model, images, images.dtype)
     if network is None:  # a network that cannot be copied is not checked
-        return Verdict(None, None, None)
+        return DerivativeErrors(None, None, None)
     like = next(network.parameters())
     double = like.dtype == torch.float64
     images = images.to(like) if double else images
@@ -112,7 +112,7 @@ def _examined(model: nn.Module, x: Tensor, layers: Sequence[str] | None) -> Verd
         where = f": see {name}" if name else ""
         kind = "float64" if double else "float32"
         said[needs] = f"{words[needs]} (relative error {off:.2g} in {kind}){where}"
-    return Verdict(said["gradient"], said["gauss-newton"], said["hessian"])
+    return DerivativeErrors(said["gradient"], said["gauss-newton"], said["hessian"])
 
 
 def _compared(network: nn.Module, x: Tensor, names: list[str]) -> dict[Derivative, float | None]:

@@ -21,7 +21,7 @@ from robaudit.engine.calls import temporary
 Convolution = nn.Conv1d | nn.Conv2d | nn.Conv3d
 Supported = nn.Linear | Convolution
 Normalisation = _BatchNorm | _InstanceNorm | nn.GroupNorm | nn.LayerNorm | nn.RMSNorm
-Part = Literal["weight", "bias"]
+ParameterKind = Literal["weight", "bias"]
 _FORWARDS = tuple(
     kind.forward
     for kind in (
@@ -37,7 +37,7 @@ class Layer:
 
     name: str
     modules: tuple[Supported | Normalisation, ...]
-    part: Part = "weight"
+    part: ParameterKind = "weight"
 
     @property
     def weight(self) -> Tensor:
@@ -62,8 +62,8 @@ def find_offsets(model: nn.Module) -> list[Layer]:
     return _held(model, [(Supported, "bias"), (Normalisation, "weight"), (Normalisation, "bias")])
 
 
-def _held(model: nn.Module, kinds: Sequence[tuple[Any, Part]]) -> list[Layer]:
-    holders: dict[int, list[tuple[str, Any, Part]]] = {}
+def _held(model: nn.Module, kinds: Sequence[tuple[Any, ParameterKind]]) -> list[Layer]:
+    holders: dict[int, list[tuple[str, Any, ParameterKind]]] = {}
     alive = []  # a parametrised weight is a new tensor at each access, and ids of freed ones recur
     for name, module in model.named_modules():
         if isinstance(module, _BatchNorm) and module.running_mean is None:
@@ -107,7 +107,7 @@ class Call:
     module: Supported | Normalisation
     input: Tensor
     output: Tensor
-    part: Part = "weight"
+    part: ParameterKind = "weight"
 
 
 @dataclass

@@ -28,7 +28,7 @@ from robaudit.errors import UsageError
 from robaudit.types import Progress
 
 Operator = Literal["hessian", "gauss-newton"]
-Method = Literal["lanczos", "gram"]
+SpectrumMethod = Literal["lanczos", "gram"]
 
 # Default budget for vectors, in bytes.
 MEMORY = 2 << 30
@@ -93,7 +93,7 @@ class Spectrum:
     operator: Operator
     dimension: int
     restarts: int
-    method: Method = "lanczos"
+    method: SpectrumMethod = "lanczos"
     notes: tuple[str, ...] = ()
 
     @property

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 Node = Any  # torch.autograd.graph.Node; its saved values have no static types
-Rule = Callable[[Node, Tensor], Tensor]
+BackwardRule = Callable[[Node, Tensor], Tensor]
 
 
 class Sweep:
@@ -214,7 +214,7 @@ def _unflatten(rows: Tensor, columns: int) -> Tensor:
 
 
 # Name of autograd's node to the input that the rule gives the gradient of, and the rule.
-_RULES: dict[str, tuple[int, Rule]] = {
+_RULES: dict[str, tuple[int, BackwardRule]] = {
     "ConvolutionBackward0": (0, _convolution),
     "NativeBatchNormBackward0": (0, _batch_norm),
     "ReluBackward0": (0, _relu),

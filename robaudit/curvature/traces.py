@@ -45,7 +45,7 @@ from robaudit.types import Progress
 
 Used = Literal["exact", "gauss-newton", "hessian"]
 Estimator = Literal["auto"] | Used
-Quantity = Literal["hessian", "gauss-newton"]
+TraceQuantity = Literal["hessian", "gauss-newton"]
 
 # Above it, one backward pass per class costs more than the spread of the examples justifies.
 _EXACT_CLASSES = 128
@@ -92,7 +92,7 @@ class LayerTraces:
     """
 
     layers: dict[str, LayerTrace]
-    quantity: Quantity
+    quantity: TraceQuantity
     estimator: Used
     per_example: Tensor
     uncovered: tuple[str, ...]

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 
 from robaudit.data.npz import npz_rows
-from robaudit.data.source import Rows, Source, from_rows
+from robaudit.data.source import ArrayRows, Source, from_rows
 from robaudit.errors import DataError
 
 SUFFIXES = (".npz", ".safetensors")
@@ -65,13 +65,15 @@ def _keys(present: Sequence[str], path: Path, split: str) -> tuple[str, str]:
     )
 
 
-def _safetensors_rows(path: Path, wanted: Callable[[Sequence[str]], tuple[str, ...]]) -> list[Rows]:
+def _safetensors_rows(
+    path: Path, wanted: Callable[[Sequence[str]], tuple[str, ...]]
+) -> list[ArrayRows]:
     with _opened(path) as tensors:
         keys = wanted(list(tensors.keys()))
     return [tensor_rows(path, key) for key in keys]
 
 
-def tensor_rows(path: Path, key: str) -> Rows:
+def tensor_rows(path: Path, key: str) -> ArrayRows:
     """The rows of a tensor in a safetensors file.
 
     Raises:
@@ -98,7 +100,7 @@ def tensor_rows(path: Path, key: str) -> Rows:
                 done += len(run)
         return out
 
-    return Rows(shape, dtype, read)
+    return ArrayRows(shape, dtype, read)
 
 
 def _as_numpy(values: torch.Tensor) -> NDArray[Any]:

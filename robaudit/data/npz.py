@@ -13,7 +13,7 @@ import numpy as np
 from numpy.lib import format as npy
 from numpy.typing import NDArray
 
-from robaudit.data.source import Rows
+from robaudit.data.source import ArrayRows
 from robaudit.errors import DataError
 from robaudit.outcomes import UNREADABLE
 
@@ -24,7 +24,7 @@ _HARMLESS = 1 << 28
 _PIECE = 1 << 24
 
 
-def npz_rows(path: Path, wanted: Callable[[Sequence[str]], tuple[str, ...]]) -> list[Rows]:
+def npz_rows(path: Path, wanted: Callable[[Sequence[str]], tuple[str, ...]]) -> list[ArrayRows]:
     """Arrays of a file; ``wanted`` selects names among those present.
 
     Raises:
@@ -36,7 +36,7 @@ def npz_rows(path: Path, wanted: Callable[[Sequence[str]], tuple[str, ...]]) -> 
     return [_rows(path, member) for member in members]
 
 
-def _rows(path: Path, member: str) -> Rows:
+def _rows(path: Path, member: str) -> ArrayRows:
     with _opened(path) as file, file.open(member) as stream:
         shape, fortran, dtype = _header(stream)
         entry, start = file.getinfo(member), stream.tell()
@@ -61,7 +61,7 @@ def _rows(path: Path, member: str) -> Rows:
                 return np.array(flat.reshape(shape[::-1]).T[at])
             return _picked(stream, at, size, shape, dtype)
 
-    return Rows(shape, dtype, read)
+    return ArrayRows(shape, dtype, read)
 
 
 def _picked(

@@ -43,7 +43,7 @@ class Source:
 
 
 @dataclass(frozen=True)
-class Rows:
+class ArrayRows:
     """An array in memory or in a file; ``read`` returns the rows at ascending positions."""
 
     shape: tuple[int, ...]
@@ -56,17 +56,21 @@ def from_arrays(
 ) -> Source:
     """A source of arrays in memory; see :func:`from_rows`."""
 
-    def rows(array: NDArray[Any]) -> Rows:
+    def rows(array: NDArray[Any]) -> ArrayRows:
         def read(at: NDArray[np.int64]) -> NDArray[Any]:
             return array if len(at) == len(array) else array[at]
 
-        return Rows(array.shape, array.dtype, read)
+        return ArrayRows(array.shape, array.dtype, read)
 
     return from_rows(rows(images), rows(labels), classes, where)
 
 
 def from_rows(
-    images: Rows, labels: Rows, classes: int | None, where: str, groups: Rows | None = None
+    images: ArrayRows,
+    labels: ArrayRows,
+    classes: int | None,
+    where: str,
+    groups: ArrayRows | None = None,
 ) -> Source:
     """A source of arrays.
 
@@ -142,7 +146,7 @@ def _channels_first(shape: tuple[int, ...], where: str) -> tuple[tuple[int, ...]
     return ((shape[3], shape[1], shape[2]) if last else shape[1:]), last
 
 
-def _check_labels(labels: Rows, count: int, where: str) -> None:
+def _check_labels(labels: ArrayRows, count: int, where: str) -> None:
     if len(labels.shape) != 1:
         raise DataError(
             f"{where}: labels have shape {labels.shape}, not ({count},)",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
@@ -16,6 +16,7 @@ from robaudit.engine.device import device_of
 from robaudit.engine.edges import mixture_gradient
 from robaudit.engine.folding import Folded, fold_batch_norm
 from robaudit.engine.freezing import frozen
+from robaudit.engine.logits import Forward
 from robaudit.engine.precision import Precision
 from robaudit.engine.raised import error_line, is_foreign
 from robaudit.engine.seeding import uniform_rows
@@ -23,7 +24,6 @@ from robaudit.engine.voting import Voted
 from robaudit.engine.winograd import WINOGRAD, with_winograd
 from robaudit.errors import NotMeasuredError
 
-Forward = Callable[[Tensor], Tensor]
 _Sensitivity = tuple[Tensor, Tensor | None]
 CHANNELS_LAST = "channels last"
 

@@ -8,7 +8,7 @@ from typing import NamedTuple
 from torch import Tensor
 
 from robaudit.engine.projections import Ball
-from robaudit.engine.runner import Objective, Runner
+from robaudit.engine.runner import PerImageObjective, Runner
 
 
 class Iterate(NamedTuple):
@@ -28,7 +28,7 @@ class Iterate(NamedTuple):
 
 def ascent(
     runner: Runner,
-    objective: Objective,
+    objective: PerImageObjective,
     start: Tensor,
     y: Tensor,
     ball: Ball,

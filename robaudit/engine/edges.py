@@ -8,17 +8,14 @@ used.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch
 from torch import Tensor
 
+from robaudit.engine.logits import Forward
 from robaudit.engine.raised import recurs
 from robaudit.engine.seeding import uniform_rows
 from robaudit.engine.surrogate import SurrogateGradient
 from robaudit.engine.voting import Voted
-
-Forward = Callable[[Tensor], Tensor]
 
 # Distances from the edge that are tried: resolved by float32 and, near 1, by half precision.
 _NUDGES = (2.0**-20, 2.0**-10)

@@ -14,8 +14,8 @@ from torch.nn.utils import parametrize
 from robaudit.engine.calls import temporary
 from robaudit.engine.freezing import frozen
 
-Layer = nn.Linear | nn.Conv1d | nn.Conv2d | nn.Conv3d
-Norm = nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d
+FoldableLayer = nn.Linear | nn.Conv1d | nn.Conv2d | nn.Conv3d
+BatchNorm = nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d
 _FORWARDS = (
     nn.Linear.forward,
     nn.Conv1d.forward,
@@ -65,8 +65,8 @@ def fold_batch_norm(model: nn.Module, images: Tensor) -> Folded | None:
     affine = {}
     for layer_name, norm_name in pairs:
         layer, norm = folded.get_submodule(layer_name), folded.get_submodule(norm_name)
-        assert isinstance(layer, Layer)
-        assert isinstance(norm, Norm)
+        assert isinstance(layer, FoldableLayer)
+        assert isinstance(norm, BatchNorm)
         affine[layer_name] = _fold(layer, norm)
         parent, _, name = norm_name.rpartition(".")
         setattr(folded.get_submodule(parent), name, nn.Identity())
@@ -100,11 +100,11 @@ def _pairs(model: nn.Module, images: Tensor) -> list[tuple[str, str]]:
     return [(layer, norm) for layer, norm in once if uses[layer] == 1]
 
 
-def _layers(model: nn.Module) -> dict[str, Layer]:
+def _layers(model: nn.Module) -> dict[str, FoldableLayer]:
     found = {
         name: module
         for name, module in model.named_modules(remove_duplicate=False)
-        if isinstance(module, Layer)
+        if isinstance(module, FoldableLayer)
         and type(module).forward in _FORWARDS
         and not parametrize.is_parametrized(module)
         and not module._forward_hooks
@@ -114,7 +114,7 @@ def _layers(model: nn.Module) -> dict[str, Layer]:
     return {name: module for name, module in found.items() if owners[id(module.weight)] == 1}
 
 
-def _norms(model: nn.Module) -> dict[str, Norm]:
+def _norms(model: nn.Module) -> dict[str, BatchNorm]:
     return {
         name: module
         for name, module in model.named_modules(remove_duplicate=False)
@@ -124,7 +124,7 @@ def _norms(model: nn.Module) -> dict[str, Norm]:
     }
 
 
-def _fold(layer: Layer, norm: Norm) -> tuple[Tensor, Tensor]:
+def _fold(layer: FoldableLayer, norm: BatchNorm) -> tuple[Tensor, Tensor]:
     """Fold the norm into the layer; returns its scale and shift."""
     assert norm.running_mean is not None
     assert norm.running_var is not None

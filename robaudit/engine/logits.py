@@ -12,6 +12,9 @@ from torch import Tensor, nn
 from robaudit.engine.calls import temporary
 from robaudit.errors import NotMeasuredError
 
+Forward = Callable[[Tensor], Tensor]
+"""Images ``(n, c, h, w)`` in ``[0, 1]`` to logits ``(n, k)``, such as a model."""
+
 
 def logits_of(network: Callable[[Tensor], object], x: Tensor) -> Tensor:
     """Logits ``(n, k)`` of images ``(n, c, h, w)``, in the images' floating-point type.

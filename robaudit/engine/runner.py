@@ -19,14 +19,13 @@ from robaudit.engine.device import device_of
 from robaudit.engine.edges import JustInside, sighted
 from robaudit.engine.freezing import frozen
 from robaudit.engine.images import rows_of
-from robaudit.engine.logits import logits_of
+from robaudit.engine.logits import Forward, logits_of
 from robaudit.errors import NotMeasuredError
 
 TILE = 64
 CUDA_BATCH = 1024
 
-Forward = Callable[[Tensor], Tensor]
-Objective = Callable[[Tensor, Tensor], Tensor]
+PerImageObjective = Callable[[Tensor, Tensor], Tensor]
 BatchSize = int | Literal["auto"]
 
 
@@ -84,9 +83,9 @@ class Runner:
         return logits
 
     def gradient(
-        self, objective: Objective, x: Tensor, y: Tensor, used: int | None = None
+        self, objective: PerImageObjective, x: Tensor, y: Tensor, used: int | None = None
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Objective ``(n,)``, its gradient in the images ``(n, c, h, w)``, the logits ``(n, k)``.
+        """Objective ``(n,)``, its gradient in the images ``(n, c, h, w)``, and logits ``(n, k)``.
 
         ``objective(logits, y)`` gives one value per image, so that the images do not mix; ``used``
         as in :meth:`logits`. Where a network has no gradient at the edges of the box it is taken

@@ -14,11 +14,11 @@ from robaudit.attacks.result import AttackResult
 from robaudit.engine import TILE, Runner
 from robaudit.engine.ascent import ascent
 from robaudit.engine.images import rows_of
+from robaudit.engine.logits import Forward
 from robaudit.engine.projections import Ball, random_start
 from robaudit.engine.runner import BatchSize
 from robaudit.errors import NotMeasuredError
 from robaudit.flatness.stacked import StackedRunner
-from robaudit.flatness.weights import Forward
 from robaudit.types import Progress, ThreatModel
 
 # Several tiles of images this small fit into the caches, and passes over them take a tenth less

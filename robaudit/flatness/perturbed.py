@@ -12,9 +12,10 @@ from torch.func import functional_call
 
 from robaudit.engine import accelerate
 from robaudit.engine.acceleration import CHANNELS_LAST, ImagesLast
+from robaudit.engine.logits import Forward
 from robaudit.engine.winograd import WINOGRAD, with_winograd
 from robaudit.flatness.stacked import moved_to, refusal, stacked_logits
-from robaudit.flatness.weights import Forward, Weights
+from robaudit.flatness.weights import Weights
 
 
 class Perturbed:

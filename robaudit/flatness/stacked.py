@@ -13,11 +13,11 @@ from torch import Tensor, nn
 from torch.func import functional_call, vmap
 
 from robaudit.engine import Runner, uniform_rows
-from robaudit.engine.logits import logits_of
+from robaudit.engine.logits import Forward, logits_of
 from robaudit.engine.raised import is_foreign
-from robaudit.engine.runner import BatchSize, Objective
+from robaudit.engine.runner import BatchSize, PerImageObjective
 from robaudit.errors import NotMeasuredError
-from robaudit.flatness.weights import Forward, Weights
+from robaudit.flatness.weights import Weights
 
 T = TypeVar("T")
 StackSize = int | Literal["auto"]
@@ -71,7 +71,7 @@ class StackedRunner(Runner):
         return found.flatten(0, 1)
 
     def gradient(
-        self, objective: Objective, x: Tensor, y: Tensor, used: int | None = None
+        self, objective: PerImageObjective, x: Tensor, y: Tensor, used: int | None = None
     ) -> tuple[Tensor, Tensor, Tensor]:
         def each(logits: Tensor, labels: Tensor) -> Tensor:
             rows = labels.repeat_interleave(self._many)

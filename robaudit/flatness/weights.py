@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
 from types import MappingProxyType
 
 import torch
@@ -13,7 +13,6 @@ from robaudit.engine import generator
 from robaudit.errors import NotMeasuredError
 
 Weights = dict[str, Tensor]
-Forward = Callable[[Tensor], Tensor]
 Kept = Mapping[str, Tensor]
 NOTHING_PRUNED: Kept = MappingProxyType({})
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
@@ -12,13 +11,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from robaudit.curvature.top_layer import PENALTIES, TrainingLoss
+from robaudit.engine.logits import Forward
 from robaudit.training.inner import attacked, maximise
 
 if TYPE_CHECKING:
     from robaudit.types import Images, Labels, Logits, ThreatModel
-
-Forward = Callable[[Tensor], Tensor]
-"""Images ``(n, c, h, w)`` in ``[0, 1]`` to logits ``(n, k)``, such as a model."""
 
 
 class Objective(ABC):
@@ -55,7 +52,7 @@ class Objective(ABC):
 
 
 @dataclass(frozen=True)
-class Adversarial(Objective):
+class AdversarialObjective(Objective):
     """An objective whose examples come from PGD, by default on the cross-entropy.
 
     They are computed with the model in eval mode: they attack the network that will be evaluated,
@@ -106,7 +103,7 @@ class Standard(Objective):
 
 
 @dataclass(frozen=True)
-class At(Adversarial):
+class At(AdversarialObjective):
     """``E[CE(f(x'), y)]`` with ``x'`` from PGD on the cross-entropy.
 
     Source: A. Madry et al., "Towards Deep Learning Models Resistant to Adversarial Attacks",
@@ -118,7 +115,7 @@ class At(Adversarial):
 
 
 @dataclass(frozen=True)
-class Trades(Adversarial):
+class Trades(AdversarialObjective):
     """``E[CE(f(x), y) + penalty KL(f(x) || f(x'))]`` with ``x'`` from PGD on the divergence.
 
     The ascent starts uniformly in the ball, since the divergence has no gradient at ``x' = x``.
@@ -149,7 +146,7 @@ class Trades(Adversarial):
 
 
 @dataclass(frozen=True)
-class Mart(Adversarial):
+class Mart(AdversarialObjective):
     """``E[BCE(p', y) + penalty KL(p || p') (1 - p_y)]`` with ``x'`` from PGD on the cross-entropy.
 
     ``BCE(p', y) = -log p'_y - log(1 - max_{c != y} p'_c)``; ``p``, ``p'`` are the softmax at ``x``
@@ -171,7 +168,7 @@ class Mart(Adversarial):
 
 
 @dataclass(frozen=True)
-class Alp(Adversarial):
+class Alp(AdversarialObjective):
     """``E[CE(f(x'), y) + penalty |p - p'|^2]`` with ``x'`` from PGD on the cross-entropy.
 
     ``p``, ``p'`` are the softmax at ``x`` and ``x'``; the original paper pairs the logits.
