@@ -1,4 +1,4 @@
-"""PGD-10 on a candidate, to tell candidates apart in the audit's threat model, and what it costs.
+"""PGD-10 on a candidate, to distinguish candidates in the audit's threat model, and its cost.
 
 Steps of ``eps / 4`` from one random point of the ball, as in :func:`robaudit.attacks.pgd`, which
 this room must not import. The logits are first divided by a scale that depends on the candidate:
@@ -76,7 +76,7 @@ def losses(logits: Tensor, y: Tensor) -> Tensor:
 
 
 def _scale(logits: Tensor) -> float:
-    """1, or what brings the usual margin between the two largest logits down to ten."""
+    """Divisor of the logits: at least 1, and the median margin of the top two becomes at most ten."""
     if logits.shape[1] < 2:
         return 1.0
     two = logits.double().topk(2, dim=1).values

@@ -13,7 +13,7 @@ _HOW = 'Use none, a name ({names}) or "m,m,m;s,s,s": the means, a semicolon, the
 
 @dataclass(frozen=True)
 class Normalization:
-    """``(x - mean) / std`` per channel; ``name`` is what ``--normalize`` takes for it."""
+    """``(x - mean) / std`` per channel; ``name`` is its value of ``--normalize``."""
 
     name: str
     mean: tuple[float, ...]
@@ -86,7 +86,7 @@ def spelled(mean: tuple[float, ...], std: tuple[float, ...]) -> Normalization:
 
 
 def normalize_name(normalization: Normalization | None) -> str:
-    """What ``--normalize`` takes for it."""
+    """Its value of ``--normalize``."""
     return "none" if normalization is None else normalization.name
 
 

@@ -41,7 +41,7 @@ def stages_of(depth: int, blocks: str) -> tuple[str, list[int]]:
 
 
 def named_depth(blocks: str) -> dict[str, int | str]:
-    """The shortest arguments of :func:`stages_of` that give ``blocks``.
+    """The shortest arguments of :func:`stages_of` for ``blocks``.
 
     >>> named_depth("basic-2-2-2-2"), named_depth("basic-2-2-1")
     ({'depth': 18}, {'blocks': 'basic-2-2-1'})

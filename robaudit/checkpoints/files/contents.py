@@ -8,7 +8,7 @@ from typing import IO, Any
 
 from robaudit.checkpoints.files.display import shown
 from robaudit.checkpoints.files.members import Member, find_members
-from robaudit.checkpoints.files.modules import is_module, module_state
+from robaudit.checkpoints.files.modules import is_module, module_member
 from robaudit.checkpoints.files.pickles import Reading
 from robaudit.checkpoints.files.plain import plain_values
 from robaudit.checkpoints.files.quantised import ADVICE, quantised
@@ -46,7 +46,7 @@ class TensorInfo:
 
 @dataclass(frozen=True)
 class Refusal:
-    """Why a file that can be read will not be loaded, and what to do about it."""
+    """Why a readable file will not be loaded, and what to do about it."""
 
     message: str
     advice: str | None
@@ -127,8 +127,7 @@ def contents_of_pickle(
 
 def _state_of(value: Any, path: str) -> Member | None:
     if is_module(value):
-        state = module_state(value)
-        return Member(path, state.tensors, unreadable=state.unreadable, module=value.label)
+        return module_member(value, path)
     if not isinstance(value, dict):
         return None
     own = {k: v for k, v in value.items() if isinstance(k, str) and isinstance(v, SymbolicTensor)}

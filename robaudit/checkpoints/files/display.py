@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 
 def shown(text: object, limit: int = 80) -> str:
-    r"""Text from a file, made safe for a terminal: escapes for what is not printable, and an end.
+    r"""Text from a file, safe for a terminal: unprintable characters escaped, long text cut.
 
     >>> shown("weight"), shown("a\x1b[31m")
     ('weight', 'a\\x1b[31m')

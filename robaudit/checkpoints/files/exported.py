@@ -69,7 +69,7 @@ def read_exported(
     name: str,
     read_inner: Callable[[IO[bytes], int, Path, str], Contents],
 ) -> Contents:
-    """List the weights of exported programs; one member for each, if there are several.
+    """The weights of exported programs, one member for each.
 
     Args:
         read_inner: reads a file of ``torch.save``, which holds the weights of older programs.

@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import IO
 
 HASH_LIMIT = 256 << 20
-"""Checkpoints up to this many bytes are hashed without being asked to."""
+"""Checkpoints up to this many bytes are hashed by default."""
 
 _CHUNK = 1 << 20
 
 Progress = Callable[[int], None]
-"""Told after each piece how many bytes were read."""
+"""Called with the number of bytes of each piece that was read."""
 
 
 def digest(file: IO[bytes], progress: Progress | None = None) -> str:

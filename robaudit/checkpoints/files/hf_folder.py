@@ -63,7 +63,7 @@ def find_folder(path: Path) -> Folder:
 
 
 def read_folder(folder: Folder, read_shard: Callable[[Path], Contents]) -> Contents:
-    """List the tensors of all shards as one state dict.
+    """The tensors of all shards as one state dict.
 
     Args:
         read_shard: reads one file.

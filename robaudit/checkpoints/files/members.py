@@ -151,7 +151,7 @@ StateOf = Callable[[Any, str], Member | None]
 
 
 def find_members(tree: Any, state_of: StateOf) -> tuple[Member, ...]:
-    """Every state dict in what a file holds, the one to take first.
+    """All state dicts in a file, the default choice first.
 
     Looks under the names that training scripts use, four levels deep, never into optimisers. State
     dicts under other names come last, as ``aside``, unless there is no other.
@@ -176,10 +176,10 @@ def find_members(tree: Any, state_of: StateOf) -> tuple[Member, ...]:
 def choose_member(
     members: Sequence[Member], source: str, *, member: str | None, weights: str | None
 ) -> tuple[Member, tuple[str, ...]]:
-    """The state dict to take, and a remark where there was a choice.
+    """The chosen state dict, and a remark if there are several.
 
-    Without ``member`` and ``weights``, weights as trained come before averaged ones, ``last``
-    before ``best`` (as RobustBench takes them), and the first of a list before the others.
+    Without ``member`` and ``weights``, weights as trained are preferred to averaged ones, ``last``
+    to ``best`` (as in RobustBench), and the first of a list to the others.
 
     Raises:
         UsageError: there is no such state dict.
@@ -269,7 +269,7 @@ def _unnamed(
 
 
 def _is_tiny(member: Member) -> bool:
-    """Whether it is numbers only, such as an accuracy beside the weights."""
+    """Whether it holds only scalars, such as an accuracy beside the weights."""
     return all(math.prod(tensor.shape) <= 1 for tensor in member.tensors.values())
 
 

@@ -8,9 +8,10 @@ bytes can describe a tree of exponential size.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
+from robaudit.checkpoints.files.members import Member
 from robaudit.checkpoints.files.values import Bag, MalformedPickleError, Opaque, SymbolicTensor
 
 _MAX_DEPTH = 64
@@ -35,32 +36,21 @@ class Walk:
             raise MalformedPickleError("a module has too many parts")
 
 
-@dataclass(frozen=True)
-class ModuleState:
-    """A module's state dict, and the names of tensors in it that cannot be read."""
-
-    tensors: dict[str, SymbolicTensor] = field(default_factory=dict)
-    unreadable: dict[str, str] = field(default_factory=dict)
-
-
 def is_module(value: Any) -> bool:
     """Whether a record is a pickled ``nn.Module``."""
     return isinstance(value, Opaque) and _attributes(value) is not None
 
 
-def module_state(module: Opaque) -> ModuleState:
+def module_member(module: Opaque, path: str) -> Member:
     """The state dict of a pickled ``nn.Module``, as its ``state_dict()`` would give it.
 
     Raises:
         MalformedPickleError: the module is too large or malformed.
     """
-    state = ModuleState()
-    for name, value in _walk(module, "", 0, Walk()):
-        if isinstance(value, SymbolicTensor):
-            state.tensors[name] = value
-        elif isinstance(value, Opaque):
-            state.unreadable[name] = value.label
-    return state
+    found = dict(_walk(module, "", 0, Walk()))
+    tensors = {name: value for name, value in found.items() if isinstance(value, SymbolicTensor)}
+    unreadable = {name: value.label for name, value in found.items() if isinstance(value, Opaque)}
+    return Member(path, tensors, unreadable=unreadable, module=module.label)
 
 
 def _attributes(module: Opaque) -> Mapping[Any, Any] | None:

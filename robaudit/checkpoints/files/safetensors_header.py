@@ -44,7 +44,7 @@ def looks_like_safetensors(head: bytes, size: int) -> bool:
 
 
 def read_safetensors(file: IO[bytes], size: int, path: Path, name: str) -> Contents:
-    """List what a safetensors file holds.
+    """The contents of a safetensors file.
 
     Args:
         name: the file's name, for messages.

@@ -31,7 +31,7 @@ PROTOCOL = 1001
 
 
 def read_archive(file: IO[bytes], size: int, path: Path, name: str) -> Contents:
-    """List what a zip file that torch wrote holds.
+    """The contents of a zip file that torch wrote.
 
     Args:
         name: the file's name, for messages.
@@ -47,7 +47,7 @@ def read_archive(file: IO[bytes], size: int, path: Path, name: str) -> Contents:
 
 
 def read_saved(file: IO[bytes], size: int, path: Path, name: str) -> Contents:
-    """List what a zip file of ``torch.save`` or TorchScript holds.
+    """The contents of a zip file of ``torch.save`` or TorchScript.
 
     Raises:
         CheckpointError: the archive is damaged, cut off, or another one.
@@ -57,7 +57,7 @@ def read_saved(file: IO[bytes], size: int, path: Path, name: str) -> Contents:
 
 
 def _root(records: _Records) -> str:
-    """The folder of everything, which torch takes from the first record."""
+    """The folder of all records; torch reads its name from the first record, too."""
     return next(iter(records), "").partition("/")[0] + "/"
 
 
@@ -93,7 +93,7 @@ def check_byte_order(text: bytes, name: str) -> None:
 def _places(
     reading: Reading, records: _Records, root: str, file: IO[bytes], path: Path, name: str
 ) -> dict[str, Span]:
-    """Where the storages are; nowhere in a file that is refused for what its pickle asks for."""
+    """The places of the storages; none in a file that is refused for the names it asks for."""
     if reading.damage or any(f.severity == "dangerous" for f in reading.findings):
         return {}
     return {
@@ -111,7 +111,7 @@ def _span(
 
 
 def read_legacy(file: IO[bytes], size: int, path: Path, name: str) -> Contents:
-    """List what a file that begins like a pickle holds.
+    """The contents of a file that begins like a pickle.
 
     Args:
         name: the file's name, for messages.
@@ -161,7 +161,7 @@ def _plain_pickle(file: IO[bytes], name: str) -> Contents:
 def _legacy_places(
     file: IO[bytes], size: int, main: Reading, keys: Reading, path: Path, name: str
 ) -> dict[str, Span]:
-    """Where the storages are, one behind the other; each must be there in full."""
+    """The places of the storages, one after the other, each complete."""
     order = keys.value
     if not isinstance(order, list) or not all(isinstance(key, str) for key in order):
         raise damaged(name, "the list of its storages is missing")

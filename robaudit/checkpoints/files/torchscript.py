@@ -60,11 +60,12 @@ def contents_of_script(
     if reading.damage or any(finding.severity == "dangerous" for finding in asked):
         plain = contents_of_pickle(reading, "torchscript", path, file, places)
         return replace(plain, note="a program")
-    sources = Sources(file, records, root, path)
+    attributes = _attributes(file, records, root, path)
+    unsure: list[str] = []
     tensors: dict[str, SymbolicTensor] = {}
     refusal = None
     try:
-        tensors.update(_walk(reading.value, "", 0, Walk(), sources))
+        tensors.update(_walk(reading.value, "", 0, Walk(), attributes, unsure))
     except _UnreadableError as error:
         refusal = Refusal(f"{path}: {error}", SAVE_STATE_DICT)
     except MalformedPickleError as error:
@@ -77,7 +78,7 @@ def contents_of_script(
         )
     members = (Member("", {k: stored(t, places[t.storage.key]) for k, t in tensors.items()}),)
     remarks = ["the TorchScript program is not run: only its weights are read"]
-    if sources.unsure:
+    if unsure:
         remarks.append("which of its tensors are weights is not written in the program")
     return Contents(
         "torchscript",
@@ -94,40 +95,21 @@ class _UnreadableError(Exception):
     """The program's weights cannot be found without running it."""
 
 
-class Sources:
-    """The parameters and buffers that the classes of a program name.
-
-    Attributes:
-        unsure: a class does not name them.
-    """
-
-    def __init__(
-        self, file: IO[bytes], records: Mapping[str, zipfile.ZipInfo], root: str, path: str
-    ) -> None:
-        self.unsure = False
-        self._file, self._records, self._root, self._path = file, records, root, path
-        self._classes: dict[str, Attributes] = {}
-        self._left = _MAX_SOURCES
-
-    def of(self, label: str) -> frozenset[str] | None:
-        """The names for a class (``__torch__.net.Net``), or ``None`` where it does not say."""
-        module, _, name = label.rpartition(".")
-        if module not in self._classes:
-            self._classes[module] = self._parsed(module)
-        names = self._classes[module].get(name)
-        if names is None:
-            self.unsure = True
-        return names
-
-    def _parsed(self, module: str) -> Attributes:
-        info = self._records.get(f"{self._root}code/{module.replace('.', '/')}.py")
-        if info is None:
-            return {}
-        self._left -= info.file_size
-        if self._left < 0:
-            raise damaged(self._path, "its program is too long")
-        source = read_record(self._file, info, self._path, _MAX_SOURCE)
-        return named_attributes(source.decode("utf-8", "replace"))
+def _attributes(
+    file: IO[bytes], records: Mapping[str, zipfile.ZipInfo], root: str, path: str
+) -> Attributes:
+    """The parameters and buffers of every class of the program, by its label."""
+    found: dict[str, frozenset[str] | None] = {}
+    left = _MAX_SOURCES
+    for key, info in records.items():
+        if key.startswith(f"{root}code/") and key.endswith(".py"):
+            left -= info.file_size
+            if left < 0:
+                raise damaged(path, "its program is too long")
+            module = key.removeprefix(f"{root}code/").removesuffix(".py").replace("/", ".")
+            source = read_record(file, info, path, _MAX_SOURCE).decode("utf-8", "replace")
+            found |= {f"{module}.{name}": n for name, n in named_attributes(source).items()}
+    return found
 
 
 def named_attributes(source: str) -> dict[str, frozenset[str] | None]:
@@ -149,11 +131,13 @@ def _is_own(module: str) -> bool:
 
 
 def _walk(
-    module: Any, prefix: str, depth: int, walk: Walk, sources: Sources
+    module: Any, prefix: str, depth: int, walk: Walk, attributes: Attributes, unsure: list[str]
 ) -> Iterator[tuple[str, SymbolicTensor]]:
     if not isinstance(module, Opaque) or not isinstance(module.state, dict):
         raise _UnreadableError("the TorchScript program does not hold its weights as attributes")
-    names = sources.of(module.label)
+    names = attributes.get(module.label)
+    if names is None:
+        unsure.append(module.label)
     for name, value in module.state.items():
         if not isinstance(name, str):
             raise MalformedPickleError("an attribute has no name")
@@ -163,4 +147,4 @@ def _walk(
         elif isinstance(value, Opaque) and value.label.startswith(_QUANTISED):
             raise _UnreadableError("the TorchScript program is quantised")
         elif isinstance(value, Opaque) and _is_own(value.label.rpartition(".")[0]):
-            yield from _walk(value, f"{prefix}{name}.", depth + 1, walk, sources)
+            yield from _walk(value, f"{prefix}{name}.", depth + 1, walk, attributes, unsure)

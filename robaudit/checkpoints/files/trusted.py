@@ -19,7 +19,7 @@ from robaudit.errors import CheckpointError
 def load_trusted(
     path: Path, sha256: str, *, member: str | None, weights: str | None
 ) -> tuple[Member, nn.Module | None, tuple[str, ...]]:
-    """Load a pickle in full, which runs whatever is in it.
+    """Unpickle a file, which runs any code in it.
 
     Args:
         sha256: of the file; the bytes that are run are hashed again in memory.

@@ -106,7 +106,7 @@ class Storage:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class SymbolicTensor:
-    """A tensor's description: which elements of which storage it shows, in what shape.
+    """The description of a tensor: its storage, the elements in it, and the shape.
 
     ``offset`` and ``stride`` count elements of ``dtype``.
     """
@@ -147,7 +147,7 @@ class StoredTensor:
 
     @property
     def nbytes(self) -> int:
-        """Bytes of its own elements, which may be fewer than its span's."""
+        """Bytes of its elements, which may be fewer than its span's."""
         return self.numel * ITEM_SIZES[self.dtype]
 
 

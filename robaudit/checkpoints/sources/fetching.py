@@ -19,7 +19,7 @@ _HASHED = re.compile(r"-([0-9a-f]{8})\.pth$")
 
 
 def fetch(target: Path, what: str, get: Callable[[Path], object], by_hand: str) -> None:
-    """Download to ``target``, which appears only once the file is whole and a checkpoint.
+    """Download to ``target``, which appears only when the file is complete and a checkpoint.
 
     Args:
         target: path of the file; its folder is created.

@@ -1,4 +1,4 @@
-"""Where the files of RobustBench's entries are, and how they are fetched. No torch at import."""
+"""Finds or downloads the files of RobustBench's entries. No torch at import."""
 
 from __future__ import annotations
 

@@ -186,7 +186,7 @@ def _numbers(name: str) -> list[str]:
 
 
 def _holds(layers: Sequence[Layer]) -> bool:
-    """Whether each layer takes what the one before gives; a flattened map may be any square."""
+    """Whether each layer takes the outputs of the one before; a flattened map is a square."""
     if not layers or layers[-1].kind != "linear":
         return False
     before = layers[0]
