@@ -76,7 +76,7 @@ def losses(logits: Tensor, y: Tensor) -> Tensor:
 
 
 def _scale(logits: Tensor) -> float:
-    """Divisor of the logits: at least 1, and the median margin of the top two becomes at most ten."""
+    """Divisor of the logits, at least 1: the median margin of the top two is then at most ten."""
     if logits.shape[1] < 2:
         return 1.0
     two = logits.double().topk(2, dim=1).values
