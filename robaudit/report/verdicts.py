@@ -7,7 +7,7 @@ bound on the worst case. A line that judges names the comparison.
 
 from __future__ import annotations
 
-from robaudit.report.details import attacked, extra, extra_number, layer_rows
+from robaudit.report.details import attacked, extra, extra_number, layer_rows, trace_symbol
 from robaudit.report.numbers import number, percent, shown
 from robaudit.report.text import plain
 from robaudit.report.words import attack
@@ -138,8 +138,7 @@ def _wci(report: Report) -> list[str]:
     wci = _ok(report, "wci")
     if wci is None:
         return []
-    gauss_newton = extra(wci, "quantity") == "gauss-newton"
-    trace = "Tr(G_k)" if gauss_newton else "Tr(H_k)"
+    trace = trace_symbol(report)
     line = f"WCI {shown(wci, prefer_error=True)}: the sum over layers of ||W_k||_F sqrt({trace}). "
     line += "Smaller is flatter; compare it between models of one architecture."
     rows = layer_rows(report)
@@ -147,7 +146,7 @@ def _wci(report: Report) -> list[str]:
         top = max(rows, key=lambda row: row.contribution)
         line += f" Largest layer: {plain(top.name)}, {percent(top.share or 0)} of the whole."
     lines = [line]
-    if gauss_newton:
+    if trace == "Tr(G_k)":
         lines.append(
             "The layer traces are of the Gauss-Newton matrix G_k, not of the Hessian: "
             "the network is not piecewise linear, and the two differ."
@@ -173,7 +172,7 @@ def _bounds(report: Report) -> list[str]:
     listed = f" ({', '.join(terms)})" if terms else ""
     return [
         f"The PAC-Bayes terms{listed} compare models measured with the same constants; "
-        "they are no certificate."
+        "they are not a certificate."
     ]
 
 
@@ -211,29 +210,21 @@ def _xi(measurement: Measurement) -> str:
 
 
 def _hessian(report: Report) -> list[str]:
-    largest, relative = (
-        _ok(report, "hessian.largest"),
-        _ok(report, "hessian.relative_largest"),
-    )
+    largest, relative = (_ok(report, f"hessian.{name}") for name in ("largest", "relative_largest"))
     if largest is None:
         return []
-    kind = "Gauss-Newton curvature" if _gauss_newton(largest) else "curvature"
+    gauss_newton = str(extra(largest, "operator")) == "gauss-newton"
+    kind = "Gauss-Newton curvature" if gauss_newton else "curvature"
     line = f"Along the sharpest direction the {kind} is {shown(largest, prefer_error=True)}"
     residuals = extra(largest, "residuals")
     if isinstance(residuals, list) and residuals and isinstance(residuals[0], int | float):
         line += f" (residual {number(residuals[0], 2)})"
-    line += "; rescaling layers changes that number though not the model. "
+    line += "; it changes when layers are rescaled, although the model does not. The relative one"
     if relative:
-        line += (
-            f"The relative one, {shown(relative, prefer_error=True)}, stays: compare models by it."
-        )
+        line += f", {shown(relative, prefer_error=True)}, is invariant: compare models by it."
     else:
-        line += "The relative one, which would not change, was not measured."
+        line += " is invariant, and was not measured."
     return [line, *_second_opinion(largest, _ok(report, "hessian.trace"))]
-
-
-def _gauss_newton(measurement: Measurement) -> bool:
-    return str(extra(measurement, "operator")) == "gauss-newton"
 
 
 def _second_opinion(largest: Measurement, trace: Measurement | None) -> list[str]:

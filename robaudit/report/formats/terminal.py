@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import io
+import math
 import re
 from collections.abc import Iterable, Sequence
+from itertools import groupby
 from typing import Final
 
 from rich import box
@@ -87,7 +89,7 @@ def _bullets(lines: Iterable[str]) -> Grid:
 
 
 def _divided(table: Table, width: int) -> list[set[int]]:
-    """The columns of each part: all in one, else each part as wide as fits and of one group."""
+    """The columns of each part: all in one if they fit, else of each group in equal parts."""
     least = [_widths(column, cells)[0] for column, cells in _columns(table)]
     everything = set(range(len(least)))
     named = {at for at in everything if table.columns[at].names}
@@ -98,14 +100,14 @@ def _divided(table: Table, width: int) -> list[set[int]]:
     if fits(everything):
         return [everything]
     parts: list[set[int]] = []
-    last = None
-    for at in sorted(everything - named):
-        group = table.columns[at].group
-        if parts and group == last and fits(parts[-1] | {at}):
-            parts[-1].add(at)
-        else:
-            parts.append(named | {at})
-        last = group
+    for _, group in groupby(sorted(everything - named), lambda at: table.columns[at].group):
+        columns = list(group)
+        for count in range(1, len(columns) + 1):
+            size = math.ceil(len(columns) / count)
+            divided = [named.union(columns[at : at + size]) for at in range(0, len(columns), size)]
+            if all(map(fits, divided)) or size == 1:
+                parts += divided
+                break
     return parts or [everything]
 
 
