@@ -265,9 +265,18 @@ def edges_apart(one: Provenance, other: Provenance) -> str | None:
 
 
 class Report(_Model):
-    """One checkpoint, one threat model (``None`` where nothing was attacked), every measurement.
+    """The result of an audit of one checkpoint under one threat model.
 
-    ``warnings`` concern the model or the data as a whole, those of a measurement that number alone.
+    Attributes:
+        schema_version: version of the report's format.
+        robaudit: version of robaudit.
+        subject: the audited checkpoint.
+        data: the audited examples.
+        train_data: the training examples, where gaps were measured.
+        threat: the threat model; ``None`` where nothing was attacked.
+        measurements: all measurements, in the order in which they were made.
+        warnings: warnings about the model or the data as a whole.
+        provenance: seed, versions, device and other conditions of the run.
     """
 
     schema_version: Literal[1] = SCHEMA_VERSION
@@ -304,10 +313,12 @@ class Report(_Model):
         return repr(self)
 
     def get(self, name: str, split: str | None = None) -> Measurement | None:
-        """The measurement of that name on that split, or ``None``.
+        """The measurement of a measure, or ``None`` if the report has none.
 
-        Without ``split`` on the one that the measure belongs to: mostly the audited one; a gap is
-        of both, and a PAC-Bayes bound is of the training split.
+        Args:
+            name: of the measure, such as ``accuracy.clean``.
+            split: ``test``, ``train`` or ``gap``; by default the split that the measure belongs to:
+                ``gap`` for gaps, the training split for PAC-Bayes bounds, else the audited split.
         """
         usual = find(name).split
         wanted = split or ("gap" if usual == "gap" else self.data.split)

@@ -165,11 +165,34 @@ def run_audit(
     batch_size: BatchSize = "auto",
     samples: int | None = None,
 ) -> Report:
-    """:func:`audit` with the plan of a preset; returns the report alone.
+    """Audit a classifier with the probes of a preset.
 
     Args:
-        probes: run as well, after the preset's, or in place of the preset's of the same type.
-            A probe of your own is a subclass of :class:`robaudit.audit.probe.Probe`.
+        model: a :class:`robaudit.Classifier`, or any module from images ``(n, c, h, w)`` in [0, 1]
+            to logits ``(n, k)``; it is left unchanged.
+        examples: the examples to audit on.
+        threat: the threat model of the attacks.
+        preset: ``quick``, ``standard`` or ``paper``.
+        probes: further probes, which replace the preset's of the same type. Your own are subclasses
+            of :class:`robaudit.audit.probe.Probe`.
+        train: examples of the training split, for the generalisation gaps.
+        seed: of all random draws.
+        batch_size: images per pass on a GPU, or ``auto``; on a CPU it has no effect.
+        samples: draws per vote and per gradient for a randomised network; ``None`` for ten.
+
+    Returns:
+        The report: one measurement per measure, with intervals; a probe that fails gives
+        measurements with ``status="failed"`` and a reason.
+
+    Raises:
+        UsageError: an unknown preset, or an invalid argument.
+        CheckpointError: the model does not accept the images, or has fewer outputs than labels.
+
+    >>> examples = robaudit.load_examples("digits", n=16)
+    >>> net = nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
+    >>> report = run_audit(net, examples, ThreatModel("linf", 0.1), preset="quick")
+    >>> report.get("accuracy.clean").n
+    16
     """
     plan = plan_of(preset).put(*probes)
     done = audit(
