@@ -3,10 +3,24 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 import typer
 
+from robaudit.audit.plan import Plan
+from robaudit.audit.probe import Attack, Probe
+from robaudit.audit.probes import (
+    AutoAttack,
+    Cw,
+    Distance,
+    Fast,
+    Pgd,
+    Replay,
+    Square,
+    Transfer,
+    known,
+)
+from robaudit.audit.probes.autoattack import AutoAttackEngine, Version
 from robaudit.cli.measure import measure
 from robaudit.cli.measure_commands import Restarts, Steps, StepSize, relative_step
 from robaudit.cli.options import DATA_PANEL, OUT_PANEL, Checkpoints, Settings, with_settings
@@ -14,15 +28,8 @@ from robaudit.errors import UsageError
 from robaudit.request import AUTO
 from robaudit.types import ThreatModel, parse_eps
 
-if TYPE_CHECKING:
-    from robaudit.audit.probe import Probe
-
 _ATTACKS = ("clean", "pgd", "cw", "fast", "autoattack", "square", "fab", "transfer")
 _OTHER = "Transfer from another network"
-
-
-Version = Literal["standard", "plus", "rand"]
-"""AutoAttack's versions."""
 
 
 @with_settings(omit=frozenset({"gap", "train_data", "eps"}))
@@ -59,7 +66,7 @@ def attack(
     ] = False,
     version: Annotated[Version, typer.Option(help="Version of AutoAttack.")] = "standard",
     engine: Annotated[
-        Literal["reference", "native"],
+        AutoAttackEngine,
         typer.Option(
             help="Who runs AutoAttack. reference: its own library, pyautoattack. native: robaudit, "
             "faster and the same for every batch size."
@@ -116,8 +123,6 @@ def attack(
     nearest misclassified point; transfer tries --surrogate's adversarial examples. Each accuracy is
     an upper bound on robust accuracy.
     """
-    from robaudit.audit import Plan
-    from robaudit.audit.probes import AutoAttack, Cw, Distance, Fast, Pgd, Square, Transfer
     from robaudit.session.many import Surrogate
 
     radii = _radii(eps)
@@ -161,9 +166,7 @@ def attack(
 
 def _verify(checkpoints: list[str], file: Path, settings: Settings) -> None:
     """Judge a file's examples; radius, data and number are the file's unless they are given."""
-    from robaudit.audit import Plan
     from robaudit.audit.adversarial_file import read_adversarial
-    from robaudit.audit.probes import Replay
 
     found = read_adversarial(file)
     own = settings.changed(
@@ -178,20 +181,17 @@ def _verify(checkpoints: list[str], file: Path, settings: Settings) -> None:
 
 def _names(text: str) -> list[str]:
     names = [name.strip() for name in text.split(",")]
-    known = [*_ATTACKS[1:], *_further(), "clean"]
-    unknown = [name for name in names if name not in known]
+    there = [*_ATTACKS[1:], *_further(), "clean"]
+    unknown = [name for name in names if name not in there]
     if unknown:
         raise UsageError(
-            f"--attack {text}: unknown attack {unknown[0]!r}", f"Known: {', '.join(known)}."
+            f"--attack {text}: unknown attack {unknown[0]!r}", f"Known: {', '.join(there)}."
         )
     return names
 
 
 def _further() -> dict[str, Probe]:
     """The attacks that packages add, by name, with their default settings."""
-    from robaudit.audit.probe import Attack
-    from robaudit.audit.probes import known
-
     own = (*_ATTACKS, "distance", "replay")
     added = [kind.default() for kind in known() if issubclass(kind, Attack)]
     return {probe.name: probe for probe in added if probe is not None and probe.name not in own}

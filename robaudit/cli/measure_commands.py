@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated
 
 import typer
 
+from robaudit.audit.plan import Plan
+from robaudit.audit.probe import Layers
+from robaudit.audit.probes import Average, Bound, Hessian, Pgd, TopLayer, Wci, Worst
+from robaudit.audit.probes.hessian import HessianEngine
+from robaudit.audit.probes.top_layer import Objective
+from robaudit.audit.probes.wci import Estimator
 from robaudit.cli.flatness import measure_flatness
 from robaudit.cli.measure import measure
 from robaudit.cli.options import Checkpoints, Settings, with_settings
 from robaudit.errors import UsageError
+from robaudit.protocols import STUTZ_STEP_OVER_EPS, Protocol, reference_restarts
 from robaudit.types import parse_bytes
-
-if TYPE_CHECKING:
-    from robaudit.audit.probe import Layers
 
 _TERMS = "Terms of bounds"
 _OF_ATTACKS = frozenset({"samples", "straight_through"})
@@ -56,14 +60,6 @@ Spread = Annotated[
         "costs a pass per layer.",
     ),
 ]
-
-
-Objective = Literal["at", "trades", "alp", "mart"]
-"""Losses that networks are trained with."""
-
-
-Estimator = Literal["auto", "exact", "gauss-newton", "hessian"]
-"""How layer traces are computed."""
 
 
 @with_settings(omit=_OF_ATTACKS, gap=True)
@@ -138,8 +134,6 @@ def wci(
 
     Beside it stand the top layer's trace under a training loss (TrH) and the PAC-Bayes terms.
     """
-    from robaudit.audit import Plan
-    from robaudit.audit.probes import Bound, Pgd, TopLayer, Wci
     from robaudit.curvature import check_constants
 
     check_constants(beta, s0, lambda_)
@@ -185,7 +179,7 @@ def flatness(
     ] = "0.00075",
     worst_restarts: Annotated[int, typer.Option(min=1, help="Restarts of the search for it.")] = 10,
     protocol: Annotated[
-        Literal["default", "stutz2021", "stutz2021-text"],
+        Protocol,
         typer.Option(
             help="stutz2021, as the published code: ten random starts of PGD for the unperturbed "
             "network, one for the perturbed; steps of 0.007 at eps 8/255; the worst case steps "
@@ -214,10 +208,6 @@ def flatness(
     Several checkpoints give flatness beside the robust loss, in the order of their epochs, and how
     the two go together. With --out: flatness.csv, and as .svg and .png both pictures.
     """
-    from robaudit.audit import Plan
-    from robaudit.audit.probes import Average, Hessian, Pgd, Worst
-    from robaudit.protocols import STUTZ_STEP_OVER_EPS, reference_restarts
-
     radii, worst_radii = _relative_radii(xi, "--xi"), _relative_radii(worst_xi, "--worst-xi")
     published = protocol != "default" and step_size is None
     step = STUTZ_STEP_OVER_EPS if published else relative_step(step_size, settings, checkpoints)
@@ -259,7 +249,7 @@ def hessian(
         float, typer.Option(min=0, help="Residual, relative to the eigenvalue, to stop at.")
     ] = 1e-3,
     operator: Annotated[
-        Literal["hessian", "gauss-newton"],
+        Literal[hessian, gauss - newton],
         typer.Option(
             help="gauss-newton: its positive part, without the curvature of the network itself; of "
             "few examples its whole spectrum."
@@ -269,7 +259,7 @@ def hessian(
     memory: Memory = None,
     spread_probes: Spread = 0,
     engine: Annotated[
-        Literal["robaudit", "pyhessian"],
+        HessianEngine,
         typer.Option(help="pyhessian: show that library's trace and largest eigenvalue as well."),
     ] = "robaudit",
     steps: Steps = 10,
@@ -283,9 +273,6 @@ def hessian(
     Eigenvalues come with residuals: each has a true eigenvalue within its residual. They change
     when layers are rescaled; the largest relative one, of D H D (D: the tensors' norms), does not.
     """
-    from robaudit.audit import Plan
-    from robaudit.audit.probes import Hessian, Pgd, Wci
-
     if spread_probes == 1:
         raise UsageError("--spread-probes 1: a standard deviation takes two probes or more")
     pgd = Pgd(steps, restarts, relative_step(step_size, settings, checkpoints))

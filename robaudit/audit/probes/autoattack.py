@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from robaudit.audit.plan import Plan
     from robaudit.types import ThreatModel
 
+Version = Literal["standard", "plus", "rand"]
+AutoAttackEngine = Literal["reference", "native"]
+
 
 @dataclass(frozen=True)
 class AutoAttack(Attack):
@@ -40,9 +43,9 @@ class AutoAttack(Attack):
         ),
     )
 
-    version: Literal["standard", "plus", "rand"] = "standard"
+    version: Version = "standard"
     batch_size: int = 250
-    engine: Literal["reference", "native"] = "reference"
+    engine: AutoAttackEngine = "reference"
 
     @classmethod
     def for_gate(cls, plan: Plan) -> Self:

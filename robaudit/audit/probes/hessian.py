@@ -25,6 +25,9 @@ _SMALL_RANK = 1024
 # Passes of one example for a product of the Hessian and a vector.
 _PRODUCT = 6
 
+Operator = Literal["hessian", "gauss-newton"]
+HessianEngine = Literal["robaudit", "pyhessian"]
+
 
 @dataclass(frozen=True)
 class Hessian(Probe):
@@ -86,11 +89,11 @@ class Hessian(Probe):
     steps: int = 80
     density_steps: int = 40
     tolerance: float = 1e-3
-    operator: Literal["hessian", "gauss-newton"] = "hessian"
+    operator: Operator = "hessian"
     layers: Layers = None
     memory: int | None = None
     spread_probes: int = 0
-    engine: Literal["robaudit", "pyhessian"] = "robaudit"
+    engine: HessianEngine = "robaudit"
 
     def __post_init__(self) -> None:
         if self.engine == "pyhessian" and (

@@ -16,6 +16,9 @@ from robaudit.schema import Measurement
 if TYPE_CHECKING:
     from robaudit.audit.context import Context
 
+Objective = Literal["at", "trades", "alp", "mart"]
+"""Losses that networks are trained with."""
+
 
 @dataclass(frozen=True)
 class TopLayer(Probe):
@@ -38,7 +41,7 @@ class TopLayer(Probe):
     )
 
     pgd: Pgd
-    objective: Literal["at", "trades", "alp", "mart"] = "at"
+    objective: Objective = "at"
     penalty: float | None = None
 
     def price(self, n: int, n_train: int) -> int:

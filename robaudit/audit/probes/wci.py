@@ -18,7 +18,9 @@ if TYPE_CHECKING:
     from robaudit.attacks import AttackResult
     from robaudit.audit.context import Context
     from robaudit.curvature import WeightCurvature
-    from robaudit.curvature.traces import Estimator
+
+Estimator = Literal["auto", "exact", "gauss-newton", "hessian"]
+"""How layer traces are computed; see :func:`robaudit.curvature.layer_traces`."""
 
 _NO_TRAINING = "it is of the training split, and there is no training data"
 _BESIDE = "WCI uses the Gauss-Newton traces, as on the other split"
@@ -103,7 +105,7 @@ class Wci(Probe):
     )
 
     pgd: Pgd
-    estimator: Literal["auto", "exact", "gauss-newton", "hessian"] = "auto"
+    estimator: Estimator = "auto"
     probes: int = 1
     layers: Layers = None
     memory: int | None = None
