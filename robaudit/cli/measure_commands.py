@@ -10,7 +10,7 @@ import typer
 from robaudit.audit.plan import Plan
 from robaudit.audit.probe import Layers
 from robaudit.audit.probes import Average, Bound, Hessian, Pgd, TopLayer, Wci, Worst
-from robaudit.audit.probes.hessian import HessianEngine
+from robaudit.audit.probes.hessian import HessianEngine, Operator
 from robaudit.audit.probes.top_layer import Objective
 from robaudit.audit.probes.wci import Estimator
 from robaudit.cli.flatness import measure_flatness
@@ -249,7 +249,7 @@ def hessian(
         float, typer.Option(min=0, help="Residual, relative to the eigenvalue, to stop at.")
     ] = 1e-3,
     operator: Annotated[
-        Literal[hessian, gauss - newton],
+        Operator,
         typer.Option(
             help="gauss-newton: its positive part, without the curvature of the network itself; of "
             "few examples its whole spectrum."
