@@ -6,11 +6,11 @@ from collections.abc import Iterable
 
 from robaudit.report.details import extra, layer_rows
 from robaudit.report.formats.csv_text import csv_text
-from robaudit.report.naming import IDENTITY
+from robaudit.report.naming import SUBJECT, subject_cells
 from robaudit.report.table import Table
 from robaudit.schema import Report
 
-_SUBJECT = ("subject", "sha256", *IDENTITY, "data", "split", "norm", "eps")
+_SUBJECT = (*SUBJECT, "data", "split", "norm", "eps")
 COLUMNS = (
     *_SUBJECT,
     *("name", "status", "reason", "value", "unit", "n"),
@@ -77,8 +77,6 @@ def layers_csv(*reports: Report) -> str:
 
 
 def _subject(report: Report, split: str) -> tuple[object, ...]:
-    subject, threat = report.subject, report.threat
     data = report.train_data if split == "train" and report.train_data else report.data
-    ball = (None, None) if threat is None else (threat.norm, threat.eps)
-    own = (getattr(subject, name) for name in IDENTITY)
-    return (subject.source, subject.sha256, *own, data.name, split, *ball)
+    cells = {**subject_cells(report), "data": data.name, "split": split}
+    return tuple(cells.get(column) for column in _SUBJECT)

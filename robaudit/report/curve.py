@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from robaudit.errors import UsageError
 from robaudit.report.curve_axis import Axis, axis_of, shown_place
 from robaudit.report.differences import architectures_differ, differing, gone, settings_differ
-from robaudit.report.naming import IDENTITY, identity, names_of
+from robaudit.report.naming import names_of, subject_cells
 from robaudit.report.numbers import number
 from robaudit.report.sparkline import sparkline
 from robaudit.report.table import MISSING, Cell, Column, Table, estimate, names, text
@@ -252,14 +252,7 @@ def _subject(point: Point) -> dict[str, object]:
         return {"subject": point.source}
     splits = [data for data in (report.data, report.train_data) if data is not None]
     return {
-        "subject": report.subject.source,
-        "sha256": report.subject.sha256,
-        **identity(report.subject),
-        "data": report.data.name,
+        **subject_cells(report),
         "n": report.data.n,
-        **({} if (threat := report.threat) is None else {"norm": threat.norm, "eps": threat.eps}),
         **{f"n_{data.split}": data.n for data in splits if data.split in ("test", "train")},
     }
-
-
-SUBJECT = ("subject", "sha256", *IDENTITY)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from robaudit.report.curve import SUBJECT, Curve, Point, Quantity, missing, points_of, unlike
+from robaudit.report.curve import Curve, Point, Quantity, missing, points_of, unlike
 from robaudit.report.details import sweep_rows
 from robaudit.report.differences import architectures_differ, differing
-from robaudit.report.naming import name_of
+from robaudit.report.naming import SUBJECT, name_of
 from robaudit.report.table import Cell, Column, Table, estimate
 from robaudit.report.words import label
 from robaudit.schema import Interval, Report

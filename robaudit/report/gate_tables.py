@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from robaudit.report.gate_words import WORDS, doubt_words, rule_words, suite_words
+from robaudit.report.gate_words import WORDS, rule_words, suite_words, why
 from robaudit.report.naming import marked
 from robaudit.report.table import Cell, Table, Tone, bullets, names, text
 from robaudit.report.words import architecture, normalization
@@ -48,7 +48,5 @@ def _row(rule: Decision) -> list[Cell]:
     sign, tone = SIGNS[rule.outcome]
     warns = rule.severity == "warning" and rule.outcome != "pass"
     outcome = rule.outcome.upper() + (", which only warns" if warns else "")
-    reason = f" Reason: {rule.reason}." if rule.reason else ""
-    doubts = f" Doubts: {said}." if (said := doubt_words(rule)) else ""
-    said = f"{rule_words(rule)}: {outcome}. {rule.sentence}{reason}{doubts}"
+    said = f"{rule_words(rule)}: {outcome}. {rule.sentence}{why(rule)}"
     return [Cell(sign, tone=tone), Cell(said)]

@@ -53,6 +53,13 @@ def doubt_words(decision: Decision) -> str:
     return "; ".join(plain(one) for one in decision.doubts if one not in (decision.reason or ""))
 
 
+def why(decision: Decision) -> str:
+    """The reason for an inconclusive decision and the doubts about it, as further sentences."""
+    reason = f" Reason: {plain(decision.reason)}." if decision.reason else ""
+    doubts = doubt_words(decision)
+    return f"{reason} Doubts: {doubts}." if doubts else reason
+
+
 def suite_words(suite: Suite) -> str:
     """The examples and the threat model that the suite's rules are about."""
     data, threat = suite.data, suite.threat

@@ -4,20 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from robaudit.report.text import csv_cell, model_name, model_names
-from robaudit.schema import Subject
+from robaudit.report.text import model_name, model_names
+from robaudit.schema import Report, Subject
 
 ASSUMED = "assumed"
-IDENTITY = ("architecture", "architecture_known", "normalization", "normalization_known")
+SUBJECT = (
+    *("subject", "sha256", "architecture", "architecture_known"),
+    *("normalization", "normalization_known"),
+)
 """The columns of a CSV file that say which network was audited."""
 
 
-def identity(subject: Subject) -> dict[str, object]:
-    """The cells of :data:`IDENTITY`."""
+def subject_cells(report: Report) -> dict[str, object]:
+    """The cells of :data:`SUBJECT`, and ``data``, ``norm`` and ``eps``."""
+    subject, threat = report.subject, report.threat
     return {
-        name: None if value is None else csv_cell(value)
-        for name in IDENTITY
-        for value in (getattr(subject, name),)
+        "subject": subject.source,
+        **{name: getattr(subject, name) for name in SUBJECT[1:]},
+        "data": report.data.name,
+        **({} if threat is None else {"norm": threat.norm, "eps": threat.eps}),
     }
 
 

@@ -12,7 +12,7 @@ from pathlib import PurePath
 from typing import Any
 from urllib.parse import quote
 
-from robaudit.report.gate_words import doubt_words, names, rule_words
+from robaudit.report.gate_words import names, rule_words, why
 from robaudit.report.text import plain
 from robaudit.schema import IN_DOUBT, Decision, Verdict
 
@@ -105,7 +105,7 @@ def _result(decision: Decision, verdict: Verdict, name: str, place: int) -> dict
         "ruleIndex": place,
         "kind": "fail" if failed else "open",
         "level": decision.severity if failed else "none",
-        "message": {"text": _message(f"{name}: {decision.sentence}{_why(decision)}")},
+        "message": {"text": _message(f"{name}: {decision.sentence}{why(decision)}")},
         "locations": [
             {
                 "physicalLocation": {
@@ -125,13 +125,6 @@ def _result(decision: Decision, verdict: Verdict, name: str, place: int) -> dict
         },
         "properties": {key: value for key, value in facts.items() if value is not None},
     }
-
-
-def _why(decision: Decision) -> str:
-    """The reason for an inconclusive decision, and the doubts about it."""
-    doubts = doubt_words(decision)
-    reason = f" Reason: {decision.reason}." if decision.reason else ""
-    return f"{reason} Doubts: {doubts}." if doubts else reason
 
 
 def _uri(path: str) -> str:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from robaudit.report.curve import SUBJECT, Curve, Point, Quantity, missing, points_of, unlike
+from robaudit.report.curve import Curve, Point, Quantity, missing, points_of, unlike
 from robaudit.report.curve_axis import Axis, shown_place
 from robaudit.report.details import extra
 from robaudit.report.differences import architectures_differ, differing
+from robaudit.report.naming import SUBJECT
 from robaudit.report.numbers import number
 from robaudit.schema import Measurement, Report
 
