@@ -13,6 +13,7 @@ from robaudit.checkpoints.architectures.layers import (
     PooledFlatten,
     conv,
     one_of,
+    part_of,
     place,
 )
 from robaudit.checkpoints.architectures.tokens import layers_of
@@ -192,7 +193,7 @@ class PlainCNN(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Logits ``(n, k)`` of images ``(n, c, h, w)``."""
         for name in self.order:
-            layer = self.get_submodule(name)
+            layer = part_of(self, name)
             x = layer(x.flatten(1) if isinstance(layer, nn.Linear) else x)
         return x
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -41,6 +42,15 @@ def place(module: nn.Module, name: str, part: nn.Module | nn.Parameter) -> None:
     if last in module._modules:
         raise ValueError(f"{last} is named twice")
     setattr(module, last, part)
+
+
+def part_of(module: nn.Module, name: str) -> nn.Module:
+    """The part under a dotted name: ``get_submodule`` without its checks, for forward passes."""
+    found: Any = module
+    for step in name.split("."):
+        found = found._modules[step]
+    made: nn.Module = found
+    return made
 
 
 def conv(inputs: int, outputs: int, kernel: int, stride: int = 1, bias: bool = False) -> nn.Conv2d:

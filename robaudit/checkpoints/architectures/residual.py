@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from robaudit.checkpoints.architectures.depths import EXPANSION
-from robaudit.checkpoints.architectures.layers import PooledFlatten, conv
+from robaudit.checkpoints.architectures.layers import PooledFlatten, conv, part_of
 
 Activation = Callable[[], nn.Module]
 Part = tuple[str, nn.Module]
@@ -30,23 +30,22 @@ class PostActBlock(nn.Module):
         self, convs: Sequence[nn.Conv2d], act: Activation, shortcut: Part, norm: bool = True
     ) -> None:
         super().__init__()
-        self.count = len(convs)
-        for i, layer in enumerate(convs, 1):
-            self.add_module(f"conv{i}", layer)
-            self.add_module(f"bn{i}", nn.BatchNorm2d(layer.out_channels) if norm else nn.Identity())
-            self.add_module(f"act{i}", act())
+        self.names = [(f"conv{i}", f"bn{i}", f"act{i}") for i in range(1, len(convs) + 1)]
+        for names, layer in zip(self.names, convs, strict=True):
+            behind = nn.BatchNorm2d(layer.out_channels) if norm else nn.Identity()
+            for name, made in zip(names, (layer, behind, act()), strict=True):
+                self.add_module(name, made)
         self.shortcut_name = shortcut[0]
         self.add_module(*shortcut)
 
     def forward(self, x: Tensor) -> Tensor:
         inner = x
-        for i in range(1, self.count + 1):
-            inner = self.get_submodule(f"bn{i}")(self.get_submodule(f"conv{i}")(inner))
-            if i < self.count:
-                inner = self.get_submodule(f"act{i}")(inner)
-        inner = inner + self.get_submodule(self.shortcut_name)(x)
-        out: Tensor = self.get_submodule(f"act{self.count}")(inner)
-        return out
+        for conv_name, norm, act in self.names:
+            inner = part_of(self, norm)(part_of(self, conv_name)(inner))
+            if act == self.names[-1][2]:
+                inner = inner + part_of(self, self.shortcut_name)(x)
+            inner = part_of(self, act)(inner)
+        return inner
 
 
 class PreActBlock(nn.Module):
@@ -71,12 +70,13 @@ class PreActBlock(nn.Module):
         pad_shortcut: bool = False,
     ) -> None:
         super().__init__()
-        self.names = [tuple(name.format(i, i + 1) for name in names) for i in range(len(convs))]
+        self.names = []
         for i, layer in enumerate(convs):
-            norm, name = self.names[i]
+            norm, name = (form.format(i, i + 1) for form in names)
             self.add_module(norm, nn.BatchNorm2d(layer.in_channels))
             self.add_module(f"act{i}", act())
             self.add_module(name, layer)
+            self.names.append((norm, f"act{i}", name))
         self.pad = nn.Identity() if pad is None else pad
         self.pad_shortcut, self.activated = pad_shortcut, activated
         self.shortcut_name = shortcut[0]
@@ -84,12 +84,12 @@ class PreActBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         inner, start = x, self.pad(x) if self.pad_shortcut else x
-        for i, (norm, layer) in enumerate(self.names):
-            inner = self.get_submodule(f"act{i}")(self.get_submodule(norm)(inner))
+        for i, (norm, act, layer) in enumerate(self.names):
+            inner = part_of(self, act)(part_of(self, norm)(inner))
             if i == 0 and self.activated:
                 start = inner
-            inner = self.get_submodule(layer)(inner if i else self.pad(inner))
-        out: Tensor = inner + self.get_submodule(self.shortcut_name)(start)
+            inner = part_of(self, layer)(inner if i else self.pad(inner))
+        out: Tensor = inner + part_of(self, self.shortcut_name)(start)
         return out
 
 

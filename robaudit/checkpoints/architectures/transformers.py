@@ -11,7 +11,7 @@ from operator import attrgetter
 import torch
 from torch import Tensor, nn
 
-from robaudit.checkpoints.architectures.layers import one_of, place
+from robaudit.checkpoints.architectures.layers import one_of, part_of, place
 
 # Where each part of an encoder block is, in the order of the state dict. Queries, keys and values
 # are one linear layer or three.
@@ -73,7 +73,7 @@ class EncoderBlock(nn.Module):
         return x + self._part("fc2", inner)
 
     def _part(self, part: str, x: Tensor) -> Tensor:
-        made: Tensor = self.get_submodule(self.names[part])(x)
+        made: Tensor = part_of(self, self.names[part])(x)
         return made
 
     def _attention(self, x: Tensor) -> Tensor:
@@ -124,7 +124,7 @@ class VisionTransformer(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Logits ``(n, classes)`` of images ``(n, channels, h, w)``."""
         embed, blocks, norm, head = (
-            self.get_submodule(self.names[part]) for part in ("embed", "blocks", "norm", "head")
+            part_of(self, self.names[part]) for part in ("embed", "blocks", "norm", "head")
         )
         tokens = embed(x).flatten(2).transpose(1, 2)
         if "token" in self.names:
