@@ -15,10 +15,10 @@ from robaudit.curvature.derivatives import check_derivatives
 from robaudit.curvature.lanczos import Tridiagonal
 from robaudit.curvature.per_example import column_gradients
 from robaudit.curvature.products import relative_scale
-from robaudit.curvature.selection import chosen_parameters, coordinates
+from robaudit.curvature.selection import chosen_parameters, effective_coordinates
 from robaudit.curvature.softmax import logit_curvature_factor
 from robaudit.curvature.spectrum import Spectrum, density_of
-from robaudit.engine import device_of, effective, frozen
+from robaudit.engine import device_of, frozen
 from robaudit.engine.arguments import checked_features
 from robaudit.errors import NotMeasuredError, UsageError
 from robaudit.types import Progress
@@ -66,10 +66,9 @@ def gram_spectrum(
     >>> gram_spectrum(net, torch.rand(2, 1, 2, 2)).shape
     torch.Size([4])
     """
-    given, model = model, effective(model, x)
+    model, chosen = effective_coordinates(model, layers, x)
+    layers, dim = chosen.layers, chosen.dimension
     with frozen(model):
-        chosen = coordinates(given, model, layers, x)
-        layers, dim = chosen.layers, chosen.dimension
         check_derivatives(model, x, "gradient", layers)
         device = device_of(model)
         leaves = {
@@ -145,9 +144,7 @@ def small_spectrum(
     >>> found.method, len(found.largest), found.smallest
     ('gram', 2, 0.0)
     """
-    given, model = model, effective(model, x)
-    with frozen(model):
-        chosen = coordinates(given, model, layers, x)
+    model, chosen = effective_coordinates(model, layers, x)
     dim = chosen.dimension
     values = gram_spectrum(
         model, x, layers=layers, relative=relative, memory=memory, progress=progress

@@ -13,10 +13,10 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from robaudit.curvature.double_backward import checked_double_backward
 from robaudit.curvature.losses import require_finite
 from robaudit.curvature.products import hessian_product
-from robaudit.curvature.selection import chosen_parameters, coordinates
+from robaudit.curvature.selection import chosen_parameters, effective_coordinates
 from robaudit.curvature.spectrum import MEMORY
 from robaudit.curvature.thick_restart import SPARE, extremes
-from robaudit.engine import device_of, effective, frozen, generator
+from robaudit.engine import device_of, frozen, generator
 from robaudit.engine.arguments import checked_features
 
 
@@ -77,9 +77,7 @@ def largest_eigenvalue(
     >>> largest_eigenvalue(net, torch.rand(5, 1, 2, 2), torch.zeros(5).long()).converged
     True
     """
-    given, model = model, effective(model, x)
-    with frozen(model):
-        chosen = coordinates(given, model, layers, x)
+    model, chosen = effective_coordinates(model, layers, x)
     layers = chosen.layers
     with frozen(model), checked_double_backward(model, x, y, layers):
         start = chosen.gathered(curved_direction(model, x, layers=layers))

@@ -13,7 +13,7 @@ from robaudit.curvature.double_backward import checked_double_backward
 from robaudit.curvature.losses import require_finite
 from robaudit.curvature.per_example import plain_attention
 from robaudit.curvature.products import block_products
-from robaudit.curvature.selection import chosen_parameters, coordinates
+from robaudit.curvature.selection import chosen_parameters, effective_coordinates
 from robaudit.curvature.targets import ADVICE, NOTHING, default_parameters, shown_name
 from robaudit.engine import effective, frozen, generator, kept_entries
 from robaudit.engine.arguments import checked_features
@@ -84,12 +84,11 @@ def layer_spreads(
     """
     if probes < 2:
         raise UsageError("standard errors over probes need at least two probes")
-    given, model = model, effective(model, x)
-    names = list(default_parameters(model)) if layers is None else layers
+    names = list(default_parameters(effective(model, x))) if layers is None else layers
     if layers is None and not names:
         raise NotMeasuredError(NOTHING, ADVICE)
-    with frozen(model):
-        names = coordinates(given, model, names, x).layers or ()
+    model, coordinates = effective_coordinates(model, names, x)
+    names = coordinates.layers or ()
     with frozen(model), plain_attention(), checked_double_backward(model, x, y, names):
         chosen = chosen_parameters(model, names)
         sizes = [parameter.numel() for parameter in chosen.values()]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -33,19 +33,11 @@ def hessian_product(
         layers: see :func:`robaudit.curvature.selection.chosen_parameters`; by default all.
     """
     leaves = _leaves(model, layers)
+    tensors = list(leaves.values())
 
     def product(v: Tensor) -> Tensor:
-        parts = _split(v, leaves.values())
-        total = torch.zeros_like(v)
-        for images, labels in _chunks(x, y, chunk, v.device):
-            with torch.enable_grad(), sdpa_kernel(SDPBackend.MATH):
-                logits = functional_call(model, leaves, (images,))
-                loss = F.cross_entropy(logits, labels, reduction="sum")
-                gradients = torch.autograd.grad(
-                    loss, list(leaves.values()), create_graph=True, materialize_grads=True
-                )
-                total += _along(gradients, parts, list(leaves.values()))
-        return total / len(x)
+        parts = _split(v, tensors)
+        return _mean_over_chunks(model, leaves, x, y, chunk, lambda g: _along(g, parts, tensors))
 
     return product
 
@@ -103,22 +95,15 @@ def block_products(
 
     One backward pass for all gradients, then one more per parameter tensor.
     """
-    leaves = list((named := _leaves(model, layers)).values())
-    total = torch.zeros_like(v)
-    for images, labels in _chunks(x, y, chunk, v.device):
-        with torch.enable_grad(), sdpa_kernel(SDPBackend.MATH):
-            logits = functional_call(model, named, (images,))
-            loss = F.cross_entropy(logits, labels, reduction="sum")
-            gradients = torch.autograd.grad(loss, leaves, create_graph=True, materialize_grads=True)
-            total += torch.cat(
-                [
-                    _along([gradient], [part], [leaf], keep=True)
-                    for gradient, part, leaf in zip(
-                        gradients, _split(v, leaves), leaves, strict=True
-                    )
-                ]
-            )
-    return total / len(x)
+    leaves = _leaves(model, layers)
+    tensors = list(leaves.values())
+    parts = _split(v, tensors)
+
+    def blocks(gradients: Sequence[Tensor]) -> Tensor:
+        own = zip(gradients, parts, tensors, strict=True)
+        return torch.cat([_along([g], [part], [leaf], keep=True) for g, part, leaf in own])
+
+    return _mean_over_chunks(model, leaves, x, y, chunk, blocks)
 
 
 def relative_scale(model: nn.Module, layers: Sequence[str] | None = None) -> Tensor:
@@ -141,11 +126,26 @@ def _split(v: Tensor, leaves: Iterable[Tensor]) -> list[Tensor]:
     return [piece.view_as(leaf) for piece, leaf in zip(pieces, leaves, strict=True)]
 
 
-def _chunks(
-    x: Tensor, y: Tensor, chunk: int, device: torch.device
-) -> Iterator[tuple[Tensor, Tensor]]:
+def _mean_over_chunks(
+    model: nn.Module,
+    leaves: dict[str, Tensor],
+    x: Tensor,
+    y: Tensor,
+    chunk: int,
+    term: Callable[[Sequence[Tensor]], Tensor],
+) -> Tensor:
+    """The sum over chunks of ``term`` of the cross-entropy's gradients, over the examples."""
+    tensors = list(leaves.values())
+    device = tensors[0].device
+    total = torch.zeros(sum(leaf.numel() for leaf in tensors)).to(tensors[0])
     for images, labels in zip(torch.split(x, chunk), torch.split(y, chunk), strict=True):
-        yield images.to(device), labels.to(device)
+        with torch.enable_grad(), sdpa_kernel(SDPBackend.MATH):
+            logits = functional_call(model, leaves, (images.to(device),))
+            loss = F.cross_entropy(logits, labels.to(device), reduction="sum")
+            total += term(
+                torch.autograd.grad(loss, tensors, create_graph=True, materialize_grads=True)
+            )
+    return total / len(x)
 
 
 def _along(

@@ -10,7 +10,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import Parameter
 
-from robaudit.engine import effective_notes, idle_note, idle_parameters, kept_entries
+from robaudit.engine import (
+    effective,
+    effective_notes,
+    frozen,
+    idle_note,
+    idle_parameters,
+    kept_entries,
+)
 from robaudit.errors import NotMeasuredError, UsageError
 
 
@@ -90,14 +97,13 @@ class Coordinates:
         return v if self.kept is None else v[..., self.kept]
 
 
-def coordinates(
-    given: nn.Module, plain: nn.Module, layers: Sequence[str] | None, x: Tensor
-) -> Coordinates:
-    """The entries that a matrix over the chosen parameters acts on.
+def effective_coordinates(
+    model: nn.Module, layers: Sequence[str] | None, x: Tensor
+) -> tuple[nn.Module, Coordinates]:
+    """The network with its effective weights, and the entries that a matrix over them acts on.
 
     Args:
-        given: the network.
-        plain: the network with its effective weights, in evaluation mode.
+        model: the network; it is left unchanged.
         layers: as for :func:`chosen_parameters`.
         x: a few images ``(n, c, h, w)``.
 
@@ -105,8 +111,10 @@ def coordinates(
         UsageError, NotMeasuredError: as :func:`chosen_parameters`, or no forward pass uses any of
             the parameters.
     """
-    chosen = chosen_parameters(plain, layers)
-    unused = set(idle_parameters(plain, x))
+    plain = effective(model, x)
+    with frozen(plain):
+        chosen = chosen_parameters(plain, layers)
+        unused = set(idle_parameters(plain, x))
     idle = tuple(name for name in chosen if name in unused)
     used = {name: parameter for name, parameter in chosen.items() if name not in unused}
     if not used:
@@ -122,9 +130,9 @@ def coordinates(
     size = sum(parameter.numel() for parameter in used.values())
     if layers is not None or idle:
         layers = tuple(used)
-    return Coordinates(
+    return plain, Coordinates(
         layers=None if layers is None else tuple(layers),
         dimension=size if kept is None else int(kept.sum()),
         kept=kept,
-        notes=(*effective_notes(given, plain), *idle_note(idle)),
+        notes=(*effective_notes(model, plain), *idle_note(idle)),
     )

@@ -20,9 +20,9 @@ from robaudit.curvature.products import (
     hessian_product,
     relative_scale,
 )
-from robaudit.curvature.selection import chosen_parameters, coordinates
+from robaudit.curvature.selection import chosen_parameters, effective_coordinates
 from robaudit.curvature.thick_restart import SPARE, extremes
-from robaudit.engine import device_of, effective, frozen, generator
+from robaudit.engine import device_of, frozen, generator
 from robaudit.engine.arguments import checked_features
 from robaudit.errors import UsageError
 from robaudit.types import Progress
@@ -165,9 +165,7 @@ def spectrum(
     """
     if top < 1 or probes < 1:
         raise UsageError("a spectrum needs at least one eigenvalue and one probe")
-    given, model = model, effective(model, x)
-    with frozen(model):
-        chosen = coordinates(given, model, layers, x)
+    model, chosen = effective_coordinates(model, layers, x)
     layers, dim = chosen.layers, chosen.dimension
     with frozen(model), checked_double_backward(model, x, y, layers, operator):
         like = next(iter(chosen_parameters(model, layers).values()))

@@ -81,13 +81,12 @@ def population_counts(
     >>> population_counts(950, 1000, 1000)
     Counts(low=950, high=950, population=1000)
     """
-    if not 0 <= successes <= draws <= population or population < 1:
-        raise UsageError(f"{successes} of {draws} draws from {population} cannot be")
+    _check_draws(successes, draws, population, alpha)
+    if population < 1:
+        raise UsageError("the population is empty")
     a, b = prior
-    if not (0 < alpha < 1 and a > 0 and b > 0 and math.isfinite(a + b)):
-        raise UsageError(
-            f"alpha must be in (0, 1) and the prior positive: {alpha:g}, ({a:g}, {b:g})"
-        )
+    if not (a > 0 and b > 0 and math.isfinite(a + b)):
+        raise UsageError(f"the prior must be positive, not ({a:g}, {b:g})")
     import numpy as np
 
     m = np.arange(successes, population - (draws - successes) + 1, dtype=np.float64)
