@@ -26,9 +26,16 @@ def rivalled(
     cost = attacked.forwards + 2 * attacked.backwards
     with frozen(context.model):
         found = square_check(
-            context.runner(), examples.x[rows], examples.y[rows], examples.index[rows],
-            context.threat, loss, reached, cost, context.seed,
-        )  # fmt: skip
+            context.runner(),
+            examples.x[rows],
+            examples.y[rows],
+            examples.index[rows],
+            context.threat,
+            loss,
+            reached,
+            cost,
+            context.seed,
+        )
     broke = int(found.broke.sum())
     # A network's noise differs from place to place in a batch, so that two values do not compare.
     ahead = int(found.ahead.sum()) if context.samples is None else broke

@@ -101,18 +101,20 @@ def from_measurement(rule: Rule, suite: str, found: Measurement | None) -> Decis
     """
     if found is None or found.status != "ok" or found.value is None:
         reason = "was not measured" if found is None or found.reason is None else found.reason
-        return Decision(
-            **_of(rule, suite), outcome="inconclusive", sentence="Not measured.", reason=reason,
-            seconds=None if found is None else found.seconds,
-        )  # fmt: skip
+        seconds = None if found is None else found.seconds
+        return undecided(rule, suite, "Not measured.", reason, seconds=seconds)
     value, examples = found.value, f" on {found.n} examples" if found.n else ""
     interval = _interval(rule, found)
     if interval is None and find(rule.metric).error_bar != "exact":
-        return Decision(
-            **_of(rule, suite), outcome="inconclusive", value=value, examples=found.n,
-            sentence=f"{value:.6g}{examples}, without an error bar.",
-            reason="a number without an error bar decides nothing", seconds=found.seconds,
-        )  # fmt: skip
+        return undecided(
+            rule,
+            suite,
+            f"{value:.6g}{examples}, without an error bar.",
+            "a number without an error bar decides nothing",
+            value=value,
+            examples=found.n,
+            seconds=found.seconds,
+        )
     low, high = (value, value) if interval is None else (interval.low, interval.high)
     if rule.kind == "min":
         passed, failed = low >= rule.threshold, high < rule.threshold
@@ -131,6 +133,13 @@ def from_measurement(rule: Rule, suite: str, found: Measurement | None) -> Decis
         examples=found.n,
         reason=None if passed or failed else "the threshold lies inside the error bar",
         seconds=found.seconds,
+    )
+
+
+def undecided(rule: Rule, suite: str, sentence: str, reason: str, **fields: Any) -> Decision:
+    """A rule that is inconclusive for that reason."""
+    return Decision(
+        **_of(rule, suite), outcome="inconclusive", sentence=sentence, reason=reason, **fields
     )
 
 
@@ -186,9 +195,14 @@ def _interval(rule: Rule, found: Measurement) -> Interval | None:
 
 def _of(rule: Rule, suite: str) -> dict[str, Any]:
     return {
-        "metric": rule.metric, "suite": suite, "rule": rule.kind, "threshold": rule.threshold,
-        "severity": rule.severity, "alpha": rule.alpha, "line": rule.line,
-    }  # fmt: skip
+        "metric": rule.metric,
+        "suite": suite,
+        "rule": rule.kind,
+        "threshold": rule.threshold,
+        "severity": rule.severity,
+        "alpha": rule.alpha,
+        "line": rule.line,
+    }
 
 
 def _did(chain: tuple[str, ...], words: dict[str, str]) -> str:

@@ -31,13 +31,13 @@ from robaudit.engine import Precision, device_of, seed_for
 from robaudit.engine.runner import BatchSize
 from robaudit.errors import NotMeasuredError
 from robaudit.gate.baseline import Baseline, Before, before
-from robaudit.gate.decisions import doubting, from_measurement, from_result, hypothesis
+from robaudit.gate.decisions import doubting, from_measurement, from_result, hypothesis, undecided
 from robaudit.gate.policy import Policy, Rule, SuitePolicy
 from robaudit.gate.sequential import Rows, sequential_test
+from robaudit.gate.unfinished import not_opened
 from robaudit.measures import find
 from robaudit.schema import (
     Decision,
-    Measurement,
     Provenance,
     Report,
     Subject,
@@ -117,36 +117,32 @@ def gate(
         warnings += [*findings.unplaced(one.metric for one in decided), *run.warnings()]
         decisions += decided
     return _verdict(
-        subject_of(model), policy, populations, decisions, warnings,
+        subject_of(model),
+        policy,
+        populations,
+        decisions,
+        warnings,
         here(),
-    )  # fmt: skip
+    )
 
 
 def not_gated(
     source: str, policy: Policy, populations: Sequence[Population], reason: str
 ) -> Verdict:
-    """The verdict on a checkpoint that could not be opened: every rule inconclusive.
-
-    So that it is not missing among the others.
-    """
+    """The verdict on a checkpoint that could not be opened: every rule inconclusive."""
     decisions = [
-        from_measurement(
-            rule,
-            at.suite.name,
-            Measurement(name=rule.metric, status="failed", reason=reason),
-        )
+        undecided(rule, at.suite.name, "Not measured.", reason)
         for at in populations
         for rule in at.suite.rules
     ]
-    subject = Subject(
-        source=source, sha256=None, format="not opened", architecture="unknown",
-        identified_by="nothing", normalization="unknown", parameters=0,
-    )  # fmt: skip
     here = provenance(
-        seed=populations[0].suite.seed, started=datetime.now(UTC), seconds=0.0,
-        device=torch.device("cpu"), batch_size=None,
-    )  # fmt: skip
-    return _verdict(subject, policy, populations, decisions, [], here)
+        seed=populations[0].suite.seed,
+        started=datetime.now(UTC),
+        seconds=0.0,
+        device=torch.device("cpu"),
+        batch_size=None,
+    )
+    return _verdict(not_opened(source), policy, populations, decisions, [], here)
 
 
 def _verdict(
@@ -191,9 +187,14 @@ class _Suite:
         self.suite, self.examples = population.suite, population.examples
         self.plan = plan_of(self.suite.preset)
         self.context = Context(
-            model, {self.examples.split: self.examples}, population.threat, self.suite.seed,
-            batch_size, precision, watch=watch,
-        )  # fmt: skip
+            model,
+            {self.examples.split: self.examples},
+            population.threat,
+            self.suite.seed,
+            batch_size,
+            precision,
+            watch=watch,
+        )
         self.sequential = [rule for rule in self.suite.rules if find(rule.metric).stages]
         self.measured = [rule for rule in self.suite.rules if not find(rule.metric).stages]
         stages = {stage for rule in self.sequential for stage in find(rule.metric).stages}
@@ -213,12 +214,18 @@ class _Suite:
         run = here() if baselines else None
         return {
             rule: before(
-                rule, baselines, data_of(self.examples), Threat(norm=threat.norm, eps=threat.eps),
-                self.examples.index.numpy(), self.examples.y.numpy(), self.attacks.described, run,
+                rule,
+                baselines,
+                data_of(self.examples),
+                Threat(norm=threat.norm, eps=threat.eps),
+                self.examples.index.numpy(),
+                self.examples.y.numpy(),
+                self.attacks.described,
+                run,
             )
             for rule in self.sequential
             if rule.kind == "max_drop"
-        }  # fmt: skip
+        }
 
     def decide(
         self, sides: dict[Rule, Before], exhaustive: bool, findings: Findings
@@ -258,9 +265,13 @@ class _Suite:
         order = np.array(sorted(range(n), key=lambda i: seed_for(seed, "gate", index[i])))
         with self.context.watch(f"examples looked at, {self.suite.name}") as progress:
             told = sequential_test(
-                asked, order, self._attack, max_n=self.suite.max_n, exhaustive=exhaustive,
+                asked,
+                order,
+                self._attack,
+                max_n=self.suite.max_n,
+                exhaustive=exhaustive,
                 tell=progress,
-            )  # fmt: skip
+            )
         return {
             rule: from_result(rule, self.suite.name, one, result, n, sides.get(rule), self._words())
             for rule, one, result in zip(rules, asked, told, strict=True)
@@ -284,14 +295,21 @@ class _Suite:
         try:
             with not_measured():
                 report = audit(
-                    context.model, few, context.threat, plan, seed=context.seed,
+                    context.model,
+                    few,
+                    context.threat,
+                    plan,
+                    seed=context.seed,
                     train=None if train is None else _first(train, plan.n),
-                    batch_size=context.batch_size, precision=context.precision, watch=context.watch,
-                ).report  # fmt: skip
+                    batch_size=context.batch_size,
+                    precision=context.precision,
+                    watch=context.watch,
+                ).report
         except NotMeasuredError as error:
-            failed = {rule: Measurement(name=rule.metric, status="failed", reason=error.message)
-                      for rule in self.measured}  # fmt: skip
-            return {rule: from_measurement(rule, self.suite.name, m) for rule, m in failed.items()}
+            return {
+                rule: undecided(rule, self.suite.name, "Not measured.", error.message)
+                for rule in self.measured
+            }
         self._audited = [*report.warnings, *(w for m in report.measurements for w in m.warnings)]
         self._found = report
         return {

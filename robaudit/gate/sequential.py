@@ -197,10 +197,14 @@ def _ends(hypothesis: Hypothesis, known: _Known, rows: Rows) -> tuple[int, int]:
         )
     stood = hypothesis.before.astype(bool)
     strata = [
-        Stratum(int(part.sum()), int(part[rows].sum()), int(robust[part[rows]].sum()),
-                int(unbroken[part[rows]].sum()))
+        Stratum(
+            int(part.sum()),
+            int(part[rows].sum()),
+            int(robust[part[rows]].sum()),
+            int(unbroken[part[rows]].sum()),
+        )
         for part in (stood, ~stood)
-    ]  # fmt: skip
+    ]
     counts = stratified_counts(strata[0], strata[1], hypothesis.alpha)
     return counts.low, counts.high
 
@@ -217,8 +221,11 @@ def _result(
     unbroken = known.unbroken(hypothesis.chain, rows)
     share = float(unbroken.mean())
     if hypothesis.before is not None:
-        parts = [part for part in (hypothesis.before.astype(bool), ~hypothesis.before.astype(bool))
-                 if part[rows].any()]  # fmt: skip
+        parts = [
+            part
+            for part in (hypothesis.before.astype(bool), ~hypothesis.before.astype(bool))
+            if part[rows].any()
+        ]
         sizes = [int(part.sum()) for part in parts]
         share = sum(
             size * float(unbroken[part[rows]].mean())

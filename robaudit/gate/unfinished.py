@@ -8,11 +8,25 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import robaudit
+from robaudit.gate.decisions import undecided
 from robaudit.gate.policy import Policy
 from robaudit.schema import Decision, Provenance, Subject, Verdict
 
 # The one rule of a policy that could not be read.
 RAN = "gate.ran"
+
+
+def not_opened(source: str) -> Subject:
+    """What a verdict says of a checkpoint that was not opened."""
+    return Subject(
+        source=source,
+        sha256=None,
+        format="not opened",
+        architecture="unknown",
+        identified_by="nothing",
+        normalization="unknown",
+        parameters=0,
+    )
 
 
 def unfinished(source: str, policy: Policy | None, path: Path, reason: str) -> Verdict:
@@ -22,27 +36,23 @@ def unfinished(source: str, policy: Policy | None, path: Path, reason: str) -> V
         path: where the policy is, or should have been.
     """
     rules = [] if policy is None else [(at.name, rule) for at in policy.suites for rule in at.rules]
-    decisions = [
-        Decision(
-            metric=rule.metric, suite=suite, rule=rule.kind, threshold=rule.threshold,
-            outcome="inconclusive", severity=rule.severity, sentence="Not decided.",
-            alpha=rule.alpha, reason=reason, line=rule.line,
-        )
-        for suite, rule in rules
-    ]  # fmt: skip
+    decisions = [undecided(rule, suite, "Not decided.", reason) for suite, rule in rules]
     # A rule that only warns would let the verdict pass.
     if not any(decision.severity == "error" for decision in decisions):
         ran = Decision(
-            metric=RAN, suite="default", rule="min", threshold=1, outcome="inconclusive",
-            sentence="The gate did not run.", alpha=0.05, reason=reason,
-        )  # fmt: skip
+            metric=RAN,
+            suite="default",
+            rule="min",
+            threshold=1,
+            outcome="inconclusive",
+            sentence="The gate did not run.",
+            alpha=0.05,
+            reason=reason,
+        )
         decisions.append(ran)
     return Verdict(
         robaudit=robaudit.__version__,
-        subject=Subject(
-            source=source, sha256=None, format="not opened", architecture="unknown",
-            identified_by="nothing", normalization="unknown", parameters=0,
-        ),
+        subject=not_opened(source),
         policy=str(path),
         policy_sha256="not read" if policy is None else policy.sha256,
         suites=[],
@@ -57,4 +67,4 @@ def unfinished(source: str, policy: Policy | None, path: Path, reason: str) -> V
             precision="none",
             batch_size=None,
         ),
-    )  # fmt: skip
+    )

@@ -276,12 +276,21 @@ class Wci(Probe):
         common: dict[str, Any] = {"n": n, "settings": described}
         return [
             estimate(
-                "wci", split, index.value, index.standard_error,
-                details=details, warnings=warnings, **common,
+                "wci",
+                split,
+                index.value,
+                index.standard_error,
+                details=details,
+                warnings=warnings,
+                **common,
             ),
             Measurement(name="wci.bound", split=split, value=index.bound, **common),
             estimate(
-                "trace.total", split, traces.total, traces.total_standard_error,
-                details={"quantity": traces.quantity}, **common,
+                "trace.total",
+                split,
+                traces.total,
+                traces.total_standard_error,
+                details={"quantity": traces.quantity},
+                **common,
             ),
-        ]  # fmt: skip
+        ]
