@@ -84,12 +84,12 @@ def in_float64(model: nn.Module, x: Tensor) -> nn.Module:
     refusal = "the network cannot be run in float64: "
     try:
         double = copy.deepcopy(plain, _detached(plain)).double().eval()
-        with torch.no_grad():  # and not frozen, which would cast what comes out
+        with torch.no_grad():  # not frozen, which would convert the logits
             logits = double(x[:2].to(device_of(double), torch.float64))
     except (RuntimeError, TypeError, ValueError, AttributeError, NotImplementedError) as error:
         raise NotMeasuredError(refusal + _first_line(error)) from error
     if logits.dtype != torch.float64:
-        raise NotMeasuredError(f"{refusal}its logits come out as {logits.dtype}")
+        raise NotMeasuredError(f"{refusal}its logits are {logits.dtype}")
     return double
 
 

@@ -76,7 +76,7 @@ class Winograd(nn.Module):
     """A 3 x 3 convolution by fewer multiplications.
 
     ``Y = A^T [(G g G^T) * (B^T d B)] A`` for each tile ``d`` of the input and kernel ``g``, summed
-    over input channels; the gradient in the input is the same with kernels turned round. Sums of
+    over input channels; the gradient in the input is the same with rotated kernels. Sums of
     other terms: float32 results differ by a few more roundings than those of a direct convolution.
     The current weights are used, and have no gradient.
 
