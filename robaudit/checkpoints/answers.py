@@ -13,7 +13,7 @@ import torch
 
 from robaudit.checkpoints.choosing import Asked, choose
 from robaudit.checkpoints.classifier import Classifier, Origin
-from robaudit.checkpoints.hypothesis import Proposal
+from robaudit.checkpoints.combinations import Proposal
 from robaudit.checkpoints.normalization import normalize_name
 from robaudit.checkpoints.pooling import few
 from robaudit.errors import CheckpointError

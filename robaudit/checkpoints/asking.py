@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from robaudit.checkpoints.choosing import hypotheses
+from robaudit.checkpoints.choosing import combinations
 from robaudit.checkpoints.from_file import ReadOptions, proposal_from_file
 from robaudit.checkpoints.loading import with_normalization
 from robaudit.checkpoints.sources import is_source
@@ -43,7 +43,7 @@ def best_accuracy(
         proposal = with_normalization(proposal, normalize)
     except RobauditError:
         return 0.0
-    found = hypotheses([proposal], None, torch.device("cpu"))
+    found = combinations([proposal], None, torch.device("cpu"))
     found = [one for one in found if suits(one.models[0], examples)]
     found.sort(key=lambda one: -one.look(examples, _SCREEN).accuracy)
     finalists = found[:_FINALISTS]

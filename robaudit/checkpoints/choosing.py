@@ -1,10 +1,10 @@
 """Lets the data decide what keys and shapes leave open: the network and the normalisation.
 
-A cascade, cheap tests first: accuracy on 64 images excludes most hypotheses, and on 1024 images the
-wrong networks; PGD-10 on few images and then on more excludes normalisations, by the loss that
-training minimised (:mod:`.deciding`). Where several hypotheses are left and their robust accuracies
-agree, the lowest is taken; where they differ, the identification is open, and the likeliest is
-taken only if a guess was asked for.
+A cascade, cheap tests first: accuracy on 64 images excludes most combinations of network and
+normalisation, and on 1024 images the wrong networks; PGD-10 on few images and then on more excludes
+normalisations, by the loss that training minimised (:mod:`.deciding`). Where the combinations that
+are left agree in robust accuracy, the lowest is taken; where they differ, the identification is
+open, and the likeliest is taken only if a guess was asked for.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import torch
 from robaudit.checkpoints.ascent import STEPS, images_for, share
 from robaudit.checkpoints.claims import far_claims
 from robaudit.checkpoints.classifier import Classifier
+from robaudit.checkpoints.combinations import Combination, Proposal, best_of_each, most_likely
 from robaudit.checkpoints.deciding import (
     Outcomes,
     agree,
@@ -26,7 +27,6 @@ from robaudit.checkpoints.deciding import (
     networks_left,
     worth_attacking,
 )
-from robaudit.checkpoints.hypothesis import Hypothesis, Proposal, best_of_each, most_likely
 from robaudit.checkpoints.normalization import NORMALIZATIONS, normalize_name
 from robaudit.checkpoints.open_question import MOST_SHOWN, open_question
 from robaudit.checkpoints.said import checked_as_said, refuse_guessing
@@ -59,13 +59,13 @@ _NEAR = 0.03
 
 @dataclass(frozen=True)
 class Asked:
-    """What hypotheses are judged by.
+    """What combinations are judged by.
 
     Attributes:
         examples: labelled images, of which the first :data:`IMAGES` decide; ``None`` for none.
         threat: the audit's; ``None`` for the usual one of such images.
         guess: take the likeliest where the identification is open.
-        exact: it is open wherever several hypotheses are left; else only where they differ in
+        exact: it is open wherever several combinations are left; else only where they differ in
             robust accuracy.
         progress: told of the attack's steps.
     """
@@ -92,10 +92,10 @@ def choose(
             take the examples.
     """
     if asked.examples is None:
-        first = hypotheses(proposals, None, device)[0]
+        first = combinations(proposals, None, device)[0]
         return tuple(_unchecked(proposals[0], model) for model in first.models)
     examples = asked.examples.taken(slice(IMAGES))
-    found = hypotheses(proposals, examples, device)
+    found = combinations(proposals, examples, device)
     running = [one for one in found if suits(one.models[0], examples)]
     if not running:
         check_suits(found[0].models[0], examples)
@@ -113,9 +113,9 @@ def usual_threat(examples: Examples) -> ThreatModel:
     return ThreatModel("linf", (4 if height > 64 else 8) / 255)
 
 
-def hypotheses(
+def combinations(
     proposals: Sequence[Proposal], examples: Examples | None, device: torch.device
-) -> list[Hypothesis]:
+) -> list[Combination]:
     """Every network of the proposals with every normalisation, by network."""
     own = None if examples is None else data_set_of(examples)
     found = []
@@ -130,7 +130,7 @@ def hypotheses(
                 ).to(device)
                 for proposal in proposals
             ]
-            found.append(Hypothesis(models, k, own not in (None, _DATA_SETS.get(name, own))))
+            found.append(Combination(models, k, own not in (None, _DATA_SETS.get(name, own))))
     # Among equals, normalisations of other data sets come last.
     return sorted(found, key=lambda one: (one.network, one.outcomes.foreign))
 
@@ -171,29 +171,29 @@ def _unchecked(proposal: Proposal, model: Classifier) -> Classifier:
 
 
 def _kept(
-    among: Sequence[Hypothesis], rule: Callable[[Sequence[Outcomes]], list[int]]
-) -> list[Hypothesis]:
+    among: Sequence[Combination], rule: Callable[[Sequence[Outcomes]], list[int]]
+) -> list[Combination]:
     return [among[k] for k in rule([one.outcomes for one in among])]
 
 
-def _models(among: Sequence[Hypothesis]) -> list[Classifier]:
+def _models(among: Sequence[Combination]) -> list[Classifier]:
     return [model for one in among for model in one.models]
 
 
 class _Choice:
-    """One choice among hypotheses, for one or several checkpoints."""
+    """One choice among combinations, for one or several checkpoints."""
 
     def __init__(
         self,
         proposal: Proposal,
-        hypotheses: list[Hypothesis],
+        combinations: list[Combination],
         examples: Examples,
         threat: ThreatModel,
         asked: Asked,
     ) -> None:
         self.proposal, self.examples, self.threat, self.asked = proposal, examples, threat, asked
-        self.all = hypotheses
-        self.files = len(hypotheses[0].models)
+        self.all = combinations
+        self.files = len(combinations[0].models)
         self.alike = 0  # networks that hardly differ from the one that was kept
 
     def made(self) -> tuple[Classifier, ...]:
@@ -213,7 +213,7 @@ class _Choice:
         far = self._far(taken)
         return self._open(among, far) if far else self._settled(taken, rest, assumed=False)
 
-    def _by_accuracy(self) -> list[Hypothesis]:
+    def _by_accuracy(self) -> list[Combination]:
         """Candidates that clean images do not exclude; with very many networks, one of each."""
         among = self.all
         if len({one.network for one in among}) > 1:
@@ -226,7 +226,7 @@ class _Choice:
         kept = {one.network for one in _kept(best_of_each(among), networks_left)}
         return [one for one in among if one.network in kept]
 
-    def _as_accurate(self, among: list[Hypothesis]) -> list[Hypothesis]:
+    def _as_accurate(self, among: list[Combination]) -> list[Combination]:
         """Candidates not significantly less accurate than the best, first on few images."""
         for n in (_SCREEN, len(self.examples)):
             for one in among:
@@ -234,7 +234,7 @@ class _Choice:
             among = _kept(among, worth_attacking)
         return among
 
-    def _networks(self) -> list[Hypothesis]:
+    def _networks(self) -> list[Combination]:
         """Networks, each with a few normalisations, that more and more images leave."""
         best = [one for one in self.all if one.normalization in _SPREAD] or self.all
         for n in (_SCREEN, 4 * _SCREEN, len(self.examples)):
@@ -245,7 +245,7 @@ class _Choice:
             one.look(self.examples, len(self.examples))
         return _kept(best, networks_left)
 
-    def _one_network(self, among: list[Hypothesis]) -> tuple[list[Hypothesis], list[Hypothesis]]:
+    def _one_network(self, among: list[Combination]) -> tuple[list[Combination], list[Combination]]:
         """The most usual of networks that hardly differ under attack, such as ReLU and leaky ReLU.
 
         They are compared with the same normalisation.
@@ -269,14 +269,14 @@ class _Choice:
         same.sort(key=lambda one: -one.outcomes.accuracy)
         return [one for one in among if one.network == same[0].network], same[1:]
 
-    def _of_a_guess(self, own: list[Hypothesis]) -> list[Hypothesis]:
+    def _of_a_guess(self, own: list[Combination]) -> list[Combination]:
         """The candidates of one network that are left for a guess; without one, the best."""
         if not self.asked.guess:
             return [max(own, key=lambda one: one.outcomes.accuracy)]
         own = self._as_accurate([one for one in self.all if one.network == own[0].network])
         return self._undecided(own) if len(own) > 1 else own
 
-    def _undecided(self, among: list[Hypothesis]) -> list[Hypothesis]:
+    def _undecided(self, among: list[Combination]) -> list[Combination]:
         """Candidates that attacks on few and then on more images do not exclude."""
         n = len(self.examples)
         self._attack(among, self._few())
@@ -287,7 +287,7 @@ class _Choice:
             among = _kept(among, left)
         return among
 
-    def _share(self, among: Sequence[Hypothesis]) -> float:
+    def _share(self, among: Sequence[Combination]) -> float:
         """Cost of the first attack, as a fraction of the affordable cost."""
         return share(_models(among), self.examples, self._few())
 
@@ -296,7 +296,7 @@ class _Choice:
         each = max(_FIRST_ATTACKED // self.files, _SCREEN)
         return min(each, len(self.examples))
 
-    def _attack(self, among: Sequence[Hypothesis], m: int) -> None:
+    def _attack(self, among: Sequence[Combination], m: int) -> None:
         total = STEPS * len(among) * self.files
         done = 0
 
@@ -309,7 +309,7 @@ class _Choice:
         for one in among:
             one.attack(self.examples, m, self.threat, tick)
 
-    def _far(self, taken: Hypothesis) -> str:
+    def _far(self, taken: Combination) -> str:
         for k, model in enumerate(taken.models):
             right = taken.outcomes.right[k]
             accuracy = float(right.double().mean())
@@ -318,7 +318,7 @@ class _Choice:
                 return far
         return ""
 
-    def _open(self, among: Sequence[Hypothesis], far: str) -> tuple[Classifier, ...]:
+    def _open(self, among: Sequence[Combination], far: str) -> tuple[Classifier, ...]:
         taken = most_likely(among)
         rest = [one for one in among if one is not taken]
         refuse_guessing(taken, self.all, self.examples)
@@ -329,7 +329,7 @@ class _Choice:
         raise open_question(self.proposal, [taken, *rest], self.threat, len(self.examples), far)
 
     def _settled(
-        self, taken: Hypothesis, rest: Sequence[Hypothesis], *, assumed: bool
+        self, taken: Combination, rest: Sequence[Combination], *, assumed: bool
     ) -> tuple[Classifier, ...]:
         known: dict[str, Any] = {}
         if len(self.proposal.networks) > 1:
@@ -349,14 +349,14 @@ class _Choice:
             model.origin = replace(model.origin, **known)
         return taken.models
 
-    def _by(self, taken: Hypothesis, assumed: bool) -> str:
+    def _by(self, taken: Combination, assumed: bool) -> str:
         seen = f"{taken.outcomes.accuracy:.1%} of {taken.outcomes.clean.shape[1]} images right"
         attacked = taken.outcomes.robust.shape[1]
         if attacked:
             seen += f", {taken.outcomes.robust_accuracy:.1%} of {attacked} under PGD-{STEPS}"
         return f"a guess among several ({seen})" if assumed else f"the data ({seen})"
 
-    def _harmless(self, taken: Hypothesis, rest: Sequence[Hypothesis]) -> str:
+    def _harmless(self, taken: Combination, rest: Sequence[Combination]) -> str:
         names = [one.normalization for one in rest if one.normalization != taken.normalization]
         networks = self.alike + len({one.network for one in (taken, *rest)}) - 1
         if not rest and not networks:

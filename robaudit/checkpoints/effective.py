@@ -16,11 +16,11 @@ from robaudit.checkpoints.wrapping import Unwrapped, unwrappings
 if TYPE_CHECKING:
     from torch import Tensor
 
-Kind = Literal["pruned", "weight norm", "spectral norm"]
+Splitting = Literal["pruned", "weight norm", "spectral norm"]
 
 
 @dataclass(frozen=True)
-class Part:
+class SplitWeight:
     """A weight, and the file's keys that it is computed from.
 
     Attributes:
@@ -31,21 +31,21 @@ class Part:
     """
 
     name: str
-    kind: Kind
+    kind: Splitting
     keys: tuple[str, ...]
 
 
-def parts(shapes: Shapes) -> tuple[Part, ...]:
+def parts(shapes: Shapes) -> tuple[SplitWeight, ...]:
     """The weights that a state dict holds in parts.
 
     >>> parts({"fc.weight_orig": (2, 3), "fc.weight_mask": (2, 3), "fc.bias": (2,)})
-    (Part(name='fc.weight', kind='pruned', keys=('fc.weight_orig', 'fc.weight_mask')),)
+    (SplitWeight(name='fc.weight', kind='pruned', keys=('fc.weight_orig', 'fc.weight_mask')),)
     """
     found = (part for key in shapes if (part := _part(key, shapes)) is not None)
     return tuple(part for part in found if part.name not in shapes)
 
 
-def effective_shapes(shapes: Shapes, found: tuple[Part, ...]) -> Shapes:
+def effective_shapes(shapes: Shapes, found: tuple[SplitWeight, ...]) -> Shapes:
     """The shapes with each weight in place of its parts."""
     first = {part.keys[-1] if part.kind == "weight norm" else part.keys[0]: part for part in found}
     gone = {key for part in found for key in part.keys}
@@ -58,7 +58,7 @@ def effective_shapes(shapes: Shapes, found: tuple[Part, ...]) -> Shapes:
     return made
 
 
-def readings(shapes: Shapes) -> tuple[tuple[Unwrapped, ...], tuple[Part, ...]]:
+def readings(shapes: Shapes) -> tuple[tuple[Unwrapped, ...], tuple[SplitWeight, ...]]:
     """The ways to unwrap a state dict, and the weights that have to be computed from parts.
 
     The file's own keys come first: a network that prunes has them itself.
@@ -70,7 +70,7 @@ def readings(shapes: Shapes) -> tuple[tuple[Unwrapped, ...], tuple[Part, ...]]:
     return (*unwrappings(shapes), *unwrappings(made)), found
 
 
-def compute(state: Mapping[str, Tensor], part: Part) -> Tensor:
+def compute(state: Mapping[str, Tensor], part: SplitWeight) -> Tensor:
     """The weight, in float64 in between.
 
     ``pruned``: ``w * mask``; ``weight norm``: ``g v / ||v||`` (T. Salimans and D. Kingma, NeurIPS
@@ -93,7 +93,7 @@ def compute(state: Mapping[str, Tensor], part: Part) -> Tensor:
     return made.to(state[part.keys[0]].dtype)
 
 
-def remarks(state: Mapping[str, Tensor], found: tuple[Part, ...]) -> tuple[str, ...]:
+def remarks(state: Mapping[str, Tensor], found: tuple[SplitWeight, ...]) -> tuple[str, ...]:
     """What the user should know of the computed weights."""
     said = []
     pruned = [part for part in found if part.kind == "pruned"]
@@ -112,16 +112,18 @@ def remarks(state: Mapping[str, Tensor], found: tuple[Part, ...]) -> tuple[str, 
     return tuple(said)
 
 
-def _part(key: str, shapes: Shapes) -> Part | None:
+def _part(key: str, shapes: Shapes) -> SplitWeight | None:
     if key.endswith("_orig"):
         name = key.removesuffix("_orig")
         mask, u, v = (f"{name}_{ending}" for ending in ("mask", "u", "v"))
         if shapes.get(mask) == shapes[key]:
-            return Part(name, "pruned", (key, mask))
-        return Part(name, "spectral norm", (key, u, v)) if {u, v} <= shapes.keys() else None
+            return SplitWeight(name, "pruned", (key, mask))
+        return SplitWeight(name, "spectral norm", (key, u, v)) if {u, v} <= shapes.keys() else None
     if key.endswith("_g"):
         name = key.removesuffix("_g")
-        return Part(name, "weight norm", (key, f"{name}_v")) if f"{name}_v" in shapes else None
+        return (
+            SplitWeight(name, "weight norm", (key, f"{name}_v")) if f"{name}_v" in shapes else None
+        )
     owner, parametrized, rest = key.rpartition("parametrizations.")
     name, _, leaf = rest.rpartition(".")
     base = f"{owner}parametrizations.{name}"
@@ -129,7 +131,7 @@ def _part(key: str, shapes: Shapes) -> Part | None:
         return None
     others = {k for k in shapes if k.startswith(f"{base}.")} - {key}
     if leaf == "original0" and others == {f"{base}.original1"}:
-        return Part(f"{owner}{name}", "weight norm", (key, f"{base}.original1"))
+        return SplitWeight(f"{owner}{name}", "weight norm", (key, f"{base}.original1"))
     if leaf == "original" and others == {f"{base}.0._u", f"{base}.0._v"}:
-        return Part(f"{owner}{name}", "spectral norm", (key, f"{base}.0._u", f"{base}.0._v"))
+        return SplitWeight(f"{owner}{name}", "spectral norm", (key, f"{base}.0._u", f"{base}.0._v"))
     return None

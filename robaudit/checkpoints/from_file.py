@@ -27,13 +27,13 @@ from robaudit.checkpoints.claims import (
     recorded_epoch,
 )
 from robaudit.checkpoints.classifier import Origin
+from robaudit.checkpoints.combinations import Proposal
 from robaudit.checkpoints.effective import compute, readings, remarks
 from robaudit.checkpoints.factory import Factory, called, factory, is_code, unwrapped
 from robaudit.checkpoints.files.display import shown
 from robaudit.checkpoints.files.quantised import ADVICE, quantised
 from robaudit.checkpoints.files.reading import LoadedWeights, read_state_dict
 from robaudit.checkpoints.fitting import assemble, fit, nearest
-from robaudit.checkpoints.hypothesis import Proposal
 from robaudit.checkpoints.normalization import (
     Normalization,
     parse_normalization,

@@ -12,7 +12,7 @@ from robaudit.checkpoints.architectures.registry import suspect_among
 from robaudit.checkpoints.effective import readings
 from robaudit.checkpoints.files.container import Container, Description, read_container
 from robaudit.checkpoints.files.display import shown
-from robaudit.checkpoints.files.hashing import Progress
+from robaudit.checkpoints.files.hashing import BytesRead
 from robaudit.checkpoints.files.quantised import quantised
 from robaudit.checkpoints.sidecar import Statement, statement_of
 from robaudit.checkpoints.wrapping import Unwrapped
@@ -46,7 +46,7 @@ def inspect_file(
     hash: bool | None = None,
     member: str | None = None,
     weights: str | None = None,
-    progress: Progress | None = None,
+    progress: BytesRead | None = None,
 ) -> Inspection:
     """Describe a checkpoint, a file or a Hugging Face folder, without loading it.
 

@@ -11,9 +11,9 @@ from torch import nn
 from robaudit.checkpoints.answers import Answers
 from robaudit.checkpoints.choosing import Asked, choose
 from robaudit.checkpoints.classifier import Classifier, Origin
+from robaudit.checkpoints.combinations import Proposal
 from robaudit.checkpoints.factory import Factory
 from robaudit.checkpoints.from_file import ReadOptions, proposal_from_file
-from robaudit.checkpoints.hypothesis import Proposal
 from robaudit.checkpoints.normalization import Normalization, parse_normalization
 from robaudit.checkpoints.replacing import replace_swish
 from robaudit.checkpoints.sources import is_source, open_source

@@ -6,9 +6,9 @@ import shlex
 from collections.abc import Sequence
 
 from robaudit.checkpoints.ascent import STEPS
+from robaudit.checkpoints.combinations import Combination, Proposal, most_likely
 from robaudit.checkpoints.deciding import FEW
 from robaudit.checkpoints.files.display import shown
-from robaudit.checkpoints.hypothesis import Hypothesis, Proposal, most_likely
 from robaudit.errors import OpenQuestionError
 from robaudit.types import ThreatModel, radius
 
@@ -16,7 +16,7 @@ MOST_SHOWN = 8
 
 
 def open_question(
-    proposal: Proposal, among: Sequence[Hypothesis], threat: ThreatModel, n: int, far: str
+    proposal: Proposal, among: Sequence[Combination], threat: ThreatModel, n: int, far: str
 ) -> OpenQuestionError:
     """The error that lists the candidates that are left and the options that name one.
 
@@ -51,7 +51,9 @@ def _what(proposal: Proposal, networks: Sequence[int]) -> str:
     return "network"
 
 
-def _table(ranked: Sequence[Hypothesis], letters: dict[int, str], threat: ThreatModel) -> list[str]:
+def _table(
+    ranked: Sequence[Combination], letters: dict[int, str], threat: ThreatModel
+) -> list[str]:
     names = [
         f"{letters[one.network]}, {one.normalization}" if letters else one.normalization
         for one in ranked
@@ -69,7 +71,7 @@ def _table(ranked: Sequence[Hypothesis], letters: dict[int, str], threat: Threat
 
 
 def _advice(
-    proposal: Proposal, ranked: Sequence[Hypothesis], networks: Sequence[int], n: int
+    proposal: Proposal, ranked: Sequence[Combination], networks: Sequence[int], n: int
 ) -> str:
     names = list(dict.fromkeys(one.normalization for one in ranked[:MOST_SHOWN]))
     if len(networks) > 1:  # perhaps with one normalisation each, the others not looked at

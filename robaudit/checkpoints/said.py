@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from robaudit.checkpoints.classifier import Classifier
+from robaudit.checkpoints.combinations import Combination
 from robaudit.checkpoints.deciding import worth_attacking
-from robaudit.checkpoints.hypothesis import Hypothesis
 from robaudit.checkpoints.labels import check_numbering, classes_guessed, outputs_of
 from robaudit.checkpoints.normalization import Normalization, normalize_name, usual
 from robaudit.engine import device_of
@@ -19,14 +19,14 @@ _IMAGES = 512
 _DOUBTFUL = 0.5
 
 
-def checked_as_said(one: Hypothesis, examples: Examples) -> tuple[Classifier, ...]:
+def checked_as_said(one: Combination, examples: Examples) -> tuple[Classifier, ...]:
     """The classifiers, with a warning if another normalisation is significantly better.
 
     Raises:
         CheckpointError: the accuracy is that of guessing.
     """
     found = one.look(examples, _IMAGES)
-    tried: list[Hypothesis] = [one]
+    tried: list[Combination] = [one]
     remarks: list[str] = []
     if found.accuracy < _DOUBTFUL:
         tried, remarks = _others(one, examples)
@@ -38,7 +38,7 @@ def checked_as_said(one: Hypothesis, examples: Examples) -> tuple[Classifier, ..
     return one.models
 
 
-def refuse_guessing(taken: Hypothesis, tried: Sequence[Hypothesis], examples: Examples) -> None:
+def refuse_guessing(taken: Combination, tried: Sequence[Combination], examples: Examples) -> None:
     """Refuse a network that is no more accurate than guessing.
 
     Raises:
@@ -63,11 +63,11 @@ def refuse_guessing(taken: Hypothesis, tried: Sequence[Hypothesis], examples: Ex
     )
 
 
-def _others(one: Hypothesis, examples: Examples) -> tuple[list[Hypothesis], list[str]]:
+def _others(one: Combination, examples: Examples) -> tuple[list[Combination], list[str]]:
     """The usual normalisations too, and a remark if one of them is significantly better."""
     origin = one.models[0].origin
     others = [
-        Hypothesis([_with(model, other) for model in one.models], one.network, False)
+        Combination([_with(model, other) for model in one.models], one.network, False)
         for other in usual(examples.x.shape[1])
         if _numbers(other) != _numbers(one.models[0].normalization)
     ]

@@ -11,7 +11,7 @@ from robaudit.checkpoints import load, samples_dir
 from robaudit.checkpoints.choosing import Asked
 from robaudit.checkpoints.choosing import choose as choose_all
 from robaudit.checkpoints.classifier import Origin
-from robaudit.checkpoints.hypothesis import Proposal
+from robaudit.checkpoints.combinations import Proposal
 from robaudit.checkpoints.normalization import parse_normalization, usual
 from robaudit.data import load_examples
 from robaudit.errors import CheckpointError, OpenQuestionError

@@ -11,7 +11,7 @@ from torch.overrides import TorchFunctionMode
 
 from robaudit.checkpoints.sources.catalogue import Entry, catalogue
 from robaudit.checkpoints.sources.published import published
-from robaudit.checkpoints.sources.robustbench import Part, build, parts_of
+from robaudit.checkpoints.sources.robustbench import FilePart, build, parts_of
 from robaudit.checkpoints.sources.zoo_files import is_torchvision
 from robaudit.errors import CheckpointError
 
@@ -50,7 +50,7 @@ def parameters(network: nn.Module) -> int:
     return sum(parameter.numel() for parameter in network.parameters())
 
 
-def parts(entry: Entry, network: nn.Module) -> list[tuple[Part, ...]]:
+def parts(entry: Entry, network: nn.Module) -> list[tuple[FilePart, ...]]:
     """The networks whose weights each of the entry's files holds."""
     return [tuple(of_file) for of_file in parts_of(network, len(entry.file_names))]
 

@@ -15,7 +15,7 @@ from robaudit.checkpoints.architectures.depths import EXPANSION
 from robaudit.checkpoints.architectures.layers import PooledFlatten, conv, part_of
 
 Activation = Callable[[], nn.Module]
-Part = tuple[str, nn.Module]
+NamedModule = tuple[str, nn.Module]
 
 
 class PostActBlock(nn.Module):
@@ -27,7 +27,7 @@ class PostActBlock(nn.Module):
     """
 
     def __init__(
-        self, convs: Sequence[nn.Conv2d], act: Activation, shortcut: Part, norm: bool = True
+        self, convs: Sequence[nn.Conv2d], act: Activation, shortcut: NamedModule, norm: bool = True
     ) -> None:
         super().__init__()
         self.names = [(f"conv{i}", f"bn{i}", f"act{i}") for i in range(1, len(convs) + 1)]
@@ -62,7 +62,7 @@ class PreActBlock(nn.Module):
         self,
         convs: Sequence[nn.Conv2d],
         act: Activation,
-        shortcut: Part,
+        shortcut: NamedModule,
         *,
         activated: bool,
         names: tuple[str, str] = ("bn{1}", "conv{1}"),
@@ -214,7 +214,9 @@ def stages(
         yield names.format(stage, stage + 1), nn.Sequential(*blocks)
 
 
-def head(name: str, features: int, pooled: int, classes: int, bias: bool = True) -> list[Part]:
+def head(
+    name: str, features: int, pooled: int, classes: int, bias: bool = True
+) -> list[NamedModule]:
     """Pooling to a map of side ``pooled``, and the linear layer ``name``."""
     linear = nn.Linear(features * pooled**2, classes, bias)
     return [("flatten", PooledFlatten(pooled)), (name, linear)]

@@ -13,7 +13,7 @@ from robaudit.checkpoints.architectures.depths import EXPANSION, stages_of
 from robaudit.checkpoints.architectures.layers import Network, activations, conv, one_of
 from robaudit.checkpoints.architectures.residual import (
     Activation,
-    Part,
+    NamedModule,
     PostActBlock,
     PreActBlock,
     SamePad,
@@ -95,7 +95,7 @@ def _post_act(
         way = _shortcut(inputs, EXPANSION[kind] * width, stride, shortcuts)
         return PostActBlock(convolutions(kind, inputs, width, stride), act, (names[0], way))
 
-    parts: list[Part] = [
+    parts: list[NamedModule] = [
         ("conv1", conv(channels, stem, 3)),
         ("bn1", nn.BatchNorm2d(stem)),
         ("act1", act()),
@@ -152,7 +152,7 @@ def preact_resnet(
         return PreActBlock(convs, act, ("shortcut", way), activated=activated)
 
     stem = stem or width
-    parts: list[Part] = [
+    parts: list[NamedModule] = [
         ("conv1", conv(channels, stem, 3)),
         *stages("layer{1}", counts, stem, width, block, EXPANSION[kind]),
     ]
@@ -201,7 +201,7 @@ def wide_resnet(
         shortcut = ("convShortcut", way)
         return PreActBlock(convs, act, shortcut, activated=resized)
 
-    parts: list[Part] = [("conv1", conv(channels, stem, 3))]
+    parts: list[NamedModule] = [("conv1", conv(channels, stem, 3))]
     for name, stage in stages("block{1}", _blocks_of(depth), stem, 16 * width, block):
         parts.append((name, nn.Sequential(OrderedDict(layer=stage))))
         if name == "block1" and sub_block:
@@ -247,7 +247,7 @@ def wide_resnet_layers(
         shortcut = ("shortcut", nn.Sequential(way))
         return PreActBlock(convs, act, shortcut, activated=False)
 
-    parts: list[Part] = [
+    parts: list[NamedModule] = [
         ("conv1", conv(channels, stem, 3, bias=bias in ("all", "stem"))),
         *stages("layer{1}", _blocks_of(depth), stem, 16 * width, block),
         ("bn1", nn.BatchNorm2d(64 * width)),
@@ -328,7 +328,7 @@ def _same(inputs: int, outputs: int, stride: int) -> nn.Conv2d:
     return nn.Conv2d(inputs, outputs, 3, stride, bias=False)
 
 
-def _dm_end(features: int, classes: int, act: Activation) -> list[Part]:
+def _dm_end(features: int, classes: int, act: Activation) -> list[NamedModule]:
     norm = nn.BatchNorm2d(features)
     return [("batchnorm", norm), ("act", act()), *head("logits", features, 1, classes)]
 
@@ -344,7 +344,7 @@ def digits_resnet(classes: int = 10, channels: int = 1, width: int = 24) -> nn.M
     >>> sum(p.numel() for p in digits_resnet().parameters())
     43762
     """
-    parts: list[Part] = [
+    parts: list[NamedModule] = [
         ("conv", conv(channels, width, 3)),
         ("bn", nn.BatchNorm2d(width)),
         ("relu", nn.ReLU()),

@@ -11,7 +11,7 @@ from typing import IO
 
 from robaudit.checkpoints.files.contents import Contents, Refusal, TensorInfo, unreadable
 from robaudit.checkpoints.files.display import shown
-from robaudit.checkpoints.files.hashing import HASH_LIMIT, Progress, digest_of_files
+from robaudit.checkpoints.files.hashing import HASH_LIMIT, BytesRead, digest_of_files
 from robaudit.checkpoints.files.hf_folder import Folder, find_folder, read_folder
 from robaudit.checkpoints.files.members import Member, choose_member
 from robaudit.checkpoints.files.pickles import read_pickle
@@ -94,7 +94,7 @@ def read_container(
     hash: bool | None = None,
     member: str | None = None,
     weights: str | None = None,
-    progress: Progress | None = None,
+    progress: BytesRead | None = None,
 ) -> Container:
     """Describe a checkpoint, without loading it.
 

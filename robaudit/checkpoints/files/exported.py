@@ -6,7 +6,7 @@ import io
 import json
 import os
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import IO, Any
@@ -21,7 +21,7 @@ from robaudit.checkpoints.files.values import (
     is_count,
     tensor_from,
 )
-from robaudit.checkpoints.files.zip_records import damaged, read_record, record_span
+from robaudit.checkpoints.files.zip_records import Records, damaged, read_record, record_span
 
 _MAX_CONFIG = 64 << 20
 _CONFIG = "_weights_config.json"
@@ -53,17 +53,15 @@ _DTYPES = {
 }
 _REMARK = "the exported program is not run: only its weights are read"
 
-_Records = Mapping[str, zipfile.ZipInfo]
 
-
-def is_exported(records: _Records, root: str) -> bool:
+def is_exported(records: Records, root: str) -> bool:
     """Whether an archive is one of ``torch.export.save``, of any version."""
     return root + "archive_format" in records or _OLD in records
 
 
 def read_exported(
     file: IO[bytes],
-    records: _Records,
+    records: Records,
     root: str,
     path: Path,
     name: str,
@@ -146,7 +144,7 @@ def _entries(text: bytes, name: str) -> dict[str, dict[str, Any]]:
 def _tensor(
     entry: dict[str, Any],
     file: IO[bytes],
-    records: _Records,
+    records: Records,
     folder: str,
     path: Path,
     name: str,

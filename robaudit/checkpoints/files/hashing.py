@@ -12,11 +12,11 @@ HASH_LIMIT = 256 << 20
 
 _CHUNK = 1 << 20
 
-Progress = Callable[[int], None]
+BytesRead = Callable[[int], None]
 """Called with the number of bytes of each piece that was read."""
 
 
-def digest(file: IO[bytes], progress: Progress | None = None) -> str:
+def digest(file: IO[bytes], progress: BytesRead | None = None) -> str:
     """The SHA-256 of a whole file, in hexadecimal."""
     file.seek(0)
     sha = hashlib.sha256()
@@ -27,7 +27,7 @@ def digest(file: IO[bytes], progress: Progress | None = None) -> str:
     return sha.hexdigest()
 
 
-def digest_of_files(files: Sequence[Path], progress: Progress | None = None) -> str:
+def digest_of_files(files: Sequence[Path], progress: BytesRead | None = None) -> str:
     """The SHA-256 of one file; of several, that of their lines ``<sha256>  <name>``, by name.
 
     The lines are those that ``sha256sum`` prints, so that ``sha256sum a b | sha256sum`` agrees.

@@ -12,11 +12,11 @@ from typing import Any, Literal
 from robaudit.checkpoints.files.display import shown
 from robaudit.errors import CheckpointError, UsageError
 
-Kind = Literal["raw", "ema", "swa"]
-KINDS: tuple[Kind, ...] = ("raw", "ema", "swa")
+CopyKind = Literal["raw", "ema", "swa"]
+KINDS: tuple[CopyKind, ...] = ("raw", "ema", "swa")
 
 # First parts of the keys of an averaged copy.
-_COPIES: Mapping[str, Kind] = {
+_COPIES: Mapping[str, CopyKind] = {
     **dict.fromkeys(("ema", "ema_model", "model_ema", "ema_net", "net_ema"), "ema"),
     **dict.fromkeys(("averaged_model", "module_ema", "ema_network", "_ema_model"), "ema"),
     **dict.fromkeys(("swa", "swa_model", "model_swa"), "swa"),
@@ -69,7 +69,7 @@ class Member:
 
     path: str
     tensors: Mapping[str, Any]
-    kind: Kind = "raw"
+    kind: CopyKind = "raw"
     unreadable: Mapping[str, str] = field(default_factory=dict)
     module: str | None = None
     guessed: bool = False

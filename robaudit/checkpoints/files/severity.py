@@ -8,8 +8,8 @@ from typing import Literal
 from robaudit.checkpoints.files.calls import KNOWN
 from robaudit.checkpoints.files.values import ITEM_SIZES, STORAGE_DTYPES
 
-Severity = Literal["harmless", "unknown", "dangerous"]
-SEVERITIES: tuple[Severity, ...] = ("dangerous", "unknown", "harmless")
+FindingSeverity = Literal["harmless", "unknown", "dangerous"]
+SEVERITIES: tuple[FindingSeverity, ...] = ("dangerous", "unknown", "harmless")
 """The worst first, as findings are listed."""
 
 
@@ -24,7 +24,7 @@ class Finding:
 
     module: str
     name: str
-    severity: Severity
+    severity: FindingSeverity
 
     @property
     def full_name(self) -> str:
@@ -106,7 +106,7 @@ _TORCH_LOADERS = frozenset(
 )
 
 
-def severity(module: str, name: str) -> Severity:
+def severity(module: str, name: str) -> FindingSeverity:
     """Judge one name.
 
     >>> severity("collections", "OrderedDict"), severity("os", "system"), severity("my", "Net")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import struct
 import zipfile
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import IO
@@ -22,10 +21,15 @@ from robaudit.checkpoints.files.pickles import Reading, read_pickle
 from robaudit.checkpoints.files.severity import SEVERITIES
 from robaudit.checkpoints.files.torchscript import contents_of_script
 from robaudit.checkpoints.files.values import Span, Storage
-from robaudit.checkpoints.files.zip_records import damaged, read_record, read_records, record_span
+from robaudit.checkpoints.files.zip_records import (
+    Records,
+    damaged,
+    read_record,
+    read_records,
+    record_span,
+)
 from robaudit.errors import CheckpointError
 
-_Records = Mapping[str, zipfile.ZipInfo]
 MAGIC = 0x1950A86A20F9469CFC6C
 PROTOCOL = 1001
 
@@ -56,12 +60,12 @@ def read_saved(file: IO[bytes], size: int, path: Path, name: str) -> Contents:
     return _read_saved(file, records, _root(records), path, name)
 
 
-def _root(records: _Records) -> str:
+def _root(records: Records) -> str:
     """The folder of all records; torch reads its name from the first record, too."""
     return next(iter(records), "").partition("/")[0] + "/"
 
 
-def _read_saved(file: IO[bytes], records: _Records, root: str, path: Path, name: str) -> Contents:
+def _read_saved(file: IO[bytes], records: Records, root: str, path: Path, name: str) -> Contents:
     if root + "data.pkl" not in records:
         raise CheckpointError(
             f"{name}: the file is a zip archive, but not one that torch.save writes",
@@ -91,7 +95,7 @@ def check_byte_order(text: bytes, name: str) -> None:
 
 
 def _places(
-    reading: Reading, records: _Records, root: str, file: IO[bytes], path: Path, name: str
+    reading: Reading, records: Records, root: str, file: IO[bytes], path: Path, name: str
 ) -> dict[str, Span]:
     """The places of the storages; none in a file that is refused for the names it asks for."""
     if reading.damage or any(f.severity == "dangerous" for f in reading.findings):

@@ -7,7 +7,6 @@ buffers are read.
 from __future__ import annotations
 
 import re
-import zipfile
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from itertools import chain
@@ -29,7 +28,7 @@ from robaudit.checkpoints.files.values import (
     SymbolicTensor,
     stored,
 )
-from robaudit.checkpoints.files.zip_records import damaged, read_record
+from robaudit.checkpoints.files.zip_records import Records, damaged, read_record
 
 _MAX_SOURCE = 16 << 20
 _MAX_SOURCES = 64 << 20
@@ -43,7 +42,7 @@ Attributes = Mapping[str, frozenset[str] | None]
 
 def contents_of_script(
     reading: Reading,
-    records: Mapping[str, zipfile.ZipInfo],
+    records: Records,
     root: str,
     file: IO[bytes],
     places: Mapping[str, Span],
@@ -95,9 +94,7 @@ class _UnreadableError(Exception):
     """The program's weights cannot be found without running it."""
 
 
-def _attributes(
-    file: IO[bytes], records: Mapping[str, zipfile.ZipInfo], root: str, path: str
-) -> Attributes:
+def _attributes(file: IO[bytes], records: Records, root: str, path: str) -> Attributes:
     """The parameters and buffers of every class of the program, by its label."""
     found: dict[str, frozenset[str] | None] = {}
     left = _MAX_SOURCES

@@ -5,11 +5,15 @@ from __future__ import annotations
 import struct
 import zipfile
 import zlib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import IO
 
 from robaudit.checkpoints.files.values import Span
 from robaudit.errors import CheckpointError
+
+Records = Mapping[str, zipfile.ZipInfo]
+"""The records of a zip file, by name."""
 
 MAX_DIRECTORY = 64 << 20
 _LOCAL_HEADER = struct.Struct("<4s22xHH")

@@ -32,7 +32,7 @@ _NORMALISED_BY_FILE = ("Modas2021PRIMEResNet18",)
 
 
 @dataclass(frozen=True)
-class Part:
+class FilePart:
     """A network within an ensemble, and where in its file its weights are."""
 
     network: nn.Module
@@ -138,17 +138,17 @@ def _built(entry: Entry, fields: dict[str, Any]) -> nn.Module:
     return network
 
 
-def parts_of(network: Any, files: int) -> Sequence[Sequence[Part]]:
+def parts_of(network: Any, files: int) -> Sequence[Sequence[FilePart]]:
     """The parts of the network whose weights each of the entry's files holds."""
     if files == 1:
-        return ((Part(network),),)
+        return ((FilePart(network),),)
     if hasattr(network, "comp_model"):  # adaptive smoothing: two networks and a mixing network
         mixed = network.comp_model
-        mixing = (Part(mixed.policy_net, "model"), Part(mixed.bn, "bn"))
-        return (*((Part(base),) for base in mixed.models), mixing)
+        mixing = (FilePart(mixed.policy_net, "model"), FilePart(mixed.bn, "bn"))
+        return (*((FilePart(base),) for base in mixed.models), mixing)
     if hasattr(network, "std_model"):  # MixedNUTS
-        return ((Part(network.std_model),), (Part(network.rob_model),))
-    return tuple((Part(member),) for member in network.models)
+        return ((FilePart(network.std_model),), (FilePart(network.rob_model),))
+    return tuple((FilePart(member),) for member in network.models)
 
 
 def _preparation(text: str) -> str:

@@ -29,7 +29,7 @@ _PATH = frozenset(f"path_b.{i}" for i in range(5)) | frozenset({"path_a.1", "pat
 
 
 @dataclass(frozen=True)
-class Layer:
+class ChainLayer:
     """A layer with weights.
 
     Attributes:
@@ -51,7 +51,7 @@ class Layer:
     strides: tuple[int, ...] = (1,)
 
 
-def chain(shapes: Shapes) -> list[Layer]:
+def chain(shapes: Shapes) -> list[ChainLayer]:
     """The layers in the order in which they are applied; none if the keys do not form a chain."""
     if any(side > _WIDEST for shape in shapes.values() for side in shape):
         return []
@@ -65,7 +65,7 @@ def chain(shapes: Shapes) -> list[Layer]:
     return []
 
 
-def rooms(layers: Sequence[Layer]) -> list[int | None]:
+def rooms(layers: Sequence[ChainLayer]) -> list[int | None]:
     """How many layers without weights come before each; ``None`` if the names do not tell."""
     apart = [_apart(a.name, b.name) for a, b in pairwise(layers)]
     # A ModuleList counts its layers without a gap, whatever forward does between them.
@@ -93,12 +93,12 @@ def _natural(name: str) -> list[tuple[int, int, str]]:
     return [(0, int(part), "") if part.isdecimal() else (1, 0, part) for part in parts]
 
 
-def _layers(shapes: Shapes) -> list[Layer]:
+def _layers(shapes: Shapes) -> list[ChainLayer]:
     paths = dict.fromkeys(key.rpartition(".")[0] for key in shapes)
     if any(key.rpartition(".")[2] not in _LEAVES for key in shapes):
         return []
     blocks = {block for path in paths if (block := _block_of(path)) is not None}
-    found: dict[str, Layer | None] = {}
+    found: dict[str, ChainLayer | None] = {}
     for path in paths:
         name = _block_of(path) or path
         if name not in found:
@@ -115,21 +115,21 @@ def _block_of(path: str) -> str | None:
     return None
 
 
-def _layer(name: str, shapes: Shapes) -> Layer | None:
+def _layer(name: str, shapes: Shapes) -> ChainLayer | None:
     shape = shapes.get(f"{name}.weight", ())
     bias = "" if f"{name}.bias" in shapes else "n"
     if prod(shape) < 1 or len(shape) not in (1, 2, 4):
         return None
     if len(shape) == 1:
-        return Layer(name, "norm", shape[0], shape[0], f"norm{shape[0]}")
+        return ChainLayer(name, "norm", shape[0], shape[0], f"norm{shape[0]}")
     if len(shape) == 2:
-        return Layer(name, "linear", shape[1], shape[0], f"linear{shape[1]}x{shape[0]}{bias}")
+        return ChainLayer(name, "linear", shape[1], shape[0], f"linear{shape[1]}x{shape[0]}{bias}")
     token = f"conv{shape[1]}x{shape[0]}k{shape[2]}{{}}{bias}"
     kernel = shape[2] if shape[2] == shape[3] else 0
-    return Layer(name, "conv", shape[1], shape[0], token, kernel, (1, 2)) if kernel else None
+    return ChainLayer(name, "conv", shape[1], shape[0], token, kernel, (1, 2)) if kernel else None
 
 
-def _block(name: str, shapes: Shapes) -> Layer | None:
+def _block(name: str, shapes: Shapes) -> ChainLayer | None:
     path = f"{name}.path_b.0.weight" in shapes
     first = shapes.get(f"{name}.path_b.0.weight" if path else f"{name}.conv1.weight", ())
     if prod(first) < 1 or len(first) != 4 or first[2] != first[3]:
@@ -150,10 +150,10 @@ def _block(name: str, shapes: Shapes) -> Layer | None:
     # A shortcut without weights keeps the size; one that keeps the channels is there to shrink it.
     strides = (1,) if not way else (2, 1) if inputs != outputs else (2,)
     token = f"{'path' if path else 'res'}{inputs}x{outputs}k{kernel}{{}}{flags}"
-    return Layer(name, "block", inputs, outputs, token, kernel, strides)
+    return ChainLayer(name, "block", inputs, outputs, token, kernel, strides)
 
 
-def _norms_behind(layers: Sequence[Layer]) -> list[Layer]:
+def _norms_behind(layers: Sequence[ChainLayer]) -> list[ChainLayer]:
     """Convolutions before linear layers, and each norm behind the layer that it belongs to."""
     mains = [layer for layer in layers if layer.kind != "norm"]
     mains.sort(key=lambda layer: layer.kind == "linear")
@@ -162,7 +162,7 @@ def _norms_behind(layers: Sequence[Layer]) -> list[Layer]:
         return list(layers)
     if any(layer.name.isdecimal() for layer in layers):
         return []  # a Sequential's order is its numbers'
-    behind: dict[str, list[Layer]] = {main.name: [] for main in mains}
+    behind: dict[str, list[ChainLayer]] = {main.name: [] for main in mains}
     for norm in norms:
         free = [m for m in mains if m.outputs == norm.outputs and not behind[m.name]]
         same = [m for m in free if _numbers(m.name) == _numbers(norm.name)]
@@ -172,7 +172,7 @@ def _norms_behind(layers: Sequence[Layer]) -> list[Layer]:
     return [one for main in mains for one in (main, *behind[main.name])]
 
 
-def _follow(layers: Sequence[Layer], norms: Iterable[Layer]) -> bool:
+def _follow(layers: Sequence[ChainLayer], norms: Iterable[ChainLayer]) -> bool:
     before = {b.name: a for a, b in pairwise(layers)}
     mains = [layer.kind == "linear" for layer in layers if layer.kind != "norm"]
     return mains == sorted(mains) and all(
@@ -185,7 +185,7 @@ def _numbers(name: str) -> list[str]:
     return re.findall(r"\d+", name)
 
 
-def _holds(layers: Sequence[Layer]) -> bool:
+def _holds(layers: Sequence[ChainLayer]) -> bool:
     """Whether each layer takes the outputs of the one before; a flattened map is a square."""
     if not layers or layers[-1].kind != "linear":
         return False

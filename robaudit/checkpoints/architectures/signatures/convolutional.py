@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from robaudit.checkpoints.architectures.architecture import Arguments, Image, Shapes
 from robaudit.checkpoints.architectures.depths import named_plan
-from robaudit.checkpoints.architectures.signatures.chains import Layer, chain, rooms
+from robaudit.checkpoints.architectures.signatures.chains import ChainLayer, chain, rooms
 from robaudit.checkpoints.architectures.signatures.reading import (
     indexed,
     positive,
@@ -153,7 +153,7 @@ def unactivated(arguments: Arguments) -> Arguments:
     return {**arguments, "layers": plain}
 
 
-def _counted(layers: Sequence[Layer]) -> bool:
+def _counted(layers: Sequence[ChainLayer]) -> bool:
     """Whether they are those of one ``Sequential``, with activations between them."""
     return rooms(layers)[0] is not None and all(layer.name.isdecimal() for layer in layers)
 

@@ -10,7 +10,7 @@ from functools import cache
 from itertools import count, islice, product
 
 from robaudit.checkpoints.architectures.architecture import Image
-from robaudit.checkpoints.architectures.signatures.chains import Layer
+from robaudit.checkpoints.architectures.signatures.chains import ChainLayer
 from robaudit.checkpoints.architectures.signatures.reading import side
 
 SIZES = {1: (28, 32, 8, 64, 16), 3: (32, 28, 64, 56, 96, 224, 8)}
@@ -45,7 +45,7 @@ _Step = tuple[tuple[str, ...], int, bool, int]
 
 
 def solutions(
-    layers: Sequence[Layer], rooms: Sequence[int | None], image: Image | None = None
+    layers: Sequence[ChainLayer], rooms: Sequence[int | None], image: Image | None = None
 ) -> list[str]:
     """The networks' layers as text, those for the usual sizes of image first.
 
@@ -74,7 +74,7 @@ def solutions(
 
 
 def _for_size(
-    layers: Sequence[Layer], rooms: Sequence[int | None], size: int
+    layers: Sequence[ChainLayer], rooms: Sequence[int | None], size: int
 ) -> Iterator[tuple[list[str], int]]:
     first = next(i for i, layer in enumerate(layers) if layer.kind == "linear")
     final = side(layers[first].inputs, layers[first - 1].outputs)
@@ -93,7 +93,7 @@ def _for_size(
 
 
 def _search(
-    layers: Sequence[Layer],
+    layers: Sequence[ChainLayer],
     rooms: Sequence[int | None],
     padding: Mapping[int, int],
     size: int,
@@ -136,7 +136,7 @@ def _search(
 
 
 def _steps(
-    layers: Sequence[Layer],
+    layers: Sequence[ChainLayer],
     rooms: Sequence[int | None],
     padding: Mapping[int, int],
     final: int,
@@ -174,7 +174,7 @@ def _steps(
 
 
 def _fillings(
-    layers: Sequence[Layer], at: int, room: int | None, size: int, pending: bool, final: int
+    layers: Sequence[ChainLayer], at: int, room: int | None, size: int, pending: bool, final: int
 ) -> Iterator[tuple[tuple[str, ...], int, int]]:
     """Layers without weights before one: tokens, side of the map behind them, cost."""
     kind, enters = layers[at].kind, layers[at].kind == "linear"
@@ -221,7 +221,7 @@ def _fillings(
 
 
 def _tail(
-    layers: Sequence[Layer], rooms: Sequence[int | None], start: int, *, acted: bool
+    layers: Sequence[ChainLayer], rooms: Sequence[int | None], start: int, *, acted: bool
 ) -> list[str]:
     """What follows the first linear layer: an activation before each, and idle layers."""
     tokens: list[str] = []

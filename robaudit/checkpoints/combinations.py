@@ -40,7 +40,7 @@ class Proposal:
         return len(self.networks) > 1 or len(self.normalizations) > 1
 
 
-class Hypothesis:
+class Combination:
     """One network with one normalisation, for all checkpoints that are identified together.
 
     Attributes:
@@ -149,10 +149,10 @@ def _judged(model: Classifier, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def best_of_each(
-    among: Sequence[Hypothesis], found: Mapping[Hypothesis, Outcomes] | None = None
-) -> list[Hypothesis]:
+    among: Sequence[Combination], found: Mapping[Combination, Outcomes] | None = None
+) -> list[Combination]:
     """Each network's most accurate one, by other evidence than its own where that is given."""
-    best: dict[int, tuple[float, Hypothesis]] = {}
+    best: dict[int, tuple[float, Combination]] = {}
     for one in among:
         accuracy = (one.outcomes if found is None else found[one]).accuracy
         if one.network not in best or accuracy > best[one.network][0]:
@@ -160,7 +160,7 @@ def best_of_each(
     return [one for _, one in best.values()]
 
 
-def most_likely(among: Sequence[Hypothesis]) -> Hypothesis:
+def most_likely(among: Sequence[Combination]) -> Combination:
     """Of the most accurate network, the one with the lowest of the losses training made small."""
     best = max(best_of_each(among), key=lambda one: one.outcomes.accuracy)
     own = [one for one in among if one.network == best.network]
