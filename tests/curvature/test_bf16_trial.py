@@ -166,5 +166,5 @@ def test_a_network_that_casts_to_float32_is_not_measured_in_float64():
 
     model = Casting(nn.Flatten(), nn.Linear(4, 2))
     x, y = torch.rand(2, 1, 2, 2), torch.zeros(2).long()
-    with pytest.raises(NotMeasuredError, match="logits come out as torch"):
+    with pytest.raises(NotMeasuredError, match="logits are torch"):
         layer_traces(model, x, y, precision="float64")
