@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -14,7 +15,6 @@ from robaudit.audit.probes import (
     Cw,
     Distance,
     Fast,
-    Pgd,
     Replay,
     Square,
     Transfer,
@@ -22,7 +22,7 @@ from robaudit.audit.probes import (
 )
 from robaudit.audit.probes.autoattack import AutoAttackEngine, Version
 from robaudit.cli.measure import measure
-from robaudit.cli.measure_commands import Restarts, Steps, StepSize, relative_step
+from robaudit.cli.measure_options import PgdOptions
 from robaudit.cli.options import DATA_PANEL, OUT_PANEL, Checkpoints, Settings, with_settings
 from robaudit.errors import UsageError
 from robaudit.request import AUTO
@@ -36,6 +36,7 @@ _OTHER = "Transfer from another network"
 def attack(
     checkpoints: Checkpoints,
     settings: Settings,
+    *,
     attack: Annotated[
         str,
         typer.Option(
@@ -53,9 +54,7 @@ def attack(
             rich_help_panel=DATA_PANEL,
         ),
     ] = None,
-    steps: Steps = 20,
-    restarts: Restarts = 1,
-    step_size: StepSize = None,
+    pgd_options: Annotated[PgdOptions, None],
     last_iterate: Annotated[
         bool,
         typer.Option(
@@ -142,10 +141,9 @@ def attack(
         )
     if save_adv is not None and save_adv.suffix != ".safetensors":
         raise UsageError(f"--save-adv {save_adv} is no .safetensors file", "Rename it.")
-    step = None if names == ["clean"] else step_size
-    pgd = Pgd(
-        steps, restarts, relative_step(step, settings, checkpoints), last_iterate=last_iterate
-    )
+    if names == ["clean"]:
+        pgd_options = pgd_options.changed(step_size=None)
+    pgd = replace(pgd_options.probe(settings, checkpoints), last_iterate=last_iterate)
     cw = Cw.like(pgd)
     asked: dict[str, Probe] = {
         "pgd": pgd,

@@ -11,7 +11,7 @@ import typer
 
 from robaudit.cli.landscape_options import Cut
 from robaudit.cli.landscape_run import cut_landscape
-from robaudit.cli.measure_commands import Restarts, Steps, StepSize
+from robaudit.cli.measure_options import PgdOptions
 from robaudit.cli.messages import console
 from robaudit.cli.options import Checkpoints, Settings, with_settings
 from robaudit.errors import UsageError
@@ -25,6 +25,7 @@ _LEFT_OUT = frozenset(
 def landscape(
     checkpoints: Checkpoints,
     settings: Settings,
+    *,
     cut: Annotated[Cut, "What is cut"],
     fixed_examples: Annotated[
         bool,
@@ -35,9 +36,7 @@ def landscape(
             rich_help_panel="Robust loss",
         ),
     ] = False,
-    steps: Steps = 20,
-    restarts: Restarts = 1,
-    step_size: StepSize = None,
+    attack: Annotated[PgdOptions, None],
 ) -> None:
     """Pictures of the loss around a network, between networks, and around images.
 
@@ -49,10 +48,9 @@ def landscape(
     """
     if settings.sha256 is not None and len(checkpoints) > 1:
         raise UsageError("sha256 is one file's, but there are several checkpoints", field="sha256")
-    if step_size is not None and not step_size > 0:
-        raise UsageError(f"step_size must be positive, not {step_size:g}", field="step_size")
+    attack.check()
     cut.check(len(checkpoints), settings.n)
-    pgd = (steps, step_size, restarts, settings.seed, fixed_examples)
+    pgd = (attack.steps, attack.step_size, attack.restarts, settings.seed, fixed_examples)
     with ExitStack() as stack:
         folder = None
         if settings.out is not None:

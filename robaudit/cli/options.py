@@ -84,6 +84,10 @@ _METAVARS = {
     "state": "DIR",
     "out": "DIR",
     "track": "wci,flatness,robust",
+    "layers": "all|NAME,NAME...",
+    "memory": "BYTES|2GB",
+    "xi": "X[,X...]",
+    "worst_xi": "X[,X...]",
 }
 _SPELLED = {"gap": ("--gap/--no-gap",), "quiet": ("--quiet", "-q"), "reach": ("--range",)}
 _AS_TEXT = ("eps", "batch_size")  # read by the field itself
@@ -93,7 +97,7 @@ def option(spec: type[Spec], name: str, panel: str | None = None) -> Any:
     """The type of a command's parameter that is this field."""
     field = spec.model_fields[name]
     type_ = str if name in _AS_TEXT else _type_of(field.annotation)
-    flag = f"--{name.replace('_', '-')}"
+    flag = f"--{name.rstrip('_').replace('_', '-')}"
     return Annotated[
         type_ if field.default is not None else type_ | None,
         typer.Option(
@@ -175,7 +179,8 @@ def with_settings(
             kind, *notes = get_args(p.annotation) or (p.annotation,)
             if inspect.isclass(kind) and issubclass(kind, Spec) and notes:
                 groups[p.name] = kind
-                own += _parameters(kind, notes[0])
+                fields = _parameters(kind, notes[0])
+                own += [f.replace(default=defaults.get(f.name, f.default)) for f in fields]
             elif p.name != "settings":
                 own.append(p.replace(kind=inspect.Parameter.KEYWORD_ONLY))
         taken = [
