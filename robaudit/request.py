@@ -234,4 +234,7 @@ def refusal(error: ValidationError) -> UsageError:
     if found["type"] == "extra_forbidden":
         known = sorted(Request.model_fields)
         return UsageError(f"{name}: no such setting{guess(name, known)}", field=name)
-    return UsageError(f"{name}: {found['msg'].removeprefix('Value error, ')}", field=name)
+    said = found["msg"].removeprefix("Value error, ")
+    if said == found["msg"] and isinstance(found["input"], str | int | float):
+        said += f", not {found['input']}"
+    return UsageError(f"{name}: {said}", field=name)
