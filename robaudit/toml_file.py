@@ -135,9 +135,10 @@ def checked(model: type[M], tables: Tables) -> M:
     if found["type"] == "extra_forbidden":
         known = _keys(model, place[:-1])
         raise tables.refusal(
-            place, f"unknown key {place[-1]!r}{guess(str(place[-1]), known)}",
+            place,
+            f"unknown key {place[-1]!r}{guess(str(place[-1]), known)}",
             f"Keys here: {', '.join(known)}." if known else None,
-        )  # fmt: skip
+        )
     # What a union's alternatives add to the place is no part of the file.
     stated = place if found["type"] == "missing" else tables.stated(place)
     named = ".".join(str(part) for part in stated if isinstance(part, str))

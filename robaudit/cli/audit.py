@@ -60,10 +60,27 @@ def audit(
 _SAMPLES = ("standard.pt", "robust.pt", "overfit.pt", "trades.safetensors", "smooth.safetensors")
 
 _NOT_IN_DEMO = frozenset(
-    ["arch", "normalize", "member", "weights", "model_dir", "sha256", "trust_pickle", "data",
-     "data_dir", "download", "split", "sample", "train_data", "norm", "eps", "config",
-     "samples", "straight_through"]
-)  # fmt: skip
+    [
+        "arch",
+        "normalize",
+        "member",
+        "weights",
+        "model_dir",
+        "sha256",
+        "trust_pickle",
+        "data",
+        "data_dir",
+        "download",
+        "split",
+        "sample",
+        "train_data",
+        "norm",
+        "eps",
+        "config",
+        "samples",
+        "straight_through",
+    ]
+)
 
 _READING = """
 How to read it: `standard` is right on nearly every clean image, and PGD breaks it.

@@ -202,12 +202,18 @@ def _verdicts(
             with session.display.bars(Path(checkpoint).stem) as watch:
                 found.append(
                     run(
-                        model, policy, populations, baselines=read, exhaustive=exhaustive,
-                        batch_size=settings.batch_size, precision=settings.precision, watch=watch,
+                        model,
+                        policy,
+                        populations,
+                        baselines=read,
+                        exhaustive=exhaustive,
+                        batch_size=settings.batch_size,
+                        precision=settings.precision,
+                        watch=watch,
                         samples=settings.samples,
                         straight_through=settings.straight_through,
                     )
-                )  # fmt: skip
+                )
         except BaseException as error:
             refusal = refusal_of(error)
             unknown = isinstance(error, OpenQuestionError)

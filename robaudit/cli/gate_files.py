@@ -67,8 +67,10 @@ class GateFiles:
 
     def _parts(self, verdicts: list[Verdict]) -> list[tuple[Path, Render]]:
         asked: list[tuple[Path | None, Render]] = [
-            (self.junit, to_junit), (self.sarif, to_sarif), (self.summary, gate_markdown),
-        ]  # fmt: skip
+            (self.junit, to_junit),
+            (self.sarif, to_sarif),
+            (self.summary, gate_markdown),
+        ]
         parts = [(path, render) for path, render in asked if path is not None]
         if self.out is None:
             return parts

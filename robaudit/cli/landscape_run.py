@@ -260,9 +260,16 @@ def _around_images(checkpoint: str, work: _Work) -> Landscape:
     model = work.load(checkpoint)
     with work.watch(checkpoint, f"loss at {len(s) ** 2} places") as progress:
         found = input_surface(
-            model, x, y, s, s, seed=work.seed, index=work.examples.index,
-            batch_size=work.shared["batch_size"], progress=progress,
-        )  # fmt: skip
+            model,
+            x,
+            y,
+            s,
+            s,
+            seed=work.seed,
+            index=work.examples.index,
+            batch_size=work.shared["batch_size"],
+            progress=progress,
+        )
     labels = ("s, along the gradient's signs (pixel value)", "t, random signs (pixel value)")
     both = (s.numpy(), s.numpy())
     return Landscape(work.described("input"), labels, both, (_plane_model(checkpoint, found),))

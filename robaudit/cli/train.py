@@ -26,10 +26,24 @@ if TYPE_CHECKING:
 
 _USUAL_ARCH = {"digits": "digits_resnet"}
 _OMITTED = (
-    "member", "weights", "model_dir", "sha256", "trust_pickle", "split", "gap", "train_data",
-    "batch_size", "precision", "seed", "state", "norm", "format", "json",
-    "samples", "straight_through",
-)  # fmt: skip
+    "member",
+    "weights",
+    "model_dir",
+    "sha256",
+    "trust_pickle",
+    "split",
+    "gap",
+    "train_data",
+    "batch_size",
+    "precision",
+    "seed",
+    "state",
+    "norm",
+    "format",
+    "json",
+    "samples",
+    "straight_through",
+)
 
 
 class Training(Spec):
@@ -161,9 +175,11 @@ def _run(
     def keep(epoch: Epoch) -> None:
         nonlocal at, begun
         row: dict[str, float | None] = {
-            "epoch": epoch.number, "learning_rate": epoch.learning_rate, "loss": epoch.loss,
+            "epoch": epoch.number,
+            "learning_rate": epoch.learning_rate,
+            "loss": epoch.loss,
             "seconds": round(time.monotonic() - begun, 3),
-        }  # fmt: skip
+        }
         if recipe.wci is not None:
             row["wci.control"] = epoch.wci
         if epoch.number % how.every == 0 or epoch.number == recipe.epochs:
@@ -185,9 +201,17 @@ def _run(
     try:
         with Screen(settings.quiet).bars(name) as watch, watch("training") as bar:
             fit(
-                model, x, y, recipe, threat, state=folder.state, precision=how.precision,
-                network=network, on_epoch=keep, on_step=bar,
-            )  # fmt: skip
+                model,
+                x,
+                y,
+                recipe,
+                threat,
+                state=folder.state,
+                precision=how.precision,
+                network=network,
+                on_epoch=keep,
+                on_step=bar,
+            )
     except KeyboardInterrupt:
         say(
             f"interrupted; epoch {at} of {recipe.epochs} is done",
@@ -243,9 +267,13 @@ def _training(settings: Settings, seed: int) -> Examples:
 
     def load(split: str) -> Examples:
         return load_examples(
-            settings.data, split=split, n=settings.n, data_dir=settings.data_dir,
-            sample_seed=seed if settings.sample else None, download=settings.download,
-        )  # fmt: skip
+            settings.data,
+            split=split,
+            n=settings.n,
+            data_dir=settings.data_dir,
+            sample_seed=seed if settings.sample else None,
+            download=settings.download,
+        )
 
     try:
         return load("train")

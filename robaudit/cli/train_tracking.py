@@ -63,11 +63,25 @@ def tracked(
                 found[f"wci.{split}"] = wci(model, met.x, y, seed=seed, index=index).value
             if "flatness" in measures:
                 found[f"flatness.average.{split}"] = average(
-                    model, x, y, threat, perturbations=5, steps=10, seed=seed, index=index,
+                    model,
+                    x,
+                    y,
+                    threat,
+                    perturbations=5,
+                    steps=10,
+                    seed=seed,
+                    index=index,
                     reference=met,
-                ).value  # fmt: skip
+                ).value
                 found[f"flatness.worst.{split}"] = worst(
-                    model, x, y, threat, restarts=1, steps=10, seed=seed, index=index,
+                    model,
+                    x,
+                    y,
+                    threat,
+                    restarts=1,
+                    steps=10,
+                    seed=seed,
+                    index=index,
                     reference=met,
-                ).value  # fmt: skip
+                ).value
     return found

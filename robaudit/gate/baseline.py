@@ -137,10 +137,11 @@ def _before(
         chain = ("clean", own) if own != "clean" else chain
         return Before(chain, round(measured.value * n), None, tuple(measured.doubts))
     shared = tuple(
-        stage for stage in chain
+        stage
+        for stage in chain
         if stage in ("clean", own)
         or ((found := _measured(report, stage)) is not None and found.settings == described(stage))
-    )  # fmt: skip
+    )
     outcomes = np.ones(n, dtype=bool)
     for stage in shared:
         found = _measured(report, stage)

@@ -181,9 +181,10 @@ def _rules(
         )
     if metric is None:
         raise tables.refusal(
-            place, f"unknown metric {name!r}{guess(name, list(metrics))}",
+            place,
+            f"unknown metric {name!r}{guess(name, list(metrics))}",
             f"Metrics: {', '.join(metrics)}.",
-        )  # fmt: skip
+        )
     given: dict[Kind, float] = {
         kind: value for kind in get_args(Kind) if (value := getattr(table, kind)) is not None
     }

@@ -141,9 +141,13 @@ def audit_all(
             folder = None if out is None else stack.enter_context(report_folder(out))
             clean_alone = not plan.attacks
             session = Session.begin(
-                sources, asked, at_most=plan.n, clean_alone=clean_alone, exact=exact,
+                sources,
+                asked,
+                at_most=plan.n,
+                clean_alone=clean_alone,
+                exact=exact,
                 display=display,
-            )  # fmt: skip
+            )
             if replayed is not None:
                 check_same_data(replayed, session.examples)
             if curve_of_one and len(sources) > 1:

@@ -45,9 +45,12 @@ def with_data(asked: R, sources: Sequence[str], display: Display | None = None) 
         return asked.changed(data="digits")
     source = sources[0]
     found = trained_on(
-        source, arch=asked.arch, member=asked.member, weights=asked.weights,
+        source,
+        arch=asked.arch,
+        member=asked.member,
+        weights=asked.weights,
         trusted=asked.trust_pickle,
-    )  # fmt: skip
+    )
     names, why = _sets(found)
     if not names and not found.recorded and found.takes is None:
         return asked.changed(data="digits")  # loading says why it is no known network
@@ -119,7 +122,11 @@ def _asked(source: str, names: Sequence[str], asked: Request) -> dict[str, float
     for name in names:
         examples = load_examples(name, n=None, at_most=_ASKED, data_dir=asked.data_dir)
         right[name] = best_accuracy(
-            source, examples, arch=asked.arch, normalize=asked.normalize,
-            member=asked.member, weights=asked.weights,
-        )  # fmt: skip
+            source,
+            examples,
+            arch=asked.arch,
+            normalize=asked.normalize,
+            member=asked.member,
+            weights=asked.weights,
+        )
     return right

@@ -166,9 +166,10 @@ def _check(recipe: Recipe, tables: Tables) -> None:
         raise tables.refusal(("penalty",), f"{recipe.objective} has no penalty")
     if recipe.schedule.milestones and recipe.schedule.kind != "piecewise":
         raise tables.refusal(
-            ("schedule", "milestones"), f"a {recipe.schedule.kind} schedule has no milestones",
+            ("schedule", "milestones"),
+            f"a {recipe.schedule.kind} schedule has no milestones",
             'Write kind = "piecewise".',
-        )  # fmt: skip
+        )
     if recipe.schedule.kind == "cyclic" and recipe.schedule.warmup:
         raise tables.refusal(("schedule", "warmup"), "a cyclic schedule begins with its own rise")
     if recipe.schedule.warmup >= recipe.epochs:
@@ -190,11 +191,13 @@ def _check(recipe: Recipe, tables: Tables) -> None:
         return
     if recipe.taylor.kind == "last-layer" and recipe.objective != "trades":
         raise tables.refusal(
-            ("taylor", "kind"), f"last-layer Taylor terms are there for trades, not for "
-            f"{recipe.objective}", 'Write objective = "trades".',
-        )  # fmt: skip
+            ("taylor", "kind"),
+            f"last-layer Taylor terms are there for trades, not for {recipe.objective}",
+            'Write objective = "trades".',
+        )
     if recipe.objective == "standard":
         raise tables.refusal(
-            ("taylor",), "the Taylor terms compare clean with adversarial images",
+            ("taylor",),
+            "the Taylor terms compare clean with adversarial images",
             'Write objective = "trades".',
-        )  # fmt: skip
+        )

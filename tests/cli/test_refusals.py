@@ -251,7 +251,7 @@ def test_cuda_where_there_is_none(refuses):
         ("preset = 'quick'", ["attack has no option 'preset'"]),
         ("{{{", ["not TOML"]),
         ("norm = [0.1, 0.2]", ["norm", "a list"]),
-        ("[attack]\nn = 3", ["attack", "a table"]),
+        ("[steps]\nn = 3", ["steps", "a table"]),
         ("n = true", ["n ", "a single value", "true"]),
         ("quiet = 1", ["quiet", "true or false", "1"]),
         ("json = 'yes'", ["json", "true or false", "'yes'"]),
