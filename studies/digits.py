@@ -18,7 +18,7 @@ from running import Row, Study, main, pyplot, spread, table
 
 import robaudit as ra
 from robaudit.curvature import top_layer_trh
-from robaudit.report import palette
+from robaudit.report.pictures import palette
 from robaudit.statistics.correlations import correlation
 
 BASE = 'objective = "{objective}"\nepochs = {epochs}\nbatch_size = 64\nseed = {seed}\n'

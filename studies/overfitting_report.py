@@ -9,7 +9,7 @@ from statistics import fmean
 
 from running import Row, Study, interval, pyplot, spread, table
 
-from robaudit.report import palette
+from robaudit.report.pictures import palette
 
 SCHEDULES = ("piecewise", "cosine", "cyclic")
 ROBUST, CLEAN, LOSS = "accuracy.pgd.test", "accuracy.clean.test", "loss.robust.test"
