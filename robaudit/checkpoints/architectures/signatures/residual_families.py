@@ -41,14 +41,7 @@ def preact_resnet(shapes: Shapes) -> list[Arguments]:
 
 def _stages(shapes: Shapes, head: str) -> dict[str, int | str]:
     """What the networks with stages ``layer1``, ``layer2``, ... have in common."""
-    found = read(
-        shapes,
-        width=("layer1.0.conv1.weight", 4, 0),
-        stem=("conv1.weight", 4, 0),
-        pooled=(head, 2, 1),
-        classes=(head, 2, 0),
-        channels=("conv1.weight", 4, 1),
-    )
+    found = _common(shapes, "layer1.0.conv1.weight", head)
     kind = "bottleneck" if "layer1.0.conv3.weight" in shapes else "basic"
     counts: list[int] = []
     while count := numbered(shapes, f"layer{len(counts) + 1}.", ".conv1.weight"):
@@ -80,19 +73,24 @@ def wide_resnet_layers(shapes: Shapes) -> list[Arguments]:
 
 
 def _wide(shapes: Shapes, stage: str, head: str) -> dict[str, int | str]:
-    found = read(
-        shapes,
-        width=(f"{stage}0.conv1.weight", 4, 0),
-        stem=("conv1.weight", 4, 0),
-        pooled=(head, 2, 1),
-        classes=(head, 2, 0),
-        channels=("conv1.weight", 4, 1),
-    )
+    found = _common(shapes, f"{stage}0.conv1.weight", head)
     if not found or found["width"] % 16:
         return {}
     depth = 4 + 6 * numbered(shapes, stage, ".conv1.weight")
     width = found["width"]
     return _trimmed({"depth": depth, **found, "width": width // 16}, 16, 4 * width)
+
+
+def _common(shapes: Shapes, first: str, head: str) -> dict[str, int]:
+    """Sizes of the stem ``conv1``, the first block's first convolution, and the head."""
+    return read(
+        shapes,
+        width=(first, 4, 0),
+        stem=("conv1.weight", 4, 0),
+        pooled=(head, 2, 1),
+        classes=(head, 2, 0),
+        channels=("conv1.weight", 4, 1),
+    )
 
 
 def _trimmed(found: dict[str, int | str], stem: int, outputs: int) -> dict[str, int | str]:
