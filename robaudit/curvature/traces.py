@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Literal
@@ -15,19 +14,18 @@ from robaudit.curvature.bf16_trial import Bf16Trial
 from robaudit.curvature.chunk_sizes import chunks, evenly, footprint
 from robaudit.curvature.derivatives import NoSecondDerivativeError, check_derivatives
 from robaudit.curvature.double_backward import checked_double_backward
-from robaudit.curvature.exact import Factor, gauss_newton_traces
-from robaudit.curvature.linearity import bent_layers, linear_pieces
+from robaudit.curvature.linearity import bent_layers
 from robaudit.curvature.losses import standard_error
-from robaudit.curvature.output_probes import hessian_trace_samples
 from robaudit.curvature.per_example import (
-    hessian_samples,
-    kept_numbers,
     plain_attention,
-    squared_gradients,
 )
-from robaudit.curvature.softmax import logit_curvature_factor, mixed_columns
-from robaudit.curvature.sweep import Sweep
 from robaudit.curvature.targets import Layers, Targets, find_targets
+from robaudit.curvature.trace_estimators import (
+    check_memory,
+    gauss_newton_rows,
+    hessian_rows,
+    logit_factors,
+)
 from robaudit.engine import (
     Arithmetic,
     Precision,
@@ -212,19 +210,19 @@ def layer_traces(
         if estimator == "auto" and not bent:
             chosen = gauss_newton_estimator(classes)
         columns = {"exact": classes - 1, "gauss-newton": probes, "hessian": 1}[chosen]
-        _check_memory(model, targets, first, memory)
+        check_memory(model, targets, first, memory)
         size = chunks(footprint(model, targets.recorded, first), columns, device, memory)
         trial = Bf16Trial("fp32" if chosen == "hessian" else rounded, len(x))
         parts = []
         for chunk in evenly(len(x), size.images):
             images, labels, places = x[chunk].to(device), y[chunk].to(device), index[chunk]
             if chosen == "hessian":
-                found = _hessian(model, targets, images, labels, places, probes, seed)
+                found = hessian_rows(model, targets, images, labels, places, probes, seed)
             else:
                 linear: list[bool] = []
-                factors = _factors(chosen, probes, seed)
+                factors = logit_factors(chosen, probes, seed)
                 compute = partial(
-                    _gauss_newton, model, targets, images, factors, places, size.columns, linear
+                    gauss_newton_rows, model, targets, images, factors, places, size.columns, linear
                 )
                 found = compute(trial.dtype)
                 trial.compare(found, compute)
@@ -322,85 +320,6 @@ def _classes(model: nn.Module, image: Tensor) -> int:
             "has curvature from two classes on"
         )
     return int(logits.shape[1])
-
-
-def _check_memory(model: nn.Module, targets: Targets, image: Tensor, memory: int | None) -> None:
-    if memory is None or not targets.alone:
-        return
-    needed = kept_numbers(model, targets.alone, image) * image.element_size()
-    if needed > memory:
-        raise UsageError(
-            f"one image needs about {needed} bytes of memory; {memory} were granted",
-            "Grant more memory, or name fewer layers.",
-        )
-
-
-def _factors(
-    chosen: Literal["exact", "gauss-newton"], probes: int, seed: int
-) -> Callable[[Tensor], Factor]:
-    """The factor of the logits' curvature for examples with given indices."""
-    if chosen == "exact":
-        return lambda places: logit_curvature_factor
-    return lambda places: lambda logits: mixed_columns(logits, places, probes, seed)
-
-
-def _gauss_newton(
-    model: nn.Module,
-    targets: Targets,
-    x: Tensor,
-    factors: Callable[[Tensor], Factor],
-    index: Tensor,
-    together: int,
-    linear: list[bool],
-    dtype: torch.dtype | None,
-) -> Tensor:
-    """``(n, recorded + alone)``; appends to ``linear`` whether the graph is piecewise linear."""
-    parts = []
-
-    def seen(sweep: Sweep) -> None:
-        linear.append(linear_pieces(sweep.steps()))
-
-    if targets.recorded:
-        found = gauss_newton_traces(
-            model, targets.recorded, x, factors(index), together, dtype, seen
-        )
-        parts.append(found)
-    if targets.alone:
-        linear.append(False)
-        rows = [
-            squared_gradients(model, targets.alone, image, factors(place), targets.kept)
-            for image, place in zip(torch.split(x, 1), torch.split(index, 1), strict=True)
-        ]
-        parts.append(torch.stack(rows))
-    return torch.cat(parts, 1)
-
-
-def _hessian(
-    model: nn.Module,
-    targets: Targets,
-    x: Tensor,
-    y: Tensor,
-    index: Tensor,
-    probes: int,
-    seed: int,
-) -> Tensor:
-    draws = []
-    for probe in range(probes):
-        parts = []
-        if targets.recorded:
-            parts.append(hessian_trace_samples(model, targets.recorded, x, y, index, probe, seed))
-        if targets.alone:
-            rows = [
-                hessian_samples(
-                    model, targets.alone, image, label, example, probe, seed, targets.kept
-                )
-                for image, label, example in zip(
-                    torch.split(x, 1), torch.split(y, 1), index.tolist(), strict=True
-                )
-            ]
-            parts.append(torch.stack(rows))
-        draws.append(torch.cat(parts, 1))
-    return torch.stack(draws).mean(0)
 
 
 def _layer_trace(name: str, weight: Tensor, column: Tensor) -> LayerTrace:
