@@ -45,6 +45,23 @@ def read(tmp_path):
     return of
 
 
+def test_the_tables_of_other_commands_are_passed_over(read):
+    policy = read("[options]\nn = 5\n[attack]\nsteps = 3\n" + WHOLE)
+    assert [suite.n for suite in policy.suites] == [suite.n for suite in read(WHOLE).suites]
+    with pytest.raises(UsageError, match="unknown key 'option'"):
+        read("[option]\nn = 5\n" + WHOLE)
+
+
+def test_a_policy_says_how_checkpoints_are_opened_and_where_data_are(read):
+    policy = read(
+        '[gate]\ndata = "cifar10"\ndata_dir = "data"\nweights = "ema"\nforce_eps = true\neps = 2\n'
+        '[gate.metrics."accuracy.clean"]\nmin = 0.4'
+    )
+    (suite,) = policy.suites
+    assert policy.checkpoint.weights == "ema"
+    assert (str(suite.data_dir), suite.eps, suite.force_eps) == ("data", 2.0, True)
+
+
 def test_suites_inherit_and_rules_know_their_lines(read):
     first, second = read(WHOLE).suites
     assert (first.name, first.data, first.eps, first.norm) == ("default", "digits", 8 / 255, "linf")
