@@ -14,7 +14,7 @@ from robaudit.attacks.pgd_early_exit import pgd_early_exit
 from robaudit.attacks.result import AttackResult
 from robaudit.engine import TILE, Runner, accelerate, voted
 from robaudit.engine.arguments import checked
-from robaudit.engine.ascent import ascent
+from robaudit.engine.ascent import ascend_from
 from robaudit.engine.images import rows_of
 from robaudit.engine.projections import Ball, project, random_start
 from robaudit.engine.runner import BatchSize
@@ -138,16 +138,18 @@ def pgd(
                 )  # fmt: skip
                 return best.fields()
             rows, ball = torch.arange(len(part.x), device=runner.device), Ball(part.x, threat)
+
+            def record(adv: Tensor, values: Tensor, logits: Tensor, slope: Tensor | None) -> None:
+                if last_iterate and slope is not None:
+                    best.note_rise(rows, values)
+                else:
+                    best.update(rows, adv, values, logits, early_exit=False)
+                tick(len(rows))
+
             for restart in range(restarts):
                 first = begin(rows, restart)
                 best.start_restart(rows)
-                iterates = ascent(runner, best.objective, first, part.y, ball, step, steps)
-                for at, iterate in enumerate(iterates):
-                    if last_iterate and at < steps:
-                        best.note_rise(rows, iterate.values)
-                    else:
-                        best.update(rows, *iterate[:3], early_exit=False)
-                    tick(len(rows))
+                ascend_from(first, part.y, runner, best.objective, ball, step, steps, record)
             return best.fields()
 
         budget = _BYTES_CPU if runner.device.type == "cpu" else _BYTES_GPU

@@ -17,7 +17,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from robaudit.checkpoints.classifier import Classifier
 from robaudit.engine import Runner, device_of, frozen
-from robaudit.engine.ascent import ascent
+from robaudit.engine.ascent import ascend_from
 from robaudit.engine.projections import Ball, random_start
 from robaudit.types import Examples, ThreatModel
 
@@ -60,13 +60,15 @@ def attacked(
         def objective(values: Tensor, labels: Tensor) -> Tensor:
             return F.cross_entropy(values / scale, labels, reduction="none")
 
-        ball, step = Ball(x, threat), threat.eps / 4
-        for iterate in ascent(runner, objective, start, y, ball, step, STEPS):
-            logits = iterate.logits
+        def record(_: Tensor, __: Tensor, logits: Tensor, gradient: Tensor | None) -> None:
+            nonlocal loss, stands, moved
             loss, stands = torch.maximum(loss, losses(logits, y)), stands & (logits.argmax(1) == y)
-            if iterate.gradient is not None:
-                moved |= (iterate.gradient != 0).flatten(1).any(1)
+            if gradient is not None:
+                moved |= (gradient != 0).flatten(1).any(1)
                 tick()
+
+        ball, step = Ball(x, threat), threat.eps / 4
+        ascend_from(start, y, runner, objective, ball, step, STEPS, record)
     return loss.cpu(), stands.cpu(), moved.cpu()
 
 

@@ -2,54 +2,45 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import NamedTuple
+from collections.abc import Callable
 
 from torch import Tensor
 
 from robaudit.engine.projections import Ball
 from robaudit.engine.runner import PerImageObjective, Runner
 
-
-class Iterate(NamedTuple):
-    """One point of an ascent.
-
-    Attributes:
-        x, gradient: ``(n, c, h, w)`` the images and the objective's gradient; the last iterate has
-            none.
-        values, logits: ``(n,)`` the objective and ``(n, k)`` the logits.
-    """
-
-    x: Tensor
-    values: Tensor
-    logits: Tensor
-    gradient: Tensor | None = None
+Visit = Callable[[Tensor, Tensor, Tensor, Tensor | None], None]
 
 
-def ascent(
-    runner: Runner,
-    objective: PerImageObjective,
+def ascend_from(
     start: Tensor,
     y: Tensor,
+    runner: Runner,
+    objective: PerImageObjective,
     ball: Ball,
     step: float,
     steps: int,
-) -> Iterator[Iterate]:
-    """The ``steps + 1`` iterates ``x_{t+1} = P(x_t + a d_t)``, the start among them.
+    visit: Visit,
+) -> None:
+    """Visit the ``steps + 1`` iterates ``x_{t+1} = P(x_t + a d_t)``, the start among them.
 
     ``d_t`` is the ascent direction of the objective in the ball's norm
     (:func:`robaudit.engine.projections.ascend`) and ``P`` the projection on the ball and on
     ``[0, 1]``. The last iterate costs a forward pass only.
 
     Args:
+        start, y: ``(n, c, h, w)`` inside the ball, and labels.
         objective: logits ``(n, k)`` and labels to one value per image.
-        start: ``(n, c, h, w)`` inside the ball.
         step: ``a``, in the units of the ball's norm.
+        visit: takes each iterate ``(n, c, h, w)``, its objective ``(n,)`` and logits ``(n, k)``, and
+            the objective's gradient, which is ``None`` for the last one. Keeping a reference to an
+            iterate costs time: torch then allocates new memory instead of reusing the old.
     """
     x = start
     for _ in range(steps):
         values, gradient, logits = runner.gradient(objective, x, y)
-        yield Iterate(x, values, logits, gradient)
+        visit(x, values, logits, gradient)
         x = ball.step(x, gradient, step)
+        del values, gradient, logits
     logits = runner.logits(x)
-    yield Iterate(x, objective(logits, y), logits)
+    visit(x, objective(logits, y), logits, None)

@@ -12,7 +12,7 @@ from robaudit.attacks.objectives import cross_entropy, rising_cross_entropy
 from robaudit.attacks.pgd import pgd
 from robaudit.attacks.result import AttackResult
 from robaudit.engine import TILE, Runner
-from robaudit.engine.ascent import ascent
+from robaudit.engine.ascent import ascend_from
 from robaudit.engine.images import rows_of
 from robaudit.engine.logits import Forward
 from robaudit.engine.projections import Ball, random_start
@@ -151,15 +151,18 @@ class RobustLoss:
         if self.threat is None:
             return highest.cpu()
         ball = Ball(images, self.threat)
+
+        def record(_: Tensor, __: Tensor, logits: Tensor, ___: Tensor | None) -> None:
+            nonlocal highest
+            highest = torch.maximum(highest, cross_entropy(logits, labels))
+            tick(len(x))
+
         for restart in range(restarts):
             start = random_start(x, index, self.threat, self.seed, restart)
-            iterates = ascent(
-                runner, rising_cross_entropy, start.repeat_interleave(many, 0), labels, ball,
-                self.step, self.steps,
+            ascend_from(
+                start.repeat_interleave(many, 0), labels, runner, rising_cross_entropy, ball,
+                self.step, self.steps, record,
             )  # fmt: skip
-            for iterate in iterates:
-                highest = torch.maximum(highest, cross_entropy(iterate.logits, labels))
-                tick(len(x))
         return highest.cpu()
 
 
