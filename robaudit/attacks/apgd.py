@@ -27,7 +27,7 @@ from robaudit.engine import Runner
 from robaudit.engine.arguments import checked
 from robaudit.engine.projections import Ball, random_start
 from robaudit.engine.runner import BatchSize
-from robaudit.types import Progress, ThreatModel
+from robaudit.types import Cache, Progress, ThreatModel, no_cache
 
 Mode = Literal["loss", "accuracy"]
 
@@ -48,6 +48,7 @@ def apgd(
     seed: int = 0,
     index: Tensor | None = None,
     batch_size: BatchSize = "auto",
+    cache: Cache = no_cache,
     progress: Progress | None = None,
 ) -> AttackResult:
     """Auto-PGD: maximise a loss over each image's ball with momentum and an adaptive step size.
@@ -75,6 +76,7 @@ def apgd(
         index: ``(n,)`` the examples' positions in their data set; each example's draws depend on
             its position and the seed only. ``0..n-1`` unless given.
         batch_size: images per pass on a GPU; no result depends on it. A Runner has its own.
+        cache: keeps each finished part of the examples, so that an interrupted run can continue.
         progress: called with the work done and the work in all.
 
     Returns:
@@ -112,7 +114,7 @@ def apgd(
 
         aims = targets if isinstance(targets, int) else targets.shape[1]
         size = max(1, rows_at_once(runner, x) // max(1, aims))
-        return run_in_parts(runner, x, y, index, size, attack, progress=progress)
+        return run_in_parts(runner, x, y, index, size, attack, cache=cache, progress=progress)
 
 
 class _ApgdChunk:

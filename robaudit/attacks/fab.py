@@ -29,7 +29,7 @@ from robaudit.engine import Runner, generator
 from robaudit.engine.arguments import checked
 from robaudit.engine.projections import length, per_image
 from robaudit.engine.runner import BatchSize
-from robaudit.types import Progress, ThreatModel
+from robaudit.types import Cache, Progress, ThreatModel, no_cache
 
 # Names and values of the paper.
 ALPHA_MAX = 0.1
@@ -54,6 +54,7 @@ def fab(
     seed: int = 0,
     index: Tensor | None = None,
     batch_size: BatchSize = "auto",
+    cache: Cache = no_cache,
     progress: Progress | None = None,
 ) -> AttackResult:
     """Fast adaptive boundary attack: minimise the distance of a misclassified point to each image.
@@ -78,6 +79,7 @@ def fab(
         index: ``(n,)`` the examples' positions in their data set; each example's draws depend on
             its position and the seed only. ``0..n-1`` unless given.
         batch_size: images per pass on a GPU; no result depends on it. A Runner has its own.
+        cache: keeps each finished part of the examples, so that an interrupted run can continue.
         progress: called with the work done and the work in all.
 
     Returns:
@@ -109,7 +111,7 @@ def fab(
             }
 
         size = max(1, rows_at_once(runner, x) // max(1, targets))
-        return run_in_parts(runner, x, y, index, size, attack, progress=progress)
+        return run_in_parts(runner, x, y, index, size, attack, cache=cache, progress=progress)
 
 
 class _FabRows(Block):

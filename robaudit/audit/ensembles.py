@@ -100,10 +100,11 @@ def confirmed(
             cache = context.keeping(probe.name, *kept)
             with context.watch(title) as progress, frozen(context.model):
                 made = run(Search(context, threat, rows, plain, cache, progress))
-            judged = verify(context.model, examples.x[rows], made.x, examples.y[rows], threat)
+            found = made.x if made.broken_x is None else made.broken_x
+            judged = verify(context.model, examples.x[rows], found, examples.y[rows], threat)
             confirmed = ~made.robust & judged.breaks
             robust[rows[confirmed]] = False
-            images[rows[confirmed]] = made.x[confirmed]
+            images[rows[confirmed]] = found[confirmed]
             notes.extend(made.notes)
             runs.append(made)
             rows = rows[~made.robust & ~judged.breaks]
@@ -133,12 +134,12 @@ def confirmed(
             found += rivalled(context, rows, "ce", attacked.reached[standing], attacked)
         details["diagnostics"] = asdict(found)
         doubts = signs_of_masking(found)
-    native = attacked is not None and attacked.reached is not None
-    # The reference library runs the network itself, always in float32.
-    by_library = attacked is not None and attacked.diagnostics is not None and not native
+    ensemble = attacked is not None and attacked.diagnostics is not None
+    # The reference library always runs in float32 and does not give the highest objective.
+    by_library = ensemble and attacked is not None and attacked.reached is None
     if context.engine.used and not by_library:
         details["engine"] = list(context.engine.used)
-    if attacked is not None and native:
+    if attacked is not None and ensemble and not by_library:
         details["passes"] = {key: list(value) for key, value in attacked.passes.items()}
     return [
         accuracy(

@@ -32,9 +32,9 @@ def ascend_from(
         start, y: ``(n, c, h, w)`` inside the ball, and labels.
         objective: logits ``(n, k)`` and labels to one value per image.
         step: ``a``, in the units of the ball's norm.
-        visit: takes each iterate ``(n, c, h, w)``, its objective ``(n,)`` and logits ``(n, k)``, and
-            the objective's gradient, which is ``None`` for the last one. Keeping a reference to an
-            iterate costs time: torch then allocates new memory instead of reusing the old.
+        visit: takes each iterate ``(n, c, h, w)``, its objective ``(n,)``, its logits ``(n, k)``,
+            and the objective's gradient, which is ``None`` for the last one. Keeping a reference to
+            an iterate costs time: torch then allocates new memory instead of reusing the old.
     """
     x = start
     for _ in range(steps):
