@@ -116,11 +116,17 @@ def run_apgd(
     nothing = torch.zeros(n, device=device)
     first_step = (1 if settings.threat.norm == "l1" else 2) * settings.threat.eps
     state = {
-        "example": example, "rank": rank, "row": torch.arange(n, device=device), "labels": labels,
-        "x": x, "adv": start, "when": torch.full((n,), NEVER, device=device),
-        "rises": nothing, "halved": torch.ones(n, dtype=torch.bool, device=device),
+        "example": example,
+        "rank": rank,
+        "row": torch.arange(n, device=device),
+        "labels": labels,
+        "x": x,
+        "adv": start,
+        "when": torch.full((n,), NEVER, device=device),
+        "rises": nothing,
+        "halved": torch.ones(n, dtype=torch.bool, device=device),
         "step": torch.full((n,), first_step, device=device),
-    }  # fmt: skip
+    }
     blocks = packed(_ApgdRows, runner.batch, state)
     out = ApgdRun(nothing.clone(), nothing.clone(), start.clone(), nothing.bool())
     for block in blocks:

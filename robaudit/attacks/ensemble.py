@@ -100,9 +100,17 @@ def native_autoattack(
         classes = runner.logits(x[:1]).shape[1]
         stages = _autoattack(threat.norm, version, classes)
         return in_turn(
-            runner, x, y, threat, stages, classes, seed=seed, index=index, cache=cache,
+            runner,
+            x,
+            y,
+            threat,
+            stages,
+            classes,
+            seed=seed,
+            index=index,
+            cache=cache,
             progress=progress,
-        )  # fmt: skip
+        )
 
 
 def _autoattack(norm: str, version: Version, classes: int) -> list[Stage]:

@@ -81,9 +81,17 @@ def fast(
             Stage("apgd-malt", partial(_apgd_malt, loss=loss), 2 * STEPS * targets, targets),
         ]
         return in_turn(
-            runner, x, y, threat, stages, classes, seed=seed, index=index, cache=cache,
+            runner,
+            x,
+            y,
+            threat,
+            stages,
+            classes,
+            seed=seed,
+            index=index,
+            cache=cache,
             progress=progress,
-        )  # fmt: skip
+        )
 
 
 def _apgd_malt(
@@ -93,9 +101,14 @@ def _apgd_malt(
     before = runner.forwards, runner.backwards
     images, labels = x.to(runner.device), y.to(runner.device)
     targets = by_malt(
-        runner, images, labels, runner.logits(images), TARGETS, norm=threat.norm,
+        runner,
+        images,
+        labels,
+        runner.logits(images),
+        TARGETS,
+        norm=threat.norm,
         candidates=CANDIDATES,
-    )  # fmt: skip
+    )
     found = apgd(runner, x, y, threat, loss=loss, targets=targets, steps=STEPS, **how)
     return replace(
         found, forwards=runner.forwards - before[0], backwards=runner.backwards - before[1]

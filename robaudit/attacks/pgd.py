@@ -133,9 +133,16 @@ def pgd(
 
             if searcher is not None:
                 pgd_early_exit(
-                    runner, searcher, best, begin, threat, step, steps, restarts,
+                    runner,
+                    searcher,
+                    best,
+                    begin,
+                    threat,
+                    step,
+                    steps,
+                    restarts,
                     lambda ended: tick(ended * (steps + 1)),
-                )  # fmt: skip
+                )
                 return best.fields()
             rows, ball = torch.arange(len(part.x), device=runner.device), Ball(part.x, threat)
 

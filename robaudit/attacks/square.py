@@ -105,9 +105,15 @@ def square(
             rows = torch.nonzero(robust)[:, 0]
             if len(rows):
                 adv, broken = search(
-                    runner, part.x[rows], part.y[rows], part.index[rows.cpu()], threat, queries,
-                    seed, part.tick,
-                )  # fmt: skip
+                    runner,
+                    part.x[rows],
+                    part.y[rows],
+                    part.index[rows.cpu()],
+                    threat,
+                    queries,
+                    seed,
+                    part.tick,
+                )
                 robust[rows[broken]] = False
                 found[rows[broken]] = adv[broken]
             return {"x": found, "robust": robust}

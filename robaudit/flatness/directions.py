@@ -119,9 +119,18 @@ def adversarial_direction(
     """
     model = effective(model, x)
     found = worst(
-        model, x, y, threat, restarts=1, steps=steps, step_size=step_size, index=index,
-        seed=seed_for(seed, "landscape", which), batch_size=batch_size, progress=progress,
-    )  # fmt: skip
+        model,
+        x,
+        y,
+        threat,
+        restarts=1,
+        steps=steps,
+        step_size=step_size,
+        index=index,
+        seed=seed_for(seed, "landscape", which),
+        batch_size=batch_size,
+        progress=progress,
+    )
     if not any(bool(moved.norm() > 0) for moved in found.nu.values()):
         raise NotMeasuredError(
             "no direction was found in which the robust loss rises", "Cut along --directions random"

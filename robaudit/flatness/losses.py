@@ -85,9 +85,17 @@ class RobustLoss:
         runner = self.runner(model)
         if self.threat is not None:
             return pgd(
-                runner, self.x, self.y, self.threat, steps=self.steps, step_size=self.step,
-                restarts=restarts, seed=self.seed, index=self.index, progress=progress,
-            )  # fmt: skip
+                runner,
+                self.x,
+                self.y,
+                self.threat,
+                steps=self.steps,
+                step_size=self.step,
+                restarts=restarts,
+                seed=self.seed,
+                index=self.index,
+                progress=progress,
+            )
         logits = runner.logits(self.x).cpu()
         found = cross_entropy(logits, self.y.cpu())
         if not bool(found.isfinite().all()):
@@ -142,9 +150,15 @@ class RobustLoss:
         return torch.cat(rows, 1)
 
     def _highest(
-        self, runner: Runner, x: Tensor, y: Tensor, index: Tensor, many: int,
-        restarts: int, tick: Callable[[int], None],
-    ) -> Tensor:  # fmt: skip
+        self,
+        runner: Runner,
+        x: Tensor,
+        y: Tensor,
+        index: Tensor,
+        many: int,
+        restarts: int,
+        tick: Callable[[int], None],
+    ) -> Tensor:
         """The losses of one pass: row ``i many + j`` is image i in network j."""
         images, labels = x.repeat_interleave(many, 0), y.repeat_interleave(many)
         highest = cross_entropy(runner.logits(images), labels)
@@ -160,9 +174,15 @@ class RobustLoss:
         for restart in range(restarts):
             start = random_start(x, index, self.threat, self.seed, restart)
             ascend_from(
-                start.repeat_interleave(many, 0), labels, runner, rising_cross_entropy, ball,
-                self.step, self.steps, record,
-            )  # fmt: skip
+                start.repeat_interleave(many, 0),
+                labels,
+                runner,
+                rising_cross_entropy,
+                ball,
+                self.step,
+                self.steps,
+                record,
+            )
         return highest.cpu()
 
 

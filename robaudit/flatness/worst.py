@@ -169,10 +169,20 @@ def worst(
         if reference is None:
             reference = loss.reference(plain, many)
         ascent = JointAscent(
-            network, weights, x.to(device), y.to(device), threat, xi, passes, weight_step, step,
-            loss.tile, keep_best=not published, nudge=edge_nudge(plain, x[:1].to(device)),
+            network,
+            weights,
+            x.to(device),
+            y.to(device),
+            threat,
+            xi,
+            passes,
+            weight_step,
+            step,
+            loss.tile,
+            keep_best=not published,
+            nudge=edge_nudge(plain, x[:1].to(device)),
             kept=kept,
-        )  # fmt: skip
+        )
 
         given = reference.x  # the images themselves for the clean loss
 
