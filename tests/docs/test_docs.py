@@ -7,6 +7,7 @@ import pkgutil
 import re
 import shlex
 import sys
+import types
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -257,10 +258,14 @@ PYTHON_PAGES = [
 def test_python_blocks_run(name, tmp_path, monkeypatch, capsys):
     """Those of a page in order and in one namespace; a block with a file's name is that file."""
     monkeypatch.chdir(tmp_path)
-    space = {"__name__": "__page__"}
+    page = types.ModuleType("__page__")
+    monkeypatch.setitem(sys.modules, "__page__", page)
+    space = vars(page)
     for block in blocks((ROOT / name).read_text("utf-8")):
         if block.title:
-            (tmp_path / block.title).write_text(block.body, "utf-8")
+            file = tmp_path / block.title
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(block.body, "utf-8")
         if block.language == "python":
             exec(compile(block.body, f"{name}", "exec"), space)
 
@@ -271,7 +276,9 @@ def test_the_network_of_the_how_to_page_can_be_audited(tmp_path, monkeypatch):
     text = (DOCS / "how-to" / "own-network.md").read_text("utf-8")
     for block in blocks(text):
         if block.title:
-            (tmp_path / block.title).write_text(block.body, "utf-8")
+            file = tmp_path / block.title
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(block.body, "utf-8")
     monkeypatch.chdir(tmp_path)
     spec = importlib.util.spec_from_file_location("networks_of_the_page", "networks.py")
     module = importlib.util.module_from_spec(spec)
