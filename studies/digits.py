@@ -123,7 +123,7 @@ def correlations(rows: list[Row]) -> str:
 
 _LOOKS = (
     (palette.BLUE, "o"), (palette.VERMILION, "s"), (palette.GREEN, "^"), (palette.PURPLE, "D"),
-    (palette.ORANGE, "v"), (palette.SKY, "P"), (palette.BLACK, "X"), ("#707070", "*"),
+    (palette.OCHRE, "v"), (palette.SKY, "P"), (palette.INK, "X"), ("#707070", "*"),
 )  # fmt: skip
 
 

@@ -152,7 +152,7 @@ def measures_picture(courses: list[list[Row]], path: Path) -> None:
             ends = ((best_of(rows), "o", "best epoch"), (rows[-1], "s", "last epoch"))
             for row, marker, label in ends:
                 panel.plot(
-                    row["epoch"], row[f"{key}.test"], marker, color=palette.BLACK, ls="",
+                    row["epoch"], row[f"{key}.test"], marker, color=palette.INK, ls="",
                     ms=3 if seed else 6, label=None if seed else label,
                 )  # fmt: skip
         panel.set_title(title, fontsize=10)
