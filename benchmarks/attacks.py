@@ -90,9 +90,9 @@ def ensembles(name, model, x, y, threat):
         "native, searching in bf16": lambda: through_engine(
             native_autoattack, model, x, y, threat, "bf16"
         ),
-        "native, network as it stands": lambda: native_autoattack(model, x, y, threat),
+        "native, original network": lambda: native_autoattack(model, x, y, threat),
         "fast": lambda: through_engine(fast, model, x, y, threat),
-        "fast, network as it stands": lambda: fast(model, x, y, threat),
+        "fast, original network": lambda: fast(model, x, y, threat),
     }
     for label, run in rows.items():
         spent, found = timed(run)

@@ -41,7 +41,7 @@ def main():
     torch.set_num_threads(1)
     folder = samples_dir()
     names = [str(folder / name) for name in ("*.pt", "*.safetensors", "epochs/*.pt")]
-    rows = rows_of(jobs_of(manifest_of(names, {"preset": "quick", "n": 256})))
+    rows = rows_of(jobs_of(manifest_of(names, preset="quick", n=256)))
     print(f"{len(rows)} jobs")
     spans = {}
     for workers in (1, 2):

@@ -2,7 +2,7 @@
 
     python benchmarks/flatness.py [--only digits] [--repeats 3] [--draws 3] [--device cpu]
 
-The plain loops are what the published code does: one network after the other, as it stands, in
+The plain loops are what the published code does: one original network after the other, in
 batches of 128, with a backward pass into inputs and weights in every step of PGD, at the last
 iterate as well, and in every pass of the joint ascent. They get robaudit's weight changes and
 starts, and keep the clean image as an iterate, so that both compute the same number; a difference
@@ -12,7 +12,7 @@ all of them, in place of what robaudit chooses on the device. The runs take turn
 the fastest of its repeats. Images come in multiples of 64, robaudit's tile: fewer would be filled
 up.
 
-*Where the time goes* takes robaudit's share apart: the network's passes as it stands, with batch
+*Where the time goes* takes robaudit's share apart: the original network's passes, those with batch
 norms folded, and as the engine runs it.
 """
 
@@ -173,7 +173,7 @@ def table(title, rows, repeats):
 def parts(model, x, y, repeats):
     """Forward and backward passes of one batch."""
     with frozen(model):
-        networks = {"as it stands": model}
+        networks = {"original": model}
         folded = fold_batch_norm(model, x[:2])
         if folded is not None:
             networks["batch norm folded"] = folded.network

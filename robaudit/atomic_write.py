@@ -18,7 +18,7 @@ from pathlib import Path
 
 DRAFT = ".draft-"
 _OLD = ".old"
-# Of which process on which machine: nobody else's is ever removed.
+# Process and machine that own a draft; drafts of other owners are never removed.
 _OWNER = r"(\d+)-([0-9a-f]{8})"
 
 
@@ -153,7 +153,7 @@ def _held(folder: Path) -> Iterator[None]:
 
 
 def _free(folder: Path) -> bool:
-    """Whether nobody holds the folder."""
+    """Whether no process holds the folder."""
     try:
         import fcntl
 

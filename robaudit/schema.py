@@ -113,11 +113,11 @@ class Evidence(_Model):
 
 
 class Subject(_Model):
-    """The checkpoint that was audited, and who said what it is.
+    """The checkpoint that was audited, and how it is known what it is.
 
     ``architecture_known`` and ``normalization_known`` tell said, determined and assumed apart;
     ``harmless`` says what else it may be with the same robust accuracy. ``evidence`` holds what was
-    tried on the data where nobody said; ``epoch`` is what the file records beside its weights.
+    tried on the data where it was not given; ``epoch`` is what the file records beside its weights.
     """
 
     source: str

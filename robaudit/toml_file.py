@@ -101,10 +101,10 @@ def read_toml(path: Path) -> tuple[str, dict[str, Any]]:
 
 
 def check_depth(content: Any) -> None:
-    """Refuse tables and lists within each other as nobody writes them, and nothing could show.
+    """Refuse tables and lists that are nested more than fifty deep.
 
     Raises:
-        ValueError: there are more than fifty of them.
+        ValueError: they are.
     """
     level = [content]
     for _ in range(_DEEPEST):

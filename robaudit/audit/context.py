@@ -159,7 +159,7 @@ class Context:
         return made
 
     def searcher(self, plain: bool = False) -> Runner:
-        """Runs the network as fast as it goes; ``plain``: the original network in float32."""
+        """Runs the network through the engine; ``plain`` runs the original network in float32."""
         return self.runner(None if plain else self.engine.forward)
 
     def memory_notes(self) -> list[str]:

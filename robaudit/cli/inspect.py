@@ -90,7 +90,7 @@ def inspect(
 
 @contextmanager
 def _progress(path: Path | None) -> Iterator[Callable[[int], None] | None]:
-    """A bar for the bytes that are hashed; none where nobody would see it."""
+    """A progress bar for the bytes that are hashed; none where stderr is not a terminal."""
     if path is None or not sys.stderr.isatty():
         yield None
         return
