@@ -93,7 +93,7 @@ def test_a_robust_network_without_a_normalisation_is_determined(tmp_path):
 
 
 class FourChannels(nn.Module):
-    """A sure network: with 255 times the contrast its gradients are exactly zero."""
+    """A sure network: with 255 times the contrast its cross-entropy is zero in float32."""
 
     def __init__(self):
         super().__init__()
@@ -103,13 +103,16 @@ class FourChannels(nn.Module):
         return self.layers(x)
 
 
-def test_vanished_gradients_are_no_evidence(tmp_path):
+@pytest.mark.parametrize("seed", range(3))
+def test_higher_contrast_is_no_evidence_of_another_normalisation(tmp_path, seed):
     generator = torch.Generator().manual_seed(0)
     means = torch.rand(10, 4, 4, 4, generator=generator)
     y = torch.arange(600) % 10
     x = 0.5 + 0.25 * (means[y] - 0.5) + 0.1 * torch.randn(600, 4, 4, 4, generator=generator)
     x = x.clamp(0, 1)
-    network = FourChannels()
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        network = FourChannels()
     optimiser = torch.optim.Adam(network.parameters(), 0.05)
     for _ in range(300):
         optimiser.zero_grad()
@@ -130,4 +133,5 @@ def test_vanished_gradients_are_no_evidence(tmp_path):
         path, arch=f"{tmp_path / 'nets.py'}:Net", device="cpu", examples=examples, guess=True,
         threat=ThreatModel("linf", 8 / 255),
     )  # fmt: skip
-    assert found.origin.normalization == "none"
+    assert "none" in {trial.normalization for trial in found.origin.trials}
+    assert found.origin.normalization == "none" or found.origin.normalization_known == "assumed"
