@@ -99,3 +99,12 @@ def pytest_runtest_setup(item):
 
         if not torch.cuda.is_available():
             pytest.skip("needs a CUDA device")
+
+
+@pytest.fixture(autouse=True)
+def _own_registry(monkeypatch):
+    """What a test registers as a measure is forgotten after it."""
+    from robaudit import measures
+
+    monkeypatch.setattr(measures, "_registry", dict(measures._registry))
+    monkeypatch.setattr(measures, "_loaded", measures._loaded)
