@@ -9,10 +9,9 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.utils._pytree import tree_leaves, tree_map
 
 from robaudit.engine import generator
-from robaudit.engine.calls import module_calls
+from robaudit.engine.calls import called_again, floating, module_calls, module_label
 
 # Step sizes relative to the input's standard deviation: for derivatives, and for rounding.
 _SMALL = {torch.float64: 1e-6}
@@ -39,7 +38,7 @@ class FaultyModule:
     straight: bool
 
     def __str__(self) -> str:
-        return f"module {self.name!r} ({self.kind})" if self.name else f"the forward of {self.kind}"
+        return module_label(self.name, self.kind)
 
 
 def find_faulty_module(model: nn.Module, x: Tensor, seed: int = 0) -> FaultyModule | None:
@@ -83,7 +82,7 @@ def _verdict(
     module: nn.Module, inputs: Any, draw: torch.Generator
 ) -> tuple[Literal["flat", "wrong"] | None, bool]:
     """The fault that one draw finds, and whether the module is piecewise constant."""
-    given = [leaf for leaf in tree_leaves(inputs) if _floating(leaf)]
+    given = floating(inputs)
     if not given:
         return None, False
     weights = [_signs(out.shape, draw).to(out) for out in _outputs(module, inputs, given)]
@@ -133,14 +132,12 @@ def _verdict(
 
 def _outputs(module: nn.Module, inputs: Any, leaves: Sequence[Tensor]) -> list[Tensor]:
     """The module's floating-point outputs with ``leaves`` in place of its floating-point inputs."""
-    queue = iter(leaves)
-    args, kwargs = tree_map(lambda v: next(queue) if _floating(v) else v, inputs)
     with sdpa_kernel(SDPBackend.MATH):
-        return [out for out in tree_leaves(module(*args, **kwargs)) if _floating(out)]
+        return called_again(module, inputs, leaves)
 
 
 def _keeps_shape(module: nn.Module, inputs: Any) -> bool:
-    given = [leaf for leaf in tree_leaves(inputs) if _floating(leaf)]
+    given = floating(inputs)
     with torch.no_grad():
         made = _outputs(module, inputs, [leaf.clone() for leaf in given])
     return len(given) == len(made) == 1 and given[0].shape == made[0].shape
@@ -148,7 +145,3 @@ def _keeps_shape(module: nn.Module, inputs: Any) -> bool:
 
 def _signs(shape: Sequence[int], draw: torch.Generator) -> Tensor:
     return torch.randint(2, tuple(shape), generator=draw) * 2 - 1
-
-
-def _floating(value: Any) -> bool:
-    return isinstance(value, Tensor) and value.is_floating_point()

@@ -11,14 +11,12 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
 from torch.nn import functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.utils._pytree import tree_leaves, tree_map
 
 from robaudit.curvature.finite_differences import Derivative, wrong_derivatives
 from robaudit.engine import generator
-from robaudit.engine.calls import module_calls
+from robaudit.engine.calls import called_again, floating, is_floating, module_calls, module_label
 from robaudit.engine.raised import is_foreign
 
 
@@ -106,29 +104,21 @@ def _isolated(
     module: nn.Module, inputs: Any, *, with_parameters: bool
 ) -> tuple[list[Tensor], Callable[[], list[Tensor]]]:
     """Leaves for the module's inputs and parameters, and its floating-point outputs at these."""
-    given = [_leaf(value) for value in tree_leaves(inputs) if _floating(value)]
+    given = [_leaf(value) for value in floating(inputs)]
     own = {}
     if with_parameters:
-        own = {name: _leaf(p) for name, p in module.named_parameters() if _floating(p)}
+        own = {name: _leaf(p) for name, p in module.named_parameters() if is_floating(p)}
 
     def outputs() -> list[Tensor]:
-        queue = iter(given)
         # Times one, since in-place modules must not overwrite a leaf.
-        args, kwargs = tree_map(lambda v: next(queue) * 1 if _floating(v) else v, inputs)
-        out = module(*args, **kwargs) if not own else functional_call(module, own, args, kwargs)
-        return [one for one in tree_leaves(out) if _floating(one)]
+        return called_again(module, inputs, [leaf * 1 for leaf in given], own)
 
     return [*given, *own.values()], outputs
 
 
 def _named(name: str, module: nn.Module) -> str:
-    kind = type(module).__name__
-    return f"module {name!r} ({kind})" if name else f"the forward of {kind}"
+    return module_label(name, type(module).__name__)
 
 
 def _leaf(value: Tensor) -> Tensor:
     return value.detach().clone().requires_grad_()
-
-
-def _floating(value: Any) -> bool:
-    return isinstance(value, Tensor) and value.is_floating_point()
