@@ -65,18 +65,22 @@ class Tables:
         return UsageError(f"{where}: {message}", advice)
 
 
-def read_tables(path: Path) -> Tables:
+def read_tables(path: Path, name: str | None = None) -> Tables:
     """Read a TOML file.
+
+    Args:
+        name: what messages call it; its path unless given.
 
     Raises:
         UsageError: it cannot be read, or is not TOML.
     """
+    name = name or str(path)
     try:
         text, content = read_toml(path)
     except OSError as error:
-        raise UsageError(f"{path}: {error.strerror}") from None
+        raise UsageError(f"{name}: {error.strerror}") from None
     except ValueError as error:
-        raise UsageError(f"{path} is not TOML: {error}") from None
+        raise UsageError(f"{name} is not TOML: {error}") from None
     return Tables(path, content, _lines(text))
 
 

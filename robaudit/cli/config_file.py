@@ -14,7 +14,7 @@ from typing import Annotated, Any
 import typer
 
 from robaudit.errors import UsageError
-from robaudit.toml_file import SECTIONS, read_toml
+from robaudit.toml_file import SECTIONS, read_tables
 
 
 def _read(ctx: typer.Context, path: Path | None) -> Path | None:
@@ -50,12 +50,7 @@ def _words(path: Path, ctx: typer.Context) -> dict[str, Any]:
     from robaudit.cli.options import Settings
 
     where, command = f"--config {path}", str(ctx.info_name)
-    try:
-        _, content = read_toml(path)
-    except OSError as error:
-        raise UsageError(f"{where}: {error.strerror}") from None
-    except ValueError as error:
-        raise UsageError(f"{where} is not TOML: {error}") from None
+    content = read_tables(path, where).content
     names = [name for name in (*SECTIONS, "gate") if isinstance(content.get(name), dict)]
     tables = {name: content.pop(name) for name in names}
     tables.pop("gate", None)  # the policy

@@ -55,7 +55,7 @@ def solutions(
         image: the one that they take, if that is known.
     """
     if layers[0].kind == "linear":
-        tail = _tail(layers, rooms, 1, acted=False)
+        tail = _tail(layers, rooms, 1)
         lead = rooms[0] or 0
         before = () if rooms[0] == 0 else (*("skip",) * (lead - 1), "flatten")
         return ["-".join([*before, layers[0].token, *tail])]
@@ -87,8 +87,8 @@ def _for_size(
     for paddings in islice(product(*options), _MAX_PADDINGS):
         padding = dict(zip(kernels, paddings, strict=True))
         unusual = sum(o[p] for o, p in zip(options, paddings, strict=True))
-        for head, acted, cost in _search(layers[: first + 1], rooms, padding, size, final):
-            tail = _tail(layers, rooms, first + 1, acted=acted)
+        tail = _tail(layers, rooms, first + 1)
+        for head, cost in _search(layers[: first + 1], rooms, padding, size, final):
             yield [*head, *tail], cost + unusual + _mixture(head)
 
 
@@ -98,7 +98,7 @@ def _search(
     padding: Mapping[int, int],
     size: int,
     final: int,
-) -> Iterator[tuple[list[str], bool, int]]:
+) -> Iterator[tuple[list[str], int]]:
     """The cheapest ways from an image to the linear layer, by best-first search."""
     goal = len(layers)
 
@@ -124,7 +124,7 @@ def _search(
         _, _, _, spent, tokens, (at, here, pending) = heapq.heappop(heap)
         if at == goal:
             given += 1
-            yield list(tokens), pending, spent
+            yield list(tokens), spent
             continue
         for more, to, after, cost in steps(at, here, pending):
             rest = left(at + 1, to, after)
@@ -220,9 +220,7 @@ def _fillings(
         yield (*act, f"meanto{final}", *idle, *end), final, 6
 
 
-def _tail(
-    layers: Sequence[ChainLayer], rooms: Sequence[int | None], start: int, *, acted: bool
-) -> list[str]:
+def _tail(layers: Sequence[ChainLayer], rooms: Sequence[int | None], start: int) -> list[str]:
     """What follows the first linear layer: an activation before each, and idle layers."""
     tokens: list[str] = []
     pending = True
