@@ -7,26 +7,19 @@ from pathlib import Path
 import torch
 
 from robaudit.checkpoints.choosing import combinations
-from robaudit.checkpoints.from_file import ReadOptions, proposal_from_file
+from robaudit.checkpoints.from_file import proposal_from_file
 from robaudit.checkpoints.loading import with_normalization
 from robaudit.checkpoints.sources import is_source
 from robaudit.checkpoints.suitability import suits
 from robaudit.errors import RobauditError
+from robaudit.request import CheckpointSpec
 from robaudit.types import Examples
 
 _SCREEN = 32
 _FINALISTS = 4
 
 
-def best_accuracy(
-    source: str,
-    examples: Examples,
-    *,
-    arch: str | None = None,
-    normalize: str | None = None,
-    member: str | None = None,
-    weights: str | None = None,
-) -> float:
+def best_accuracy(source: str, asked: CheckpointSpec, examples: Examples) -> float:
     """The highest accuracy of its candidates; 0 where none takes the images.
 
     A network is far more accurate on the data it was trained on than on others, whatever its
@@ -34,13 +27,13 @@ def best_accuracy(
 
     Args:
         source: a checkpoint file; the accuracy of a zoo's name is 0.
-        arch, normalize, member, weights: as for :func:`robaudit.checkpoints.load`.
     """
     if is_source(source):
         return 0.0
     try:
-        proposal = proposal_from_file(Path(source), arch, ReadOptions(member, weights), examples)
-        proposal = with_normalization(proposal, normalize)
+        inert = asked.changed(sha256=None, trust_pickle=False)  # a guess at data runs no file
+        proposal = proposal_from_file(Path(source), asked.arch, inert, examples)
+        proposal = with_normalization(proposal, asked.normalize)
     except RobauditError:
         return 0.0
     found = combinations([proposal], None, torch.device("cpu"))

@@ -43,20 +43,11 @@ from robaudit.checkpoints.normalization import (
 from robaudit.checkpoints.sidecar import Statement, statement_of
 from robaudit.checkpoints.wrapping import Unwrapped
 from robaudit.errors import CheckpointError, UsageError
+from robaudit.request import CheckpointSpec
 from robaudit.types import Examples
 
 _SHAPES, _FAMILY = "its keys and shapes", "the network's family"
 _ARGUMENTS = "Write it as NAME or NAME(argument=value, ...)."
-
-
-@dataclass(frozen=True)
-class ReadOptions:
-    """How a file is to be read; see :func:`~robaudit.checkpoints.files.reading.read_state_dict`."""
-
-    member: str | None = None
-    weights: str | None = None
-    sha256: str | None = None
-    trust_pickle: bool = False
 
 
 @dataclass(frozen=True)
@@ -81,12 +72,13 @@ class _Fitted:
 
 
 def proposal_from_file(
-    path: Path, arch: str | Factory | None, how: ReadOptions, examples: Examples | None
+    path: Path, arch: str | Factory | None, asked: CheckpointSpec, examples: Examples | None
 ) -> Proposal:
     """Read a file and find its candidate networks and normalisations.
 
     Args:
         arch: ``--arch``; it wins over what the file says, which wins over its keys and shapes.
+        asked: how the file is read; its own ``arch`` and ``normalize`` are passed over.
         examples: networks that cannot take their images are left out.
 
     Raises:
@@ -96,10 +88,10 @@ def proposal_from_file(
     name = shown(path, 200)
     weights = read_state_dict(
         path,
-        member=how.member,
-        weights=how.weights,
-        sha256=how.sha256,
-        trust_pickle=how.trust_pickle,
+        member=asked.member,
+        weights=asked.weights,
+        sha256=asked.sha256,
+        trust_pickle=asked.trust_pickle,
     )
     statement = statement_of(weights)
     _refuse_quantised(weights, name)

@@ -13,12 +13,13 @@ from robaudit.checkpoints.choosing import Asked, choose
 from robaudit.checkpoints.classifier import Classifier, Origin
 from robaudit.checkpoints.combinations import Proposal
 from robaudit.checkpoints.factory import Factory
-from robaudit.checkpoints.from_file import ReadOptions, proposal_from_file
+from robaudit.checkpoints.from_file import proposal_from_file
 from robaudit.checkpoints.normalization import Normalization, parse_normalization
 from robaudit.checkpoints.replacing import replace_swish
 from robaudit.checkpoints.sources import is_source, open_source
 from robaudit.engine.device import resolve_device
 from robaudit.errors import CheckpointError, UsageError
+from robaudit.request import CheckpointSpec
 from robaudit.types import Examples, Progress, ThreatModel
 
 
@@ -90,6 +91,7 @@ def load(
     place = resolve_device(device)
     if normalize is not None:
         parse_normalization(normalize)  # before anything is read
+    read = CheckpointSpec().changed(weights=weights)  # of all checkpoints that are pooled
     if isinstance(source, nn.Module):
         proposal = _live(source)
     elif is_source(str(source)):
@@ -98,15 +100,14 @@ def load(
                 raise UsageError(f"{option} {given}: the zoo says which network {source} is")
         proposal = _from_zoo(str(source), model_dir, download, sha256)
     else:
-        reading = ReadOptions(member, weights, sha256, trust_pickle)
-        proposal = proposal_from_file(Path(source), arch, reading, examples)
+        once = read.changed(member=member, sha256=sha256, trust_pickle=trust_pickle)
+        proposal = proposal_from_file(Path(source), arch, once, examples)
     proposal = with_normalization(proposal, normalize)
     asked_of = Asked(examples, threat, guess, exact, progress)
     _ready(proposal)
     if not proposal.open or answers is None or examples is None:
         return choose((proposal,), asked_of, place)[0]
-    how = ReadOptions(weights=weights)
-    peers = (_peer(path, arch, normalize, how, examples) for path in answers.pooled)
+    peers = (_peer(path, arch, normalize, read, examples) for path in answers.pooled)
     return answers.answer(proposal, peers, asked_of, place)
 
 
@@ -127,7 +128,7 @@ def _peer(
     source: str,
     arch: str | Factory | None,
     normalize: str | None,
-    how: ReadOptions,
+    read: CheckpointSpec,
     examples: Examples,
 ) -> Proposal | None:
     """The proposal for another checkpoint of the command; ``None`` if it cannot be read."""
@@ -135,7 +136,7 @@ def _peer(
         return None
     try:
         proposal = with_normalization(
-            proposal_from_file(Path(source), arch, how, examples), normalize
+            proposal_from_file(Path(source), arch, read, examples), normalize
         )
     except (CheckpointError, UsageError):
         return None

@@ -29,6 +29,7 @@ from robaudit.checkpoints.fitting import check_fit, nearest
 from robaudit.checkpoints.sidecar import statement_of
 from robaudit.checkpoints.sources import is_source, zoo_threat
 from robaudit.checkpoints.wrapping import Unwrapped
+from robaudit.request import CheckpointSpec
 
 IMAGES: tuple[Image, ...] = ((3, 32, 32), (1, 28, 28), (1, 8, 8), (3, 224, 224), (3, 64, 64))
 """Images of the usual data sets."""
@@ -65,18 +66,8 @@ class TrainedOn:
     fixed: bool = False
 
 
-def trained_on(
-    source: str,
-    *,
-    arch: str | None = None,
-    member: str | None = None,
-    weights: str | None = None,
-    trusted: bool = False,
-) -> TrainedOn:
+def trained_on(source: str, asked: CheckpointSpec) -> TrainedOn:
     """Read what a checkpoint tells about its data, without loading weights or running the file.
-
-    Args:
-        trusted: do not refuse a file that cannot be read without running it.
 
     Raises:
         CheckpointError: the file is missing, damaged or refused, the code of ``arch`` fails, or its
@@ -88,8 +79,9 @@ def trained_on(
         scheme, _, rest = source.partition(":")
         recorded = stated[0] if stated else rest.partition("/")[0]
         return TrainedOn(_NAMES.get(_bare(recorded if scheme == "robustbench" else "imagenet"), ""))
-    container = read_container(Path(source), hash=False, member=member, weights=weights)
-    if container.refusal is not None and not trusted:
+    arch = asked.arch
+    container = read_container(Path(source), hash=False, member=asked.member, weights=asked.weights)
+    if container.refusal is not None and not asked.trust_pickle:
         raise container.refusal.error()
     recorded = _recorded(container.metadata)
     stages, _ = readings({info.name: info.shape for info in container.tensors})

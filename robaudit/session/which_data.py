@@ -44,13 +44,7 @@ def with_data(asked: R, sources: Sequence[str], display: Display | None = None) 
     if not sources:
         return asked.changed(data="digits")
     source = sources[0]
-    found = trained_on(
-        source,
-        arch=asked.arch,
-        member=asked.member,
-        weights=asked.weights,
-        trusted=asked.trust_pickle,
-    )
+    found = trained_on(source, asked)
     names, why = _sets(found)
     if not names and not found.recorded and found.takes is None:
         return asked.changed(data="digits")  # loading says why it is no known network
@@ -121,12 +115,5 @@ def _asked(source: str, names: Sequence[str], asked: Request) -> dict[str, float
     right = {}
     for name in names:
         examples = load_examples(name, n=None, at_most=_ASKED, data_dir=asked.data_dir)
-        right[name] = best_accuracy(
-            source,
-            examples,
-            arch=asked.arch,
-            normalize=asked.normalize,
-            member=asked.member,
-            weights=asked.weights,
-        )
+        right[name] = best_accuracy(source, asked, examples)
     return right
