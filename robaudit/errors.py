@@ -7,8 +7,9 @@ In Python, the exception's text names arguments (``arch=``) where the command li
 
 from __future__ import annotations
 
+import difflib
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 
 class RobauditError(Exception):
@@ -91,6 +92,17 @@ class Interrupted(KeyboardInterrupt):
     """
 
     kept: str | None = None
+
+
+def did_you_mean(name: str, known: Iterable[str], n: int = 1, cutoff: float = 0.6) -> str:
+    """The end of a message about an unknown name: the ``n`` nearest names, or nothing.
+
+    >>> did_you_mean("resnet5", ["resnet50", "vgg16"])
+    "; did you mean 'resnet50'?"
+    """
+    folded = {entry.lower(): entry for entry in known}
+    near = difflib.get_close_matches(name.lower(), folded, n, cutoff)
+    return f"; did you mean {' or '.join(repr(folded[one]) for one in near)}?" if near else ""
 
 
 # Options that are also arguments of functions; flags map to the argument that is then true.

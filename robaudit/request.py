@@ -13,9 +13,8 @@ from typing import Annotated, Any, Literal, Self, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
-from robaudit.errors import UsageError
+from robaudit.errors import UsageError, did_you_mean
 from robaudit.schema import AnyCaseNorm
-from robaudit.toml_file import guess
 from robaudit.types import check_radius, parse_eps
 
 AUTO = "auto"
@@ -233,7 +232,7 @@ def refusal(error: ValidationError) -> UsageError:
     name = ".".join(str(part) for part in found["loc"] if isinstance(part, str))
     if found["type"] == "extra_forbidden":
         known = sorted(Request.model_fields)
-        return UsageError(f"{name}: no such setting{guess(name, known)}", field=name)
+        return UsageError(f"{name}: no such setting{did_you_mean(name, known)}", field=name)
     said = found["msg"].removeprefix("Value error, ")
     if said == found["msg"] and isinstance(found["input"], str | int | float):
         said += f", not {found['input']}"

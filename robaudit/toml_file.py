@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import tomllib
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
@@ -11,7 +10,7 @@ from typing import Any, TypeVar, get_args
 
 from pydantic import BaseModel, ValidationError
 
-from robaudit.errors import UsageError
+from robaudit.errors import UsageError, did_you_mean
 
 Place = tuple[str | int, ...]
 
@@ -140,7 +139,7 @@ def checked(model: type[M], tables: Tables) -> M:
         known = _keys(model, place[:-1])
         raise tables.refusal(
             place,
-            f"unknown key {place[-1]!r}{guess(str(place[-1]), known)}",
+            f"unknown key {place[-1]!r}{did_you_mean(str(place[-1]), known)}",
             f"Keys here: {', '.join(known)}." if known else None,
         )
     # What a union's alternatives add to the place is no part of the file.
@@ -148,16 +147,6 @@ def checked(model: type[M], tables: Tables) -> M:
     named = ".".join(str(part) for part in stated if isinstance(part, str))
     said = found["msg"].removeprefix("Value error, ")
     raise tables.refusal(place, f"{named}: {said}" if named else said)
-
-
-def guess(name: str, known: list[str]) -> str:
-    """``"; did you mean 'eps'?"``, or nothing where no known name is near.
-
-    >>> guess("epss", ["eps", "data"])
-    "; did you mean 'eps'?"
-    """
-    near = difflib.get_close_matches(name.lower(), known, 1)
-    return f"; did you mean {near[0]!r}?" if near else ""
 
 
 def _keys(model: type[BaseModel], place: Place) -> list[str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import math
 import re
 from collections.abc import Callable
@@ -11,7 +10,7 @@ from fractions import Fraction
 from typing import TYPE_CHECKING, Literal, Protocol, cast, get_args
 
 from robaudit.brief import brief
-from robaudit.errors import UsageError
+from robaudit.errors import UsageError, did_you_mean
 
 if TYPE_CHECKING:
     from typing import TypeAlias
@@ -39,10 +38,8 @@ def parse_norm(text: str) -> Norm:
         if text.lower().replace("_", "") == norm:
             return cast("Norm", norm)
     known = get_args(Norm)
-    near = difflib.get_close_matches(text.lower(), known, 1)
     raise UsageError(
-        f"unknown norm {text!r}" + (f"; did you mean {near[0]!r}?" if near else ""),
-        f"Known norms: {', '.join(known)}.",
+        f"unknown norm {text!r}{did_you_mean(text, known)}", f"Known norms: {', '.join(known)}."
     )
 
 

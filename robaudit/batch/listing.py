@@ -24,10 +24,9 @@ from robaudit.checkpoints.sidecar import statement_of
 from robaudit.checkpoints.sources import files_of, is_source
 from robaudit.checkpoints.sources.catalogue import catalogue, find_entry
 from robaudit.checkpoints.sources.published import published
-from robaudit.errors import CheckpointError, RobauditError, UsageError
+from robaudit.errors import CheckpointError, RobauditError, UsageError, did_you_mean
 from robaudit.request import Request, ThreatSpec
 from robaudit.session import data_splits, threat_of
-from robaudit.toml_file import guess
 
 Notice = Callable[[str], None]
 
@@ -190,8 +189,9 @@ def _of_robustbench(pattern: str) -> list[str]:
     found = [text for text in entries if fnmatch.fnmatch(text, f"robustbench:{pattern}")]
     if not found:
         names = [text.partition(":")[2] for text in entries]
+        near = did_you_mean(pattern.rstrip("*"), names)
         raise UsageError(
-            f"RobustBench has no network that is {pattern!r}{guess(pattern.rstrip('*'), names)}",
+            f"RobustBench has no network that is {pattern!r}{near}",
             'Write it as "cifar10/Linf/*".',
         )
     return found

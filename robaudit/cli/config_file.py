@@ -6,14 +6,13 @@ converted in one way only.
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Collection
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from robaudit.errors import UsageError
+from robaudit.errors import UsageError, did_you_mean
 from robaudit.toml_file import SECTIONS, read_tables
 
 
@@ -78,13 +77,13 @@ def _unknown(
     where: str, section: str, command: str, key: str, known: Collection[str]
 ) -> UsageError:
     tables = () if section else SECTIONS
-    near = difflib.get_close_matches(key.replace("-", "_"), sorted({*known, *tables}), 1)
-    guess = f" Did you mean {near[0].replace('_', '-')}?" if near else ""
-    names = f"Options: {', '.join(sorted(name.replace('_', '-') for name in known))}."
+    options = sorted(name.replace("_", "-") for name in known)
+    names = f"Options: {', '.join(options)}."
+    said = f"has no option {key!r}{did_you_mean(key.replace('_', '-'), [*options, *tables])}"
     if section == "options":
-        message = f"{where}: [options] has no option {key!r}.{guess}"
-        return UsageError(message, f"What one command alone takes stands in its table. {names}")
-    return UsageError(f"{where}: {command} has no option {key!r}.{guess}", names)
+        advice = f"What one command alone takes stands in its table. {names}"
+        return UsageError(f"{where}: [options] {said}", advice)
+    return UsageError(f"{where}: {command} {said}", names)
 
 
 def _word(where: str, value: Any, option: Any) -> Any:

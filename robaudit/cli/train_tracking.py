@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal, get_args
 
-from robaudit.errors import UsageError
-from robaudit.toml_file import guess
+from robaudit.errors import UsageError, did_you_mean
 
 if TYPE_CHECKING:
     from torch import nn
@@ -27,7 +26,7 @@ def parse_track(text: str) -> tuple[Measure, ...]:
     for part in found:
         if part not in known:
             raise UsageError(
-                f"--track {part}: no such measure{guess(part, list(known))}",
+                f"--track {part}: no such measure{did_you_mean(part, list(known))}",
                 f"Measures: {', '.join(known)}.",
             )
     return tuple(measure for measure in known if measure in found)

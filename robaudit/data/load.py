@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from pathlib import Path
 
 import torch
@@ -16,7 +15,7 @@ from robaudit.data.plugins import plugin_set, registered
 from robaudit.data.source import Source
 from robaudit.data.torchvision_sets import SETS, torchvision_set
 from robaudit.engine import seed_for
-from robaudit.errors import DataError, UsageError
+from robaudit.errors import DataError, UsageError, did_you_mean
 from robaudit.types import Examples, Norm, Progress, ThreatModel
 
 _FOLDER = "imagefolder:"
@@ -165,11 +164,9 @@ def _open(name: str, split: str, data_dir: Path | None, download: bool) -> Sourc
     if name in plugins:
         return plugin_set(name, split, data_dir)
     known = ["digits", *SETS, *plugins]
-    near = difflib.get_close_matches(name.lower(), known, 1)
-    guess = f"Did you mean {near[0]}? " if near else ""
     raise UsageError(
-        f"unknown data set {name!r}",
-        f"{guess}Known: {', '.join(known)}, FILE.npz, FILE.safetensors, {_FOLDER}DIR.",
+        f"unknown data set {name!r}{did_you_mean(name, known)}",
+        f"Known: {', '.join(known)}, FILE.npz, FILE.safetensors, {_FOLDER}DIR.",
     )
 
 

@@ -6,7 +6,6 @@ distances, and labels of another data set an index error deep inside.
 
 from __future__ import annotations
 
-import difflib
 import functools
 import inspect
 import types
@@ -22,7 +21,7 @@ from torch import Tensor, nn
 from robaudit.engine.device import device_of
 from robaudit.engine.freezing import frozen
 from robaudit.engine.images import StoredImages
-from robaudit.errors import UsageError
+from robaudit.errors import UsageError, did_you_mean
 from robaudit.types import ThreatModel
 
 P = ParamSpec("P")
@@ -91,8 +90,7 @@ def check_literal(name: str, value: Any, hint: Any) -> None:
     others = [part for part in _parts(hint) if typing.get_origin(part) is not Literal]
     if str in others or (not isinstance(value, str) and others):
         return
-    near = difflib.get_close_matches(str(value), words, 1)
-    guess = f"; did you mean {near[0]!r}?" if near else ""
+    guess = did_you_mean(str(value), words)
     raise UsageError(f"{name} cannot be {value!r}{guess}", f"Known: {', '.join(words)}.")
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,7 +10,7 @@ from torch import Tensor, nn
 from robaudit.engine.calls import temporary
 from robaudit.engine.logits import logits_of
 from robaudit.engine.surrogate import SurrogateGradient
-from robaudit.errors import UsageError
+from robaudit.errors import UsageError, did_you_mean
 
 _ADVICE = "Name the module that only rounds or thresholds; make the step one if it is not."
 
@@ -72,10 +71,8 @@ def straight_through(model: nn.Module, names: Sequence[str]) -> nn.Module:
     known = [name for name, _ in _as_written(model).named_modules() if name]
     for name in names:
         if name not in known:
-            near = difflib.get_close_matches(name, known, 1)
-            guess = f": did you mean {near[0]!r}?" if near else ""
             raise UsageError(
-                f"the network has no module {name!r}{guess}",
+                f"the network has no module {name!r}{did_you_mean(name, known)}",
                 f"Its modules: {', '.join(known[:12]) or 'none; make the step a module'}.",
             )
     return StraightThrough(model, names)

@@ -10,11 +10,11 @@ from typing import Annotated, Literal, get_args
 
 from pydantic import Field
 
-from robaudit.errors import UsageError
+from robaudit.errors import UsageError, did_you_mean
 from robaudit.measures import find, ruled
 from robaudit.request import CheckpointSpec, Count, ExamplesSpec, PresetName, Spec, ThreatSpec
 from robaudit.schema import AnyCaseNorm
-from robaudit.toml_file import SECTIONS, Place, Tables, checked, guess, read_tables
+from robaudit.toml_file import SECTIONS, Place, Tables, checked, read_tables
 
 Kind = Literal["min", "max", "max_drop"]
 Severity = Literal["error", "warning"]
@@ -182,7 +182,7 @@ def _rules(
     if metric is None:
         raise tables.refusal(
             place,
-            f"unknown metric {name!r}{guess(name, list(metrics))}",
+            f"unknown metric {name!r}{did_you_mean(name, list(metrics))}",
             f"Metrics: {', '.join(metrics)}.",
         )
     given: dict[Kind, float] = {

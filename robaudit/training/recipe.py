@@ -8,10 +8,10 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from robaudit.errors import UsageError
+from robaudit.errors import UsageError, did_you_mean
 from robaudit.request import Count, Radius, Spec, ThreatSpec
 from robaudit.schema import AnyCaseNorm
-from robaudit.toml_file import Tables, checked, guess, read_tables
+from robaudit.toml_file import Tables, checked, read_tables
 
 ObjectiveName = Literal["standard", "at", "trades", "mart", "alp"]
 TaylorKind = Literal["exact", "last-layer"]
@@ -143,7 +143,7 @@ def read_recipe(name: str, taylor: TaylorKind | None = None) -> Recipe:
     path = known.get(name, Path(name))
     if name not in known and not path.is_file():
         raise UsageError(
-            f"no recipe {name!r}{guess(name, list(known))}",
+            f"no recipe {name!r}{did_you_mean(name, list(known))}",
             f"A TOML file, or one of {', '.join(known)}.",
         )
     tables = read_tables(path)

@@ -327,7 +327,7 @@ def test_usage(words, names, place):
 @pytest.mark.parametrize(
     ("data", "code", "names"),
     [
-        ('data = "digit"\n', 2, ["line 1: ", "'digit'", "Did you mean digits?"]),
+        ('data = "digit"\n', 2, ["line 1: ", "'digit'", "did you mean 'digits'?"]),
         ('data = "digits"\nn = 501\n', 4, ["line 1: ", "500", "501"]),
         ('data = "digits"\nnorm = "l2"\n', 2, ["line 1: ", "l2", 'eps = "8/255"']),
     ],

@@ -160,10 +160,10 @@ def test_a_table_wins_over_what_all_have_and_the_command_line_over_both(config):
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("[options]\nsede = 1\n", r"\[options\] has no option 'sede'. Did you mean seed\?"),
+        ("[options]\nsede = 1\n", r"\[options\] has no option 'sede'; did you mean 'seed'\?"),
         ("[options]\nsteps = 1\n", r"\[options\] has no option 'steps'"),
-        ("[attack]\nstep = 1\n", r"attack has no option 'step'. Did you mean steps\?"),
-        ("[atack]\nsteps = 1\n", r"attack has no option 'atack'. Did you mean attack\?"),
+        ("[attack]\nstep = 1\n", r"attack has no option 'step'; did you mean 'steps'\?"),
+        ("[atack]\nsteps = 1\n", r"attack has no option 'atack'; did you mean 'attack'\?"),
         ("[attack]\nsteps = [1, 2]\n", r"steps must be a single value, not a list"),
     ],
 )

@@ -196,8 +196,8 @@ def test_more_examples_than_there_are(refuses):
         (("--normalize", "0.5;0"), ["not positive"]),
         (("--normalize", "0.1,0.2;0.3"), ["2 means", "1 standard deviation"]),
         (("--normalize", "cifar10"), ["cifar10", "3 channels", "images have 1"]),
-        (("--data", "digit"), ["'digit'", "Did you mean digits?"]),
-        (("--data", "digit", "--eps", "0.1"), ["'digit'", "Did you mean digits?"]),
+        (("--data", "digit"), ["'digit'", "did you mean 'digits'?"]),
+        (("--data", "digit", "--eps", "0.1"), ["'digit'", "did you mean 'digits'?"]),
         (("--norm", "l2"), ["l2", "--eps"]),
         (("--step-size", "-0.1"), ["--step-size", "-0.1"]),
         (("--step-size", "nan"), ["--step-size", "nan"]),
@@ -247,7 +247,7 @@ def test_cuda_where_there_is_none(refuses):
 @pytest.mark.parametrize(
     ("text", "names"),
     [
-        ("epz = 0.1", ["attack has no option 'epz'", "Did you mean eps?"]),
+        ("epz = 0.1", ["attack has no option 'epz'", "did you mean 'eps'?"]),
         ("preset = 'quick'", ["attack has no option 'preset'"]),
         ("{{{", ["not TOML"]),
         ("norm = [0.1, 0.2]", ["norm", "a list"]),

@@ -103,5 +103,5 @@ def test_robaudits_own_names_come_first_and_load_no_package():
 def test_registered_names_are_suggested_without_loading_them():
     with pytest.raises(UsageError) as caught:
         load_examples("lab-array")
-    assert "Did you mean lab-arrays?" in (caught.value.advice or "")
+    assert "did you mean 'lab-arrays'?" in caught.value.message
     assert "labsets" not in sys.modules

@@ -56,7 +56,7 @@ def test_an_attack_then_finds_what_there_is_to_find(x):
 
 
 def test_what_no_identity_goes_through_is_refused(x):
-    with pytest.raises(UsageError, match="no module 'stepp': did you mean 'step'"):
+    with pytest.raises(UsageError, match="no module 'stepp'; did you mean 'step'"):
         ra.straight_through(Stepping(), ["stepp"])
     with pytest.raises(UsageError, match=r"takes .16,. to .5,."):
         ra.straight_through(Stepping(), ["layer"])(x)

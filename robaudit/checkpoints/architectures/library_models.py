@@ -7,7 +7,7 @@ from typing import Any
 import torchvision
 from torch import nn
 
-from robaudit.checkpoints.files.display import did_you_mean
+from robaudit.errors import did_you_mean
 
 
 def torchvision_model(
@@ -24,7 +24,7 @@ def torchvision_model(
     known = torchvision.models.list_models(module=torchvision.models)
     if name not in known:
         raise ValueError(
-            f"torchvision has no classification model {name!r}{did_you_mean(name, known, 1)}"
+            f"torchvision has no classification model {name!r}{did_you_mean(name, known)}"
         )
     options: dict[str, Any] = {"image_size": image_size} if image_size else {}
     if name in ("googlenet", "inception_v3"):
@@ -47,7 +47,7 @@ def timm_model(name: str, classes: int = 1000, channels: int = 3, image_size: in
     import timm
 
     if not timm.is_model(name):
-        raise ValueError(f"timm has no model {name!r}{did_you_mean(name, timm.list_models(), 1)}")
+        raise ValueError(f"timm has no model {name!r}{did_you_mean(name, timm.list_models())}")
     options = {"img_size": image_size} if image_size else {}
     if channels != 3:
         options["in_chans"] = channels

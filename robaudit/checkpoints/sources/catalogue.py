@@ -13,8 +13,7 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
-from robaudit.checkpoints.files.display import did_you_mean
-from robaudit.errors import UsageError
+from robaudit.errors import UsageError, did_you_mean
 
 CLASSES = {"cifar10": 10, "cifar100": 100, "imagenet": 1000}
 INSTALL = "Install it: pip install 'robaudit[robustbench]'"
@@ -101,7 +100,7 @@ def _known(given: str, known: Mapping[str, object] | list[str], what: str, name:
     for entry in known:
         if given.lower() == entry.lower():
             return entry
-    guess = did_you_mean(given, known, 1)
+    guess = did_you_mean(given, known)
     raise UsageError(
         f"robustbench:{name}: unknown {what} {given!r}{guess}", f"Known are {', '.join(known)}."
     )

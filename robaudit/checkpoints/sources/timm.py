@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from robaudit.checkpoints.files.display import did_you_mean, shown
+from robaudit.checkpoints.files.display import shown
 from robaudit.checkpoints.files.reading import read_state_dict
 from robaudit.checkpoints.normalization import spelled
 from robaudit.checkpoints.sources import Opened
@@ -19,7 +19,7 @@ from robaudit.checkpoints.sources.fetching import (
     local_file,
     misfit,
 )
-from robaudit.errors import UsageError
+from robaudit.errors import UsageError, did_you_mean
 
 INSTALL = "Install it: pip install 'robaudit[timm]'"
 _SUFFIXES = (".safetensors", ".pth", ".pt", ".bin")
@@ -85,7 +85,7 @@ def _configuration(timm: Any, name: str) -> tuple[str, Any]:
     base, _, tag = name.partition(".")
     if not timm.is_model(base):
         raise UsageError(
-            f"timm has no network {base!r}{did_you_mean(base, timm.list_models())}",
+            f"timm has no network {base!r}{did_you_mean(base, timm.list_models(), 3)}",
             "timm.list_models(pretrained=True) names those with weights.",
         )
     try:

@@ -9,12 +9,12 @@ from typing import Any
 import torch
 from torch import nn
 
-from robaudit.checkpoints.files.display import did_you_mean, shown
+from robaudit.checkpoints.files.display import shown
 from robaudit.checkpoints.files.reading import read_state_dict
 from robaudit.checkpoints.normalization import spelled
 from robaudit.checkpoints.sources import Opened
 from robaudit.checkpoints.sources.fetching import check_hash, hub_file, local_file, misfit
-from robaudit.errors import UsageError
+from robaudit.errors import UsageError, did_you_mean
 
 _SUFFIXES = (".safetensors", ".pth", ".pt", ".bin")
 
@@ -72,7 +72,7 @@ def _weights(text: str) -> tuple[str, Any]:
     known = models.list_models(module=models)
     if name not in known:
         raise UsageError(
-            f"torchvision has no classification network {name!r}{did_you_mean(name, known)}",
+            f"torchvision has no classification network {name!r}{did_you_mean(name, known, 3)}",
             "torchvision.models.list_models() names them.",
         )
     sets = models.get_model_weights(name)
