@@ -55,6 +55,10 @@ class NotMeasuredError(RobauditError):
     exit_code = 3
 
 
+class NotCertifiableError(NotMeasuredError):
+    """A network that no lower bound can be computed for: exit code 3."""
+
+
 class CheckpointError(RobauditError):
     """A checkpoint that is unsafe, unreadable or not identified: exit code 4."""
 
