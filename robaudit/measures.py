@@ -11,17 +11,10 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, get_args
 
 Section = Literal["Accuracy", "Loss", "Generalisation", "Curvature", "Flatness", "Other"]
-SECTIONS: Final[tuple[Section, ...]] = (
-    "Accuracy",
-    "Loss",
-    "Generalisation",
-    "Curvature",
-    "Flatness",
-    "Other",
-)
+SECTIONS: Final[tuple[Section, ...]] = get_args(Section)
 
 Basis = Literal["clean", "attacks", "curvature"]
 """What a number rests on, and so which doubts concern it: the network's answers alone, attacks on

@@ -23,6 +23,14 @@ if TYPE_CHECKING:
     Logits: TypeAlias = Float[Tensor, "n k"]
 
 Norm = Literal["linf", "l2", "l1"]
+ORDERS: dict[Norm, float] = {"linf": math.inf, "l2": 2.0, "l1": 1.0}
+"""The ``p`` of each norm; the box ``[0, 1]^d`` is ``d^(1/p)`` wide in it."""
+DUALS: dict[Norm, Norm] = {"linf": "l1", "l2": "l2", "l1": "linf"}
+"""The norm that a gradient is measured in, of each norm of a perturbation."""
+
+Operator = Literal["hessian", "gauss-newton"]
+Estimator = Literal["auto", "exact", "gauss-newton", "hessian"]
+AutoAttackVersion = Literal["standard", "plus", "rand"]
 
 
 def parse_norm(text: str) -> Norm:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -20,11 +20,7 @@ from robaudit.engine.logits import logits_of
 from robaudit.engine.raised import blame, is_foreign
 from robaudit.engine.spilled import copied
 from robaudit.errors import NotMeasuredError
-from robaudit.types import Cache, Progress, ThreatModel, no_cache
-
-Version = Literal["standard", "plus", "rand"]
-
-_NORMS = {"linf": "Linf", "l2": "L2", "l1": "L1"}
+from robaudit.types import AutoAttackVersion, Cache, Progress, ThreatModel, no_cache
 
 _LOGGER = "auto-attack"
 _SAID = "said"
@@ -37,7 +33,7 @@ def autoattack(
     y: Tensor,
     threat: ThreatModel,
     *,
-    version: Version = "standard",
+    version: AutoAttackVersion = "standard",
     seed: int = 0,
     batch_size: int = 250,
     faster: bool = True,
@@ -176,7 +172,7 @@ def _judge_square(accuracies: dict[str, float]) -> None:
 def _prepared(
     model: nn.Module,
     threat: ThreatModel,
-    version: Version,
+    version: AutoAttackVersion,
     seed: int,
     classes: int,
     device: torch.device,
@@ -187,7 +183,12 @@ def _prepared(
         from autoattack import AutoAttack
 
     attack = AutoAttack(
-        model, norm=_NORMS[threat.norm], eps=threat.eps, version=version, seed=seed, device=device
+        model,
+        norm=threat.norm.capitalize(),
+        eps=threat.eps,
+        version=version,
+        seed=seed,
+        device=device,
     )
     asked = {
         "apgd-t": attack.apgd_targeted.n_target_classes,

@@ -10,7 +10,6 @@ import torch
 from torch import Tensor, nn
 
 from robaudit.attacks.apgd import apgd
-from robaudit.attacks.autoattack import Version
 from robaudit.attacks.blocks import check_finite, parts
 from robaudit.attacks.diagnostics import BLACK_BOX, Diagnostics
 from robaudit.attacks.fab import fab
@@ -21,7 +20,7 @@ from robaudit.engine import TILE, Runner
 from robaudit.engine.arguments import checked
 from robaudit.engine.runner import BatchSize
 from robaudit.engine.spilled import copied
-from robaudit.types import Cache, Progress, ThreatModel, no_cache, share_of
+from robaudit.types import AutoAttackVersion, Cache, Progress, ThreatModel, no_cache, share_of
 
 # Examples of an attack that are kept together once they are finished.
 _PIECE = 8 * TILE
@@ -51,7 +50,7 @@ def native_autoattack(
     y: Tensor,
     threat: ThreatModel,
     *,
-    version: Version = "standard",
+    version: AutoAttackVersion = "standard",
     seed: int = 0,
     index: Tensor | None = None,
     batch_size: BatchSize = "auto",
@@ -97,15 +96,12 @@ def native_autoattack(
     (('apgd-ce',), ('apgd-dlr is left out: its loss needs 3 classes',))
     """
     with Runner.of(model, batch_size) as runner:
-        classes = runner.logits(x[:1]).shape[1]
-        stages = _autoattack(threat.norm, version, classes)
         return in_turn(
             runner,
             x,
             y,
             threat,
-            stages,
-            classes,
+            partial(_autoattack, threat.norm, version),
             seed=seed,
             index=index,
             cache=cache,
@@ -113,7 +109,7 @@ def native_autoattack(
         )
 
 
-def _autoattack(norm: str, version: Version, classes: int) -> list[Stage]:
+def _autoattack(norm: str, version: AutoAttackVersion, classes: int) -> list[Stage]:
     """The attacks of a version, in order."""
     wanted = 5 if norm == "l1" and version == "standard" else 9
     restarts = 5 if norm == "l1" or version == "plus" else 1
@@ -146,8 +142,7 @@ def in_turn(
     x: Tensor,
     y: Tensor,
     threat: ThreatModel,
-    stages: Sequence[Stage],
-    classes: int,
+    stages_of: Callable[[int], Sequence[Stage]],
     *,
     seed: int = 0,
     index: Tensor | None = None,
@@ -157,7 +152,7 @@ def in_turn(
     """Run attacks one after the other, each on the examples that are still robust.
 
     Args:
-        classes: how many logits the network has; attacks that need more are left out.
+        stages_of: the attacks for that many classes; those that need more are left out.
         cache: keeps each finished part of the examples of each attack.
     """
     index = torch.arange(len(x)) if index is None else index
@@ -168,6 +163,7 @@ def in_turn(
     broken_by = torch.where(correct, STANDS, WRONG)
     distance = torch.full((len(x),), torch.inf)
     reached = torch.full((len(x),), torch.inf)
+    stages, classes = stages_of(logits.shape[1]), logits.shape[1]
     targets = {stage.name: stage.targets for stage in stages}
     run_names, notes = runnable(list(targets), targets, classes)
     possible = [stage for stage in stages if stage.name in run_names]

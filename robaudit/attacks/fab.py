@@ -24,12 +24,12 @@ from robaudit.attacks.driver import Chunk, run_in_parts
 from robaudit.attacks.hyperplanes import to_hyperplane
 from robaudit.attacks.objectives import targeted_margin
 from robaudit.attacks.result import AttackResult
-from robaudit.attacks.targets import DUAL, by_confidence, per_target
+from robaudit.attacks.targets import by_confidence, per_target
 from robaudit.engine import Runner, generator
 from robaudit.engine.arguments import checked
 from robaudit.engine.projections import length, per_image
 from robaudit.engine.runner import BatchSize
-from robaudit.types import Cache, Progress, ThreatModel, no_cache
+from robaudit.types import DUALS, Cache, Progress, ThreatModel, no_cache
 
 # Names and values of the paper.
 ALPHA_MAX = 0.1
@@ -224,7 +224,7 @@ class _FabChunk:
             target = (block.labels + other) % self.classes
             labels = torch.stack([block.labels, target], dim=1)
             gap, gradient, _ = self.runner.gradient(targeted_margin, block.adv, labels, block.used)
-            distance = gap.abs() / (length(gradient, DUAL[self.threat.norm]) + 1e-12)
+            distance = gap.abs() / (length(gradient, DUALS[self.threat.norm]) + 1e-12)
             if nearest is None:
                 nearest = distance, gap, gradient
                 continue

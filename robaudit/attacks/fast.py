@@ -73,25 +73,26 @@ def fast(
     ('apgd-ce', 'apgd-malt')
     """
     with Runner.of(model, batch_size) as runner:
-        classes = runner.logits(x[:1]).shape[1]
-        targets = min(TARGETS, classes - 1)
-        loss: TargetableLoss = "dlr" if classes >= 4 else "margin"
-        stages = [
-            Stage("apgd-ce", partial(apgd, steps=STEPS), 2 * STEPS),
-            Stage("apgd-malt", partial(_apgd_malt, loss=loss), 2 * STEPS * targets, targets),
-        ]
         return in_turn(
             runner,
             x,
             y,
             threat,
-            stages,
-            classes,
+            _stages,
             seed=seed,
             index=index,
             cache=cache,
             progress=progress,
         )
+
+
+def _stages(classes: int) -> list[Stage]:
+    targets = min(TARGETS, classes - 1)
+    loss: TargetableLoss = "dlr" if classes >= 4 else "margin"
+    return [
+        Stage("apgd-ce", partial(apgd, steps=STEPS), 2 * STEPS),
+        Stage("apgd-malt", partial(_apgd_malt, loss=loss), 2 * STEPS * targets, targets),
+    ]
 
 
 def _apgd_malt(

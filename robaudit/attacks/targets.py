@@ -9,9 +9,7 @@ from robaudit.attacks.blocks import filled, parts
 from robaudit.attacks.objectives import targeted_margin
 from robaudit.engine import Runner
 from robaudit.engine.projections import length
-
-# The norm that the gradient is measured in: the dual of the threat model's.
-DUAL = {"linf": "l1", "l2": "l2", "l1": "linf"}
+from robaudit.types import DUALS, Norm
 
 
 def by_confidence(logits: Tensor, y: Tensor, count: int) -> Tensor:
@@ -47,7 +45,7 @@ def by_malt(
     logits: Tensor,
     count: int,
     *,
-    norm: str,
+    norm: Norm,
     candidates: int,
 ) -> Tensor:
     """The classes whose linearised decision boundary is nearest, nearest first, ``(n, count)``.
@@ -64,7 +62,7 @@ def by_malt(
         for rank, targets in enumerate(filled(tried[part]).unbind(1)):
             labels = torch.stack([own, targets], dim=1)
             gap, gradient, _ = runner.gradient(targeted_margin, images, labels, used)
-            slope = length(gradient, DUAL[norm])
+            slope = length(gradient, DUALS[norm])
             # Without a gradient the boundary is infinitely far away.
             distance = torch.where(slope > 0, -gap / slope, torch.inf)
             distances[part, rank] = distance[:used]

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from robaudit.engine import Runner, device_of, frozen
 from robaudit.engine.arguments import checked
 from robaudit.engine.images import tiles
-from robaudit.types import ThreatModel
+from robaudit.types import ORDERS, ThreatModel
 
 # What the rounding of float32 images and of a projection's arithmetic can add to a distance.
 _SLACK = 1e-5
@@ -66,12 +66,11 @@ def verify(model: nn.Module, x: Tensor, x_adv: Tensor, y: Tensor, threat: Threat
     """
     with frozen(model):
         logits = Runner(model, device_of(model)).logits(x_adv).cpu()
-    order = {"linf": torch.inf, "l2": 2, "l1": 1}[threat.norm]
     distances, boxed = [], []
     for part in tiles(x_adv):
         flat = x_adv[part].cpu().flatten(1)
         moved = flat.double() - x[part].cpu().flatten(1).double()
-        distances.append(torch.linalg.vector_norm(moved, order, dim=1))
+        distances.append(torch.linalg.vector_norm(moved, ORDERS[threat.norm], dim=1))
         boxed.append(((flat >= 0) & (flat <= 1)).all(1))
     distance = torch.cat(distances)
     return Verified(

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Literal, TypeVar
+from typing import TypeVar
 
 from robaudit.audit.probe import Probe
 from robaudit.audit.probes import AutoAttack, Average, Cw, Hessian, Pgd, TopLayer, Wci, Worst
 from robaudit.errors import UsageError
 from robaudit.protocols import STUTZ_STEP_OVER_EPS
 
-PresetName = Literal["quick", "standard", "paper"]
 P = TypeVar("P", bound=Probe)
 
 

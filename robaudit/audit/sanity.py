@@ -16,7 +16,7 @@ from robaudit.engine import device_of, frozen
 from robaudit.errors import CheckpointError, NotMeasuredError
 from robaudit.schema import Measurement
 from robaudit.statistics import clopper_pearson
-from robaudit.types import ThreatModel
+from robaudit.types import ORDERS, ThreatModel
 
 _VOTED = (
     "the network's output is random: accuracies and losses are of the classifier that {} of its "
@@ -104,15 +104,14 @@ def _training(model: nn.Module) -> Iterator[str]:
 
 def _radius(threat: ThreatModel, d: int) -> Iterator[str]:
     """A ball as large as the box holds every image there is."""
-    widest = {"linf": 1.0, "l2": d**0.5, "l1": float(d)}[threat.norm]
-    half = {"linf": 0.5, "l2": d**0.5 / 2, "l1": d / 2}[threat.norm]
+    widest = d ** (1 / ORDERS[threat.norm])
     if threat.eps >= widest:
         yield (
             f"eps {threat.eps:g} is as large as the box [0, 1] itself: every image may become any "
             "other, and no network is robust to that; radii are in units of [0, 1], so perhaps "
             f"{threat.eps:g}/255 was meant"
         )
-    elif threat.eps >= half:
+    elif threat.eps >= widest / 2:
         yield (
             f"within eps {threat.eps:g} every image may become the grey one: whatever stands was "
             "not attacked well enough"

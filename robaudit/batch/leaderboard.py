@@ -17,7 +17,6 @@ from robaudit.types import parse_eps, radius
 
 # Images that RobustBench's figures were measured on.
 _PUBLISHED_ON = {"cifar10": 10_000, "cifar100": 10_000, "imagenet": 5_000}
-_NORMS = {"Linf": "linf", "L2": "l2"}
 
 
 @dataclass(frozen=True)
@@ -189,7 +188,7 @@ def _published(row: ListedJob, ours: Measurement | None) -> Published | None:
         return None
     dataset, threat, _ = name.split("/")
     n = _PUBLISHED_ON.get(dataset, 0)
-    same = _NORMS.get(threat) == row.job.norm and abs(parse_eps(eps) - row.job.eps) < 1e-6
+    same = threat.lower() == row.job.norm and abs(parse_eps(eps) - row.job.eps) < 1e-6
     if not same or not n or row.job.data != dataset:
         return None
     accuracy = row.published.get("autoattack_acc", robust)

@@ -28,8 +28,6 @@ from robaudit.errors import CheckpointError, RobauditError, UsageError, did_you_
 from robaudit.request import Request, ThreatSpec
 from robaudit.session import data_splits, threat_of
 
-Notice = Callable[[str], None]
-
 
 def jobs_of(manifest: Manifest) -> list[Job]:
     """Every model on every data set within every threat model, in the manifest's order.
@@ -53,7 +51,7 @@ def jobs_of(manifest: Manifest) -> list[Job]:
     return list(dict.fromkeys(found))
 
 
-def rows_of(jobs: list[Job], notice: Notice = lambda _: None) -> list[ListedJob]:
+def rows_of(jobs: list[Job], notice: Callable[[str], None] = lambda _: None) -> list[ListedJob]:
     """The jobs with their keys: reads the data and hashes every checkpoint.
 
     Args:

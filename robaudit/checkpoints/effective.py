@@ -16,8 +16,6 @@ from robaudit.checkpoints.wrapping import Unwrapped, unwrappings
 if TYPE_CHECKING:
     from torch import Tensor
 
-Splitting = Literal["pruned", "weight norm", "spectral norm"]
-
 
 @dataclass(frozen=True)
 class SplitWeight:
@@ -31,7 +29,7 @@ class SplitWeight:
     """
 
     name: str
-    kind: Splitting
+    kind: Literal["pruned", "weight norm", "spectral norm"]
     keys: tuple[str, ...]
 
 

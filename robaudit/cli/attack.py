@@ -20,13 +20,13 @@ from robaudit.audit.probes import (
     Transfer,
     known,
 )
-from robaudit.audit.probes.autoattack import AutoAttackEngine, Version
+from robaudit.audit.probes.autoattack import AutoAttackEngine
 from robaudit.cli.measure import measure
 from robaudit.cli.measure_options import PgdOptions
 from robaudit.cli.options import DATA_PANEL, OUT_PANEL, Checkpoints, Settings, with_settings
 from robaudit.errors import UsageError
 from robaudit.request import AUTO
-from robaudit.types import ThreatModel, parse_eps
+from robaudit.types import AutoAttackVersion, ThreatModel, parse_eps
 
 _ATTACKS = ("clean", "pgd", "cw", "fast", "autoattack", "square", "fab", "transfer")
 _OTHER = "Transfer from another network"
@@ -63,7 +63,7 @@ def attack(
             "any on the way.",
         ),
     ] = False,
-    version: Annotated[Version, typer.Option(help="Version of AutoAttack.")] = "standard",
+    version: Annotated[AutoAttackVersion, typer.Option(help="Version of AutoAttack.")] = "standard",
     engine: Annotated[
         AutoAttackEngine,
         typer.Option(

@@ -8,14 +8,13 @@ from pydantic import Field
 
 from robaudit.audit.probe import Layers
 from robaudit.audit.probes import Pgd
-from robaudit.audit.probes.hessian import HessianEngine, Operator
+from robaudit.audit.probes.hessian import HessianEngine
 from robaudit.audit.probes.top_layer import Objective
-from robaudit.audit.probes.wci import Estimator
 from robaudit.cli.options import Settings
 from robaudit.errors import UsageError
 from robaudit.protocols import Protocol
 from robaudit.request import Count, Spec
-from robaudit.types import parse_bytes
+from robaudit.types import Estimator, Operator, parse_bytes
 
 
 class PgdOptions(Spec):

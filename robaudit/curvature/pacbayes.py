@@ -9,11 +9,10 @@ from torch import Tensor, nn
 
 from robaudit.brief import brief
 from robaudit.curvature.losses import cross_entropies, standard_error
-from robaudit.curvature.traces import Estimator
 from robaudit.curvature.wci import WeightCurvature, wci
 from robaudit.engine.arguments import checked_features
 from robaudit.errors import UsageError
-from robaudit.types import Progress
+from robaudit.types import Estimator, Progress
 
 
 @dataclass(frozen=True)

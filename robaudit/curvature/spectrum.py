@@ -25,10 +25,7 @@ from robaudit.curvature.thick_restart import SPARE, extremes
 from robaudit.engine import device_of, frozen, generator
 from robaudit.engine.arguments import checked_features
 from robaudit.errors import UsageError
-from robaudit.types import Progress
-
-Operator = Literal["hessian", "gauss-newton"]
-SpectrumMethod = Literal["lanczos", "gram"]
+from robaudit.types import Operator, Progress
 
 # Default budget for vectors, in bytes.
 MEMORY = 2 << 30
@@ -93,7 +90,7 @@ class Spectrum:
     operator: Operator
     dimension: int
     restarts: int
-    method: SpectrumMethod = "lanczos"
+    method: Literal["lanczos", "gram"] = "lanczos"
     notes: tuple[str, ...] = ()
 
     @property

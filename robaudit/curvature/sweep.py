@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 
 Node = Any  # torch.autograd.graph.Node; its saved values have no static types
-BackwardRule = Callable[[Node, Tensor], Tensor]
 
 
 class Sweep:
@@ -214,7 +213,7 @@ def _unflatten(rows: Tensor, columns: int) -> Tensor:
 
 
 # Name of autograd's node to the input that the rule gives the gradient of, and the rule.
-_RULES: dict[str, tuple[int, BackwardRule]] = {
+_RULES: dict[str, tuple[int, Callable[[Node, Tensor], Tensor]]] = {
     "ConvolutionBackward0": (0, _convolution),
     "NativeBatchNormBackward0": (0, _batch_norm),
     "ReluBackward0": (0, _relu),

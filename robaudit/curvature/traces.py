@@ -39,11 +39,9 @@ from robaudit.engine import (
 )
 from robaudit.engine.arguments import checked_features
 from robaudit.errors import NotMeasuredError, UsageError
-from robaudit.types import Progress
+from robaudit.types import Estimator, Progress
 
 Used = Literal["exact", "gauss-newton", "hessian"]
-Estimator = Literal["auto"] | Used
-TraceQuantity = Literal["hessian", "gauss-newton"]
 
 # Above it, one backward pass per class costs more than the spread of the examples justifies.
 _EXACT_CLASSES = 128
@@ -90,7 +88,7 @@ class LayerTraces:
     """
 
     layers: dict[str, LayerTrace]
-    quantity: TraceQuantity
+    quantity: Literal["hessian", "gauss-newton"]
     estimator: Used
     per_example: Tensor
     uncovered: tuple[str, ...]

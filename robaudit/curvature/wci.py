@@ -13,7 +13,6 @@ from robaudit.curvature.derivatives import NoSecondDerivativeError
 from robaudit.curvature.losses import standard_error
 from robaudit.curvature.targets import Layers
 from robaudit.curvature.traces import (
-    Estimator,
     LayerTraces,
     classes_of,
     gauss_newton_estimator,
@@ -21,7 +20,7 @@ from robaudit.curvature.traces import (
 )
 from robaudit.engine import Arithmetic
 from robaudit.engine.arguments import checked_features
-from robaudit.types import Progress
+from robaudit.types import Estimator, Progress
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from robaudit.engine import Runner, device_of, frozen, uniform_rows
 from robaudit.engine.arguments import checked
 from robaudit.engine.runner import BatchSize
 from robaudit.flatness.landscape import Surface
-from robaudit.types import Progress, ThreatModel
+from robaudit.types import ORDERS, Progress, ThreatModel
 
 
 @checked
@@ -73,5 +73,5 @@ def input_surface(
 
 def usual_reach(threat: ThreatModel, pixels: int) -> float:
     """Twice the pixel change that, made to every pixel, reaches the threat model's radius."""
-    edge: float = {"linf": 1.0, "l2": pixels**-0.5, "l1": 1 / pixels}[threat.norm]
+    edge: float = pixels ** -(1 / ORDERS[threat.norm])
     return 2 * threat.eps * edge

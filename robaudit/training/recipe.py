@@ -13,7 +13,6 @@ from robaudit.request import Count, Radius, Spec, ThreatSpec
 from robaudit.schema import AnyCaseNorm
 from robaudit.toml_file import Tables, checked, read_tables
 
-ObjectiveName = Literal["standard", "at", "trades", "mart", "alp"]
 TaylorKind = Literal["exact", "last-layer"]
 
 
@@ -101,7 +100,7 @@ class Recipe(Spec):
     """The whole file."""
 
     about: str = ""
-    objective: ObjectiveName = "at"
+    objective: Literal["standard", "at", "trades", "mart", "alp"] = "at"
     penalty: Annotated[float, Field(ge=0)] | None = Field(
         default=None,
         description="of the loss's second part: 6 for TRADES and MART, 1 for ALP if left",

@@ -9,6 +9,7 @@ from robaudit.audit.probe import Attack
 from robaudit.errors import NotMeasuredError
 from robaudit.measures import measure
 from robaudit.schema import Measurement
+from robaudit.types import AutoAttackVersion
 
 if TYPE_CHECKING:
     from robaudit.attacks import AttackResult
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
     from robaudit.audit.plan import Plan
     from robaudit.types import ThreatModel
 
-Version = Literal["standard", "plus", "rand"]
 AutoAttackEngine = Literal["reference", "native"]
 
 
@@ -43,7 +43,7 @@ class AutoAttack(Attack):
         ),
     )
 
-    version: Version = "standard"
+    version: AutoAttackVersion = "standard"
     batch_size: int = 250
     engine: AutoAttackEngine = "reference"
 

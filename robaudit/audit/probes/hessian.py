@@ -12,20 +12,19 @@ from robaudit.audit.probes.pgd import Pgd
 from robaudit.errors import UsageError
 from robaudit.measures import measure
 from robaudit.schema import Measurement
+from robaudit.types import Estimator, Operator
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from robaudit.audit.context import Context
     from robaudit.curvature import LayerTraces, Spectrum
-    from robaudit.curvature.traces import Estimator
 
 # Of a Gauss-Newton matrix: examples times classes less one. The cost grows with its square.
 _SMALL_RANK = 1024
 # Passes of one example for a product of the Hessian and a vector.
 _PRODUCT = 6
 
-Operator = Literal["hessian", "gauss-newton"]
 HessianEngine = Literal["robaudit", "pyhessian"]
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from robaudit.audit.names import authors, inside
 from robaudit.audit.numbers import estimate, finite
@@ -13,14 +13,12 @@ from robaudit.audit.probe import TRACES, Layers, Probe
 from robaudit.audit.probes.pgd import Pgd
 from robaudit.measures import measure
 from robaudit.schema import Measurement
+from robaudit.types import Estimator
 
 if TYPE_CHECKING:
     from robaudit.attacks import AttackResult
     from robaudit.audit.context import Context
     from robaudit.curvature import WeightCurvature
-
-Estimator = Literal["auto", "exact", "gauss-newton", "hessian"]
-"""How layer traces are computed; see :func:`robaudit.curvature.layer_traces`."""
 
 _NO_TRAINING = "it is of the training split, and there is no training data"
 _BESIDE = "WCI uses the Gauss-Newton traces, as on the other split"

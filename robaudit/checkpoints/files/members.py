@@ -7,16 +7,16 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
-from typing import Any, Literal
+from typing import Any, get_args
 
 from robaudit.checkpoints.files.display import shown
 from robaudit.errors import CheckpointError, UsageError
+from robaudit.request import Copy
 
-CopyKind = Literal["raw", "ema", "swa"]
-KINDS: tuple[CopyKind, ...] = ("raw", "ema", "swa")
+KINDS: tuple[Copy, ...] = get_args(Copy)
 
 # First parts of the keys of an averaged copy.
-_COPIES: Mapping[str, CopyKind] = {
+_COPIES: Mapping[str, Copy] = {
     **dict.fromkeys(("ema", "ema_model", "model_ema", "ema_net", "net_ema"), "ema"),
     **dict.fromkeys(("averaged_model", "module_ema", "ema_network", "_ema_model"), "ema"),
     **dict.fromkeys(("swa", "swa_model", "model_swa"), "swa"),
@@ -69,7 +69,7 @@ class Member:
 
     path: str
     tensors: Mapping[str, Any]
-    kind: CopyKind = "raw"
+    kind: Copy = "raw"
     unreadable: Mapping[str, str] = field(default_factory=dict)
     module: str | None = None
     guessed: bool = False
