@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
-from robaudit.audit.probe import Probe
-from robaudit.audit.probes import AutoAttack, Average, Cw, Hessian, Pgd, TopLayer, Wci, Worst
+from robaudit.audit.probe import Attack, Probe
+from robaudit.audit.probes import AutoAttack, Average, Clean, Cw, Hessian, Pgd, TopLayer, Wci, Worst
 from robaudit.errors import UsageError
 from robaudit.protocols import STUTZ_STEP_OVER_EPS
 
@@ -62,6 +62,38 @@ class Plan:
         """The plan with these probes, each in place of the one of its type, else at the end."""
         own = {type(probe): probe for probe in self.probes}
         return replace(self, probes=tuple((own | {type(p): p for p in probes}).values()))
+
+    def stages(self) -> list[tuple[str, Plan]]:
+        """The plan's parts by name, which are finished one by one so that a kill costs the current.
+
+        All attacks, whose pieces are kept singly, then each other probe. Adversarial examples that
+        several stages need are pieces of an attack, kept by the first.
+
+        >>> [name for name, _ in preset("quick").stages()]
+        ['attacks', 'wci', 'top_layer', 'average', 'worst']
+        """
+        groups: dict[str, tuple[Probe, ...]] = {
+            "attacks": tuple(probe for probe in self.probes if isinstance(probe, Attack))
+        }
+        groups |= {probe.name: (probe,) for probe in self.probes if not isinstance(probe, Attack)}
+        return [(stage, replace(self, probes=probes)) for stage, probes in groups.items()]
+
+    def passes(self, n: int, n_train: int = 0) -> int:
+        """Passes of one example that it takes at most; a backward pass counts as two.
+
+        Adversarial examples that several probes need are counted once.
+
+        Args:
+            n: examples of the audited split.
+            n_train: examples of the training split, for the generalisation gaps.
+        """
+        total = 0
+        attacked: dict[Pgd, int] = {}
+        for probe in (Clean(), *self.probes):
+            total += probe.price(n, n_train)
+            for pgd, examples in probe.shared(n, n_train).items():
+                attacked[pgd] = max(examples, attacked.get(pgd, 0))
+        return total + sum(examples * pgd.passes_each for pgd, examples in attacked.items())
 
 
 # WCI paper, sec. 3: PGD-10 of step eps/4 (2/255 at 8/255).

@@ -40,7 +40,7 @@ class ListedJob:
         stages: the names of the job's stages.
         published: what RobustBench's leaderboards say of the network.
         reason: why the job cannot be done; ``""`` where it can.
-        passes: of one example through the network, see :func:`robaudit.batch.passes.passes`.
+        passes: of one example through the network, see :meth:`robaudit.audit.plan.Plan.passes`.
     """
 
     job: Job

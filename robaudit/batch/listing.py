@@ -14,8 +14,6 @@ from robaudit.audit.plan import preset
 from robaudit.batch.directory import ListedJob
 from robaudit.batch.jobs import Job, key_of
 from robaudit.batch.manifest import Manifest, Models
-from robaudit.batch.passes import passes
-from robaudit.batch.stages import stages
 from robaudit.checkpoints.files.container import read_container
 from robaudit.checkpoints.files.display import shown
 from robaudit.checkpoints.files.hashing import joint_digest
@@ -84,9 +82,9 @@ def rows_of(jobs: list[Job], notice: Callable[[str], None] = lambda _: None) -> 
             weights = f"unread {job.source}"
         plan = preset(job.preset)
         key = key_of(job, weights, examples, asdict(plan))
-        names = tuple(name for name, _ in stages(plan))
+        names = tuple(name for name, _ in plan.stages())
         rows.append(
-            ListedJob(job, key, names, _published(job.source), reason, passes(plan, *counts))
+            ListedJob(job, key, names, _published(job.source), reason, plan.passes(*counts))
         )
     return rows
 

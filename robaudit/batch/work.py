@@ -21,7 +21,6 @@ from robaudit.audit.plan import preset
 from robaudit.batch.directory import REPORT, STAGES, STATE, is_done, tidy
 from robaudit.batch.jobs import Job
 from robaudit.batch.lock import locked
-from robaudit.batch.stages import stages
 from robaudit.batch.tasks import Task, TaskEvent
 from robaudit.checkpoints.answers import Answers
 from robaudit.engine.raised import is_memory
@@ -111,7 +110,7 @@ def _work(job: Job, folder: Path, device: str) -> Iterator[tuple[str, float]]:
     kept.mkdir(exist_ok=True)
     parts: list[Report] = []
     outcomes: dict[str, Any] = {}
-    for name, plan in stages(preset(job.preset)):
+    for name, plan in preset(job.preset).stages():
         clock = time.perf_counter()
         if not (kept / f"{name}.json").is_file():
             done = session.audit(model, plan, job.source, cache=journal.piece)

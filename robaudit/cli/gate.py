@@ -231,12 +231,13 @@ def _session(
     checkpoints: list[str], policy: Policy, populations: list[Population], settings: Settings
 ) -> Session:
     """Opens checkpoints as the command line, else the policy says, for the first suite."""
+    from robaudit.checkpoints.answers import Answers
     from robaudit.session import Session
 
-    at = populations[0]
+    at, known, screen = populations[0], Answers(checkpoints), Screen(settings.quiet)
     opened = {**policy.checkpoint.stated(CheckpointSpec), **settings.stated(CheckpointSpec)}
     own = _asked(at.suite, settings).changed(**opened)
-    return Session.on(checkpoints, own, at.examples, at.threat, display=Screen(settings.quiet))
+    return Session(own, at.examples, None, at.threat, known, display=screen)
 
 
 def _population(suite: SuitePolicy, settings: Settings) -> Population:

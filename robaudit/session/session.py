@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 
 import torch
@@ -32,8 +33,6 @@ class Session:
         request: with the data named.
         examples: those audited.
         train: of the training split, where the request asks for generalisation gaps.
-        deciding: those that tell what a checkpoint is: of the split's first 1024, whatever is
-            audited.
         threat: ``None`` where clean accuracy alone is measured.
         answers: what has been found out about the checkpoints.
         exact: a normalisation that does not matter to robust accuracy is not good enough.
@@ -42,7 +41,6 @@ class Session:
     request: Request
     examples: Examples
     train: Examples | None
-    deciding: Examples
     threat: ThreatModel | None
     answers: Answers
     exact: bool = False
@@ -75,31 +73,20 @@ class Session:
         request = with_data(request, sources, display)
         threat = None if clean_alone and request.eps is None else threat_of(request, sources)
         examples, train = data_splits(request, at_most, display)
-        session = cls.on(sources, request, examples, threat, train, exact=exact, display=display)
-        return session if answers is None else replace(session, answers=answers)
+        known = answers or Answers(sources)
+        return cls(request, examples, train, threat, known, exact, display)
 
-    @classmethod
-    def on(
-        cls,
-        sources: Sequence[str],
-        request: Request,
-        examples: Examples,
-        threat: ThreatModel | None,
-        train: Examples | None = None,
-        *,
-        exact: bool = False,
-        display: Display | None = None,
-    ) -> Session:
-        """For these checkpoints, with examples that are loaded already."""
-        deciding = data.deciding_examples(
-            request.data,
-            split=request.split,
-            data_dir=request.data_dir,
-            download=request.download,
-            audited=examples,
+    @cached_property
+    def deciding(self) -> Examples:
+        """Those that tell what a checkpoint is: of the split's first 1024, whatever is audited."""
+        asked = self.request
+        return data.deciding_examples(
+            asked.data,
+            split=asked.split,
+            data_dir=asked.data_dir,
+            download=asked.download,
+            audited=self.examples,
         )
-        answers = Answers(sources)
-        return cls(request, examples, train, deciding, threat, answers, exact, display or Display())
 
     def open(self, source: str, *, quiet: bool = False) -> Classifier:
         """The checkpoint as a classifier.

@@ -5,7 +5,6 @@ import pytest
 from robaudit import measures
 from robaudit.audit import Plan, preset
 from robaudit.audit.probes import AutoAttack, Pgd, Wci
-from robaudit.batch.passes import passes
 from robaudit.batch.work import work
 from robaudit.session import Session
 
@@ -41,17 +40,17 @@ def test_passes_are_those_of_the_run(job, tmp_path, monkeypatch, gap):
 
     monkeypatch.setattr(Session, "open", counted)
     list(work(one, tmp_path / "job", "cpu"))
-    assert passes(preset("quick"), 256, 256 if gap else 0) == pytest.approx(taken, rel=0.2)
+    assert preset("quick").passes(256, 256 if gap else 0) == pytest.approx(taken, rel=0.2)
 
 
 def test_an_attack_that_several_probes_need_is_counted_once():
     pgd = Pgd(steps=10)
-    assert passes(Plan(probes=(pgd,)), 8) == 8 * (1 + 1 + 10 * 3 + 1)
-    shared = passes(Plan(probes=(pgd, Wci(pgd))), 8) - passes(Plan(probes=(pgd,)), 8)
-    apart = passes(Plan(probes=(pgd, Wci(Pgd(steps=9)))), 8) - passes(Plan(probes=(pgd,)), 8)
+    assert Plan(probes=(pgd,)).passes(8) == 8 * (1 + 1 + 10 * 3 + 1)
+    shared = Plan(probes=(pgd, Wci(pgd))).passes(8) - Plan(probes=(pgd,)).passes(8)
+    apart = Plan(probes=(pgd, Wci(Pgd(steps=9)))).passes(8) - Plan(probes=(pgd,)).passes(8)
     assert apart - shared == 8 * (1 + 9 * 3 + 1)
 
 
 def test_autoattack_costs_what_the_registry_says():
-    of_one = passes(Plan(probes=(AutoAttack(),)), 1) - passes(Plan(), 1)
+    of_one = Plan(probes=(AutoAttack(),)).passes(1) - Plan().passes(1)
     assert of_one == measures.find("accuracy.autoattack").passes
