@@ -30,6 +30,7 @@ DUALS: dict[Norm, Norm] = {"linf": "l1", "l2": "l2", "l1": "linf"}
 
 Operator = Literal["hessian", "gauss-newton"]
 Estimator = Literal["auto", "exact", "gauss-newton", "hessian"]
+TrainingLoss = Literal["at", "trades", "alp", "mart"]
 AutoAttackVersion = Literal["standard", "plus", "rand"]
 
 

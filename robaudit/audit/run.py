@@ -6,10 +6,8 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
 
 import torch
-from pydantic import BaseModel
 from torch import Tensor, nn
 
 import robaudit
@@ -36,7 +34,7 @@ from robaudit.engine.runner import BatchSize
 from robaudit.engine.spilled import computed
 from robaudit.errors import NotMeasuredError
 from robaudit.measures import register
-from robaudit.schema import Data, Evidence, Measurement, Report, Subject, Threat
+from robaudit.schema import Data, Measurement, Report, Subject, Threat
 from robaudit.types import Cache, Examples, ThreatModel, no_cache
 
 # Where clean images alone are measured, what is odd about the network is looked for near them.
@@ -295,13 +293,8 @@ def subject_of(model: nn.Module) -> Subject:
             normalization_known="said",
             parameters=sum(p.numel() for p in model.parameters()),
         )
-    evidence = [Evidence(**_fields_of(Evidence, trial)) for trial in origin.trials]
-    return Subject(**_fields_of(Subject, origin), evidence=evidence)
-
-
-def _fields_of(model: type[BaseModel], source: object) -> dict[str, Any]:
-    """The attributes of ``source`` that are fields of the model."""
-    return {name: getattr(source, name) for name in model.model_fields if hasattr(source, name)}
+    shared = {name: getattr(origin, name) for name in Subject.model_fields if hasattr(origin, name)}
+    return Subject(**shared, evidence=list(origin.trials))
 
 
 def data_of(examples: Examples) -> Data:

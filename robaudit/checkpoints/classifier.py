@@ -11,33 +11,7 @@ from torch import Tensor, nn
 from robaudit.brief import shortened, wrapped
 from robaudit.checkpoints.normalization import Normalization
 from robaudit.engine.logits import logits_of
-from robaudit.schema import Known
-
-
-@dataclass(frozen=True)
-class Trial:
-    """One candidate network and normalisation on ``n`` labelled images.
-
-    ``right`` is how many it classifies right and ``loss`` the mean cross-entropy; ``stands`` is how
-    many of the first ``attacked`` images are right at every step of PGD-10 in the audit's threat
-    model, if that was tried.
-    """
-
-    architecture: str
-    normalization: str
-    right: int
-    n: int
-    loss: float | None = None
-    stands: int | None = None
-    attacked: int = 0
-
-    @property
-    def accuracy(self) -> float:
-        return self.right / self.n
-
-    @property
-    def robust_accuracy(self) -> float | None:
-        return None if self.stands is None else self.stands / self.attacked
+from robaudit.schema import Evidence, Known
 
 
 @dataclass(frozen=True)
@@ -77,7 +51,7 @@ class Origin:
     architecture_known: Known = "said"
     normalization_known: Known = "said"
     harmless: str = ""
-    trials: tuple[Trial, ...] = ()
+    trials: tuple[Evidence, ...] = ()
     claims: Mapping[str, float] = field(default_factory=dict)
     robust_claims: Mapping[str, float] = field(default_factory=dict)
     epoch: float | None = None

@@ -9,11 +9,12 @@ import torch
 from torch import Tensor, nn
 
 from robaudit.checkpoints.ascent import attacked, losses
-from robaudit.checkpoints.classifier import Classifier, Origin, Trial
+from robaudit.checkpoints.classifier import Classifier, Origin
 from robaudit.checkpoints.deciding import Outcomes, likeliest
 from robaudit.checkpoints.normalization import Normalization
 from robaudit.engine import Runner, device_of, frozen
 from robaudit.errors import CheckpointError, NotMeasuredError
+from robaudit.schema import Evidence
 from robaudit.types import Examples, ThreatModel
 
 # A candidate whose gradient is exactly zero on more of the images has not been attacked.
@@ -109,18 +110,18 @@ class Combination:
             )
         return self.outcomes
 
-    def trial(self) -> Trial:
+    def trial(self) -> Evidence:
         """The outcomes over all checkpoints, for the report."""
         found = self.outcomes
-        stands = found.stands
-        return Trial(
-            self.architecture,
-            self.normalization,
-            right=int(found.right.sum()),
+        attacked = found.stands.numel()
+        return Evidence(
+            architecture=self.architecture,
+            normalization=self.normalization,
+            accuracy=int(found.right.sum()) / found.right.numel(),
             n=found.right.numel(),
             loss=float(found.clean.mean()) if found.clean.numel() else None,
-            stands=int(stands.sum()) if stands.numel() else None,
-            attacked=stands.numel(),
+            robust_accuracy=int(found.stands.sum()) / attacked if attacked else None,
+            attacked=attacked,
         )
 
 

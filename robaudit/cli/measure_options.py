@@ -9,12 +9,11 @@ from pydantic import Field
 from robaudit.audit.probe import Layers
 from robaudit.audit.probes import Pgd
 from robaudit.audit.probes.hessian import HessianEngine
-from robaudit.audit.probes.top_layer import Objective
 from robaudit.cli.options import Settings
 from robaudit.errors import UsageError
 from robaudit.protocols import Protocol
 from robaudit.request import Count, Spec
-from robaudit.types import Estimator, Operator, parse_bytes
+from robaudit.types import Estimator, Operator, TrainingLoss, parse_bytes
 
 
 class PgdOptions(Spec):
@@ -100,7 +99,7 @@ class TraceOptions(Spec):
 class TermOptions(Spec):
     """Constants of the top layer's trace and of the PAC-Bayes terms."""
 
-    objective: Objective = Field(
+    objective: TrainingLoss = Field(
         default="at", description="Training loss of the top layer's trace."
     )
     penalty: float | None = Field(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from robaudit.errors import UsageError, did_you_mean
 
@@ -61,26 +61,10 @@ def tracked(
             if "wci" in measures:
                 found[f"wci.{split}"] = wci(model, met.x, y, seed=seed, index=index).value
             if "flatness" in measures:
-                found[f"flatness.average.{split}"] = average(
-                    model,
-                    x,
-                    y,
-                    threat,
-                    perturbations=5,
-                    steps=10,
-                    seed=seed,
-                    index=index,
-                    reference=met,
-                ).value
+                how: Any = {"steps": 10, "seed": seed, "index": index, "reference": met}
+                random = average(model, x, y, threat, perturbations=5, **how)
+                found[f"flatness.average.{split}"] = random.value
                 found[f"flatness.worst.{split}"] = worst(
-                    model,
-                    x,
-                    y,
-                    threat,
-                    restarts=1,
-                    steps=10,
-                    seed=seed,
-                    index=index,
-                    reference=met,
+                    model, x, y, threat, restarts=1, **how
                 ).value
     return found

@@ -15,7 +15,7 @@ from robaudit.curvature.derivatives import check_derivatives
 from robaudit.curvature.lanczos import Tridiagonal
 from robaudit.curvature.per_example import column_gradients
 from robaudit.curvature.products import relative_scale
-from robaudit.curvature.selection import chosen_parameters, effective_coordinates
+from robaudit.curvature.selection import chosen_parameters, effective_coordinates, leaves_of
 from robaudit.curvature.softmax import logit_curvature_factor
 from robaudit.curvature.spectrum import Spectrum, density_of
 from robaudit.engine import device_of, frozen
@@ -71,10 +71,7 @@ def gram_spectrum(
     with frozen(model):
         check_derivatives(model, x, "gradient", layers)
         device = device_of(model)
-        leaves = {
-            name: parameter.detach().requires_grad_()
-            for name, parameter in chosen_parameters(model, layers).items()
-        }
+        leaves = leaves_of(model, layers)
         with torch.no_grad():
             columns = model(x[:1].to(device)).shape[1] - 1
         like = next(iter(leaves.values()))

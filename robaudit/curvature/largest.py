@@ -13,7 +13,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from robaudit.curvature.double_backward import checked_double_backward
 from robaudit.curvature.losses import require_finite
 from robaudit.curvature.products import hessian_product
-from robaudit.curvature.selection import chosen_parameters, effective_coordinates
+from robaudit.curvature.selection import effective_coordinates, leaves_of
 from robaudit.curvature.spectrum import MEMORY
 from robaudit.curvature.thick_restart import SPARE, extremes
 from robaudit.engine import device_of, frozen, generator
@@ -113,10 +113,7 @@ def curved_direction(
     """
     with frozen(model):
         device = device_of(model)
-        leaves = {
-            name: parameter.detach().requires_grad_()
-            for name, parameter in chosen_parameters(model, layers).items()
-        }
+        leaves = leaves_of(model, layers)
         with torch.no_grad():
             logits = torch.cat([model(images.to(device)) for images in torch.split(x, chunk)])
         p = logits.double().softmax(1)

@@ -10,7 +10,7 @@ from torch.func import functional_call
 from torch.nn import functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from robaudit.curvature.selection import chosen_parameters
+from robaudit.curvature.selection import chosen_parameters, leaves_of
 
 Product = Callable[[Tensor], Tensor]
 
@@ -32,7 +32,7 @@ def hessian_product(
     Args:
         layers: see :func:`robaudit.curvature.selection.chosen_parameters`; by default all.
     """
-    leaves = _leaves(model, layers)
+    leaves = leaves_of(model, layers)
     tensors = list(leaves.values())
 
     def product(v: Tensor) -> Tensor:
@@ -57,7 +57,7 @@ def gauss_newton_product(
     Source: Schraudolph, "Fast curvature matrix-vector products for second-order gradient descent",
     Neural Computation 14, 2002.
     """
-    leaves = _leaves(model, layers)
+    leaves = leaves_of(model, layers)
 
     def product(v: Tensor) -> Tensor:
         parts = _split(v, leaves.values())
@@ -95,7 +95,7 @@ def block_products(
 
     One backward pass for all gradients, then one more per parameter tensor.
     """
-    leaves = _leaves(model, layers)
+    leaves = leaves_of(model, layers)
     tensors = list(leaves.values())
     parts = _split(v, tensors)
 
@@ -113,11 +113,6 @@ def relative_scale(model: nn.Module, layers: Sequence[str] | None = None) -> Ten
     """
     chosen = chosen_parameters(model, layers).values()
     return torch.cat([p.detach().norm().expand(p.numel()) for p in chosen])
-
-
-def _leaves(model: nn.Module, layers: Sequence[str] | None) -> dict[str, Tensor]:
-    chosen = chosen_parameters(model, layers)
-    return {name: parameter.detach().requires_grad_() for name, parameter in chosen.items()}
 
 
 def _split(v: Tensor, leaves: Iterable[Tensor]) -> list[Tensor]:

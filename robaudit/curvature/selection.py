@@ -62,6 +62,12 @@ def chosen_parameters(
     return {name: parameter for name, parameter in named.items() if id(parameter) in wanted}
 
 
+def leaves_of(model: nn.Module, layers: Sequence[str] | None = None) -> dict[str, Tensor]:
+    """:func:`chosen_parameters` as tensors to differentiate in, which share their memory."""
+    chosen = chosen_parameters(model, layers)
+    return {name: parameter.detach().requires_grad_() for name, parameter in chosen.items()}
+
+
 @dataclass(frozen=True)
 class Coordinates:
     """The entries of parameters that a matrix acts on.

@@ -160,8 +160,6 @@ def spectrum(
     >>> found.dimension, found.largest[0] > found.smallest
     (23, True)
     """
-    if top < 1 or probes < 1:
-        raise UsageError("a spectrum needs at least one eigenvalue and one probe")
     model, chosen = effective_coordinates(model, layers, x)
     layers, dim = chosen.layers, chosen.dimension
     with frozen(model), checked_double_backward(model, x, y, layers, operator):
@@ -272,10 +270,8 @@ def _matrix(
 ) -> Product:
     if operator == "hessian":
         matrix = hessian_product(model, x, y, layers=layers)
-    elif operator == "gauss-newton":
-        matrix = gauss_newton_product(model, x, layers=layers)
     else:
-        raise UsageError(f"unknown operator {operator!r}", "Known: hessian, gauss-newton.")
+        matrix = gauss_newton_product(model, x, layers=layers)
     if not relative:
         return matrix
     scale = relative_scale(model, layers)

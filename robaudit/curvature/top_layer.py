@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -15,8 +14,7 @@ from robaudit.engine import device_of, effective, frozen, kept_entries
 from robaudit.engine.arguments import checked_features
 from robaudit.engine.calls import observed
 from robaudit.errors import NotMeasuredError, UsageError
-
-TrainingLoss = Literal["at", "trades", "alp", "mart"]
+from robaudit.types import TrainingLoss
 
 # The usual weight of the loss's second term; ALP has no established one.
 PENALTIES: dict[TrainingLoss, float] = {"at": 0.0, "trades": 6.0, "alp": 1.0, "mart": 6.0}
@@ -104,10 +102,6 @@ def top_layer_trh(
     >>> top_layer_trh(net, x, x, y, "trades", penalty=1.0).terms.keys()
     dict_keys(['clean cross-entropy', 'divergence'])
     """
-    if objective not in get_args(TrainingLoss):
-        raise UsageError(
-            f"unknown objective {objective!r}", f"Known: {', '.join(get_args(TrainingLoss))}."
-        )
     penalty = PENALTIES[objective] if penalty is None else penalty
     if not 0 <= penalty < float("inf"):
         raise UsageError(f"the penalty must be a finite number of at least zero, not {penalty}")

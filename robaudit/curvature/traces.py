@@ -38,7 +38,7 @@ from robaudit.engine import (
     in_float64,
 )
 from robaudit.engine.arguments import checked_features
-from robaudit.errors import NotMeasuredError, UsageError
+from robaudit.errors import NotMeasuredError
 from robaudit.types import Estimator, Progress
 
 Used = Literal["exact", "gauss-newton", "hessian"]
@@ -187,8 +187,6 @@ def layer_traces(
     >>> found.quantity, list(found.layers)
     ('hessian', ['1', '3'])
     """
-    if probes < 1:
-        raise UsageError(f"probes must be at least 1, not {probes}")
     index = torch.arange(len(x)) if index is None else index
     n = len(x)
     if n == 1:  # networks are not run on a single image; the copy is left out of the result

@@ -13,6 +13,7 @@ from robaudit.curvature.derivatives import NoSecondDerivativeError
 from robaudit.curvature.losses import standard_error
 from robaudit.curvature.targets import Layers
 from robaudit.curvature.traces import (
+    LayerTrace,
     LayerTraces,
     classes_of,
     gauss_newton_estimator,
@@ -24,22 +25,14 @@ from robaudit.types import Estimator, Progress
 
 
 @dataclass(frozen=True)
-class LayerContribution:
-    """One layer's part of the index.
+class LayerContribution(LayerTrace):
+    """One layer's part of the index, with its trace.
 
     Attributes:
-        name: of the layer or parameter.
-        frobenius: ``||W_k||_F``.
-        trace: ``Tr(H_k)``.
-        standard_error: of the trace.
         contribution: ``||W_k||_F sqrt(Tr(H_k))``.
         share: of the contribution in the index, as a fraction.
     """
 
-    name: str
-    frobenius: float
-    trace: float
-    standard_error: float
     contribution: float
     share: float
 
@@ -183,14 +176,7 @@ def from_traces(traces: LayerTraces, note: str | None = None) -> WeightCurvature
             if row.trace > 0
         ),
         layers=tuple(
-            LayerContribution(
-                row.name,
-                row.frobenius,
-                row.trace,
-                row.standard_error,
-                c,
-                c / value if value else 0.0,
-            )
+            LayerContribution(**vars(row), contribution=c, share=c / value if value else 0.0)
             for c, row in zip(contributions, rows, strict=True)
         ),
         traces=traces,

@@ -42,7 +42,7 @@ from robaudit.types import Progress, ThreatModel
 
 
 @dataclass(frozen=True)
-class WorstFlatness:
+class WorstFlatness(Rise):
     """The largest rise of the robust loss that was found in the relative ball.
 
     Attributes:
@@ -50,7 +50,6 @@ class WorstFlatness:
             on Eq. 5. Never negative in the default protocol, since the ball contains the
             unperturbed weights.
         standard_error: over examples, for fixed worst weights.
-        reference: robust loss of the unperturbed network.
         restarts: the joint loss that each restart reached.
         nu: the worst perturbation found, by parameter tensor; in ``stutz2021-text`` with a first
             dimension for the batches.
@@ -60,9 +59,6 @@ class WorstFlatness:
             smaller than intended.
     """
 
-    value: float
-    standard_error: float
-    reference: float
     restarts: tuple[float, ...]
     nu: Weights
     parts: Mapping[str, Rise]
@@ -218,11 +214,8 @@ def worst(
             after = torch.maximum(anew, carried).double()
             if float((after - before).mean()) < 0:  # the unperturbed weights are the worst found
                 after, nu = before, {name: 0 * moved for name, moved in nu.items()}
-    found = rise(after[None], before, drawn=False)
     return WorstFlatness(
-        value=found.value,
-        standard_error=found.standard_error,
-        reference=found.reference,
+        **vars(rise(after[None], before, drawn=False)),
         restarts=tuple(result.mean for result in results),
         nu=nu,
         parts=parts(after[None], before, reference.correct, drawn=False),

@@ -10,12 +10,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from robaudit.curvature.top_layer import PENALTIES, TrainingLoss
+from robaudit.curvature.top_layer import PENALTIES
 from robaudit.engine.logits import Forward
 from robaudit.training.inner import attacked, maximise
 
 if TYPE_CHECKING:
-    from robaudit.types import Images, Labels, Logits, ThreatModel
+    from robaudit.types import Images, Labels, Logits, ThreatModel, TrainingLoss
 
 
 class Objective(ABC):

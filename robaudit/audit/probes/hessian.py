@@ -228,11 +228,12 @@ class Hessian(Probe):
         from robaudit import curvature
         from robaudit.curvature.selection import chosen_parameters
         from robaudit.curvature.spectrum import MEMORY
+        from robaudit.curvature.traces import classes_of
         from robaudit.engine import effective
 
         if self.operator != "gauss-newton":
             return False
-        columns = _classes(context, x) - 1
+        columns = classes_of(context.model, x) - 1
         plain = effective(context.model, x)
         chosen = chosen_parameters(plain, restricting(plain, self.layers)).values()
         dim = sum(parameter.numel() for parameter in chosen)
@@ -243,11 +244,11 @@ class Hessian(Probe):
     def _traces(self, context: Context, x: Tensor, y: Tensor) -> LayerTraces:
         """The matrix's trace as the sum of its blocks' traces, exact where the network allows."""
         from robaudit import curvature
-        from robaudit.curvature.traces import gauss_newton_estimator
+        from robaudit.curvature.traces import classes_of, gauss_newton_estimator
 
         estimator: Estimator = "auto"
         if self.operator == "gauss-newton":
-            estimator = gauss_newton_estimator(_classes(context, x))
+            estimator = gauss_newton_estimator(classes_of(context.model, x))
         with context.watch(f"trace on {len(x)} {context.main} examples") as progress:
             return curvature.layer_traces(
                 context.model,
@@ -298,15 +299,6 @@ class Hessian(Probe):
             "hessian.largest": {"pyhessian": {"eigenvalues": list(found.eigenvalues)}},
             "hessian.trace": {"pyhessian": trace},
         }
-
-
-def _classes(context: Context, x: Tensor) -> int:
-    import torch
-
-    from robaudit.engine import device_of, frozen
-
-    with frozen(context.model), torch.no_grad():
-        return int(context.model(x[:1].to(device_of(context.model))).shape[1])
 
 
 def _late(found: Spectrum) -> list[str]:

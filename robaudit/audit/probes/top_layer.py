@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from robaudit.audit.names import authors
 from robaudit.audit.numbers import estimate
@@ -12,12 +12,10 @@ from robaudit.audit.probes.pgd import Pgd
 from robaudit.errors import NotMeasuredError
 from robaudit.measures import measure
 from robaudit.schema import Measurement
+from robaudit.types import TrainingLoss
 
 if TYPE_CHECKING:
     from robaudit.audit.context import Context
-
-Objective = Literal["at", "trades", "alp", "mart"]
-"""Losses that networks are trained with."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +39,7 @@ class TopLayer(Probe):
     )
 
     pgd: Pgd
-    objective: Objective = "at"
+    objective: TrainingLoss = "at"
     penalty: float | None = None
 
     def price(self, n: int, n_train: int) -> int:

@@ -260,14 +260,8 @@ class Wci(Probe):
             "uncovered": [own(name) for name in traces.uncovered],
             "idle": [own(name) for name in traces.idle],
             "layers": [
-                {
-                    "name": own(layer.name),
-                    "frobenius": layer.frobenius,
-                    "trace": layer.trace,
-                    "standard_error": finite(layer.standard_error),
-                    "contribution": layer.contribution,
-                    "share": layer.share,
-                }
+                asdict(layer)
+                | {"name": own(layer.name), "standard_error": finite(layer.standard_error)}
                 for layer in index.layers
             ],
         }
