@@ -31,6 +31,7 @@ from robaudit.checkpoints.normalization import NORMALIZATIONS, normalize_name
 from robaudit.checkpoints.open_question import MOST_SHOWN, open_question
 from robaudit.checkpoints.said import checked_as_said, refuse_guessing
 from robaudit.checkpoints.suitability import check_suits, suits
+from robaudit.datasets import DATA_SETS
 from robaudit.types import Examples, Progress, ThreatModel
 
 IMAGES = 1024
@@ -45,14 +46,10 @@ _MANY, _LITTLE_OF_MANY, _LITTLE = 12, 1 / 32, 1 / 4
 _SPREAD = ("none", "cifar10", "mnist", "imagenet", "half", "bytes")
 # The data set whose moments a normalisation holds; the others belong to none.
 _DATA_SETS = {
-    "cifar10": "cifar10",
-    "cifar10-moments": "cifar10",
-    "cifar100": "cifar100",
-    "svhn": "svhn",
-    "mnist": "mnist",
-    "fashion-mnist": "fashion-mnist",
+    name: of
+    for name in NORMALIZATIONS
+    if (of := name.removesuffix("-moments")) in DATA_SETS and of != "imagenet"
 }
-_SIDES = {"mnist": 28, "fashion-mnist": 28}
 # Means of a thousand images are within 0.01 of the set's.
 _NEAR = 0.03
 
@@ -144,7 +141,7 @@ def data_set_of(examples: Examples) -> str | None:
     distances = {
         of: max(abs(a - b) for a, b in zip(NORMALIZATIONS[name].mean, means, strict=True))
         for name, of in _DATA_SETS.items()
-        if len(NORMALIZATIONS[name].mean) == channels and side == _SIDES.get(of, 32)
+        if len(NORMALIZATIONS[name].mean) == channels and side == DATA_SETS[of].image[1]
     }
     nearest = min(distances, key=distances.__getitem__, default=None)
     return nearest if nearest is not None and distances[nearest] < _NEAR else None

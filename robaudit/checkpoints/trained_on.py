@@ -29,25 +29,13 @@ from robaudit.checkpoints.fitting import check_fit, nearest
 from robaudit.checkpoints.sidecar import statement_of
 from robaudit.checkpoints.sources import is_source, zoo_threat
 from robaudit.checkpoints.wrapping import Unwrapped
+from robaudit.datasets import DATA_SETS, known_as
 from robaudit.request import CheckpointSpec
 
-IMAGES: tuple[Image, ...] = ((3, 32, 32), (1, 28, 28), (1, 8, 8), (3, 224, 224), (3, 64, 64))
+IMAGES: tuple[Image, ...] = (*dict.fromkeys(s.image for s in DATA_SETS.values()), (3, 64, 64))
 """Images of the usual data sets."""
 
 _RECORD = re.compile(r"(.*[._])?(data|dataset|data_?name|dataset_?name)")
-_NAMES = {
-    "cifar10": "cifar10",
-    "cifar100": "cifar100",
-    "svhn": "svhn",
-    "mnist": "mnist",
-    "fashionmnist": "fashion-mnist",
-    "fmnist": "fashion-mnist",
-    "imagenet": "imagenet",
-    "imagenet1k": "imagenet",
-    "ilsvrc2012": "imagenet",
-    "digits": "digits",
-}
-"""Names of data sets in training scripts, letters and digits only."""
 
 
 @dataclass(frozen=True)
@@ -78,7 +66,7 @@ def trained_on(source: str, asked: CheckpointSpec) -> TrainedOn:
         stated = zoo_threat(source)
         scheme, _, rest = source.partition(":")
         recorded = stated[0] if stated else rest.partition("/")[0]
-        return TrainedOn(_NAMES.get(_bare(recorded if scheme == "robustbench" else "imagenet"), ""))
+        return TrainedOn(known_as(recorded) if scheme == "robustbench" else "imagenet")
     arch = asked.arch
     container = read_container(Path(source), hash=False, member=asked.member, weights=asked.weights)
     if container.refusal is not None and not asked.trust_pickle:
@@ -108,14 +96,10 @@ def _check_fit(network: nn.Module, stages: Sequence[Unwrapped], name: str) -> No
     check_fit(network, state, name)
 
 
-def _bare(name: str) -> str:
-    return re.sub(r"[^a-z0-9]", "", name.lower())
-
-
 def _recorded(metadata: Mapping[str, str]) -> str:
     for key, value in metadata.items():
-        if _RECORD.fullmatch(key.lower()) and _bare(value) in _NAMES:
-            return _NAMES[_bare(value)]
+        if _RECORD.fullmatch(key.lower()) and (name := known_as(value)):
+            return name
     return ""
 
 

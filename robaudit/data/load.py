@@ -13,7 +13,8 @@ from robaudit.data.image_folder import image_folder
 from robaudit.data.keeping import content_hash, kept
 from robaudit.data.plugins import plugin_set, registered
 from robaudit.data.source import Source
-from robaudit.data.torchvision_sets import SETS, torchvision_set
+from robaudit.data.torchvision_sets import torchvision_set
+from robaudit.datasets import DATA_SETS
 from robaudit.engine import seed_for
 from robaudit.errors import DataError, UsageError, did_you_mean
 from robaudit.types import Examples, Norm, Progress, ThreatModel
@@ -23,19 +24,6 @@ _SPLITS = ("test", "train")
 # A random draw ranks every example; the largest sets of labelled images have 1e7.
 _MOST_RANKED = 1 << 26
 _DECIDING = 1024
-_RADII: dict[Norm, dict[str, float]] = {
-    "linf": {
-        "digits": 0.15,
-        "mnist": 0.3,
-        "fashion-mnist": 0.1,
-        "cifar10": 8 / 255,
-        "cifar100": 8 / 255,
-        "svhn": 8 / 255,
-        "imagenet": 4 / 255,
-    },
-    "l2": {"cifar10": 0.5, "cifar100": 0.5, "svhn": 0.5, "imagenet": 3.0},
-    "l1": {},
-}
 
 
 def default_threat(name: str, norm: Norm = "linf") -> ThreatModel | None:
@@ -48,7 +36,7 @@ def default_threat(name: str, norm: Norm = "linf") -> ThreatModel | None:
     >>> default_threat("mnist")
     ThreatModel(norm='linf', eps=0.3)
     """
-    eps = _RADII[norm].get(name)
+    eps = getattr(DATA_SETS.get(name), norm, None)
     return None if eps is None else ThreatModel(norm, eps)
 
 
@@ -152,7 +140,7 @@ def _sorted(y: Tensor) -> bool:
 def _open(name: str, split: str, data_dir: Path | None, download: bool) -> Source:
     if name == "digits":
         return digits(split)
-    if name in SETS:
+    if name in DATA_SETS and DATA_SETS[name].torchvision:
         return torchvision_set(name, split, data_dir, download)
     if name.startswith(_FOLDER):
         return image_folder(Path(name.removeprefix(_FOLDER)).expanduser(), split)
@@ -163,7 +151,7 @@ def _open(name: str, split: str, data_dir: Path | None, download: bool) -> Sourc
     plugins = registered()
     if name in plugins:
         return plugin_set(name, split, data_dir)
-    known = ["digits", *SETS, *plugins]
+    known = ["digits", *(n for n, one in DATA_SETS.items() if one.torchvision), *plugins]
     raise UsageError(
         f"unknown data set {name!r}{did_you_mean(name, known)}",
         f"Known: {', '.join(known)}, FILE.npz, FILE.safetensors, {_FOLDER}DIR.",

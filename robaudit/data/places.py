@@ -6,14 +6,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-MARKS = {
-    "mnist": ("MNIST/raw",),
-    "fashion-mnist": ("FashionMNIST/raw",),
-    "cifar10": ("cifar-10-batches-py",),
-    "cifar100": ("cifar-100-python",),
-    "svhn": ("test_32x32.mat", "train_32x32.mat"),
-}
-"""Files and folders that torchvision creates in its root, by set."""
+from robaudit.datasets import DATA_SETS
 
 
 def own_folder() -> Path:
@@ -38,8 +31,9 @@ def root_of(name: str, data_dir: Path | None = None) -> Path | None:
 
     The set may also be in a sub-folder named after it.
     """
+    marks = DATA_SETS[name].marks if name in DATA_SETS else ()
     for place in (data_dir,) if data_dir is not None else usual_places():
         for root in (place, place / name, place / name.upper()):
-            if any((root / mark).exists() for mark in MARKS.get(name, ())):
+            if any((root / mark).exists() for mark in marks):
                 return root
     return None

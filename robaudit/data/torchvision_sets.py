@@ -10,16 +10,8 @@ import numpy as np
 
 from robaudit.data.places import own_folder, root_of
 from robaudit.data.source import Source, from_arrays
+from robaudit.datasets import DATA_SETS
 from robaudit.errors import DataError, UsageError
-
-# name -> class in torchvision.datasets, number of classes
-SETS = {
-    "mnist": ("MNIST", 10),
-    "fashion-mnist": ("FashionMNIST", 10),
-    "cifar10": ("CIFAR10", 10),
-    "cifar100": ("CIFAR100", 100),
-    "svhn": ("SVHN", 10),
-}
 
 
 def torchvision_set(name: str, split: str, data_dir: Path | None, download: bool) -> Source:
@@ -40,12 +32,12 @@ def torchvision_set(name: str, split: str, data_dir: Path | None, download: bool
             f"the files of {name} are in no usual place (./data, ~/data, ROBAUDIT_DATA_DIR)",
             "Give the folder as --data-dir, or download them with --download.",
         )
-    kind, classes = SETS[name]
+    known = DATA_SETS[name]
     which = {"split": split} if name == "svhn" else {"train": split == "train"}
     try:
         # torchvision prints while it downloads; stdout belongs to the result.
         with contextlib.redirect_stdout(sys.stderr):
-            stored = getattr(datasets, kind)(str(data_dir), download=download, **which)
+            stored = getattr(datasets, known.torchvision)(str(data_dir), download=download, **which)
     except (RuntimeError, OSError, ValueError, EOFError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         if download:
@@ -55,4 +47,4 @@ def torchvision_set(name: str, split: str, data_dir: Path | None, download: bool
             "Name its folder as --data-dir, or fetch it with --download.",
         ) from error
     labels = stored.labels if name == "svhn" else stored.targets
-    return from_arrays(np.asarray(stored.data), np.asarray(labels), classes, name)
+    return from_arrays(np.asarray(stored.data), np.asarray(labels), known.classes, name)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -10,22 +10,12 @@ from robaudit.checkpoints.asking import best_accuracy
 from robaudit.checkpoints.trained_on import TrainedOn, trained_on
 from robaudit.data import load_examples
 from robaudit.data.places import root_of, usual_places
+from robaudit.datasets import DATA_SETS
 from robaudit.display import Display
 from robaudit.errors import DataError
 from robaudit.request import AUTO, Request
 
 R = TypeVar("R", bound=Request)
-
-_SETS: Mapping[str, tuple[tuple[int, int, int], int]] = {
-    "cifar10": ((3, 32, 32), 10),
-    "svhn": ((3, 32, 32), 10),
-    "cifar100": ((3, 32, 32), 100),
-    "mnist": ((1, 28, 28), 10),
-    "fashion-mnist": ((1, 28, 28), 10),
-    "digits": ((1, 8, 8), 10),
-    "imagenet": ((3, 224, 224), 1000),
-}
-"""Images and classes of the sets that a network may have been trained on."""
 
 _ASKED = 256
 # Of ten classes: what a network is right on that takes images of any size, and knows these.
@@ -74,10 +64,10 @@ def _sets(found: TrainedOn) -> tuple[list[str], str]:
     takes = dict(found.takes or {})
     names = [
         name
-        for name, (image, classes) in _SETS.items()
-        if takes.get(image) in (classes, -1) or (takes.get(image, 0) == classes + 1)
+        for name, known in DATA_SETS.items()
+        if takes.get(known.image) in (known.classes, known.classes + 1, -1)
     ]
-    image = _SETS[names[0]][0] if names else next(iter(takes), None)
+    image = DATA_SETS[names[0]].image if names else next(iter(takes), None)
     if image is None:
         return [], "it takes images of no usual size"
     size = "x".join(map(str, image))

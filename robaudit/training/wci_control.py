@@ -10,8 +10,7 @@ from torch import nn
 
 from robaudit.attacks import pgd
 from robaudit.curvature import wci
-from robaudit.curvature.traces import gauss_newton_estimator
-from robaudit.engine import device_of, frozen
+from robaudit.curvature.traces import classes_of, gauss_newton_estimator
 from robaudit.errors import UsageError
 
 if TYPE_CHECKING:
@@ -131,8 +130,7 @@ def fixed_batch_wci(
 
     def measure() -> float:
         attacked = pgd(model, x, y, threat, steps=steps, step_size=step_size, seed=seed)
-        with frozen(model), torch.no_grad():
-            classes = model(x[:1].to(device_of(model))).shape[1]
-        return wci(model, attacked.x, y, estimator=gauss_newton_estimator(classes)).value
+        estimator = gauss_newton_estimator(classes_of(model, x))
+        return wci(model, attacked.x, y, estimator=estimator).value
 
     return measure

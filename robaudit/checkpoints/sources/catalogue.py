@@ -13,9 +13,10 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
+from robaudit.datasets import DATA_SETS
 from robaudit.errors import UsageError, did_you_mean
 
-CLASSES = {"cifar10": 10, "cifar100": 100, "imagenet": 1000}
+CLASSES = {name: DATA_SETS[name].classes for name in ("cifar10", "cifar100", "imagenet")}
 INSTALL = "Install it: pip install 'robaudit[robustbench]'"
 _FORM = "Write it as robustbench:DATASET/THREAT/NAME, as in robustbench:cifar10/Linf/Standard."
 

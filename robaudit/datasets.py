@@ -1,0 +1,51 @@
+"""The data sets that are known by name. Imports no torch."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class DataSet:
+    """One data set.
+
+    Attributes:
+        image: ``(c, h, w)``.
+        linf, l2: the usual radii; ``None`` where none is usual.
+        torchvision: its class in ``torchvision.datasets``; ``""`` where there is none.
+        marks: files and folders that torchvision creates in its root.
+        also: what training scripts call it beside its name, letters and digits only.
+    """
+
+    image: tuple[int, int, int]
+    classes: int
+    linf: float
+    l2: float | None = None
+    torchvision: str = ""
+    marks: tuple[str, ...] = ()
+    also: tuple[str, ...] = ()
+
+
+DATA_SETS: Mapping[str, DataSet] = {
+    "cifar10": DataSet((3, 32, 32), 10, 8 / 255, 0.5, "CIFAR10", ("cifar-10-batches-py",)),
+    "svhn": DataSet((3, 32, 32), 10, 8 / 255, 0.5, "SVHN", ("test_32x32.mat", "train_32x32.mat")),
+    "cifar100": DataSet((3, 32, 32), 100, 8 / 255, 0.5, "CIFAR100", ("cifar-100-python",)),
+    "mnist": DataSet((1, 28, 28), 10, 0.3, None, "MNIST", ("MNIST/raw",)),
+    "fashion-mnist": DataSet(
+        (1, 28, 28), 10, 0.1, None, "FashionMNIST", ("FashionMNIST/raw",), ("fmnist",)
+    ),
+    "digits": DataSet((1, 8, 8), 10, 0.15),
+    "imagenet": DataSet((3, 224, 224), 1000, 4 / 255, 3.0, also=("imagenet1k", "ilsvrc2012")),
+}
+
+
+def known_as(text: str) -> str:
+    """The name of the data set that a training script calls so; ``""`` for none.
+
+    >>> known_as("CIFAR-10"), known_as("FMNIST"), known_as("faces")
+    ('cifar10', 'fashion-mnist', '')
+    """
+    bare = re.sub(r"[^a-z0-9]", "", text.lower())
+    return next((n for n, s in DATA_SETS.items() if bare in (n.replace("-", ""), *s.also)), "")
