@@ -11,68 +11,89 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.export import ExportedProgram
+from torch.utils._pytree import tree_leaves
 
 from robaudit.errors import NotCertifiableError
 
 BATCH = 3
 """The number of images in the program's input."""
 
-_aten = torch.ops.aten
-# Kept whole, since their parts are not piecewise linear or say less.
-_KEPT = (
-    _aten.linear.default,
-    _aten.prelu.default,
-    _aten.threshold.default,
-    _aten.hardsigmoid.default,
-    _aten.hardtanh.default,
-    _aten.relu6.default,
-    _aten.leaky_relu.default,
-)
+# Kept whole: their parts are not piecewise linear, or mix the batch with other dimensions.
+_KEPT = ("linear", "matmul", "einsum", "prelu", "threshold", "hardsigmoid", "rrelu")
 # Operations that are neither affine nor piecewise linear, in the words of PyTorch's documentation.
 _WORDS = {
-    "scaled_dot_product_attention": "softmax attention",
+    "_native_batch_norm_legit": "batch normalisation by the statistics of each batch",
     "_native_multi_head_attention": "softmax attention",
-    "_transformer_encoder_layer_fwd": "softmax attention",
-    "softmax": "softmax",
     "_softmax": "softmax",
-    "log_softmax": "log-softmax inside the network",
-    "layer_norm": "layer normalisation",
-    "native_layer_norm": "layer normalisation",
-    "rms_norm": "RMS normalisation",
-    "group_norm": "group normalisation",
-    "instance_norm": "instance normalisation",
-    "local_response_norm": "local response normalisation",
-    "gelu": "GELU",
-    "silu": "SiLU",
-    "mish": "Mish",
-    "elu": "ELU",
-    "selu": "SELU",
-    "celu": "CELU",
-    "softplus": "softplus",
-    "hardswish": "hard swish",
-    "glu": "a gated linear unit",
-    "log_sigmoid": "log-sigmoid",
-    "exp": "an exponential",
-    "log": "a logarithm",
-    "sqrt": "a square root",
-    "rsqrt": "a square root",
-    "erf": "the error function",
-    "sin": "a sine",
-    "cos": "a cosine",
-    "round": "rounding",
-    "floor": "rounding",
-    "ceil": "rounding",
-    "trunc": "rounding",
-    "sign": "a sign",
-    "fake_quantize_per_tensor_affine": "quantisation",
-    "sort": "sorting",
-    "topk": "the k largest of several activations",
+    "_transformer_encoder_layer_fwd": "softmax attention",
+    "acos": "an arc cosine",
     "argmax": "the index of the largest activation",
-    "norm": "a norm of activations",
-    "linalg_vector_norm": "a norm of activations",
-    "lstm": "an LSTM",
+    "asin": "an arc sine",
+    "atan": "an arc tangent",
+    "bernoulli": "random numbers",
+    "ceil": "rounding",
+    "celu": "CELU",
+    "cos": "a cosine",
+    "cosine_similarity": "a cosine similarity",
+    "cumprod": "a product of activations",
+    "elu": "ELU",
+    "erf": "the error function",
+    "exp": "an exponential",
+    "expm1": "an exponential",
+    "fake_quantize_per_channel_affine": "quantisation",
+    "fake_quantize_per_tensor_affine": "quantisation",
+    "floor": "rounding",
+    "fmod": "a remainder",
+    "gelu": "GELU",
+    "glu": "a gated linear unit",
+    "grid_sampler": "a grid sampler",
+    "group_norm": "group normalisation",
     "gru": "a GRU",
+    "hardshrink": "hard shrinkage, which is not continuous",
+    "hardswish": "hard swish",
+    "instance_norm": "instance normalisation",
+    "layer_norm": "layer normalisation",
+    "linalg_norm": "a norm of activations",
+    "linalg_vector_norm": "a norm of activations",
+    "log": "a logarithm",
+    "log1p": "a logarithm",
+    "log_sigmoid": "log-sigmoid",
+    "log_softmax": "log-softmax inside the network",
+    "logsumexp": "log-sum-exp",
+    "lstm": "an LSTM",
+    "median": "a median",
+    "mish": "Mish",
+    "native_group_norm": "group normalisation",
+    "native_layer_norm": "layer normalisation",
+    "norm": "a norm of activations",
+    "pow": "a power of activations",
+    "prod": "a product of activations",
+    "quantize_per_tensor": "quantisation",
+    "reciprocal": "a reciprocal",
+    "remainder": "a remainder",
+    "rms_norm": "RMS normalisation",
+    "round": "rounding",
+    "rsqrt": "a square root",
+    "scaled_dot_product_attention": "softmax attention",
+    "selu": "SELU",
+    "sign": "a sign",
+    "silu": "SiLU",
+    "sin": "a sine",
+    "softmax": "softmax",
+    "softshrink": "soft shrinkage",
+    "softplus": "softplus",
+    "sort": "sorting",
+    "sqrt": "a square root",
+    "square": "a power of activations",
+    "std": "a standard deviation of activations",
+    "topk": "the k largest of several activations",
+    "trunc": "rounding",
+    "upsample_bicubic2d": "bicubic interpolation",
+    "var": "a variance of activations",
+    "var_mean": "a variance of activations",
 }
+_WORDS |= dict.fromkeys(("eq", "ge", "gt", "le", "lt", "ne"), "a comparison of activations")
+_PRODUCTS = ("addmm", "baddbmm", "bmm", "einsum", "linear", "matmul", "mm", "mul")
 _LOGGERS = ("torch._subclasses", "torch.fx.experimental", "torch._export", "torch.export")
 
 
@@ -86,17 +107,17 @@ def exported(plain: nn.Module, images: Tensor) -> ExportedProgram:
         try:
             whole = torch.export.export(plain, (images,), strict=False)
         except Exception as error:  # whatever the network's own code raises in tracing
-            raise NotCertifiableError(f"not certifiable: {_why(error)}") from error
-        if found := refused(whole):
-            raise NotCertifiableError(f"not certifiable: {_listed(found)}")
+            raise refusal(_why(error)) from error
+        if found := _refused(whole):
+            raise refusal(_listed(found))
         table: Any = torch.export.default_decompositions()
-        for operation in _KEPT:
-            table.pop(operation, None)
+        for name in _KEPT:
+            table.pop(getattr(torch.ops.aten, name).default, None)
         try:
             made: ExportedProgram = whole.run_decompositions(table)
             return made
         except Exception as error:
-            raise NotCertifiableError(f"not certifiable: {_why(error)}") from error
+            raise refusal(_why(error)) from error
 
 
 def operation_of(node: torch.fx.Node) -> str:
@@ -105,33 +126,48 @@ def operation_of(node: torch.fx.Node) -> str:
     return "" if packet is None else str(packet).rpartition(".")[2]
 
 
-def refused(program: ExportedProgram) -> list[str]:
+def word_for(name: str) -> str | None:
+    """What an operation that is not certifiable is called; ``None`` of others."""
+    return _WORDS.get(name.removesuffix("_"))
+
+
+def refusal(reason: str) -> NotCertifiableError:
+    """The exception for a network that is not certifiable."""
+    return NotCertifiableError(f"not certifiable: {reason}")
+
+
+def _refused(program: ExportedProgram) -> list[str]:
     """The operations on activations that have no exact form of affine maps, ReLUs and tanhs."""
     found: list[str] = []
-    inputs = set(program.graph_signature.user_inputs)
     depends: set[torch.fx.Node] = set()
-    last = next(iter(reversed(program.graph.nodes))).args[0]
     for node in program.graph.nodes:
-        if node.op == "placeholder":
-            depends |= {node} if node.name in inputs else set()
+        if node.op == "placeholder" and node.name in program.graph_signature.user_inputs:
+            depends.add(node)
+        if node.op != "call_function":
             continue
-        name = operation_of(node)
         if _draws(node):
             found.append("random numbers")
-        if not depends.intersection(node.all_input_nodes):
+        taken = [part for part in tree_leaves((node.args, node.kwargs)) if part in depends]
+        if not taken:
             continue
         depends.add(node)
-        word = _WORDS.get(name.removesuffix("_"))
-        final = isinstance(last, tuple | list) and list(last) == [node]
-        if word is not None and not (name == "log_softmax" and final):
+        name = operation_of(node).removesuffix("_")
+        if name in _PRODUCTS and len(taken) > 1:
+            found.append("a product of two activations")
+        word = word_for(name)
+        if word is not None and not (name == "log_softmax" and _is_result(node)):
             found.append(word)
     return list(dict.fromkeys(found))
+
+
+def _is_result(node: torch.fx.Node) -> bool:
+    return all(user.op == "output" for user in node.users)
 
 
 def _draws(node: torch.fx.Node) -> bool:
     # The identity in evaluation mode, as the comparison of logits confirms, or named otherwise.
     name = operation_of(node).removesuffix("_")
-    if name in _WORDS or name.endswith("dropout"):
+    if name in _WORDS or name == "rrelu" or name.endswith("dropout"):
         return False
     return torch.Tag.nondeterministic_seeded in getattr(node.target, "tags", ())
 

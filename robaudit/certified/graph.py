@@ -7,17 +7,18 @@ import copy
 import torch
 from torch import Tensor, nn
 
-from robaudit.certified.exported import BATCH, exported
+from robaudit.certified.exported import BATCH, exported, refusal
 from robaudit.certified.nodes import Graph, Node
 from robaudit.certified.reading import read
-from robaudit.engine import Voted, effective, evaluating, generator
+from robaudit.engine import Voted, effective, generator
 from robaudit.engine.logits import logits_of
-from robaudit.errors import NotCertifiableError, NotMeasuredError, RobauditError
+from robaudit.errors import NotMeasuredError, RobauditError
 
 __all__ = ["Graph", "Node", "graph_of"]
 
 _BATCHES = (1, 2, 5)
-# Relative difference between the graph's logits and the network's that counts as rounding.
+_OTHER = "the graph gives other logits than the network"
+# Relative difference of logits that counts as rounding, for networks in float64 and in float32.
 _DOUBLE, _SINGLE = 1e-9, 1e-4
 
 
@@ -39,15 +40,19 @@ def graph_of(model: nn.Module, shape: tuple[int, ...]) -> Graph:
         NotCertifiableError: the network has another kind of function, or is no function of one
             image at a time.
     """
-    own = _copied(model)
+    network = _copied(model)
     images = torch.rand(BATCH, *shape, generator=generator(0, "images of a graph"))
     try:
-        plain = effective(own, images)
+        plain = effective(network, images)
     except NotMeasuredError as error:
-        reason = error.message.partition(":")[0]
-        raise NotCertifiableError(f"not certifiable: {reason}") from error
-    graph = read(exported(plain, images))
-    _check(graph, plain, shape)
+        raise refusal(error.message.partition(":")[0]) from error
+    double = copy.deepcopy(plain).double()
+    if _runs(double, images.double()):
+        plain, images = double, images.double()
+    elif not _runs(plain, images):
+        raise refusal(f"the network does not run on images of shape {tuple(shape)}")
+    graph, single = read(exported(plain, images))
+    _check(graph, plain, images, _SINGLE if single else _DOUBLE)
     return graph
 
 
@@ -55,7 +60,7 @@ def _copied(model: nn.Module) -> nn.Module:
     while isinstance(model, nn.DataParallel):
         model = model.module
     if isinstance(model, Voted):
-        raise NotCertifiableError("not certifiable: the network draws at random")
+        raise refusal("the network draws at random")
     memo = {
         id(value): value.detach().clone()
         for module in model.modules()
@@ -65,30 +70,36 @@ def _copied(model: nn.Module) -> nn.Module:
     try:
         return copy.deepcopy(model, memo).cpu().eval().requires_grad_(False)
     except (RuntimeError, TypeError, ValueError, AttributeError) as error:
-        raise NotCertifiableError("not certifiable: the network cannot be copied") from error
+        raise refusal("the network cannot be copied") from error
 
 
-def _check(graph: Graph, plain: nn.Module, shape: tuple[int, ...]) -> None:
+def _runs(network: nn.Module, images: Tensor) -> bool:
+    try:
+        with torch.no_grad():
+            network(images)
+    except (RuntimeError, TypeError, ValueError):
+        return False
+    return True
+
+
+def _check(graph: Graph, network: nn.Module, like: Tensor, allowed: float) -> None:
     """Compare the graph's logits with the network's, in batches of several sizes."""
     draw = generator(0, "images of a graph's check")
-    double = copy.deepcopy(plain).double()
     for n in _BATCHES:
-        x = torch.rand(n, *shape, generator=draw, dtype=torch.float64)
-        found = graph(x)
-        wanted, allowed = _logits(double, plain, x)
-        off = (found - found[:, :1] - (wanted - wanted[:, :1])).abs().max()
-        size = max(1e-12, float(wanted.abs().max()), float(found.abs().max()))
-        if found.shape != wanted.shape or not float(off) <= allowed * size:
-            raise NotCertifiableError(
-                "not certifiable: the graph gives other logits than the network"
-            )
-
-
-def _logits(double: nn.Module, plain: nn.Module, x: Tensor) -> tuple[Tensor, float]:
-    with torch.no_grad(), evaluating(double), evaluating(plain):
+        x = torch.rand(n, *like.shape[1:], generator=draw, dtype=torch.float64)
         try:
-            return logits_of(double, x), _DOUBLE
-        except (RuntimeError, TypeError, ValueError):  # a network that computes in float32 only
-            return logits_of(plain, x.float()).double(), _SINGLE
+            with torch.no_grad():
+                found, wanted = graph(x), logits_of(network, x.to(like.dtype)).double()
         except RobauditError as error:
-            raise NotCertifiableError(f"not certifiable: {error.message}") from error
+            raise refusal(error.message) from error
+        except RuntimeError as error:  # such as of a batch size that is written into the network
+            raise refusal(_OTHER) from error
+        if found.shape != wanted.shape or not _same(found, wanted, allowed):
+            raise refusal(_OTHER)
+
+
+def _same(found: Tensor, wanted: Tensor, allowed: float) -> bool:
+    size = max(1e-12, float(wanted.abs().max()))
+    if wanted.shape[1] > 1:  # the network's may be log-softmax of the graph's
+        found, wanted = (v - v.mean(1, keepdim=True) for v in (found, wanted))
+    return bool((found - wanted).abs().max() <= allowed * size)

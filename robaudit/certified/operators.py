@@ -16,7 +16,6 @@ from typing import Any, Self
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 from torch.utils._pytree import tree_map
 
 Shape = tuple[int, ...]
@@ -77,136 +76,6 @@ class Affine(ABC):
 
         own = {field.name: getattr(self, field.name) for field in fields(self)}
         return replace(self, **{name: tree_map(moved, value) for name, value in own.items()})
-
-
-_CONVOLUTIONS = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
-_TRANSPOSED = {1: F.conv_transpose1d, 2: F.conv_transpose2d, 3: F.conv_transpose3d}
-
-
-@dataclass(frozen=True, eq=False)
-class Convolution(Affine):
-    """A convolution of ``(channels, *map)``, or its adjoint where ``transposed``.
-
-    Attributes:
-        weight: as torch has it: ``(outputs, inputs / groups, *kernel)``, of a transposed one
-            ``(inputs, outputs / groups, *kernel)``.
-        bias: per output channel.
-    """
-
-    weight: Tensor
-    bias: Tensor | None
-    stride: Shape
-    padding: Shape
-    dilation: Shape
-    groups: int
-    transposed: bool = False
-
-    def __call__(self, *x: Tensor) -> Tensor:
-        return self._forward(x[0], self.weight, self.bias)
-
-    def magnitude(self, *x: Tensor) -> Tensor:
-        return self._forward(
-            x[0], self.weight.abs(), None if self.bias is None else self.bias.abs()
-        )
-
-    def radius(self, *r: Tensor) -> Tensor:
-        return self._forward(r[0], self.weight.abs(), None)
-
-    def adjoint(self, a: Tensor) -> tuple[Tensor, ...]:
-        return (self._apply(a, self.weight, None, not self.transposed),)
-
-    def constant(self) -> Tensor | None:
-        if self.bias is None:
-            return None
-        return self.bias.reshape(-1, *(1 for _ in self.shape[1:])).expand(self.shape)
-
-    @property
-    def terms(self) -> int:
-        return self._terms[self.transposed] + (self.bias is not None)
-
-    @property
-    def adjoint_terms(self) -> int:
-        return self._terms[not self.transposed]
-
-    @cached_property
-    def _terms(self) -> tuple[int, int]:
-        """Of the convolution and of the transposed convolution with this weight."""
-        kernel = self.weight.shape[2:]
-        # An element enters the windows at multiples of the stride in which some tap meets it.
-        taps = (
-            math.ceil(k / (s // math.gcd(s, d)))
-            for k, s, d in zip(kernel, self.stride, self.dilation, strict=True)
-        )
-        outputs = self.weight.shape[0] // self.groups
-        return self.weight.shape[1] * math.prod(kernel), outputs * math.prod(taps)
-
-    def _forward(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        return self._apply(x, weight, bias, self.transposed)
-
-    def _apply(self, x: Tensor, weight: Tensor, bias: Tensor | None, transposed: bool) -> Tensor:
-        dims = len(self.stride)
-        weight = weight.to(x.dtype)
-        bias = None if bias is None else bias.to(x.dtype)
-        if not transposed:
-            done: Tensor = _CONVOLUTIONS[dims](
-                x, weight, bias, self.stride, self.padding, self.dilation, self.groups
-            )
-            return done
-        wide = self.shape[1:] if self.transposed else self.inputs[0][1:]
-        narrow = x.shape[2:]
-        left = tuple(
-            w - ((n - 1) * s - 2 * p + d * (k - 1) + 1)
-            for w, n, s, p, d, k in zip(
-                wide,
-                narrow,
-                self.stride,
-                self.padding,
-                self.dilation,
-                weight.shape[2:],
-                strict=True,
-            )
-        )
-        done = _TRANSPOSED[dims](
-            x, weight, bias, self.stride, self.padding, left, self.groups, self.dilation
-        )
-        return done
-
-
-@dataclass(frozen=True, eq=False)
-class Dense(Affine):
-    """``W x + b`` in the last dimension.
-
-    Attributes:
-        weight: ``(outputs, inputs)``.
-    """
-
-    weight: Tensor
-    bias: Tensor | None
-
-    def __call__(self, *x: Tensor) -> Tensor:
-        bias = None if self.bias is None else self.bias.to(x[0].dtype)
-        return F.linear(x[0], self.weight.to(x[0].dtype), bias)
-
-    def magnitude(self, *x: Tensor) -> Tensor:
-        bias = None if self.bias is None else self.bias.abs().to(x[0].dtype)
-        return F.linear(x[0], self.weight.abs().to(x[0].dtype), bias)
-
-    def radius(self, *r: Tensor) -> Tensor:
-        return F.linear(r[0], self.weight.abs().to(r[0].dtype))
-
-    def adjoint(self, a: Tensor) -> tuple[Tensor, ...]:
-        return (a @ self.weight.to(a.dtype),)
-
-    def constant(self) -> Tensor | None:
-        return None if self.bias is None else self.bias.expand(self.shape)
-
-    @property
-    def terms(self) -> int:
-        return self.weight.shape[1] + (self.bias is not None)
-
-    @property
-    def adjoint_terms(self) -> int:
-        return self.weight.shape[0]
 
 
 @dataclass(frozen=True, eq=False)
@@ -297,11 +166,13 @@ class Rearrangement(Affine):
         function: maps the inputs, then ``constants``, to the output.
         constants: tensors that the function needs, such as indices.
         fan_in: the number of elements that one output is a sum or a mean of.
+        smallest: a lower bound of the coefficients that are not zero.
     """
 
     function: Callable[..., Tensor]
     constants: tuple[Tensor, ...] = ()
     fan_in: int = 1
+    smallest: float = 1.0
 
     def __call__(self, *x: Tensor) -> Tensor:
         return self.function(*x, *self.constants)
@@ -325,11 +196,10 @@ class Rearrangement(Affine):
 
     @cached_property
     def adjoint_terms(self) -> int:
-        # Every coefficient is at least 1 / fan_in.
         device = self.constants[0].device if self.constants else None
         ones = torch.ones(1, *self.shape, dtype=torch.float64, device=device)
-        most = max(float(part.amax()) if part.numel() else 0.0 for part in self.adjoint(ones))
-        return max(1, math.ceil(most * self.fan_in - 1e-6))
+        sums = [float(part.amax()) for part in self.adjoint(ones) if part.numel()]
+        return max(1, math.floor(max(sums, default=0.0) / self.smallest + 1e-6))
 
 
 @dataclass(frozen=True, eq=False)

@@ -54,11 +54,15 @@ class Builder:
         *x: int,
         constants: tuple[Tensor, ...] = (),
         fan_in: int = 1,
+        smallest: float = 1.0,
     ) -> int:
-        """A linear function with coefficients that are not negative."""
+        """A linear function with coefficients that are not negative.
+
+        See :class:`~robaudit.certified.operators.Rearrangement`.
+        """
         shapes = tuple(self.shape(i) for i in x)
         out = function(*(torch.zeros(1, *shape).double() for shape in shapes), *constants)
-        made = Rearrangement(shapes, tuple(out.shape[1:]), function, constants, fan_in)
+        made = Rearrangement(shapes, tuple(out.shape[1:]), function, constants, fan_in, smallest)
         return self.affine(made, *x)
 
     def weighted(

@@ -6,14 +6,8 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from robaudit.certified.operators import (
-    Constant,
-    Convolution,
-    Dense,
-    Rearrangement,
-    Reshape,
-    WeightedSum,
-)
+from robaudit.certified.operators import Constant, Rearrangement, Reshape, WeightedSum
+from robaudit.certified.products import Contraction, Convolution, Dense
 
 
 def draw(*shape, seed=0):
@@ -80,8 +74,9 @@ MAPS = {
     ),
     "difference": weighted(None, draw(1).squeeze().mul(0).sub(1)),
     "sum of three": weighted(draw(2, 3, 2), None, draw(2, 1, 1), bias=draw(3, 1)),
+    "contraction": Contraction(((2, 5),), (3, 2), draw(2, 3, 5), ("ab", "acb", "ca")),
     "reshape": Reshape(((2, 3),), (3, 2)),
-    "average pooling": Rearrangement(((2, 5, 6),), (2, 3, 3), pooled, (), 9),
+    "average pooling": Rearrangement(((2, 5, 6),), (2, 3, 3), pooled, (), 9, 1 / 9),
     "concatenation": Rearrangement(((1, 2, 2), (2, 2, 2)), (3, 2, 2), joined),
     "selection": Rearrangement(((2, 3),), (2, 4), picked, (torch.tensor([2, 0, 2, 1]),)),
     "constant": Constant(((2, 2),), (3,), draw(3)),
