@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
+from pydantic import Field
 
 from robaudit.audit.plan import Plan
 from robaudit.audit.probe import Attack, Probe
@@ -25,11 +26,45 @@ from robaudit.cli.measure import measure
 from robaudit.cli.measure_options import PgdOptions
 from robaudit.cli.options import DATA_PANEL, OUT_PANEL, Checkpoints, Settings, with_settings
 from robaudit.errors import UsageError
-from robaudit.request import AUTO
+from robaudit.request import AUTO, Folder, Spec
 from robaudit.types import AutoAttackVersion, ThreatModel, parse_eps
 
 _ATTACKS = ("clean", "pgd", "cw", "fast", "autoattack", "square", "fab", "transfer")
-_OTHER = "Transfer from another network"
+
+
+class AttackOptions(PgdOptions):
+    """How the attacks run."""
+
+    last_iterate: bool = Field(
+        default=False,
+        description="Count the last iterate of each restart of pgd and cw, as papers mostly do, "
+        "not any on the way.",
+    )
+    version: AutoAttackVersion = Field(default="standard", description="Version of AutoAttack.")
+    engine: AutoAttackEngine = Field(
+        default="reference",
+        description="Who runs AutoAttack. reference: its own library, pyautoattack. native: "
+        "robaudit, faster and the same for every batch size.",
+    )
+    verify: Folder | None = Field(
+        default=None,
+        description="Attack nothing; check the adversarial images of --save-adv on this "
+        "checkpoint.",
+    )
+
+
+class SurrogateOptions(Spec):
+    """The network whose adversarial examples are transferred."""
+
+    surrogate: str | None = Field(default=None, description="Where transfer examples come from.")
+    surrogate_arch: str | None = Field(default=None, description="Its network, as for --arch.")
+    surrogate_normalize: str | None = Field(
+        default=None, description="Its normalisation, as for --normalize."
+    )
+    surrogate_attack: Literal["pgd", "cw"] = Field(
+        default="pgd",
+        description="What makes its examples: pgd, or cw, which maximises the margin.",
+    )
 
 
 @with_settings(omit=frozenset({"gap", "train_data", "eps"}))
@@ -54,61 +89,14 @@ def attack(
             rich_help_panel=DATA_PANEL,
         ),
     ] = None,
-    pgd_options: Annotated[PgdOptions, None],
-    last_iterate: Annotated[
-        bool,
-        typer.Option(
-            "--last-iterate",
-            help="Count the last iterate of each restart of pgd and cw, as papers mostly do, not "
-            "any on the way.",
-        ),
-    ] = False,
-    version: Annotated[AutoAttackVersion, typer.Option(help="Version of AutoAttack.")] = "standard",
-    engine: Annotated[
-        AutoAttackEngine,
-        typer.Option(
-            help="Who runs AutoAttack. reference: its own library, pyautoattack. native: robaudit, "
-            "faster and the same for every batch size."
-        ),
-    ] = "reference",
-    surrogate: Annotated[
-        str | None,
-        typer.Option(
-            metavar="CKPT",
-            help="Where transfer examples come from.",
-            rich_help_panel=_OTHER,
-        ),
-    ] = None,
-    surrogate_arch: Annotated[
-        str | None,
-        typer.Option(metavar="NAME", help="Its network, as for --arch.", rich_help_panel=_OTHER),
-    ] = None,
-    surrogate_normalize: Annotated[
-        str | None,
-        typer.Option(
-            metavar="NAME", help="Its normalisation, as for --normalize.", rich_help_panel=_OTHER
-        ),
-    ] = None,
-    surrogate_attack: Annotated[
-        Literal["pgd", "cw"],
-        typer.Option(
-            help="What makes its examples: pgd, or cw, which maximises the margin.",
-            rich_help_panel=_OTHER,
-        ),
-    ] = "pgd",
+    how: Annotated[AttackOptions, None],
+    other: Annotated[SurrogateOptions, "Transfer from another network"],
     save_adv: Annotated[
         Path | None,
         typer.Option(
             metavar="FILE.safetensors",
             help="Write an adversarial image for each example.",
             rich_help_panel=OUT_PANEL,
-        ),
-    ] = None,
-    verify: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE.safetensors",
-            help="Attack nothing; check the adversarial images of --save-adv on this checkpoint.",
         ),
     ] = None,
 ) -> None:
@@ -126,12 +114,13 @@ def attack(
 
     radii = _radii(eps)
     settings = settings.changed(eps=radii[-1] if radii else None)
-    if verify is not None:
+    surrogate = other.surrogate
+    if how.verify is not None:
         if radii or save_adv is not None or surrogate is not None:
             raise UsageError(
                 "--verify attacks nothing: --eps, --save-adv and --surrogate say nothing"
             )
-        _verify(checkpoints, verify, settings)
+        _verify(checkpoints, how.verify, settings)
         return
     names = _names(attack)
     if ("transfer" in names) != (surrogate is not None):
@@ -142,24 +131,28 @@ def attack(
     if save_adv is not None and save_adv.suffix != ".safetensors":
         raise UsageError(f"--save-adv {save_adv} is no .safetensors file", "Rename it.")
     if names == ["clean"]:
-        pgd_options = pgd_options.changed(step_size=None)
-    pgd = replace(pgd_options.probe(settings, checkpoints), last_iterate=last_iterate)
+        how = how.changed(step_size=None)
+    pgd = replace(how.probe(settings, checkpoints), last_iterate=how.last_iterate)
     cw = Cw.like(pgd)
     asked: dict[str, Probe] = {
         "pgd": pgd,
         "cw": cw,
         "square": Square(),
         "fast": Fast(),
-        "autoattack": AutoAttack(version, engine=engine),
+        "autoattack": AutoAttack(how.version, engine=how.engine),
         "fab": Distance(),
     }
     if surrogate is not None:
-        maker = cw if surrogate_attack == "cw" else pgd
+        maker = cw if other.surrogate_attack == "cw" else pgd
         asked = {"pgd": pgd, "cw": cw, "transfer": Transfer(maker, surrogate), **asked}
     asked |= _further()
     plan = Plan(probes=tuple(asked[name] for name in asked if name in names), radii=radii[:-1])
-    other = None if surrogate is None else Surrogate(surrogate, surrogate_arch, surrogate_normalize)
-    measure(checkpoints, plan, settings, surrogate=other, save_adv=save_adv)
+    opened = (
+        None
+        if surrogate is None
+        else Surrogate(surrogate, other.surrogate_arch, other.surrogate_normalize)
+    )
+    measure(checkpoints, plan, settings, surrogate=opened, save_adv=save_adv)
 
 
 def _verify(checkpoints: list[str], file: Path, settings: Settings) -> None:

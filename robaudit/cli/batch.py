@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
+from pydantic import Field
 from typer.core import TyperGroup
 
 from robaudit.cli.batch_look import looking, reading
@@ -15,7 +16,7 @@ from robaudit.cli.batch_tables import Directories, leaderboard, show, study
 from robaudit.cli.messages import say
 from robaudit.cli.options import Settings, with_settings
 from robaudit.errors import UsageError
-from robaudit.request import PresetName, ThreatSpec
+from robaudit.request import PresetName, Spec, ThreatSpec
 
 if TYPE_CHECKING:
     from robaudit.batch.directory import Directory, ListedJob
@@ -37,8 +38,31 @@ class RunByDefault(TyperGroup):
         return parsed
 
 
-BatchEngine = Literal["local", "ray"]
-"""Where the jobs are done."""
+class BatchOptions(Spec):
+    """How the jobs are done."""
+
+    preset: PresetName = Field(
+        default="standard", description="How much is measured; see robaudit audit."
+    )
+    workers: Annotated[int, Field(ge=0)] | None = Field(
+        default=None,
+        description="Worker processes; 0 works in this one. [default: one a GPU, else one]",
+    )
+    timeout: Annotated[float, Field(ge=0.001)] | None = Field(
+        default=None, description="A job that takes longer has failed, and its worker is killed."
+    )
+    engine: Literal["local", "ray"] = Field(
+        default="local", description="local: processes on this machine. ray: a Ray cluster."
+    )
+    address: str | None = Field(
+        default=None, description="With ray: a cluster that runs; else one is started."
+    )
+    retry: Literal["failed"] | None = Field(
+        default=None, description="Do again the jobs that failed in an earlier run."
+    )
+    dry_run: bool = Field(
+        default=False, description="Show the jobs and how many passes they take, and stop."
+    )
 
 
 @with_settings(
@@ -66,43 +90,8 @@ def run(
             metavar="DIR", show_default=False, help="The run's folder, new or begun before."
         ),
     ],
-    preset: Annotated[
-        PresetName, typer.Option(help="How much is measured; see robaudit audit.")
-    ] = "standard",
-    workers: Annotated[
-        int | None,
-        typer.Option(
-            min=0,
-            help="Worker processes; 0 works in this one. [default: one a GPU, else one]",
-            show_default=False,
-        ),
-    ] = None,
+    how: Annotated[BatchOptions, None],
     shards: Annotated[int | None, typer.Option(hidden=True, help="Removed.")] = None,
-    timeout: Annotated[
-        float | None,
-        typer.Option(
-            min=0.001,
-            metavar="SECONDS",
-            help="A job that takes longer has failed, and its worker is killed.",
-        ),
-    ] = None,
-    engine: Annotated[
-        BatchEngine, typer.Option(help="local: processes on this machine. ray: a Ray cluster.")
-    ] = "local",
-    address: Annotated[
-        str | None,
-        typer.Option(
-            metavar="HOST:PORT|auto", help="With ray: a cluster that runs; else one is started."
-        ),
-    ] = None,
-    retry: Annotated[
-        Literal["failed"] | None,
-        typer.Option(help="Do again the jobs that failed in an earlier run."),
-    ] = None,
-    dry_run: Annotated[
-        bool,
-        typer.Option("--dry-run", help="Show the jobs and how many passes they take, and stop."),
-    ] = False,
 ) -> None:
     """Audit many checkpoints in one run that can be resumed at any moment.
 
@@ -121,16 +110,16 @@ def run(
             "--shards no longer exists: each model is audited by one worker",
             "Leave it out. --workers N audits N models at a time.",
         )
-    jobs = jobs_of(_manifest(ctx, what, preset, settings))
+    jobs = jobs_of(_manifest(ctx, what, how.preset, settings))
     with reading(settings.quiet) as notice:
         rows = rows_of(jobs, notice)
-    if dry_run:
+    if how.dry_run:
         done = find(out).state().done if (out / "run.json").exists() else ()
         show(dry_run_table(rows, done))
         return
     directory = create(out)
-    who = _executor(engine, workers, timeout, address, settings.device)
-    _driven(directory, rows, who, retry is not None, settings.quiet)
+    who = _executor(how, settings.device)
+    _driven(directory, rows, who, how.retry is not None, settings.quiet)
 
 
 def status(directory: Directories) -> None:
@@ -174,28 +163,22 @@ def _given(ctx: typer.Context, name: str) -> bool:
     return source is not None and source.name == "COMMANDLINE"
 
 
-def _executor(
-    engine: BatchEngine,
-    workers: int | None,
-    timeout: float | None,
-    address: str | None,
-    device: str,
-) -> tuple[Executor, int, int]:
+def _executor(how: BatchOptions, device: str) -> tuple[Executor, int, int]:
     """The executor, how many tasks it does at the same time, and the threads of each."""
-    if engine == "ray":
+    if how.engine == "ray":
         from robaudit.batch.on_ray import on_ray
 
-        return on_ray(address, workers, device, timeout)
-    if address is not None:
+        return on_ray(how.address, how.workers, device, how.timeout)
+    if how.address is not None:
         raise UsageError("--address is for --engine ray")
     from robaudit.batch.local import in_process, local, places, threads_each
 
-    if workers == 0:
-        if timeout is not None:
+    if how.workers == 0:
+        if how.timeout is not None:
             raise UsageError("--timeout needs a worker that can be killed", "Give --workers 1.")
         return in_process(device), 1, threads_each(1)
-    where = places(workers, device)
-    return local(where, timeout), len(where), threads_each(len(where))
+    where = places(how.workers, device)
+    return local(where, how.timeout), len(where), threads_each(len(where))
 
 
 def _driven(

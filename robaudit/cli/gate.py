@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from pydantic import Field
 
 from robaudit.cli.display import Screen
 from robaudit.cli.messages import console, say, say_of
@@ -19,7 +20,7 @@ from robaudit.cli.options import (
 )
 from robaudit.errors import DataError, OpenQuestionError, RobauditError, UsageError
 from robaudit.measures import find
-from robaudit.request import CheckpointSpec, Request
+from robaudit.request import CheckpointSpec, Folder, Request, Spec
 
 if TYPE_CHECKING:
     from robaudit.gate.baseline import Baseline
@@ -44,65 +45,54 @@ _IN_POLICY = frozenset(
         "out",
     ]
 )
-_PANEL = "Policy"
 
 
-def _file(help: str) -> object:
-    return typer.Option(metavar="FILE", help=help, rich_help_panel=OUT_PANEL)
+class PolicyOptions(Spec):
+    """What decides."""
+
+    policy: Folder = Field(default=Path("robaudit.toml"), description="TOML file of thresholds.")
+    baseline: tuple[Path, ...] = Field(
+        default=(),
+        description="Report that max_drop compares with, on the same examples; several for several "
+        "suites.",
+    )
+    exhaustive: bool = Field(
+        default=False,
+        description="Look at every example instead of stopping once a rule is decided.",
+    )
+    init: Folder | None = Field(
+        default=None,
+        description="Print a first policy, made from this report, and do nothing else.",
+    )
+
+
+class VerdictFiles(Spec):
+    """Where verdicts are written."""
+
+    junit: Folder | None = Field(default=None, description="Write the verdicts as JUnit XML.")
+    sarif: Folder | None = Field(default=None, description="Write the verdicts as SARIF.")
+    summary: Folder | None = Field(
+        default=None,
+        description="Append the verdicts as markdown. [default: $GITHUB_STEP_SUMMARY]",
+    )
+    out: Folder | None = Field(
+        default=None,
+        description="Write verdicts.json, verdicts.md and a page for each checkpoint here.",
+    )
 
 
 @with_settings(omit=_IN_POLICY)
 def gate(
     settings: Settings,
+    *,
     checkpoints: Annotated[
         list[str] | None,
         typer.Argument(
             metavar="CKPT...", show_default=False, help="Checkpoints, as for robaudit audit."
         ),
     ] = None,
-    policy: Annotated[
-        Path,
-        typer.Option(metavar="FILE", help="TOML file of thresholds.", rich_help_panel=_PANEL),
-    ] = Path("robaudit.toml"),
-    baseline: Annotated[
-        list[Path] | None,
-        typer.Option(
-            metavar="DIR",
-            help="Report that max_drop compares with, on the same examples; several for several "
-            "suites.",
-            rich_help_panel=_PANEL,
-        ),
-    ] = None,
-    exhaustive: Annotated[
-        bool,
-        typer.Option(
-            "--exhaustive",
-            help="Look at every example instead of stopping once a rule is decided.",
-            rich_help_panel=_PANEL,
-        ),
-    ] = False,
-    init: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="DIR",
-            help="Print a first policy, made from this report, and do nothing else.",
-            rich_help_panel=_PANEL,
-        ),
-    ] = None,
-    junit: Annotated[Path | None, _file("Write the verdicts as JUnit XML.")] = None,
-    sarif: Annotated[Path | None, _file("Write the verdicts as SARIF.")] = None,
-    summary: Annotated[
-        Path | None,
-        _file("Append the verdicts as markdown. [default: $GITHUB_STEP_SUMMARY]"),
-    ] = None,
-    out: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="DIR",
-            help="Write verdicts.json, verdicts.md and a page for each checkpoint here.",
-            rich_help_panel=OUT_PANEL,
-        ),
-    ] = None,
+    by: Annotated[PolicyOptions, "Policy"],
+    written: Annotated[VerdictFiles, OUT_PANEL],
 ) -> None:
     """Decide whether checkpoints meet a policy of thresholds, with a known error rate.
 
@@ -112,11 +102,11 @@ def gate(
     than needed. Exits with 0 when the gate passed, 1 when it failed, 3 when a rule could not be
     decided: what was not measured never passes. A first policy: robaudit gate --init REPORT.
     """
-    if init is not None:
+    if by.init is not None:
         from robaudit.gate.initial import initial_policy
         from robaudit.report import read_report
 
-        sys.stdout.write(initial_policy(read_report(init)))
+        sys.stdout.write(initial_policy(read_report(by.init)))
         return
     if not checkpoints:
         raise UsageError("no checkpoint to gate", "robaudit gate CKPT... --policy FILE")
@@ -124,21 +114,20 @@ def gate(
     from robaudit.gate.unfinished import unfinished
 
     step = os.environ.get("GITHUB_STEP_SUMMARY")
-    if summary is None and step:
-        summary = Path(step)
-    files = GateFiles(junit, sarif, summary, out)
+    summary = written.summary or (Path(step) if step else None)
+    files = GateFiles(written.junit, written.sarif, summary, written.out)
     found: list[Verdict] = []
     rules: Policy | None = None
     try:
-        rules, refusal = _read(policy)
-        files.begin([unfinished(one, rules, policy, _DIED) for one in checkpoints])
+        rules, refusal = _read(by.policy)
+        files.begin([unfinished(one, rules, by.policy, _DIED) for one in checkpoints])
         if refusal is not None:
             raise refusal
         assert rules is not None
-        code = _verdicts(checkpoints, rules, baseline or [], exhaustive, settings, found)
+        code = _verdicts(checkpoints, rules, by, settings, found)
     except BaseException as error:
         rest = checkpoints[len(found) :]
-        left = [unfinished(one, rules, policy, _why(error)) for one in rest]
+        left = [unfinished(one, rules, by.policy, _why(error)) for one in rest]
         for problem in files.end([*found, *left]):
             if problem not in str(error):
                 say(problem)
@@ -180,8 +169,7 @@ def _read(policy: Path) -> tuple[Policy | None, RobauditError | None]:
 def _verdicts(
     checkpoints: list[str],
     policy: Policy,
-    baselines: list[Path],
-    exhaustive: bool,
+    by: PolicyOptions,
     settings: Settings,
     found: list[Verdict],
 ) -> int:
@@ -192,7 +180,7 @@ def _verdicts(
 
     if settings.precision == "float64":
         raise UsageError(*FLOAT64_IS_OF_CURVATURE)
-    read = [_baseline(path) for path in baselines]
+    read = [_baseline(path) for path in by.baseline]
     populations = [_population(suite, settings) for suite in policy.suites]
     code = 0
     session = _session(checkpoints, policy, populations, settings)
@@ -206,7 +194,7 @@ def _verdicts(
                         policy,
                         populations,
                         baselines=read,
-                        exhaustive=exhaustive,
+                        exhaustive=by.exhaustive,
                         batch_size=settings.batch_size,
                         precision=settings.precision,
                         watch=watch,

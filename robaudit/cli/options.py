@@ -88,6 +88,18 @@ _METAVARS = {
     "memory": "BYTES|2GB",
     "xi": "X[,X...]",
     "worst_xi": "X[,X...]",
+    "surrogate": "CKPT",
+    "surrogate_arch": "NAME",
+    "surrogate_normalize": "NAME",
+    "verify": "FILE.safetensors",
+    "policy": "FILE",
+    "baseline": "DIR",
+    "init": "DIR",
+    "junit": "FILE",
+    "sarif": "FILE",
+    "summary": "FILE",
+    "timeout": "SECONDS",
+    "address": "HOST:PORT|auto",
 }
 _SPELLED = {"gap": ("--gap/--no-gap",), "quiet": ("--quiet", "-q"), "reach": ("--range",)}
 _AS_TEXT = ("eps", "batch_size")  # read by the field itself
@@ -131,7 +143,8 @@ def _type_of(annotation: Any) -> Any:
     type_ = _alternative(annotation)
     if get_origin(type_) is Annotated:
         type_ = get_args(type_)[0]
-    return list[str] if get_origin(type_) is tuple else type_
+    several: Any = list
+    return several[get_args(type_)[0]] if get_origin(type_) is tuple else type_
 
 
 def _parameter(name: str, annotation: Any, default: Any) -> inspect.Parameter:
@@ -192,7 +205,7 @@ def with_settings(
         def run(**given: Any) -> None:
             settings = settings_of({p.name: given.pop(p.name) for p in taken})
             for name, spec in groups.items():
-                given[name] = made(spec, {f: given.pop(f) for f in spec.model_fields})
+                given[name] = made(spec, _read(spec, {f: given.pop(f) for f in spec.model_fields}))
             function(settings=settings, **given)
 
         parameters = [*own, *taken]
@@ -207,8 +220,12 @@ def with_settings(
 def settings_of(values: dict[str, Any]) -> Settings:
     """The settings that these options give; see :func:`robaudit.request.made`."""
     plain = {name: value for name, value in values.items() if name not in ("config", "json")}
-    if "straight_through" in plain:
-        plain["straight_through"] = tuple(plain["straight_through"] or ())
     if values.get("json"):
         plain["format"] = "json"
-    return made(Settings, plain)
+    return made(Settings, _read(Settings, plain))
+
+
+def _read(spec: type[Spec], values: dict[str, Any]) -> dict[str, Any]:
+    """With tuples where the model has them: typer reads lists, or nothing."""
+    several = {name for name in values if spec.model_fields[name].default == ()}
+    return values | {name: tuple(values[name] or ()) for name in several}
