@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from robaudit.curvature.products import along
 from robaudit.engine import generator
 from robaudit.engine.raised import is_foreign
 
@@ -110,13 +111,13 @@ def _derivatives(
         if not z.requires_grad:
             return {}
         gradients = torch.autograd.grad(loss(z), leaves, create_graph=True, materialize_grads=True)
-        slope = _along(gradients, v)
+        slope = torch.stack([(g * d).sum() for g, d in zip(gradients, v, strict=True)]).sum()
         found["gradient"] = [slope.detach()]
         try:
             u = torch.zeros_like(z, requires_grad=True)
             back = torch.autograd.grad(z, leaves, u, create_graph=True, materialize_grads=True)
-            found["gauss-newton"] = _differentiated(_along(back, v), [u])
-            found["hessian"] = _differentiated(slope, leaves)
+            found["gauss-newton"] = list(along(back, v, [u]))
+            found["hessian"] = list(along(gradients, v, leaves))
         except RuntimeError as error:  # there is no second derivative, which is reported elsewhere
             if not is_foreign(error):
                 raise
@@ -174,13 +175,3 @@ def _relative_error(
         and float(bent.norm()) <= same * size
     ]
     return max(errors, default=None)
-
-
-def _along(gradients: Sequence[Tensor], directions: Sequence[Tensor]) -> Tensor:
-    return torch.stack([(g * v).sum() for g, v in zip(gradients, directions, strict=True)]).sum()
-
-
-def _differentiated(value: Tensor, inputs: Sequence[Tensor]) -> list[Tensor]:
-    if not value.requires_grad:
-        return [torch.zeros_like(tensor) for tensor in inputs]
-    return list(torch.autograd.grad(value, inputs, retain_graph=True, materialize_grads=True))

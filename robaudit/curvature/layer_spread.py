@@ -15,7 +15,7 @@ from robaudit.curvature.per_example import plain_attention
 from robaudit.curvature.products import block_products
 from robaudit.curvature.selection import chosen_parameters, effective_coordinates
 from robaudit.curvature.targets import ADVICE, NOTHING, default_parameters, shown_name
-from robaudit.engine import effective, frozen, generator, kept_entries
+from robaudit.engine import effective, frozen, generator
 from robaudit.engine.arguments import checked_features
 from robaudit.errors import NotMeasuredError, UsageError
 from robaudit.types import Progress
@@ -93,10 +93,9 @@ def layer_spreads(
         chosen = chosen_parameters(model, names)
         sizes = [parameter.numel() for parameter in chosen.values()]
         like = next(iter(chosen.values()))
-        kept = kept_entries(model)
-        masks = [kept.get(name, torch.ones_like(p, dtype=torch.bool)) for name, p in chosen.items()]
-        entries = torch.cat([mask.flatten() for mask in masks])
-        dimensions = [int(mask.sum()) for mask in masks]
+        kept = coordinates.kept
+        entries = torch.ones(sum(sizes), dtype=torch.bool).to(like.device) if kept is None else kept
+        dimensions = [int(mask.sum()) for mask in torch.split(entries, sizes)]
         moments = torch.empty(2, probes, len(sizes), dtype=torch.float64)
         for probe in range(probes):
             draw = generator(seed, "layer-spread", probe)

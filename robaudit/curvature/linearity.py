@@ -4,14 +4,15 @@ matrix agree.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from robaudit.curvature.layers import Layer, recording
-from robaudit.curvature.per_example import products, wanting_gradients
+from robaudit.curvature.per_example import wanting_gradients
+from robaudit.curvature.products import along
 from robaudit.curvature.sweep import Node
 from robaudit.curvature.targets import Targets
 from robaudit.engine import generator
@@ -113,17 +114,17 @@ def _in_outputs(
         if not outputs or not logits.requires_grad:
             return repeated, []
         gradients = torch.autograd.grad(
-            (logits * u).sum(), outputs, create_graph=True, allow_unused=True
+            (logits * u).sum(), outputs, create_graph=True, materialize_grads=True
         )
         curves = [
-            (name, output, gradient, torch.randn(output.shape, generator=draw).to(output))
+            (name, gradient, torch.randn(output.shape, generator=draw).to(output), output)
             for (name, output), gradient in zip(owned, gradients, strict=True)
-            if gradient is not None and gradient.requires_grad
+            if gradient.requires_grad
         ]
         # Without curvature in all outputs jointly there is none in any: the usual case.
-        if not _second(curves, [output for _, output, _, _ in curves]):
+        if not curves or not _curved(*zip(*(curve[1:] for curve in curves), strict=True)):
             return repeated, []
-        bent = dict.fromkeys(curve[0] for curve in curves if _second([curve], [curve[1]]))
+        bent = dict.fromkeys(name for name, g, d, output in curves if _curved([g], [d], [output]))
         return repeated, [f"the network is curved in the output of layer {name}" for name in bent]
 
 
@@ -139,12 +140,11 @@ def _in_weights(model: nn.Module, weights: Mapping[str, Tensor], x: Tensor, seed
         if not logits.requires_grad:
             return bent
         gradients = torch.autograd.grad(
-            (logits * u).sum(), list(leaves.values()), create_graph=True, allow_unused=True
+            (logits * u).sum(), list(leaves.values()), create_graph=True, materialize_grads=True
         )
         for (name, weight), gradient in zip(leaves.items(), gradients, strict=True):
             direction = torch.randn(weight.shape, generator=draw).to(weight)
-            (second,) = products((gradient,), [direction], [weight])
-            if second is not None and bool(second.count_nonzero()):
+            if _curved([gradient], [direction], [weight]):
                 bent.append(name)
     return bent
 
@@ -154,10 +154,8 @@ def _combination(logits: Tensor, seed: int) -> tuple[Tensor, torch.Generator]:
     return torch.randn(logits.shape, generator=draw).to(logits), draw
 
 
-def _second(curves: list[tuple[str, Tensor, Tensor, Tensor]], outputs: list[Tensor]) -> bool:
-    """Whether ``d^T (d^2 f / d o^2)`` is nonzero, ``d`` in the outputs of the given layers."""
-    if not curves:
-        return False
-    along = torch.stack([(gradient * d).sum() for _, _, gradient, d in curves]).sum()
-    found = torch.autograd.grad(along, outputs, retain_graph=True, allow_unused=True)
-    return any(second is not None and bool(second.count_nonzero()) for second in found)
+def _curved(
+    gradients: Sequence[Tensor], directions: Sequence[Tensor], outputs: Sequence[Tensor]
+) -> bool:
+    """Whether ``d^T (d^2 f / d o^2)`` is nonzero."""
+    return any(bool(second.count_nonzero()) for second in along(gradients, directions, outputs))

@@ -16,6 +16,7 @@ from torch.nn import functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from robaudit.curvature.exact import Factor
+from robaudit.curvature.products import along
 from robaudit.engine import generator
 
 # Numbers in the gradients of one backward pass for several columns, at most.
@@ -81,31 +82,10 @@ def hessian_samples(
         loss = F.cross_entropy(model(image), label, reduction="sum")
         if not loss.requires_grad:
             return samples
-        gradients = torch.autograd.grad(loss, tensors, create_graph=True, allow_unused=True)
-        for k, product in enumerate(products(gradients, signs, tensors)):
-            if product is not None:
-                samples[k] = (product * signs[k]).double().sum()
+        gradients = torch.autograd.grad(loss, tensors, create_graph=True, materialize_grads=True)
+        for k, product in enumerate(along(gradients, signs, tensors)):
+            samples[k] = (product * signs[k]).double().sum()
     return samples
-
-
-def products(
-    gradients: tuple[Tensor | None, ...], directions: list[Tensor], tensors: list[Tensor]
-) -> tuple[Tensor | None, ...]:
-    """``d <gradients, directions> / d tensors``; ``None`` where there is no curvature."""
-    moving = [
-        (gradient, direction)
-        for gradient, direction in zip(gradients, directions, strict=True)
-        if gradient is not None and gradient.requires_grad
-    ]
-    if not moving:
-        return (None,) * len(tensors)
-    return torch.autograd.grad(
-        [gradient for gradient, _ in moving],
-        tensors,
-        [direction for _, direction in moving],
-        allow_unused=True,
-        retain_graph=True,
-    )
 
 
 def kept_numbers(model: nn.Module, parameters: Mapping[str, Tensor], image: Tensor) -> int:

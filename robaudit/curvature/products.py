@@ -37,7 +37,9 @@ def hessian_product(
 
     def product(v: Tensor) -> Tensor:
         parts = _split(v, tensors)
-        return _mean_over_chunks(model, leaves, x, y, chunk, lambda g: _along(g, parts, tensors))
+        return _mean_over_chunks(
+            model, leaves, x, y, chunk, lambda g: _flat(along(g, parts, tensors, keep=False))
+        )
 
     return product
 
@@ -69,14 +71,14 @@ def gauss_newton_product(
                 back = torch.autograd.grad(
                     logits, list(leaves.values()), u, create_graph=True, materialize_grads=True
                 )
-                moved = _along(back, parts, [u]).view_as(u)
+                (moved,) = along(back, parts, [u], keep=False)
                 # In float64: where p is near one, rounding of 1 - p dominates.
                 p, moved = logits.detach().double().softmax(1), moved.double()
                 bent = (p * (moved - (p * moved).sum(1, keepdim=True))).to(v)
                 pulled = torch.autograd.grad(
                     logits, list(leaves.values()), bent, materialize_grads=True
                 )
-            total += torch.cat([piece.reshape(-1) for piece in pulled])
+            total += _flat(pulled)
         return total / len(x)
 
     return product
@@ -101,7 +103,7 @@ def block_products(
 
     def blocks(gradients: Sequence[Tensor]) -> Tensor:
         own = zip(gradients, parts, tensors, strict=True)
-        return torch.cat([_along([g], [part], [leaf], keep=True) for g, part, leaf in own])
+        return _flat([along([g], [part], [leaf])[0] for g, part, leaf in own])
 
     return _mean_over_chunks(model, leaves, x, y, chunk, blocks)
 
@@ -113,6 +115,30 @@ def relative_scale(model: nn.Module, layers: Sequence[str] | None = None) -> Ten
     """
     chosen = chosen_parameters(model, layers).values()
     return torch.cat([p.detach().norm().expand(p.numel()) for p in chosen])
+
+
+def along(
+    gradients: Sequence[Tensor],
+    directions: Sequence[Tensor],
+    tensors: Sequence[Tensor],
+    *,
+    keep: bool = True,
+) -> Sequence[Tensor]:
+    """``d <gradients, directions> / d tensors``; zero where there is no curvature.
+
+    Args:
+        keep: the gradients' graph, for further derivatives.
+    """
+    moving = [(g, v) for g, v in zip(gradients, directions, strict=True) if g.requires_grad]
+    if not moving:
+        return [torch.zeros_like(tensor) for tensor in tensors]
+    return torch.autograd.grad(
+        [g for g, _ in moving],
+        tensors,
+        [v for _, v in moving],
+        retain_graph=keep,
+        materialize_grads=True,
+    )
 
 
 def _split(v: Tensor, leaves: Iterable[Tensor]) -> list[Tensor]:
@@ -143,22 +169,5 @@ def _mean_over_chunks(
     return total / len(x)
 
 
-def _along(
-    gradients: Sequence[Tensor],
-    parts: Sequence[Tensor],
-    leaves: Sequence[Tensor],
-    *,
-    keep: bool = False,
-) -> Tensor:
-    """``d <gradients, parts> / d leaves``, flat; constant gradients are skipped."""
-    moving = [(g, part) for g, part in zip(gradients, parts, strict=True) if g.requires_grad]
-    if not moving:
-        return torch.cat([torch.zeros_like(leaf).reshape(-1) for leaf in leaves])
-    pieces = torch.autograd.grad(
-        [g for g, _ in moving],
-        leaves,
-        [part for _, part in moving],
-        retain_graph=keep or None,
-        materialize_grads=True,
-    )
+def _flat(pieces: Sequence[Tensor]) -> Tensor:
     return torch.cat([piece.reshape(-1) for piece in pieces])
