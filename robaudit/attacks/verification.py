@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +15,14 @@ from robaudit.types import ORDERS, ThreatModel
 
 # What the rounding of float32 images and of a projection's arithmetic can add to a distance.
 _SLACK = 1e-5
+
+
+Radius = TypeVar("Radius", float, Tensor)
+
+
+def accepted_radius(eps: Radius) -> Radius:
+    """The largest distance that counts as within ``eps``."""
+    return eps * (1 + _SLACK) + 1e-6
 
 
 @dataclass(frozen=True)
@@ -75,7 +84,7 @@ def verify(model: nn.Module, x: Tensor, x_adv: Tensor, y: Tensor, threat: Threat
     distance = torch.cat(distances)
     return Verified(
         distance=distance,
-        in_ball=distance <= threat.eps * (1 + _SLACK) + 1e-6,
+        in_ball=distance <= accepted_radius(threat.eps),
         in_box=torch.cat(boxed),
         wrong=logits.isfinite().all(1) & (logits.argmax(1) != y.cpu()),
     )

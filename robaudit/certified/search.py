@@ -1,0 +1,282 @@
+"""Search for the slopes and multipliers that raise the bounds of one image (alpha- and beta-CROWN).
+
+A search runs in float32 and estimates; what it finds is then evaluated soundly, in float64.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Final
+
+import torch
+from torch import Tensor
+
+from robaudit.certified.backward import Bounds, Multipliers, lower_bound
+from robaudit.certified.nodes import Graph
+from robaudit.certified.planes import PartlyOpen, Planes, relu_planes, tanh_planes
+
+# Adam's first rates, of slopes in [0, 1] and of multipliers, and their decay a step.
+_SLOPE_RATE, _MULTIPLIER_RATE, _DECAY = 0.25, 0.1, 0.9
+_MEAN, _SQUARE = 0.9, 0.999
+# Steps after which the forms that are certified leave the search.
+_ROUND: Final = 4
+
+
+@dataclass(frozen=True)
+class Choices:
+    """What is chosen for each of ``p`` forms, in the ``u`` elements of open sign of every node.
+
+    Attributes:
+        slopes: by activation node, ``(p, u)``: of the lower plane of a ReLU; of the lower and the
+            upper plane of a tanh.
+        signs: by the input node of a ReLU, ``(p, u)`` int8: the sign that the element is assumed to
+            have in this branch, or 0.
+        multipliers: likewise, ``(p, u)``: Lagrange multipliers of the assumed signs, at least 0.
+    """
+
+    slopes: Mapping[int, tuple[Tensor, ...]]
+    signs: Mapping[int, Tensor]
+    multipliers: Mapping[int, Tensor]
+
+    def rows(self, rows: Tensor | slice) -> Choices:
+        return Choices(
+            {k: tuple(part[rows] for part in parts) for k, parts in self.slopes.items()},
+            {k: part[rows] for k, part in self.signs.items()},
+            {k: part[rows] for k, part in self.multipliers.items()},
+        )
+
+    def double(self) -> Choices:
+        return Choices(
+            {k: tuple(part.double() for part in parts) for k, parts in self.slopes.items()},
+            self.signs,
+            {k: part.double() for k, part in self.multipliers.items()},
+        )
+
+
+def joined(parts: list[Choices]) -> Choices:
+    """The rows of several, one after the other."""
+    first = parts[0]
+    return Choices(
+        {
+            k: tuple(torch.cat([part.slopes[k][i] for part in parts]) for i in range(len(slopes)))
+            for k, slopes in first.slopes.items()
+        },
+        {k: torch.cat([part.signs[k] for part in parts]) for k in first.signs},
+        {k: torch.cat([part.multipliers[k] for part in parts]) for k in first.multipliers},
+    )
+
+
+@dataclass(frozen=True)
+class Search:
+    """The activations before a node, on one image.
+
+    Attributes:
+        bounds: of one image.
+        node: whose values the forms are of.
+        positions: by activation node, its elements whose planes can be chosen, ``(u,)``.
+        fixed: by activation node, the slope of the other elements, ``(1, *shape)``.
+    """
+
+    bounds: Bounds
+    node: int
+    positions: Mapping[int, Tensor]
+    fixed: Mapping[int, Tensor]
+
+    @classmethod
+    def of(cls, bounds: Bounds, node: int) -> Search:
+        """The search before a node, with the bounds of one image."""
+        positions, fixed = {}, {}
+        for k in activations_before(bounds.graph, node):
+            source = bounds.graph.nodes[k].inputs[0]
+            low, high = bounds.lower[source], bounds.upper[source]
+            if bounds.graph.nodes[k].kind == "relu":
+                opened = (low < 0) & (high > 0)
+            else:
+                opened = torch.ones_like(low, dtype=torch.bool)
+            positions[k] = opened.flatten().nonzero()[:, 0]
+            fixed[k] = (low >= 0).to(low.dtype)
+        return cls(bounds, node, positions, fixed)
+
+    def to(self, graph: Graph, dtype: torch.dtype) -> Search:
+        """The same search in another type; ``graph`` of that type."""
+        fixed = {k: part.to(dtype) for k, part in self.fixed.items()}
+        return replace(self, bounds=self.bounds.to(graph, dtype), fixed=fixed)
+
+    @property
+    def relus(self) -> dict[int, int]:
+        """The ReLUs with elements of open sign, by their input nodes."""
+        nodes = self.bounds.graph.nodes
+        return {
+            nodes[k].inputs[0]: k
+            for k, position in self.positions.items()
+            if nodes[k].kind == "relu" and len(position)
+        }
+
+    def start(self, p: int, branching: bool) -> Choices:
+        """The slopes of CROWN, for ``p`` forms; with ``branching`` no sign is assumed yet."""
+        slopes: dict[int, tuple[Tensor, ...]] = {}
+        for k, position in self.positions.items():
+            plane = self.bounds.planes[k]
+            kept = [plane.lower_slope, plane.upper_slope]
+            if self.bounds.graph.nodes[k].kind == "relu":
+                kept = kept[:1]
+            slopes[k] = tuple(part.flatten()[position].expand(p, -1).clone() for part in kept)
+        if not branching:
+            return Choices(slopes, {}, {})
+        zeros = {source: torch.zeros_like(slopes[k][0]) for source, k in self.relus.items()}
+        return Choices(slopes, {k: zero.to(torch.int8) for k, zero in zeros.items()}, zeros)
+
+    def planes(self, choices: Choices) -> dict[int, PartlyOpen]:
+        """The planes that the choices give."""
+        made = {}
+        for k, position in self.positions.items():
+            low, high = self.range(k, choices)
+            slopes = choices.slopes[k]
+            if self.bounds.graph.nodes[k].kind == "relu":
+                opened = relu_planes(low, high, slopes[0])
+            else:
+                opened = tanh_planes(low, high, (slopes[0], slopes[1]))
+            made[k] = PartlyOpen(self.fixed[k], position, opened)
+        return made
+
+    def range(self, activation: int, choices: Choices) -> tuple[Tensor, Tensor]:
+        """Bounds of an activation's input in the chosen elements, ``(p, u)`` or ``(u,)``."""
+        source = self.bounds.graph.nodes[activation].inputs[0]
+        position = self.positions[activation]
+        low = self.bounds.lower[source].flatten()[position]
+        high = self.bounds.upper[source].flatten()[position]
+        signs = choices.signs.get(source)
+        if signs is None:
+            return low, high
+        return torch.where(signs > 0, 0, low), torch.where(signs < 0, 0, high)
+
+    def multipliers(self, choices: Choices) -> Multipliers:
+        return {
+            source: (self.positions[k], choices.multipliers[source] * choices.signs[source])
+            for source, k in self.relus.items()
+            if source in choices.multipliers
+        }
+
+    def value(
+        self,
+        a: Tensor,
+        choices: Choices,
+        planes: Mapping[int, PartlyOpen] | None = None,
+        sound: bool = False,
+    ) -> Tensor:
+        """Lower bounds ``(p,)`` of the forms with these choices, or with other planes."""
+        return lower_bound(
+            self.bounds,
+            self.node,
+            a,
+            planes=self.planes(choices) if planes is None else planes,
+            multipliers=self.multipliers(choices),
+            sound=sound,
+        )
+
+    def raised(
+        self, a: Tensor, choices: Choices, steps: int, enough: float = torch.inf
+    ) -> tuple[Tensor, Choices]:
+        """Choices that raise the bounds, by Adam with a decaying rate.
+
+        Args:
+            a: coefficients of the forms, ``(p, *shape)``.
+            choices: where the search begins.
+            steps: at most.
+            enough: a form whose estimated bound is larger leaves the search.
+
+        Returns: estimated bounds ``(p,)``, and the choices that gave them.
+
+        Source: Xu et al., "Fast and complete", ICLR 2021; Wang et al., "Beta-CROWN", NeurIPS 2021.
+        """
+        best = torch.full_like(a.flatten(1)[:, 0], -torch.inf)
+        kept = _flat(choices)
+        kept = [part.clone() for part in kept]
+        at = torch.arange(len(a), device=a.device)
+        ascent = _Adam.of([part.clone() for part in kept], len(choices.multipliers))
+        for step in range(steps + 1):
+            now = _like(choices.rows(at) if len(at) < len(a) else choices, ascent.values)
+            with torch.enable_grad():
+                for part in ascent.values:
+                    part.requires_grad_(step < steps)
+                value = self.value(a[at], now)
+                gradient = None
+                if step < steps:
+                    gradient = torch.autograd.grad(value.sum(), ascent.values)
+            for part in ascent.values:
+                part.requires_grad_(False)
+            value = value.detach()
+            better = value > best[at]
+            rows = at[better]
+            best[rows] = value[better]
+            for whole, part in zip(kept, ascent.values, strict=True):
+                whole[rows] = part[better]
+            if gradient is None:
+                break
+            ascent.climb(gradient, step)
+            if step % _ROUND == _ROUND - 1:
+                left = best[at] <= enough
+                if not left.any():
+                    break
+                if not left.all():
+                    at, ascent = at[left], ascent.rows(left)
+        return best, _like(choices, kept)
+
+
+@dataclass
+class _Adam:
+    """Ascent by Adam; the last ``positive`` values are at least 0, the others in [0, 1]."""
+
+    values: list[Tensor]
+    mean: list[Tensor]
+    square: list[Tensor]
+    positive: int
+
+    @classmethod
+    def of(cls, values: list[Tensor], positive: int) -> _Adam:
+        zeros = [torch.zeros_like(part) for part in values]
+        return cls(values, zeros, [part.clone() for part in zeros], positive)
+
+    def rows(self, rows: Tensor) -> _Adam:
+        return _Adam(
+            [part[rows] for part in self.values],
+            [part[rows] for part in self.mean],
+            [part[rows] for part in self.square],
+            self.positive,
+        )
+
+    def climb(self, gradient: tuple[Tensor, ...], step: int) -> None:
+        slopes = len(self.values) - self.positive
+        decay = _DECAY**step / (1 - _MEAN ** (step + 1))
+        for i, slope in enumerate(gradient):
+            self.mean[i].lerp_(slope, 1 - _MEAN)
+            self.square[i].mul_(_SQUARE).addcmul_(slope, slope, value=1 - _SQUARE)
+            scale = (self.square[i] / (1 - _SQUARE ** (step + 1))).sqrt_().add_(1e-10)
+            rate = _SLOPE_RATE if i < slopes else _MULTIPLIER_RATE
+            self.values[i].addcdiv_(self.mean[i], scale, value=rate * decay)
+            self.values[i].clamp_(0, 1 if i < slopes else None)
+
+
+def _flat(choices: Choices) -> list[Tensor]:
+    slopes = [part for parts in choices.slopes.values() for part in parts]
+    return [*slopes, *choices.multipliers.values()]
+
+
+def _like(choices: Choices, flat: list[Tensor]) -> Choices:
+    """The choices with other slopes and multipliers, in the order of :func:`_flat`."""
+    parts = iter(flat)
+    slopes = {k: tuple(next(parts) for _ in old) for k, old in choices.slopes.items()}
+    return Choices(slopes, choices.signs, {k: next(parts) for k in choices.multipliers})
+
+
+def activations_before(graph: Graph, node: int) -> list[int]:
+    """The activations that a node's value depends on."""
+    needed, found = {node}, []
+    for k in range(node, 0, -1):
+        if k in needed:
+            step = graph.nodes[k]
+            needed.update(step.inputs)
+            if step.operator is None:
+                found.append(k)
+    return found
