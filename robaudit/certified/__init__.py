@@ -1,5 +1,8 @@
 """Certified lower bounds of a classifier's margins in a ball around an image.
 
-A network is read as a graph of affine operators, ReLUs and tanhs
-(:func:`robaudit.certified.graph.graph_of`); bounds are propagated through that graph.
+A network is read as a graph of affine operators, ReLUs and tanhs (:mod:`.graph`). Bounds of its
+values are propagated forward (:mod:`.propagation`), each by substituting linear bounds backward
+(:mod:`.backward`); slopes and multipliers are searched for in float32 (:mod:`.search`) and
+evaluated soundly in float64; what stays open is split (:mod:`.branching`). :func:`.certify.certify`
+is the front door.
 """

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -41,27 +41,24 @@ class Bounds:
 
     def rows(self, rows: Tensor | slice) -> Bounds:
         """The bounds of some images."""
-        return replace(
-            self,
-            region=self.region.rows(rows),
-            planes={k: plane.rows(rows) for k, plane in self.planes.items()},
-            **{
-                name: {k: v[rows] for k, v in getattr(self, name).items()}
-                for name in ("lower", "upper", "error")
-            },
+        return Bounds(
+            self.graph,
+            self.region.rows(rows),
+            {k: part[rows] for k, part in self.lower.items()},
+            {k: part[rows] for k, part in self.upper.items()},
+            {k: plane.rows(rows) for k, plane in self.planes.items()},
+            {k: part[rows] for k, part in self.error.items()},
         )
 
     def to(self, graph: Graph, dtype: torch.dtype) -> Bounds:
         """The bounds as numbers of another type, for searches; ``graph`` of the same type."""
-        return replace(
-            self,
-            graph=graph,
-            region=self.region.to(dtype),
-            planes={k: plane.to(dtype) for k, plane in self.planes.items()},
-            **{
-                name: {k: v.to(dtype) for k, v in getattr(self, name).items()}
-                for name in ("lower", "upper", "error")
-            },
+        return Bounds(
+            graph,
+            self.region.to(dtype),
+            {k: part.to(dtype) for k, part in self.lower.items()},
+            {k: part.to(dtype) for k, part in self.upper.items()},
+            {k: plane.to(dtype) for k, plane in self.planes.items()},
+            {k: part.to(dtype) for k, part in self.error.items()},
         )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from dataclasses import dataclass, replace
 
@@ -29,6 +30,7 @@ class Frontier:
         choices: the signs, and where the search for slopes and multipliers goes on.
         splits: branches that were split so far.
         seconds: spent so far.
+        closed: the smallest bound of the branches that are not open any more.
         stuck: a branch has no open sign left and is not certified: no further split helps.
     """
 
@@ -37,6 +39,7 @@ class Frontier:
     choices: Choices
     splits: int = 0
     seconds: float = 0.0
+    closed: float = math.inf
     stuck: bool = False
 
     def rows(self, rows: Tensor) -> Frontier:
@@ -53,19 +56,35 @@ class Branching:
         forms: ``(f, *shape)`` float64; each has to be shown positive.
         exact: the search in float64, with which bounds are evaluated soundly.
         fast: the same search in float32.
+        begin: slopes for each form, where the search of every branch begins.
         enough: the estimate from which on a bound is expected to be sound and positive.
     """
 
     forms: Tensor
     exact: Search
     fast: Search
+    begin: Choices
     enough: float
 
     def opened(self, lower: Tensor) -> Frontier:
-        """One open branch for each form, none of whose signs is assumed."""
-        choices = self.fast.start(len(self.forms), branching=True)
+        """One open branch for each form, without assumed signs.
+
+        Args:
+            lower: the forms' bounds so far.
+        """
         whole = torch.arange(len(self.forms), device=self.forms.device)
-        return Frontier(whole, lower, choices)
+        signs = {
+            k: torch.zeros_like(self.begin.slopes[relu][0], dtype=torch.int8)
+            for k, relu in self.fast.relus.items()
+        }
+        return self.again(Frontier(whole, lower, Choices({}, signs, {})))
+
+    def again(self, frontier: Frontier) -> Frontier:
+        """The same branches, with slopes and multipliers as at the beginning."""
+        signs = frontier.choices.signs
+        begin = self.begin.rows(frontier.form)
+        zeros = {k: torch.zeros_like(begin.slopes[relu][0]) for k, relu in self.fast.relus.items()}
+        return replace(frontier, choices=Choices(begin.slopes, signs, zeros))
 
     def grown(self, frontier: Frontier, splits: int, seconds: float) -> Frontier:
         """Split open branches, those of the smallest bounds first.
@@ -85,11 +104,13 @@ class Branching:
             _, choices = self.fast.raised(a.float(), children.choices, _STEPS, self.enough)
             sound = self.exact.value(a, choices.double(), sound=True)
             lower = torch.maximum(children.lower, sound)
-            opened = (lower <= 0).nonzero()[:, 0]
-            kept = replace(children, lower=lower, choices=choices).rows(opened)
+            closed = min([frontier.closed, *lower[lower > 0].tolist()])
+            kept = replace(children, lower=lower, choices=choices)
+            kept = kept.rows((lower <= 0).nonzero()[:, 0])
             done += len(now.form)
             frontier = replace(
                 frontier,
+                closed=closed,
                 form=torch.cat([rest.form, kept.form]),
                 lower=torch.cat([rest.lower, kept.lower]),
                 choices=joined([rest.choices, kept.choices]),

@@ -70,3 +70,13 @@ class Graph:
                 if last[i] == index:
                     del values[i]
         return values[len(self.nodes) - 1]
+
+
+def ancestors(graph: Graph, node: int) -> list[int]:
+    """The nodes that a node's value depends on, itself included, in descending order."""
+    needed, found = {node}, []
+    for k in range(node, -1, -1):
+        if k in needed:
+            needed.update(graph.nodes[k].inputs)
+            found.append(k)
+    return found

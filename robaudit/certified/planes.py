@@ -26,7 +26,7 @@ class Planes:
     upper_shift: Tensor
 
     def through(self, a: Tensor) -> tuple[Tensor, Tensor]:
-        """Bound ``a . f(z)`` below by ``c . z + d``: coefficients ``c`` like ``a``, ``d`` ``(p,)``."""
+        """``c`` and ``d``, like ``a`` and ``(p,)``, such that ``a . f(z) >= c . z + d``."""
         positive, negative = a.clamp(min=0), a.clamp(max=0)
         shifts = positive * self.lower_shift + negative * self.upper_shift
         return (
@@ -115,7 +115,7 @@ def _shift(low: Tensor, high: Tensor, slope: Tensor) -> Tensor:
         # The stationary points are -z and z; the one local minimum is at -z.
         root = (1 - slope).clamp(0, 1).sqrt().clamp(max=1 - torch.finfo(slope.dtype).eps)
         inner = torch.minimum(torch.maximum(-torch.atanh(root), low), high)
-        places = torch.stack(torch.broadcast_tensors(low, high, inner))
+        places = torch.stack([low.expand_as(inner), high.expand_as(inner), inner])
         lowest = (places.tanh() - slope * places).argmin(0, keepdim=True)
         place = places.gather(0, lowest)[0]
     return place.tanh() - slope * place

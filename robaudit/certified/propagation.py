@@ -39,8 +39,8 @@ def rounding(node: Node, sources: list[Tensor], size: int, dtype: torch.dtype) -
 
     With ``m = sum |W| |z| + |b|`` over the bounds of ``z``: the network in float32 errs by at most
     ``gamma32(terms) m``, in any order of its sums. A linear form ``a`` of the value errs by at most
-    ``gamma(adjoint terms) |a| m`` where ``a W`` is computed and by ``gamma(size) |a| m`` where it is
-    added up.
+    ``gamma(adjoint terms) |a| m`` where ``a W`` is computed and by ``gamma(size) |a| m`` where it
+    is added up.
 
     Args:
         sources: the largest absolute values of the inputs, ``(b, *shape)`` each.
@@ -54,9 +54,7 @@ def rounding(node: Node, sources: list[Tensor], size: int, dtype: torch.dtype) -
     return 1.01 * share * operator.magnitude(*sources) + 1e-35
 
 
-def propagate(
-    graph: Graph, region: Region, tighten: Tighten | None = None
-) -> Bounds:
+def propagate(graph: Graph, region: Region, tighten: Tighten | None) -> Bounds:
     """Bounds of all nodes, in the order of the graph.
 
     Every node has interval bounds of its inputs' bounds. Where they leave the sign of a ReLU's
@@ -65,11 +63,10 @@ def propagate(
 
     Args:
         region: in the graph's type.
-        tighten: computes lower bounds of ``sign * value`` for elements of a node; by default
-            :func:`crown`.
+        tighten: computes lower bounds of ``sign * value`` for elements of a node, as :func:`crown`
+            does; ``None`` for intervals only.
     """
     dtype = region.centre.dtype
-    tighten = tighten or crown
     sizes = [math.prod(node.shape) for node in graph.nodes]
     total = max(sizes) + len(sizes)
     bounds = Bounds(graph, region, {0: region.low}, {0: region.high}, {}, {})
@@ -105,7 +102,7 @@ def propagate(
             if uses[k] == "tanh":
                 opened = torch.ones_like(opened)
             owner, element = opened.flatten(1).nonzero(as_tuple=True)
-            if len(owner) and not (region.norm == "linf" and _exact(graph, k)):
+            if tighten and len(owner) and not (region.norm == "linf" and _exact(graph, k)):
                 for sign, ends_ in ((1, lower), (-1, upper)):
                     found = sign * tighten(bounds, k, owner, element, sign)
                     flat = ends_[k].flatten(1).clone()

@@ -47,9 +47,7 @@ class Region:
         return cls(norm, radius, centre, (centre - wide).clamp(0, 1), (centre + wide).clamp(0, 1))
 
     def rows(self, rows: Tensor | slice) -> Region:
-        return Region(
-            self.norm, self.eps[rows], self.centre[rows], self.low[rows], self.high[rows]
-        )
+        return Region(self.norm, self.eps[rows], self.centre[rows], self.low[rows], self.high[rows])
 
     def to(self, dtype: torch.dtype) -> Region:
         return Region(

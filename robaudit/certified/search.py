@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from robaudit.certified.backward import Bounds, Multipliers, lower_bound
-from robaudit.certified.nodes import Graph
-from robaudit.certified.planes import PartlyOpen, Planes, relu_planes, tanh_planes
+from robaudit.certified.nodes import Graph, ancestors
+from robaudit.certified.planes import PartlyOpen, relu_planes, tanh_planes
 
 # Adam's first rates, of slopes in [0, 1] and of multipliers, and their decay a step.
 _SLOPE_RATE, _MULTIPLIER_RATE, _DECAY = 0.25, 0.1, 0.9
@@ -87,7 +87,9 @@ class Search:
     def of(cls, bounds: Bounds, node: int) -> Search:
         """The search before a node, with the bounds of one image."""
         positions, fixed = {}, {}
-        for k in activations_before(bounds.graph, node):
+        for k in ancestors(bounds.graph, node):
+            if bounds.graph.nodes[k].kind not in ("relu", "tanh"):
+                continue
             source = bounds.graph.nodes[k].inputs[0]
             low, high = bounds.lower[source], bounds.upper[source]
             if bounds.graph.nodes[k].kind == "relu":
@@ -113,8 +115,8 @@ class Search:
             if nodes[k].kind == "relu" and len(position)
         }
 
-    def start(self, p: int, branching: bool) -> Choices:
-        """The slopes of CROWN, for ``p`` forms; with ``branching`` no sign is assumed yet."""
+    def start(self, p: int) -> Choices:
+        """The slopes of CROWN, for ``p`` forms; no sign is assumed."""
         slopes: dict[int, tuple[Tensor, ...]] = {}
         for k, position in self.positions.items():
             plane = self.bounds.planes[k]
@@ -122,10 +124,7 @@ class Search:
             if self.bounds.graph.nodes[k].kind == "relu":
                 kept = kept[:1]
             slopes[k] = tuple(part.flatten()[position].expand(p, -1).clone() for part in kept)
-        if not branching:
-            return Choices(slopes, {}, {})
-        zeros = {source: torch.zeros_like(slopes[k][0]) for source, k in self.relus.items()}
-        return Choices(slopes, {k: zero.to(torch.int8) for k, zero in zeros.items()}, zeros)
+        return Choices(slopes, {}, {})
 
     def planes(self, choices: Choices) -> dict[int, PartlyOpen]:
         """The planes that the choices give."""
@@ -268,15 +267,3 @@ def _like(choices: Choices, flat: list[Tensor]) -> Choices:
     parts = iter(flat)
     slopes = {k: tuple(next(parts) for _ in old) for k, old in choices.slopes.items()}
     return Choices(slopes, choices.signs, {k: next(parts) for k in choices.multipliers})
-
-
-def activations_before(graph: Graph, node: int) -> list[int]:
-    """The activations that a node's value depends on."""
-    needed, found = {node}, []
-    for k in range(node, 0, -1):
-        if k in needed:
-            step = graph.nodes[k]
-            needed.update(step.inputs)
-            if step.operator is None:
-                found.append(k)
-    return found

@@ -1,0 +1,183 @@
+"""Certified lower bounds of a classifier's margins over a threat model."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from robaudit.brief import brief
+from robaudit.certified.graph import graph_of
+from robaudit.certified.margins import Certifier
+from robaudit.certified.nodes import Graph, ancestors
+from robaudit.certified.regions import Region
+from robaudit.certified.single import Single
+from robaudit.engine import Runner, device_of, frozen
+from robaudit.engine.arguments import checked
+from robaudit.errors import NotCertifiableError, UsageError
+from robaudit.types import Cache, Progress, ThreatModel, no_cache
+
+Method = Literal["crown", "alpha", "branch"]
+
+# Multiplications of one image: beyond the first, hidden values have interval bounds only; beyond
+# the second nothing is bounded.
+_LINEAR, _LARGEST = 1e12, 1e15
+
+
+@dataclass(frozen=True)
+class Certificates:
+    """Certified lower bounds of ``n`` examples, on the CPU.
+
+    Attributes:
+        lower: ``(n,)`` float64, of the margin ``z_y - max_{j != y} z_j`` over the threat model's
+            ball cut with the box; ``-inf`` where it was not tried.
+        certified: ``(n,)`` bool, ``lower > 0``.
+        method: which method certified each example, ``""`` for those that are not certified.
+        splits: ``(n,)`` int64, branches that were split.
+        notes: in words, what was not done.
+    """
+
+    lower: Tensor
+    certified: Tensor
+    method: tuple[str, ...]
+    splits: Tensor
+    notes: tuple[str, ...] = ()
+
+    __repr__ = brief
+
+
+@checked
+def certify(
+    model: nn.Module,
+    x: Tensor,
+    y: Tensor,
+    threat: ThreatModel,
+    *,
+    method: Method = "branch",
+    budget: float = 30.0,
+    splits: int | None = None,
+    tried: Tensor | None = None,
+    index: Tensor | None = None,
+    cache: Cache = no_cache,
+    progress: Progress | None = None,
+) -> Certificates:
+    """Lower bounds of the margins over all perturbed images: the proof that no attack succeeds.
+
+    Three methods, each for the examples that those before it leave open: linear bounds (CROWN), the
+    same with optimised slopes of all activations (alpha-CROWN), and branch and bound over the signs
+    of ReLUs (beta-CROWN). The bounds hold for the network in exact arithmetic and for the network
+    run in float32, in whatever order its sums are made, and allow for the rounding of the bounds'
+    own sums; not for TensorFloat-32 or half precision.
+
+    Args:
+        model: images in [0, 1] to logits ``(n, k)``; taken in evaluation mode, and left unchanged.
+            Piecewise linear, or with sigmoids and tanhs: see
+            :func:`robaudit.certified.graph.graph_of`.
+        x: images ``(n, c, h, w)`` in [0, 1].
+        y: labels ``(n,)``.
+        threat: norm and radius.
+        method: the last of the methods that are tried.
+        budget: seconds of branch and bound for one example.
+        splits: branches that are split for one example at most; results depend on the machine's
+            speed only where ``budget`` ends earlier.
+        tried: ``(n,)`` bool, the examples worth trying: those that no attack broke; default all.
+            Misclassified examples are never tried.
+        index: ``(n,)``, names the examples in the cache; default their positions.
+        cache: keeps what is finished, and the open branches of examples whose budget ended, from
+            which a larger budget goes on.
+        progress: called with examples done and examples tried.
+
+    Returns:
+        Bounds and verdicts, one for each example.
+
+    Raises:
+        NotCertifiableError: the network has functions that cannot be bounded, or is too large.
+        UsageError: an unknown method, a budget below zero, arguments of other shapes.
+
+    Source: Zhang et al., NeurIPS 2018 (CROWN); Xu et al., ICLR 2021 (alpha-CROWN); Wang et al.,
+    NeurIPS 2021 (beta-CROWN).
+
+    >>> net = nn.Sequential(nn.Flatten(), nn.Linear(1, 2, bias=False))
+    >>> net[1].weight.data = torch.tensor([[1.0], [-1.0]])
+    >>> x, y = torch.full((1, 1, 1, 1), 0.5), torch.tensor([0])
+    >>> round(float(certify(net, x, y, ThreatModel("linf", 0.25)).lower), 3)
+    0.5
+    """
+    if not budget >= 0:
+        raise UsageError(f"budget: {budget:g} seconds", "Give 0 or more.")
+    if splits is not None and splits < 0:
+        raise UsageError(f"splits: {splits}", "Give 0 or more.")
+    device = device_of(model)
+    certifier, notes = prepared(model, tuple(x.shape[1:]))
+    with frozen(model):
+        correct = Runner(model, device).logits(x).argmax(1).cpu() == y.cpu()
+    rows = (correct if tried is None else correct & tried.cpu()).nonzero()[:, 0]
+    names = (torch.arange(len(x)) if index is None else index).tolist()
+    lower = torch.full((len(x),), -torch.inf, dtype=torch.float64)
+    counts = torch.zeros(len(x), dtype=torch.int64)
+    by = [""] * len(x)
+    margins: dict[int, Tensor] = {}
+    for part in torch.split(rows, certifier.together):
+        region = Region.around(x[part].to(device), threat.norm, threat.eps)
+        found = cache(f"crown-{names[part[0]]}-{len(part)}", _crown(certifier, region, y[part]))
+        for row, values in zip(part.tolist(), found["margins"].cpu(), strict=True):
+            margins[row], lower[row] = values, values.min()
+            by[row] = "crown" if lower[row] > 0 else ""
+        _tell(progress, sum(map(bool, by)), len(rows))
+    left = [row for row in rows.tolist() if not by[row]] if method != "crown" else []
+    for ready, row in enumerate(left, len(rows) - len(left)):
+        region = Region.around(x[row : row + 1].to(device), threat.norm, threat.eps)
+        single = Single(certifier, region, int(y[row]), margins[row], str(names[row]), cache)
+        lower[row] = single.raised.min()
+        by[row] = "alpha" if lower[row] > 0 else ""
+        if not by[row] and method == "branch":
+            lower[row], counts[row] = single.branched(budget, splits)
+            by[row] = "branch" if lower[row] > 0 else ""
+        _tell(progress, ready + 1, len(rows))
+    return Certificates(lower, lower > 0, tuple(by), counts, notes)
+
+
+def prepared(model: nn.Module, shape: tuple[int, ...]) -> tuple[Certifier, tuple[str, ...]]:
+    """The network as a graph, checked for size; and notes.
+
+    Raises:
+        NotCertifiableError: the network has functions that cannot be bounded, or is too large.
+    """
+    graph = graph_of(model, shape)
+    cost = products(graph)
+    if cost > _LARGEST:
+        raise NotCertifiableError(
+            f"not certifiable at this size: linear bounds would take {cost:.0e} products an image"
+        )
+    device = device_of(model)
+    graph = graph.to(torch.float64, device)
+    if cost <= _LINEAR:
+        return Certifier(graph, device), ()
+    return Certifier(graph, device, linear=False), (
+        f"hidden values have interval bounds only: linear ones would take {cost:.0e} products an "
+        "image",
+    )
+
+
+def products(graph: Graph) -> float:
+    """Products that linear bounds of all hidden values of one image take at most."""
+    total = 0.0
+    for node in graph.nodes:
+        if node.kind in ("relu", "tanh"):
+            below = (graph.nodes[k] for k in ancestors(graph, node.inputs[0]))
+            one = sum(k.operator.terms * math.prod(k.shape) for k in below if k.operator)
+            total += 2.0 * math.prod(node.shape) * one
+    return total
+
+
+def _crown(certifier: Certifier, region: Region, y: Tensor) -> Callable[[], dict[str, Tensor]]:
+    return lambda: {"margins": certifier.crown(region, y)}
+
+
+def _tell(progress: Progress | None, done: int, total: int) -> None:
+    if progress is not None and total:
+        progress(done, total)
