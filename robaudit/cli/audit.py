@@ -9,7 +9,7 @@ import typer
 
 from robaudit.cli.measure import measure
 from robaudit.cli.options import Checkpoints, Settings, with_settings
-from robaudit.request import PresetName
+from robaudit.request import CheckpointSpec, DataSpec, PresetName, ThreatSpec
 
 
 @with_settings(gap=True)
@@ -59,27 +59,11 @@ def audit(
 
 _SAMPLES = ("standard.pt", "robust.pt", "overfit.pt", "trades.safetensors", "smooth.safetensors")
 
+# The demo's checkpoints, data and threat are its own.
 _NOT_IN_DEMO = frozenset(
-    [
-        "arch",
-        "normalize",
-        "member",
-        "weights",
-        "model_dir",
-        "sha256",
-        "trust_pickle",
-        "data",
-        "data_dir",
-        "download",
-        "split",
-        "sample",
-        "train_data",
-        "norm",
-        "eps",
-        "config",
-        "samples",
-        "straight_through",
-    ]
+    {*CheckpointSpec.model_fields, *DataSpec.model_fields, *ThreatSpec.model_fields}
+    - {"guess", "n", "gap", "force_eps"}
+    | {"config", "samples", "straight_through"}
 )
 
 _READING = """

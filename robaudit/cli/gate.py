@@ -20,7 +20,7 @@ from robaudit.cli.options import (
 )
 from robaudit.errors import DataError, OpenQuestionError, RobauditError, UsageError
 from robaudit.measures import find
-from robaudit.request import CheckpointSpec, Folder, Request, Spec
+from robaudit.request import CheckpointSpec, DataSpec, Folder, Request, Spec, ThreatSpec
 
 if TYPE_CHECKING:
     from robaudit.gate.baseline import Baseline
@@ -30,20 +30,8 @@ if TYPE_CHECKING:
     from robaudit.session import Session
 
 _IN_POLICY = frozenset(
-    [
-        "data",
-        "split",
-        "n",
-        "sample",
-        "gap",
-        "train_data",
-        "norm",
-        "eps",
-        "seed",
-        "state",
-        "format",
-        "out",
-    ]
+    {*DataSpec.model_fields, *ThreatSpec.model_fields, "seed", "state", "format", "out"}
+    - {"data_dir", "download", "force_eps"}
 )
 
 
