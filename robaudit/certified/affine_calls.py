@@ -25,6 +25,7 @@ def _convolution(
     transposed: bool,
     _: Sequence[int],
     groups: int,
+    *__: bool,
 ) -> Activation:
     _alone(x, weight, bias)
     dims = weight.ndim - 2
@@ -223,6 +224,7 @@ def _alone(x: Any, weight: Any, bias: Any) -> None:
 
 
 AFFINE: Mapping[str, Handler] = {
+    "_convolution": _convolution,
     "_native_batch_norm_legit_no_training": _batch_norm,
     "add": _add,
     "addmm": _addmm,

@@ -5,12 +5,14 @@ from __future__ import annotations
 import logging
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr
+from io import StringIO
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.export import ExportedProgram
+from torch.fx.experimental.proxy_tensor import make_fx
 from torch.utils._pytree import tree_leaves
 
 from robaudit.errors import NotCertifiableError
@@ -22,6 +24,7 @@ BATCH = 3
 _KEPT = ("linear", "matmul", "einsum", "prelu", "threshold", "hardsigmoid", "rrelu")
 # Operations that are neither affine nor piecewise linear, in the words of PyTorch's documentation.
 _WORDS = {
+    "_native_batch_norm_legit_functional": "batch normalisation by the statistics of each batch",
     "_native_batch_norm_legit": "batch normalisation by the statistics of each batch",
     "_native_multi_head_attention": "softmax attention",
     "_softmax": "softmax",
@@ -94,7 +97,6 @@ _WORDS = {
 }
 _WORDS |= dict.fromkeys(("eq", "ge", "gt", "le", "lt", "ne"), "a comparison of activations")
 _PRODUCTS = ("addmm", "baddbmm", "bmm", "einsum", "linear", "matmul", "mm", "mul")
-_LOGGERS = ("torch._subclasses", "torch.fx.experimental", "torch._export", "torch.export")
 
 
 def exported(plain: nn.Module, images: Tensor) -> ExportedProgram:
@@ -105,6 +107,8 @@ def exported(plain: nn.Module, images: Tensor) -> ExportedProgram:
     """
     with _quiet(), torch.no_grad():
         try:
+            if any(isinstance(module, torch.jit.ScriptModule) for module in plain.modules()):
+                plain = make_fx(lambda x: plain(x))(images)
             whole = torch.export.export(plain, (images,), strict=False)
         except Exception as error:  # whatever the network's own code raises in tracing
             raise refusal(_why(error)) from error
@@ -148,10 +152,10 @@ def _refused(program: ExportedProgram) -> list[str]:
         if _draws(node):
             found.append("random numbers")
         taken = [part for part in tree_leaves((node.args, node.kwargs)) if part in depends]
-        if not taken:
-            continue
-        depends.add(node)
         name = operation_of(node).removesuffix("_")
+        if not taken or name.startswith("new_") or name.endswith("_like"):
+            continue  # of a tensor's shape and type only
+        depends.add(node)
         if name in _PRODUCTS and len(taken) > 1:
             found.append("a product of two activations")
         word = word_for(name)
@@ -190,13 +194,12 @@ def _listed(words: list[str]) -> str:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    levels = {name: logging.getLogger(name).level for name in _LOGGERS}
+    """Without the warnings, logs and half a program that torch shows where a trace fails."""
+    level = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
     try:
-        for name in levels:
-            logging.getLogger(name).setLevel(logging.CRITICAL + 1)
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), redirect_stderr(StringIO()):
             warnings.simplefilter("ignore")
             yield
     finally:
-        for name, level in levels.items():
-            logging.getLogger(name).setLevel(level)
+        logging.disable(level)

@@ -10,15 +10,17 @@ from torch import Tensor, nn
 from robaudit.certified.exported import BATCH, exported, refusal
 from robaudit.certified.nodes import Graph, Node
 from robaudit.certified.reading import read
-from robaudit.engine import Voted, effective, generator
+from robaudit.engine import Voted, effective, full_precision, generator
 from robaudit.engine.logits import logits_of
-from robaudit.errors import NotMeasuredError, RobauditError
+from robaudit.errors import NotCertifiableError, NotMeasuredError, RobauditError
 
 __all__ = ["Graph", "Node", "graph_of"]
 
 _BATCHES = (1, 2, 5)
 _OTHER = "the graph gives other logits than the network"
-# Relative difference of logits that counts as rounding, for networks in float64 and in float32.
+_HALF = "the network's logits of float32 images differ from those of float64 images"
+# Relative difference of logits that counts as rounding, for networks in float64 and in float32. A
+# network that computes in half precision differs by more.
 _DOUBLE, _SINGLE = 1e-9, 1e-4
 
 
@@ -40,25 +42,28 @@ def graph_of(model: nn.Module, shape: tuple[int, ...]) -> Graph:
         NotCertifiableError: the network has another kind of function, or is no function of one
             image at a time.
     """
-    network = _copied(model)
+    single = _copied(model)
     images = torch.rand(BATCH, *shape, generator=generator(0, "images of a graph"))
     try:
-        plain = effective(network, images)
+        single = effective(single, images)
     except NotMeasuredError as error:
         raise refusal(error.message.partition(":")[0]) from error
-    double = copy.deepcopy(plain).double()
-    if _runs(double, images.double()):
-        plain, images = double, images.double()
-    elif not _runs(plain, images):
-        raise refusal(f"the network does not run on images of shape {tuple(shape)}")
-    graph, single = read(exported(plain, images))
-    _check(graph, plain, images, _SINGLE if single else _DOUBLE)
+    double = copy.deepcopy(single).double()
+    runs_in_double = _runs(double, images.double())
+    if runs_in_double:
+        graph, rounded = read(exported(double, images.double()))
+        _check(graph, double, images.double(), _SINGLE if rounded else _DOUBLE)
+    else:
+        _logits(single, images)
+        graph, _ = read(exported(single, images))
+    if not runs_in_double or _runs(single, images):
+        _check(graph, single, images, _SINGLE, _HALF if runs_in_double else _OTHER)
     return graph
 
 
 def _copied(model: nn.Module) -> nn.Module:
-    while isinstance(model, nn.DataParallel):
-        model = model.module
+    while inner := model.module if isinstance(model, nn.DataParallel) else _compiled(model):
+        model = inner
     if isinstance(model, Voted):
         raise refusal("the network draws at random")
     memo = {
@@ -68,38 +73,54 @@ def _copied(model: nn.Module) -> nn.Module:
         if isinstance(value, Tensor) and not value.is_leaf
     }
     try:
-        return copy.deepcopy(model, memo).cpu().eval().requires_grad_(False)
+        with torch.no_grad():
+            return copy.deepcopy(model, memo).cpu().eval()
     except (RuntimeError, TypeError, ValueError, AttributeError) as error:
         raise refusal("the network cannot be copied") from error
 
 
+def _compiled(model: nn.Module) -> nn.Module | None:
+    """The network that ``torch.compile`` was called with."""
+    inner = getattr(model, "_orig_mod", None)
+    return inner if isinstance(inner, nn.Module) else None
+
+
 def _runs(network: nn.Module, images: Tensor) -> bool:
     try:
-        with torch.no_grad():
-            network(images)
-    except (RuntimeError, TypeError, ValueError):
+        _logits(network, images)
+    except NotCertifiableError:
         return False
     return True
 
 
-def _check(graph: Graph, network: nn.Module, like: Tensor, allowed: float) -> None:
+def _logits(network: nn.Module, images: Tensor) -> Tensor:
+    try:
+        with torch.no_grad(), full_precision():
+            return logits_of(network, images)
+    except RobauditError as error:
+        raise refusal(error.message) from error
+    except Exception as error:  # whatever the network's own code raises
+        shape = tuple(images.shape)
+        raise refusal(f"the network does not run on images of shape {shape}") from error
+
+
+def _check(graph: Graph, network: nn.Module, like: Tensor, allowed: float, reason: str = _OTHER) -> None:
     """Compare the graph's logits with the network's, in batches of several sizes."""
     draw = generator(0, "images of a graph's check")
     for n in _BATCHES:
-        x = torch.rand(n, *like.shape[1:], generator=draw, dtype=torch.float64)
+        x = torch.rand(n, *like.shape[1:], generator=draw, dtype=torch.float64).to(like.dtype)
+        wanted = _logits(network, x).double()
         try:
             with torch.no_grad():
-                found, wanted = graph(x), logits_of(network, x.to(like.dtype)).double()
-        except RobauditError as error:
-            raise refusal(error.message) from error
+                found = graph(x.double())
         except RuntimeError as error:  # such as of a batch size that is written into the network
             raise refusal(_OTHER) from error
         if found.shape != wanted.shape or not _same(found, wanted, allowed):
-            raise refusal(_OTHER)
+            raise refusal(reason)
 
 
 def _same(found: Tensor, wanted: Tensor, allowed: float) -> bool:
-    size = max(1e-12, float(wanted.abs().max()))
+    size = max(1e-6, float(wanted.abs().max()))
     if wanted.shape[1] > 1:  # the network's may be log-softmax of the graph's
         found, wanted = (v - v.mean(1, keepdim=True) for v in (found, wanted))
     return bool((found - wanted).abs().max() <= allowed * size)

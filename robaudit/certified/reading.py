@@ -21,6 +21,7 @@ from robaudit.certified.rearranging_calls import REARRANGING
 _HANDLERS: Mapping[str, Handler] = {**AFFINE, **REARRANGING, **PIECEWISE}
 
 
+@torch.no_grad()
 def read(program: ExportedProgram) -> tuple[Graph, bool]:
     """The graph of a program of functional ATen operations.
 
