@@ -104,7 +104,9 @@ def _logits(network: nn.Module, images: Tensor) -> Tensor:
         raise refusal(f"the network does not run on images of shape {shape}") from error
 
 
-def _check(graph: Graph, network: nn.Module, like: Tensor, allowed: float, reason: str = _OTHER) -> None:
+def _check(
+    graph: Graph, network: nn.Module, like: Tensor, allowed: float, reason: str = _OTHER
+) -> None:
     """Compare the graph's logits with the network's, in batches of several sizes."""
     draw = generator(0, "images of a graph's check")
     for n in _BATCHES:
