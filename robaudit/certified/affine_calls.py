@@ -204,13 +204,14 @@ def _interpolated(
     result = reader.out
     for i in range(1, rank):
         shape = reader.shape(x)
-        units = torch.eye(shape[i], dtype=torch.float64)[:, None]
+        units = torch.eye(shape[i], dtype=reader.dtype)[:, None]
         size = None if sizes is None else [sizes[i - 1]]
         scale = None if scales is None else [scales[i - 1]]
         line = torch.ops.aten.upsample_linear1d.vec(units, size, align_corners, scale)[:, 0]
+        reader.computed(line)
         reader.out = (*shape[:i], result[i], *shape[i + 1 :])
         labels = (names, f"{names[i]}z", names.replace(names[i], "z"))
-        x = _contracted(reader, x, line, labels)
+        x = _contracted(reader, x, line.double(), labels)
     return x
 
 

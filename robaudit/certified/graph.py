@@ -49,16 +49,18 @@ def graph_of(model: nn.Module, shape: tuple[int, ...]) -> Graph:
     except NotMeasuredError as error:
         raise refusal(error.message.partition(":")[0]) from error
     double = copy.deepcopy(single).double()
-    runs_in_double = _runs(double, images.double())
-    if runs_in_double:
-        graph, rounded = read(exported(double, images.double()))
-        _check(graph, double, images.double(), _SINGLE if rounded else _DOUBLE)
+    reading = None
+    if runs_in_double := _runs(double, images.double()):
+        reading = read(exported(double, images.double()))
+        _check(reading.graph, double, images.double(), _SINGLE if reading.single else _DOUBLE)
+        if not _runs(single, images):
+            return reading.graph
     else:
         _logits(single, images)
-        graph, _ = read(exported(single, images))
-    if not runs_in_double or _runs(single, images):
-        _check(graph, single, images, _SINGLE, _HALF if runs_in_double else _OTHER)
-    return graph
+    if reading is None or reading.rounded:
+        reading = read(exported(single, images))
+    _check(reading.graph, single, images, _SINGLE, _HALF if runs_in_double else _OTHER)
+    return reading.graph
 
 
 def _copied(model: nn.Module) -> nn.Module:

@@ -203,6 +203,35 @@ class Rearrangement(Affine):
 
 
 @dataclass(frozen=True, eq=False)
+class CommonTerm(Affine):
+    """A log-softmax without the term that all its elements have in common: the identity.
+
+    That term, ``log sum_j exp(x_j)``, is at most ``max_j |x_j| + log k`` in size. Its difference
+    from the elements is rounded.
+    """
+
+    def __call__(self, *x: Tensor) -> Tensor:
+        return x[0]
+
+    def magnitude(self, *x: Tensor) -> Tensor:
+        return x[0] + x[0].amax(-1, keepdim=True) + math.log(self.shape[-1])
+
+    def radius(self, *r: Tensor) -> Tensor:
+        return r[0]
+
+    def adjoint(self, a: Tensor) -> tuple[Tensor, ...]:
+        return (a,)
+
+    @property
+    def terms(self) -> int:
+        return 3
+
+    @property
+    def adjoint_terms(self) -> int:
+        return 1
+
+
+@dataclass(frozen=True, eq=False)
 class Constant(Affine):
     """A constant, as a map of an input that it does not depend on.
 

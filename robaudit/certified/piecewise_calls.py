@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from robaudit.certified.exported import refusal
-from robaudit.certified.operators import Reshape
+from robaudit.certified.operators import CommonTerm, Reshape
 from robaudit.certified.reader import Activation, Handler, Reader
 
 
@@ -148,7 +148,7 @@ def _log_softmax(reader: Reader, x: Activation, dim: int, *_: Any) -> Activation
     """The logits themselves: others than the last are refused before this."""
     if len(reader.shape(x)) != 1 or reader.dim(x, dim) != 0:
         raise refusal("log-softmax inside the network")
-    return x
+    return reader.affine(CommonTerm((reader.shape(x),), reader.out), x)
 
 
 PIECEWISE: Mapping[str, Handler] = {

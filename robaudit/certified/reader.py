@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from robaudit.certified.exported import BATCH, refusal
@@ -33,13 +34,17 @@ class Reader:
     Attributes:
         build: the graph so far.
         out: the shape of the present operation's first output, without the batch dimension.
+        dtype: of the image.
         single: whether an activation so far is in float32.
+        rounded: whether a network in float32 has to round a constant that was computed so far.
     """
 
-    def __init__(self, shape: Shape) -> None:
+    def __init__(self, shape: Shape, dtype: torch.dtype) -> None:
         self.build = Builder(shape)
         self.out: Shape = ()
+        self.dtype = dtype
         self.single = False
+        self.rounded = False
 
     def shape(self, x: Activation) -> Shape:
         """Of one example."""
@@ -51,6 +56,11 @@ class Reader:
         if dim == 0:
             raise refusal(MIXED)
         return dim - 1
+
+    def computed(self, value: Any) -> None:
+        """Note a constant that the program computes."""
+        if isinstance(value, Tensor) and value.dtype == torch.float64:
+            self.rounded |= not bool((value == value.float()).logical_or(value.isnan()).all())
 
     def constant_row(self, value: Any, rank: int) -> Any:
         """A constant as it meets an example of ``rank`` dimensions; numbers as they are."""

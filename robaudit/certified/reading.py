@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -21,12 +22,23 @@ from robaudit.certified.rearranging_calls import REARRANGING
 _HANDLERS: Mapping[str, Handler] = {**AFFINE, **REARRANGING, **PIECEWISE}
 
 
-@torch.no_grad()
-def read(program: ExportedProgram) -> tuple[Graph, bool]:
-    """The graph of a program of functional ATen operations.
+@dataclass(frozen=True)
+class Reading:
+    """A graph, and how it was read.
 
-    Returns:
-        The graph, and whether the program has activations in float32.
+    Attributes:
+        single: the program has activations in float32.
+        rounded: the program computes constants that a network in float32 has to round.
+    """
+
+    graph: Graph
+    single: bool
+    rounded: bool
+
+
+@torch.no_grad()
+def read(program: ExportedProgram) -> Reading:
+    """The graph of a program of functional ATen operations.
 
     Raises:
         NotCertifiableError: an operation on activations is neither affine nor piecewise linear, or
@@ -41,10 +53,10 @@ def read(program: ExportedProgram) -> tuple[Graph, bool]:
         **signature.inputs_to_lifted_tensor_constants,
     }
     values: dict[torch.fx.Node, Any] = {}
-    reader = Reader(())
+    reader = Reader((), torch.float32)
     for node in program.graph.nodes:
         if node.op == "placeholder" and node.name == image:
-            reader = Reader(node.meta["val"].shape[1:])
+            reader = Reader(node.meta["val"].shape[1:], node.meta["val"].dtype)
             values[node] = Activation(0)
         elif node.op == "placeholder":
             values[node] = constants[named[node.name]]
@@ -54,7 +66,7 @@ def read(program: ExportedProgram) -> tuple[Graph, bool]:
             outputs = {spec.name: values[spec] for spec in node.all_input_nodes}
             (result,) = (outputs[str(name)] for name in signature.user_outputs)
             graph = reader.build.graph(reader.activation(_constant(result)).index)
-            return graph, reader.single
+            return Reading(graph, reader.single, reader.rounded)
         else:
             raise refusal("the network's program has parts of its own")
     raise AssertionError("a program ends with its output")
@@ -68,8 +80,10 @@ def _called(reader: Reader, node: torch.fx.Node, values: Mapping[torch.fx.Node, 
         return args[0][args[1]]
     if not any(isinstance(leaf, Activation) for leaf in tree_leaves((args, kwargs))):
         made = target(*args, **kwargs)
-        # Memory that the program fills later.
-        return made.zero_() if operation_of(node).startswith("empty") else made
+        if operation_of(node).startswith("empty"):
+            made.zero_()  # memory that the program fills later
+        tree_map(reader.computed, made)
+        return made
     name = operation_of(node)
     if name not in _HANDLERS:
         raise refusal(word_for(name) or f"the operation {name or target}")

@@ -299,6 +299,23 @@ def test_log_softmax_of_the_logits_is_dropped():
     torch.testing.assert_close(graph(x), copy.deepcopy(network).double()(x))
 
 
+class Standardised(nn.Conv2d):
+    """Weight standardisation, computed at each call."""
+
+    def forward(self, x):
+        spread, mean = torch.std_mean(self.weight, (1, 2, 3), keepdim=True)
+        return self._conv_forward(x, (self.weight - mean) / spread, self.bias)
+
+
+def test_constants_are_those_that_the_network_computes_in_float32():
+    torch.manual_seed(0)
+    layer = Standardised(3, 4, 3)
+    graph = graph_of(nn.Sequential(layer, *dense(144)), SHAPE)
+    spread, mean = torch.std_mean(layer.weight, (1, 2, 3), keepdim=True)
+    wanted = ((layer.weight - mean) / spread).detach()
+    assert torch.equal(graph.nodes[1].operator.weight, wanted.double())
+
+
 def test_in_single_precision():
     network = seeded(MADE["residual"]).eval()
     single = graph_of(network, SHAPE).to(torch.float32, "cpu")

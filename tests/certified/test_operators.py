@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from robaudit.certified.operators import Constant, Rearrangement, Reshape, WeightedSum
+from robaudit.certified.operators import CommonTerm, Constant, Rearrangement, Reshape, WeightedSum
 from robaudit.certified.products import Contraction, Convolution, Dense
 
 
@@ -137,6 +137,13 @@ def test_radius_is_that_of_the_absolute_matrix(affine):
     r = [v.abs() for v in examples(affine)]
     wanted = sum(v.flatten(1) @ w.abs().T for v, w in zip(r, W, strict=True))
     torch.testing.assert_close(affine.radius(*r).flatten(1), wanted)
+
+
+def test_magnitude_of_a_log_softmax_counts_the_common_term():
+    x = draw(5, 4).abs()
+    found = CommonTerm(((4,),), (4,)).magnitude(x)
+    assert bool((found >= x + x.logsumexp(1, keepdim=True).abs()).all())
+    assert bool((found >= x + (-x).logsumexp(1, keepdim=True).abs()).all())
 
 
 @every_map
