@@ -11,6 +11,8 @@ import difflib
 import re
 from collections.abc import Iterable, Sequence
 
+_TORCHSCRIPT = "The following operation failed in the TorchScript interpreter."
+
 
 class RobauditError(Exception):
     """Base class of robaudit's errors.
@@ -107,6 +109,25 @@ def did_you_mean(name: str, known: Iterable[str], n: int = 1, cutoff: float = 0.
     folded = {entry.lower(): entry for entry in known}
     near = difflib.get_close_matches(name.lower(), folded, n, cutoff)
     return f"; did you mean {' or '.join(repr(folded[one]) for one in near)}?" if near else ""
+
+
+def error_line(error: BaseException) -> str:
+    """An exception's type and message in one line.
+
+    >>> error_line(ValueError("no images of mine"))
+    'ValueError: no images of mine'
+    """
+    kind, line = type(error).__name__, first_line(error)
+    return line if line == kind else f"{kind}: {line.removeprefix(f'{kind}: ')}"
+
+
+def first_line(error: BaseException) -> str:
+    """The line of an exception's text that says most; its type where there is no text."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    if not lines:
+        return type(error).__name__
+    # The error of a TorchScript program is in the last line.
+    return lines[-1 if lines[0] == _TORCHSCRIPT else 0][:200]
 
 
 # Options that are also arguments of functions; flags map to the argument that is then true.

@@ -19,7 +19,7 @@ from typing import Any
 from robaudit.batch.directory import REPORT, is_done
 from robaudit.batch.tasks import Death, Executor, Task, TaskEvent, executor
 from robaudit.batch.work import attempted
-from robaudit.errors import UsageError
+from robaudit.errors import UsageError, error_line, first_line
 from robaudit.report import report_folder
 
 # Deaths without progress after which a task has failed. A node seldom dies because of its task, but
@@ -62,8 +62,9 @@ def on_ray(
                 logging_level="error",
             )
         except Exception as error:
-            line = next(iter(str(error).splitlines()), type(error).__name__)
-            raise UsageError(f"Ray does not start: {line}", "Check --address.") from error
+            raise UsageError(
+                f"Ray does not start: {first_line(error)}", "Check --address."
+            ) from error
     there = ray.cluster_resources()
     gpus = 0 if device == "cpu" else int(there.get("GPU", 0))
     at_once = min(workers or sys.maxsize, gpus or int(there.get("CPU", 1)))
@@ -119,8 +120,7 @@ class _Cluster:
 
 def _end_of(ray: Any, key: str, error: Exception) -> TaskEvent | Death:
     """Why a task's stream of events ended."""
-    line = next((line for line in str(error).splitlines() if line.strip()), "")
-    said = f"{type(error).__name__}: {line[:200]}"
+    said = error_line(error)
     if isinstance(error, ray.exceptions.RayTaskError):  # nothing died: it cannot run there
         return TaskEvent("failed", key, f"Ray cannot run it: {said}")
     if isinstance(error, (ray.exceptions.WorkerCrashedError, ray.exceptions.OutOfMemoryError)):

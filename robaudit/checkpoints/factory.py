@@ -17,8 +17,8 @@ from typing import TypeAlias
 import torch
 from torch import nn
 
-from robaudit.engine.raised import error_line, is_foreign
-from robaudit.errors import CheckpointError, UsageError
+from robaudit.engine.raised import is_foreign
+from robaudit.errors import CheckpointError, UsageError, error_line
 
 _PARALLEL = (nn.DataParallel, nn.parallel.DistributedDataParallel)
 _LIKE = (

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from robaudit.checkpoints.architectures.sketching import sketch
 from robaudit.checkpoints.files.display import shown
 from robaudit.checkpoints.wrapping import Unwrapped
-from robaudit.errors import CheckpointError
+from robaudit.errors import CheckpointError, first_line
 
 _ADVICE = "Check --arch: the network must be the one the weights were trained in."
 # Counts batches during training; evaluation does not read it, and files before torch 0.4.1 lack it.
@@ -87,9 +87,9 @@ def fit(network: nn.Module, state: dict[str, Tensor], source: str) -> tuple[str,
     try:
         network.load_state_dict(_versioned({**state, **counters}, own), strict=True)
     except Exception as error:  # a network may have loading code of its own
-        line = next(iter(str(error).splitlines()), "")
         raise CheckpointError(
-            f"{source}: the network does not take the weights: {shown(line, 200)}", _ADVICE
+            f"{source}: the network does not take the weights: {shown(first_line(error), 200)}",
+            _ADVICE,
         ) from error
     return remarks
 

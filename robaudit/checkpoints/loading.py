@@ -18,7 +18,7 @@ from robaudit.checkpoints.normalization import Normalization, parse_normalizatio
 from robaudit.checkpoints.replacing import replace_swish
 from robaudit.checkpoints.sources import is_source, open_source
 from robaudit.engine.device import resolve_device
-from robaudit.errors import CheckpointError, UsageError
+from robaudit.errors import CheckpointError, UsageError, first_line
 from robaudit.request import CheckpointSpec
 from robaudit.types import Examples, Progress, ThreatModel
 
@@ -200,6 +200,6 @@ def _copied(module: nn.Module) -> nn.Module:
         return copy.deepcopy(module).float()
     except (RuntimeError, TypeError) as error:
         raise UsageError(
-            f"the {type(module).__name__} cannot be copied: {str(error).splitlines()[0][:160]}",
+            f"the {type(module).__name__} cannot be copied: {first_line(error)}",
             "Measure it while it is not in use: the functions of robaudit take any module.",
         ) from error

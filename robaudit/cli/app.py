@@ -30,7 +30,7 @@ from robaudit.cli.config_file import spelled
 from robaudit.cli.messages import candidates_of, message_of, say
 from robaudit.cli.recorded import recorded
 from robaudit.cli.streams import failure, guard_streams, signals
-from robaudit.errors import RobauditError
+from robaudit.errors import RobauditError, error_line
 
 _EXIT_NO_OUTPUT, _EXIT_INTERNAL, _EXIT_INTERRUPTED = 2, 5, 130
 
@@ -62,9 +62,8 @@ class _Guarded(TyperGroup):
             if hasattr(error, "show"):  # a usage error that typer words and exits with 2 itself
                 raise
             _show_traceback()
-            said = str(error).splitlines()
             say(
-                f"internal error: {type(error).__name__}: {said[0] if said else 'no message'}",
+                f"internal error: {error_line(error)}",
                 "Run again with --debug for the traceback, and report it.",
             )
             raise typer.Exit(_EXIT_INTERNAL) from None

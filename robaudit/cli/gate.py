@@ -18,7 +18,7 @@ from robaudit.cli.options import (
     Settings,
     with_settings,
 )
-from robaudit.errors import DataError, OpenQuestionError, RobauditError, UsageError
+from robaudit.errors import DataError, OpenQuestionError, RobauditError, UsageError, error_line
 from robaudit.measures import find
 from robaudit.request import CheckpointSpec, DataSpec, Folder, Request, Spec, ThreatSpec
 
@@ -140,8 +140,7 @@ def _why(error: BaseException) -> str:
         return " ".join(filter(None, (error.message, error.advice)))
     if isinstance(error, KeyboardInterrupt):
         return "the gate was interrupted"
-    first = next(iter(str(error).splitlines()), "")
-    return f"internal error: {type(error).__name__}: {first}"
+    return f"internal error: {error_line(error)}"
 
 
 def _read(policy: Path) -> tuple[Policy | None, RobauditError | None]:

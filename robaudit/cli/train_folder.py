@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from robaudit.atomic_write import atomic_write
-from robaudit.errors import UsageError
+from robaudit.errors import UsageError, first_line
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -95,9 +95,9 @@ def _kept(path: Path) -> tuple[dict[str, Any], list[Row]]:
         kept = torch.load(path, map_location="cpu", weights_only=True)
         return kept["state"], kept["rows"]
     except (RuntimeError, EOFError, KeyError, TypeError, OSError, pickle.UnpicklingError) as error:
-        said = next(iter(str(error).splitlines()), type(error).__name__)
         raise UsageError(
-            f"{path} cannot be read: {said[:160]}", "Remove it to begin anew in this folder."
+            f"{path} cannot be read: {first_line(error)}",
+            "Remove it to begin anew in this folder.",
         ) from None
 
 

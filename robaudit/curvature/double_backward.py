@@ -18,6 +18,7 @@ from robaudit.curvature.finite_differences import Derivative
 from robaudit.curvature.per_example import wanting_gradients
 from robaudit.curvature.selection import chosen_parameters
 from robaudit.engine import device_of
+from robaudit.errors import first_line
 
 # Words in the messages of automatic differentiation where a function has no derivative.
 _WORDS = ("derivative", "differentiate twice", "does not require grad", "double backward")
@@ -63,7 +64,7 @@ def checked_double_backward(
         check_derivatives(model, x, needs, layers)
         yield
     except RuntimeError as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        reason = first_line(error)
         if not any(word in reason.lower() for word in _WORDS):
             raise
         name = module_without_second_derivative(model, few)

@@ -18,7 +18,7 @@ from safetensors import SafetensorError, safe_open
 
 from robaudit.data.npz import npz_rows
 from robaudit.data.source import ArrayRows, Source, from_rows
-from robaudit.errors import DataError
+from robaudit.errors import DataError, first_line
 
 SUFFIXES = (".npz", ".safetensors")
 
@@ -115,8 +115,7 @@ def _opened(path: Path) -> Iterator[Any]:
         with safe_open(path, framework="pt") as tensors:
             yield tensors
     except (SafetensorError, OSError, ValueError) as error:
-        line = (str(error).splitlines() or [type(error).__name__])[0]
         raise DataError(
-            f"{path}: not a readable safetensors file ({line})",
+            f"{path}: not a readable safetensors file ({first_line(error)})",
             "Save it with safetensors.torch.save_file({'x': images, 'y': labels}, path).",
         ) from error

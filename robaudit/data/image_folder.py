@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from robaudit.data.source import Source
-from robaudit.errors import DataError
+from robaudit.errors import DataError, first_line
 
 _ENDINGS = {".png", ".jpg", ".jpeg", ".bmp", ".webp", ".ppm", ".pgm", ".tif", ".tiff", ".gif"}
 _GREY = {"1", "L"}
@@ -118,8 +118,7 @@ def _decode(path: Path, mode: str, size: tuple[int, int], first: Path) -> np.nda
 
 def _unreadable(path: Path, error: Exception) -> DataError:
     """An error for a damaged file, on which Pillow's readers raise various exceptions."""
-    line = next(iter(str(error).splitlines()), "") or type(error).__name__
-    return DataError(f"{path}: not a readable image ({line[:200]})")
+    return DataError(f"{path}: not a readable image ({first_line(error)})")
 
 
 def _cores() -> int:

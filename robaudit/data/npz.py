@@ -14,7 +14,7 @@ from numpy.lib import format as npy
 from numpy.typing import NDArray
 
 from robaudit.data.source import ArrayRows
-from robaudit.errors import DataError
+from robaudit.errors import DataError, first_line
 from robaudit.outcomes import UNREADABLE
 
 _SAVE = "Save it with numpy.savez(path, x=images, y=labels); arrays of objects are not read."
@@ -111,8 +111,7 @@ def _opened(path: Path) -> Iterator[zipfile.ZipFile]:
         with zipfile.ZipFile(path) as file:
             yield file
     except UNREADABLE as error:
-        line = (str(error).splitlines() or [type(error).__name__])[0]
-        raise _unreadable(path, line) from error
+        raise _unreadable(path, first_line(error)) from error
 
 
 def _unreadable(path: Path, why: str) -> DataError:

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from robaudit.data.source import Source, from_arrays
-from robaudit.errors import DataError
+from robaudit.errors import DataError, error_line
 
 GROUP = "robaudit.datasets"
 _GIVES = (
@@ -46,9 +46,8 @@ def _called(
     except (Exception, SystemExit) as error:
         if isinstance(error, DataError):
             raise
-        line = next(iter(str(error).splitlines()), "")
         raise DataError(
-            f"the data set {where} failed: {type(error).__name__}: {line[:200]}",
+            f"the data set {where} failed: {error_line(error)}",
             "It is the code of an installed package: run it in Python to see where.",
         ) from error
     if not isinstance(given, Sequence) or len(given) != 2:

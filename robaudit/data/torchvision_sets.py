@@ -11,7 +11,7 @@ import numpy as np
 from robaudit.data.places import own_folder, root_of
 from robaudit.data.source import Source, from_arrays
 from robaudit.datasets import DATA_SETS
-from robaudit.errors import DataError, UsageError
+from robaudit.errors import DataError, UsageError, first_line
 
 
 def torchvision_set(name: str, split: str, data_dir: Path | None, download: bool) -> Source:
@@ -39,7 +39,7 @@ def torchvision_set(name: str, split: str, data_dir: Path | None, download: bool
         with contextlib.redirect_stdout(sys.stderr):
             stored = getattr(datasets, known.torchvision)(str(data_dir), download=download, **which)
     except (RuntimeError, OSError, ValueError, EOFError) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        reason = first_line(error)
         if download:
             raise DataError(f"{name} could not be fetched into {data_dir}: {reason}") from error
         raise DataError(

@@ -18,11 +18,11 @@ from robaudit.engine.folding import Folded, fold_batch_norm
 from robaudit.engine.freezing import frozen
 from robaudit.engine.logits import Forward
 from robaudit.engine.precision import Precision
-from robaudit.engine.raised import error_line, is_foreign
+from robaudit.engine.raised import is_foreign
 from robaudit.engine.seeding import uniform_rows
 from robaudit.engine.voting import Voted
 from robaudit.engine.winograd import WINOGRAD, with_winograd
-from robaudit.errors import NotMeasuredError
+from robaudit.errors import NotMeasuredError, error_line
 
 _Sensitivity = tuple[Tensor, Tensor | None]
 CHANNELS_LAST = "channels last"

@@ -25,7 +25,7 @@ from robaudit.engine.device import device_of
 from robaudit.engine.freezing import frozen
 from robaudit.engine.seeding import generator
 from robaudit.engine.voting import SINGLE_DRAWS, draws_at_random
-from robaudit.errors import NotMeasuredError
+from robaudit.errors import NotMeasuredError, first_line
 
 # Attribute of a module of the plain copy: which entries of its tensors are not pruned.
 _KEPT = "robaudit_kept_entries"
@@ -63,7 +63,7 @@ def effective(model: nn.Module, x: Tensor | None = None) -> nn.Module:
             _bake(plain)
     except (RuntimeError, TypeError, ValueError, AttributeError, NotImplementedError) as error:
         raise NotMeasuredError(
-            f"the network's parametrised weights cannot be made plain: {_first_line(error)}",
+            f"the network's parametrised weights cannot be made plain: {first_line(error)}",
             "Remove the parametrisations (torch.nn.utils.parametrize.remove_parametrizations).",
         ) from error
     if x is not None:
@@ -87,7 +87,7 @@ def in_float64(model: nn.Module, x: Tensor) -> nn.Module:
         with torch.no_grad():  # not frozen, which would convert the logits
             logits = double(x[:2].to(device_of(double), torch.float64))
     except (RuntimeError, TypeError, ValueError, AttributeError, NotImplementedError) as error:
-        raise NotMeasuredError(refusal + _first_line(error)) from error
+        raise NotMeasuredError(refusal + first_line(error)) from error
     if logits.dtype != torch.float64:
         raise NotMeasuredError(f"{refusal}its logits are {logits.dtype}")
     return double
@@ -313,7 +313,7 @@ def _check_same(model: nn.Module, plain: nn.Module, images: Tensor) -> None:
                 after = plain(images)
     except AttributeError as error:
         raise NotMeasuredError(
-            f"the network's parametrised weights cannot be made plain: {_first_line(error)}"
+            f"the network's parametrised weights cannot be made plain: {first_line(error)}"
         ) from error
     if called:  # as by a forward that is a function with the network in its closure
         raise NotMeasuredError(
@@ -329,7 +329,3 @@ def _check_same(model: nn.Module, plain: nn.Module, images: Tensor) -> None:
             "the network's parametrised weights cannot be made plain: the logits change by "
             f"{off:.2g} (are they random, or changed by every call?)"
         )
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).splitlines()[0] if str(error) else type(error).__name__

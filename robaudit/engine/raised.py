@@ -12,11 +12,10 @@ import numpy as np
 import scipy
 import torch
 
-from robaudit.errors import Interrupted, NotMeasuredError, RobauditError
+from robaudit.errors import Interrupted, NotMeasuredError, RobauditError, error_line
 
 # Packages that attack or measure networks and do not define them.
 _LIBRARIES = ("pyautoattack", "autoattack", "pyhessian")
-_TORCHSCRIPT = "The following operation failed in the TorchScript interpreter."
 
 
 def is_foreign(error: BaseException) -> bool:
@@ -47,21 +46,6 @@ def is_memory(error: BaseException) -> bool:
     if isinstance(error, torch.cuda.OutOfMemoryError | MemoryError):
         return True
     return isinstance(error, RuntimeError) and "DefaultCPUAllocator" in str(error)
-
-
-def error_line(error: BaseException) -> str:
-    """The exception's type and message in one line.
-
-    >>> error_line(ValueError("no images of mine"))
-    'ValueError: no images of mine'
-    """
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    kind = type(error).__name__
-    if not lines:
-        return kind
-    # The error of a TorchScript program is in the last line.
-    text = lines[-1].removeprefix(f"{kind}: ") if lines[0] == _TORCHSCRIPT else lines[0]
-    return f"{kind}: {text[:200]}"
 
 
 def blame(error: BaseException) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from robaudit.atomic_write import draft_folder, remove_empty, swap
-from robaudit.errors import RobauditError, UsageError
+from robaudit.errors import RobauditError, UsageError, error_line
 from robaudit.report.csvfile import layers_csv, to_csv
 from robaudit.report.curve import Curve, curve_data
 from robaudit.report.formats.csv_text import csv_text
@@ -125,8 +125,7 @@ def fill_folder(
         except RobauditError:
             raise
         except Exception as error:
-            said = next(iter(str(error).splitlines()), "")
-            missing.append(f"{part} could not be made: {type(error).__name__}: {said[:200]}")
+            missing.append(f"{part} could not be made: {error_line(error)}")
     if missing:
         raise RobauditError("; ".join(missing), "The other files are there. Please report this.")
 

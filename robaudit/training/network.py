@@ -12,7 +12,7 @@ from robaudit.checkpoints.architectures import UnknownArchitectureError, named, 
 from robaudit.checkpoints.classifier import Classifier, Origin
 from robaudit.checkpoints.factory import factory, is_code
 from robaudit.checkpoints.normalization import normalize_name, parse_normalization
-from robaudit.errors import UsageError
+from robaudit.errors import UsageError, first_line
 from robaudit.types import Examples
 
 
@@ -103,8 +103,9 @@ def _check(model: Classifier, examples: Examples, classes: int, arch: str) -> No
             logits = model(examples.x[:2])
     except (RuntimeError, ValueError, TypeError, IndexError) as error:
         shape = "x".join(map(str, examples.x.shape[1:]))
-        said = next(iter(str(error).splitlines()), type(error).__name__)
-        raise UsageError(f"--arch {arch} does not take images of {shape}: {said[:160]}") from None
+        raise UsageError(
+            f"--arch {arch} does not take images of {shape}: {first_line(error)}"
+        ) from None
     if logits.ndim != 2 or logits.shape[1] < classes:
         raise UsageError(
             f"--arch {arch} gives {tuple(logits.shape[1:])} logits per image, and the data has "

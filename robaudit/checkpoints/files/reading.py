@@ -22,7 +22,7 @@ from robaudit.checkpoints.files.hashing import digest_of_files
 from robaudit.checkpoints.files.hf_folder import find_folder
 from robaudit.checkpoints.files.materialise import materialise
 from robaudit.checkpoints.files.trusted import load_trusted
-from robaudit.errors import CheckpointError, UsageError
+from robaudit.errors import CheckpointError, UsageError, error_line
 
 _CHUNK = 1 << 24
 _MAX_FILES = 2000
@@ -129,9 +129,8 @@ def _materialised(container: Container, name: str) -> dict[str, Tensor]:
     try:
         return materialise(container.elements)
     except (OSError, RuntimeError, ValueError) as error:
-        line = next(iter(str(error).splitlines()), "")
         raise CheckpointError(
-            f"{name} cannot be read: {type(error).__name__}: {shown(line, 160)}",
+            f"{name} cannot be read: {shown(error_line(error), 200)}",
             "It may be damaged: download it again.",
         ) from error
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from robaudit.checkpoints.files.display import shown
 from robaudit.checkpoints.files.members import Member, choose_member, find_members
-from robaudit.errors import CheckpointError
+from robaudit.errors import CheckpointError, error_line
 
 
 def load_trusted(
@@ -40,9 +40,8 @@ def load_trusted(
             tree = torch.load(io.BytesIO(data), map_location="cpu", weights_only=False)
         found = find_members(tree, _state_of)
     except Exception as error:  # the file's own code runs, and can raise anything
-        line = next(iter(str(error).splitlines()), "")
         raise CheckpointError(
-            f"{name}: running the file failed: {type(error).__name__}: {shown(line, 160)}",
+            f"{name}: running the file failed: {shown(error_line(error), 200)}",
             "The code it came from must be importable: run where it is, or set PYTHONPATH.",
         ) from error
     if not found:

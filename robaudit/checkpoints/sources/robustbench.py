@@ -25,7 +25,7 @@ from robaudit.checkpoints.sources.fetching import another, check_hash
 from robaudit.checkpoints.sources.published import published
 from robaudit.checkpoints.sources.zoo import zoo_fields, zoo_importable, zoo_module
 from robaudit.checkpoints.sources.zoo_files import is_torchvision, zoo_files
-from robaudit.errors import CheckpointError, UsageError
+from robaudit.errors import CheckpointError, UsageError, error_line
 
 # Its normalisation in the zoo is a placeholder, which the file's replaces.
 _NORMALISED_BY_FILE = ("Modas2021PRIMEResNet18",)
@@ -95,9 +95,8 @@ def build(entry: Entry) -> nn.Module:
         try:
             network = _built(entry, fields)
         except Exception as error:  # the zoo's code, with whatever versions are installed
-            line = next(iter(str(error).splitlines()), "")
             raise CheckpointError(
-                f"{entry.text} cannot be built: {type(error).__name__}: {shown(line, 200)}",
+                f"{entry.text} cannot be built: {shown(error_line(error), 200)}",
                 "RobustBench 1.1.1 with timm 1.0.9 builds it: pip install 'robaudit[robustbench]'.",
             ) from error
     return network.eval()

@@ -21,7 +21,7 @@ from types import ModuleType
 from typing import Any
 
 from robaudit.checkpoints.sources.catalogue import INSTALL, Entry, zoo_folder
-from robaudit.errors import UsageError
+from robaudit.errors import UsageError, first_line
 
 _PACKAGE = "robustbench"
 _lock = threading.RLock()
@@ -69,8 +69,9 @@ def zoo_module(name: str) -> Any:
     try:
         return importlib.import_module(f"{_PACKAGE}.model_zoo.{name}")
     except ImportError as error:
-        line = next(iter(str(error).splitlines()), "")
-        raise UsageError(f"RobustBench's zoo cannot be imported: {line}", INSTALL) from error
+        raise UsageError(
+            f"RobustBench's zoo cannot be imported: {first_line(error)}", INSTALL
+        ) from error
 
 
 def zoo_fields(entry: Entry) -> dict[str, Any]:
