@@ -192,6 +192,8 @@ def _contracted(
 
 
 def _addmm(reader: Reader, bias: Any, x: Any, y: Any, beta: float, alpha: float) -> Activation:
+    if isinstance(bias, Tensor) and isinstance(y, Tensor) and bias.ndim == alpha == beta == 1:
+        return _linear(reader, x, y.T, bias)
     return _sum(reader, bias, _matmul(reader, x, y), beta, alpha)
 
 

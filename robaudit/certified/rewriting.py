@@ -139,13 +139,17 @@ class Builder:
         most = max(map(len, windows))
         # A shorter window repeats its last position.
         padded = [[*window, *[window[-1]] * (most - len(window))] for window in windows]
-        places = [torch.tensor(column) for column in zip(*padded, strict=True)]
-        return self.largest(
-            [
-                self.rearranged(lambda v, at: v.index_select(dim + 1, at), x, constants=(at,))
-                for at in places
-            ]
-        )
+        return self.largest([self._taken(x, dim, column) for column in zip(*padded, strict=True)])
+
+    def _taken(self, x: int, dim: int, places: Sequence[int]) -> int:
+        """The elements at some places of a dimension, a slice where they are evenly spaced."""
+        first, step = places[0], places[1] - places[0] if len(places) > 1 else 1
+        last = first + step * (len(places) - 1)
+        if step > 0 and list(places) == list(range(first, last + 1, step)):
+            at = (slice(None),) * (dim + 1) + (slice(first, last + 1, step),)
+            return self.rearranged(lambda v: v[at], x)
+        index = torch.tensor(places)
+        return self.rearranged(lambda v, i: v.index_select(dim + 1, i), x, constants=(index,))
 
     def _add(
         self, kind: Kind, inputs: tuple[int, ...], shape: Shape, operator: Affine | None = None

@@ -229,3 +229,40 @@ def test_every_constant_moves_with_its_graph(kind, request):
             r = [torch.zeros(2, *shape, device="meta") for shape in node.operator.inputs]
             assert node.operator.radius(*r).shape == (2, *node.shape)
             assert node.operator.magnitude(*r).shape == (2, *node.shape)
+
+
+@pytest.mark.parametrize("kind", ["affine", "piecewise"])
+def test_rounding_in_float32_is_within_its_bound(kind, request):
+    """``gamma(terms) (|W| |x| + |b|)`` bounds the rounding of a sum of ``terms`` products."""
+    double = request.getfixturevalue(kind)
+    single = double.to(torch.float32, "cpu")
+    values = [images()]
+    for node in double.nodes[1:]:
+        values.append(node(*(values[i] for i in node.inputs)))
+    for node, rounded in zip(double.nodes, single.nodes, strict=True):
+        if node.operator is None:
+            continue
+        x = [values[i].float() for i in node.inputs]
+        off = (rounded.operator(*x).double() - node.operator(*(v.double() for v in x))).abs()
+        # One rounding more, of each parameter.
+        gamma = 1.01 * (node.operator.terms + 1) * torch.finfo(torch.float32).eps / 2
+        bound = gamma * node.operator.magnitude(*(v.double().abs() for v in x))
+        assert bool((off <= bound + 1e-38).all()), node.name
+
+
+@pytest.mark.parametrize("mean", [0.0, 1e3, -1e5])
+def test_rounding_of_batch_norm_is_within_its_bound(mean):
+    """Where a large mean cancels, the constant term alone says too little."""
+    torch.manual_seed(0)
+    norm = nn.BatchNorm2d(4).eval()
+    norm.running_mean.fill_(mean)
+    norm.running_var.uniform_(1e-4, 4)
+    nn.init.uniform_(norm.weight, -2, 2)
+    nn.init.uniform_(norm.bias, -1, 1)
+    graph = graph_of(nn.Sequential(norm, nn.Flatten(), nn.Linear(168, 3)), SHAPE)
+    operator = graph.nodes[1].operator
+    x = (mean + torch.randn(50, *SHAPE)).float()
+    with torch.no_grad():
+        off = (norm(x).double() - operator(x.double())).abs()
+    gamma = (operator.terms + 8) * torch.finfo(torch.float32).eps / 2
+    assert bool((off <= gamma * operator.magnitude(x.double().abs())).all())

@@ -299,6 +299,13 @@ def test_log_softmax_of_the_logits_is_dropped():
     torch.testing.assert_close(graph(x), copy.deepcopy(network).double()(x))
 
 
+def test_networks_of_torch_script_have_the_same_nodes():
+    network = convolutional().eval()
+    scripted = graph_of(torch.jit.script(network), SHAPE)
+    kinds = [type(node.operator) for node in graph_of(network, SHAPE).nodes]
+    assert [type(node.operator) for node in scripted.nodes] == kinds
+
+
 class Standardised(nn.Conv2d):
     """Weight standardisation, computed at each call."""
 

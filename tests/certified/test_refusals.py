@@ -80,6 +80,19 @@ def branching(x):
     return x if x.mean() > 0.5 else -x
 
 
+class Scripted(nn.Module):
+    """A branch of TorchScript."""
+
+    def __init__(self):
+        super().__init__()
+        self.head = nn.Linear(48, 4)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if bool(x.mean() > 0.5):
+            x = 2 * x
+        return self.head(x.flatten(1))
+
+
 def changing(x):
     return x / len(x)
 
@@ -139,6 +152,10 @@ REFUSED = {
     "branch": (
         lambda: Applied(branching),
         "the network's forward pass branches on values of activations",
+    ),
+    "branch in TorchScript": (
+        lambda: torch.jit.script(Scripted()),
+        "torch.export cannot trace the network (RuntimeError)",
     ),
     "number": (lambda: Applied(lambda x: x * x.mean().item()), "a product of two activations"),
     "NumPy": (
