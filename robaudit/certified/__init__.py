@@ -6,3 +6,8 @@ values are propagated forward (:mod:`.propagation`), each by substituting linear
 evaluated soundly in float64; what stays open is split (:mod:`.branching`). :func:`.certify.certify`
 is the front door.
 """
+
+from robaudit.certified.certify import Certificates, certify
+from robaudit.certified.radius import certified_radii
+
+__all__ = ["Certificates", "certified_radii", "certify"]

@@ -130,6 +130,8 @@ class Branching:
         Source: De Palma et al., "Improved branch and bound for neural network verification via
         Lagrangian decomposition", 2021.
         """
+        if not self.fast.relus:
+            return None
         a = self.forms[frontier.form].float()
         best = torch.full_like(a.flatten(1)[:, 0], -torch.inf)
         chosen: list[Choices] = [frontier.choices, frontier.choices]

@@ -190,8 +190,9 @@ class Search:
         Source: Xu et al., "Fast and complete", ICLR 2021; Wang et al., "Beta-CROWN", NeurIPS 2021.
         """
         best = torch.full_like(a.flatten(1)[:, 0], -torch.inf)
-        kept = _flat(choices)
-        kept = [part.clone() for part in kept]
+        kept = [part.clone() for part in _flat(choices)]
+        if not any(part.numel() for part in kept):
+            steps = 0  # no sign is open: nothing can be chosen
         at = torch.arange(len(a), device=a.device)
         ascent = _Adam.of([part.clone() for part in kept], len(choices.multipliers))
         for step in range(steps + 1):
