@@ -21,6 +21,9 @@ _HOME = {
     "run_audit": "robaudit.audit",
     "audit_checkpoint": "robaudit.session",
     "straight_through": "robaudit.engine",
+    "certify": "robaudit.certified",
+    "certified_radii": "robaudit.certified",
+    "Certificates": "robaudit.certified",
 }
 _ROOMS = ("attacks", "curvature", "flatness", "statistics")
 
@@ -32,6 +35,9 @@ if TYPE_CHECKING:
     from robaudit import flatness as flatness
     from robaudit import statistics as statistics
     from robaudit.audit import run_audit as run_audit
+    from robaudit.certified import Certificates as Certificates
+    from robaudit.certified import certified_radii as certified_radii
+    from robaudit.certified import certify as certify
     from robaudit.checkpoints import Classifier as Classifier
     from robaudit.checkpoints import load as load
     from robaudit.data import load_examples as load_examples

@@ -16,9 +16,9 @@ from typing import Any, Final, Literal, get_args
 Section = Literal["Accuracy", "Loss", "Generalisation", "Curvature", "Flatness", "Other"]
 SECTIONS: Final[tuple[Section, ...]] = get_args(Section)
 
-Basis = Literal["clean", "attacks", "curvature"]
+Basis = Literal["clean", "attacks", "curvature", "proof"]
 """What a number rests on, and so which doubts concern it: the network's answers alone, attacks on
-it, or its second derivatives."""
+it, its second derivatives, or a proof."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class Measure:
         of_one_architecture: compared only between models of one architecture.
         stages: for an accuracy that a gate decides example by example, the attacks that an example
             has to withstand, from the cheapest: every adversarial example found is proof, whichever
-            attack found it.
+            attack found it. The last may be a proof of robustness that it has to have.
         passes: what the last of ``stages`` costs for an example that it does not break; a backward
             pass counts as two.
         any_threat: is the same whatever the threat model.

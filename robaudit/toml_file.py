@@ -21,6 +21,7 @@ SECTIONS = (
     "wci",
     "flatness",
     "hessian",
+    "certify",
     "landscape",
     "compare",
     "train",

@@ -125,6 +125,8 @@ def falls(measurements: Sequence[Measurement]) -> list[Measurement]:
         own = found.get((name, m.split, m.n))
         if m.name not in ("loss.robust", f"accuracy.{name}") or own is None:
             return []
+        if find(m.name).basis == "proof":
+            return []
         for better in better_attacks(name):
             value = found.get((better, m.split, m.n))
             if value is not None and fall(own, value, m.n or 0):
@@ -147,7 +149,8 @@ def better_attacks(name: str) -> list[str]:
     >>> better_attacks("pgd")
     ['fast', 'autoattack']
     """
-    return [row.stages[-1] for row in known() if name in row.stages[1:-1]]
+    rows = (row for row in known() if row.basis == "attacks")
+    return [row.stages[-1] for row in rows if name in row.stages[1:-1]]
 
 
 def fall(before: float, after: float, n: int) -> bool:

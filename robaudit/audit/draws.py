@@ -55,7 +55,8 @@ def described(context: Context, measurements: list[Measurement]) -> list[Measure
     drawn = {} if context.samples is None else {"samples": context.samples}
     return [
         m.model_copy(update={"settings": {**m.settings, **of}})
-        if _of_attacks(m.name) and (of := drawn if m.name.endswith(".clean") else context.described)
+        if _of_attacks(m.name)
+        and (of := context.described if find(m.name).basis == "attacks" else drawn)
         else m
         for m in measurements
     ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
-from robaudit.audit.probe import Attack, Probe
+from robaudit.audit.probe import PerExample, Probe
 from robaudit.audit.probes import AutoAttack, Average, Clean, Cw, Hessian, Pgd, TopLayer, Wci, Worst
 from robaudit.errors import UsageError
 from robaudit.protocols import STUTZ_STEP_OVER_EPS
@@ -66,16 +66,18 @@ class Plan:
     def stages(self) -> list[tuple[str, Plan]]:
         """The plan's parts by name, which are finished one by one so that a kill costs the current.
 
-        All attacks, whose pieces are kept singly, then each other probe. Adversarial examples that
-        several stages need are pieces of an attack, kept by the first.
+        All attacks and proofs, whose pieces are kept singly, then each other probe. Adversarial
+        examples that several stages need are pieces of an attack, kept by the first.
 
         >>> [name for name, _ in preset("quick").stages()]
         ['attacks', 'wci', 'top_layer', 'average', 'worst']
         """
         groups: dict[str, tuple[Probe, ...]] = {
-            "attacks": tuple(probe for probe in self.probes if isinstance(probe, Attack))
+            "attacks": tuple(probe for probe in self.probes if isinstance(probe, PerExample))
         }
-        groups |= {probe.name: (probe,) for probe in self.probes if not isinstance(probe, Attack)}
+        groups |= {
+            probe.name: (probe,) for probe in self.probes if not isinstance(probe, PerExample)
+        }
         return [(stage, replace(self, probes=probes)) for stage, probes in groups.items()]
 
     def passes(self, n: int, n_train: int = 0) -> int:

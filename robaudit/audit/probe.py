@@ -90,11 +90,11 @@ class Probe(ABC):
 
 @dataclass(frozen=True)
 class Withstood:
-    """What an attack leaves of some examples.
+    """What an attack or a proof leaves of some examples.
 
     Attributes:
         robust: ``(n,)`` bool.
-        diagnostics: what the attack tells of the gradients that it used.
+        diagnostics: what an attack tells of the gradients that it used.
         notes: its warnings.
     """
 
@@ -103,8 +103,8 @@ class Withstood:
     notes: list[str]
 
 
-class Attack(Probe):
-    """A probe that searches adversarial examples of the audited split.
+class PerExample(Probe):
+    """A probe that decides each example of the audited split: an attack, or a proof.
 
     Its first measurement is ``accuracy.NAME``; its outcomes have the same name.
     """
@@ -113,7 +113,7 @@ class Attack(Probe):
         return n * self.measures[0].passes
 
     def withstood(self, part: Context) -> Withstood:
-        """Attack the examples of ``part`` for a gate, which needs only which of them withstand."""
+        """Decide the examples of ``part`` for a gate, which needs only which of them stand."""
         from robaudit.attacks.diagnostics import Diagnostics
 
         found = self.run(part)[0]
@@ -123,3 +123,7 @@ class Attack(Probe):
             diagnostics=None if seen is None else Diagnostics(**seen),
             notes=found.warnings,
         )
+
+
+class Attack(PerExample):
+    """A probe that searches adversarial examples of the audited split."""

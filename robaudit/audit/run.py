@@ -13,6 +13,7 @@ from torch import Tensor, nn
 import robaudit
 from robaudit.audit import sanity
 from robaudit.audit.adversarial_file import Adversarial
+from robaudit.audit.certificates import held_against_attacks
 from robaudit.audit.clusters import clustered, clusters_note
 from robaudit.audit.context import Context
 from robaudit.audit.doubts import Doubt, doubted, falls
@@ -122,7 +123,7 @@ def audit(
     for probe in (Clean(), *plan.probes):
         register(probe.measures)
         measurements += _measured(probe, context)
-    measurements = described(context, measurements)
+    measurements = described(context, held_against_attacks(context, measurements))
     measurements = clustered(context, falls(doubted(measurements, findings)))
     warnings += findings.unplaced(m.name for m in measurements if m.status == "ok")
     warnings += sanity.claims(model, measurements, context.main) + context.memory_notes()

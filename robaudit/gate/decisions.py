@@ -208,6 +208,9 @@ def _of(rule: Rule, suite: str) -> dict[str, Any]:
 def _did(chain: tuple[str, ...], words: dict[str, str]) -> str:
     if chain == ("clean",):
         return "were classified correctly"
+    if find(f"accuracy.{chain[-1]}").basis == "proof":
+        before = f"{_did(chain[:-1], words)} and " if len(chain) > 2 else ""
+        return f"{before}were certified"
     named = [words[stage] for stage in chain if stage != "clean"]
     listed = named[0] if len(named) == 1 else f"{', '.join(named[:-1])} and {named[-1]}"
     return f"withstood {listed}"

@@ -19,7 +19,7 @@ from robaudit.audit.context import Context
 from robaudit.audit.doubts import Findings
 from robaudit.audit.draws import network_of
 from robaudit.audit.failures import not_measured
-from robaudit.audit.probe import Attack
+from robaudit.audit.probe import PerExample
 from robaudit.audit.probes import Clean, giving, named
 from robaudit.audit.provenance import provenance
 from robaudit.audit.rows import RowAttacks
@@ -201,7 +201,7 @@ class _Suite:
         attacks = {stage: named(stage).for_gate(self.plan) for stage in stages}
         self.attacks = RowAttacks(
             self.context,
-            {name: probe for name, probe in attacks.items() if isinstance(probe, Attack)},
+            {name: probe for name, probe in attacks.items() if isinstance(probe, PerExample)},
         )
         self._audited: list[str] = []
         self._found: Report | None = None
@@ -236,7 +236,8 @@ class _Suite:
             doubting(
                 found[rule],
                 [*findings.about(rule.metric), *self._doubts(rule)],
-                allowed=self.suite.doubts == "allow",
+                # A doubt about a proof is that it is none.
+                allowed=self.suite.doubts == "allow" and find(rule.metric).basis != "proof",
                 baseline=sides[rule].doubts if rule in sides else (),
             )
             for rule in self.suite.rules

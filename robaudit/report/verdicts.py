@@ -22,6 +22,7 @@ def verdicts(report: Report) -> list[str]:
     """
     return [
         *_accuracy(report),
+        *_between(report),
         *_broken(report),
         *_gap(report),
         *_wci(report),
@@ -72,6 +73,42 @@ def _accuracy(report: Report) -> list[str]:
             f"On the same examples, {attack(pgd)} alone would overstate it by {points:.1f} points."
         )
     return lines + _stages(reference)
+
+
+def _between(report: Report) -> list[str]:
+    """Both ends: what is certified, and what no attack broke."""
+    proven = _ok(report, "accuracy.certified")
+    if proven is None or not proven.n:
+        return []
+    unbroken, left = (proven.details.get(name) for name in ("unbroken", "open"))
+    if not isinstance(unbroken, int) or not isinstance(left, int):
+        return []
+    n, low = proven.n, percent(_value(proven))
+    if left == 0:
+        line = (
+            f"Robust accuracy is exactly {low} of these {n} images: they are certified, and all "
+            "others broken or misclassified."
+        )
+    else:
+        by = _by(report, unbroken, n) or plain(str(proven.details.get("searched_by")))
+        ends = f"between {low} (certified) and {percent(unbroken / n)} ({by})"
+        line = f"Robust accuracy lies {ends} of these {n} images; {percent(left / n)} open."
+    if any(m.doubts for m in attacked(report)):
+        line += (
+            " Doubts about the attacks move neither end: what they broke is broken, and what is "
+            "certified is robust."
+        )
+    return [line]
+
+
+def _by(report: Report, unbroken: int, n: int) -> str | None:
+    """The attack that left so many of ``n``, or that it took several; ``None`` without attacks."""
+    measured = attacked(report)
+    if not measured:
+        return None
+    smallest = measured[0]
+    alone = smallest.n == n and round(_value(smallest) * n) == unbroken
+    return attack(smallest) if alone else "all attacks together"
 
 
 def _stages(ensemble: Measurement | None) -> list[str]:

@@ -184,6 +184,7 @@ def audited():
     from robaudit.audit import Plan, audit
     from robaudit.audit.probes import (  # fmt: skip
         Average,
+        Certified,
         Cw,
         Distance,
         Fast,
@@ -207,6 +208,7 @@ def audited():
             Square(queries=5),
             Fast(),
             Distance(),
+            Certified("crown", radius=True),
             Wci(pgd),
             TopLayer(pgd),
             Hessian(pgd, top=1, probes=2, steps=10, density_steps=5),

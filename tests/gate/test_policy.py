@@ -149,12 +149,12 @@ def test_the_schema_takes_what_is_read_and_refuses_what_is_refused():
 
 
 def test_every_metric_is_one_an_audit_makes():
-    """Its stages are attacks, and some probe gives the measure."""
-    from robaudit.audit.probe import Attack
+    """Its stages decide examples one by one, and some probe gives the measure."""
+    from robaudit.audit.probe import PerExample
 
     for name, metric in ruled().items():
-        assert issubclass(giving(name), Attack) or not metric.stages
-        assert all(issubclass(named(stage), Attack) for stage in metric.stages)
+        assert issubclass(giving(name), PerExample) or not metric.stages
+        assert all(issubclass(named(stage), PerExample) for stage in metric.stages)
 
 
 def test_the_policies_in_the_manual_are_policies(read):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from robaudit.report import verdicts
-from robaudit.schema import Interval
+from robaudit.schema import Interval, Measurement
 
 
 def line(report, words):
@@ -37,6 +37,49 @@ def test_failed_autoattack_is_no_silence(change):
 def test_a_weaker_ensemble_does_not_win(change):
     report = change("accuracy.pgd", value=0.4)
     assert "under PGD-20 x10, the smallest measured" in line(report, "Robust accuracy")
+
+
+def certified(report, value=0.455, drop=(), **details):
+    counts = {"unbroken": 473, "open": 473 - round(1000 * value), **details}
+    row = Measurement(name="accuracy.certified", value=value, n=1000, details=counts)
+    kept = [m for m in report.measurements if m.name not in drop]
+    return report.model_copy(update={"measurements": [*kept, row]})
+
+
+def test_both_ends_are_one_statement(report):
+    wanted = (
+        "Robust accuracy lies between 45.5 % (certified) and 47.3 % (AutoAttack) of these 1000 "
+        "images; 1.8 % open."
+    )
+    assert line(certified(report), "of these 1000 images") == wanted
+
+
+def test_the_upper_end_is_what_no_attack_broke(report):
+    text = line(certified(report, unbroken=470, open=15), "of these 1000 images")
+    assert "and 47.0 % (all attacks together) of these 1000 images; 1.5 % open." in text
+    alone = certified(report, drop=("accuracy.pgd", "accuracy.autoattack"), searched_by="PGD-10")
+    assert "and 47.3 % (PGD-10) of" in line(alone, "of these 1000 images")
+
+
+def test_where_nothing_is_open_it_is_exact(report):
+    text = line(certified(report, 0.473), "of these 1000 images")
+    assert text.startswith("Robust accuracy is exactly 47.3 % of these 1000 images:")
+
+
+def test_doubts_about_attacks_move_neither_end(change):
+    doubtful = change("accuracy.autoattack", doubts=["gradients are masked"])
+    text = line(certified(doubtful), "of these 1000 images")
+    assert "between 45.5 % (certified) and 47.3 % (AutoAttack)" in text
+    assert text.endswith(
+        "Doubts about the attacks move neither end: what they broke is broken, and what is "
+        "certified is robust."
+    )
+
+
+@pytest.mark.parametrize("wrong", [{"unbroken": None}, {"open": "many"}])
+def test_details_that_are_no_numbers_give_no_statement(report, wrong):
+    said = verdicts(certified(report, **wrong))
+    assert not [text for text in said if "of these 1000 images" in text]
 
 
 @pytest.mark.parametrize(("high", "broken"), [(0.02, True), (0.0999, True), (0.1001, False)])

@@ -16,6 +16,7 @@ from importlib.metadata import EntryPoint, entry_points
 from robaudit.audit.probe import Probe
 from robaudit.audit.probes.autoattack import AutoAttack
 from robaudit.audit.probes.average import Average
+from robaudit.audit.probes.certified import Certified
 from robaudit.audit.probes.clean import Clean
 from robaudit.audit.probes.cw import Cw
 from robaudit.audit.probes.distance import Distance
@@ -34,6 +35,7 @@ __all__ = [
     "AutoAttack",
     "Average",
     "Bound",
+    "Certified",
     "Clean",
     "Cw",
     "Distance",

@@ -34,8 +34,10 @@ def index_html(reports: Sequence[Report], links: Sequence[str | None] = ()) -> s
     attacks = list(
         dict.fromkeys(attack(m) for name in attack_names() for m in found if m.name == name)
     )
+    proven = [report.get("accuracy.certified") for report in reports]
+    certified = ("Certified",) if any(proven) else ()
     columns = [names("Checkpoint"), text("Architecture")]
-    columns += [Column(heading) for heading in ("Clean", *attacks, "WCI", "Findings")]
+    columns += [Column(name) for name in ("Clean", *attacks, *certified, "WCI", "Findings")]
     rows, drawn = [], []
     for report, name, path in zip(
         reports, names_of([report.subject for report in reports]), paths, strict=True
@@ -48,6 +50,7 @@ def index_html(reports: Sequence[Report], links: Sequence[str | None] = ()) -> s
                 Cell(report.subject.architecture),
                 _cell(report.get("accuracy.clean")),
                 *(_cell(accuracies.get(one)) for one in attacks),
+                *(_cell(report.get("accuracy.certified")) for _ in certified),
                 _cell(report.get("wci")),
                 Cell(str(findings) if findings else "none", value=findings),
             ]

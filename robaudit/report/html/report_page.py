@@ -101,7 +101,8 @@ def to_html(report: Report, folder: Path | None = None) -> str:
 def headlines(report: Report) -> list[tuple[str, Shown, str]]:
     """The numbers on top of the page, as far as measured: a name, the number, and a note.
 
-    They are clean accuracy, the smallest robust accuracy, the robust gap, and WCI.
+    They are clean accuracy, the smallest robust accuracy, the certified one, the robust gap, and
+    WCI.
     """
     found = []
     clean, gap, wci = (report.get(name) for name in ("accuracy.clean", "gap.loss", "wci"))
@@ -112,6 +113,9 @@ def headlines(report: Report) -> list[tuple[str, Shown, str]]:
         name = "Robust accuracy" if made_here else label(lowest)
         note = f"{attack(lowest)}: an upper bound" if made_here else "images made elsewhere"
         found.append((name, shown(lowest), note))
+    proven = report.get("accuracy.certified")
+    if proven is not None and proven.value is not None:
+        found.append((label(proven), shown(proven), "a lower bound, by proof"))
     if gap is not None and gap.value is not None:
         found.append(("Robust loss gap", shown(gap), "test minus train"))
     if wci is not None and wci.value is not None:

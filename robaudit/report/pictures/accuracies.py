@@ -6,11 +6,12 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from robaudit.measures import find
 from robaudit.report.details import number_list, robustness_curves
 from robaudit.report.numbers import percent, shown
 from robaudit.report.pictures.drawing import line, new_figure, style
 from robaudit.report.pictures.intervals import Whisker, intervals
-from robaudit.report.pictures.palette import BLUE, LINES, VERMILION
+from robaudit.report.pictures.palette import BLUE, GREEN, LINES, VERMILION
 from robaudit.report.words import attack, label, ordered
 from robaudit.schema import Measurement, Report
 from robaudit.types import radius
@@ -39,7 +40,7 @@ def accuracy_row(m: Measurement | None, name: str) -> Whisker | None:
     """An accuracy in per cent, named with its numbers; ``None`` without a value or an interval."""
     if m is None or m.value is None or m.interval is None:
         return None
-    colour = BLUE if m.name == "accuracy.clean" else VERMILION
+    colour = {"clean": BLUE, "proof": GREEN}.get(find(m.name).basis, VERMILION)
     value, low, high = (100 * end for end in (m.value, m.interval.low, m.interval.high))
     return Whisker(f"{name}: {shown(m)}", value, low, high, colour=colour)
 
