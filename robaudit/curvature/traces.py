@@ -199,7 +199,7 @@ def layer_traces(
     with frozen(model), plain_attention():
         device = device_of(model)
         first = x[:1].to(device)
-        classes = _classes(model, first)
+        classes = classes_of(model, x)
         targets = find_targets(model, layers, x)
         bent = _bent(model, targets, x, y, estimator, seed)
         chosen: Used = estimator if estimator != "auto" else "hessian"
@@ -286,8 +286,14 @@ def gauss_newton_estimator(classes: int) -> Literal["exact", "gauss-newton"]:
 
 def classes_of(model: nn.Module, x: Tensor) -> int:
     """The number of logits."""
-    with frozen(model):
-        return _classes(model, x[:1].to(device_of(model)))
+    with frozen(model), torch.no_grad():
+        logits = model(x[:1].to(device_of(model)))
+    if logits.dim() != 2 or logits.shape[1] < 2:
+        raise NotMeasuredError(
+            f"the network's output has shape {tuple(logits.shape)} for one image; cross-entropy "
+            "has curvature from two classes on"
+        )
+    return int(logits.shape[1])
 
 
 def _bent(
@@ -305,17 +311,6 @@ def _bent(
                 error.message, "The estimator exact measures the Gauss-Newton traces without it."
             ) from error
         return (error.message,)
-
-
-def _classes(model: nn.Module, image: Tensor) -> int:
-    with torch.no_grad():
-        logits = model(image)
-    if logits.dim() != 2 or logits.shape[1] < 2:
-        raise NotMeasuredError(
-            f"the network's output has shape {tuple(logits.shape)} for one image; cross-entropy "
-            "has curvature from two classes on"
-        )
-    return int(logits.shape[1])
 
 
 def _layer_trace(name: str, weight: Tensor, column: Tensor) -> LayerTrace:

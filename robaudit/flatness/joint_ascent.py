@@ -13,7 +13,7 @@ from robaudit.engine import JustInside
 from robaudit.engine.images import StoredImages, rows_of
 from robaudit.engine.projections import Ball
 from robaudit.engine.spilled import copied
-from robaudit.errors import NotMeasuredError
+from robaudit.flatness.losses import finite
 from robaudit.flatness.perturbed import Perturbed
 from robaudit.flatness.stacked import stack
 from robaudit.flatness.weights import Kept, Weights
@@ -212,11 +212,9 @@ def _side_by_side(advs: Sequence[Tensor]) -> Tensor:
 
 def _results(losses: Tensor, nu: Weights) -> list[RestartResult]:
     """The results of K restarts from their losses ``(n, K)`` at ``nu``, ``(K, ...)`` each."""
-    if not bool(losses.isfinite().all()):
-        raise NotMeasuredError("the perturbed network's losses are not finite")
     return [
         RestartResult(float(row.mean()), row, {name: moved[k] for name, moved in nu.items()})
-        for k, row in enumerate(losses.T)
+        for k, row in enumerate(finite(losses).T)
     ]
 
 
