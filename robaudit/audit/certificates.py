@@ -17,8 +17,12 @@ _WORDS = {"clean": "the clean image", "distance": "FAB"}
 
 
 def broken_by(context: Context) -> dict[str, Tensor]:
-    """By attack, ``(n,)`` bool: the audited examples that it broke inside the threat model."""
+    """By attack, ``(n,)`` bool: the audited examples that it broke inside the threat model.
+
+    What it broke within a smaller radius belongs to them.
+    """
     found = {name: counts for name, (_, counts) in context.broken.items()}
+    found |= {name: found[name] | broke for name, broke in context.nearer.items()}
     distances = context.outcomes.get(f"{context.main}.distance")
     if distances is not None:
         found["distance"] = distances <= context.threat.eps

@@ -61,6 +61,8 @@ class Context:
         cache: keeps finished pieces of attacks.
         outcomes: per-example results by ``split.name``, for ``examples.npz``.
         broken: by attack, adversarial images of the audited split and which of them count.
+        nearer: by attack, which examples it broke at the threat model's radius or within one of
+            ``radii``.
     """
 
     model: nn.Module
@@ -76,6 +78,7 @@ class Context:
     cache: Cache = no_cache
     outcomes: dict[str, Tensor] = field(default_factory=dict)
     broken: dict[str, tuple[Tensor, Tensor]] = field(default_factory=dict)
+    nearer: dict[str, Tensor] = field(default_factory=dict)
     double: bool = False
     _made: dict[tuple[str, Pgd], AttackResult] = field(default_factory=dict)
     _runners: list[Runner] = field(default_factory=list)
@@ -90,6 +93,7 @@ class Context:
             self,
             splits={self.main: self.splits[self.main].taken(rows)},
             broken={},
+            nearer={},
             outcomes={f"{self.main}.accuracy.clean": torch.ones(len(rows), dtype=torch.bool)},
             _made={},
             _whole=self,

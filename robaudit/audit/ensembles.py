@@ -118,6 +118,7 @@ def confirmed(
         within.append(Radius(threat.eps, standing))
     if within:
         within.append(Radius(context.threat.eps, within[-1].robust & robust))
+        context.nearer[probe.name] = clean & ~within[-1].robust
     context.keep(context.main, name, robust)
     context.broken[probe.name] = broken_x, ~robust & clean
     details: dict[str, Any] = {

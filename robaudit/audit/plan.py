@@ -69,8 +69,8 @@ class Plan:
         All attacks and proofs, whose pieces are kept singly, then each other probe. Adversarial
         examples that several stages need are pieces of an attack, kept by the first.
 
-        >>> [name for name, _ in preset("quick").stages()]
-        ['attacks', 'wci', 'top_layer', 'average', 'worst']
+        >>> print(*(name for name, _ in preset("quick").stages()))
+        attacks wci top_layer average worst
         """
         groups: dict[str, tuple[Probe, ...]] = {
             "attacks": tuple(probe for probe in self.probes if isinstance(probe, PerExample))

@@ -22,8 +22,8 @@ class CertificateOptions(Spec):
 
     method: CertifiedMethod = Field(
         default="branch",
-        description="crown: linear bounds, in seconds. alpha: with their slopes optimised. branch: "
-        "then branch and bound on each image that is left.",
+        description="crown: linear bounds. alpha: with their slopes optimised. branch: then branch "
+        "and bound on each image that is left.",
     )
     budget: Annotated[float, Field(ge=0)] = Field(
         default=30.0, description="Seconds of branching an image at most."
@@ -64,9 +64,9 @@ def certify(
     end near 0 %. What cannot be certified, such as softmax attention or a WideResNet, is said
     within seconds, with exit code 3.
 
-    crown takes seconds for the first 200 images, which are the default, alpha minutes; branch takes
-    up to --budget seconds for each image that is still open. With --state an interrupted run goes
-    on.
+    The first 200 images are tried unless --n says otherwise. crown takes a second or a few for each
+    of a small network, alpha ten times as long, branch up to --budget seconds for each that is
+    still open. With --state an interrupted run goes on.
     """
     certified = Certified(how.method, how.budget, how.splits, how.radius)
     measure(checkpoints, Plan(n=200, probes=(_UPPER[how.upper], certified)), settings)

@@ -118,6 +118,15 @@ def test_where_no_attack_ran_a_short_pgd_leaves_out_what_it_breaks(net, digits, 
     assert int(done.adversarial.broken.sum()) == int((~tried).sum())
 
 
+@pytest.mark.parametrize("attack", [FEEBLE, Fast()], ids=["pgd", "fast"])
+def test_what_is_broken_within_a_smaller_radius_is_not_tried(net, digits, calls, attack):
+    plan = Plan(probes=(attack, CROWN), radii=(0.05, 0.08))
+    done = audit(net, digits, replace(THREAT, eps=0.1), plan)
+    (m,) = [m for m in done.report.measurements if m.name == f"accuracy.{attack.name}"]
+    tried = calls.asked[0][1]["tried"]
+    assert int(tried.sum()) == round(48 * m.details["curve"][-1]["value"])
+
+
 def test_results_do_not_depend_on_the_attack_before(net, digits):
     """An attack saves time: what it breaks cannot be certified."""
     one, other = (run(net, digits, *probes) for probes in ((CROWN,), (Fast(), CROWN)))

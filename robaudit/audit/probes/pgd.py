@@ -149,7 +149,10 @@ class Pgd(Attack):
             context.broken[self.name] = known(result.broken_x), ~result.robust
             seen = diagnosed(context, self.loss, result)
             doubts = signs_of_masking(seen)
-            details |= curve(context, context.within(self), with_loss)
+            within = context.within(self)
+            if within:
+                context.nearer[self.name] = ~within[-1].robust
+            details |= curve(context, within, with_loss)
             details["diagnostics"] = asdict(seen)
         return accuracy(
             f"accuracy.{self.name}",
