@@ -147,12 +147,8 @@ def prepared(model: nn.Module, shape: tuple[int, ...]) -> tuple[Certifier, tuple
     Raises:
         NotCertifiableError: the network has functions that cannot be bounded, or is too large.
     """
-    graph = graph_of(model, shape)
+    graph = graph_of(model, shape, accept=_check_size)
     cost = products(graph)
-    if cost > _LARGEST:
-        raise NotCertifiableError(
-            f"not certifiable at this size: linear bounds would take {cost:.0e} products an image"
-        )
     device = device_of(model)
     graph = graph.to(torch.float64, device)
     if cost <= _LINEAR:
@@ -161,6 +157,14 @@ def prepared(model: nn.Module, shape: tuple[int, ...]) -> tuple[Certifier, tuple
         f"hidden values have interval bounds only: linear ones would take {cost:.0e} products an "
         "image",
     )
+
+
+def _check_size(graph: Graph) -> None:
+    cost = products(graph)
+    if cost > _LARGEST:
+        raise NotCertifiableError(
+            f"not certifiable at this size: linear bounds would take {cost:.0e} products an image"
+        )
 
 
 def products(graph: Graph) -> float:

@@ -19,6 +19,7 @@ from robaudit.errors import NotCertifiableError
 
 BATCH = 3
 """The number of images in the program's input."""
+RANDOM = "random numbers"
 
 # Kept whole: their parts are not piecewise linear, or mix the batch with other dimensions.
 _KEPT = ("linear", "matmul", "einsum", "prelu", "threshold", "hardsigmoid", "rrelu")
@@ -99,29 +100,35 @@ _WORDS |= dict.fromkeys(("eq", "ge", "gt", "le", "lt", "ne"), "a comparison of a
 _PRODUCTS = ("addmm", "baddbmm", "bmm", "einsum", "linear", "matmul", "mm", "mul")
 
 
-def exported(plain: nn.Module, images: Tensor) -> ExportedProgram:
+def exported(network: nn.Module, images: Tensor) -> ExportedProgram | None:
     """The network's forward pass as a functional program, after the names in it are checked.
 
+    Returns:
+        ``None`` where it cannot be traced.
+
     Raises:
-        NotCertifiableError: it cannot be traced, or has an operation that is not certifiable.
+        NotCertifiableError: it branches on values, or has an operation that is not certifiable.
     """
+    table: Any = torch.export.default_decompositions()
+    for name in _KEPT:
+        table.pop(getattr(torch.ops.aten, name).default, None)
     with _quiet(), torch.no_grad():
         try:
-            if any(isinstance(module, torch.jit.ScriptModule) for module in plain.modules()):
-                plain = make_fx(lambda x: plain(x))(images)
-            whole = torch.export.export(plain, (images,), strict=False)
+            if any(isinstance(module, torch.jit.ScriptModule) for module in network.modules()):
+                traced: Any = make_fx(lambda x: network(x))(images)
+                network = traced
+            whole = torch.export.export(network, (images,), strict=False)
         except Exception as error:  # whatever the network's own code raises in tracing
-            raise refusal(_why(error)) from error
+            if _branches(error):
+                raise refusal("its forward pass branches on values of activations") from error
+            return None
         if found := _refused(whole):
             raise refusal(_listed(found))
-        table: Any = torch.export.default_decompositions()
-        for name in _KEPT:
-            table.pop(getattr(torch.ops.aten, name).default, None)
         try:
             made: ExportedProgram = whole.run_decompositions(table)
-            return made
-        except Exception as error:
-            raise refusal(_why(error)) from error
+        except Exception:
+            return None
+        return made
 
 
 def operation_of(node: torch.fx.Node) -> str:
@@ -149,8 +156,8 @@ def _refused(program: ExportedProgram) -> list[str]:
             depends.add(node)
         if node.op != "call_function":
             continue
-        if _draws(node):
-            found.append("random numbers")
+        if _surely_draws(node):
+            found.append(RANDOM)
         taken = [part for part in tree_leaves((node.args, node.kwargs)) if part in depends]
         name = operation_of(node).removesuffix("_")
         if not taken or name.startswith("new_") or name.endswith("_like"):
@@ -168,23 +175,26 @@ def _is_result(node: torch.fx.Node) -> bool:
     return all(user.op == "output" for user in node.users)
 
 
-def _draws(node: torch.fx.Node) -> bool:
-    # The identity in evaluation mode, as the comparison of logits confirms, or named otherwise.
-    name = operation_of(node).removesuffix("_")
-    if name in _WORDS or name == "rrelu" or name.endswith("dropout"):
-        return False
+def draws(node: torch.fx.Node) -> bool:
+    """Whether a call draws at random."""
     return torch.Tag.nondeterministic_seeded in getattr(node.target, "tags", ())
 
 
-def _why(error: Exception) -> str:
-    chain: list[BaseException] = []
-    cause: BaseException | None = error
-    while cause is not None and cause not in chain:
-        chain.append(cause)
-        cause = cause.__cause__ or cause.__context__
-    if any("DataDependent" in type(part).__name__ for part in chain):
-        return "the network's forward pass branches on values of activations"
-    return f"torch.export cannot trace the network ({type(error).__name__})"
+def _surely_draws(node: torch.fx.Node) -> bool:
+    # Others are the identity or deterministic in evaluation mode, or named otherwise.
+    name = operation_of(node).removesuffix("_")
+    return draws(node) and not (name in _WORDS or name == "rrelu" or name.endswith("dropout"))
+
+
+def _branches(error: BaseException | None) -> bool:
+    """Whether the error, or one that it came from, is that of a condition on values."""
+    seen: list[BaseException] = []
+    while error is not None and error not in seen:
+        if "DataDependent" in type(error).__name__:
+            return True
+        seen.append(error)
+        error = error.__cause__ or error.__context__
+    return False
 
 
 def _listed(words: list[str]) -> str:

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
 
-from robaudit.certified.exported import BATCH, exported, refusal
+from robaudit.certified.exported import BATCH, RANDOM, exported, refusal
 from robaudit.certified.nodes import Graph, Node
-from robaudit.certified.reading import read
+from robaudit.certified.reading import Reading, read
 from robaudit.engine import Voted, effective, full_precision, generator
 from robaudit.engine.logits import logits_of
-from robaudit.errors import NotCertifiableError, NotMeasuredError, RobauditError
+from robaudit.errors import NotMeasuredError, RobauditError
 
 __all__ = ["Graph", "Node", "graph_of"]
 
@@ -24,16 +25,21 @@ _HALF = "the network's logits of float32 images differ from those of float64 ima
 _DOUBLE, _SINGLE = 1e-9, 1e-4
 
 
-def graph_of(model: nn.Module, shape: tuple[int, ...]) -> Graph:
+def graph_of(
+    model: nn.Module, shape: tuple[int, ...], *, accept: Callable[[Graph], None] | None = None
+) -> Graph:
     """The network in evaluation mode as a graph of affine maps, ReLUs and tanhs, in float64.
 
     Other piecewise linear functions are rewritten exactly, ``max(a, b) = b + relu(a - b)``, and
     ``sigmoid(x) = (1 + tanh(x / 2)) / 2``. A log-softmax of the logits is dropped: it keeps their
-    differences. The graph is run against the network on random images.
+    differences. Constants that the network computes are those of its float32 arithmetic. The graph
+    is run against the network on random images, in float64 and in float32.
 
     Args:
         model: images ``(n, *shape)`` in [0, 1] to logits ``(n, k)``; it is left unchanged.
         shape: of one image.
+        accept: called with the graph before it is run, which takes long for a large network; it
+            may raise.
 
     Returns:
         The graph, on the CPU.
@@ -42,32 +48,46 @@ def graph_of(model: nn.Module, shape: tuple[int, ...]) -> Graph:
         NotCertifiableError: the network has another kind of function, or is no function of one
             image at a time.
     """
-    single = _copied(model)
-    images = torch.rand(BATCH, *shape, generator=generator(0, "images of a graph"))
+    own = _copied(model)
     try:
-        single = effective(single, images)
+        plain = effective(own)
     except NotMeasuredError as error:
         raise refusal(error.message.partition(":")[0]) from error
-    double = copy.deepcopy(single).double()
-    reading = None
-    if runs_in_double := _runs(double, images.double()):
-        reading = read(exported(double, images.double()))
-        _check(reading.graph, double, images.double(), _SINGLE if reading.single else _DOUBLE)
-        if not _runs(single, images):
-            return reading.graph
+    images = torch.zeros(BATCH, *shape, dtype=_dtype(own))
+    double = copy.deepcopy(plain).double()
+    precise = _reading(double, images.double())
+    if precise is None or (precise.rounded and images.dtype == torch.float32):
+        reading = _reading(plain, images)
     else:
-        _logits(single, images)
-    if reading is None or reading.rounded:
-        reading = read(exported(single, images))
-    _check(reading.graph, single, images, _SINGLE, _HALF if runs_in_double else _OTHER)
-    return reading.graph
+        reading = precise
+    if reading is None:
+        _logits(own, images)  # perhaps it does not run at all
+        raise refusal("torch.export cannot trace the network")
+    graph = reading.graph
+    if accept is not None:
+        accept(graph)
+    if precise is not None:
+        _check(precise.graph, double, images.double(), _SINGLE if precise.single else _DOUBLE)
+    _check(graph, own, images, _SINGLE, _OTHER if precise is None else _HALF)
+    return graph
+
+
+def _reading(network: nn.Module, images: Tensor) -> Reading | None:
+    """``None`` where the network cannot be traced with such images."""
+    program = exported(network, images)
+    return None if program is None else read(program)
+
+
+def _dtype(network: nn.Module) -> torch.dtype:
+    doubles = any(parameter.dtype == torch.float64 for parameter in network.parameters())
+    return torch.float64 if doubles else torch.float32
 
 
 def _copied(model: nn.Module) -> nn.Module:
     while inner := model.module if isinstance(model, nn.DataParallel) else _compiled(model):
         model = inner
     if isinstance(model, Voted):
-        raise refusal("the network draws at random")
+        raise refusal(RANDOM)
     memo = {
         id(value): value.detach().clone()
         for module in model.modules()
@@ -85,14 +105,6 @@ def _compiled(model: nn.Module) -> nn.Module | None:
     """The network that ``torch.compile`` was called with."""
     inner = getattr(model, "_orig_mod", None)
     return inner if isinstance(inner, nn.Module) else None
-
-
-def _runs(network: nn.Module, images: Tensor) -> bool:
-    try:
-        _logits(network, images)
-    except NotCertifiableError:
-        return False
-    return True
 
 
 def _logits(network: nn.Module, images: Tensor) -> Tensor:

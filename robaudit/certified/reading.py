@@ -13,7 +13,7 @@ from torch.export import ExportedProgram
 from torch.utils._pytree import tree_leaves, tree_map
 
 from robaudit.certified.affine_calls import AFFINE
-from robaudit.certified.exported import BATCH, operation_of, refusal, word_for
+from robaudit.certified.exported import BATCH, RANDOM, draws, operation_of, refusal, word_for
 from robaudit.certified.nodes import Graph
 from robaudit.certified.piecewise_calls import PIECEWISE
 from robaudit.certified.reader import MIXED, Activation, Handler, Reader
@@ -64,7 +64,9 @@ def read(program: ExportedProgram) -> Reading:
             values[node] = _called(reader, node, values)
         elif node.op == "output":
             outputs = {spec.name: values[spec] for spec in node.all_input_nodes}
-            (result,) = (outputs[str(name)] for name in signature.user_outputs)
+            if len(signature.user_outputs) != 1:
+                raise refusal("the network has several outputs, not logits alone")
+            result = outputs[str(signature.user_outputs[0])]
             graph = reader.build.graph(reader.activation(_constant(result)).index)
             return Reading(graph, reader.single, reader.rounded)
         else:
@@ -78,13 +80,15 @@ def _called(reader: Reader, node: torch.fx.Node, values: Mapping[torch.fx.Node, 
     target: Any = node.target
     if target is operator.getitem:
         return args[0][args[1]]
+    name = operation_of(node)
+    if draws(node) and name not in _HANDLERS:
+        raise refusal(RANDOM)
     if not any(isinstance(leaf, Activation) for leaf in tree_leaves((args, kwargs))):
         made = target(*args, **kwargs)
-        if operation_of(node).startswith("empty"):
+        if name.startswith("empty"):
             made.zero_()  # memory that the program fills later
         tree_map(reader.computed, made)
         return made
-    name = operation_of(node)
     if name not in _HANDLERS:
         raise refusal(word_for(name) or f"the operation {name or target}")
     outputs = [part for part in tree_leaves(node.meta.get("val")) if isinstance(part, Tensor)]

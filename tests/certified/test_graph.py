@@ -320,7 +320,9 @@ def test_constants_are_those_that_the_network_computes_in_float32():
     graph = graph_of(nn.Sequential(layer, *dense(144)), SHAPE)
     spread, mean = torch.std_mean(layer.weight, (1, 2, 3), keepdim=True)
     wanted = ((layer.weight - mean) / spread).detach()
-    assert torch.equal(graph.nodes[1].operator.weight, wanted.double())
+    found = graph.nodes[1].operator.weight
+    assert torch.equal(found, found.float().double())
+    torch.testing.assert_close(found, wanted.double(), rtol=1e-6, atol=1e-7)
 
 
 def test_in_single_precision():
