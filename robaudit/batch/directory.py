@@ -21,6 +21,7 @@ from robaudit.batch import log
 from robaudit.batch.jobs import Job
 from robaudit.batch.lock import Holder, holder
 from robaudit.errors import DataError, UsageError
+from robaudit.report.folder import writing
 from robaudit.report.jsonfile import FILE_NAME, read_report
 from robaudit.report.text import model_name
 from robaudit.schema import SCHEMA_VERSION, Measurement, Report
@@ -155,7 +156,7 @@ def create(path: Path) -> Directory:
         DataError: the run was written by another version.
     """
     path = path.expanduser().absolute()
-    try:
+    with writing(path):
         path.mkdir(parents=True, exist_ok=True)
         if not (path / _RUN).exists():
             if any(not entry.name.startswith(".") for entry in path.iterdir()):
@@ -163,10 +164,6 @@ def create(path: Path) -> Directory:
             said = {"layout": LAYOUT, "schema": SCHEMA_VERSION, "robaudit": robaudit.__version__}
             (path / _JOBS).mkdir(exist_ok=True)
             atomic_write(path / _RUN, f"{json.dumps(said)}\n".encode())
-    except OSError as error:
-        raise UsageError(
-            f"cannot write to {path}: {error.strerror or error}", "Choose another --out."
-        ) from error
     return find(path)
 
 

@@ -6,36 +6,34 @@ from dataclasses import replace
 from typing import Annotated
 
 import typer
+from pydantic import Field
 
 from robaudit.cli.measure import measure
 from robaudit.cli.options import Checkpoints, Settings, with_settings
-from robaudit.request import CheckpointSpec, DataSpec, PresetName, ThreatSpec
+from robaudit.request import CheckpointSpec, Count, DataSpec, PresetName, Spec, ThreatSpec
+
+
+class PresetOptions(Spec):
+    """What is measured."""
+
+    preset: PresetName = Field(
+        default="standard",
+        description="quick: PGD, WCI and flatness on 256 examples. standard: also CW, AutoAttack "
+        "and the Hessian's spectrum, on 1000. paper: the papers' own settings.",
+    )
+    steps: Count | None = Field(
+        default=None,
+        description="Steps of the PGD behind accuracies and losses; WCI and flatness keep theirs. "
+        "[default: the preset's]",
+    )
+    restarts: Count | None = Field(
+        default=None, description="Its random starts. [default: the preset's]"
+    )
 
 
 @with_settings(gap=True)
 def audit(
-    checkpoints: Checkpoints,
-    settings: Settings,
-    preset: Annotated[
-        PresetName,
-        typer.Option(
-            help="quick: PGD, WCI and flatness on 256 examples. standard: also CW, AutoAttack and "
-            "the Hessian's spectrum, on 1000. paper: the papers' own settings."
-        ),
-    ] = "standard",
-    steps: Annotated[
-        int | None,
-        typer.Option(
-            min=1,
-            help="Steps of the PGD behind accuracies and losses; WCI and flatness keep theirs. "
-            "[default: the preset's]",
-            show_default=False,
-        ),
-    ] = None,
-    restarts: Annotated[
-        int | None,
-        typer.Option(min=1, help="Its random starts. [default: the preset's]", show_default=False),
-    ] = None,
+    checkpoints: Checkpoints, settings: Settings, how: Annotated[PresetOptions, None]
 ) -> None:
     """Run all probes of a preset on one or more checkpoints.
 
@@ -50,10 +48,10 @@ def audit(
     from robaudit.audit import preset as plan_of
     from robaudit.audit.probes import Pgd
 
-    plan = plan_of(preset)
+    plan = plan_of(how.preset)
     pgd = plan.get(Pgd)
     assert pgd is not None
-    pgd = replace(pgd, steps=steps or pgd.steps, restarts=restarts or pgd.restarts)
+    pgd = replace(pgd, steps=how.steps or pgd.steps, restarts=how.restarts or pgd.restarts)
     measure(checkpoints, plan.put(pgd), settings)
 
 

@@ -12,8 +12,8 @@ from pydantic import Field
 from typer.core import TyperGroup
 
 from robaudit.cli.batch_look import looking, reading
-from robaudit.cli.batch_tables import Directories, leaderboard, show, study
-from robaudit.cli.messages import say
+from robaudit.cli.batch_tables import Directories, leaderboard, study
+from robaudit.cli.messages import say, show_tables
 from robaudit.cli.options import Settings, with_settings
 from robaudit.errors import UsageError
 from robaudit.request import PresetName, Spec, ThreatSpec
@@ -115,7 +115,7 @@ def run(
         rows = rows_of(jobs, notice)
     if how.dry_run:
         done = find(out).state().done if (out / "run.json").exists() else ()
-        show(dry_run_table(rows, done))
+        show_tables(dry_run_table(rows, done))
         return
     directory = create(out)
     who = _executor(how, settings.device)
@@ -131,7 +131,7 @@ def status(directory: Directories) -> None:
     from robaudit.batch.view import run_table
 
     found = find(directory)
-    show(run_table(found.state(), found.driver(), time.time()))
+    show_tables(run_table(found.state(), found.driver(), time.time()))
 
 
 def _manifest(
@@ -209,7 +209,7 @@ def _driven(
         raise typer.Exit(_INTERRUPTED) from None
     if outcome.held_back and not quiet:
         say(f"{outcome.held_back} failed before and were left", "--retry failed tries them again.")
-    show(run_table(outcome.state, None, time.time()))
+    show_tables(run_table(outcome.state, None, time.time()))
     if not outcome.complete:
         raise typer.Exit(3)
 

@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from robaudit.cli.messages import console
-from robaudit.cli.read import write_file
-from robaudit.errors import UsageError
+from robaudit.cli.messages import show_tables
+from robaudit.cli.read import OutFile, put
 
 if TYPE_CHECKING:
     from robaudit.report.table import Table
@@ -26,9 +25,7 @@ def leaderboard(
     format: Annotated[
         Literal["table", "csv", "md", "html"], typer.Option("--format", help="What is printed.")
     ] = "table",
-    out: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Write to this file instead of stdout.")
-    ] = None,
+    out: OutFile = None,
 ) -> None:
     """Show a run's models by their robust accuracy.
 
@@ -48,16 +45,12 @@ def leaderboard(
     found = leaderboards(find(directory).state())
     tables = leaderboard_tables(found)
     if format == "table" and out is None:
-        show(*tables)
+        show_tables(*tables)
         return
     if format == "html":
-        text = leaderboard_html(found)
+        put(leaderboard_html(found), out)
     else:
-        text = _text(format, "Leaderboard", tables, leaderboard_csv(found))
-    if out is None:
-        sys.stdout.write(text)
-    else:
-        write_file(out, text.encode("utf-8", "replace"))
+        put(_text(format, "Leaderboard", tables, leaderboard_csv(found)), out)
 
 
 def study(
@@ -84,28 +77,18 @@ def study(
     tables, data = study_tables(found), study_csv(found)
     if out is not None:
         from robaudit.batch.study_plot import write_study_plots
+        from robaudit.report.folder import writing
 
-        try:
+        with writing(out):
             out.mkdir(parents=True, exist_ok=True)
             for name in ("csv", "md"):
                 text = _text(name, "Study", tables, data)
                 (out / f"study.{name}").write_text(text, encoding="utf-8")
             write_study_plots(found, out)
-        except OSError as error:
-            raise UsageError(
-                f"cannot write to {out}: {error.strerror or error}", "Choose another --out."
-            ) from None
     if format == "table":
-        show(*tables)
+        show_tables(*tables)
     else:
         sys.stdout.write(_text(format, "Study", tables, data))
-
-
-def show(*tables: Table) -> None:
-    """Print tables on stdout."""
-    from robaudit.report.formats.terminal import terminal_view
-
-    console().print(terminal_view(*tables))
 
 
 def _text(format: str, title: str, tables: Sequence[Table], data: Table) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -11,9 +10,9 @@ import typer
 
 from robaudit.cli.display import Screen
 from robaudit.cli.measure import run
-from robaudit.cli.messages import console
+from robaudit.cli.messages import show_tables
 from robaudit.cli.options import Settings, with_settings
-from robaudit.cli.read import write_file
+from robaudit.cli.read import put
 from robaudit.errors import UsageError
 from robaudit.request import PresetName
 
@@ -111,11 +110,11 @@ def _write(found: Comparison, format: ComparisonFormat, out: Path | None) -> Non
         compare_tables,
     )
     from robaudit.report.formats.csv_text import csv_text
-    from robaudit.report.formats.terminal import terminal_text, terminal_view
+    from robaudit.report.formats.terminal import terminal_text
     from robaudit.report.html.compare_page import compare_html
 
     if format == "table" and out is None:
-        console().print(terminal_view(*compare_tables(found)))
+        show_tables(*compare_tables(found))
         return
     texts: dict[ComparisonFormat, Callable[[], str]] = {
         "table": lambda: terminal_text(*compare_tables(found)),
@@ -124,8 +123,4 @@ def _write(found: Comparison, format: ComparisonFormat, out: Path | None) -> Non
         "md": lambda: compare_markdown(found),
         "html": lambda: compare_html(found),
     }
-    text = texts[format]()
-    if out is None:
-        sys.stdout.write(text)
-    else:
-        write_file(out, text.encode("utf-8", "replace"))
+    put(texts[format](), out)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from robaudit.cli.measure import run, show
-from robaudit.cli.messages import console
+from robaudit.cli.messages import console, show_tables
 from robaudit.cli.options import Settings
 
 if TYPE_CHECKING:
@@ -44,12 +44,10 @@ def measure_flatness(checkpoints: list[str], plan: Plan, settings: Settings) -> 
 def _print(reports: list[Report], curve: Curve | None) -> None:
     from robaudit.report.curve import curve_tables
     from robaudit.report.flatness_curve import sweep_tables
-    from robaudit.report.formats.terminal import terminal_view
 
-    screen = console()
     if curve is not None:
-        screen.print(terminal_view(*curve_tables(curve, drawn=True)))
+        show_tables(*curve_tables(curve, drawn=True))
     for report in reports:
         if tables := sweep_tables(report, named=len(reports) > 1):
-            screen.print()
-            screen.print(terminal_view(*tables))
+            console().print()
+            show_tables(*tables)

@@ -11,7 +11,7 @@ import typer
 from pydantic import Field
 
 from robaudit.cli.display import Screen
-from robaudit.cli.messages import console, say, say_of
+from robaudit.cli.messages import say, say_of, show_tables
 from robaudit.cli.options import (
     FLOAT64_IS_OF_CURVATURE,
     OUT_PANEL,
@@ -245,11 +245,10 @@ def _baseline(path: Path) -> Baseline:
 
 def _show(verdicts: list[Verdict], several: bool, settings: Settings) -> None:
     from robaudit.cli.gate_files import verdicts_json
-    from robaudit.report.formats.terminal import terminal_view
     from robaudit.report.gate_tables import gate_tables
 
     if settings.format == "json":
         sys.stdout.write(verdicts_json(verdicts, several))
         return
     for verdict in verdicts:
-        console().print(terminal_view(*gate_tables(verdict)))
+        show_tables(*gate_tables(verdict))

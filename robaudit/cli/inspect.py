@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from robaudit.cli.messages import console
+from robaudit.cli.messages import show_tables
 from robaudit.cli.options import Json
 from robaudit.request import Copy
 from robaudit.schema import unicode
@@ -104,7 +104,6 @@ def _progress(path: Path | None) -> Iterator[Callable[[int], None] | None]:
 
 
 def _show(found: Inspection, every: bool) -> None:
-    from robaudit.report.formats.terminal import terminal_view
     from robaudit.report.table import Cell, Table, facts, names, text
     from robaudit.report.text import plain, shortened
 
@@ -141,7 +140,7 @@ def _show(found: Inspection, every: bool) -> None:
     left = len(found.tensors) - len(listed)
     notes = [f"{left} more tensors (--tensors lists all)"] if left else []
     tensors = [Table([names(), text(), text()], cells, notes=notes)] if listed else []
-    console().print(terminal_view(header, *tensors))
+    show_tables(header, *tensors)
 
 
 def _weights(found: Inspection) -> str:

@@ -12,7 +12,7 @@ import typer
 from robaudit.cli.landscape_options import Cut
 from robaudit.cli.landscape_run import cut_landscape
 from robaudit.cli.measure_options import PgdOptions
-from robaudit.cli.messages import console
+from robaudit.cli.messages import show_tables
 from robaudit.cli.options import Checkpoints, Settings, with_settings
 from robaudit.errors import UsageError
 
@@ -68,9 +68,8 @@ def landscape(
         json.dump(landscape_object(found), sys.stdout, indent=2, allow_nan=False)
         sys.stdout.write("\n")
     else:
-        from robaudit.report.formats.terminal import terminal_view
         from robaudit.report.landscape_tables import landscape_tables
 
-        console().print(terminal_view(*landscape_tables(found)))
+        show_tables(*landscape_tables(found))
     if code:
         raise typer.Exit(code)

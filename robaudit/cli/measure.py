@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from robaudit.cli.display import Screen
-from robaudit.cli.messages import console
+from robaudit.cli.messages import show_tables
 from robaudit.cli.options import FLOAT64_IS_OF_CURVATURE, Format, Settings
 from robaudit.errors import UsageError
 
@@ -56,10 +56,9 @@ def show(found: Sequence[Report | str], format: Format) -> None:
             in a curve; where there are several, JSON is an array.
     """
     from robaudit.report import render, screen_tables
-    from robaudit.report.formats.terminal import terminal_view
 
     if format == "table":
-        console().print(terminal_view(*screen_tables(found)))
+        show_tables(*screen_tables(found))
         return
     reports = [one for one in found if not isinstance(one, str)]
     sys.stdout.write(render(reports, format, several=len(found) > 1))

@@ -11,6 +11,8 @@ from robaudit.errors import OpenQuestionError, RobauditError, UsageError
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from robaudit.report.table import Table
+
 
 def say(message: str, advice: str | None = None, lines: Sequence[str] = ()) -> None:
     """Print a message, a few lines below it, and what to do about it; text from files is made
@@ -48,6 +50,13 @@ def say_of(checkpoint: str, error: RobauditError) -> None:
 def candidates_of(error: RobauditError) -> tuple[str, ...]:
     """The table of an open question."""
     return error.candidates if isinstance(error, OpenQuestionError) else ()
+
+
+def show_tables(*tables: Table) -> None:
+    """Print tables on stdout: in colour on a terminal, as plain text elsewhere."""
+    from robaudit.report.formats.terminal import terminal_view
+
+    console().print(terminal_view(*tables))
 
 
 def console() -> Console:

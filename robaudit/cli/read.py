@@ -13,6 +13,10 @@ from robaudit.errors import UsageError
 if TYPE_CHECKING:
     from robaudit.schema import Report
 
+OutFile = Annotated[
+    Path | None, typer.Option(metavar="FILE", help="Write to this file instead of stdout.")
+]
+
 
 def report(
     paths: Annotated[
@@ -25,9 +29,7 @@ def report(
         Literal["table", "json", "csv", "md", "html", "parquet"],
         typer.Option(help="What is printed or written; parquet needs --out and the extra."),
     ] = "table",
-    out: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Write to this file instead of stdout.")
-    ] = None,
+    out: OutFile = None,
 ) -> None:
     """Show reports again, in another format; several are compared.
 
@@ -49,18 +51,13 @@ def report(
     places = [path for given in paths for path in _expanded(given)]
     reports = [read_report(path) for path in places]
     if format == "parquet":
-        content = to_parquet(reports)
+        put(to_parquet(reports), out)
     elif format == "html":
-        content = _page(reports, places, out).encode("utf-8", "replace")
+        put(_page(reports, places, out), out)
     elif out is not None:
-        content = render(reports, format).encode("utf-8", "replace")
+        put(render(reports, format), out)
     else:
         show(reports, format)
-        return
-    if out is None:
-        sys.stdout.write(content.decode())
-    else:
-        write_file(out, content)
 
 
 def _page(reports: list[Report], places: list[Path], out: Path | None) -> str:
@@ -79,16 +76,20 @@ def _page(reports: list[Report], places: list[Path], out: Path | None) -> str:
     return index_html(reports, links)
 
 
-def write_file(path: Path, content: bytes) -> None:
-    """Write the file that ``--out`` names.
+def put(content: str | bytes, out: Path | None) -> None:
+    """Print it, or write it to the file that ``--out`` names.
 
     Raises:
-        UsageError: it cannot be written.
+        UsageError: the file cannot be written.
     """
     from robaudit.report.folder import writing
 
-    with writing(path):
-        path.write_bytes(content)
+    data = content if isinstance(content, bytes) else content.encode("utf-8", "replace")
+    if out is None:
+        sys.stdout.write(data.decode())
+        return
+    with writing(out):
+        out.write_bytes(data)
 
 
 def _expanded(path: Path) -> list[Path]:

@@ -6,7 +6,7 @@ import json
 import sys
 from pathlib import Path
 
-from robaudit.cli.messages import console
+from robaudit.cli.messages import show_tables
 from robaudit.errors import UsageError
 
 
@@ -34,17 +34,15 @@ def redraw(folder: Path, format: str, out: Path | None) -> bool:
 def _flatness(folder: Path, out: Path | None) -> None:
     from robaudit.report.curve import curve_tables
     from robaudit.report.flatness_folder import read_flatness, write_flatness
-    from robaudit.report.formats.terminal import terminal_view
 
     curve = read_flatness(folder)
     if out is not None:
         write_flatness(out, curve)
-    console().print(terminal_view(*curve_tables(curve, drawn=True)))
+    show_tables(*curve_tables(curve, drawn=True))
 
 
 def _landscape(file: Path, format: str, out: Path | None) -> None:
     from robaudit.report.formats.csv_text import csv_text
-    from robaudit.report.formats.terminal import terminal_view
     from robaudit.report.landscape import landscape_object
     from robaudit.report.landscape_folder import fill_landscape, landscape_folder
     from robaudit.report.landscape_npz import read_npz
@@ -61,4 +59,4 @@ def _landscape(file: Path, format: str, out: Path | None) -> None:
     elif format == "csv":
         sys.stdout.write(csv_text(landscape_data(found)))
     else:
-        console().print(terminal_view(*landscape_tables(found)))
+        show_tables(*landscape_tables(found))
