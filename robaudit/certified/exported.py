@@ -22,7 +22,7 @@ BATCH = 3
 RANDOM = "random numbers"
 
 # Kept whole: their parts are not piecewise linear, or mix the batch with other dimensions.
-_KEPT = ("linear", "matmul", "einsum", "prelu", "threshold", "hardsigmoid", "rrelu")
+_KEPT = ("linear", "matmul", "einsum", "prelu", "threshold", "hardsigmoid", "rrelu", "stack")
 # Operations that are neither affine nor piecewise linear, in the words of PyTorch's documentation.
 _WORDS = {
     "_native_batch_norm_legit_functional": "batch normalisation by the statistics of each batch",
@@ -115,12 +115,11 @@ def exported(network: nn.Module, images: Tensor) -> ExportedProgram | None:
     with _quiet(), torch.no_grad():
         try:
             if any(isinstance(module, torch.jit.ScriptModule) for module in network.modules()):
-                traced: Any = make_fx(lambda x: network(x))(images)
-                network = traced
+                network = _traced(network, images)
             whole = torch.export.export(network, (images,), strict=False)
         except Exception as error:  # whatever the network's own code raises in tracing
             if _branches(error):
-                raise refusal("its forward pass branches on values of activations") from error
+                raise refusal("its forward pass branches on values of tensors") from error
             return None
         if found := _refused(whole):
             raise refusal(_listed(found))
@@ -129,6 +128,20 @@ def exported(network: nn.Module, images: Tensor) -> ExportedProgram | None:
         except Exception:
             return None
         return made
+
+
+def _traced(network: nn.Module, images: Tensor) -> nn.Module:
+    """A network of TorchScript, which torch.export does not take, as a module of torch.fx.
+
+    The tensors are fake, as those of torch.export: of others, values could be read unseen.
+    """
+
+    def forward(x: Tensor) -> Any:
+        return network(x)
+
+    traced: Any = make_fx(forward, tracing_mode="fake", _allow_non_fake_inputs=True)(images)
+    assert isinstance(traced, nn.Module)
+    return traced
 
 
 def operation_of(node: torch.fx.Node) -> str:

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
+from torchvision.transforms import Normalize
 
 from robaudit.certified.exported import BATCH, RANDOM, exported, refusal
 from robaudit.certified.nodes import Graph, Node
 from robaudit.certified.reading import Reading, read
 from robaudit.engine import Voted, effective, full_precision, generator
 from robaudit.engine.logits import logits_of
-from robaudit.errors import NotMeasuredError, RobauditError
+from robaudit.errors import NotCertifiableError, NotMeasuredError, RobauditError
 
 __all__ = ["Graph", "Node", "graph_of"]
 
@@ -50,26 +51,26 @@ def graph_of(
     """
     own = _copied(model)
     try:
-        plain = effective(own)
+        plain = _without_checks(effective(own))
     except NotMeasuredError as error:
         raise refusal(error.message.partition(":")[0]) from error
     images = torch.zeros(BATCH, *shape, dtype=_dtype(own))
     double = copy.deepcopy(plain).double()
     precise = _reading(double, images.double())
+    reading = precise
     if precise is None or (precise.rounded and images.dtype == torch.float32):
         reading = _reading(plain, images)
-    else:
-        reading = precise
+    if accept is not None and reading is not None:
+        accept(reading.graph)
+    if precise is not None and not _runs(double, images.double()):
+        precise, reading = None, _reading(plain, images)
     if reading is None:
         _logits(own, images)  # perhaps it does not run at all
         raise refusal("torch.export cannot trace the network")
-    graph = reading.graph
-    if accept is not None:
-        accept(graph)
     if precise is not None:
         _check(precise.graph, double, images.double(), _SINGLE if precise.single else _DOUBLE)
-    _check(graph, own, images, _SINGLE, _OTHER if precise is None else _HALF)
-    return graph
+    _check(reading.graph, own, images, _SINGLE, _OTHER if precise is None else _HALF)
+    return reading.graph
 
 
 def _reading(network: nn.Module, images: Tensor) -> Reading | None:
@@ -101,10 +102,44 @@ def _copied(model: nn.Module) -> nn.Module:
         raise refusal("the network cannot be copied") from error
 
 
+class _Normalized(nn.Module):
+    """``(x - mean) / std`` of each channel."""
+
+    def __init__(self, mean: Sequence[float], std: Sequence[float]) -> None:
+        super().__init__()
+        for name, values in (("mean", mean), ("std", std)):
+            self.register_buffer(name, torch.as_tensor(values).float()[:, None, None])
+
+    def forward(self, x: Tensor) -> Tensor:
+        mean, std = self.get_buffer("mean"), self.get_buffer("std")
+        return (x - mean) / std
+
+
+def _without_checks(network: nn.Module) -> nn.Module:
+    """The network with torchvision's normalisation without its branch on the deviations."""
+    found = [(name, m) for name, m in network.named_modules() if isinstance(m, Normalize)]
+    if found:
+        network = copy.deepcopy(network)
+    for name, module in found:
+        plain = _Normalized(module.mean, module.std)
+        if not name:
+            return plain
+        network.set_submodule(name, plain)
+    return network
+
+
 def _compiled(model: nn.Module) -> nn.Module | None:
     """The network that ``torch.compile`` was called with."""
     inner = getattr(model, "_orig_mod", None)
     return inner if isinstance(inner, nn.Module) else None
+
+
+def _runs(network: nn.Module, images: Tensor) -> bool:
+    try:
+        _logits(network, images)
+    except NotCertifiableError:
+        return False
+    return True
 
 
 def _logits(network: nn.Module, images: Tensor) -> Tensor:

@@ -24,6 +24,13 @@ class Activation:
     index: int
 
 
+@dataclass(frozen=True)
+class Stack:
+    """Activations stacked in front of the batch: the logits of an ensemble's members."""
+
+    parts: tuple[Activation, ...]
+
+
 Handler = Callable[..., Any]
 """Reads an operation: called with the reader and all arguments of the operation in order."""
 

@@ -16,10 +16,16 @@ from robaudit.certified.affine_calls import AFFINE
 from robaudit.certified.exported import BATCH, RANDOM, draws, operation_of, refusal, word_for
 from robaudit.certified.nodes import Graph
 from robaudit.certified.piecewise_calls import PIECEWISE
-from robaudit.certified.reader import MIXED, Activation, Handler, Reader
+from robaudit.certified.reader import MIXED, Activation, Handler, Reader, Stack
 from robaudit.certified.rearranging_calls import REARRANGING
+from robaudit.certified.stack_calls import STACKED, stack
 
-_HANDLERS: Mapping[str, Handler] = {**AFFINE, **REARRANGING, **PIECEWISE}
+_HANDLERS: Mapping[str, Handler] = {
+    **AFFINE,
+    **REARRANGING,
+    **PIECEWISE,
+    "stack": stack,
+}
 
 
 @dataclass(frozen=True)
@@ -83,22 +89,25 @@ def _called(reader: Reader, node: torch.fx.Node, values: Mapping[torch.fx.Node, 
     name = operation_of(node)
     if draws(node) and name not in _HANDLERS:
         raise refusal(RANDOM)
-    if not any(isinstance(leaf, Activation) for leaf in tree_leaves((args, kwargs))):
+    leaves = tree_leaves((args, kwargs))
+    stacked = any(isinstance(leaf, Stack) for leaf in leaves)
+    if not stacked and not any(isinstance(leaf, Activation) for leaf in leaves):
         made = target(*args, **kwargs)
         if name.startswith("empty"):
             made.zero_()  # memory that the program fills later
         tree_map(reader.computed, made)
         return made
-    if name not in _HANDLERS:
-        raise refusal(word_for(name) or f"the operation {name or target}")
+    handlers = STACKED if stacked else _HANDLERS
+    if name not in handlers:
+        raise refusal(word_for(name) or (MIXED if stacked else f"the operation {name or target}"))
     outputs = [part for part in tree_leaves(node.meta.get("val")) if isinstance(part, Tensor)]
     if outputs:
-        if not outputs[0].ndim or len(outputs[0]) != BATCH:
+        if name != "stack" and outputs[0].shape[:1] != (BATCH,):
             raise refusal(MIXED)
         reader.single |= outputs[0].dtype == torch.float32
         reader.out = tuple(outputs[0].shape[1:])
     reader.build.name = _place(node) or name
-    return _HANDLERS[name](reader, *tree_map(_constant, _in_order(target, args, kwargs)))
+    return handlers[name](reader, *tree_map(_constant, _in_order(target, args, kwargs)))
 
 
 def _in_order(target: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> list[Any]:

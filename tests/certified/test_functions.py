@@ -73,6 +73,8 @@ AFFINE = {
     "slices": lambda x: x[:, ::2, 1:, -1],
     "split": lambda x: torch.cat(x.split([1, 3], 1)[::-1] + x.chunk(2, 2)[:0], 1),
     "unbind and stack": lambda x: torch.stack(x.unbind(2)[:3], 1),
+    "stack and reduce": lambda x: torch.stack([x, 2 * x]).mean(0) - torch.stack((x, -3 * x)).sum(0),
+    "stack and select": lambda x: torch.stack([x, 2 * x, 3 * x])[1] + torch.stack([x, x], 1)[:, 0],
     "concatenate": lambda x: torch.cat([x, 2 * x, x[:, :1]], 1),
     "flip and roll": lambda x: x.flip((1, 3)).roll((1, 2), (2, 3)),
     "indices": lambda x: x[:, COLUMNS] + x[:, 1:][:, :, COLUMNS, COLUMNS][:, :, :1, None],

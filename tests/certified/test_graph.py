@@ -10,6 +10,7 @@ from torch import nn
 from torch.nn import functional as F
 from torch.nn.utils import parametrizations, prune, spectral_norm, weight_norm
 from torchvision.models.resnet import BasicBlock, Bottleneck
+from torchvision.transforms import Normalize
 
 from robaudit.certified.graph import graph_of
 from robaudit.checkpoints import Classifier, Origin, load, samples_dir
@@ -165,6 +166,17 @@ MADE = {
     "TorchScript by tracing": lambda: torch.jit.trace(
         convolutional().eval(), torch.rand(2, *SHAPE)
     ),
+    "TorchScript frozen": lambda: torch.jit.freeze(torch.jit.script(convolutional().eval())),
+    "torchvision's normalisation": lambda: nn.Sequential(
+        Normalize((0.5, 0.4, 0.3), (0.2, 0.3, 0.2)), *dense(192)
+    ),
+    "ensemble": lambda: Applied(
+        lambda one, other, x: torch.stack([one(x), other(x)]).mean(0), convolutional(), dense(192)
+    ),
+    "largest of an ensemble": lambda: Applied(
+        lambda one, other, x: torch.stack([one(x), other(x)]).max(0).values + one(x),
+        *(convolutional(), dense(192)),
+    ),
     "counts its calls": lambda: Counter(),
     "single precision inside": lambda: Applied(
         lambda head, x: head(x.to(torch.float32).to(x.dtype)), dense(192)
@@ -204,7 +216,9 @@ def agree(network, shape=SHAPE, rounded=False):
 @pytest.mark.parametrize("name", MADE)
 def test_logits_are_the_networks(name):
     # Weights that are computed from others are rounded to float32, as the network has them.
-    rounded = any(word in name for word in ("weight norm", "pruned", "single"))
+    rounded = any(
+        word in name for word in ("weight norm", "pruned", "single", "frozen", "torchvision")
+    )
     graph = agree(seeded(MADE[name]), rounded=rounded)
     values = []
     x = torch.rand(2, *SHAPE).double()

@@ -1,5 +1,7 @@
 """What is not certifiable, and in which words."""
 
+from typing import List  # noqa: UP035 - TorchScript asks for it
+
 import pytest
 import torch
 from torch import nn
@@ -93,6 +95,18 @@ class Scripted(nn.Module):
         return self.head(x.flatten(1))
 
 
+class Listed(nn.Module):
+    """TorchScript that reads values without an operation on tensors."""
+
+    def __init__(self):
+        super().__init__()
+        self.head = nn.Linear(48, 4)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        values: List[float] = x.flatten().tolist()  # noqa: UP006
+        return self.head(x.flatten(1)) * (2.0 if values[0] > 2 else 1.0)
+
+
 def changing(x):
     return x / len(x)
 
@@ -151,11 +165,21 @@ REFUSED = {
     "vote": (lambda: Voted(Applied(lambda x: x)), "random numbers"),
     "branch": (
         lambda: Applied(branching),
-        "its forward pass branches on values of activations",
+        "its forward pass branches on values of tensors",
     ),
     "branch in TorchScript": (
         lambda: torch.jit.script(Scripted()),
         "torch.export cannot trace the network",
+    ),
+    "values read in TorchScript": (
+        lambda: torch.jit.script(Listed()), "torch.export cannot trace the network"
+    ),
+    "values read in Python": (
+        lambda: Applied(lambda x: 2 * x if x.flatten().tolist()[0] > 2 else x),
+        "its forward pass branches on values of tensors",
+    ),
+    "members that differ in a batch": (
+        lambda: Applied(lambda x: torch.stack([x, 2 * x]).flatten(0, 1)[::2]), MIXED
     ),
     "number": (lambda: Applied(lambda x: x * x.mean().item()), "a product of two activations"),
     "NumPy": (
