@@ -14,6 +14,7 @@ from robaudit.certified.operators import Reshape
 from robaudit.certified.reader import MIXED, Activation, Handler, Reader
 
 _aten = torch.ops.aten
+_END = torch.iinfo(torch.int64).max
 
 
 def _identity(_: Reader, x: Activation, *__: Any) -> Activation:
@@ -189,11 +190,11 @@ def _scattered(name: str) -> Handler:
     scatter: Any = getattr(_aten, name)
 
     def handler(reader: Reader, x: Any, source: Any, dim: int, *where: Any) -> Activation:
-        base = reader.activation(x)
-        if not isinstance(source, Activation):
-            source = reader.activation(source[None] if source.ndim == len(reader.out) else source)
+        base, part = reader.activation(x), reader.activation(source)
+        if dim == 0 and reader.shape(part) == reader.shape(base) and where == (0, _END, 1):
+            return part  # all of the batch
         at = reader.dim(base, dim) + 1
-        return reader.rearranged(lambda v, part: scatter(v, part, at, *where), base, source)
+        return reader.rearranged(lambda v, piece: scatter(v, piece, at, *where), base, part)
 
     return handler
 
