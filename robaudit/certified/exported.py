@@ -162,7 +162,7 @@ def refusal(reason: str) -> NotCertifiableError:
 
 def _refused(program: ExportedProgram) -> list[str]:
     """The operations on activations that have no exact form of affine maps, ReLUs and tanhs."""
-    found: list[str] = []
+    found = ["automatic mixed precision"] if _autocasts(program) else []
     depends: set[torch.fx.Node] = set()
     for node in program.graph.nodes:
         if node.op == "placeholder" and node.name in program.graph_signature.user_inputs:
@@ -186,6 +186,14 @@ def _refused(program: ExportedProgram) -> list[str]:
 
 def _is_result(node: torch.fx.Node) -> bool:
     return all(user.op == "output" for user in node.users)
+
+
+def _autocasts(program: ExportedProgram) -> bool:
+    modules = program.graph_module.modules()
+    graphs = [module.graph for module in modules if isinstance(module, torch.fx.GraphModule)]
+    regions = (node for graph in graphs for node in graph.nodes)
+    # Its arguments: device, type, whether it is on.
+    return any(str(n.target) == "wrap_with_autocast" and n.args[2] for n in regions)
 
 
 def draws(node: torch.fx.Node) -> bool:

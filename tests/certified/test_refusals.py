@@ -156,7 +156,10 @@ REFUSED = {
     "integers": (lambda: Applied(lambda x: (9 * x).to(torch.uint8).to(x.dtype)), "a cast to uint8"),
     "half precision": (lambda: Applied(half), "a cast to bfloat16"),
     "autocast": (
-        lambda: Applied(autocast, nn.Conv2d(3, 3, 1)),
+        lambda: Applied(autocast, nn.Conv2d(3, 3, 1)), "automatic mixed precision"
+    ),
+    "float32 by itself": (
+        lambda: Applied(lambda x: x if x.dtype == torch.float32 else 2 * x),
         "the network's logits of float32 images differ from those of float64 images",
     ),
     "complex numbers": (lambda: Applied(lambda x: torch.fft.fft2(x).real), "a cast to complex128"),
