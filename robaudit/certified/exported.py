@@ -97,6 +97,10 @@ _WORDS = {
     "var_mean": "a variance of activations",
 }
 _WORDS |= dict.fromkeys(("eq", "ge", "gt", "le", "lt", "ne"), "a comparison of activations")
+_IDENTITIES = (
+    *("to", "clone", "alias", "detach", "contiguous", "dropout", "flatten", "view", "reshape"),
+    "_assert_tensor_metadata",
+)
 _PRODUCTS = ("addmm", "baddbmm", "bmm", "einsum", "linear", "matmul", "mm", "mul")
 
 
@@ -185,7 +189,11 @@ def _refused(program: ExportedProgram) -> list[str]:
 
 
 def _is_result(node: torch.fx.Node) -> bool:
-    return all(user.op == "output" for user in node.users)
+    """Whether nothing but the identity is applied to a value before it is the output."""
+    return all(
+        user.op == "output" or (operation_of(user) in _IDENTITIES and _is_result(user))
+        for user in node.users
+    )
 
 
 def _autocasts(program: ExportedProgram) -> bool:

@@ -97,9 +97,21 @@ def _copied(model: nn.Module) -> nn.Module:
     }
     try:
         with torch.no_grad():
-            return copy.deepcopy(model, memo).cpu().eval()
+            own = copy.deepcopy(model, memo).cpu().eval()
     except (RuntimeError, TypeError, ValueError, AttributeError) as error:
         raise refusal("the network cannot be copied") from error
+    for module in own.modules():
+        if not isinstance(module, torch.jit.ScriptModule):
+            _without_empty_buffers(module)
+    return own
+
+
+def _without_empty_buffers(module: nn.Module) -> None:
+    """Buffers that are ``None`` become attributes: torch.export 2.6 miscounts them."""
+    for name in [name for name, buffer in module._buffers.items() if buffer is None]:
+        del module._buffers[name]
+        module._non_persistent_buffers_set.discard(name)
+        setattr(module, name, None)
 
 
 class _Normalized(nn.Module):

@@ -62,7 +62,7 @@ def read(program: ExportedProgram) -> Reading:
     reader = Reader((), torch.float32)
     for node in program.graph.nodes:
         if node.op == "placeholder" and node.name == image:
-            reader = Reader(node.meta["val"].shape[1:], node.meta["val"].dtype)
+            reader = Reader(tuple(node.meta["val"].shape[1:]), node.meta["val"].dtype)
             values[node] = Activation(0)
         elif node.op == "placeholder":
             values[node] = constants[named[node.name]]

@@ -116,9 +116,9 @@ def pruned():
     return network
 
 
-def classifier():
-    origin = Origin("x.pt", None, "torch-zip", "net", "a test", "cifar10", 1)
-    return Classifier(convolutional(), NORMALIZATIONS["cifar10"], origin)
+def classifier(normalization="cifar10"):
+    origin = Origin("x.pt", None, "torch-zip", "net", "a test", normalization, 1)
+    return Classifier(convolutional(), NORMALIZATIONS.get(normalization), origin)
 
 
 MADE = {
@@ -160,6 +160,7 @@ MADE = {
     "weight norm and spectral norm by hooks": lambda: in_parts("old"),
     "pruned": pruned,
     "classifier": classifier,
+    "classifier of images as they are": lambda: classifier("none"),
     "classifier of a parallel network": lambda: nn.DataParallel(classifier()),
     "straight through": lambda: straight_through(convolutional(), ["1"]),
     "TorchScript": lambda: torch.jit.script(convolutional().eval()),
@@ -308,9 +309,12 @@ def test_nodes_are_named_by_their_modules():
 def test_log_softmax_of_the_logits_is_dropped():
     torch.manual_seed(0)
     network = dense(192)
-    graph = graph_of(nn.Sequential(network, nn.LogSoftmax(1)), SHAPE)
+    origin = Origin("x.pt", None, "torch-zip", "net", "a test", "none", 1)
+    ending = nn.Sequential(network, nn.LogSoftmax(1), nn.Flatten())
     x = torch.rand(3, *SHAPE).double()
-    torch.testing.assert_close(graph(x), copy.deepcopy(network).double()(x))
+    for whole in (ending, Classifier(ending, None, origin)):
+        graph = graph_of(whole, SHAPE)
+        torch.testing.assert_close(graph(x), copy.deepcopy(network).double()(x))
 
 
 def test_networks_of_torch_script_have_the_same_nodes():
