@@ -123,6 +123,8 @@ def _max_pooled(dims: int) -> Handler:
             taps = [of(dilation, dim) * j - of(padding, dim) for j in range(of(kernel, dim))]
             starts = range(0, step * out[at], step)
             windows = [[s + tap for tap in taps if 0 <= s + tap < size] for s in starts]
+            if not all(windows):
+                raise refusal("the maximum of a window outside of its map")
             found = reader.build.largest_in_windows(found, at, windows)
         return Activation(found), None
 

@@ -151,6 +151,10 @@ REFUSED = {
     "jump": (
         lambda: Applied(lambda x: F.threshold(x, 0.5, 0)), "a threshold, which is not continuous"
     ),
+    "empty window": (
+        lambda: Applied(lambda x: x + F.max_pool2d(x[:, :, :1, :1], 2, 1, 1, 2)),
+        "the maximum of a window outside of its map",
+    ),
     "sorting": (lambda: Applied(lambda x: x.sort(1).values), "sorting"),
     "rounding": (lambda: Applied(lambda x: (255 * x).round() / 255), "rounding"),
     "integers": (lambda: Applied(lambda x: (9 * x).to(torch.uint8).to(x.dtype)), "a cast to uint8"),
