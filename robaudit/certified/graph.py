@@ -157,7 +157,7 @@ def _runs(network: nn.Module, images: Tensor) -> bool:
 def _logits(network: nn.Module, images: Tensor) -> Tensor:
     try:
         with torch.no_grad(), full_precision():
-            return logits_of(network, images)
+            return logits_of(network, images.clone())  # some change their images in place
     except RobauditError as error:
         raise refusal(error.message) from error
     except Exception as error:  # whatever the network's own code raises

@@ -178,6 +178,9 @@ MADE = {
         lambda one, other, x: torch.stack([one(x), other(x)]).max(0).values + one(x),
         *(convolutional(), dense(192)),
     ),
+    "changes its images": lambda: Applied(
+        lambda head, x: head(x.sub_(0.5).div_(0.25).relu_()), dense(192)
+    ),
     "counts its calls": lambda: Counter(),
     "single precision inside": lambda: Applied(
         lambda head, x: head(x.to(torch.float32).to(x.dtype)), dense(192)
@@ -206,7 +209,7 @@ def agree(network, shape=SHAPE, rounded=False):
         if rounded:
             wanted, tolerance = network.eval()(x.float()).double(), 1e-5
         else:
-            wanted, tolerance = copy.deepcopy(network).double().eval()(x), 1e-9
+            wanted, tolerance = copy.deepcopy(network).double().eval()(x.clone()), 1e-9
         torch.testing.assert_close(graph(x), wanted, rtol=tolerance, atol=tolerance)
     assert graph.nodes[0].kind == "input"
     assert graph.nodes[0].shape == shape
