@@ -64,14 +64,13 @@ class Bounds:
 
 def lower_bound(
     bounds: Bounds,
-    node: int,
-    a: Tensor,
+    form: Mapping[int, Tensor],
     *,
     planes: Mapping[int, Planes | PartlyOpen] | None = None,
     multipliers: Multipliers | None = None,
     sound: bool = True,
 ) -> Tensor:
-    """Lower bounds of linear forms of a node's values, by substituting linear bounds backward.
+    """Lower bounds of linear forms of nodes' values, by substituting linear bounds backward.
 
     The coefficients go from node to node towards the input: an affine map ``W z + b`` turns ``a``
     into ``a W``; an activation replaces positive coefficients by its lower plane and negative ones
@@ -86,8 +85,7 @@ def lower_bound(
 
     Args:
         bounds: of ``p`` images, or of one for all.
-        node: whose values the forms are of.
-        a: coefficients ``(p, *shape)``.
+        form: by node, coefficients of its values, ``(p, *shape)``.
         planes: in place of those of ``bounds``.
         multipliers: Lagrange multipliers of constraints ``m z >= 0`` on elements of nodes.
         sound: subtract the slack for rounding; without it the result is an estimate.
@@ -98,8 +96,9 @@ def lower_bound(
     """
     used: Mapping[int, Planes | PartlyOpen] = planes or bounds.planes
     multipliers = multipliers or {}
-    coefficients = {node: a}
-    total = a.new_zeros(len(a))
+    coefficients = dict(form)
+    node = max(form)
+    total = form[node].flatten(1).new_zeros(len(form[node]))
     slack = torch.zeros_like(total)
     best = torch.full_like(total, -torch.inf)
     for k in range(node, 0, -1):

@@ -12,9 +12,7 @@ from torch import Tensor
 from robaudit.certified.search import Choices, Search, joined
 
 # Branches bounded together, ascent steps for each, and candidates for a split in all layers.
-_TOGETHER, _STEPS, _ALL_CANDIDATES = 64, 12, 9
-# What the better child counts for where the worse ones are alike.
-_BETTER = 1e-3
+_TOGETHER, _STEPS, _ALL_CANDIDATES = 64, 5, 9
 
 
 @dataclass(frozen=True)
@@ -125,7 +123,8 @@ class Branching:
         """Both children of each branch; ``None`` where a branch has no open sign left.
 
         In each layer the candidates are the elements whose planes cost the bound most; the one
-        whose worse child has the largest bound is split (filtered smart branching).
+        whose children have the largest bounds is split, where a bound that certifies a child counts
+        no more than that (filtered smart branching).
 
         Source: De Palma et al., "Improved branch and bound for neural network verification via
         Lagrangian decomposition", 2021.
@@ -141,10 +140,10 @@ class Branching:
             for i in range(element.shape[1]):
                 pair = [_assumed(frontier.choices, source, element[:, i], s) for s in (1, -1)]
                 values = [self.fast.value(a, child) for child in pair]
-                worse = torch.minimum(*values) + _BETTER * torch.maximum(*values)
-                worse[cost[:, i] <= 0] = -torch.inf
-                take = worse > best
-                best = torch.where(take, worse, best)
+                score = values[0].clamp(max=self.enough) + values[1].clamp(max=self.enough)
+                score = torch.where(cost[:, i] > 0, score, -torch.inf)
+                take = score > best
+                best = torch.where(take, score, best)
                 chosen = [_where(take, new, old) for new, old in zip(pair, chosen, strict=True)]
         if torch.isneginf(best).any():
             return None

@@ -121,7 +121,7 @@ def certify(
     counts = torch.zeros(len(x), dtype=torch.int64)
     by = [""] * len(x)
     margins: dict[int, Tensor] = {}
-    for part in torch.split(rows, certifier.together):
+    for part in torch.split(rows, certifier.together) if len(rows) else ():
         region = Region.around(x[part].to(device), threat.norm, threat.eps)
         found = cache(f"crown-{names[part[0]]}-{len(part)}", _crown(certifier, region, y[part]))
         for row, values in zip(part.tolist(), found["margins"].cpu(), strict=True):

@@ -68,7 +68,7 @@ class Certifier:
         found = []
         for i, label in enumerate(y.tolist()):
             own = bounds.rows(slice(i, i + 1))
-            found.append(lower_bound(own, self.last, self.margins(label)))
+            found.append(lower_bound(own, {self.last: self.margins(label)}))
         return torch.stack(found)
 
     def raised(self, region: Region, label: int, lower: Tensor) -> tuple[Branching, Tensor]:

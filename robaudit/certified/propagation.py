@@ -141,7 +141,7 @@ def crown(bounds: Bounds, node: int, owner: Tensor, element: Tensor, sign: int) 
     found = []
     for piece in pieces(bounds.graph, len(owner)):
         a = unit(bounds, node, element[piece], sign)
-        found.append(lower_bound(of(bounds, owner[piece]), node, a))
+        found.append(lower_bound(of(bounds, owner[piece]), {node: a}))
     return torch.cat(found)
 
 

@@ -73,7 +73,7 @@ def certified_radii(
     names = (torch.arange(len(x)) if index is None else index).tolist()
     radii = torch.zeros(len(x), dtype=torch.float64)
     rows, done = correct.nonzero()[:, 0], 0
-    for part in torch.split(rows, certifier.together):
+    for part in torch.split(rows, certifier.together) if len(rows) else ():
         images = x[part].to(certifier.device)
         compute = _bisected(certifier, images, y[part], norm, largest, method)
         radii[part] = cache(f"radius-{names[part[0]]}-{len(part)}", compute)["radii"].cpu()

@@ -167,8 +167,7 @@ class Search:
         """Lower bounds ``(p,)`` of the forms with these choices, or with other planes."""
         return lower_bound(
             self.bounds,
-            self.node,
-            a,
+            {self.node: a},
             planes=self.planes(choices) if planes is None else planes,
             multipliers=self.multipliers(choices),
             sound=sound,
@@ -189,10 +188,10 @@ class Search:
 
         Source: Xu et al., "Fast and complete", ICLR 2021; Wang et al., "Beta-CROWN", NeurIPS 2021.
         """
-        best = torch.full_like(a.flatten(1)[:, 0], -torch.inf)
         kept = [part.clone() for part in _flat(choices)]
         if not any(part.numel() for part in kept):
-            steps = 0  # no sign is open: nothing can be chosen
+            return self.value(a, choices), choices
+        best = torch.full_like(a.flatten(1)[:, 0], -torch.inf)
         at = torch.arange(len(a), device=a.device)
         ascent = _Adam.of([part.clone() for part in kept], len(choices.multipliers))
         for step in range(steps + 1):
