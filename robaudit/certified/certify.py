@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -123,7 +124,7 @@ def certify(
     margins: dict[int, Tensor] = {}
     for part in torch.split(rows, certifier.together) if len(rows) else ():
         region = Region.around(x[part].to(device), threat.norm, threat.eps)
-        found = cache(f"crown-{names[part[0]]}-{len(part)}", _crown(certifier, region, y[part]))
+        found = cache(piece("crown", names, part), _crown(certifier, region, y[part]))
         for row, values in zip(part.tolist(), found["margins"].cpu(), strict=True):
             margins[row], lower[row] = values, values.min()
             by[row] = "crown" if lower[row] > 0 else ""
@@ -176,6 +177,12 @@ def products(graph: Graph) -> float:
             one = sum(k.operator.terms * math.prod(k.shape) for k in below if k.operator)
             total += 2.0 * math.prod(node.shape) * one
     return total
+
+
+def piece(kind: str, names: list[int], rows: Tensor) -> str:
+    """The name in the cache of what is computed for some rows together."""
+    digest = hashlib.sha256(repr([names[row] for row in rows.tolist()]).encode()).hexdigest()
+    return f"{kind}-{digest[:16]}"
 
 
 def _crown(certifier: Certifier, region: Region, y: Tensor) -> Callable[[], dict[str, Tensor]]:

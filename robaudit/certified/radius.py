@@ -8,7 +8,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from robaudit.certified.certify import prepared
+from robaudit.certified.certify import piece, prepared
 from robaudit.certified.margins import Certifier
 from robaudit.certified.regions import Region
 from robaudit.engine import Runner, device_of, frozen
@@ -76,7 +76,7 @@ def certified_radii(
     for part in torch.split(rows, certifier.together) if len(rows) else ():
         images = x[part].to(certifier.device)
         compute = _bisected(certifier, images, y[part], norm, largest, method)
-        radii[part] = cache(f"radius-{names[part[0]]}-{len(part)}", compute)["radii"].cpu()
+        radii[part] = cache(piece("radius", names, part), compute)["radii"].cpu()
         done += len(part)
         if progress is not None:
             progress(done, len(rows))

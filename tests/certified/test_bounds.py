@@ -225,7 +225,7 @@ def test_no_perturbed_image_has_a_smaller_margin(name, norm):
             if part.dim() > 1:
                 part.mul_(2)
     x, y = labelled(net, 6, 3, (2, 6, 6))
-    eps = {"linf": 0.03, "l2": 0.2, "l1": 0.6}[norm]
+    eps = {"linf": 0.02, "l2": 0.05, "l1": 0.1}[norm]
     threat = ra.ThreatModel(norm, eps)
     found = {
         method: certify(net, x, y, threat, method=method, splits=64, budget=math.inf)
