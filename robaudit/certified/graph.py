@@ -85,7 +85,7 @@ def _dtype(network: nn.Module) -> torch.dtype:
 
 
 def _copied(model: nn.Module) -> nn.Module:
-    while inner := model.module if isinstance(model, nn.DataParallel) else _compiled(model):
+    while inner := _wrapped(model):
         model = inner
     if isinstance(model, Voted):
         raise refusal(RANDOM)
@@ -100,10 +100,19 @@ def _copied(model: nn.Module) -> nn.Module:
             own = copy.deepcopy(model, memo).cpu().eval()
     except (RuntimeError, TypeError, ValueError, AttributeError) as error:
         raise refusal("the network cannot be copied") from error
+    while found := [(name, b) for name, a in own.named_modules() if (b := _wrapped(a))]:
+        own.set_submodule(*found[0])
     for module in own.modules():
         if not isinstance(module, torch.jit.ScriptModule):
             _without_empty_buffers(module)
     return own
+
+
+def _wrapped(module: nn.Module) -> nn.Module | None:
+    """The network that a data-parallel or compiled one wraps; ``None`` of others."""
+    inner = module.module if isinstance(module, nn.DataParallel) else None
+    inner = getattr(module, "_orig_mod", inner)  # of torch.compile
+    return inner if isinstance(inner, nn.Module) else None
 
 
 def _without_empty_buffers(module: nn.Module) -> None:
@@ -138,12 +147,6 @@ def _without_checks(network: nn.Module) -> nn.Module:
             return plain
         network.set_submodule(name, plain)
     return network
-
-
-def _compiled(model: nn.Module) -> nn.Module | None:
-    """The network that ``torch.compile`` was called with."""
-    inner = getattr(model, "_orig_mod", None)
-    return inner if isinstance(inner, nn.Module) else None
 
 
 def _runs(network: nn.Module, images: Tensor) -> bool:

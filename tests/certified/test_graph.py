@@ -162,6 +162,9 @@ MADE = {
     "classifier": classifier,
     "classifier of images as they are": lambda: classifier("none"),
     "classifier of a parallel network": lambda: nn.DataParallel(classifier()),
+    "parallel and compiled parts": lambda: nn.Sequential(
+        nn.DataParallel(nn.DataParallel(nn.Conv2d(3, 4, 3))), torch.compile(dense(144))
+    ),
     "straight through": lambda: straight_through(convolutional(), ["1"]),
     "TorchScript": lambda: torch.jit.script(convolutional().eval()),
     "TorchScript by tracing": lambda: torch.jit.trace(
