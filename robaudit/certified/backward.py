@@ -126,8 +126,11 @@ def lower_bound(
         for source, part in zip(step.inputs, passed, strict=True):
             coefficients[source] = coefficients[source] + part if source in coefficients else part
     if 0 not in coefficients:  # a constant network
-        return torch.maximum(best, total - _COVER * slack)
-    a = coefficients[0]
-    if sound:
-        slack = slack + (a.abs() * bounds.error[0]).flatten(1).sum(1)
-    return torch.maximum(best, total + bounds.region.minimum(a) - _COVER * slack)
+        total = total - _COVER * slack
+    else:
+        a = coefficients[0]
+        if sound:
+            slack = slack + (a.abs() * bounds.error[0]).flatten(1).sum(1)
+        total = total + bounds.region.minimum(a) - _COVER * slack
+    # Overflow proves nothing.
+    return torch.maximum(best, total.nan_to_num(nan=-torch.inf, posinf=-torch.inf))

@@ -52,6 +52,7 @@ class Branching:
 
     Attributes:
         forms: ``(f, *shape)`` float64; each has to be shown positive.
+        lower: ``(f,)``, their bounds so far.
         exact: the search in float64, with which bounds are evaluated soundly.
         fast: the same search in float32.
         begin: slopes for each form, where the search of every branch begins.
@@ -59,23 +60,20 @@ class Branching:
     """
 
     forms: Tensor
+    lower: Tensor
     exact: Search
     fast: Search
     begin: Choices
     enough: float
 
-    def opened(self, lower: Tensor) -> Frontier:
-        """One open branch for each form, without assumed signs.
-
-        Args:
-            lower: the forms' bounds so far.
-        """
+    def opened(self) -> Frontier:
+        """One open branch for each form, without assumed signs."""
         whole = torch.arange(len(self.forms), device=self.forms.device)
         signs = {
             k: torch.zeros_like(self.begin.slopes[relu][0], dtype=torch.int8)
             for k, relu in self.fast.relus.items()
         }
-        return self.again(Frontier(whole, lower, Choices({}, signs, {})))
+        return self.again(Frontier(whole, self.lower, Choices({}, signs, {})))
 
     def again(self, frontier: Frontier) -> Frontier:
         """The same branches, with slopes and multipliers as at the beginning."""

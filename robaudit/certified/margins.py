@@ -13,12 +13,14 @@ from robaudit.certified.backward import Bounds, lower_bound
 from robaudit.certified.branching import Branching
 from robaudit.certified.nodes import Graph, Node
 from robaudit.certified.products import Convolution
-from robaudit.certified.propagation import crown, pieces, propagate, unit
+from robaudit.certified.propagation import crown, narrowed, pieces, propagate, unit
 from robaudit.certified.regions import Region
-from robaudit.certified.search import Search
+from robaudit.certified.search import CEILING, Search
 
-# Ascent steps for the bounds of hidden values, and for the margins.
-_HIDDEN_STEPS, _MARGIN_STEPS = 6, 30
+# Ascent steps for the bounds of hidden values, of the last ones where a margin is assumed, and for
+# the margins; and how often the last hidden values are bounded with an assumed margin.
+_HIDDEN_STEPS, _ASSUMING_STEPS, _MARGIN_STEPS = 6, 15, 30
+_ROUNDS = 2
 # Elements of the largest node in one batch of images.
 _ELEMENTS = 2**17
 
@@ -71,42 +73,82 @@ class Certifier:
             found.append(lower_bound(own, {self.last: self.margins(label)}))
         return torch.stack(found)
 
-    def raised(self, region: Region, label: int, lower: Tensor) -> tuple[Branching, Tensor]:
+    def raised(self, region: Region, label: int, lower: Tensor) -> tuple[list[Branching], Tensor]:
         """Bounds of one image's margins with optimised slopes, hidden values' bounds included.
 
         Args:
             lower: ``(k - 1,)``, the margins' bounds so far.
 
-        Returns: branch and bound for the margins that are still open, and all margins' bounds.
+        Returns: branch and bound for each margin that is still open, and all margins' bounds.
         """
         tighten = self._optimised if self.linear else None
         exact = Search.of(propagate(self.graph, region, tighten), self.last)
-        fast = exact.to(self.fast, torch.float32)
-        forms = self.margins(label)
+        forms, lower, branchings = self.margins(label), lower.clone(), []
         opened = (lower <= 0).nonzero()[:, 0]
-        a = forms[opened]
-        start = fast.start(len(a))
-        estimate, choices = fast.raised(a.float(), start, _MARGIN_STEPS)
+        lower[opened] = torch.maximum(lower[opened], self._raised(exact, forms[opened])[0])
+        for row in (lower <= 0).nonzero()[:, 0].tolist():
+            margin = forms[row : row + 1]
+            narrow = self._assuming(exact.bounds, margin)
+            if narrow is None:  # no input has such a margin
+                lower[row] = CEILING
+                continue
+            assuming = Search.of(narrow, self.last)
+            sound, branching = self._raised(assuming, margin)
+            lower[row] = torch.maximum(lower[row], sound[0].clamp(max=CEILING))
+            if lower[row] <= 0:
+                branchings.append(replace(branching, lower=lower[row : row + 1]))
+        return branchings, lower
+
+    def _raised(self, exact: Search, a: Tensor) -> tuple[Tensor, Branching]:
+        """Sound bounds ``(p,)`` of margins with optimised slopes; and their branch and bound."""
+        fast = exact.to(self.fast, torch.float32)
+        estimate, choices = fast.raised(a.float(), fast.start(len(a)), _MARGIN_STEPS)
         sound = exact.value(a, choices.double(), sound=True)
-        lower = lower.clone()
-        lower[opened] = torch.maximum(lower[opened], sound)
         slack = float((estimate.double() - sound).max())
-        left = lower[opened] <= 0
-        return Branching(a[left], exact, fast, choices.rows(left), 1.1 * slack + 1e-5), lower
+        return sound, Branching(a, sound, exact, fast, choices, 1.1 * slack + 1e-5)
+
+    def _assuming(self, bounds: Bounds, margin: Tensor) -> Bounds | None:
+        """Tighter bounds of the last hidden values, for the inputs that an attack would look for.
+
+        They hold where the margin is at most ``CEILING``, so that all bounds that rest on them do:
+        if then the margin is found to be larger, there is no such input. The assumption enters as a
+        Lagrange multiplier. ``None`` if it contradicts itself.
+
+        Source: Kotha et al., "Provably bounding neural network preimages", NeurIPS 2023.
+        """
+        for _ in range(_ROUNDS):
+            relus = Search.of(bounds, self.last).relus
+            if not relus:
+                break
+            source = max(relus)
+            exact = Search.of(bounds, source, margin)
+            element = exact.positions[relus[source]]
+            low, high = (
+                sign * self._searched(exact, element, sign, _ASSUMING_STEPS) for sign in (1, -1)
+            )
+            low = torch.maximum(low, bounds.lower[source].flatten()[element])
+            high = torch.minimum(high, bounds.upper[source].flatten()[element])
+            if (low > high).any():
+                return None
+            bounds = narrowed(bounds, source, element, low, high)
+        return bounds
 
     def _optimised(
         self, bounds: Bounds, node: int, owner: Tensor, element: Tensor, sign: int
     ) -> Tensor:
         """CROWN's bounds of elements of a node, on one image, with slopes optimised for each."""
+        plain = crown(bounds, node, owner, element, sign)
         exact = Search.of(bounds, node)
-        fast = exact.to(self.fast, torch.float32)
-        plain, found = crown(bounds, node, owner, element, sign), []
+        return torch.maximum(plain, self._searched(exact, element, sign, _HIDDEN_STEPS))
+
+    def _searched(self, exact: Search, element: Tensor, sign: int, steps: int) -> Tensor:
+        """Sound lower bounds of ``sign * value`` for elements of a search's node."""
+        fast, found = exact.to(self.fast, torch.float32), []
         for piece in pieces(self.graph, len(element)):
-            a = unit(bounds, node, element[piece], sign)
-            start = fast.start(len(a))
-            _, choices = fast.raised(a.float(), start, _HIDDEN_STEPS)
+            a = unit(exact.bounds, exact.node, element[piece], sign)
+            _, choices = fast.raised(a.float(), fast.start(len(a)), steps)
             found.append(exact.value(a, choices.double(), sound=True))
-        return torch.maximum(plain, torch.cat(found))
+        return torch.cat(found)
 
 
 def _channels_last(node: Node) -> Node:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Final, Protocol
 
 import torch
@@ -122,6 +123,24 @@ def _exact(graph: Graph, node: int) -> bool:
         mixing += not isinstance(step.operator, WeightedSum | Reshape)
         node = step.inputs[0]
     return mixing <= 1
+
+
+def narrowed(bounds: Bounds, source: int, element: Tensor, low: Tensor, high: Tensor) -> Bounds:
+    """One image's bounds with narrower ones for elements of a ReLU's input.
+
+    Args:
+        element: ``(u,)`` positions in the flattened node.
+        low, high: ``(u,)``.
+    """
+    lower, upper, planes = dict(bounds.lower), dict(bounds.upper), dict(bounds.planes)
+    for ends, new in ((lower, low), (upper, high)):
+        flat = ends[source].flatten(1).index_copy(1, element, new[None])
+        ends[source] = flat.view_as(ends[source])
+    for k, node in enumerate(bounds.graph.nodes):
+        if node.kind == "relu" and node.inputs[0] == source:
+            planes[k] = relu_planes(lower[source], upper[source])
+            lower[k], upper[k] = lower[source].clamp(min=0), upper[source].clamp(min=0)
+    return replace(bounds, lower=lower, upper=upper, planes=planes)
 
 
 class Tighten(Protocol):

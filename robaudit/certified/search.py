@@ -16,6 +16,8 @@ from robaudit.certified.backward import Bounds, Multipliers, lower_bound
 from robaudit.certified.nodes import Graph, ancestors
 from robaudit.certified.planes import PartlyOpen, relu_planes, tanh_planes
 
+# The margin that is assumed not to be exceeded.
+CEILING: Final = 1e-4
 # Adam's first rates, of slopes in [0, 1] and of multipliers, and their decay a step.
 _SLOPE_RATE, _MULTIPLIER_RATE, _DECAY = 0.25, 0.1, 0.9
 _MEAN, _SQUARE = 0.9, 0.999
@@ -32,7 +34,8 @@ class Choices:
             upper plane of a tanh.
         signs: by the input node of a ReLU, ``(p, u)`` int8: the sign that the element is assumed to
             have in this branch, or 0.
-        multipliers: likewise, ``(p, u)``: Lagrange multipliers of the assumed signs, at least 0.
+        multipliers: likewise, ``(p, u)``: Lagrange multipliers of the assumed signs, at least 0. By
+            the last node, ``(p, 1)``: of the assumed margin.
     """
 
     slopes: Mapping[int, tuple[Tensor, ...]]
@@ -76,18 +79,22 @@ class Search:
         node: whose values the forms are of.
         positions: by activation node, its elements whose planes can be chosen, ``(u,)``.
         fixed: by activation node, the slope of the other elements, ``(1, *shape)``.
+        margin: ``(1, k)``, coefficients of a margin that is assumed to be at most ``CEILING``:
+            bounds hold for inputs of which that is true. ``None`` without an assumption.
     """
 
     bounds: Bounds
     node: int
     positions: Mapping[int, Tensor]
     fixed: Mapping[int, Tensor]
+    margin: Tensor | None = None
 
     @classmethod
-    def of(cls, bounds: Bounds, node: int) -> Search:
+    def of(cls, bounds: Bounds, node: int, margin: Tensor | None = None) -> Search:
         """The search before a node, with the bounds of one image."""
         positions, fixed = {}, {}
-        for k in ancestors(bounds.graph, node):
+        last = len(bounds.graph.nodes) - 1
+        for k in ancestors(bounds.graph, node if margin is None else last):
             if bounds.graph.nodes[k].kind not in ("relu", "tanh"):
                 continue
             source = bounds.graph.nodes[k].inputs[0]
@@ -98,12 +105,13 @@ class Search:
                 opened = torch.ones_like(low, dtype=torch.bool)
             positions[k] = opened.flatten().nonzero()[:, 0]
             fixed[k] = (low >= 0).to(low.dtype)
-        return cls(bounds, node, positions, fixed)
+        return cls(bounds, node, positions, fixed, margin)
 
     def to(self, graph: Graph, dtype: torch.dtype) -> Search:
         """The same search in another type; ``graph`` of that type."""
         fixed = {k: part.to(dtype) for k, part in self.fixed.items()}
-        return replace(self, bounds=self.bounds.to(graph, dtype), fixed=fixed)
+        margin = None if self.margin is None else self.margin.to(dtype)
+        return replace(self, bounds=self.bounds.to(graph, dtype), fixed=fixed, margin=margin)
 
     @property
     def relus(self) -> dict[int, int]:
@@ -124,7 +132,13 @@ class Search:
             if self.bounds.graph.nodes[k].kind == "relu":
                 kept = kept[:1]
             slopes[k] = tuple(part.flatten()[position].expand(p, -1).clone() for part in kept)
-        return Choices(slopes, {}, {})
+        if self.margin is None:
+            return Choices(slopes, {}, {})
+        return Choices(slopes, {}, {self._last: self.margin.new_zeros(p, 1)})
+
+    @property
+    def _last(self) -> int:
+        return len(self.bounds.graph.nodes) - 1
 
     def planes(self, choices: Choices) -> dict[int, PartlyOpen]:
         """The planes that the choices give."""
@@ -151,6 +165,10 @@ class Search:
         return torch.where(signs > 0, 0, low), torch.where(signs < 0, 0, high)
 
     def multipliers(self, choices: Choices) -> Multipliers:
+        """Of the assumed margin, ``-margin >= 0`` but for the ceiling, or of the assumed signs."""
+        if self.margin is not None:
+            classes = torch.arange(self.margin.shape[1], device=self.margin.device)
+            return {self._last: (classes, -choices.multipliers[self._last] * self.margin)}
         return {
             source: (self.positions[k], choices.multipliers[source] * choices.signs[source])
             for source, k in self.relus.items()
@@ -165,13 +183,19 @@ class Search:
         sound: bool = False,
     ) -> Tensor:
         """Lower bounds ``(p,)`` of the forms with these choices, or with other planes."""
-        return lower_bound(
+        form = {self.node: a}
+        if self.margin is not None:
+            form[self._last] = a.new_zeros(len(a), self.margin.shape[1])
+        bound = lower_bound(
             self.bounds,
-            {self.node: a},
+            form,
             planes=self.planes(choices) if planes is None else planes,
             multipliers=self.multipliers(choices),
             sound=sound,
         )
+        if self.margin is None:
+            return bound
+        return bound - choices.multipliers[self._last][:, 0] * CEILING
 
     def raised(
         self, a: Tensor, choices: Choices, steps: int, enough: float = torch.inf

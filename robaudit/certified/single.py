@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
@@ -12,7 +13,7 @@ from torch import Tensor
 from robaudit.certified.branching import Branching, Frontier
 from robaudit.certified.margins import Certifier
 from robaudit.certified.regions import Region
-from robaudit.certified.search import Choices
+from robaudit.certified.search import CEILING, Choices
 from robaudit.types import Cache
 
 # Branches split in the first leg; each leg has twice as many.
@@ -37,7 +38,7 @@ class Single:
     cache: Cache
 
     @cached_property
-    def _computed(self) -> tuple[Branching, Tensor]:
+    def _computed(self) -> tuple[list[Branching], Tensor]:
         lower = self.lower.to(self.region.centre.device)
         return self.certifier.raised(self.region, self.label, lower)
 
@@ -49,25 +50,43 @@ class Single:
     def branched(self, budget: float, splits: int | None) -> tuple[float, int]:
         """The smallest margin's bound by branch and bound, and how many branches were split.
 
+        The margins are taken one after the other and share the budget; the rest is left once one
+        stays open.
+        """
+        raised = self.raised.to(self.region.centre.device)
+        smallest = min([math.inf, *raised[raised > 0].tolist()])
+        opened, done, seconds = sorted(raised[raised <= 0].tolist()), 0, 0.0
+        branchings = sorted(self._computed[0], key=lambda branching: float(branching.lower))
+        for place, branching in enumerate(branchings):
+            left = None if splits is None else splits - done
+            frontier = self._grown(branching, place, budget - seconds, left)
+            done, seconds = done + frontier.splits, seconds + frontier.seconds
+            # A branch's bound holds where the margin is at most CEILING.
+            smallest = min([smallest, frontier.closed, CEILING, *frontier.lower.tolist()])
+            if len(frontier.form):
+                return min([smallest, *opened[place + 1 :]]), done
+        return smallest, done
+
+    def _grown(
+        self, branching: Branching, place: int, budget: float, splits: int | None
+    ) -> Frontier:
+        """The branches of one margin at the end of the budget.
+
         The work is kept leg by leg: of a finished leg the assumed signs, from which the next goes
         on with the slopes of the beginning.
         """
-        raised = self.raised.to(self.region.centre.device)
-        smallest = min([float("inf"), *raised[raised > 0].tolist()])
-        branching = self._computed[0]
-        frontier = branching.opened(raised[raised <= 0])
-        leg = 0
+        frontier, leg = branching.opened(), 0
         while len(frontier.form) and not frontier.stuck and frontier.seconds < budget:
             most = _LEG * 2**leg
             if splits is not None:
                 most = min(most, splits - frontier.splits)
             if most <= 0:
                 break
-            kept = self.cache(f"branch-{self.name}-{leg}", _leg(branching, frontier, most, budget))
+            name = f"branch-{self.name}-{place}-{leg}"
+            kept = self.cache(name, _leg(branching, frontier, most, budget))
             frontier = branching.again(_frontier(kept, self.region.centre.device))
             leg += 1
-        bounds = [smallest, frontier.closed, *frontier.lower.tolist()]
-        return min(bounds), frontier.splits
+        return frontier
 
 
 def _leg(
