@@ -68,11 +68,14 @@ def certify(
 ) -> Certificates:
     """Lower bounds of the margins over all perturbed images: the proof that no attack succeeds.
 
-    Three methods, each for the examples that those before it leave open: linear bounds (CROWN), the
-    same with optimised slopes of all activations (alpha-CROWN), and branch and bound over the signs
-    of ReLUs (beta-CROWN). The bounds hold for the network in exact arithmetic and for the network
-    run in float32, in whatever order its sums are made, and allow for the rounding of the bounds'
-    own sums; not for TensorFloat-32 or half precision.
+    Three methods, each for the examples that those before it leave open: linear bounds (CROWN); the
+    same with optimised slopes of all activations (alpha-CROWN), and with the last hidden values
+    bounded for those inputs alone whose margin would be negative; and branch and bound over the
+    signs of ReLUs (beta-CROWN).
+
+    The bounds hold for the network in exact arithmetic and for the network run in float32, in
+    whatever order its sums are made, and allow for the rounding of the bounds' own sums; not for
+    TensorFloat-32, half precision, or convolutions by Winograd's method or by FFT.
 
     Args:
         model: images in [0, 1] to logits ``(n, k)``; taken in evaluation mode, and left unchanged.
@@ -100,7 +103,7 @@ def certify(
         UsageError: an unknown method, a budget below zero, arguments of other shapes.
 
     Source: Zhang et al., NeurIPS 2018 (CROWN); Xu et al., ICLR 2021 (alpha-CROWN); Wang et al.,
-    NeurIPS 2021 (beta-CROWN).
+    NeurIPS 2021 (beta-CROWN); Kotha et al., NeurIPS 2023 (the assumed margin).
 
     >>> net = nn.Sequential(nn.Flatten(), nn.Linear(1, 2, bias=False))
     >>> net[1].weight.data = torch.tensor([[1.0], [-1.0]])
