@@ -132,7 +132,8 @@ def certify(
             margins[row], lower[row] = values, values.min()
             by[row] = "crown" if lower[row] > 0 else ""
         _tell(progress, sum(map(bool, by)), len(rows))
-    left = [row for row in rows.tolist() if not by[row]] if method != "crown" else []
+    further = method != "crown" and certifier.linear
+    left = [row for row in rows.tolist() if not by[row]] if further else []
     for ready, row in enumerate(left, len(rows) - len(left)):
         region = Region.around(x[row : row + 1].to(device), threat.norm, threat.eps)
         single = Single(certifier, region, int(y[row]), margins[row], str(names[row]), cache)
@@ -158,8 +159,8 @@ def prepared(model: nn.Module, shape: tuple[int, ...]) -> tuple[Certifier, tuple
     if cost <= _LINEAR:
         return Certifier(graph, device), ()
     return Certifier(graph, device, linear=False), (
-        f"hidden values have interval bounds only: linear ones would take {cost:.0e} products an "
-        "image",
+        "hidden values have interval bounds only, and only crown is tried: linear bounds would "
+        f"take {cost:.0e} products an image",
     )
 
 

@@ -81,8 +81,7 @@ class Certifier:
 
         Returns: branch and bound for each margin that is still open, and all margins' bounds.
         """
-        tighten = self._optimised if self.linear else None
-        exact = Search.of(propagate(self.graph, region, tighten), self.last)
+        exact = Search.of(propagate(self.graph, region, self._optimised), self.last)
         forms, lower, branchings = self.margins(label), lower.clone(), []
         opened = (lower <= 0).nonzero()[:, 0]
         lower[opened] = torch.maximum(lower[opened], self._raised(exact, forms[opened])[0])

@@ -362,6 +362,21 @@ def test_a_network_that_is_too_large_is_refused_with_the_reason():
         certify(net, x, torch.tensor([0]), ra.ThreatModel("linf", 0.01))
 
 
+def test_a_large_network_gets_interval_bounds_quickly_and_says_so():
+    torch.manual_seed(0)
+    layers = [nn.Conv2d(3, 64, 3, padding=1), nn.ReLU()]
+    for _ in range(3):
+        layers += [nn.Conv2d(64, 64, 3, padding=1), nn.ReLU()]
+    net = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(64, 10))
+    x, y = labelled(net, 2, 0, (3, 24, 24))
+    found = certify(net, x, y, ra.ThreatModel("linf", 8 / 255))
+    assert "interval bounds only" in found.notes[0]
+    assert not found.certified.any()
+    assert found.lower.isfinite().all()
+    tiny = certify(net, x, y, ra.ThreatModel("linf", 1e-9))
+    assert (tiny.lower >= found.lower).all()
+
+
 def test_bad_arguments_are_refused():
     net = toy(0)
     x, y = labelled(net, 2, 0)
