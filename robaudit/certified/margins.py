@@ -21,8 +21,8 @@ from robaudit.certified.search import CEILING, Search
 # the margins; and how often the last hidden values are bounded with an assumed margin.
 _HIDDEN_STEPS, _ASSUMING_STEPS, _MARGIN_STEPS = 6, 15, 30
 _ROUNDS = 2
-# Elements of the largest node in one batch of images.
-_ELEMENTS = 2**17
+# Elements of the largest node in one batch of images, by type of device.
+_ELEMENTS = {"cpu": 2**12, "cuda": 2**22}
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,8 @@ class Certifier:
     @property
     def together(self) -> int:
         """Images in one batch of linear bounds."""
-        return max(1, _ELEMENTS // max(math.prod(node.shape) for node in self.graph.nodes))
+        most = _ELEMENTS.get(self.device.type, _ELEMENTS["cpu"])
+        return max(1, most // max(math.prod(node.shape) for node in self.graph.nodes))
 
     @property
     def last(self) -> int:
@@ -143,7 +144,7 @@ class Certifier:
     def _searched(self, exact: Search, element: Tensor, sign: int, steps: int) -> Tensor:
         """Sound lower bounds of ``sign * value`` for elements of a search's node."""
         fast, found = exact.to(self.fast, torch.float32), []
-        for piece in pieces(self.graph, len(element)):
+        for piece in pieces(exact.bounds, len(element)):
             a = unit(exact.bounds, exact.node, element[piece], sign)
             _, choices = fast.raised(a.float(), fast.start(len(a)), steps)
             found.append(exact.value(a, choices.double(), sound=True))

@@ -18,8 +18,8 @@ from robaudit.certified.regions import Region
 # Operations of one element beside the products that are added up: a mean's division, a batch
 # normalisation's root, a plane's product.
 _OTHERS = 8
-# Coefficients of one piece of forms.
-_ELEMENTS: Final = 2**19
+# Coefficients of one piece of forms, by type of device: what a cache holds, what keeps a GPU busy.
+_ELEMENTS: Final = {"cpu": 2**17, "cuda": 2**25}
 
 
 def gamma(terms: int, dtype: torch.dtype) -> float:
@@ -158,7 +158,7 @@ def crown(bounds: Bounds, node: int, owner: Tensor, element: Tensor, sign: int) 
         owner, element: ``(p,)``, the image and the position in the flattened node.
     """
     found = []
-    for piece in pieces(bounds.graph, len(owner)):
+    for piece in pieces(bounds, len(owner)):
         a = unit(bounds, node, element[piece], sign)
         found.append(lower_bound(of(bounds, owner[piece]), {node: a}))
     return torch.cat(found)
@@ -176,7 +176,8 @@ def of(bounds: Bounds, owner: Tensor) -> Bounds:
     return bounds if len(bounds.region.centre) == 1 else bounds.rows(owner)
 
 
-def pieces(graph: Graph, p: int) -> list[slice]:
+def pieces(bounds: Bounds, p: int) -> list[slice]:
     """Slices of ``p`` forms whose coefficients fit in a moderate amount of memory."""
-    size = max(1, _ELEMENTS // max(math.prod(node.shape) for node in graph.nodes))
+    most = _ELEMENTS.get(bounds.region.centre.device.type, _ELEMENTS["cpu"])
+    size = max(1, most // max(math.prod(node.shape) for node in bounds.graph.nodes))
     return [slice(i, i + size) for i in range(0, p, size)]
