@@ -14,11 +14,21 @@ def conv_small():
     return _small(padding=0, flat=1152)
 
 
-def _small(padding, flat):
+def conv_sigmoid():
+    """abc_sigmoid.pth, with cifar10."""
+    return _small(padding=0, flat=1152, activation=nn.Sigmoid)
+
+
+def mnist_cnn_a():
+    """sdp_mnist_cnn_a_adv.model, without normalisation."""
+    return _small(padding=1, flat=1568, channels=1)
+
+
+def _small(padding, flat, activation=nn.ReLU, channels=3):
     return nn.Sequential(
-        nn.Conv2d(3, 16, 4, 2, padding), nn.ReLU(),
-        nn.Conv2d(16, 32, 4, 2, padding), nn.ReLU(), nn.Flatten(),
-        nn.Linear(flat, 100), nn.ReLU(), nn.Linear(100, 10),
+        nn.Conv2d(channels, 16, 4, 2, padding), activation(),
+        nn.Conv2d(16, 32, 4, 2, padding), activation(), nn.Flatten(),
+        nn.Linear(flat, 100), activation(), nn.Linear(100, 10),
     )  # fmt: skip
 
 
