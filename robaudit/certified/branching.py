@@ -90,8 +90,8 @@ class Branching:
         """
         begun, done = time.monotonic(), 0
         while len(frontier.form) and done < splits and time.monotonic() - begun < seconds:
-            order = frontier.lower.argsort()
-            now, rest = frontier.rows(order[:_TOGETHER]), frontier.rows(order[_TOGETHER:])
+            order, many = frontier.lower.argsort(), min(_TOGETHER, splits - done)
+            now, rest = frontier.rows(order[:many]), frontier.rows(order[many:])
             children = self._split(now)
             if children is None:
                 frontier = replace(frontier, stuck=True)

@@ -347,6 +347,7 @@ def test_an_interrupted_run_goes_on_and_a_larger_budget_goes_further():
     assert again.lower.equal(whole.lower)
     assert again.splits.equal(whole.splits)
     pieces.limit = None
+    assert (whole.splits <= 200).all()
     further = run(pieces, splits=600)
     assert (further.lower >= whole.lower).all()
     assert (further.splits >= whole.splits).all()
