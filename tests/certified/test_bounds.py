@@ -49,7 +49,9 @@ def smallest(net, x, y, eps):
     return exact_margin(weights_of(net), low, high, int(y))
 
 
-@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize(
+    "seed", [0, 1, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(2, 6))]
+)
 def test_branch_and_bound_certifies_exactly_the_robust_examples_of_small_networks(seed):
     net = toy(seed, scale=3.0)
     x, y = labelled(net, 12, seed)
@@ -72,6 +74,7 @@ def test_branch_and_bound_certifies_exactly_the_robust_examples_of_small_network
     assert (found.lower >= by_slopes).all()
 
 
+@pytest.mark.slow
 def test_both_kinds_of_examples_occur_among_the_small_networks():
     kinds = set()
     for seed in range(6):
@@ -90,7 +93,9 @@ def test_a_stable_network_is_bounded_exactly():
     assert ((exact - found).abs() < 1e-5).float().mean() > 0.8
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize(
+    "seed", [0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(1, 4))]
+)
 def test_bounds_hold_in_exact_arithmetic_where_float32_loses_everything(seed):
     """Weights that cancel: the logits in float32 are wrong in the first digit."""
     draw = torch.Generator().manual_seed(seed)
@@ -215,7 +220,9 @@ NETWORKS = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("norm", ["linf", "l2", "l1"])
+@pytest.mark.parametrize(
+    "norm", ["linf", *(pytest.param(norm, marks=pytest.mark.slow) for norm in ("l2", "l1"))]
+)
 @pytest.mark.parametrize("name", NETWORKS)
 def test_no_perturbed_image_has_a_smaller_margin(name, norm):
     torch.manual_seed(7)
@@ -288,6 +295,7 @@ def test_misclassified_and_left_out_examples_are_not_certified():
     assert set(found.method[3:]) == {""}
 
 
+@pytest.mark.slow
 def test_a_larger_radius_is_never_certified_where_a_smaller_one_is_refuted():
     net = toy(1, scale=3.0)
     x, y = labelled(net, 10, 1)
@@ -300,6 +308,7 @@ def test_a_larger_radius_is_never_certified_where_a_smaller_one_is_refuted():
     assert not before.all()
 
 
+@pytest.mark.slow
 def test_the_certified_radius_is_certified_and_near_the_exact_one():
     net = toy(2, scale=3.0)
     x, y = labelled(net, 8, 2)

@@ -9,6 +9,7 @@ from torch import nn
 
 from robaudit.certified.graph import graph_of
 
+pytestmark = pytest.mark.slow
 SHAPES = [(3, 7, 6), (3, 8, 8), (3, 9, 11)]
 
 

@@ -11,6 +11,10 @@ FEW = ("--n", 64, "--quiet")
 COMMANDS = {
     "audit": ("audit", ROBUST, "--preset", "quick", *FEW, "--json"),
     "attack": ("attack", ROBUST, "--attack", "pgd,cw,fast", *FEW, "--json"),
+    "certify": (
+        *("certify", ROBUST, "--n", 4, "--eps", "0.02", "--method", "crown"),
+        *("--upper", "pgd", "--quiet", "--json"),
+    ),
     "wci": ("wci", ROBUST, *FEW, "--json"),
     "flatness": ("flatness", ROBUST, *FEW, "--perturbations", 2, "--worst-restarts", 1, "--json"),
     "hessian": ("hessian", ROBUST, *FEW, "--top", 2, "--json"),

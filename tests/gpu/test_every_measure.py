@@ -20,6 +20,7 @@ PROBES = {
     "replay": [],  # judges a file, which the command line writes: tests/gpu/test_command_line.py
     "square": [p.Square(queries=100)],
     "distance": [p.Distance()],
+    "certified": [p.Certified("crown")],
     "wci": [
         p.Wci(PGD, estimator="exact"),
         p.Wci(PGD, estimator="gauss-newton"),
