@@ -112,7 +112,7 @@ def lower_bound(
             slack = slack + (a.abs() * bounds.error[k]).flatten(1).sum(1)
             if not coefficients:
                 ends = a.clamp(min=0) * bounds.lower[k] + a.clamp(max=0) * bounds.upper[k]
-                best = torch.maximum(best, total + ends.flatten(1).sum(1) - _COVER * slack)
+                best = torch.maximum(best, proven(total + ends.flatten(1).sum(1) - _COVER * slack))
         step = bounds.graph.nodes[k]
         if step.operator is None:
             below, shift = used[k].through(a)
@@ -132,5 +132,9 @@ def lower_bound(
         if sound:
             slack = slack + (a.abs() * bounds.error[0]).flatten(1).sum(1)
         total = total + bounds.region.minimum(a) - _COVER * slack
-    # Overflow proves nothing.
-    return torch.maximum(best, total.nan_to_num(nan=-torch.inf, posinf=-torch.inf))
+    return torch.maximum(best, proven(total))
+
+
+def proven(bound: Tensor) -> Tensor:
+    """Lower bounds, ``-inf`` where they overflowed or are no numbers."""
+    return torch.where(bound.isfinite(), bound, -torch.inf)

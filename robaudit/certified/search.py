@@ -12,7 +12,7 @@ from typing import Final
 import torch
 from torch import Tensor
 
-from robaudit.certified.backward import Bounds, Multipliers, lower_bound
+from robaudit.certified.backward import Bounds, Multipliers, lower_bound, proven
 from robaudit.certified.nodes import Graph, ancestors
 from robaudit.certified.planes import PartlyOpen, relu_planes, tanh_planes
 
@@ -195,7 +195,7 @@ class Search:
         )
         if self.margin is None:
             return bound
-        return bound - choices.multipliers[self._last][:, 0] * CEILING
+        return proven(bound - choices.multipliers[self._last][:, 0] * CEILING)
 
     def raised(
         self, a: Tensor, choices: Choices, steps: int, enough: float = torch.inf
