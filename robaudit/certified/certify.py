@@ -118,8 +118,7 @@ def certify(
         raise UsageError(f"splits: {splits}", "Give 0 or more.")
     device = device_of(model)
     certifier, notes = prepared(model, tuple(x.shape[1:]))
-    with frozen(model):
-        correct = Runner(model, device).logits(x).argmax(1).cpu() == y.cpu()
+    correct = classified(model, x, y)
     rows = (correct if tried is None else correct & tried.cpu()).nonzero()[:, 0]
     names = (torch.arange(len(x)) if index is None else index).tolist()
     lower = torch.full((len(x),), -torch.inf, dtype=torch.float64)
@@ -145,6 +144,12 @@ def certify(
             by[row] = "branch" if lower[row] > 0 else ""
         _tell(progress, ready + 1, len(rows))
     return Certificates(lower, lower > 0, tuple(by), counts, notes)
+
+
+def classified(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
+    """``(n,)`` bool on the CPU, the examples that the network classifies correctly."""
+    with frozen(model):
+        return Runner(model, device_of(model)).logits(x).argmax(1).cpu() == y.cpu()
 
 
 def prepared(model: nn.Module, shape: tuple[int, ...]) -> tuple[Certifier, tuple[str, ...]]:

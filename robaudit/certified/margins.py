@@ -126,11 +126,9 @@ class Certifier:
             low, high = (
                 sign * self._searched(exact, element, sign, _ASSUMING_STEPS) for sign in (1, -1)
             )
-            low = torch.maximum(low, bounds.lower[source].flatten()[element])
-            high = torch.minimum(high, bounds.upper[source].flatten()[element])
-            if (low > high).any():
-                return None
             bounds = narrowed(bounds, source, element, low, high)
+            if (bounds.lower[source] > bounds.upper[source]).any():
+                return None
         return bounds
 
     def _optimised(

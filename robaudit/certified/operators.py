@@ -133,18 +133,22 @@ class WeightedSum(Affine):
         return total if bias is None else total + bias.to(total.dtype)
 
 
-@dataclass(frozen=True, eq=False)
-class Reshape(Affine):
-    """The elements of an example in the same order, in another shape."""
-
-    def __call__(self, *x: Tensor) -> Tensor:
-        return x[0].reshape(len(x[0]), *self.shape)
+class NotNegative(Affine):
+    """A linear map with coefficients that are not negative, and no constant."""
 
     def magnitude(self, *x: Tensor) -> Tensor:
         return self(*x)
 
     def radius(self, *r: Tensor) -> Tensor:
         return self(*r)
+
+
+@dataclass(frozen=True, eq=False)
+class Reshape(NotNegative):
+    """The elements of an example in the same order, in another shape."""
+
+    def __call__(self, *x: Tensor) -> Tensor:
+        return x[0].reshape(len(x[0]), *self.shape)
 
     def adjoint(self, a: Tensor) -> tuple[Tensor, ...]:
         return (a.reshape(len(a), *self.inputs[0]),)
@@ -159,8 +163,8 @@ class Reshape(Affine):
 
 
 @dataclass(frozen=True, eq=False)
-class Rearrangement(Affine):
-    """A linear map with coefficients that are not negative: selections, paddings, sums and means.
+class Rearrangement(NotNegative):
+    """Selections, paddings, sums and means.
 
     Attributes:
         function: maps the inputs, then ``constants``, to the output.
@@ -176,12 +180,6 @@ class Rearrangement(Affine):
 
     def __call__(self, *x: Tensor) -> Tensor:
         return self.function(*x, *self.constants)
-
-    def magnitude(self, *x: Tensor) -> Tensor:
-        return self(*x)
-
-    def radius(self, *r: Tensor) -> Tensor:
-        return self(*r)
 
     def adjoint(self, a: Tensor) -> tuple[Tensor, ...]:
         differentiable = torch.is_grad_enabled() and a.requires_grad

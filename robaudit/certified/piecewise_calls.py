@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from robaudit.certified.exported import refusal
 from robaudit.certified.operators import CommonTerm, Reshape
 from robaudit.certified.reader import Activation, Handler, Reader
+from robaudit.certified.rewriting import Builder
 
 
 def _relu(reader: Reader, x: Activation) -> Activation:
@@ -58,25 +59,29 @@ def _threshold(reader: Reader, x: Activation, threshold: float, value: float) ->
     return Activation(reader.build.at_least(x.index, float(threshold)))
 
 
-def _clamp(reader: Reader, x: Any, low: Any = None, high: Any = None) -> Activation:
+def _clamp(reader: Reader, x: Any, low: Any = None, high: Any = None) -> Any:
     found = x if low is None else _maximum(reader, x, low)
     return found if high is None else _minimum(reader, found, high)
 
 
-def _maximum(reader: Reader, x: Any, y: Any) -> Activation:
-    x, y = (x, y) if isinstance(x, Activation) else (y, x)
-    first = reader.broadcast(x).index
-    if isinstance(y, Activation):
-        return Activation(reader.build.maximum(first, reader.broadcast(y).index))
-    return Activation(reader.build.at_least(first, reader.constant_row(y, len(reader.out))))
+def _of_two(
+    of_nodes: Callable[[Builder, int, int], int], of_constant: Callable[[Builder, int, Any], int]
+) -> Handler:
+    """A function of two arguments in any order, at least one of which is an activation."""
+
+    def handler(reader: Reader, x: Any, y: Any) -> Activation:
+        x, y = (x, y) if isinstance(x, Activation) else (y, x)
+        first = reader.broadcast(x).index
+        if isinstance(y, Activation):
+            return Activation(of_nodes(reader.build, first, reader.broadcast(y).index))
+        constant = reader.constant_row(y, len(reader.out))
+        return Activation(of_constant(reader.build, first, constant))
+
+    return handler
 
 
-def _minimum(reader: Reader, x: Any, y: Any) -> Activation:
-    x, y = (x, y) if isinstance(x, Activation) else (y, x)
-    first = reader.broadcast(x).index
-    if isinstance(y, Activation):
-        return Activation(reader.build.minimum(first, reader.broadcast(y).index))
-    return Activation(reader.build.at_most(first, reader.constant_row(y, len(reader.out))))
+_maximum = _of_two(Builder.maximum, Builder.at_least)
+_minimum = _of_two(Builder.minimum, Builder.at_most)
 
 
 def _largest(reader: Reader, x: Activation, dims: Any, keep: bool = False) -> Activation:

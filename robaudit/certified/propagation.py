@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Final, Protocol
 
@@ -70,8 +71,7 @@ def propagate(graph: Graph, region: Region, tighten: Tighten | None) -> Bounds:
     dtype = region.centre.dtype
     sizes = [math.prod(node.shape) for node in graph.nodes]
     total = max(sizes) + len(sizes)
-    bounds = Bounds(graph, region, {0: region.low}, {0: region.high}, {}, {})
-    lower, upper = dict(bounds.lower), dict(bounds.upper)
+    lower, upper = {0: region.low}, {0: region.high}
     planes: dict[int, Planes] = {}
     error = {0: torch.full_like(region.low, 3 * gamma(total, dtype))}
     bounds = Bounds(graph, region, lower, upper, planes, error)
@@ -104,13 +104,24 @@ def propagate(graph: Graph, region: Region, tighten: Tighten | None) -> Bounds:
                 opened = torch.ones_like(opened)
             owner, element = opened.flatten(1).nonzero(as_tuple=True)
             if tighten and len(owner) and not (region.norm == "linf" and _exact(graph, k)):
-                for sign, ends_ in ((1, lower), (-1, upper)):
-                    found = sign * tighten(bounds, k, owner, element, sign)
-                    flat = ends_[k].flatten(1).clone()
-                    best = torch.maximum if sign == 1 else torch.minimum
-                    flat[owner, element] = best(flat[owner, element], found)
-                    ends_[k] = flat.view_as(ends_[k])
+                low = tighten(bounds, k, owner, element, 1)
+                high = -tighten(bounds, k, owner, element, -1)
+                lower[k] = _with(lower[k], owner, element, low, torch.maximum)
+                upper[k] = _with(upper[k], owner, element, high, torch.minimum)
     return bounds
+
+
+def _with(
+    values: Tensor,
+    owner: Tensor,
+    element: Tensor,
+    new: Tensor,
+    better: Callable[[Tensor, Tensor], Tensor],
+) -> Tensor:
+    """A node's bounds with the better of the old and the new for some elements."""
+    flat = values.flatten(1).clone()
+    flat[owner, element] = better(flat[owner, element], new)
+    return flat.view_as(values)
 
 
 def _exact(graph: Graph, node: int) -> bool:
@@ -126,16 +137,16 @@ def _exact(graph: Graph, node: int) -> bool:
 
 
 def narrowed(bounds: Bounds, source: int, element: Tensor, low: Tensor, high: Tensor) -> Bounds:
-    """One image's bounds with narrower ones for elements of a ReLU's input.
+    """One image's bounds, narrowed for elements of a ReLU's input.
 
     Args:
         element: ``(u,)`` positions in the flattened node.
         low, high: ``(u,)``.
     """
     lower, upper, planes = dict(bounds.lower), dict(bounds.upper), dict(bounds.planes)
-    for ends, new in ((lower, low), (upper, high)):
-        flat = ends[source].flatten(1).index_copy(1, element, new[None])
-        ends[source] = flat.view_as(ends[source])
+    owner = torch.zeros_like(element)
+    lower[source] = _with(lower[source], owner, element, low, torch.maximum)
+    upper[source] = _with(upper[source], owner, element, high, torch.minimum)
     for k, node in enumerate(bounds.graph.nodes):
         if node.kind == "relu" and node.inputs[0] == source:
             planes[k] = relu_planes(lower[source], upper[source])

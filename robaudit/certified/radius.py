@@ -8,10 +8,9 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from robaudit.certified.certify import piece, prepared
+from robaudit.certified.certify import classified, piece, prepared
 from robaudit.certified.margins import Certifier
 from robaudit.certified.regions import Region
-from robaudit.engine import Runner, device_of, frozen
 from robaudit.engine.arguments import checked
 from robaudit.errors import UsageError
 from robaudit.types import Cache, Norm, Progress, no_cache, parse_norm
@@ -68,11 +67,9 @@ def certified_radii(
     if not largest > 0:
         raise UsageError(f"largest: {largest:g}", "Give a radius above 0.")
     certifier, _ = prepared(model, tuple(x.shape[1:]))
-    with frozen(model):
-        correct = Runner(model, device_of(model)).logits(x).argmax(1).cpu() == y.cpu()
     names = (torch.arange(len(x)) if index is None else index).tolist()
     radii = torch.zeros(len(x), dtype=torch.float64)
-    rows, done = correct.nonzero()[:, 0], 0
+    rows, done = classified(model, x, y).nonzero()[:, 0], 0
     for part in torch.split(rows, certifier.together) if len(rows) else ():
         images = x[part].to(certifier.device)
         compute = _bisected(certifier, images, y[part], norm, largest, method)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from robaudit.certified.nodes import Graph, Kind, Node
+from robaudit.certified.nodes import Graph, Kind, Node, ancestors
 from robaudit.certified.operators import Affine, Constant, Rearrangement, Shape, WeightedSum
 
 Weight = Tensor | float | None
@@ -23,11 +23,7 @@ class Builder:
 
     def graph(self, last: int) -> Graph:
         """The nodes that ``last`` depends on."""
-        needed = {0, last}
-        for index in range(last, 0, -1):
-            if index in needed:
-                needed |= set(self.nodes[index].inputs)
-        order = sorted(needed)
+        order = sorted({0, *ancestors(Graph(tuple(self.nodes)), last)})
         place = {old: new for new, old in enumerate(order)}
         kept = (self.nodes[old] for old in order)
         return Graph(

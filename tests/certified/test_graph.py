@@ -5,7 +5,7 @@ import copy
 import pytest
 import torch
 from support.identified import KNOWN, NETWORKS, REAL
-from support.networks import piecewise_linear
+from support.networks import Applied, piecewise_linear
 from torch import nn
 from torch.nn import functional as F
 from torch.nn.utils import parametrizations, prune, spectral_norm, weight_norm
@@ -38,18 +38,6 @@ def seeded(make):
 
 def dense(inputs, outputs=4):
     return nn.Sequential(nn.Flatten(), nn.Linear(inputs, outputs))
-
-
-class Applied(nn.Module):
-    """A function of its modules and of the images."""
-
-    def __init__(self, function, *modules):
-        super().__init__()
-        self.function = function
-        self.parts = nn.ModuleList(modules)
-
-    def forward(self, x):
-        return self.function(*self.parts, x)
 
 
 def convolutional():

@@ -5,22 +5,13 @@ import random
 
 import pytest
 import torch
+from support.networks import Applied
 from torch import nn
 
 from robaudit.certified.graph import graph_of
 
 pytestmark = pytest.mark.slow
 SHAPES = [(3, 7, 6), (3, 8, 8), (3, 9, 11)]
-
-
-class Applied(nn.Module):
-    def __init__(self, function, *modules):
-        super().__init__()
-        self.function = function
-        self.parts = nn.ModuleList(modules)
-
-    def forward(self, x):
-        return self.function(*self.parts, x)
 
 
 def convolution(draw, channels):

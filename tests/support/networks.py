@@ -100,3 +100,15 @@ def smooth():
         "gelu-functional": Tokens(F.gelu),
         "attention": Attention(),
     }
+
+
+class Applied(nn.Module):
+    """A function of its modules and of the images."""
+
+    def __init__(self, function, *modules):
+        super().__init__()
+        self.function = function
+        self.parts = nn.ModuleList(modules)
+
+    def forward(self, x):
+        return self.function(*self.parts, x)
