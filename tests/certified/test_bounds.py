@@ -6,6 +6,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from support.exact import exact_margin, in_fractions
 from torch import nn
 
 import robaudit as ra
@@ -17,8 +18,6 @@ from robaudit.certified.propagation import crown, propagate
 from robaudit.certified.radius import certified_radii
 from robaudit.certified.regions import Region
 from robaudit.errors import NotCertifiableError, UsageError
-
-from .exact import exact_margin, in_fractions
 
 
 def toy(seed, hidden=6, scale=1.0):
