@@ -13,7 +13,9 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import Any, Final, Literal, get_args
 
-Section = Literal["Accuracy", "Loss", "Generalisation", "Curvature", "Flatness", "Other"]
+Section = Literal[
+    "Accuracy", "Loss", "Generalisation", "Curvature", "Flatness", "Sharpness", "Other"
+]
 SECTIONS: Final[tuple[Section, ...]] = get_args(Section)
 
 Basis = Literal["clean", "attacks", "curvature", "proof"]
@@ -138,7 +140,7 @@ _FAMILIES: dict[str, dict[str, Any]] = {
     "pacbayes": {**_CURVATURE, "unit": "nats", "split": "train"},
     "weights": {**_CURVATURE, "basis": "clean"},
     "flatness": {"section": "Flatness", "basis": "attacks", "unit": "nats", "better": "lower"},
-    "sharpness": {"section": "Other", "basis": "attacks", "better": "lower"},
+    "sharpness": {"section": "Sharpness", "basis": "attacks", "better": "lower"},
 }
 _NO_FAMILY = {"section": "Other", "basis": "clean"}
 
