@@ -79,6 +79,21 @@ class Spec(BaseModel):
 S = TypeVar("S", bound=Spec)
 
 
+class PlanSpec(Spec):
+    """What is measured; see :func:`robaudit.audit.plan.planned`."""
+
+    preset: PresetName = Field(
+        default="standard",
+        description="quick: PGD, WCI and flatness on 256 examples. standard: also CW, AutoAttack "
+        "and the Hessian's spectrum, on 1000. paper: the papers' own settings.",
+    )
+    also: tuple[str, ...] = Field(
+        default=(),
+        description="A further probe by its name, with its default settings: fast, distance, "
+        "certified and others. Repeatable.",
+    )
+
+
 class CheckpointSpec(Spec):
     """How a checkpoint is opened; the same for all checkpoints of one command."""
 

@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from robaudit.audit.probe import PerExample, Probe
-from robaudit.audit.probes import AutoAttack, Average, Clean, Cw, Hessian, Pgd, TopLayer, Wci, Worst
-from robaudit.errors import UsageError
+from robaudit.audit.probes import (
+    AutoAttack,
+    Average,
+    Clean,
+    Cw,
+    Hessian,
+    Pgd,
+    TopLayer,
+    Wci,
+    Worst,
+    known,
+)
+from robaudit.errors import UsageError, did_you_mean
 from robaudit.protocols import STUTZ_STEP_OVER_EPS
 
 P = TypeVar("P", bound=Probe)
@@ -153,3 +165,35 @@ def preset(name: str) -> Plan:
     if name not in PRESETS:
         raise UsageError(f"unknown preset {name!r}", f"Known presets: {', '.join(PRESETS)}.")
     return PRESETS[name]
+
+
+def planned(name: str, also: Sequence[str] = ()) -> Plan:
+    """The plan of a preset with further probes, each as it fits the preset's.
+
+    Further attacks and proofs come before what is no attack, which can use what they found.
+
+    Args:
+        name: of the preset.
+        also: names of probes; one that the preset has stays as it is there.
+
+    Raises:
+        UsageError: there is no such preset or probe, or the probe has no default settings.
+
+    >>> [probe.name for probe in planned("quick", ["fast"]).probes]
+    ['pgd', 'fast', 'wci', 'top_layer', 'average', 'worst']
+    """
+    plan = preset(name)
+    probes = plan.put(*(_fitting(probe, plan) for probe in also)).probes
+    return replace(plan, probes=tuple(sorted(probes, key=lambda p: not isinstance(p, PerExample))))
+
+
+def _fitting(name: str, plan: Plan) -> Probe:
+    kinds = {kind.name: kind for kind in known() if kind is not Clean}  # always measured
+    fitting = {n: probe for n, kind in kinds.items() if (probe := kind.fitting(plan)) is not None}
+    if name in fitting:
+        return fitting[name]
+    what = f"the probe {name!r} has no default settings"
+    if name not in kinds:
+        what = f"unknown probe {name!r}{did_you_mean(name, fitting)}"
+    there = ", ".join(sorted(n for n, probe in fitting.items() if probe not in plan.probes))
+    raise UsageError(what, f"Probes that can be added: {there}.")

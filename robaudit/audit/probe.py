@@ -74,10 +74,10 @@ class Probe(ABC):
         return {}
 
     @classmethod
-    def for_gate(cls, plan: Plan) -> Self | None:
-        """The probe with which a gate measures: the preset's, else one of default settings.
+    def fitting(cls, plan: Plan) -> Self | None:
+        """The probe as it fits a plan: the plan's own, else one of default settings.
 
-        Returns: ``None`` where the preset has none and some setting has no default.
+        Returns: ``None`` where the plan has none and some setting has no default.
         """
         return plan.get(cls) or cls.default()
 

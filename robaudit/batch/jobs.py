@@ -6,12 +6,13 @@ import hashlib
 import json
 from typing import Any
 
-from robaudit.request import PresetName, Request
+from robaudit.audit.plan import Plan, planned
+from robaudit.request import PlanSpec, Request
 from robaudit.schema import SCHEMA_VERSION
 from robaudit.types import Norm
 
 
-class Job(Request):
+class Job(Request, PlanSpec):
     """What a worker needs to know; plain values, so that it can be sent anywhere.
 
     Attributes:
@@ -25,9 +26,13 @@ class Job(Request):
     data: str
     norm: Norm
     eps: float
-    preset: PresetName
     gap: bool = True
     peers: tuple[str, ...] = ()
+
+    @property
+    def plan(self) -> Plan:
+        """What is measured."""
+        return planned(self.preset, self.also)
 
     @property
     def listed(self) -> Job:
@@ -35,16 +40,21 @@ class Job(Request):
         return self.changed(peers=())
 
     @property
+    def measured(self) -> str:
+        """What decides the plan, in words: ``standard + fast``."""
+        return " + ".join((self.preset, *self.also))
+
+    @property
     def suite(self) -> tuple[object, ...]:
         """What jobs that are compared in one table have in common."""
-        return (self.data, self.split, self.n, self.sample, self.norm, self.eps, self.preset)
+        return (self.data, self.split, self.n, self.sample, self.norm, self.eps, self.measured)
 
     @property
     def examples(self) -> tuple[object, ...]:
         """The settings that decide which examples are loaded."""
         sampled = self.seed if self.sample else None
         common = (self.data, self.data_dir, self.split, self.n, sampled, self.gap, self.train_data)
-        return (*common, self.preset)
+        return (*common, self.measured)
 
 
 def key_of(job: Job, weights: str, examples: list[str], plan: dict[str, Any]) -> str:
@@ -64,6 +74,7 @@ def key_of(job: Job, weights: str, examples: list[str], plan: dict[str, Any]) ->
 # The data are in the examples' hashes, and the preset in the plan. A job's peers change with every
 # new file of a run, and hardly ever the answer.
 _DECIDES = {
+    "also",
     "arch",
     "normalize",
     "guess",

@@ -141,7 +141,7 @@ def _leaderboard(rows: list[ListedJob], state: State, names: dict[str, str]) -> 
     n = f"{next(iter(reports.values())).data.n} examples" if reports else f"n {job.n}"
     data = job.data.rpartition("/")[2]
     threat = f"{job.norm} {radius(job.eps)}"
-    title = f"{plain(data)} {job.split}, {n}, {threat}, {job.preset}"
+    title = f"{plain(data)} {job.split}, {n}, {threat}, {job.measured}"
     words = next((attack(one) for one in robust.values()), ranked_by)
     return Leaderboard(title, threat, words, models)
 

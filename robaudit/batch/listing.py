@@ -10,7 +10,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from robaudit.audit.plan import preset
 from robaudit.batch.directory import ListedJob
 from robaudit.batch.jobs import Job, key_of
 from robaudit.batch.manifest import Manifest, Models
@@ -23,7 +22,7 @@ from robaudit.checkpoints.sources import files_of, is_source
 from robaudit.checkpoints.sources.catalogue import catalogue, find_entry
 from robaudit.checkpoints.sources.published import published
 from robaudit.errors import CheckpointError, RobauditError, UsageError, did_you_mean
-from robaudit.request import Request, ThreatSpec
+from robaudit.request import PlanSpec, Request, ThreatSpec
 from robaudit.session import data_splits, threat_of
 
 
@@ -64,7 +63,7 @@ def rows_of(jobs: list[Job], notice: Callable[[str], None] = lambda _: None) -> 
     for job in jobs:
         if job.examples not in parts:
             notice(f"reading {job.data}")
-            found, train = data_splits(job, preset(job.preset).n)
+            found, train = data_splits(job, job.plan.n)
             hashed = [part.sha256 for part in (found, train) if part is not None]
             parts[job.examples] = hashed, (len(found), 0 if train is None else len(train))
         examples, counts = parts[job.examples]
@@ -80,7 +79,7 @@ def rows_of(jobs: list[Job], notice: Callable[[str], None] = lambda _: None) -> 
         if isinstance(weights, RobauditError):
             reason = " ".join(filter(None, (weights.message, weights.advice)))
             weights = f"unread {job.source}"
-        plan = preset(job.preset)
+        plan = job.plan
         key = key_of(job, weights, examples, asdict(plan))
         names = tuple(name for name, _ in plan.stages())
         rows.append(
@@ -137,7 +136,7 @@ def _job(group: Models, source: str, data: str, stated: ThreatSpec, peers: tuple
     advice = f'Give one: threats = ["{stated.norm or "linf"} 8/255"], or --eps 8/255.'
     threat = threat_of(Request(**asked), [source], advice=advice)
     asked |= {"norm": threat.norm, "eps": threat.eps}
-    return Job(source=source, preset=group.preset, peers=peers, **asked)
+    return Job(source=source, **group.only(PlanSpec), peers=peers, **asked)
 
 
 def _sources(group: Models) -> list[str]:

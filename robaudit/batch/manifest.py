@@ -1,4 +1,4 @@
-"""The manifest of a batch: the models, data, threat models and preset."""
+"""The manifest of a batch: the models, data, threat models and what is measured."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Annotated, Any
 from pydantic import BeforeValidator, Field, ValidationError, model_validator
 
 from robaudit.errors import UsageError
-from robaudit.request import CheckpointSpec, DataSpec, Precision, PresetName, ThreatSpec, refusal
+from robaudit.request import CheckpointSpec, DataSpec, PlanSpec, Precision, ThreatSpec, refusal
 from robaudit.toml_file import checked, read_tables
 from robaudit.types import parse_norm
 
@@ -27,6 +27,9 @@ def _some(value: Any) -> Any:
     return _listed(value)
 
 
+NamesOrNone = Annotated[
+    tuple[str, ...], BeforeValidator(_listed, json_schema_input_type=str | list[str])
+]
 Names = Annotated[tuple[str, ...], BeforeValidator(_some, json_schema_input_type=str | list[str])]
 
 
@@ -52,10 +55,10 @@ Threats = Annotated[
 ]
 
 
-class Choices(CheckpointSpec, DataSpec):
+class Choices(CheckpointSpec, DataSpec, PlanSpec):
     """Keys that a manifest may give for all models, or for the models of one table."""
 
-    preset: PresetName = "standard"
+    also: NamesOrNone = ()
     data: Names = ("digits",)  # type: ignore[assignment]  # several, where a command takes one
     gap: bool = True
     threats: Threats = (ThreatSpec(),)
@@ -80,9 +83,7 @@ class Models(Choices):
     robustbench: Names | None = None
     timm: Names | None = None
     torchvision: Names | None = None
-    exclude: Annotated[
-        tuple[str, ...], BeforeValidator(_listed, json_schema_input_type=str | list[str])
-    ] = ()
+    exclude: NamesOrNone = ()
 
     @model_validator(mode="after")
     def _names_models(self) -> Models:

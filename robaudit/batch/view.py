@@ -64,7 +64,7 @@ def dry_run_table(rows: Sequence[ListedJob], done: Container[str]) -> Table:
             reason = "listed above"
         passes += [] if reason else [row.passes]
         count = "" if reason else f"{row.passes:,}"
-        said = (models[row.job.source], _suite(row), row.job.preset, count, reason)
+        said = (models[row.job.source], _suite(row), row.job.measured, count, reason)
         cells.append([Cell(one) for one in said])
     summary = (
         f"{len(passes)} jobs: at most {sum(passes):,} passes of one example, a backward pass "

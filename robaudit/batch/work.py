@@ -17,7 +17,6 @@ import robaudit
 from robaudit.atomic_write import atomic_write
 from robaudit.audit import Audit
 from robaudit.audit.journal import Journal, open_journal
-from robaudit.audit.plan import preset
 from robaudit.batch.directory import REPORT, STAGES, STATE, is_done, tidy
 from robaudit.batch.jobs import Job
 from robaudit.batch.lock import locked
@@ -43,7 +42,7 @@ def session_of(job: Job, device: str) -> Session:
     """
     alike = job.changed(source="", member=None, sha256=None, trust_pickle=False)
     answers = _answers(alike, job.peers or (job.source,))
-    own, at_most = job.changed(device=device), preset(job.preset).n
+    own, at_most = job.changed(device=device), job.plan.n
     return Session.begin([job.source], own, at_most=at_most, answers=answers)
 
 
@@ -110,7 +109,7 @@ def _work(job: Job, folder: Path, device: str) -> Iterator[tuple[str, float]]:
     kept.mkdir(exist_ok=True)
     parts: list[Report] = []
     outcomes: dict[str, Any] = {}
-    for name, plan in preset(job.preset).stages():
+    for name, plan in job.plan.stages():
         clock = time.perf_counter()
         if not (kept / f"{name}.json").is_file():
             done = session.audit(model, plan, job.source, cache=journal.piece)

@@ -10,17 +10,12 @@ from pydantic import Field
 
 from robaudit.cli.measure import measure
 from robaudit.cli.options import Checkpoints, Settings, with_settings
-from robaudit.request import CheckpointSpec, Count, DataSpec, PresetName, Spec, ThreatSpec
+from robaudit.request import CheckpointSpec, Count, DataSpec, PlanSpec, ThreatSpec
 
 
-class PresetOptions(Spec):
-    """What is measured."""
+class PlanOptions(PlanSpec):
+    """What is measured, and by which PGD."""
 
-    preset: PresetName = Field(
-        default="standard",
-        description="quick: PGD, WCI and flatness on 256 examples. standard: also CW, AutoAttack "
-        "and the Hessian's spectrum, on 1000. paper: the papers' own settings.",
-    )
     steps: Count | None = Field(
         default=None,
         description="Steps of the PGD behind accuracies and losses; WCI and flatness keep theirs. "
@@ -32,9 +27,7 @@ class PresetOptions(Spec):
 
 
 @with_settings(gap=True)
-def audit(
-    checkpoints: Checkpoints, settings: Settings, how: Annotated[PresetOptions, None]
-) -> None:
+def audit(checkpoints: Checkpoints, settings: Settings, how: Annotated[PlanOptions, None]) -> None:
     """Run all probes of a preset on one or more checkpoints.
 
     [bold]robaudit audit ckpt.pt --data cifar10 --data-dir ~/data --out report[/bold]
@@ -45,10 +38,10 @@ def audit(
     report.md, measurements.csv, layers.csv, curvature.svg and .png, examples.npz (per-example
     outcomes) and gallery.npz; of several checkpoints also index.html.
     """
-    from robaudit.audit import preset as plan_of
+    from robaudit.audit.plan import planned
     from robaudit.audit.probes import Pgd
 
-    plan = plan_of(how.preset)
+    plan = planned(how.preset, how.also)
     pgd = plan.get(Pgd)
     assert pgd is not None
     pgd = replace(pgd, steps=how.steps or pgd.steps, restarts=how.restarts or pgd.restarts)

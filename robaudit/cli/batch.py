@@ -16,7 +16,7 @@ from robaudit.cli.batch_tables import Directories, leaderboard, study
 from robaudit.cli.messages import say, show_tables
 from robaudit.cli.options import Settings, with_settings
 from robaudit.errors import UsageError
-from robaudit.request import PresetName, Spec, ThreatSpec
+from robaudit.request import PlanSpec, ThreatSpec
 
 if TYPE_CHECKING:
     from robaudit.batch.directory import Directory, ListedJob
@@ -38,12 +38,9 @@ class RunByDefault(TyperGroup):
         return parsed
 
 
-class BatchOptions(Spec):
-    """How the jobs are done."""
+class BatchOptions(PlanSpec):
+    """What is measured, and how the jobs are done."""
 
-    preset: PresetName = Field(
-        default="standard", description="How much is measured; see robaudit audit."
-    )
     workers: Annotated[int, Field(ge=0)] | None = Field(
         default=None,
         description="Worker processes; 0 works in this one. [default: one a GPU, else one]",
@@ -110,7 +107,7 @@ def run(
             "--shards no longer exists: each model is audited by one worker",
             "Leave it out. --workers N audits N models at a time.",
         )
-    jobs = jobs_of(_manifest(ctx, what, how.preset, settings))
+    jobs = jobs_of(_manifest(ctx, what, how.only(PlanSpec), settings))
     with reading(settings.quiet) as notice:
         rows = rows_of(jobs, notice)
     if how.dry_run:
@@ -135,20 +132,20 @@ def status(directory: Directories) -> None:
 
 
 def _manifest(
-    ctx: typer.Context, what: list[str], preset: PresetName, settings: Settings
+    ctx: typer.Context, what: list[str], plan: dict[str, Any], settings: Settings
 ) -> Manifest:
     from robaudit.batch.manifest import Choices, manifest_of, read_manifest
 
-    said = settings.only(Choices)
+    said = settings.only(Choices) | plan
     if not any(word.lower().endswith(".toml") for word in what):
         threat = settings.only(ThreatSpec)
-        return manifest_of(what, preset=preset, threats=[threat], **said)
+        return manifest_of(what, threats=[threat], **said)
     if len(what) > 1:
         raise UsageError(
             "a manifest stands alone, but several names were given",
             "Name the checkpoints in it, in a table [[models]].",
         )
-    given = [name for name in ("preset", *said, *ThreatSpec.model_fields) if _given(ctx, name)]
+    given = [name for name in (*said, *ThreatSpec.model_fields) if _given(ctx, name)]
     if given:
         options = ", ".join(f"--{name.replace('_', '-')}" for name in given)
         raise UsageError(

@@ -71,6 +71,7 @@ _PANELS: tuple[tuple[type[Spec], str], ...] = (
     (OutputSpec, OUT_PANEL),
 )
 _METAVARS = {
+    "also": "PROBE",
     "arch": "NAME|module:factory|file.py:factory",
     "normalize": 'NAME|"m,m,m;s,s,s"|none',
     "member": "PATH",

@@ -198,7 +198,7 @@ class _Suite:
         self.sequential = [rule for rule in self.suite.rules if find(rule.metric).stages]
         self.measured = [rule for rule in self.suite.rules if not find(rule.metric).stages]
         stages = {stage for rule in self.sequential for stage in find(rule.metric).stages}
-        attacks = {stage: named(stage).for_gate(self.plan) for stage in stages}
+        attacks = {stage: named(stage).fitting(self.plan) for stage in stages}
         self.attacks = RowAttacks(
             self.context,
             {name: probe for name, probe in attacks.items() if isinstance(probe, PerExample)},
@@ -287,7 +287,7 @@ class _Suite:
         if not self.measured:
             return {}
         kinds = {giving(rule.metric) for rule in self.measured} - {Clean}
-        probes = [probe for kind in kinds if (probe := kind.for_gate(self.plan)) is not None]
+        probes = [probe for kind in kinds if (probe := kind.fitting(self.plan)) is not None]
         order = [type(probe) for probe in self.plan.probes]
         probes.sort(key=lambda one: order.index(type(one)) if type(one) in order else -1)
         plan = Plan(n=self.plan.n, probes=tuple(probes))

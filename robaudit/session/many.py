@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from robaudit.audit import Audit, Plan
-from robaudit.audit import preset as plan_of
 from robaudit.audit.adversarial_file import Adversarial, check_same_data, save_adversarial
 from robaudit.audit.failures import not_measured
+from robaudit.audit.plan import planned
 from robaudit.audit.probes import Wci
 from robaudit.checkpoints import Classifier
 from robaudit.display import Display
@@ -63,6 +63,7 @@ def audit_checkpoint(
     source: str | Path,
     *,
     preset: PresetName = "standard",
+    also: Sequence[str] = (),
     out: str | Path | None = None,
     display: Display | None = None,
     **settings: Any,
@@ -72,6 +73,7 @@ def audit_checkpoint(
     Args:
         source: a file, or a zoo's name such as ``"robustbench:cifar10/Linf/NAME"``.
         preset: ``"quick"``, ``"standard"`` or ``"paper"``, see :func:`robaudit.audit.preset`.
+        also: names of further probes, see :func:`robaudit.audit.plan.planned`.
         out: the folder to write; ``None`` writes nothing.
         display: shown progress and messages; ``None`` shows nothing.
         settings: fields of :class:`robaudit.request.Request`: ``data``, ``data_dir``, ``n``,
@@ -98,7 +100,9 @@ def audit_checkpoint(
     """
     asked = made(Request, {"gap": True, **settings})
     folder = None if out is None else Path(out)
-    return audit_all([str(source)], plan_of(preset), asked, out=folder, display=display).reports[0]
+    return audit_all(
+        [str(source)], planned(preset, also), asked, out=folder, display=display
+    ).reports[0]
 
 
 def audit_all(

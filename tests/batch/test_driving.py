@@ -95,7 +95,8 @@ def test_the_same_weights_are_audited_once_and_listed_twice(run, rows, models):
 @pytest.mark.parametrize(
     "change",
     [{"eps": 0.2}, {"norm": "l2"}, {"n": 11}, {"seed": 1}, {"normalize": "0.5;0.5"},
-     {"preset": "standard"}, {"split": "train"}, {"precision": "bf16"}],
+     {"preset": "standard"}, {"split": "train"}, {"precision": "bf16"},
+     {"also": ("fast",)}, {"also": ("square",)}],
 )  # fmt: skip
 def test_whatever_changes_the_result_changes_the_key(rows, change):
     assert rows("a.pt")[0].key != rows("a.pt", **change)[0].key

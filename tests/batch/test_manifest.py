@@ -35,20 +35,24 @@ def test_every_model_on_every_data_set_within_every_threat(written):
         data = ["digits", "data.npz"]
         [[models]]
         files = ["runs/b.pt"]
+        also = "fast"
         n = 7
         threats = "linf"
         """
     )
     jobs = jobs_of(read_manifest(path))
     folder = path.parent
-    table = [(job.source, job.data, job.norm, job.eps, job.n, job.preset) for job in jobs]
+    table = [(job.source, job.data, job.norm, job.eps, job.n, job.measured) for job in jobs]
     expected = [
         (str(folder / "runs" / name), data, norm, eps, 50, "quick")
         for name in ("a.pt", "b.pt")
         for data in ("digits", str(folder / "data.npz"))
         for norm, eps in (("linf", 8 / 255), ("l2", 0.5))
     ]
-    assert table == [*expected, (str(folder / "runs/b.pt"), "digits", "linf", 0.15, 7, "quick")]
+    assert table == [
+        *expected,
+        (str(folder / "runs/b.pt"), "digits", "linf", 0.15, 7, "quick + fast"),
+    ]
 
 
 def test_a_job_listed_twice_is_one_row(written):

@@ -48,7 +48,7 @@ class AutoAttack(Attack):
     engine: AutoAttackEngine = "reference"
 
     @classmethod
-    def for_gate(cls, plan: Plan) -> Self:
+    def fitting(cls, plan: Plan) -> Self:
         """By robaudit's own code: the library's verdicts depend on batches."""
         return cls(engine="native")
 

@@ -40,7 +40,7 @@ class Cw(Pgd):
         return cls(**{**asdict(pgd), "loss": "margin"})
 
     @classmethod
-    def for_gate(cls, plan: Plan) -> Self | None:
+    def fitting(cls, plan: Plan) -> Self | None:
         pgd = plan.get(Pgd)
         return plan.get(cls) or (None if pgd is None else cls.like(pgd))
 
