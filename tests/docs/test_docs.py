@@ -188,8 +188,10 @@ def audited():
         Cw,
         Distance,
         Fast,
+        FisherRao,
         Hessian,
         Pgd,
+        RelativeFlatness,
         Square,
         TopLayer,
         Transfer,
@@ -214,6 +216,8 @@ def audited():
             Hessian(pgd, top=1, probes=2, steps=10, density_steps=5),
             Average(pgd, perturbations=2),
             Worst(pgd, passes=1, restarts=1),
+            RelativeFlatness(pgd),
+            FisherRao(pgd),
         )
     )
     test, train = (

@@ -37,6 +37,8 @@ PROBES = {
     ],
     "average": [p.Average(PGD, perturbations=2, clean=True, radii=(0.1,))],
     "worst": [p.Worst(PGD, passes=2, restarts=1, clean=True)],
+    "relative_flatness": [p.RelativeFlatness(PGD)],
+    "fisher_rao": [p.FisherRao(PGD)],
 }  # fmt: skip
 CASES = [(name, at) for name, settings in PROBES.items() for at in range(len(settings))]
 

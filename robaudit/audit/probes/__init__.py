@@ -21,8 +21,10 @@ from robaudit.audit.probes.clean import Clean
 from robaudit.audit.probes.cw import Cw
 from robaudit.audit.probes.distance import Distance
 from robaudit.audit.probes.fast import Fast
+from robaudit.audit.probes.fisher_rao import FisherRao
 from robaudit.audit.probes.hessian import Hessian
 from robaudit.audit.probes.pgd import Pgd
+from robaudit.audit.probes.relative_flatness import RelativeFlatness
 from robaudit.audit.probes.replay import Replay
 from robaudit.audit.probes.square import Square
 from robaudit.audit.probes.top_layer import TopLayer
@@ -40,8 +42,10 @@ __all__ = [
     "Cw",
     "Distance",
     "Fast",
+    "FisherRao",
     "Hessian",
     "Pgd",
+    "RelativeFlatness",
     "Replay",
     "Square",
     "TopLayer",
