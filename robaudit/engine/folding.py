@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import copy
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from robaudit.engine.calls import temporary
 from robaudit.engine.freezing import frozen
@@ -43,8 +46,9 @@ def fold_batch_norm(model: nn.Module, images: Tensor) -> Folded | None:
 
     With running mean ``m`` and variance ``v``, scale ``g`` and shift ``b``, evaluation mode
     computes ``g (W x + c - m) / sqrt(v + e) + b``: a layer with weight ``s W``, ``s = g /
-    sqrt(v + e)``, and bias ``s (c - m) + b``. Which norm follows which layer is observed in one
-    forward pass. Whether a layer's output is also used elsewhere is not, so the result has to be
+    sqrt(v + e)``, and bias ``s (c - m) + b``. Which norm follows which layer, and that nothing
+    else uses the layer's output (in pre-activation networks a residual sum may), is observed in one
+    forward pass; what the network would do with other images is not, so the result has to be
     compared with the original.
 
     Args:
@@ -74,30 +78,73 @@ def fold_batch_norm(model: nn.Module, images: Tensor) -> Folded | None:
 
 
 def _pairs(model: nn.Module, images: Tensor) -> list[tuple[str, str]]:
-    """Names of layers and of the norms whose input is their unchanged output."""
+    """Names of layers and of the norms that alone use their unchanged output."""
     layers, norms = _layers(model), _norms(model)
     outputs: list[tuple[str, Tensor, int]] = []
     inputs: list[tuple[str, Tensor, int]] = []
-    handles = [
-        module.register_forward_hook(
-            lambda _, __, out, name=name: outputs.append((name, out, out._version))
-        )
-        for name, module in layers.items()
-    ]
-    handles += [
-        module.register_forward_pre_hook(
-            lambda _, args, name=name: inputs.append((name, args[0], args[0]._version))
-        )
-        for name, module in norms.items()
-    ]
-    with temporary(*handles), torch.no_grad():
+    uses = _Uses()
+
+    def gives(name: str) -> Callable[..., None]:
+        def hook(_: nn.Module, __: Any, out: Tensor) -> None:
+            outputs.append((name, out, out._version))
+            uses.of.setdefault(_memory(out), 0)
+
+        return hook
+
+    def takes(name: str) -> Callable[..., None]:
+        def hook(_: nn.Module, args: tuple[Tensor, ...]) -> None:
+            inputs.append((name, args[0], args[0]._version))
+            uses.counted = False
+
+        return hook
+
+    def gave(_: nn.Module, __: Any, ___: Any) -> None:
+        uses.counted = True
+
+    handles = [layer.register_forward_hook(gives(name)) for name, layer in layers.items()]
+    handles += [norm.register_forward_pre_hook(takes(name)) for name, norm in norms.items()]
+    handles += [norm.register_forward_hook(gave) for norm in norms.values()]
+    with temporary(*handles), torch.no_grad(), uses:
         model(images)
+    # The outputs are all kept until here, so that no two share their memory.
+    shared = {name for name, out, _ in outputs if uses.of[_memory(out)]}
     calls = Counter(name for name, _, _ in [*outputs, *inputs])
     sources = {(id(out), version): name for name, out, version in outputs}
     found = [(sources.get((id(given), version)), name) for name, given, version in inputs]
     once = [(layer, norm) for layer, norm in found if layer and calls[layer] == calls[norm] == 1]
-    uses = Counter(layer for layer, _ in once)
-    return [(layer, norm) for layer, norm in once if uses[layer] == 1]
+    followers = Counter(layer for layer, _ in once)
+    alone = {layer for layer, norms in followers.items() if norms == 1} - shared
+    return [(layer, norm) for layer, norm in once if layer in alone]
+
+
+def _memory(tensor: Tensor) -> int:
+    """Where its memory starts; 0 for a tensor that has none of the usual kind."""
+    try:
+        return tensor.untyped_storage().data_ptr()
+    except (NotImplementedError, RuntimeError):
+        return 0
+
+
+class _Uses(TorchDispatchMode):
+    """Counts the operations outside of norms that take a tensor, by where its memory starts.
+
+    Attributes:
+        of: the counts, of the tensors entered here.
+        counted: whether operations are counted now.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.of: dict[int, int] = {}
+        self.counted = True
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        for value in tree_leaves((args, kwargs or {})) if self.counted else ():
+            if isinstance(value, Tensor):
+                memory = _memory(value)
+                if memory in self.of:
+                    self.of[memory] += 1
+        return func(*args, **(kwargs or {}))
 
 
 def _layers(model: nn.Module) -> dict[str, FoldableLayer]:

@@ -37,8 +37,25 @@ class Residual(nn.Module):
         return self.tail(self.head(h.mean((2, 3))))
 
 
+class PreActivation(nn.Module):
+    """Outputs of ``stem`` and ``second`` go past their norms as well."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem, self.pre = nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8)
+        self.first, self.norm = nn.Conv2d(8, 8, 3, padding=1), nn.BatchNorm2d(8)
+        self.second, self.last = nn.Conv2d(8, 8, 3, padding=1), nn.BatchNorm2d(8)
+
+    def forward(self, x):
+        h = self.stem(x)
+        inner = self.second(self.norm(self.first(self.pre(h).relu())).relu())
+        past = inner.view(len(x), -1).mean(1)
+        h = h + inner
+        return self.last(inner).mean((2, 3)) + h.mean((2, 3)) + past[:, None]
+
+
 class UsedTwice(nn.Module):
-    """The layer's raw output goes past the norm as well, which no hook on modules shows."""
+    """The layer's raw output goes past the norm as well, but not where few images are given."""
 
     def __init__(self):
         super().__init__()
@@ -46,7 +63,7 @@ class UsedTwice(nn.Module):
 
     def forward(self, x):
         h = self.conv(x)
-        return (self.norm(h) + h).mean((2, 3))
+        return (self.norm(h) + (h if len(x) > 2 else 0)).mean((2, 3))
 
 
 class Overwritten(nn.Module):
@@ -78,6 +95,7 @@ def agree(network, forward, shape=(3, 8, 8)):
 
 FOLDABLE = {
     "residual": (Residual, 2),
+    "pre-activation": (PreActivation, 1),
     "sequential": (
         lambda: nn.Sequential(
             nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(True),
