@@ -125,7 +125,7 @@ def _memory(tensor: Tensor) -> int:
         return 0
 
 
-class _Uses(TorchDispatchMode):
+class _Uses(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Counts the operations outside of norms that take a tensor, by where its memory starts.
 
     Attributes:
@@ -134,7 +134,7 @@ class _Uses(TorchDispatchMode):
     """
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.of: dict[int, int] = {}
         self.counted = True
 
