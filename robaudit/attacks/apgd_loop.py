@@ -134,7 +134,7 @@ def run_apgd(
         real = block.row[: block.used]
         out.first[real] = block.first[: block.used]
         out.zero_gradient[real] = (length(block.gradient, "linf") == 0)[: block.used]
-    checkpoints = _checkpoints(settings.threat.norm, settings.steps)
+    checks = checkpoints(settings.threat.norm, settings.steps)
     for segment in _segments(settings.steps):
         blocks = _drop_broken(runner, blocks, verdicts, out, settings, at_end=False)
         if not blocks:
@@ -143,8 +143,8 @@ def run_apgd(
             for at in segment:
                 _step(block, settings, at)
                 _evaluate(runner, block, settings, at + 1, last=at == settings.steps - 1)
-                if at in checkpoints:
-                    _checkpoint(block, settings, checkpoints[at])
+                if at in checks:
+                    _checkpoint(block, settings, checks[at])
         tick(segment.stop)
     _drop_broken(runner, blocks, verdicts, out, settings, at_end=True)
     return out
@@ -284,7 +284,7 @@ def _drop_broken(
     return kept
 
 
-def _checkpoints(norm: str, steps: int) -> dict[int, int]:
+def checkpoints(norm: str, steps: int) -> dict[int, int]:
     """The steps after which step sizes are checked, with how many steps each check covers."""
     if norm == "l1":
         every = max(int(0.04 * steps), 1)

@@ -29,6 +29,7 @@ def at_adversarial_and_clean(
     settings: dict[str, Any],
     details: Callable[[Any], dict[str, Any]] = lambda _: {},
     unit: str = "",
+    degrees: Callable[[Any], int] | None = None,
 ) -> list[Measurement]:
     """Two measurements of the audited split: at PGD examples, held fixed, and at clean images.
 
@@ -38,6 +39,7 @@ def at_adversarial_and_clean(
             ``standard_error`` and, where there are any, ``per_example`` and ``notes``.
         settings, unit: of both measurements.
         details: of a measurement, from its result.
+        degrees: of its standard error, where the interval is to be Student's t.
     """
     split, own = context.main, authors(context.model)
     images = (context.adversarial(split, pgd).x, context.splits[split].x)
@@ -55,6 +57,7 @@ def at_adversarial_and_clean(
                 split,
                 made.value,
                 made.standard_error,
+                degrees=None if degrees is None else degrees(made),
                 n=len(x),
                 unit=unit,
                 settings=settings,

@@ -4,10 +4,13 @@ A *layer* here is one parameter tensor. Weights and biases each have their own r
 normalisation parameters and tensors of zero norm are not perturbed. The model's own parameters are
 never written to.
 
+Adaptive sharpness moves every parameter, in proportion to its size.
+
 A *landscape* is the loss over a family of networks: around one, along directions scaled to its
 weights, or between several.
 """
 
+from robaudit.flatness.adaptive import AdaptiveSharpness, adaptive_average, adaptive_worst
 from robaudit.flatness.average import AverageFlatness, average
 from robaudit.flatness.directions import adversarial_direction, normalized, random_direction
 from robaudit.flatness.families import around, between
@@ -25,11 +28,14 @@ from robaudit.flatness.landscape import (
 from robaudit.flatness.worst import WorstFlatness, worst
 
 __all__ = [
+    "AdaptiveSharpness",
     "Adversary",
     "AverageFlatness",
     "Slice",
     "Surface",
     "WorstFlatness",
+    "adaptive_average",
+    "adaptive_worst",
     "adversarial_direction",
     "around",
     "average",

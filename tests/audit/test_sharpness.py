@@ -5,9 +5,9 @@ import torch
 from support.console import SAMPLES
 
 import robaudit as ra
-from robaudit import curvature
+from robaudit import curvature, flatness
 from robaudit.audit import Plan, audit
-from robaudit.audit.probes import FisherRao, Pgd, RelativeFlatness
+from robaudit.audit.probes import AdaptiveAverage, AdaptiveWorst, FisherRao, Pgd, RelativeFlatness
 from robaudit.measures import find
 
 PGD = Pgd(steps=3)
@@ -26,7 +26,15 @@ def examples():
 
 @pytest.fixture(scope="module")
 def made(model, examples):
-    plan = Plan(probes=(PGD, RelativeFlatness(PGD), FisherRao(PGD)))
+    plan = Plan(
+        probes=(
+            PGD,
+            RelativeFlatness(PGD),
+            FisherRao(PGD),
+            AdaptiveWorst(PGD, m=20, steps=4),
+            AdaptiveAverage(PGD, perturbations=3),
+        )
+    )
     return audit(model, examples, THREAT, plan)
 
 
@@ -43,3 +51,20 @@ def test_both_images_are_measured(made, model, examples, name):
         assert torch.equal(made.outcomes[f"test.sharpness.{measured}"], want.per_example)
         assert find(got.name).section == "Sharpness"
     assert made.report.get("sharpness.relative_flatness").details["layer"] != ""
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "degrees"),
+    [("adaptive_worst", {"m": 20, "steps": 4}, 47), ("adaptive_average", {"perturbations": 3}, 2)],
+)
+def test_adaptive_sharpness_has_the_defaults_of_the_function(
+    made, model, examples, name, settings, degrees
+):
+    adv = ra.attacks.pgd(model, examples.x, examples.y, THREAT, steps=3, index=examples.index)
+    for measured, x in ((name, adv.x), (f"clean_{name}", examples.x)):
+        want = getattr(flatness, name)(model, x, examples.y, **settings)
+        got = made.report.get(f"sharpness.{measured}")
+        assert (got.value, got.unit) == (pytest.approx(want.value, rel=1e-9), "nats")
+        assert got.details["reference"] == pytest.approx(want.reference)
+        assert f"{degrees} degrees" in got.interval.method
+        assert got.settings.items() >= settings.items()

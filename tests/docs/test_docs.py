@@ -183,6 +183,8 @@ def audited():
 
     from robaudit.audit import Plan, audit
     from robaudit.audit.probes import (  # fmt: skip
+        AdaptiveAverage,
+        AdaptiveWorst,
         Average,
         Certified,
         Cw,
@@ -216,6 +218,8 @@ def audited():
             Hessian(pgd, top=1, probes=2, steps=10, density_steps=5),
             Average(pgd, perturbations=2),
             Worst(pgd, passes=1, restarts=1),
+            AdaptiveWorst(pgd, steps=2),
+            AdaptiveAverage(pgd, perturbations=2),
             RelativeFlatness(pgd),
             FisherRao(pgd),
         )

@@ -37,6 +37,11 @@ PROBES = {
     ],
     "average": [p.Average(PGD, perturbations=2, clean=True, radii=(0.1,))],
     "worst": [p.Worst(PGD, passes=2, restarts=1, clean=True)],
+    "adaptive_worst": [
+        p.AdaptiveWorst(PGD, steps=5, m=32),
+        p.AdaptiveWorst(PGD, steps=5, norm="l2", rho=0.5, normalize_logits=False),
+    ],
+    "adaptive_average": [p.AdaptiveAverage(PGD), p.AdaptiveAverage(PGD, norm="linf")],
     "relative_flatness": [p.RelativeFlatness(PGD)],
     "fisher_rao": [p.FisherRao(PGD)],
 }  # fmt: skip

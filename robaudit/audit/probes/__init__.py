@@ -14,6 +14,8 @@ from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 
 from robaudit.audit.probe import Probe
+from robaudit.audit.probes.adaptive_average import AdaptiveAverage
+from robaudit.audit.probes.adaptive_worst import AdaptiveWorst
 from robaudit.audit.probes.autoattack import AutoAttack
 from robaudit.audit.probes.average import Average
 from robaudit.audit.probes.certified import Certified
@@ -34,6 +36,8 @@ from robaudit.audit.probes.worst import Worst
 
 # For callers; a probe is found without being listed here.
 __all__ = [
+    "AdaptiveAverage",
+    "AdaptiveWorst",
     "AutoAttack",
     "Average",
     "Bound",
