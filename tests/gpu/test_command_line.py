@@ -20,6 +20,7 @@ COMMANDS = {
     "hessian": ("hessian", ROBUST, *FEW, "--top", 2, "--json"),
     "compare": ("compare", ROBUST, SAMPLES / "trades.safetensors", "--preset", "quick", *FEW),
     "demo": ("demo", *FEW),
+    "doctor": ("doctor", ROBUST, "--quiet", "--json"),
     "landscape": ("landscape", ROBUST, *FEW, "--out", "out"),
     "gate": ("gate", ROBUST, "--policy", "robaudit.toml", "--quiet"),
     "train": ("train", "digits-at", "--epochs", 1, "--out", "out", "--quiet"),
