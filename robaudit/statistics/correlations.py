@@ -3,25 +3,39 @@
 from __future__ import annotations
 
 import math
-import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING
 
 from robaudit.schema import Interval
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
+    from robaudit.statistics.weighted import Array, Sets
 
-    Array: TypeAlias = NDArray[np.float64]
-    Statistic: TypeAlias = Callable[[Array, Array], Array]
-
-# Kendall's coefficient takes n^2 operations a resample; with many models fewer resamples suffice.
+# A resample takes n^2 operations; with many models fewer resamples suffice.
 _RESAMPLES, _FEWEST, _OPERATIONS = 4000, 250, 250_000_000
-# Numbers that Kendall's pairwise signs may fill at once.
-_TOGETHER = 1 << 22
+# Numbers that resamples may fill at once.
+_TOGETHER = 1 << 20
+FEWEST_GROUPS = 5
+"""With fewer models, or groups of models, there is no interval: resamples repeat too few."""
+
+
+@dataclass(frozen=True)
+class Coefficient:
+    """A correlation coefficient, and how far it can be relied on.
+
+    Attributes:
+        interval: ``None`` for fewer than five groups of models.
+        without: the smallest and the largest value that it has when one model is left out;
+            ``None`` for fewer than five models.
+        influential: the place of the model that moves it most.
+    """
+
+    value: float
+    interval: Interval | None = None
+    without: tuple[float, float] | None = None
+    influential: int | None = None
 
 
 @dataclass(frozen=True)
@@ -30,79 +44,122 @@ class Correlation:
 
     Attributes:
         n: number of pairs.
+        groups: number of groups that were resampled as a whole.
         pearson: Pearson's coefficient.
         spearman: Spearman's.
         kendall: Kendall's tau-b.
-        spearman_interval, kendall_interval: bootstrap percentiles; ``None`` for fewer than five
-            pairs, whose resamples repeat too few of them.
-        pearson_interval: the same, reaching at least as far as Fisher's z on both sides.
+        partial: Spearman's with a third quantity held fixed; ``None`` where none was given, or
+            where it leaves nothing of one of the two.
+        granulated: Kendall's within one hyper-parameter, see
+            :func:`robaudit.statistics.weighted.granulated`; ``None`` without sets of models.
     """
 
     n: int
-    pearson: float
-    spearman: float
-    kendall: float
-    pearson_interval: Interval | None = None
-    spearman_interval: Interval | None = None
-    kendall_interval: Interval | None = None
+    groups: int
+    pearson: Coefficient
+    spearman: Coefficient
+    kendall: Coefficient
+    partial: Coefficient | None = None
+    granulated: Coefficient | None = None
 
 
 def correlation(
-    x: Sequence[float], y: Sequence[float], level: float = 0.95, seed: int = 0
+    x: Sequence[float],
+    y: Sequence[float],
+    level: float = 0.95,
+    seed: int = 0,
+    *,
+    groups: Sequence[Hashable] | None = None,
+    given: Sequence[float] | None = None,
+    sets: Sets = (),
 ) -> Correlation | None:
     """Correlation of two quantities; ``None`` for fewer than three pairs or a constant quantity.
 
-    The intervals come from resampling the pairs with replacement, as if the models were a random
-    sample. Checkpoints of one training run are not: there they describe the spread only. Resamples
-    in which a quantity is constant have no coefficient and are left out.
+    The intervals come from resampling whole groups with replacement, as if the groups were a random
+    sample: models of one group, such as checkpoints of one training run, are no independent ones.
+    Resamples in which a quantity is constant have no coefficient and are left out.
 
     Percentiles of Pearson's coefficient alone are too narrow for few pairs: in simulations of
     normal pairs 95 % intervals held the truth in 88 to 93 % of the cases. ``tanh(atanh r -+ z /
-    sqrt(n - 3))`` holds it in 95 % of these, and in fewer where a quantity has long tails; the
-    wider of the two ends counts. Those of the rank correlations are nearer their level.
+    sqrt(n - 3))``, ``n`` the number of groups, holds it in 95 % of these, and in fewer where a
+    quantity has long tails; the wider of the two ends counts. Those of the rank correlations are
+    nearer their level.
+
+    Args:
+        x, y: a value each for every model.
+        groups: the group of each model; by default each is its own.
+        given: what a partial coefficient holds fixed.
+        sets: for each hyper-parameter the sets of models, by their place, that differ in it alone.
 
     Sources: M. G. Kendall, "The treatment of ties in ranking problems", Biometrika 1945 (tau-b);
-    R. A. Fisher, "On the probable error of a coefficient of correlation", Metron 1921.
+    R. A. Fisher, "On the probable error of a coefficient of correlation", Metron 1921; Cameron,
+    Gelbach & Miller, "Bootstrap-based improvements for inference with clustered errors", 2008.
 
-    >>> correlation([1, 2, 3], [2, 4, 7]).spearman
+    >>> correlation([1, 2, 3], [2, 4, 7]).spearman.value
     1.0
     """
     import numpy as np
 
+    from robaudit.statistics import weighted
+
     a, b = np.asarray(x, dtype=float), np.asarray(y, dtype=float)
-    if len(a) != len(b):
-        raise ValueError(f"{len(a)} values and {len(b)}")
-    if len(a) < 3 or np.ptp(a) == 0 or np.ptp(b) == 0:
-        return None
     n = len(a)
-    pearson, spearman, kendall = (float(statistic(a, b)) for statistic in _STATISTICS)
-    intervals: list[Interval] = []
-    if n >= 5:
-        intervals = [_percentiles(a, b, statistic, level, seed) for statistic in _STATISTICS]
-        intervals[0] = _as_wide_as_fishers(intervals[0], pearson, n)
-    return Correlation(n, pearson, spearman, kendall, *intervals)
+    for other in (b, groups, given):
+        if other is not None and len(other) != n:
+            raise ValueError(f"{n} values and {len(other)}")
+    if n < 3 or np.ptp(a) == 0 or np.ptp(b) == 0:
+        return None
+    places: dict[Hashable, int] = {}
+    of = np.array([places.setdefault(group, len(places)) for group in groups or range(n)])
+    statistics = {
+        "pearson": lambda w: weighted.pearson(a, b, w),
+        "spearman": lambda w: weighted.spearman(a, b, w),
+        "kendall": lambda w: weighted.kendall(a, b, w),
+    }
+    if given is not None:
+        c = np.asarray(given, dtype=float)
+        statistics["partial"] = lambda w: weighted.partial_spearman(a, b, c, w)
+    if sets:
+        statistics["granulated"] = lambda w: weighted.granulated(a, b, sets, w)
+    every, but_one = np.ones((1, n)), 1 - np.eye(n)
+    drawn = _resamples(of, seed) if len(places) >= FEWEST_GROUPS else None
+    found = {}
+    for name, statistic in statistics.items():
+        value = float(statistic(every)[0])
+        if math.isnan(value):
+            continue
+        interval, without, influential = None, None, None
+        if drawn is not None:
+            values = np.concatenate([statistic(part) for part in drawn])
+            interval = _percentiles(values, level, len(places) < n)
+            if name == "pearson":
+                interval = _as_wide_as_fishers(interval, value, len(places))
+        if n >= FEWEST_GROUPS:
+            left = statistic(but_one)
+            influential = int(np.nanargmax(np.abs(left - value)))
+            without = (float(np.nanmin(left)), float(np.nanmax(left)))
+        found[name] = Coefficient(value, interval, without, influential)
+    return Correlation(n, len(places), **found)
 
 
-def _percentiles(a: Array, b: Array, statistic: Statistic, level: float, seed: int) -> Interval:
+def _resamples(of: Array, seed: int) -> list[Array]:
+    """How often each model is in each resample of the groups, in parts that fit in memory."""
     import numpy as np
-    from scipy.stats import bootstrap
 
-    n, tail = len(a), 100 * (1 - level) / 2
-    with warnings.catch_warnings():
-        # A resample in which a quantity is constant has no coefficient, which scipy warns of.
-        warnings.simplefilter("ignore")
-        found = bootstrap(
-            (a, b),
-            statistic,
-            paired=True,
-            vectorized=True,
-            method="percentile",
-            n_resamples=max(_FEWEST, min(_RESAMPLES, _OPERATIONS // n**2)),
-            batch=max(1, _TOGETHER // n**2),
-            random_state=np.random.default_rng(seed),
-        )
-    low, high = np.nanpercentile(found.bootstrap_distribution, [tail, 100 - tail])
-    return Interval(low=float(low), high=float(high), level=level, method="bootstrap over models")
+    n, groups = len(of), int(of.max()) + 1
+    count = max(_FEWEST, min(_RESAMPLES, _OPERATIONS // n**2))
+    rng = np.random.default_rng(seed)
+    often = rng.multinomial(groups, np.full(groups, 1 / groups), size=count).astype(float)
+    return np.array_split(often[:, of], -(-count * n // _TOGETHER))
+
+
+def _percentiles(values: Array, level: float, grouped: bool) -> Interval:
+    import numpy as np
+
+    tail = 100 * (1 - level) / 2
+    low, high = np.nanpercentile(values, [tail, 100 - tail])
+    over = "groups of models" if grouped else "models"
+    return Interval(low=float(low), high=float(high), level=level, method=f"bootstrap over {over}")
 
 
 def _as_wide_as_fishers(found: Interval, r: float, n: int) -> Interval:
@@ -114,44 +171,5 @@ def _as_wide_as_fishers(found: Interval, r: float, n: int) -> Interval:
         low=min(low, found.low),
         high=max(high, found.high),
         level=found.level,
-        method="bootstrap over models and Fisher's z, the wider",
+        method=f"{found.method} and Fisher's z, the wider",
     )
-
-
-# Each of the following has one coefficient for every pair of rows of ``a`` and ``b``.
-
-
-def _pearson(a: Array, b: Array, axis: int = -1) -> Array:
-    import numpy as np
-
-    a, b = (values - values.mean(axis, keepdims=True) for values in (a, b))
-    with np.errstate(invalid="ignore"):
-        found: Array = (a * b).sum(axis) / np.sqrt((a * a).sum(axis) * (b * b).sum(axis))
-    return found.clip(-1, 1)
-
-
-def _spearman(a: Array, b: Array, axis: int = -1) -> Array:
-    from scipy.stats import rankdata
-
-    return _pearson(rankdata(a, axis=axis), rankdata(b, axis=axis), axis)
-
-
-def _kendall(a: Array, b: Array, axis: int = -1) -> Array:
-    """``sum_ij s_ij t_ij / sqrt(sum_ij s_ij^2 sum_ij t_ij^2)``, ``s`` and ``t`` the signs of the
-    differences in either quantity.
-    """
-    import numpy as np
-
-    s, t = (
-        np.greater(left, right).astype(np.int8) - np.less(left, right)
-        for left, right in ((q[..., :, None], q[..., None, :]) for q in (a, b))
-    )
-    together, first, second = (
-        product.sum((-2, -1), dtype=np.float64) for product in (s * t, s * s, t * t)
-    )
-    with np.errstate(invalid="ignore"):
-        found: Array = together / np.sqrt(first * second)
-    return found
-
-
-_STATISTICS: tuple[Statistic, ...] = (_pearson, _spearman, _kendall)
