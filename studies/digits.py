@@ -110,12 +110,13 @@ def correlations(rows: list[Row]) -> str:
         cells: list[object] = [measure]
         for target in TARGETS:
             found = correlation([r[measure] for r in rows], [r[target] for r in rows])
-            if found is None or found.pearson_interval is None:
+            if found is None or found.pearson.interval is None:
                 cells.append("too few")
                 continue
-            within = found.pearson_interval
+            within = found.pearson.interval
             cells.append(
-                f"{found.pearson:.2f} [{within.low:.2f}, {within.high:.2f}], {found.kendall:.2f}"
+                f"{found.pearson.value:.2f} [{within.low:.2f}, {within.high:.2f}], "
+                f"{found.kendall.value:.2f}"
             )
         lines.append(cells)
     return table(("measure", *(f"{target}: Pearson [95 %], Kendall" for target in TARGETS)), lines)

@@ -42,6 +42,8 @@ class ListedJob:
         published: what RobustBench's leaderboards say of the network.
         reason: why the job cannot be done; ``""`` where it can.
         passes: of one example through the network, see :meth:`robaudit.audit.plan.Plan.passes`.
+        run: the folder of the training run that it is of, where that is known.
+        recorded: the hyper-parameters that the training run recorded.
     """
 
     job: Job
@@ -50,6 +52,14 @@ class ListedJob:
     published: Mapping[str, Any] = field(default_factory=dict)
     reason: str = ""
     passes: int = 0
+    run: str | None = None
+    recorded: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def known(self) -> tuple[object, ...]:
+        """Everything that the journal holds of it; where this changes, it is listed again."""
+        job = self.job
+        return self.key, job.group, job.hyperparameters, self.run, dict(self.recorded)
 
 
 @dataclass
@@ -222,7 +232,14 @@ def _state(events: list[log.Event]) -> State:
             case "listed":
                 # A file that has changed since is listed again, under its new key.
                 job = Job.model_validate(event["job"], strict=False)
-                rows[job.listed] = ListedJob(job, key, tuple(event["stages"]), event["published"])
+                rows[job.listed] = ListedJob(
+                    job,
+                    key,
+                    tuple(event["stages"]),
+                    event["published"],
+                    run=event.get("run"),
+                    recorded=event.get("recorded", {}),
+                )
             case "started":
                 state.running[key] = event["at"]
                 state.failed.pop(key, None)

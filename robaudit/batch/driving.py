@@ -77,15 +77,17 @@ def drive(
 
 def _list(directory: Directory, rows: Sequence[ListedJob]) -> None:
     """Write down the rows that the journal does not have yet."""
-    there = {row.job.listed: row.key for row in directory.state().rows}
+    there = {row.job.listed: row.known for row in directory.state().rows}
     for row in rows:
-        if there.get(row.job.listed) != row.key:
+        if there.get(row.job.listed) != row.known:
             directory.note(
                 "listed",
                 key=row.key,
                 job=row.job.model_dump(mode="json"),
                 stages=row.stages,
                 published=row.published,
+                run=row.run,
+                recorded=row.recorded,
             )
 
 

@@ -11,6 +11,8 @@ from robaudit.request import PlanSpec, Request
 from robaudit.schema import SCHEMA_VERSION
 from robaudit.types import Norm
 
+Value = bool | int | float | str
+
 
 class Job(Request, PlanSpec):
     """What a worker needs to know; plain values, so that it can be sent anywhere.
@@ -20,6 +22,8 @@ class Job(Request, PlanSpec):
         peers: the files listed together with this one whose networks are not stated. Those with
             the same keys and shapes are identified together, see
             :class:`robaudit.checkpoints.answers.Answers`.
+        group: of models that are alike, for the study.
+        hyperparameters: names and values that the manifest gives, for the study.
     """
 
     source: str
@@ -28,6 +32,8 @@ class Job(Request, PlanSpec):
     eps: float
     gap: bool = True
     peers: tuple[str, ...] = ()
+    group: str | None = None
+    hyperparameters: tuple[tuple[str, Value], ...] = ()
 
     @property
     def plan(self) -> Plan:
@@ -36,8 +42,11 @@ class Job(Request, PlanSpec):
 
     @property
     def listed(self) -> Job:
-        """The job without its peers, which change with every file that is added to a run."""
-        return self.changed(peers=())
+        """The job without its peers, which change with every file that is added to a run.
+
+        Without what the study is told, either: that changes no report.
+        """
+        return self.changed(peers=(), group=None, hyperparameters=())
 
     @property
     def measured(self) -> str:

@@ -24,6 +24,7 @@ from robaudit.checkpoints.sources.published import published
 from robaudit.errors import CheckpointError, RobauditError, UsageError, did_you_mean
 from robaudit.request import PlanSpec, Request, ThreatSpec
 from robaudit.session import data_splits, threat_of
+from robaudit.training.origins import hyperparameters, run_of
 
 
 def jobs_of(manifest: Manifest) -> list[Job]:
@@ -83,7 +84,15 @@ def rows_of(jobs: list[Job], notice: Callable[[str], None] = lambda _: None) -> 
         key = key_of(job, weights, examples, asdict(plan))
         names = tuple(name for name, _ in plan.stages())
         rows.append(
-            ListedJob(job, key, names, _published(job.source), reason, plan.passes(*counts))
+            ListedJob(
+                job,
+                key,
+                names,
+                _published(job.source),
+                reason,
+                plan.passes(*counts),
+                *_origin(job.source),
+            )
         )
     return rows
 
@@ -114,6 +123,14 @@ def _published(source: str) -> dict[str, Any]:
     return dict(published(find_entry(name))) if scheme == "robustbench" else {}
 
 
+def _origin(source: str) -> tuple[str | None, dict[str, Any]]:
+    """The folder of the training run and its hyper-parameters, where they are recorded."""
+    if is_source(source):
+        return None, {}
+    run = run_of(Path(source))
+    return (None if run is None else str(run)), hyperparameters(Path(source))
+
+
 def _files_of_zoo(job: Job) -> tuple[Path, ...]:
     try:
         return files_of(job.source, model_dir=job.model_dir)
@@ -135,7 +152,8 @@ def _job(group: Models, source: str, data: str, stated: ThreatSpec, peers: tuple
     asked = {**group.only(Request), **dict(stated), "data": data}
     advice = f'Give one: threats = ["{stated.norm or "linf"} 8/255"], or --eps 8/255.'
     threat = threat_of(Request(**asked), [source], advice=advice)
-    asked |= {"norm": threat.norm, "eps": threat.eps}
+    asked |= {"norm": threat.norm, "eps": threat.eps, "group": group.group}
+    asked["hyperparameters"] = tuple(group.hyperparameters.items())
     return Job(source=source, **group.only(PlanSpec), peers=peers, **asked)
 
 

@@ -64,6 +64,8 @@ class Choices(CheckpointSpec, DataSpec, PlanSpec):
     threats: Threats = (ThreatSpec(),)
     seed: int = 0
     precision: Precision = "fp32"
+    group: str | None = None
+    hyperparameters: dict[str, bool | int | float | str] = Field(default_factory=dict)
 
     @model_validator(mode="after")
     def _one_training_set(self) -> Choices:

@@ -1,23 +1,37 @@
-"""Correlations of weight-space measures with robustness over the models of a run.
+"""Correlations of measures with robustness over the models of a run.
 
 As the tables and figures of "Relating Adversarially Robust Generalization to Flat Minima" (Stutz,
-Hein & Schiele, ICCV 2021) and of the paper on the Weight-Curvature Index, for their models.
+Hein & Schiele, ICCV 2021) and of the paper on the Weight-Curvature Index, for their models; with
+the partial and granulated coefficients of "Fantastic generalization measures and where to find
+them" (Jiang et al., ICLR 2020) and Dziugaite et al., "In search of robust measures of
+generalization" (NeurIPS 2020).
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+from numpy.typing import NDArray
 
 from robaudit import measures
-from robaudit.batch.directory import State
-from robaudit.batch.leaderboard import Leaderboard, RankedModel, leaderboards, value_of
-from robaudit.errors import UsageError
-from robaudit.report.table import MISSING, Cell, Column, Table, names, text
-from robaudit.schema import Interval
+from robaudit.batch.directory import ListedJob, State
+from robaudit.batch.leaderboard import Leaderboard, RankedModel, leaderboards
+from robaudit.batch.study_models import Matched, StudyModel, matched, study_models
+from robaudit.errors import UsageError, did_you_mean
+from robaudit.schema import Measurement
 from robaudit.statistics.correlations import Correlation, correlation
+from robaudit.statistics.permutation import (
+    FEWEST_ARRANGEMENTS,
+    arrangements,
+    holm,
+    permutation_p_value,
+)
+from robaudit.statistics.weighted import Sets
 
-_ERROR = "error"  # one minus the accuracy that models are ranked by
+ERROR = "error"  # one minus the accuracy that models are ranked by
+GIVEN, PARAMETERS = "accuracy.clean", "parameters"
 _FEWEST = 3
 
 
@@ -29,17 +43,34 @@ class Pair:
         measure: its name in reports; ``outcome`` likewise, or ``error``.
         labels: of the measure and of the outcome, in words.
         names: of the models, as long as ``x`` and ``y``.
+        groups: of the models.
         x, y: the measure's and the outcome's value for each model.
         found: ``None`` where one of the two is constant.
+        p_value: of a permutation test of Spearman's coefficient; ``None`` where there is none.
+        corrected: Holm's correction of it for all pairs of the study.
+        shared: whether both are estimated from the same examples, so that their noise is alike.
+        noise: where it is shared, at most how much of Pearson's coefficient that noise can be;
+            ``None`` where a standard error is not known.
     """
 
     measure: str
     outcome: str
     labels: tuple[str, str]
     names: tuple[str, ...]
+    groups: tuple[str, ...]
     x: tuple[float, ...]
     y: tuple[float, ...]
     found: Correlation | None
+    p_value: float | None = None
+    corrected: float | None = None
+    shared: bool = False
+    noise: float | None = None
+
+    @property
+    def influential(self) -> str:
+        """The model that moves Spearman's coefficient most."""
+        at = None if self.found is None else self.found.spearman.influential
+        return "" if at is None else self.names[at]
 
 
 @dataclass(frozen=True)
@@ -49,34 +80,53 @@ class Study:
     Attributes:
         attack: of the robust error.
         models: how many.
+        groups: how many groups of models that are alike, such as checkpoints of one training run.
         architectures: how many; curvature depends on them.
+        within: whether the permutation tests exchange groups of one architecture only.
+        given: what the partial coefficients hold fixed, in words.
+        matched: sets of models that differ in one hyper-parameter only.
+        known: how many models' hyper-parameters are known.
     """
 
     title: str
     attack: str
     models: int
     architectures: int
+    groups: int = 0
+    within: bool = False
+    given: str = ""
+    matched: Matched = field(default_factory=lambda: Matched({}))
+    known: int = 0
     pairs: list[Pair] = field(default_factory=list)
 
 
-def studies(state: State) -> list[Study]:
+def studies(state: State, given: str = GIVEN) -> list[Study]:
     """One study for each data set and threat model that has three models or more.
 
     A model that is listed twice counts once.
 
+    Args:
+        given: what partial coefficients hold fixed: a measure, or ``parameters``.
+
     Raises:
-        UsageError: there is none.
+        UsageError: there is none, or no model has what is given.
         DataError: a report cannot be read.
     """
+    known = [row.name for row in measures.known()]
+    if given not in (PARAMETERS, *known):
+        raise UsageError(
+            f"--given {given}: no such measure{did_you_mean(given, known)}",
+            f"The name of a measure in reports, or {PARAMETERS}.",
+        )
     found = []
-    keys = {row.job.source: row.key for row in state.rows}
+    rows = {row.job.source: row for row in state.rows}
     for board in leaderboards(state):
-        models: dict[str, RankedModel] = {}
+        models: dict[str, tuple[RankedModel, ListedJob]] = {}
         for model in board.models:
             if model.report is not None:
-                models.setdefault(keys[model.source], model)
+                models.setdefault(rows[model.source].key, (model, rows[model.source]))
         if len(models) >= _FEWEST:
-            found.append(_study(board, list(models.values())))
+            found.append(_study(board, study_models(list(models.values())), given))
     if not found:
         raise UsageError(
             "a correlation takes three finished models of the same data and threat model",
@@ -85,100 +135,112 @@ def studies(state: State) -> list[Study]:
     return found
 
 
-def _study(board: Leaderboard, models: list[RankedModel]) -> Study:
+def _study(board: Leaderboard, models: list[StudyModel], given: str) -> Study:
     registered = [row for row in measures.known() if row.study]
     inputs = {row.name: row.study for row in registered if not row.outcome}
-    outcomes = {_ERROR: "robust error"}
+    outcomes = {ERROR: "robust error"}
     outcomes |= {row.name: row.study for row in registered if row.outcome}
-    values = {name: [_value(model, name) for model in models] for name in inputs | outcomes}
+    values = {name: [_measured(model, name) for model in models] for name in inputs | outcomes}
+    held = [_given(model, given) for model in models]
+    sets = matched([model.settings for model in models])
+    within = _within_architectures(models)
     pairs = []
     for measure, label in inputs.items():
         for outcome, outcome_label in outcomes.items():
-            rows = [
-                (model.name, x, y)
-                for model, x, y in zip(models, values[measure], values[outcome], strict=True)
-                if x is not None and y is not None
-            ]
-            if len(rows) < _FEWEST:
+            both = zip(values[measure], values[outcome], strict=True)
+            rows = [(k, x, y) for k, (x, y) in enumerate(both) if x and y]
+            if len(rows) < _FEWEST or measure == outcome:
                 continue
-            of, x, y = zip(*rows, strict=True)
-            labels = label, outcome_label
-            pairs.append(Pair(measure, outcome, labels, of, x, y, correlation(x, y)))
-    architectures = {model.report.subject.architecture for model in models if model.report}
-    return Study(board.title, board.attack, len(models), len(architectures), pairs)
+            at, x, y = zip(*rows, strict=True)
+            pair = _pair(measure, outcome, x, y, [models[k] for k in at], within)
+            coefficients = correlation(
+                pair.x,
+                pair.y,
+                groups=pair.groups,
+                given=None if None in (c := [held[k] for k in at]) else c,
+                sets=_kept(sets, at),
+            )
+            pairs.append(replace(pair, labels=(label, outcome_label), found=coefficients))
+    corrected = holm([pair.p_value for pair in pairs])
+    return Study(
+        board.title,
+        board.attack,
+        len(models),
+        len({model.stratum for model in models}),
+        len({model.group for model in models}),
+        within,
+        "parameters" if given == PARAMETERS else measures.find(given).label.lower(),
+        sets,
+        sum(bool(model.settings) for model in models),
+        [replace(pair, corrected=p) for pair, p in zip(pairs, corrected, strict=True)],
+    )
 
 
-def _value(model: RankedModel, name: str) -> float | None:
-    if name != _ERROR:
-        return value_of(model.report, name) if model.report else None
-    return None if model.accuracy is None else 1 - model.accuracy
+def _within_architectures(models: Sequence[StudyModel]) -> bool:
+    """Whether exchanging groups of one architecture only leaves enough arrangements for a test."""
+    strata = [model.stratum for model in models]
+    groups = [model.group for model in models]
+    return len(set(strata)) > 1 and arrangements(groups, strata) >= FEWEST_ARRANGEMENTS
 
 
-def study_tables(found: Sequence[Study]) -> list[Table]:
-    """A table for each study: a row for each pair, with its coefficients and their intervals."""
-    return [_table(study) for study in found]
+def _kept(sets: Matched, at: Sequence[int]) -> Sets:
+    """The sets of models among those at these places, by their new places."""
+    place = {old: new for new, old in enumerate(at)}
+    kept = [[[place[k] for k in one if k in place] for one in own] for own in sets.sets.values()]
+    found = [[one for one in own if len(one) > 1] for own in kept]
+    return [own for own in found if own]
 
 
-def study_csv(found: Sequence[Study]) -> Table:
-    """All studies in one table for CSV, a row for each pair, unrounded."""
-    limits = [f"{name.lower()}{end}" for name in _COEFFICIENTS for end in ("", "_low", "_high")]
-    rows = []
-    for study in found:
-        for pair in study.pairs:
-            outcome = f"robust error, {study.attack}" if pair.outcome == _ERROR else pair.outcome
-            row: list[object] = [study.title, pair.measure, outcome, len(pair.x)]
-            for value, interval in _coefficients(pair.found):
-                row += [value, *((interval.low, interval.high) if interval else (None, None))]
-            rows.append(row)
-    return Table.of(["data_and_threat", "measure", "outcome", "models", *limits], rows)
+def _measured(model: StudyModel, name: str) -> Measurement | None:
+    found = model.ranked.robust if name == ERROR else model.report.get(name)
+    return found if found is not None and found.value is not None else None
 
 
-_COEFFICIENTS = ("Pearson", "Spearman", "Kendall")
+def _given(model: StudyModel, given: str) -> float | None:
+    if given == PARAMETERS:
+        return float(model.report.subject.parameters)
+    found = model.report.get(given)
+    return None if found is None else found.value
 
 
-def _table(study: Study) -> Table:
-    columns = [names("Measure"), text("Outcome"), Column("n"), *map(Column, _COEFFICIENTS)]
-    rows = [
-        [
-            *map(Cell, pair.labels),
-            Cell(str(len(pair.x))),
-            *(_cell(value, interval) for value, interval in _coefficients(pair.found)),
-        ]
-        for pair in study.pairs
-    ]
-    measured = [pair.measure for pair in study.pairs]
-    sections = [at for at in range(1, len(rows)) if measured[at] != measured[at - 1]]
-    title = f"{study.title}: {study.models} models"
-    return Table(columns, rows, title, notes=_notes(study), sections=sections)
+def _pair(
+    measure: str,
+    outcome: str,
+    x: Sequence[Measurement],
+    y: Sequence[Measurement],
+    models: Sequence[StudyModel],
+    within: bool,
+) -> Pair:
+    a, b = (np.array([one.value for one in column], dtype=float) for column in (x, y))
+    if outcome == ERROR:
+        b = 1 - b
+    estimated = all(measures.find(name).error_bar != "exact" for name in (measure, y[0].name))
+    shared = estimated and y[0].split in ("gap", x[0].split)
+    groups = [model.group for model in models]
+    strata = [model.stratum for model in models] if within else None
+    return Pair(
+        measure,
+        outcome,
+        (measure, outcome),
+        tuple(model.name for model in models),
+        tuple(groups),
+        tuple(a.tolist()),
+        tuple(b.tolist()),
+        None,
+        permutation_p_value(a.tolist(), b.tolist(), groups, strata),
+        shared=shared,
+        noise=_product(_noise(x, a), _noise(y, b)) if shared else None,
+    )
 
 
-def _coefficients(found: Correlation | None) -> list[tuple[float | None, Interval | None]]:
-    if found is None:
-        return [(None, None)] * 3
-    return [
-        (found.pearson, found.pearson_interval),
-        (found.spearman, found.spearman_interval),
-        (found.kendall, found.kendall_interval),
-    ]
+def _noise(measurements: Sequence[Measurement], values: NDArray[np.float64]) -> float | None:
+    """The standard error as a share of the standard deviation over the models."""
+    errors = [one.standard_error for one in measurements]
+    spread = float(values.std(ddof=1))
+    if spread == 0 or any(error is None for error in errors):
+        return None
+    return float(np.sqrt(np.mean(np.square(np.array(errors, dtype=float))))) / spread
 
 
-def _cell(value: float | None, interval: Interval | None) -> Cell:
-    if value is None:
-        return MISSING
-    spread = "" if interval is None else f"[{interval.low:+.2f}, {interval.high:+.2f}]"
-    return Cell(f"{value:+.2f}", spread, value=value)
-
-
-def _notes(study: Study) -> list[str]:
-    notes = [
-        f"Robust error is that under {study.attack}. Brackets: 95 % bootstrap intervals over the "
-        "models, as if they were a random sample."
-    ]
-    if study.models < 5:
-        notes.append("Fewer than five models: there are no intervals.")
-    if study.architectures > 1:
-        notes.append(
-            f"{study.architectures} architectures: WCI, traces and eigenvalues depend on them, so "
-            "that part of a correlation may be the architectures'."
-        )
-    return notes
+def _product(a: float | None, b: float | None) -> float | None:
+    return None if a is None or b is None else min(1.0, a * b)

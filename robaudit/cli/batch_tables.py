@@ -62,19 +62,29 @@ def study(
         Path | None,
         typer.Option(metavar="DIR", help="Also write study.csv, study.md and the pictures here."),
     ] = None,
+    given: Annotated[
+        str,
+        typer.Option(
+            metavar="MEASURE",
+            help="What partial coefficients hold fixed: a measure's name, or parameters.",
+        ),
+    ] = "accuracy.clean",
 ) -> None:
-    """Correlate curvature, flatness and norms with robust loss, error and gaps over a run's models.
+    """Correlate measures with robust loss, error and gaps over a run's models.
 
     [bold]robaudit batch study runs/zoo --out study[/bold]
 
-    Pearson's, Spearman's and Kendall's coefficients with bootstrap intervals, for each data set and
-    threat model with three models or more; the pictures show each outcome against each measure.
+    Spearman's coefficient with its interval, partial and within one hyper-parameter, and p values,
+    for each data set and threat model with three models or more. study.md and study.csv also have
+    Pearson's and Kendall's; the pictures show all coefficients, and each outcome against each
+    measure. Checkpoints of one training run are one group, as are a manifest's models of one group.
     """
     from robaudit.batch.directory import find
-    from robaudit.batch.study import studies, study_csv, study_tables
+    from robaudit.batch.study import studies
+    from robaudit.batch.study_tables import study_csv, study_document, study_tables
 
-    found = studies(find(directory).state())
-    tables, data = study_tables(found), study_csv(found)
+    found = studies(find(directory).state(), given)
+    document, data = study_document(found), study_csv(found)
     if out is not None:
         from robaudit.batch.study_plot import write_study_plots
         from robaudit.report.folder import writing
@@ -82,13 +92,13 @@ def study(
         with writing(out):
             out.mkdir(parents=True, exist_ok=True)
             for name in ("csv", "md"):
-                text = _text(name, "Study", tables, data)
+                text = _text(name, "Study", document, data)
                 (out / f"study.{name}").write_text(text, encoding="utf-8")
             write_study_plots(found, out)
     if format == "table":
-        show_tables(*tables)
+        show_tables(*study_tables(found))
     else:
-        sys.stdout.write(_text(format, "Study", tables, data))
+        sys.stdout.write(_text(format, "Study", document, data))
 
 
 def _text(format: str, title: str, tables: Sequence[Table], data: Table) -> str:

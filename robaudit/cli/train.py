@@ -146,11 +146,11 @@ def _run(
 ) -> None:
     import torch
 
-    from robaudit.cli.train_folder import AVERAGED, CHECKPOINTS
     from robaudit.cli.train_tracking import parse_track, tracked
     from robaudit.engine import resolve_device
     from robaudit.training import DivergedError, averaged_state
     from robaudit.training.fitting import fit
+    from robaudit.training.origins import AVERAGED, CHECKPOINTS
 
     measures = parse_track(how.track)
     device = resolve_device(settings.device)

@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 from robaudit.atomic_write import atomic_write
 from robaudit.errors import UsageError, first_line
+from robaudit.training.origins import CHECKPOINTS, RUN
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-_RUN, _STATE, _METRICS = "run.json", "state.pt", "metrics.csv"
-CHECKPOINTS, AVERAGED = "checkpoints", "averaged"
+_STATE, _METRICS = "state.pt", "metrics.csv"
 
 Row = dict[str, float | None]
 
@@ -69,7 +69,7 @@ def train_folder(path: Path, run: dict[str, Any]) -> TrainFolder:
     """
     try:
         path.mkdir(parents=True, exist_ok=True)
-        said = path / _RUN
+        said = path / RUN
         if not said.is_file():
             if any(path.iterdir()):
                 raise UsageError(

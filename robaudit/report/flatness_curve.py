@@ -10,8 +10,8 @@ from robaudit.report.differences import architectures_differ, differing
 from robaudit.report.naming import SUBJECT, name_of
 from robaudit.report.table import Cell, Column, Table, estimate
 from robaudit.report.words import label
-from robaudit.schema import Interval, Report
-from robaudit.statistics.correlations import Correlation, correlation
+from robaudit.schema import Report
+from robaudit.statistics.correlations import Coefficient, Correlation, correlation
 
 QUANTITIES = (
     Quantity("loss_robust", "loss.robust", None, "Robust loss,\nnats"),
@@ -101,7 +101,7 @@ def _correlation_notes(found: dict[str, Correlation], one_run: bool) -> list[str
         f"{', '.join(correlation_words(one))}."
         for key, one in found.items()
     ]
-    if any(one.pearson_interval for one in found.values()):
+    if any(one.pearson.interval for one in found.values()):
         notes.append("In brackets: 95 % bootstrap intervals over the models.")
     if notes and one_run:
         notes.append(
@@ -113,12 +113,13 @@ def _correlation_notes(found: dict[str, Correlation], one_run: bool) -> list[str
 def correlation_words(found: Correlation) -> list[str]:
     """Each coefficient with its interval, in words."""
 
-    def one(name: str, value: float, interval: Interval | None) -> str:
-        around = "" if interval is None else f" [{interval.low:.2f}, {interval.high:.2f}]"
-        return f"{name} {value:.2f}{around}"
+    def one(name: str, found: Coefficient) -> str:
+        within = found.interval
+        around = "" if within is None else f" [{within.low:.2f}, {within.high:.2f}]"
+        return f"{name} {found.value:.2f}{around}"
 
     return [
-        one("Pearson", found.pearson, found.pearson_interval),
-        one("Spearman", found.spearman, found.spearman_interval),
-        one("Kendall", found.kendall, found.kendall_interval),
+        one("Pearson", found.pearson),
+        one("Spearman", found.spearman),
+        one("Kendall", found.kendall),
     ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
 from typing import TYPE_CHECKING
@@ -110,8 +110,9 @@ def correlation(
     if n < 3 or np.ptp(a) == 0 or np.ptp(b) == 0:
         return None
     places: dict[Hashable, int] = {}
-    of = np.array([places.setdefault(group, len(places)) for group in groups or range(n)])
-    statistics = {
+    own = range(n) if groups is None else groups
+    of = np.array([places.setdefault(group, len(places)) for group in own])
+    statistics: dict[str, Callable[[Array], Array]] = {
         "pearson": lambda w: weighted.pearson(a, b, w),
         "spearman": lambda w: weighted.spearman(a, b, w),
         "kendall": lambda w: weighted.kendall(a, b, w),

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from scipy.stats import rankdata
 
 _ALL, _DRAWN = 10_000, 9_999
-# With fewer arrangements no p value can be 0.05 or below.
-_FEWEST = 20
+FEWEST_ARRANGEMENTS = 20
+"""With fewer no p value can be 0.05 or below."""
 
 
 def permutation_p_value(
@@ -46,7 +46,9 @@ def permutation_p_value(
     n = len(x)
     if np.ptp(x) == 0 or np.ptp(y) == 0:
         return None
-    orders = _orders(tuple(groups or range(n)), tuple(strata or [0] * n), seed)
+    own = tuple(range(n) if groups is None else groups)
+    same = (0,) * n if strata is None else tuple(strata)
+    orders = _orders(own, same, seed)
     if orders is None:
         return None
     a, b = (rankdata(q) - (n + 1) / 2 for q in (x, y))
@@ -56,20 +58,29 @@ def permutation_p_value(
     return (far + drawn) / (len(orders) + drawn)
 
 
-@lru_cache(maxsize=64)
-def _orders(
-    groups: tuple[Hashable, ...], strata: tuple[Hashable, ...], seed: int
-) -> NDArray[np.int64] | None:
-    """A row for each arrangement: whose outcome each model has."""
+def arrangements(groups: Sequence[Hashable], strata: Sequence[Hashable]) -> int:
+    """In how many ways groups of as many models in the same stratum can change places."""
+    return math.prod(math.factorial(len(own)) for own in _alike(groups, strata))
+
+
+def _alike(groups: Sequence[Hashable], strata: Sequence[Hashable]) -> list[NDArray[np.int64]]:
+    """For each size and stratum the places of the models, a row for each group."""
     members: dict[Hashable, list[int]] = {}
     for at, group in enumerate(groups):
         members.setdefault(group, []).append(at)
     alike: dict[Hashable, list[list[int]]] = {}
     for own in members.values():
         alike.setdefault((strata[own[0]], len(own)), []).append(own)
-    blocks = [np.array(own) for own in alike.values()]
-    count = math.prod(math.factorial(len(own)) for own in blocks)
-    if count < _FEWEST:
+    return [np.array(own) for own in alike.values()]
+
+
+@lru_cache(maxsize=64)
+def _orders(
+    groups: tuple[Hashable, ...], strata: tuple[Hashable, ...], seed: int
+) -> NDArray[np.int64] | None:
+    """A row for each arrangement: whose outcome each model has."""
+    count, blocks = arrangements(groups, strata), _alike(groups, strata)
+    if count < FEWEST_ARRANGEMENTS:
         return None
     if count <= _ALL:
         every = product(*(permutations(range(len(own))) for own in blocks))

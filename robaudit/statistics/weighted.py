@@ -93,7 +93,7 @@ _NOTHING = 1e-12
 
 
 def _ranks(x: Array, w: Array) -> Array:
-    """The ranks in each resample, less a constant: points below, and half of those that are equal."""
+    """The ranks in each resample, less a constant: points below, and half of the equal ones."""
     below = np.greater(x[:, None], x[None, :]) + 0.5 * np.equal(x[:, None], x[None, :])
     found: Array = w @ below.T
     return found

@@ -13,8 +13,9 @@ from robaudit.batch import log
 from robaudit.batch.directory import create
 from robaudit.batch.leaderboard import leaderboards
 from robaudit.batch.leaderboard_table import leaderboard_csv, leaderboard_html, leaderboard_tables
-from robaudit.batch.study import studies, study_csv, study_tables
+from robaudit.batch.study import studies
 from robaudit.batch.study_plot import write_study_plots
+from robaudit.batch.study_tables import study_csv, study_tables
 from robaudit.errors import UsageError
 from robaudit.report.formats.csv_text import csv_text
 from robaudit.report.formats.markdown import markdown_text
@@ -161,8 +162,8 @@ def test_a_study_finds_what_was_put_in(tmp_path):
     for pair in study.pairs:
         sign = -1 if pair.measure == "weights.frobenius" else 1
         if pair.outcome == "error" and pair.measure != "weights.frobenius":
-            assert pair.found.spearman > 0.8
-            assert sign * pair.found.pearson_interval.low > 0
+            assert pair.found.spearman.value > 0.8
+            assert sign * pair.found.pearson.interval.low > 0
     errors = {pair.names: pair.y for pair in study.pairs if pair.outcome == "error"}
     assert max(next(iter(errors.values()))) == pytest.approx(0.8)  # one less robust accuracy
 
@@ -174,11 +175,15 @@ def test_a_study_as_text_csv_and_pictures(tmp_path):
     rows = list(csv.DictReader(io.StringIO(csv_text(study_csv(found)))))
     assert len(rows) == len(found[0].pairs)
     first = found[0].pairs[0]
-    assert float(rows[0]["kendall"]) == first.found.kendall
-    assert float(rows[0]["pearson_low"]) == first.found.pearson_interval.low
+    assert float(rows[0]["kendall"]) == first.found.kendall.value
+    assert float(rows[0]["pearson_low"]) == first.found.pearson.interval.low
     assert markdown_text(*study_tables(found)).count("\n| ") == len(rows) + 2
     paths = write_study_plots(found, tmp_path)
-    assert [path.name for path in paths] == ["study.svg", "study.png"]
+    assert [path.name for path in paths] == [
+        f"study{of}.{kind}"
+        for of in ("", "-error", "-loss-robust", "-gap-error", "-gap-loss")
+        for kind in ("svg", "png")
+    ]
     drawn = paths[0].read_text()
     assert all(pair.labels[0] in drawn for pair in found[0].pairs)
 

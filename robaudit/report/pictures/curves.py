@@ -167,7 +167,7 @@ def loss_against_flatness(curve: Curve) -> Figure | None:
     for axis, key in zip(figure.subplots(len(panels), squeeze=False)[:, 0], panels, strict=True):
         _draw_against(axis, curve, key)
     brackets = "; in brackets 95 % bootstrap intervals over the models"
-    known = any(found.pearson_interval for found in curve.correlations.values())
+    known = any(found.pearson.interval for found in curve.correlations.values())
     figure.supxlabel(
         f"bars: ± one standard error{brackets if known else ''}", fontsize=6, color=SOFT
     )
