@@ -17,6 +17,7 @@ from robaudit.attacks.verification import verify
 from robaudit.engine import Accelerated, Runner, accelerate, device_of, frozen, sighted
 from robaudit.engine.arguments import checked
 from robaudit.engine.logits import logits_of
+from robaudit.engine.precision import default_precision
 from robaudit.engine.raised import blame, is_foreign
 from robaudit.engine.spilled import copied
 from robaudit.errors import NotMeasuredError
@@ -43,10 +44,12 @@ def autoattack(
     """AutoAttack by its reference library ``pyautoattack``.
 
     Each of its attacks runs on the examples that are still robust, in batches in their order, as
-    the library itself does, so the verdicts are those that it gives alone. It seeds every batch
-    alike, so they depend on ``batch_size``. With fewer than ten classes the targeted attacks have
-    ``k - 1`` targets; with fewer than four APGD-T and with fewer than three APGD-DLR are left out,
-    because their loss does not exist; ``notes`` say so.
+    the library itself does, in PyTorch's default arithmetic (TF32 in convolutions on recent GPUs),
+    so the verdicts are those that it gives alone; a break counts only if the network is also broken
+    in float32. The library seeds every batch alike, so verdicts depend on ``batch_size``. With
+    fewer than ten classes the targeted attacks have ``k - 1`` targets; with fewer than four APGD-T
+    and with fewer than three APGD-DLR are left out, because their loss does not exist; ``notes``
+    say so.
 
     Args:
         model: maps images in ``[0, 1]`` to logits ``(n, k)``; it runs in evaluation mode
@@ -151,7 +154,8 @@ def _run(attack: Any, counted: _Counted, stage: str, x: Tensor, y: Tensor) -> di
     before = torch.tensor([counted.forwards, counted.backwards])
     attack.attacks_to_run = [stage]
     try:
-        adv, predicted = attack.run_standard_evaluation(x, y, batch_size=len(x))
+        with default_precision():
+            adv, predicted = attack.run_standard_evaluation(x, y, batch_size=len(x))
     except BaseException as error:
         if not is_foreign(error):
             raise

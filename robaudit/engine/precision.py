@@ -1,4 +1,4 @@
-"""Full float32 arithmetic, independent of the process's settings."""
+"""Full float32 arithmetic, and PyTorch's default one, whatever the process's settings."""
 
 from __future__ import annotations
 
@@ -20,11 +20,27 @@ def full_precision() -> Iterator[None]:
     By default, PyTorch rounds the inputs of convolutions on recent GPUs to TF32's ten bits. The
     caller's settings are restored on exit.
     """
+    with _settings(deterministic=True, allow_tf32=False):
+        yield
+
+
+@contextmanager
+def default_precision() -> Iterator[None]:
+    """PyTorch's defaults inside the block: TF32 in convolutions, and the fastest kernels.
+
+    The caller's settings are restored on exit.
+    """
+    with _settings(deterministic=False, allow_tf32=True):
+        yield
+
+
+@contextmanager
+def _settings(*, deterministic: bool, allow_tf32: bool) -> Iterator[None]:
     matmul = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision("highest")
     try:
         with torch.backends.cudnn.flags(
-            enabled=True, benchmark=False, deterministic=True, allow_tf32=False
+            enabled=True, benchmark=False, deterministic=deterministic, allow_tf32=allow_tf32
         ):
             yield
     finally:

@@ -1,3 +1,4 @@
+import inspect
 import logging
 
 import pytest
@@ -108,3 +109,25 @@ def test_it_is_never_above_pgd_by_more_than_the_examples_it_lost():
     x, y = examples(model, 30)
     threat = ThreatModel("linf", 0.1)
     assert bool((autoattack(model, x, y, threat).robust <= pgd(model, x, y, threat).robust).all())
+
+
+def test_the_library_searches_in_the_default_arithmetic_and_the_verdict_is_in_float32(monkeypatch):
+    """As the library runs alone; in TF32 a break may be one of rounding."""
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Flatten(), nn.Linear(4, 10))
+    seen = {True: 0, False: 0}
+
+    class Watched(nn.Module):
+        def forward(self, x):
+            inside = any(frame.function == "run_standard_evaluation" for frame in inspect.stack())
+            assert torch.backends.cudnn.allow_tf32 is inside
+            assert torch.backends.cudnn.deterministic is not inside
+            seen[inside] += 1
+            return net(x)
+
+    x = torch.rand(6, 1, 2, 2)
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
+    threat = ThreatModel("linf", 0.9)  # the first attack breaks all
+    autoattack(Watched(), x, net(x).argmax(1), threat, faster=False)
+    assert min(seen.values()) > 0
+    assert not torch.backends.cudnn.allow_tf32
