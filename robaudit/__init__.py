@@ -25,7 +25,7 @@ _HOME = {
     "certified_radii": "robaudit.certified",
     "Certificates": "robaudit.certified",
 }
-_ROOMS = ("attacks", "curvature", "flatness", "statistics")
+_ROOMS = ("attacks", "curvature", "flatness", "norms", "statistics")
 
 __all__ = [*_HOME, *_ROOMS, "__version__"]
 
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from robaudit import attacks as attacks
     from robaudit import curvature as curvature
     from robaudit import flatness as flatness
+    from robaudit import norms as norms
     from robaudit import statistics as statistics
     from robaudit.audit import run_audit as run_audit
     from robaudit.certified import Certificates as Certificates

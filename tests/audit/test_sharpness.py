@@ -1,13 +1,23 @@
 """Measures of sharpness in an audit: where their images come from, and what a report holds."""
 
+import math
+
 import pytest
 import torch
 from support.console import SAMPLES
 
 import robaudit as ra
-from robaudit import curvature, flatness
+from robaudit import curvature, flatness, norms
 from robaudit.audit import Plan, audit
-from robaudit.audit.probes import AdaptiveAverage, AdaptiveWorst, FisherRao, Pgd, RelativeFlatness
+from robaudit.audit.probes import (
+    AdaptiveAverage,
+    AdaptiveWorst,
+    FisherRao,
+    PathNorm,
+    Pgd,
+    RelativeFlatness,
+    SpectralNorms,
+)
 from robaudit.measures import find
 
 PGD = Pgd(steps=3)
@@ -33,6 +43,8 @@ def made(model, examples):
             FisherRao(PGD),
             AdaptiveWorst(PGD, m=20, steps=4),
             AdaptiveAverage(PGD, perturbations=3),
+            PathNorm(),
+            SpectralNorms(),
         )
     )
     return audit(model, examples, THREAT, plan)
@@ -68,3 +80,27 @@ def test_adaptive_sharpness_has_the_defaults_of_the_function(
         assert got.details["reference"] == pytest.approx(want.reference)
         assert f"{degrees} degrees" in got.interval.method
         assert got.settings.items() >= settings.items()
+
+
+def test_norms_are_exact_and_logarithms(made, model, examples):
+    path, product = (
+        made.report.get(f"sharpness.{name}") for name in ("path_norm", "spectral_norms")
+    )
+    assert path.value == norms.path_norm(model, examples.x).log
+    assert path.details["norm"] == pytest.approx(math.exp(path.value))
+    assert product.value == norms.spectral_norms(model, examples.x).log
+    layers = product.details["layers"]
+    assert math.log(math.prod(layer["norm"] for layer in layers)) == pytest.approx(product.value)
+    assert not any(layer["name"].startswith("network.") for layer in layers)
+    for exact in (path, product):
+        assert (exact.interval, exact.standard_error) == (None, None)
+
+
+def test_a_network_without_paths_fails_with_its_reason(examples):
+    smooth = ra.load(SAMPLES / "smooth.safetensors")
+    plan = Plan(probes=(PathNorm(), SpectralNorms()))
+    report = audit(smooth, examples, THREAT, plan).report
+    for name in ("path_norm", "spectral_norms"):
+        found = report.get(f"sharpness.{name}")
+        assert found.status == "failed"
+        assert "layer_norm" in found.reason or "LayerNorm" in found.reason

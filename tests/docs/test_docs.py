@@ -192,8 +192,10 @@ def audited():
         Fast,
         FisherRao,
         Hessian,
+        PathNorm,
         Pgd,
         RelativeFlatness,
+        SpectralNorms,
         Square,
         TopLayer,
         Transfer,
@@ -222,6 +224,8 @@ def audited():
             AdaptiveAverage(pgd, perturbations=2),
             RelativeFlatness(pgd),
             FisherRao(pgd),
+            PathNorm(),
+            SpectralNorms(),
         )
     )
     test, train = (

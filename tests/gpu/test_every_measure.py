@@ -42,6 +42,8 @@ PROBES = {
         p.AdaptiveWorst(PGD, steps=5, norm="l2", rho=0.5, normalize_logits=False),
     ],
     "adaptive_average": [p.AdaptiveAverage(PGD), p.AdaptiveAverage(PGD, norm="linf")],
+    "path_norm": [p.PathNorm()],
+    "spectral_norms": [p.SpectralNorms()],
     "relative_flatness": [p.RelativeFlatness(PGD)],
     "fisher_rao": [p.FisherRao(PGD)],
 }  # fmt: skip

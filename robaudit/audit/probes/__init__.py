@@ -25,9 +25,11 @@ from robaudit.audit.probes.distance import Distance
 from robaudit.audit.probes.fast import Fast
 from robaudit.audit.probes.fisher_rao import FisherRao
 from robaudit.audit.probes.hessian import Hessian
+from robaudit.audit.probes.path_norm import PathNorm
 from robaudit.audit.probes.pgd import Pgd
 from robaudit.audit.probes.relative_flatness import RelativeFlatness
 from robaudit.audit.probes.replay import Replay
+from robaudit.audit.probes.spectral_norms import SpectralNorms
 from robaudit.audit.probes.square import Square
 from robaudit.audit.probes.top_layer import TopLayer
 from robaudit.audit.probes.transfer import Transfer
@@ -48,9 +50,11 @@ __all__ = [
     "Fast",
     "FisherRao",
     "Hessian",
+    "PathNorm",
     "Pgd",
     "RelativeFlatness",
     "Replay",
+    "SpectralNorms",
     "Square",
     "TopLayer",
     "Transfer",
