@@ -14,7 +14,14 @@ from importlib import import_module
 from typing import Any, Final, Literal, get_args
 
 Section = Literal[
-    "Accuracy", "Loss", "Generalisation", "Curvature", "Flatness", "Sharpness", "Other"
+    "Accuracy",
+    "Loss",
+    "Calibration",
+    "Generalisation",
+    "Curvature",
+    "Flatness",
+    "Sharpness",
+    "Other",
 ]
 SECTIONS: Final[tuple[Section, ...]] = get_args(Section)
 
@@ -141,6 +148,33 @@ _FAMILIES: dict[str, dict[str, Any]] = {
     "weights": {**_CURVATURE, "basis": "clean"},
     "flatness": {"section": "Flatness", "basis": "attacks", "unit": "nats", "better": "lower"},
     "sharpness": {"section": "Sharpness", "basis": "attacks", "better": "lower"},
+    "margin": {
+        "section": "Sharpness",
+        "basis": "attacks",
+        "unit": "",
+        "better": "higher",
+        "error": "interval between order statistics",
+    },
+    "gradient": {
+        "section": "Sharpness",
+        "basis": "attacks",
+        "unit": "",
+        "error": _OVER_EXAMPLES,
+    },
+    "linearity": {
+        "section": "Sharpness",
+        "basis": "attacks",
+        "low": 0.0,
+        "better": "lower",
+        "error": _OVER_EXAMPLES,
+    },
+    "calibration": {
+        "section": "Calibration",
+        "basis": "attacks",
+        "low": 0.0,
+        "better": "lower",
+        "error": _OVER_EXAMPLES,
+    },
 }
 _NO_FAMILY = {"section": "Other", "basis": "clean"}
 

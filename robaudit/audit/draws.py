@@ -14,7 +14,7 @@ from robaudit.schema import Measurement
 from robaudit.types import Examples
 
 # Sections whose measures are of the classifier that a random network's draws vote for.
-_VOTED_ON = ("Accuracy", "Loss", "Generalisation")
+_VOTED_ON = ("Accuracy", "Loss", "Calibration", "Generalisation")
 _FEW = 64
 
 

@@ -45,12 +45,15 @@ def accuracy(name: str, split: str, right: Tensor, **fields: Any) -> Measurement
 
 def loss(name: str, split: str, losses: Tensor, **fields: Any) -> Measurement:
     """The mean of per-example losses in nats, with its standard error."""
+    return average(name, split, losses, unit="nats", **fields)
+
+
+def average(name: str, split: str, values: Tensor, **fields: Any) -> Measurement:
+    """The mean of per-example values ``(n,)``, with its standard error."""
     from robaudit.statistics import mean
 
-    found = mean(losses.double().numpy())
-    return estimate(
-        name, split, found.value, found.standard_error, n=found.n, unit="nats", **fields
-    )
+    found = mean(values.double().numpy())
+    return estimate(name, split, found.value, found.standard_error, n=found.n, **fields)
 
 
 def estimate(

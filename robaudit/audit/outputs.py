@@ -1,10 +1,11 @@
-"""Networks with more outputs than the data has classes."""
+"""Logits of audited images; networks with more outputs than the data has classes."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
 
+from robaudit.attacks.blocks import check_finite
 from robaudit.audit.context import Context
 from robaudit.audit.failures import not_measured
 from robaudit.engine import TILE, device_of, frozen
@@ -12,6 +13,18 @@ from robaudit.engine.logits import logits_of
 from robaudit.errors import NotMeasuredError
 
 _LOOKED_AT = 512
+
+
+def finite_logits(context: Context, x: Tensor) -> Tensor:
+    """Logits ``(n, k)`` of images ``(n, c, h, w)``, on the CPU.
+
+    Raises:
+        NotMeasuredError: some of them are not finite.
+    """
+    with frozen(context.model):
+        logits = context.runner().logits(x)
+    check_finite(logits)
+    return logits.cpu()
 
 
 def outputs_beyond(context: Context, adversarial: Tensor | None) -> list[str]:

@@ -89,8 +89,16 @@ class Runner:
 
         ``objective(logits, y)`` gives one value per image, so that the images do not mix; ``used``
         as in :meth:`logits`. Where a network has no gradient at the edges of the box it is taken
-        just inside (:mod:`robaudit.engine.edges`), with one more forward pass.
+        just inside (:mod:`robaudit.engine.edges`), with one more forward pass. Entries of the
+        gradient that are not finite are zero: steps along them would leave the ball.
         """
+        values, gradient, logits = self.exact_gradient(objective, x, y, used)
+        return values, gradient.nan_to_num(0.0, 0.0, 0.0), logits
+
+    def exact_gradient(
+        self, objective: PerImageObjective, x: Tensor, y: Tensor, used: int | None = None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """As :meth:`gradient`, with entries that are not finite as they are."""
         if self._sighted is None:
             self._sighted = sighted(self.forward, x[:1].to(self.device))
         forward = self._sighted
@@ -106,8 +114,6 @@ class Runner:
                     )
                 values = objective(logits, labels)
                 (gradient,) = torch.autograd.grad(values.sum(), leaf)
-                # Steps along gradients that are not finite would leave the ball.
-                gradient = gradient.nan_to_num(0.0, 0.0, 0.0)
             return values.detach(), gradient, logits.detach()
 
         passed = len(x) if used is None else used

@@ -6,6 +6,12 @@ need it, so that reading or rendering a report does not import it.
 
 from __future__ import annotations
 
+from robaudit.statistics.calibration import (
+    CalibrationError,
+    brier_scores,
+    calibration_error,
+    equal_width_ece,
+)
 from robaudit.statistics.clusters import (
     clustered_accuracy,
     clustered_difference,
@@ -23,9 +29,9 @@ from robaudit.statistics.intervals import (
     t_interval,
     wilson,
 )
-from robaudit.statistics.means import Mean, mean
-from robaudit.statistics.medians import median_interval
+from robaudit.statistics.means import Mean, mean, ratio_of_means
 from robaudit.statistics.paired import Paired, paired
+from robaudit.statistics.quantiles import median_interval, quantile_interval
 from robaudit.statistics.sequences import (
     Counts,
     Stratum,
@@ -35,10 +41,13 @@ from robaudit.statistics.sequences import (
 )
 
 __all__ = [
+    "CalibrationError",
     "Counts",
     "Mean",
     "Paired",
     "Stratum",
+    "brier_scores",
+    "calibration_error",
     "clopper_pearson",
     "clustered_accuracy",
     "clustered_difference",
@@ -46,6 +55,7 @@ __all__ = [
     "clustered_paired",
     "degrees_of",
     "effective_size",
+    "equal_width_ece",
     "from_standard_error",
     "mean",
     "median_interval",
@@ -53,6 +63,8 @@ __all__ = [
     "normal_interval",
     "paired",
     "population_counts",
+    "quantile_interval",
+    "ratio_of_means",
     "settled",
     "standard_error_of_proportion",
     "stratified_counts",

@@ -52,3 +52,28 @@ def mean(sample: Sequence[float] | NDArray[Any]) -> Mean:
     value = float(values.mean())
     error = float(values.std(ddof=1)) / n**0.5 if n > 1 else None
     return Mean(value, error, n)
+
+
+def ratio_of_means(numerator: NDArray[Any], denominator: NDArray[Any]) -> Mean:
+    """``r = sum a_i / sum b_i``, with ``sqrt(sum (a_i - r b_i)^2 / (n (n - 1))) / mean(b)``.
+
+    The standard error is that of the delta method: the first-order one for many pairs.
+
+    Args:
+        numerator, denominator: ``(n,)`` the two values of each of ``n`` independent examples.
+
+    Raises:
+        NotMeasuredError: no pairs, a value that is not finite, or a denominator of mean zero.
+
+    Source: Cochran, "Sampling techniques", 1977, sec. 2.11.
+
+    >>> ratio_of_means(np.array([1.0, 3.0]), np.array([2.0, 2.0]))
+    Mean(value=1.0, standard_error=0.5, n=2)
+    """
+    top, below = mean(numerator), mean(denominator)
+    if below.value == 0:
+        raise NotMeasuredError("a ratio to values that are all zero")
+    ratio = top.value / below.value
+    apart = np.asarray(numerator, np.float64) - ratio * np.asarray(denominator, np.float64)
+    error = mean(apart).standard_error
+    return Mean(ratio, None if error is None else error / abs(below.value), top.n)

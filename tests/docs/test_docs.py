@@ -185,13 +185,18 @@ def audited():
     from robaudit.audit.probes import (  # fmt: skip
         AdaptiveAverage,
         AdaptiveWorst,
+        Alignment,
         Average,
+        Calibration,
         Certified,
         Cw,
         Distance,
         Fast,
         FisherRao,
         Hessian,
+        InputGradient,
+        Linearity,
+        Margins,
         PathNorm,
         Pgd,
         RelativeFlatness,
@@ -226,6 +231,11 @@ def audited():
             FisherRao(pgd),
             PathNorm(),
             SpectralNorms(),
+            Margins(pgd),
+            InputGradient(pgd),
+            Alignment(pgd),
+            Linearity(pgd, steps=2),
+            Calibration(pgd),
         )
     )
     test, train = (

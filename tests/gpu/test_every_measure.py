@@ -46,6 +46,11 @@ PROBES = {
     "spectral_norms": [p.SpectralNorms()],
     "relative_flatness": [p.RelativeFlatness(PGD)],
     "fisher_rao": [p.FisherRao(PGD)],
+    "margins": [p.Margins(PGD)],
+    "input_gradient": [p.InputGradient(PGD)],
+    "alignment": [p.Alignment(PGD)],
+    "linearity": [p.Linearity(PGD, steps=5)],
+    "calibration": [p.Calibration(PGD)],
 }  # fmt: skip
 CASES = [(name, at) for name, settings in PROBES.items() for at in range(len(settings))]
 

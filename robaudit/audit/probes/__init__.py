@@ -16,8 +16,10 @@ from importlib.metadata import EntryPoint, entry_points
 from robaudit.audit.probe import Probe
 from robaudit.audit.probes.adaptive_average import AdaptiveAverage
 from robaudit.audit.probes.adaptive_worst import AdaptiveWorst
+from robaudit.audit.probes.alignment import Alignment
 from robaudit.audit.probes.autoattack import AutoAttack
 from robaudit.audit.probes.average import Average
+from robaudit.audit.probes.calibration import Calibration
 from robaudit.audit.probes.certified import Certified
 from robaudit.audit.probes.clean import Clean
 from robaudit.audit.probes.cw import Cw
@@ -25,6 +27,9 @@ from robaudit.audit.probes.distance import Distance
 from robaudit.audit.probes.fast import Fast
 from robaudit.audit.probes.fisher_rao import FisherRao
 from robaudit.audit.probes.hessian import Hessian
+from robaudit.audit.probes.input_gradient import InputGradient
+from robaudit.audit.probes.linearity import Linearity
+from robaudit.audit.probes.margins import Margins
 from robaudit.audit.probes.path_norm import PathNorm
 from robaudit.audit.probes.pgd import Pgd
 from robaudit.audit.probes.relative_flatness import RelativeFlatness
@@ -40,9 +45,11 @@ from robaudit.audit.probes.worst import Worst
 __all__ = [
     "AdaptiveAverage",
     "AdaptiveWorst",
+    "Alignment",
     "AutoAttack",
     "Average",
     "Bound",
+    "Calibration",
     "Certified",
     "Clean",
     "Cw",
@@ -50,6 +57,9 @@ __all__ = [
     "Fast",
     "FisherRao",
     "Hessian",
+    "InputGradient",
+    "Linearity",
+    "Margins",
     "PathNorm",
     "Pgd",
     "RelativeFlatness",
