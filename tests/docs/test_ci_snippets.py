@@ -1,4 +1,4 @@
-"""The CI page's snippets: parsed, held against the services' schemas, and run without them."""
+"""The action, the component, the hooks and the CI page: held against schemas, and run here."""
 
 import json
 import os
@@ -19,10 +19,16 @@ ROOT = Path(__file__).resolve().parents[2]
 PAGE = (ROOT / "docs" / "how-to" / "ci.md").read_text("utf-8")
 BLOCKS = dict(re.findall(r'^```\w+ title="([^"]+)"\n(.*?)^```$', PAGE, re.M | re.S))
 WORKFLOW = yaml.safe_load(BLOCKS[".github/workflows/robustness.yml"])
-GITLAB = yaml.safe_load(BLOCKS[".gitlab-ci.yml"])
-HOOKS = yaml.safe_load(BLOCKS[".pre-commit-config.yaml"])["repos"][0]["hooks"]
-STEPS = WORKFLOW["jobs"]["gate"]["steps"]
+ACTION = yaml.safe_load((ROOT / "action.yml").read_text("utf-8"))
+COMPONENT, GITLAB = yaml.safe_load_all((ROOT / "templates" / "gate.yml").read_text("utf-8"))
+HOOKS = yaml.safe_load((ROOT / ".pre-commit-hooks.yaml").read_text("utf-8"))
+STEPS = ACTION["runs"]["steps"]
 SAMPLES = ROOT / "sample_checkpoints"
+# What the services put into the environment of the gate's script.
+GIVEN = {
+    "CHECKPOINT": "model.pt", "POLICY": "robaudit.toml", "BASELINE": "", "ARGUMENTS": "",
+    "PACKAGE": "robaudit", "GITHUB_STEP_SUMMARY": "page.md", "GITHUB_OUTPUT": "output",
+}  # fmt: skip
 
 
 def step(name):
@@ -57,9 +63,16 @@ def bash(place, script, *flags, **variables):
 
 
 @pytest.mark.parametrize(
-    ("schema", "content"), [("github-workflows", WORKFLOW), ("gitlab-ci", GITLAB)]
+    ("schema", "content", "key"),
+    [
+        ("github-workflows", WORKFLOW, "jobs"),
+        ("github-actions", ACTION, "runs"),
+        ("gitlab-ci", COMPONENT, "spec"),
+        ("gitlab-ci", GITLAB, "robustness"),
+        ("gitlab-ci", yaml.safe_load(BLOCKS[".gitlab-ci.yml"]), "include"),
+    ],
 )
-def test_the_services_schemas_hold(schema, content):
+def test_the_services_schemas_hold(schema, content, key):
     found = find_spec("check_jsonschema")
     if found is None:
         pytest.skip("check-jsonschema, which brings the schemas, is not installed")
@@ -69,7 +82,7 @@ def test_the_services_schemas_hold(schema, content):
     plain = {"on" if key is True else key: value for key, value in content.items()}
     validator = validator_for(rules)(rules)
     validator.validate(plain)
-    plain["jobs" if schema == "github-workflows" else "robustness"] = 1
+    plain[key] = 1
     assert not validator.is_valid(plain)
 
 
@@ -79,10 +92,13 @@ def test_the_workflow_asks_for_no_more_than_it_uses():
         "contents": "read", "security-events": "write", "pull-requests": "write",
     }  # fmt: skip
     used = [one["uses"] for one in STEPS if "uses" in one]
+    (_, ours) = WORKFLOW["jobs"]["gate"]["steps"]
+    assert set(ours["with"]) <= set(ACTION["inputs"])
     assert "github/codeql-action/upload-sarif@v3" in used
     assert all(re.fullmatch(r"[\w./-]+@v\d+", name) for name in used)
     # Nothing that a pull request's author writes is put into a script.
     assert not any("${{" in one.get("run", "") for one in STEPS)
+    assert not any("$[[" in line for line in GITLAB["robustness"]["script"])
 
 
 def test_every_script_is_bash():
@@ -94,8 +110,9 @@ def test_every_script_is_bash():
 
 def test_the_workflows_gate_is_run(place):
     shutil.copy(SAMPLES / "standard.pt", place / "model.pt")
-    done = bash(place, step("Gate")["run"], "-eo", "pipefail", GITHUB_STEP_SUMMARY="page.md")
+    done = bash(place, step("Gate")["run"], "-eo", "pipefail", **GIVEN)
     assert done.returncode == 1, done.stderr
+    assert (place / "output").read_text() == "code=1\n"
     assert (place / "page.md").read_text() == (place / "robaudit.md").read_text()
     assert "## robaudit gate: failed" in (place / "page.md").read_text()
     (result,) = json.loads((place / "robaudit.sarif").read_text())["runs"][0]["results"]
@@ -124,10 +141,43 @@ def test_the_gates_code_is_the_steps(place, code):
     assert said[code] in done.stdout + done.stderr
     scripts = [step("Gate")["run"], "\n".join(GITLAB["robustness"]["script"])]
     for script in scripts:
-        done = bash(place, script, "-eo", "pipefail", GITHUB_STEP_SUMMARY="page.md")
+        done = bash(place, script, "-eo", "pipefail", **GIVEN)
         assert done.returncode == code
     assert not (place / "page.md").exists()  # nothing was written, so nothing is shown
     assert (code in GITLAB["robustness"]["allow_failure"]["exit_codes"]) == (code == 3)
+
+
+@pytest.mark.parametrize("where", ["action", "component"])
+def test_inputs_become_the_gates_arguments(place, where):
+    """Names with blanks stay one word."""
+    action = where == "action"
+    command(place, "robaudit", 'printf "%s\\n" "$@" > words; echo verdict > robaudit.xml')
+    command(place, "pip", "exit 0")
+    script = step("Gate")["run"] if action else "\n".join(GITLAB["robustness"]["script"])
+    own = {"CHECKPOINT": "my model.pt", "BASELINE": "last run", "ARGUMENTS": "--arch net.py:make"}
+    done = bash(place, script, "-eo", "pipefail", **(GIVEN | own))
+    assert done.returncode == 0, done.stderr
+    words = (place / "words").read_text().splitlines()
+    assert words[:4] == ["gate", "my model.pt", "--policy", "robaudit.toml"]
+    assert words[words.index("--baseline") + 1] == "last run"
+    assert ("net.py:make" in words) == action
+
+
+def test_an_action_that_wrote_no_verdict_has_not_passed(place):
+    command(place, "robaudit", "exit 0")
+    (place / "robaudit.xml").write_text("of the job before")
+    done = bash(place, step("Gate")["run"], "-eo", "pipefail", **GIVEN)
+    assert (done.returncode, (place / "output").read_text()) == (5, "code=5\n")
+
+
+def test_the_pages_inputs_and_hooks_are_those_there_are():
+    table = re.findall(r"^\| (`[\w-]+`(?:, `[\w-]+`)*) \|", PAGE, re.M)
+    named = {name for cell in table for name in re.findall(r"`([\w-]+)`", cell)}
+    assert set(ACTION["inputs"]) <= named
+    (included,) = yaml.safe_load(BLOCKS[".gitlab-ci.yml"])["include"]
+    assert set(included["inputs"]) <= set(COMPONENT["spec"]["inputs"])
+    (repo,) = yaml.safe_load(BLOCKS[".pre-commit-config.yaml"])["repos"]
+    assert [hook["id"] for hook in repo["hooks"]] == [hook["id"] for hook in HOOKS]
 
 
 @pytest.mark.parametrize("earlier", ["", "17"])
