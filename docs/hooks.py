@@ -169,7 +169,7 @@ def measure_table(sections):
     lines = ["| name | in words | formula | unit | error bar |", "|---|---|---|---|---|"]
     for row in measures.known():
         if row.section in sections:
-            label = row.label.format(attack=row.attack, objective="objective")
+            label = row.label.format(attack=row.attack, objective="objective", part="")
             cells = (f"`{row.name}`", label, row.formula, units.get(row.unit, row.unit), row.error)
             lines.append(f"| {' | '.join(cell.translate(_CELL) for cell in cells)} |")
     return "\n".join(lines)

@@ -49,3 +49,46 @@ def known_as(text: str) -> str:
     """
     bare = re.sub(r"[^a-z0-9]", "", text.lower())
     return next((n for n, s in DATA_SETS.items() if bare in (n.replace("-", ""), *s.also)), "")
+
+
+@dataclass(frozen=True)
+class CorruptedSet:
+    """A data set of corrupted images.
+
+    Attributes:
+        clean: name of the set whose test images it has.
+        folder: its folder's name, as it is published.
+    """
+
+    clean: str
+    folder: str
+
+
+CORRUPTED: Mapping[str, CorruptedSet] = {
+    "cifar10-c": CorruptedSet("cifar10", "CIFAR-10-C"),
+    "cifar100-c": CorruptedSet("cifar100", "CIFAR-100-C"),
+    "imagenet-c": CorruptedSet("imagenet", "ImageNet-C"),
+}
+CORRUPTED_FOLDER = "corruptions:"
+"""Before the path of any folder of corrupted images."""
+
+CORRUPTIONS: tuple[str, ...] = (
+    *("gaussian_noise", "shot_noise", "impulse_noise"),
+    *("defocus_blur", "glass_blur", "motion_blur", "zoom_blur"),
+    *("snow", "frost", "fog", "brightness"),
+    *("contrast", "elastic_transform", "pixelate", "jpeg_compression"),
+)
+"""The fifteen over which accuracy and mCE are means (Hendrycks & Dietterich, "Benchmarking neural
+network robustness to common corruptions and perturbations", ICLR 2019)."""
+EXTRA_CORRUPTIONS: tuple[str, ...] = ("gaussian_blur", "saturate", "spatter", "speckle_noise")
+"""Four more that come with the fifteen, to validate on; they are in no mean."""
+SEVERITIES: tuple[int, ...] = (1, 2, 3, 4, 5)
+
+
+def is_corrupted(name: str) -> bool:
+    """Whether a data set of this name has corrupted images alone.
+
+    >>> is_corrupted("cifar10-c"), is_corrupted("corruptions:DIR"), is_corrupted("cifar10")
+    (True, True, False)
+    """
+    return name in CORRUPTED or name.startswith(CORRUPTED_FOLDER)

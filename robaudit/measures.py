@@ -36,7 +36,8 @@ class Measure:
 
     Attributes:
         name: as in reports: ``accuracy.pgd``.
-        label: in words; ``{attack}`` and ``{objective}`` are filled in from a measurement.
+        label: in words; ``{attack}``, ``{objective}`` and ``{part}`` are filled in from a
+            measurement.
         section: the heading under which it is shown.
         basis: what it rests on.
         place: its place within the section; measures of one place are sorted by name.

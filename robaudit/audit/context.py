@@ -7,6 +7,7 @@ import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -59,6 +60,7 @@ class Context:
         replayed: adversarial images made earlier, of the audited examples.
         watch: opens a progress display for a named piece of work.
         cache: keeps finished pieces of attacks.
+        data_dir: where data sets are, for images that belong to the audited ones.
         outcomes: per-example results by ``split.name``, for ``examples.npz``.
         broken: by attack, adversarial images of the audited split and which of them count.
         nearer: by attack, which examples it broke at the threat model's radius or within one of
@@ -80,6 +82,7 @@ class Context:
     broken: dict[str, tuple[Tensor, Tensor]] = field(default_factory=dict)
     nearer: dict[str, Tensor] = field(default_factory=dict)
     double: bool = False
+    data_dir: Path | None = None
     _made: dict[tuple[str, Pgd], AttackResult] = field(default_factory=dict)
     _runners: list[Runner] = field(default_factory=list)
     _whole: Context | None = None

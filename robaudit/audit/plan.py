@@ -11,6 +11,7 @@ from robaudit.audit.probes import (
     AutoAttack,
     Average,
     Clean,
+    Corruptions,
     Cw,
     Hessian,
     Pgd,
@@ -63,8 +64,14 @@ class Plan:
 
     @property
     def attacks(self) -> bool:
-        """Whether anything but clean images is measured."""
-        return bool(self.probes or self.radii)
+        """Whether anything is measured for which a threat model is needed."""
+        rows = [row for probe in self.probes for row in probe.measures]
+        return bool(self.radii) or any(row.basis != "clean" for row in rows)
+
+    @property
+    def on_corrupted(self) -> bool:
+        """Whether it can be measured where the data set has corrupted images alone."""
+        return all(isinstance(probe, Corruptions) for probe in self.probes) and not self.radii
 
     def get(self, kind: type[P]) -> P | None:
         """The probe of exactly that type, or ``None``."""

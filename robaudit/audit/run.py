@@ -6,6 +6,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -75,6 +76,7 @@ def audit(
     cache: Cache = no_cache,
     samples: int | None = None,
     straight_through: Sequence[str] = (),
+    data_dir: Path | None = None,
 ) -> Audit:
     """Run every probe of ``plan``; one that cannot be measured becomes a failed measurement.
 
@@ -93,6 +95,7 @@ def audit(
         samples: draws of a network that draws at random, for its votes and its gradients
             (:mod:`robaudit.engine.voting`); ``None`` for ten where it does.
         straight_through: modules that gradients of attacks go straight through.
+        data_dir: where data sets are, for probes that need images beside the audited ones.
 
     Raises:
         CheckpointError: the model does not take the images or has fewer outputs than labels.
@@ -115,6 +118,7 @@ def audit(
         watch,
         cache,
         double=precision == "float64",
+        data_dir=data_dir,
     )
     warnings = list(getattr(getattr(model, "origin", None), "warnings", ()))
     measurements: list[Measurement] = []

@@ -225,7 +225,7 @@ def _population(suite: SuitePolicy, settings: Settings) -> Population:
         examples, train = data_splits(own, None, Screen(settings.quiet))
     except (UsageError, DataError) as error:
         raise type(error)(f"line {suite.line}: {error.message}", error.advice) from None
-    return Population(suite, examples, threat, train)
+    return Population(suite, examples, threat, train, own.data_dir)
 
 
 def _asked(suite: SuitePolicy, settings: Settings) -> Settings:

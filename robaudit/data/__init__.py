@@ -5,7 +5,8 @@ Each kind of source is one module that provides the number of examples and acces
 test and of the training split that an audit needs.
 """
 
+from robaudit.data.corruptions import open_corrupted
 from robaudit.data.load import deciding_examples, default_threat, load_examples
 from robaudit.data.splits import load_splits
 
-__all__ = ["deciding_examples", "default_threat", "load_examples", "load_splits"]
+__all__ = ["deciding_examples", "default_threat", "load_examples", "load_splits", "open_corrupted"]

@@ -6,6 +6,7 @@ import os
 import warnings
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -40,7 +41,30 @@ def image_folder(folder: Path, split: str) -> Source:
             f"{folder}: a folder of images is the split test, not {split}",
             "Name the folder of the other split.",
         )
-    names = sorted(p.name for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
+    names = class_folders(folder)
+    found = listed(folder, names)
+    decoder = Decoder.like(found[0][0])
+
+    def images(positions: Sequence[int]) -> Tensor:
+        return decoder.images([found[position][0] for position in positions])
+
+    def labels(positions: Sequence[int]) -> Tensor:
+        return torch.tensor([found[i][1] for i in positions], dtype=torch.int64)
+
+    return Source(len(found), decoder.shape, labels, images, len(names), decoded=True)
+
+
+def class_folders(folder: Path) -> list[str]:
+    """The names of its sub-folders, which are the classes, in order."""
+    return sorted(p.name for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
+
+
+def listed(folder: Path, names: Sequence[str]) -> list[tuple[Path, int]]:
+    """The image files of each class's folder, with the class's number.
+
+    Raises:
+        DataError: there are none.
+    """
     found = [
         (path, label)
         for label, name in enumerate(names)
@@ -52,24 +76,51 @@ def image_folder(folder: Path, split: str) -> Source:
             f"{folder}: no images in sub-folders of it",
             f"Put each class into a separate folder; known endings: {' '.join(sorted(_ENDINGS))}",
         )
-    first = found[0][0]
-    mode, size = _header(first)
+    return found
 
-    def images(positions: Sequence[int]) -> Tensor:
-        def one(position: int) -> np.ndarray:
-            return _decode(found[position][0], mode, size, first)
 
-        if len(positions) < _FEW:
-            return torch.from_numpy(np.stack([one(position) for position in positions]))
+@dataclass(frozen=True)
+class Decoder:
+    """Decodes image files, which must all have the channels and the size of the first.
+
+    Attributes:
+        mode: Pillow's ``L`` or ``RGB``.
+        size: width and height.
+    """
+
+    first: Path
+    mode: str
+    size: tuple[int, int]
+
+    @classmethod
+    def like(cls, first: Path) -> Decoder:
+        """For images like this one.
+
+        Raises:
+            DataError: it is no readable image.
+        """
+        return cls(first, *_header(first))
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Of an image, ``(c, h, w)``."""
+        return (1 if self.mode == "L" else 3, self.size[1], self.size[0])
+
+    def images(self, paths: Sequence[Path]) -> Tensor:
+        """The files as uint8 ``(n, c, h, w)``.
+
+        Raises:
+            DataError: one is missing, unreadable, or of another size or kind.
+        """
+
+        def one(path: Path) -> np.ndarray:
+            return _decode(path, self.mode, self.size, self.first)
+
+        if len(paths) < _FEW:
+            return torch.from_numpy(np.stack([one(path) for path in paths]))
         # Pillow releases the interpreter lock while it decodes.
         with ThreadPoolExecutor(_cores()) as pool:
-            return torch.from_numpy(np.stack(list(pool.map(one, positions))))
-
-    def labels(positions: Sequence[int]) -> Tensor:
-        return torch.tensor([found[i][1] for i in positions], dtype=torch.int64)
-
-    shape = (1 if mode == "L" else 3, size[1], size[0])
-    return Source(len(found), shape, labels, images, len(names), decoded=True)
+            return torch.from_numpy(np.stack(list(pool.map(one, paths))))
 
 
 def _header(path: Path) -> tuple[str, tuple[int, int]]:

@@ -8,13 +8,14 @@ import torch
 from torch import Tensor
 
 from robaudit.data.arrayfile import SUFFIXES, arrayfile
+from robaudit.data.corruptions import mildest
 from robaudit.data.digits import digits
 from robaudit.data.image_folder import image_folder
 from robaudit.data.keeping import content_hash, kept
 from robaudit.data.plugins import plugin_set, registered
 from robaudit.data.source import Source
 from robaudit.data.torchvision_sets import torchvision_set
-from robaudit.datasets import DATA_SETS
+from robaudit.datasets import DATA_SETS, is_corrupted
 from robaudit.engine import seed_for
 from robaudit.errors import DataError, UsageError, did_you_mean
 from robaudit.types import Examples, Norm, Progress, ThreatModel
@@ -57,8 +58,9 @@ def load_examples(
         name: ``digits`` (bundled); ``mnist``, ``fashion-mnist``, ``cifar10``, ``cifar100`` or
             ``svhn`` (torchvision, in ``data_dir``); a ``.npz`` or ``.safetensors`` file with
             arrays ``x`` and ``y``, and ``groups`` where one image appears several times;
-            ``imagefolder:DIR``, one sub-folder per class; or the name of an installed package's
-            entry point of the group ``robaudit.datasets``.
+            ``imagefolder:DIR``, one sub-folder per class; the name of an installed package's
+            entry point of the group ``robaudit.datasets``; or corrupted images
+            (:func:`robaudit.data.open_corrupted`), one version of each, slightly corrupted.
         split: ``test`` or ``train``.
         n: number of examples; all if not given. The first n, unless ``sample_seed`` is given.
         at_most: used instead of ``n``: that many, or all where there are fewer.
@@ -142,6 +144,8 @@ def _open(name: str, split: str, data_dir: Path | None, download: bool) -> Sourc
         return digits(split)
     if name in DATA_SETS and DATA_SETS[name].torchvision:
         return torchvision_set(name, split, data_dir, download)
+    if is_corrupted(name):
+        return mildest(name, split, data_dir)
     if name.startswith(_FOLDER):
         return image_folder(Path(name.removeprefix(_FOLDER)).expanduser(), split)
     if name.lower().endswith(SUFFIXES):

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -50,12 +51,18 @@ from robaudit.types import Examples, ThreatModel
 
 @dataclass(frozen=True)
 class Population:
-    """What a suite's rules are about; ``train`` where one of them is on a gap or a bound."""
+    """What a suite's rules are about.
+
+    Attributes:
+        train: where one of them is on a gap or a bound.
+        data_dir: where data sets are.
+    """
 
     suite: SuitePolicy
     examples: Examples
     threat: ThreatModel
     train: Examples | None = None
+    data_dir: Path | None = None
 
 
 def gate(
@@ -305,6 +312,7 @@ class _Suite:
                     batch_size=context.batch_size,
                     precision=context.precision,
                     watch=context.watch,
+                    data_dir=self.population.data_dir,
                 ).report
         except NotMeasuredError as error:
             return {

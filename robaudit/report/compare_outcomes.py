@@ -17,7 +17,7 @@ from robaudit.report.text import plain
 from robaudit.schema import Measurement, Report
 
 # Measurements besides accuracies that are the mean of the outcomes of the same name.
-_MEANS = ("loss.clean", "loss.robust", "trh.top_layer")
+_MEANS = ("loss.clean", "loss.robust", "trh.top_layer", "corruptions.mce")
 
 
 @dataclass(frozen=True)
@@ -56,6 +56,8 @@ def read_audited(path: Path) -> Audited:
 def outcomes_of(audited: Audited, measurement: Measurement) -> ExampleOutcomes | None:
     """The values that a measurement is the mean of: bools for an accuracy, else floats.
 
+    An accuracy over several versions of each example has the share of them as a float.
+
     Returns:
         ``None`` where there are none.
 
@@ -71,7 +73,7 @@ def outcomes_of(audited: Audited, measurement: Measurement) -> ExampleOutcomes |
     fitting = (
         index.ndim == values.ndim == 1
         and index.dtype.kind == "i"
-        and values.dtype.kind == ("b" if accuracy else "f")
+        and values.dtype.kind in ("bf" if accuracy else "f")
         and len(values) == measurement.n
         and len(values) <= len(index)
     )

@@ -68,6 +68,30 @@ class SweepRow(_Row):
     perturbations: int | None = None
 
 
+class SeverityRow(_Row):
+    """An accuracy under a corruption at one severity, with its interval."""
+
+    severity: int
+    accuracy: float
+    low: float
+    high: float
+
+
+class CorruptionRow(_Row):
+    """An accuracy under one corruption, as a mean over severities, and at each of them."""
+
+    name: str
+    accuracy: float
+    low: float
+    high: float
+    severities: list[SeverityRow]
+
+
+class _CorruptionError(_Row):
+    name: str
+    error: float
+
+
 def attacked(report: Report) -> list[Measurement]:
     """Accuracies under attack on the audited split, the smallest first; AutoAttack among equals."""
     found = [m for name in attack_names() if (m := report.get(name)) is not None]
@@ -123,6 +147,31 @@ def sweep_rows(measurement: Measurement) -> list[SweepRow]:
         DataError: a table that lacks a column or holds no numbers.
     """
     return _rows(SweepRow, measurement, "sweep", f"sweep of {plain(measurement.name)}")
+
+
+def corruption_rows(report: Report) -> list[CorruptionRow]:
+    """Accuracies under corruptions, all at the same severities; empty where not measured.
+
+    Raises:
+        DataError: a table that lacks a column or holds no numbers.
+    """
+    found = report.get("accuracy.corruptions")
+    rows = _rows(CorruptionRow, found, "corruptions", "table of accuracy.corruptions")
+    levels = [[one.severity for one in row.severities] for row in rows]
+    if any(own != levels[0] or not own for own in levels):
+        raise DataError("the table of accuracy.corruptions has not the same severities everywhere")
+    return rows
+
+
+def corruption_errors(report: Report) -> dict[str, float]:
+    """The error under each corruption relative to a reference model's; empty where not measured.
+
+    Raises:
+        DataError: a table that lacks a column or holds no numbers.
+    """
+    found = report.get("corruptions.mce")
+    rows = _rows(_CorruptionError, found, "corruptions", "table of corruptions.mce")
+    return {row.name: row.error for row in rows}
 
 
 def density(report: Report) -> SpectralDensity | None:

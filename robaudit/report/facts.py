@@ -57,7 +57,7 @@ def short_threat(threat: Threat | None) -> str:
 def threat_text(threat: Threat | None) -> str:
     """``linf, eps = 8/255``, or that nothing was attacked."""
     if threat is None:
-        return "none, clean images"
+        return "none, nothing was attacked"
     return f"{threat.norm}, eps = {radius(threat.eps)}"
 
 

@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 from robaudit.atomic_write import draft_folder, remove_empty, swap
 from robaudit.errors import RobauditError, UsageError, error_line
+from robaudit.report.corruptions import corruptions_csv
 from robaudit.report.csvfile import layers_csv, to_csv
 from robaudit.report.curve import Curve, curve_data
 from robaudit.report.formats.csv_text import csv_text
 from robaudit.report.jsonfile import write_report
 from robaudit.report.naming import name_of
 from robaudit.report.pictures.accuracies import radii
+from robaudit.report.pictures.corruptions import corruptions
 from robaudit.report.pictures.curvature import curvature
 from robaudit.report.pictures.curves import WCI, course
 from robaudit.report.pictures.drawing import save
@@ -85,7 +87,8 @@ def fill_folder(
 ) -> None:
     """Write ``report.html``, ``report.json``, ``report.md``, ``measurements.csv``, ``layers.csv``,
     ``examples.npz``, and as SVG and PNG the pictures ``curvature`` where curvature was measured and
-    ``robustness`` where several radii were attacked; ``gallery.npz`` where there is a gallery.
+    ``robustness`` where several radii were attacked; ``corruptions.csv`` and the picture
+    ``corruptions`` where these were measured; ``gallery.npz`` where there is a gallery.
 
     Args:
         outcomes: per-example arrays by ``split.name``.
@@ -111,6 +114,8 @@ def fill_folder(
         ("layers.csv", lambda: _write(folder / "layers.csv", layers_csv(report))),
         ("curvature", lambda: save(curvature(report), folder / "curvature", name)),
         ("robustness", lambda: save(radii(report), folder / "robustness", name)),
+        ("corruptions", lambda: save(corruptions(report), folder / "corruptions", name)),
+        ("corruptions.csv", lambda: _write_table(folder / "corruptions.csv", report)),
     ]
     if gallery is not None:
         parts.append(("gallery.npz", lambda: write_gallery(gallery, folder / "gallery.npz")))
@@ -133,6 +138,11 @@ def fill_folder(
 def _write(path: Path, text: str) -> None:
     # A file name that is no text must not cost a report: its odd bytes are question marks.
     path.write_text(text, encoding="utf-8", errors="replace")
+
+
+def _write_table(path: Path, report: Report) -> None:
+    if (table := corruptions_csv(report)) is not None:
+        _write(path, csv_text(table))
 
 
 def fill_index(folder: Path, reports: Sequence[Report], names: Sequence[str]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 
+from robaudit.report.corruptions import corruption_tables
 from robaudit.report.details import (
     RadiusRow,
     SpectralDensity,
@@ -63,6 +64,7 @@ def report_tables(report: Report) -> list[Table]:
     return [
         facts(header_rows(report), _title(report)),
         *_found(report),
+        *corruption_tables(report),
         *(one for split in splits for one in layer_tables(report, split)),
         *spread_tables(report),
         *_said(report),
@@ -106,6 +108,7 @@ def report_screen(report: Report) -> list[Table]:
     return [
         facts(header_rows(report, _HASH), _title(report)),
         *_found(report),
+        *corruption_tables(report),
         *layer_tables(report, most=_MOST_LAYERS),
         *spread_tables(report, _MOST_LAYERS),
         *_spectrum(density(report)),

@@ -7,10 +7,17 @@ bound on the worst case. A line that judges names the comparison.
 
 from __future__ import annotations
 
-from robaudit.report.details import attacked, extra, extra_number, layer_rows, trace_symbol
+from robaudit.report.details import (
+    attacked,
+    corruption_rows,
+    extra,
+    extra_number,
+    layer_rows,
+    trace_symbol,
+)
 from robaudit.report.numbers import number, percent, shown
 from robaudit.report.text import plain
-from robaudit.report.words import attack
+from robaudit.report.words import attack, label
 from robaudit.schema import Measurement, Report
 
 
@@ -24,6 +31,7 @@ def verdicts(report: Report) -> list[str]:
         *_accuracy(report),
         *_between(report),
         *_broken(report),
+        *_corruptions(report),
         *_gap(report),
         *_wci(report),
         *_bounds(report),
@@ -136,6 +144,19 @@ def _broken(report: Report) -> list[str]:
     if _value(smallest) == 0:
         return ["The model is broken at this radius: no example that was tried resists."]
     return []
+
+
+def _corruptions(report: Report) -> list[str]:
+    found, rows = _ok(report, "accuracy.corruptions"), corruption_rows(report)
+    if not found or not rows:
+        return []
+    lowest, name, severity = min(
+        (one.accuracy, row.name, one.severity) for row in rows for one in row.severities
+    )
+    return [
+        f"{label(found)}: {shown(found)} on {found.n} images; lowest {percent(lowest)}, under "
+        f"{plain(name)} at severity {severity}."
+    ]
 
 
 def _gap(report: Report) -> list[str]:

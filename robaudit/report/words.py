@@ -28,7 +28,8 @@ def label(measurement: Measurement) -> str:
         return plain(measurement.name)
     settings = measurement.settings
     objective = plain(str(settings.get("objective", "?"))).upper()
-    named = words.format(attack=attack(measurement), objective=objective)
+    part = plain(str(settings.get("part", "")))
+    named = words.format(attack=attack(measurement), objective=objective, part=part)
     if settings.get("operator") == "gauss-newton":
         named = named.replace("Hessian", "Gauss-Newton")
         named += "" if "Gauss-Newton" in named else ", Gauss-Newton"

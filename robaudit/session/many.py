@@ -149,6 +149,7 @@ def audit_all(
                 asked,
                 at_most=plan.n,
                 clean_alone=clean_alone,
+                corrupted=plan.on_corrupted,
                 exact=exact,
                 display=display,
             )

@@ -18,6 +18,7 @@ from robaudit.audit.journal import open_journal, threads_kept, weights_digest
 from robaudit.checkpoints import Classifier, load
 from robaudit.checkpoints.answers import Answers
 from robaudit.checkpoints.sources import zoo_threat
+from robaudit.datasets import CORRUPTED_FOLDER, is_corrupted
 from robaudit.display import Display
 from robaudit.errors import DataError, RobauditError, UsageError
 from robaudit.request import CheckpointSpec, DataSpec, Request
@@ -54,6 +55,7 @@ class Session:
         *,
         at_most: int | None,
         clean_alone: bool = False,
+        corrupted: bool = False,
         exact: bool = False,
         display: Display | None = None,
         answers: Answers | None = None,
@@ -63,6 +65,7 @@ class Session:
         Args:
             at_most: examples to load where the request does not say how many.
             clean_alone: nothing is attacked, so that a threat model is not needed.
+            corrupted: nothing is measured that needs clean images.
             answers: of an earlier session with the same checkpoints.
 
         Raises:
@@ -72,7 +75,7 @@ class Session:
         display = display or Display()
         request = with_data(request, sources, display)
         threat = None if clean_alone and request.eps is None else threat_of(request, sources)
-        examples, train = data_splits(request, at_most, display)
+        examples, train = data_splits(request, at_most, display, corrupted=corrupted)
         known = answers or Answers(sources)
         return cls(request, examples, train, threat, known, exact, display)
 
@@ -180,6 +183,7 @@ class Session:
                 cache=cache,
                 samples=asked.samples,
                 straight_through=asked.straight_through,
+                data_dir=asked.data_dir,
             )
 
     def journal(self, folder: Path, model: Classifier) -> Cache:
@@ -206,23 +210,30 @@ class Session:
 
 
 def data_splits(
-    asked: Request, at_most: int | None, display: Display | None = None
+    asked: Request,
+    at_most: int | None,
+    display: Display | None = None,
+    *,
+    corrupted: bool = False,
 ) -> tuple[Examples, Examples | None]:
     """The examples of a request, and those of the training split where gaps are asked for.
 
     Args:
         at_most: how many where the request does not say.
+        corrupted: data with corrupted images alone may be asked for.
 
     Raises:
         UsageError, DataError: they cannot be had.
     """
     display = display or Display()
+    if not corrupted:
+        _check_clean(asked)
 
     def without(error: DataError) -> None:
         display.note(f"no generalisation gaps: {error.message}", "Give --train-data, or --no-gap.")
 
     # Only files take long to read; a bar for anything else would be gone before it is seen.
-    shown = display if asked.data.startswith("imagefolder:") else Display()
+    shown = display if asked.data.startswith(("imagefolder:", CORRUPTED_FOLDER)) else Display()
     with shown.bars(asked.data) as watch, watch("reading images") as progress:
         return data.load_splits(
             asked.data,
@@ -266,9 +277,19 @@ def threat_of(
     for name in (asked.data, *(dataset for dataset, _ in own.values())):
         if (usual := data.default_threat(name, norm)) is not None:
             return usual
+    _check_clean(asked)
     # A name that is misspelt has no usual radius either: say that, not this.
     _one_example(asked)
     raise UsageError(f"no usual {norm} radius is known for --data {asked.data}", advice)
+
+
+def _check_clean(asked: DataSpec) -> None:
+    if is_corrupted(asked.data):
+        raise UsageError(
+            f"{asked.data} has corrupted images alone, which only robaudit corruptions measures on",
+            "Audit clean images, and the corrupted ones beside them: --also corruptions, with both "
+            "sets in --data-dir.",
+        )
 
 
 def _one_example(asked: DataSpec) -> None:

@@ -10,7 +10,7 @@ from robaudit.checkpoints.asking import best_accuracy
 from robaudit.checkpoints.trained_on import TrainedOn, trained_on
 from robaudit.data import load_examples
 from robaudit.data.places import root_of, usual_places
-from robaudit.datasets import DATA_SETS
+from robaudit.datasets import CORRUPTED, DATA_SETS
 from robaudit.display import Display
 from robaudit.errors import DataError
 from robaudit.request import AUTO, Request
@@ -55,6 +55,29 @@ def with_data(asked: R, sources: Sequence[str], display: Display | None = None) 
         display.note(f"--data {name}, in {where}: {why}")
     data = f"imagefolder:{there[name]}" if name == "imagenet" else name
     return asked.changed(data=data)
+
+
+def with_clean(asked: R, clean: str | None = None) -> R:
+    """A request for corrupted images, turned into one for the clean ones where they are at hand.
+
+    Args:
+        asked: with the data named, as :func:`robaudit.data.open_corrupted` takes it.
+        clean: name of the clean set, where it is stated.
+    """
+    if clean is not None:
+        return asked.changed(data=clean)
+    known = CORRUPTED.get(asked.data)
+    if known is None:
+        return asked
+    folder = asked.data_dir
+    named = [] if folder is None else [folder, folder.expanduser().absolute().parent]
+    for place in (*named, None):
+        there = _place(known.clean, asked.changed(data_dir=place))
+        if there is not None and known.clean == "imagenet":
+            return asked.changed(data=f"imagefolder:{there}")
+        if there is not None:
+            return asked.changed(data=known.clean, data_dir=place)
+    return asked
 
 
 def _sets(found: TrainedOn) -> tuple[list[str], str]:

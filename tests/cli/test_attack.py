@@ -123,8 +123,8 @@ def test_clean_accuracy_needs_no_radius(place):
     for format in ("table", "csv", "md"):
         ran = robaudit("report", "out", "--format", format)
         assert ran.code == 0, ran.err
-    assert "none, clean images" in robaudit("report", "out").out
-    assert "none, clean images" in (place / "out" / "report.html").read_text()
+    assert "none, nothing was attacked" in robaudit("report", "out").out
+    assert "none, nothing was attacked" in (place / "out" / "report.html").read_text()
     assert "accuracy.clean" in robaudit("gate", "--init", "out").out
 
 

@@ -4,6 +4,7 @@ import json
 
 import pytest
 from support.console import ROBUST, SAMPLES, robaudit
+from support.corrupted import write_arrays
 
 from robaudit.cli.app import command, leaves
 
@@ -15,6 +16,7 @@ COMMANDS = {
         *("certify", ROBUST, "--n", 4, "--eps", "0.02", "--method", "crown"),
         *("--upper", "pgd", "--quiet", "--json"),
     ),
+    "corruptions": ("corruptions", ROBUST, "--data", "corruptions:digits-c", *FEW, "--json"),
     "wci": ("wci", ROBUST, *FEW, "--json"),
     "flatness": ("flatness", ROBUST, *FEW, "--perturbations", 2, "--worst-restarts", 1, "--json"),
     "hessian": ("hessian", ROBUST, *FEW, "--top", 2, "--json"),
@@ -47,6 +49,7 @@ def place(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "200")
     (tmp_path / "robaudit.toml").write_text(POLICY)
+    write_arrays(tmp_path / "digits-c")
     return tmp_path
 
 

@@ -1,6 +1,7 @@
 """Every probe of an audit gives on a GPU what it gives on the CPU."""
 
 import pytest
+from support.corrupted import write_arrays
 
 import robaudit as ra
 from robaudit.audit import Plan, audit
@@ -21,6 +22,7 @@ PROBES = {
     "square": [p.Square(queries=100)],
     "distance": [p.Distance()],
     "certified": [p.Certified("crown")],
+    "corruptions": [p.Corruptions(), p.Corruptions(corruptions=("fog",), severities=(5,))],
     "wci": [
         p.Wci(PGD, estimator="exact"),
         p.Wci(PGD, estimator="gauss-newton"),
@@ -59,11 +61,16 @@ def test_no_probe_is_forgotten():
     assert PROBES.keys() == {probe.name for probe in p.known()} - {"clean"}
 
 
-def measured(device, network, plan, surrogate=None):
+@pytest.fixture(scope="module")
+def data_dir(tmp_path_factory):
+    return write_arrays(tmp_path_factory.mktemp("data") / "digits-c").parent
+
+
+def measured(device, network, plan, data_dir, surrogate=None):
     model = ra.load(samples_dir() / network, device=device)
     other = ra.load(surrogate, device=device) if surrogate else None
     examples = ra.load_examples("digits", n=64)
-    report = audit(model, examples, THREAT, plan, surrogate=other).report
+    report = audit(model, examples, THREAT, plan, surrogate=other, data_dir=data_dir).report
     assert report.provenance.device.startswith(device)
     return report
 
@@ -71,12 +78,12 @@ def measured(device, network, plan, surrogate=None):
 @pytest.mark.gpu
 @pytest.mark.parametrize("network", ["robust.pt", "smooth.safetensors"])
 @pytest.mark.parametrize(("probe", "at"), CASES)
-def test_a_probe_gives_the_same_numbers(probe, at, network):
+def test_a_probe_gives_the_same_numbers(probe, at, network, data_dir):
     """Rounding may turn an attack on an example or two: a third of a standard error, or 2 %."""
     settings = PROBES[probe][at]
     plan = Plan(n=64, probes=(settings,))
     surrogate = SURROGATE if probe == "transfer" else None
-    want, got = (measured(device, network, plan, surrogate) for device in ("cpu", "cuda"))
+    want, got = (measured(device, network, plan, data_dir, surrogate) for device in ("cpu", "cuda"))
     assert [m.name for m in got.measurements] == [m.name for m in want.measurements]
     for on_cpu, on_gpu in zip(want.measurements, got.measurements, strict=True):
         assert on_gpu.status == on_cpu.status, on_gpu.reason

@@ -22,6 +22,7 @@ from robaudit.audit.probes.average import Average
 from robaudit.audit.probes.calibration import Calibration
 from robaudit.audit.probes.certified import Certified
 from robaudit.audit.probes.clean import Clean
+from robaudit.audit.probes.corruptions import Corruptions
 from robaudit.audit.probes.cw import Cw
 from robaudit.audit.probes.distance import Distance
 from robaudit.audit.probes.fast import Fast
@@ -52,6 +53,7 @@ __all__ = [
     "Calibration",
     "Certified",
     "Clean",
+    "Corruptions",
     "Cw",
     "Distance",
     "Fast",

@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING
 
 from robaudit.audit.numbers import accuracy, loss
 from robaudit.audit.probe import Attack
+from robaudit.datasets import is_corrupted
 from robaudit.measures import measure
 from robaudit.schema import Measurement
 
 if TYPE_CHECKING:
     from robaudit.audit.context import Context
+    from robaudit.types import Examples
 
 
 @dataclass(frozen=True)
@@ -53,6 +55,11 @@ class Clean(Attack):
 
         found = []
         for split, examples in context.splits.items():
+            if is_corrupted(examples.name):
+                context.keep(split, "index", examples.index)
+                context.keep(split, "label", examples.y)
+                found.append(_skipped(examples))
+                continue
             with frozen(context.model):
                 logits = context.runner().logits(examples.x).cpu()
             right = logits.argmax(1) == examples.y
@@ -65,3 +72,12 @@ class Clean(Attack):
             context.keep(split, "loss.clean", losses)
             found += [accuracy("accuracy.clean", split, right), loss("loss.clean", split, losses)]
         return found
+
+
+def _skipped(examples: Examples) -> Measurement:
+    return Measurement(
+        name="accuracy.clean",
+        split=examples.split,
+        status="skipped",
+        reason=f"the images of {examples.name} are corrupted, and clean ones are not at hand",
+    )

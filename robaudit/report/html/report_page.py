@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from markupsafe import Markup
 
+from robaudit.report.corruptions import corruption_tables
 from robaudit.report.details import attacked, number_list
 from robaudit.report.facts import (
     command,
@@ -26,6 +27,7 @@ from robaudit.report.landscape_npz import FILE_NAME, read_npz
 from robaudit.report.naming import name_of
 from robaudit.report.numbers import Shown, number, percent, shown
 from robaudit.report.pictures.accuracies import accuracies, radii
+from robaudit.report.pictures.corruptions import corruptions
 from robaudit.report.pictures.curvature import curvature
 from robaudit.report.pictures.drawing import inline
 from robaudit.report.pictures.flatness import flatness, sweep
@@ -86,6 +88,7 @@ def to_html(report: Report, folder: Path | None = None) -> str:
         gallery=_gallery(folder),
         data_uri=data_uri,
         confidence=_confidence,
+        corruptions=corruption_tables(report),
         layers=[table for split in splits for table in layer_tables(report, split)],
         eigenvalues=_eigenvalues(report),
         spreads=spread_tables(report),
@@ -101,8 +104,8 @@ def to_html(report: Report, folder: Path | None = None) -> str:
 def headlines(report: Report) -> list[tuple[str, Shown, str]]:
     """The numbers on top of the page, as far as measured: a name, the number, and a note.
 
-    They are clean accuracy, the smallest robust accuracy, the certified one, the robust gap, and
-    WCI.
+    They are clean accuracy, the smallest robust accuracy, the one under corruptions, the certified
+    one, the robust gap, and WCI.
     """
     found = []
     clean, gap, wci = (report.get(name) for name in ("accuracy.clean", "gap.loss", "wci"))
@@ -113,6 +116,9 @@ def headlines(report: Report) -> list[tuple[str, Shown, str]]:
         name = "Robust accuracy" if made_here else label(lowest)
         note = f"{attack(lowest)}: an upper bound" if made_here else "images made elsewhere"
         found.append((name, shown(lowest), note))
+    corrupted = report.get("accuracy.corruptions")
+    if corrupted is not None and corrupted.value is not None:
+        found.append((label(corrupted), shown(corrupted), f"{corrupted.n} images"))
     proven = report.get("accuracy.certified")
     if proven is not None and proven.value is not None:
         found.append((label(proven), shown(proven), "a lower bound, by proof"))
@@ -128,6 +134,7 @@ def _pictures(report: Report, folder: Path | None) -> dict[str, Markup]:
     figures = {
         "accuracies": (accuracies(report), "Accuracies and their intervals"),
         "radii": (radii(report), "Accuracy within each radius"),
+        "corruptions": (corruptions(report), "Accuracy under each corruption at each severity"),
         "layers": (curvature(report, spectrum=False), "Contribution of each layer to WCI"),
         "spectrum": (
             curvature(report, layers=False),
