@@ -22,6 +22,7 @@ SECTIONS = (
     "flatness",
     "hessian",
     "certify",
+    "corruptions",
     "landscape",
     "compare",
     "train",

@@ -12,10 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from support.corrupted import write_arrays
 
 import robaudit
 from robaudit.cli import command
 from robaudit.cli.app import leaves
+from robaudit.datasets import CORRUPTIONS
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"
@@ -176,7 +178,7 @@ def test_field_tables_hold_every_field_of_the_report():
 
 
 @pytest.fixture(scope="module")
-def audited():
+def audited(tmp_path_factory):
     """An audit with every probe but AutoAttack, which is slow."""
     import torch
     from torch import nn
@@ -189,6 +191,7 @@ def audited():
         Average,
         Calibration,
         Certified,
+        Corruptions,
         Cw,
         Distance,
         Fast,
@@ -207,9 +210,12 @@ def audited():
         Wci,
         Worst,
     )
+    from robaudit.audit.probes.corruptions import ReferenceErrors
 
     torch.manual_seed(0)
     pgd = Pgd(steps=1)
+    errors = tuple((name, (0.5,) * 5) for name in CORRUPTIONS)
+    reference = ReferenceErrors("another", errors)
     network = nn.Sequential(nn.Flatten(), nn.Linear(64, 4), nn.ReLU(), nn.Linear(4, 10))
     plan = Plan(
         probes=(
@@ -236,13 +242,17 @@ def audited():
             Alignment(pgd),
             Linearity(pgd, steps=2),
             Calibration(pgd),
+            Corruptions(severities=(5,), reference=reference),
         )
     )
+    folder = write_arrays(tmp_path_factory.mktemp("data") / "digits-c")
     test, train = (
         robaudit.load_examples("digits", split=split, n=8) for split in ("test", "train")
     )
     threat = robaudit.ThreatModel("linf", 0.1)
-    return audit(network, test, threat, plan, train=train, surrogate=network)
+    return audit(
+        network, test, threat, plan, train=train, surrogate=network, data_dir=folder.parent
+    )
 
 
 def test_measurement_names_are_documented(audited):
