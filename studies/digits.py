@@ -1,25 +1,32 @@
 """Eight recipes and three seeds on the bundled digits: which measures go with robust
 generalisation, and does each method do what it is for?
 
-    python studies/digits.py --out digits-study --minutes 60
+    python studies/digits.py --out digits-study --minutes 90
 
-Trains 24 networks (digits_resnet of width 12, linf 0.15), measures each, and writes `methods.md`,
-`correlations.md` and `scatter.svg`. The same command goes on where it stopped.
+Trains 24 networks (digits_resnet of width 12, linf 0.15), audits them in one batch with every
+measure that a study correlates, and writes `methods.md`, `correlations.md`, `study.csv` and the
+pictures of `robaudit batch study`. The same command goes on where it stopped. `--train-only` stops
+before the audits: they are made with the measures that there are when they begin, so that a newer
+version takes the same networks and a folder without `audits`.
 """
 
 from __future__ import annotations
 
 import json
 import sys
-from pathlib import Path
 
-from measuring import measured
-from running import Row, Study, main, pyplot, spread, table
+from running import Study, main, spread, table
 
-import robaudit as ra
-from robaudit.curvature import top_layer_trh
-from robaudit.report.pictures import palette
-from robaudit.statistics.correlations import correlation
+from robaudit import measures
+from robaudit.audit.plan import preset
+from robaudit.audit.probes import known
+from robaudit.batch.directory import State, find
+from robaudit.batch.study import studies
+from robaudit.batch.study_plot import write_study_plots
+from robaudit.batch.study_tables import study_csv, study_document
+from robaudit.report.formats.csv_text import csv_text
+from robaudit.report.formats.markdown import markdown_text
+from robaudit.schema import Report
 
 BASE = 'objective = "{objective}"\nepochs = {epochs}\nbatch_size = 64\nseed = {seed}\n'
 SCHEDULE = '[schedule]\nkind = "cosine"\n'
@@ -33,124 +40,110 @@ RECIPES = {
     "mart": ("mart", "penalty = 5.0\n"),
     "alp": ("alp", ""),
 }
-MEASURES = (
-    "wci", "flatness.average", "flatness.worst", "hessian.largest", "hessian.relative", "trace",
-    "trh.top", "weights",
+PRESET = "quick"
+# Bounds of these networks take minutes each, and the fast attack comes within a point of them.
+LEFT_OUT = {"certified"}
+# Of each method; a name that a version has not is left out.
+SHOWN = (
+    "accuracy.clean", "accuracy.fast", "gap.loss", "wci", "flatness.average", "flatness.worst",
+    "hessian.relative_largest", "trace.total", "trh.top_layer",
 )  # fmt: skip
-TARGETS = ("loss.robust", "gap.loss", "gap.error")
-THREAT = ra.ThreatModel("linf", 0.15)
+OPTIONS = {"--train-only": {"action": "store_true", "help": "train the networks and stop"}}
 
 
 def run(study: Study) -> None:
     for seed in range(1 if study.smoke else 3):
         for recipe in list(RECIPES)[: 3 if study.smoke else None]:
-            name = f"{recipe.replace(' + ', '-')}-{seed}"
-            study.once(name, lambda r=recipe, s=seed, n=name: one(study, n, r, s))
+            trained(study, recipe, seed)
+    if not study.given.train_only:
+        manifest = study.out / "audits.toml"
+        manifest.write_text(audits(study), "utf-8")
+        study.robaudit("batch", manifest, "--out", study.out / "audits", "--workers", 0)
 
 
-def one(study: Study, name: str, recipe: str, seed: int) -> Row:
-    """Train one network and measure it."""
+def trained(study: Study, recipe: str, seed: int) -> None:
     objective, extra = RECIPES[recipe]
-    epochs, width, n = (1, 4, 48) if study.smoke else (30, 12, 1297)
+    epochs, width, n = size(study)
     base = BASE.format(objective=objective, epochs=epochs, seed=seed)
     own, tables = (extra, "") if extra.startswith("penalty") else ("", extra)
-    folder = study.train(
-        f"{name}-run", base + own + SCHEDULE + tables, "--data", "digits", "--n", n,
-        "--arch", f"digits_resnet(width={width})", "--every", epochs, "--device", "cpu",
+    study.train(
+        f"{recipe.replace(' + ', '-')}-{seed}-run", base + own + SCHEDULE + tables,
+        "--data", "digits", "--n", n, "--arch", f"digits_resnet(width={width})", "--every", epochs,
+        "--device", "cpu",
     )  # fmt: skip
-    kind = "averaged" if "swa" in recipe else "checkpoints"
-    model = ra.load(folder / kind / f"epoch_{epochs:03d}.safetensors", device="cpu")
-    return {"recipe": recipe, "seed": seed, **measures(model, study.smoke)}
 
 
-def measures(model: ra.Classifier, smoke: bool) -> Row:
-    """Every measure on 300 test images, robust loss and error on both splits."""
-    steps, draws, restarts, n = (2, 2, 1, 8) if smoke else (20, 10, 3, 300)
-    test, train = (ra.load_examples("digits", split=split, n=n) for split in ("test", "train"))
-    found, met = measured(model, test, THREAT, steps, draws, restarts)
-    found["trh.top"] = top_layer_trh(model, test.x, met.x, test.y, "at").value
-    seen = ra.attacks.pgd(model, train.x, train.y, THREAT, steps=steps, index=train.index)
-    for name, part in (("test", met), ("train", seen)):
-        found[f"clean.{name}"] = float(part.correct.double().mean())
-        found[f"robust.{name}"] = float(part.robust.double().mean())
-        found[f"loss.{name}"] = float(part.loss.double().mean())
-    found["loss.robust"] = found["loss.test"]
-    found["gap.loss"] = found["loss.test"] - found["loss.train"]
-    found["gap.error"] = found["robust.train"] - found["robust.test"]
-    return found
+def size(study: Study) -> tuple[int, int, int]:
+    """Epochs, width, and training images."""
+    return (12, 4, 300) if study.smoke else (30, 12, 1297)
+
+
+def audits(study: Study) -> str:
+    """The manifest: a group for each recipe."""
+    epochs, *_ = size(study)
+    lines = [
+        f'preset = "{PRESET}"\nalso = {json.dumps(also())}\ndata = "digits"',
+        f'n = {8 if study.smoke else 300}\nthreats = "linf 0.15"\n',
+    ]
+    for recipe in RECIPES:
+        kind = "averaged" if "swa" in recipe else "checkpoints"
+        stem = recipe.replace(" + ", "-")
+        files = [
+            f"{stem}-{seed}-run/{kind}/epoch_{epochs:03d}.safetensors"
+            for seed in range(3)
+            if (study.out / f"{stem}-{seed}-run").is_dir()
+        ]
+        if files:
+            lines.append(f"[[models]]\nfiles = {json.dumps(files)}\ngroup = {json.dumps(recipe)}")
+    return "\n".join(lines) + "\n"
+
+
+def also() -> list[str]:
+    """The attack that ranks the networks, and every probe whose measures a study correlates."""
+    plan = preset(PRESET)
+    there = {probe.name for probe in plan.probes} | LEFT_OUT | {"fast"}
+    names = {
+        kind.name
+        for kind in known()
+        if any(row.study for row in kind.measures) and kind.fitting(plan) is not None
+    }
+    return ["fast", *sorted(names - there)]
 
 
 def report(study: Study) -> None:
-    rows = [json.loads(path.read_text("utf-8")) for path in sorted(study.out.glob("*.json"))]
-    rows = [row for row in rows if row]
-    if not rows:
+    if study.given.train_only or not (study.out / "audits" / "run.json").is_file():
         return
-    (study.out / "methods.md").write_text(methods(rows) + "\n", "utf-8")
-    (study.out / "correlations.md").write_text(correlations(rows) + "\n", "utf-8")
-    scatter(rows, study.out / "scatter.svg")
-    print(methods(rows), correlations(rows), sep="\n\n")
+    state = find(study.out / "audits").state()
+    if len(state.done) < 3:
+        return
+    found = studies(state)
+    (study.out / "methods.md").write_text(methods(state) + "\n", "utf-8")
+    (study.out / "correlations.md").write_text(markdown_text(*study_document(found)), "utf-8")
+    (study.out / "study.csv").write_text(csv_text(study_csv(found)), "utf-8")
+    write_study_plots(found, study.out)
+    print(methods(state), markdown_text(*study_document(found)), sep="\n\n")
 
 
-def methods(rows: list[Row]) -> str:
+def methods(state: State) -> str:
     """Mean and standard deviation over seeds."""
-    columns = ("clean.test", "robust.test", "gap.loss", *MEASURES)
-    lines = []
-    for recipe in RECIPES:
-        own = [row for row in rows if row["recipe"] == recipe]
-        if own:
-            values = [[row[column] for row in own] for column in columns]
-            lines.append([f"{recipe} ({len(own)})", *map(spread, values)])
-    return table(("recipe (seeds)", *columns), lines)
+    reports: dict[str, list[Report]] = {}
+    for row in state.rows:
+        if (one := state.report(row.key)) is not None:
+            reports.setdefault(str(row.job.group), []).append(one)
+    every = [report for own in reports.values() for report in own]
+    names = [name for name in SHOWN if all(value(one, name) is not None for one in every)]
+    lines = [
+        [f"{recipe} ({len(own)})", *(spread([value(one, name) for one in own]) for name in names)]
+        for recipe in RECIPES
+        if (own := reports.get(recipe))
+    ]
+    return table(("recipe (seeds)", *(measures.find(name).study or name for name in names)), lines)
 
 
-def correlations(rows: list[Row]) -> str:
-    """Pearson and Kendall of every measure with every target, over the networks."""
-    lines = []
-    for measure in MEASURES:
-        cells: list[object] = [measure]
-        for target in TARGETS:
-            found = correlation([r[measure] for r in rows], [r[target] for r in rows])
-            if found is None or found.pearson.interval is None:
-                cells.append("too few")
-                continue
-            within = found.pearson.interval
-            cells.append(
-                f"{found.pearson.value:.2f} [{within.low:.2f}, {within.high:.2f}], "
-                f"{found.kendall.value:.2f}"
-            )
-        lines.append(cells)
-    return table(("measure", *(f"{target}: Pearson [95 %], Kendall" for target in TARGETS)), lines)
-
-
-_LOOKS = (
-    (palette.BLUE, "o"), (palette.VERMILION, "s"), (palette.GREEN, "^"), (palette.PURPLE, "D"),
-    (palette.OCHRE, "v"), (palette.SKY, "P"), (palette.INK, "X"), ("#707070", "*"),
-)  # fmt: skip
-
-
-def scatter(rows: list[Row], path: Path) -> None:
-    """Four measures against the robust loss and its gap, a colour and a marker a recipe."""
-    plt = pyplot()
-    shown = {
-        "wci": "WCI", "flatness.average": "average flatness (nats)",
-        "flatness.worst": "worst-case flatness (nats)",
-        "hessian.relative": "relative largest eigenvalue",
-    }  # fmt: skip
-    targets = {"loss.robust": "robust loss (nats)", "gap.loss": "robust loss, test - train (nats)"}
-    figure, axes = plt.subplots(2, 4, figsize=(12, 6), layout="constrained")
-    for column, measure in enumerate(shown):
-        for line, target in enumerate(targets):
-            panel = axes[line][column]
-            for recipe, (color, marker) in zip(RECIPES, _LOOKS, strict=True):
-                own = [row for row in rows if row["recipe"] == recipe]
-                xs, ys = [row[measure] for row in own], [row[target] for row in own]
-                panel.scatter(xs, ys, s=26, color=color, marker=marker, label=recipe)
-            panel.set_xlabel(shown[measure])
-            panel.set_ylabel(targets[target])
-    figure.legend(*axes[0][0].get_legend_handles_labels(), loc="outside lower center", ncols=8)
-    figure.savefig(path, metadata={"Date": None})
-    plt.close(figure)
+def value(report: Report, name: str) -> float | None:
+    found = report.get(name)
+    return None if found is None else found.value
 
 
 if __name__ == "__main__":
-    sys.exit(main(__doc__ or "", run, report))
+    sys.exit(main(__doc__ or "", run, report, options=OPTIONS))

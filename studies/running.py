@@ -43,16 +43,24 @@ class Study:
         self.check()
         file = self.out / f"{name}.toml"
         file.write_text(recipe, "utf-8")
-        args = ["train", str(file), "--out", str(self.out / name), "--quiet", *map(str, words)]
+        self.robaudit("train", file, "--out", self.out / name, "--quiet", *words)
+        return self.out / name
+
+    def robaudit(self, *words: object) -> None:
+        """Run a command, as far as the time goes.
+
+        Raises:
+            OutOfTimeError: it was interrupted; it goes on the next time.
+        """
+        self.check()
         with self._alarm():
             try:
-                command()(args=args, prog_name="robaudit")
+                command()(args=list(map(str, words)), prog_name="robaudit")
             except SystemExit as end:
                 if end.code == 130:
                     raise OutOfTimeError from None
                 if end.code:
                     raise
-        return self.out / name
 
     def once(self, name: str, measure: Callable[[], Row]) -> Row:
         """The result of that name, measured where it is not there yet."""

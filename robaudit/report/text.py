@@ -84,6 +84,10 @@ def csv_cell(text: object) -> str:
     return f"'{cell}" if cell.startswith(_FORMULA) else cell
 
 
+# How far up a folder is looked for that tells two models apart.
+_FOLDERS = 3
+
+
 def model_name(source: str) -> str:
     """A checkpoint's short name: a file's stem, or the model's name in a registry.
 
@@ -96,13 +100,22 @@ def model_name(source: str) -> str:
 
 
 def model_names(sources: Sequence[str]) -> list[str]:
-    """:func:`model_name` of each, with its folder where two would be the same, else numbered."""
-    names = [model_name(source) for source in sources]
-    counts = Counter(names)
-    names = [
-        f"{plain(_path(source).parent.name)}/{name}" if counts[name] > 1 else name
-        for source, name in zip(sources, names, strict=True)
-    ]
+    """:func:`model_name` of each, with a folder where two would be the same, else numbered.
+
+    It is the nearest folder that tells them apart.
+
+    >>> model_names(["at/checkpoints/epoch_9.pt", "mart/checkpoints/epoch_9.pt"])
+    ['at/epoch_9', 'mart/epoch_9']
+    """
+    alone = [model_name(source) for source in sources]
+    names = alone
+    for up in range(_FOLDERS):
+        counts = Counter(names)
+        folders = [[*_path(source).parents[:-1]][up : up + 1] for source in sources]
+        names = [
+            f"{plain(folder[0].name)}/{one}" if folder and counts[name] > 1 else name
+            for name, one, folder in zip(names, alone, folders, strict=True)
+        ]
     counts, seen = Counter(names), Counter[str]()
     for at, name in enumerate(names):
         if counts[name] > 1:

@@ -48,8 +48,8 @@ class Correlation:
         pearson: Pearson's coefficient.
         spearman: Spearman's.
         kendall: Kendall's tau-b.
-        partial: Spearman's with a third quantity held fixed; ``None`` where none was given, or
-            where it leaves nothing of one of the two.
+        partial: Spearman's with a third quantity held fixed; ``None`` where none was given, for
+            fewer than five models, or where it leaves nothing of one of the two.
         granulated: Kendall's within one hyper-parameter, see
             :func:`robaudit.statistics.weighted.granulated`; ``None`` without sets of models.
     """
@@ -117,7 +117,7 @@ def correlation(
         "spearman": lambda w: weighted.spearman(a, b, w),
         "kendall": lambda w: weighted.kendall(a, b, w),
     }
-    if given is not None:
+    if given is not None and n >= FEWEST_GROUPS:
         c = np.asarray(given, dtype=float)
         statistics["partial"] = lambda w: weighted.partial_spearman(a, b, c, w)
     if sets:

@@ -221,7 +221,7 @@ def test_a_lone_report_compares_with_nothing(report):
 
 def test_names():
     assert model_names(["a/best.pt", "b/best.pt", "c/last.pt"]) == ["a/best", "b/best", "last"]
-    assert model_names(["best.pt", "best.pt"]) == ["/best (1)", "/best (2)"]
+    assert model_names(["best.pt", "best.pt"]) == ["best (1)", "best (2)"]
     assert model_names(["robustbench:cifar10/Linf/Wang2023Better_WRN-28-10"]) == [
         "Wang2023Better_WRN-28-10"
     ]

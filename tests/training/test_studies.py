@@ -22,14 +22,14 @@ def importable(monkeypatch):
 
 def study(name, *words):
     module, running = importlib.import_module(name), importlib.import_module("running")
-    return running.main(name, module.run, module.report, words)
+    return running.main(name, module.run, module.report, words, getattr(module, "OPTIONS", None))
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "files"),
     [
-        ("digits", ["methods.md", "correlations.md", "scatter.svg"]),
+        ("digits", ["methods.md", "correlations.md", "study.csv", "study.svg"]),
         ("overfitting", ["schedules.md", "schedules.svg", "measures.md", "epochs.svg"]),
         ("swa_rat", ["swa.md", "rat.md"]),
         ("two_moons", ["moons.md", "moons.svg"]),

@@ -9,6 +9,7 @@ from robaudit.audit.names import authors, inside, restricting
 from robaudit.audit.numbers import estimate, finite
 from robaudit.audit.probe import TRACES, Layers, Probe
 from robaudit.audit.probes.pgd import Pgd
+from robaudit.audit.sharpness import PGD10
 from robaudit.errors import UsageError
 from robaudit.measures import measure
 from robaudit.schema import Measurement
@@ -81,7 +82,7 @@ class Hessian(Probe):
         ),
     )
 
-    pgd: Pgd
+    pgd: Pgd = PGD10
     n: int | None = 256
     top: int = 5
     probes: int = 5
