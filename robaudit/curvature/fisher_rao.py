@@ -63,7 +63,7 @@ def fisher_rao(model: nn.Module, x: Tensor, *, chunk: int = 32) -> FisherRao:
         NotMeasuredError: the logits or their derivative are not finite, or wrong, or do not exist.
 
     Source: Liang et al., "Fisher-Rao metric, geometry, and complexity of neural networks", AISTATS
-    2019, Definition 2, with labels from the model; without biases it is their Theorem 3.1.
+    2019, with labels from the model; what it is without biases is their main theorem.
 
     >>> net = nn.Sequential(nn.Flatten(), nn.Linear(4, 3, bias=False)).eval()
     >>> x = torch.rand(5, 1, 2, 2)

@@ -62,8 +62,8 @@ def relative_flatness(model: nn.Module, x: Tensor, *, chunk: int = 256) -> Relat
         NotMeasuredError: the logits are not finite, or not the output of a linear layer, or that
             layer is pruned or used elsewhere.
 
-    Source: Petzka et al., "Relative flatness and generalization", NeurIPS 2021, Definition 3, with
-    the last linear layer as the weights.
+    Source: Petzka et al., "Relative flatness and generalization", NeurIPS 2021, with the last
+    linear layer as the weights.
 
     >>> net = nn.Sequential(nn.Flatten(), nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, 2))
     >>> relative_flatness(net, torch.rand(5, 1, 2, 2)).layer

@@ -98,7 +98,7 @@ def adaptive_worst(
         NotMeasuredError: losses that are not finite, or a network without weights to perturb.
 
     Source: Andriushchenko et al., "A modern look at the relationship between sharpness and
-    generalization", ICML 2023, Eq. 2; the default is the definition whose group size their code
+    generalization", ICML 2023; the default is the definition whose group size their code
     varies (adaptive, linf, normalised logits; its radii are 0.001 to 0.008). Elementwise
     normalisation: Kwon et al., "ASAM", ICML 2021. Search: Croce & Hein, ICML 2020.
 
@@ -167,7 +167,7 @@ def adaptive_average(
         UsageError: a radius that is not positive.
         NotMeasuredError: losses that are not finite, or a network without weights to perturb.
 
-    Source: Andriushchenko et al., ICML 2023, Eq. 1 and their code, where the radii of ``l2`` are
+    Source: Andriushchenko et al., ICML 2023, and their code, where the radii of ``l2`` are
     0.05 to 0.4 and those of ``linf`` 0.1 to 0.8, with 20 draws.
 
     >>> net = nn.Sequential(nn.Flatten(), nn.Linear(4, 2))

@@ -6,7 +6,7 @@ import pytest
 import torch
 from support.dense import dense_block
 from support.networks import piecewise_linear, smooth, warmed
-from support.rescaled import layer_rescaled, neuron_rescaled, relu_network
+from support.rescaled import batch_norm_rescaled, layer_rescaled, neuron_rescaled, relu_network
 from torch import nn
 from torch.nn.utils import parametrizations, prune
 
@@ -59,6 +59,12 @@ def test_rescaled_layers_have_the_same_value(images):
     assert relative_flatness(same, images).value == pytest.approx(want, rel=1e-12)
     assert torch.allclose(other(images), model(images), rtol=1e-12)
     assert relative_flatness(other, images).value != pytest.approx(want, rel=1e-3)
+
+
+def test_a_convolution_before_a_batch_norm_may_have_any_scale(images):
+    model, other = batch_norm_rescaled()
+    want = relative_flatness(model, images).value
+    assert relative_flatness(other, images).value == pytest.approx(want, rel=1e-10)
 
 
 def test_one_vector_added_to_every_row_changes_nothing(images):

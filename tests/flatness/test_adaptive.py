@@ -5,7 +5,7 @@ import itertools
 
 import pytest
 import torch
-from support.rescaled import layer_rescaled, neuron_rescaled, relu_network
+from support.rescaled import batch_norm_rescaled, layer_rescaled, neuron_rescaled, relu_network
 from torch import nn
 from torch.func import functional_call
 from torch.nn import functional as F
@@ -152,6 +152,13 @@ def test_rescaled_networks_are_equally_sharp(measured, normalize_logits, relu):
     for other in (layer_rescaled(model), *(neuron_rescaled(model, *pair) for pair in pairs)):
         got = measured(other, x, y, normalize_logits=normalize_logits)
         assert got.value == pytest.approx(want, rel=1e-8)
+
+
+@pytest.mark.parametrize("measured", MEASURES)
+def test_a_convolution_before_a_batch_norm_may_have_any_scale(measured, relu):
+    model, other = batch_norm_rescaled()
+    want = measured(model, *relu[1:]).value
+    assert measured(other, *relu[1:]).value == pytest.approx(want, rel=1e-8)
 
 
 @pytest.mark.parametrize("measured", MEASURES)

@@ -6,7 +6,7 @@ import itertools
 import pytest
 import torch
 from support.networks import Residual, smooth, warmed
-from support.rescaled import layer_rescaled, neuron_rescaled, relu_network
+from support.rescaled import batch_norm_rescaled, layer_rescaled, neuron_rescaled, relu_network
 from torch import nn
 from torch.nn import functional as F
 from torch.nn.utils import parametrizations
@@ -160,6 +160,22 @@ def test_rescaled_networks_have_the_same_norm():
     pairs = [("0", "2"), ("2", "6"), ("6", "8")]
     for other in (layer_rescaled(model), *(neuron_rescaled(model, *pair) for pair in pairs)):
         assert path_norm(other, x).value == pytest.approx(want, rel=1e-12)
+
+
+def test_a_convolution_before_a_batch_norm_may_have_any_scale():
+    model, other = batch_norm_rescaled()
+    x = torch.rand(2, 1, 6, 6, dtype=torch.float64)
+    assert path_norm(other, x).value == pytest.approx(path_norm(model, x).value, rel=1e-10)
+
+
+def test_larger_logits_have_a_larger_norm():
+    model = relu_network()
+    x = torch.rand(2, 1, 6, 6, dtype=torch.float64)
+    want = path_norm(model, x).value
+    with torch.no_grad():
+        model[8].weight.mul_(3)
+        model[8].bias.mul_(3)
+    assert path_norm(model, x).value == pytest.approx(3 * want, rel=1e-12)
 
 
 def test_it_depends_on_shapes_and_effective_weights_alone():

@@ -6,7 +6,7 @@ import math
 import pytest
 import torch
 from support.networks import piecewise_linear, smooth, warmed
-from support.rescaled import layer_rescaled, neuron_rescaled, relu_network
+from support.rescaled import batch_norm_rescaled, layer_rescaled, neuron_rescaled, relu_network
 from torch import nn
 from torch.nn.utils import parametrizations
 
@@ -106,6 +106,13 @@ def test_layers_rescaled_as_a_whole_have_the_same_product_and_single_units_do_no
     assert spectral_norms(layer_rescaled(model), x).log == pytest.approx(want, abs=1e-5)
     other = neuron_rescaled(model, "6", "8")
     assert abs(spectral_norms(other, x).log - want) > 0.01
+
+
+def test_a_convolution_before_a_batch_norm_may_have_any_scale():
+    model, other = batch_norm_rescaled()
+    x = torch.rand(2, 1, 6, 6, dtype=torch.float64)
+    want = spectral_norms(model, x).log
+    assert spectral_norms(other, x).log == pytest.approx(want, abs=1e-5)
 
 
 def test_the_weights_are_the_effective_ones():

@@ -52,3 +52,26 @@ def neuron_rescaled(model, first, then, seed=3):
             own.bias.mul_(factors)
         following.weight.div_(factors.view(1, -1, *[1] * (following.weight.dim() - 2)))
     return out
+
+
+def batch_norm_rescaled(factor=7.0):
+    """A network whose batch norm follows a convolution, and one with the convolution rescaled."""
+    torch.manual_seed(2)
+    model = nn.Sequential(
+        nn.Conv2d(1, 3, 3, padding=1, bias=False),
+        nn.BatchNorm2d(3, eps=0.0),
+        nn.ReLU(),
+        nn.AvgPool2d(2),
+        nn.Flatten(),
+        nn.Linear(27, 3),
+    ).double()
+    with torch.no_grad():
+        model[1].running_mean.uniform_(-0.5, 0.5)
+        model[1].running_var.uniform_(0.5, 2.0)
+        model[1].weight.uniform_(0.5, 1.5)
+        model[1].bias.uniform_(-0.5, 0.5)
+        other = copy.deepcopy(model)
+        other[0].weight.mul_(factor)
+        other[1].running_mean.mul_(factor)
+        other[1].running_var.mul_(factor**2)
+    return model.eval(), other.eval()
