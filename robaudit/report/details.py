@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from robaudit.errors import DataError
 from robaudit.report.text import plain
@@ -50,6 +50,18 @@ class RadiusRow(_Row):
     low: float
     high: float
     loss: float | None = None
+
+
+class BinRow(_Row):
+    """A bin of a calibration error: examples, their mean confidence, how many are correct, and the
+    interval of their accuracy.
+    """
+
+    n: int = Field(gt=0)
+    confidence: float
+    correct: int
+    low: float
+    high: float
 
 
 class SpectralDensity(_Row):
@@ -172,6 +184,21 @@ def corruption_errors(report: Report) -> dict[str, float]:
     found = report.get("corruptions.mce")
     rows = _rows(_CorruptionError, found, "corruptions", "table of corruptions.mce")
     return {row.name: row.error for row in rows}
+
+
+def calibration_bins(report: Report) -> dict[str, list[BinRow]]:
+    """By measurement, the bins of a calibration error; empty where none was measured.
+
+    Raises:
+        DataError: bins that lack a column or hold no numbers.
+    """
+    names = ("calibration.ece", "calibration.adversarial_ece")
+    found = {name: report.get(name) for name in names}
+    return {
+        name: rows
+        for name, m in found.items()
+        if (rows := _rows(BinRow, m, "bins", f"bins of {name}"))
+    }
 
 
 def density(report: Report) -> SpectralDensity | None:

@@ -20,6 +20,7 @@ from robaudit.report.pictures.corruptions import corruptions
 from robaudit.report.pictures.curvature import curvature
 from robaudit.report.pictures.curves import WCI, course
 from robaudit.report.pictures.drawing import save
+from robaudit.report.pictures.reliability import reliability
 from robaudit.report.report_tables import to_markdown
 from robaudit.report.text import plain
 from robaudit.schema import Report
@@ -86,9 +87,10 @@ def fill_folder(
     folder: Path, report: Report, outcomes: Mapping[str, Any], gallery: Gallery | None = None
 ) -> None:
     """Write ``report.html``, ``report.json``, ``report.md``, ``measurements.csv``, ``layers.csv``,
-    ``examples.npz``, and as SVG and PNG the pictures ``curvature`` where curvature was measured and
-    ``robustness`` where several radii were attacked; ``corruptions.csv`` and the picture
-    ``corruptions`` where these were measured; ``gallery.npz`` where there is a gallery.
+    ``examples.npz``, and as SVG and PNG the pictures ``curvature`` where curvature was measured,
+    ``robustness`` where several radii were attacked and ``reliability`` where calibration was
+    measured; ``corruptions.csv`` and the picture ``corruptions`` where these were measured;
+    ``gallery.npz`` where there is a gallery.
 
     Args:
         outcomes: per-example arrays by ``split.name``.
@@ -116,6 +118,7 @@ def fill_folder(
         ("robustness", lambda: save(radii(report), folder / "robustness", name)),
         ("corruptions", lambda: save(corruptions(report), folder / "corruptions", name)),
         ("corruptions.csv", lambda: _write_table(folder / "corruptions.csv", report)),
+        ("reliability", lambda: save(reliability(report), folder / "reliability", name)),
     ]
     if gallery is not None:
         parts.append(("gallery.npz", lambda: write_gallery(gallery, folder / "gallery.npz")))

@@ -13,13 +13,16 @@ import pytest
 from support.pages import HOSTILE
 
 from robaudit.report.details import layer_rows
+from robaudit.report.html import to_html
 from robaudit.report.pictures.accuracies import accuracies, standing
 from robaudit.report.pictures.curvature import curvature
 from robaudit.report.pictures.drawing import inline, new_figure, save, style
 from robaudit.report.pictures.flatness import flatness, sweep
 from robaudit.report.pictures.intervals import MOST_ROWS, Whisker, intervals
 from robaudit.report.pictures.palette import BLUE, INK, LIGHT, LINES
+from robaudit.report.pictures.reliability import reliability
 from robaudit.report.text import plain
+from robaudit.schema import Interval, Measurement
 
 SVG = "{http://www.w3.org/2000/svg}"
 
@@ -96,9 +99,49 @@ def test_a_sweep_is_drawn_over_the_size(report, change):
     assert axis.get_xscale() == "log"
 
 
+def test_reliability_is_drawn_bin_by_bin(report):
+    bins = [
+        {"n": 50, "confidence": 0.6, "correct": 25, "low": 0.36, "high": 0.64},
+        {"n": 40, "confidence": 0.9, "correct": 36, "low": 0.76, "high": 0.97},
+    ]
+    rows = [
+        Measurement(
+            name=f"calibration.{name}ece",
+            value=value,
+            unit="fraction",
+            interval=Interval(low=0.0, high=0.5, level=0.95, method="bootstrap"),
+            details={"bins": bins[: 2 - at]},
+        )
+        for at, (name, value) in enumerate({"": 0.05, "adversarial_": 0.4}.items())
+    ]
+    many = report.model_copy(update={"measurements": [*report.measurements, *rows]})
+    figure = reliability(many)
+    (axis,) = figure.axes
+    diagonal, clean, adversarial = axis.get_lines()
+    assert diagonal.get_xydata().tolist() == [[0, 0], [100, 100]]
+    assert clean.get_xydata().tolist() == [[60, 50], [90, 90]]
+    assert adversarial.get_xydata().tolist() == [[60, 50]]
+    bars = [segment.tolist() for segment in axis.collections[0].get_segments()]
+    assert bars == [[[60, 36], [60, 64]], [[90, 76], [90, 97]]]
+    (legend,) = figure.legends
+    assert [text.get_text() for text in legend.get_texts()] == [
+        "calibrated",
+        "clean, error 5.0 % [0.0, 50.0]",
+        "adversarial, error 40.0 % [0.0, 50.0]",
+    ]
+    assert "Accuracy over confidence" in to_html(many)
+    assert 'href="#calibration"' not in to_html(report)
+
+
 def test_nothing_is_drawn_of_what_was_not_measured(report, tmp_path):
     bare = report.model_copy(update={"measurements": []})
-    for figure in (accuracies(bare), curvature(bare), flatness(bare), sweep(bare)):
+    for figure in (
+        accuracies(bare),
+        curvature(bare),
+        flatness(bare),
+        sweep(bare),
+        reliability(bare),
+    ):
         assert figure is None
         assert save(figure, tmp_path / "picture") == []
         assert inline(figure, "a", "b") == ""

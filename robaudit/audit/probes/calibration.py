@@ -122,10 +122,15 @@ class Calibration(Probe):
     def _error(
         self, context: Context, name: str, probabilities: Tensor, settings: dict[str, Any]
     ) -> Measurement:
-        from robaudit.statistics import calibration_error, equal_width_ece
+        from robaudit.statistics import calibration_error, clopper_pearson, equal_width_ece
 
         confidence, predicted = probabilities.max(1)
         right = predicted == context.splits[context.main].y
+
+        def ends(count: int, n: int) -> dict[str, float]:
+            interval = clopper_pearson(count, n, LEVEL)
+            return {"low": interval.low, "high": interval.high}
+
         made = calibration_error(confidence.numpy(), right.numpy(), level=LEVEL, seed=context.seed)
         return Measurement(
             name=name,
@@ -139,6 +144,6 @@ class Calibration(Probe):
                 "squared": made.squared,
                 "plug_in": made.plug_in,
                 "equal_width": equal_width_ece(confidence.numpy(), right.numpy()),
-                "bins": [asdict(one) for one in made.bins],
+                "bins": [asdict(one) | ends(one.correct, one.n) for one in made.bins],
             },
         )

@@ -32,6 +32,7 @@ from robaudit.report.pictures.curvature import curvature
 from robaudit.report.pictures.drawing import inline
 from robaudit.report.pictures.flatness import flatness, sweep
 from robaudit.report.pictures.landscape import contour, curves
+from robaudit.report.pictures.reliability import reliability
 from robaudit.report.report_tables import (
     layer_tables,
     measurement_table,
@@ -142,6 +143,7 @@ def _pictures(report: Report, folder: Path | None) -> dict[str, Markup]:
         ),
         "flatness": (flatness(report), "Robust loss before and after weight changes"),
         "sweep": (sweep(report), "Flatness over the size of the weight change"),
+        "reliability": (reliability(report), "Accuracy over confidence"),
         "surroundings": (_landscape(folder), "Loss landscape"),
     }
     return {name: inline(figure, name, title) for name, (figure, title) in figures.items()}
