@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import json
+from dataclasses import replace
 from typing import Any
 
 from robaudit.audit.plan import Plan, planned
+from robaudit.audit.probes import Corruptions
+from robaudit.datasets import is_corrupted
 from robaudit.request import PlanSpec, Request
 from robaudit.schema import SCHEMA_VERSION
-from robaudit.types import Norm
+from robaudit.types import Norm, radius
 
 Value = bool | int | float | str
 
@@ -19,6 +22,7 @@ class Job(Request, PlanSpec):
 
     Attributes:
         source: a file, or a zoo's name for a model.
+        norm, eps: ``None`` where the model's own threat is corruptions of the images.
         peers: the files listed together with this one whose networks are not stated. Those with
             the same keys and shapes are identified together, see
             :class:`robaudit.checkpoints.answers.Answers`.
@@ -28,8 +32,8 @@ class Job(Request, PlanSpec):
 
     source: str
     data: str
-    norm: Norm
-    eps: float
+    norm: Norm | None
+    eps: float | None
     gap: bool = True
     peers: tuple[str, ...] = ()
     group: str | None = None
@@ -37,8 +41,18 @@ class Job(Request, PlanSpec):
 
     @property
     def plan(self) -> Plan:
-        """What is measured."""
-        return planned(self.preset, self.also)
+        """What is measured: by the model's own threat, or as the preset says."""
+        whole = planned(self.preset, self.also)
+        if self.norm is not None:
+            return whole
+        own = Corruptions(self.data if is_corrupted(self.data) else "")
+        others = (p for p in whole.probes if p.name in self.also and p.name != own.name)
+        return replace(whole, probes=(own, *others))
+
+    @property
+    def threat(self) -> str:
+        """Norm and radius in words, or ``corruptions``."""
+        return "corruptions" if self.eps is None else f"{self.norm} {radius(self.eps)}"
 
     @property
     def listed(self) -> Job:
@@ -50,8 +64,8 @@ class Job(Request, PlanSpec):
 
     @property
     def measured(self) -> str:
-        """What decides the plan, in words: ``standard + fast``."""
-        return " + ".join((self.preset, *self.also))
+        """What decides the plan beside the threat, in words: ``standard + fast``."""
+        return " + ".join((*(() if self.norm is None else (self.preset,)), *self.also))
 
     @property
     def suite(self) -> tuple[object, ...]:
@@ -63,7 +77,7 @@ class Job(Request, PlanSpec):
         """The settings that decide which examples are loaded."""
         sampled = self.seed if self.sample else None
         common = (self.data, self.data_dir, self.split, self.n, sampled, self.gap, self.train_data)
-        return (*common, self.measured)
+        return (*common, self.preset, self.measured)
 
 
 def key_of(job: Job, weights: str, examples: list[str], plan: dict[str, Any]) -> str:

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from robaudit import measures
 from robaudit.batch.directory import ListedJob, State
 from robaudit.batch.view import names_by_source
 from robaudit.errors import UsageError
+from robaudit.measures import Measure
 from robaudit.report.naming import marked
 from robaudit.report.text import plain
 from robaudit.report.words import attack, doubts, label
 from robaudit.schema import Measurement, Report
-from robaudit.types import parse_eps, radius
+from robaudit.types import parse_eps
 
 # Images that RobustBench's figures were measured on.
+_CORRUPTIONS = "accuracy.corruptions"
 _PUBLISHED_ON = {"cifar10": 10_000, "cifar100": 10_000, "imagenet": 5_000}
 
 
@@ -24,7 +26,7 @@ class Published:
     """RobustBench's figure for a network, and how the measured accuracy differs from it.
 
     Attributes:
-        accuracy: under AutoAttack, as a fraction of ``n`` images.
+        accuracy: under AutoAttack or corruptions, as a fraction of ``n`` images.
         difference: the measured accuracy minus ``accuracy``; ``None`` where it is of another
             attack.
         noise: standard error of ``difference`` because an audit measures a sample of the ``n``
@@ -95,12 +97,14 @@ class Leaderboard:
     Attributes:
         threat: norm and radius.
         attack: of the accuracy that it is ranked by, in words.
+        beside: other accuracies that are shown: of no attack, such as certified accuracy.
     """
 
     title: str
     threat: str
     attack: str
     models: list[RankedModel]
+    beside: list[Measure] = field(default_factory=list)
 
 
 def leaderboards(state: State) -> list[Leaderboard]:
@@ -140,14 +144,29 @@ def _leaderboard(rows: list[ListedJob], state: State, names: dict[str, str]) -> 
     job = rows[0].job
     n = f"{next(iter(reports.values())).data.n} examples" if reports else f"n {job.n}"
     data = job.data.rpartition("/")[2]
-    threat = f"{job.norm} {radius(job.eps)}"
-    title = f"{plain(data)} {job.split}, {n}, {threat}, {job.measured}"
-    words = next((attack(one) for one in robust.values()), ranked_by)
-    return Leaderboard(title, threat, words, models)
+    title = ", ".join(filter(None, (f"{plain(data)} {job.split}", n, job.threat, job.measured)))
+    words = next((_words(one) for one in robust.values()), ranked_by)
+    return Leaderboard(title, job.threat, words, models, _beside(list(reports.values()), ranked_by))
+
+
+def _words(ranked: Measurement) -> str:
+    return attack(ranked) if measures.find(ranked.name).attack else label(ranked)
+
+
+def _beside(reports: list[Report], ranked_by: str) -> list[Measure]:
+    """The other accuracies that some model was measured by, and that are no attack's."""
+    rows = [row for row in measures.known() if row.section == "Accuracy" and row.heading]
+    return [
+        row
+        for row in rows
+        if not row.attack
+        and row.name not in ("accuracy.clean", ranked_by)
+        and any(value_of(report, row.name) is not None for report in reports)
+    ]
 
 
 def _ranked_by(reports: list[Report]) -> str:
-    """The strongest attack that all were measured with, else that any was.
+    """The strongest attack that all were measured with, else that any was; else corruptions.
 
     An attack is the stronger, the more attacks its examples have to withstand before it.
     """
@@ -157,6 +176,8 @@ def _ranked_by(reports: list[Report]) -> str:
         for row in attacks:
             if reports and enough(value_of(report, row.name) is not None for report in reports):
                 return row.name
+    if any(value_of(report, _CORRUPTIONS) is not None for report in reports):
+        return _CORRUPTIONS
     return attacks[-1].name
 
 
@@ -181,6 +202,8 @@ def _places(found: dict[str, Measurement]) -> dict[str, tuple[int, int]]:
 
 def _published(row: ListedJob, ours: Measurement | None) -> Published | None:
     """Only where the network was published for this threat model and this data."""
+    if row.job.norm is None or row.job.eps is None:
+        return _published_corruptions(row, ours)
     scheme, _, name = row.job.source.partition(":")
     robust = row.published.get("robust_acc")
     eps = row.published.get("eps")
@@ -199,6 +222,18 @@ def _published(row: ListedJob, ours: Measurement | None) -> Published | None:
     left_out = max(0.0, (n - ours.n) / (n - 1))
     noise = (accuracy * (1 - accuracy) / ours.n * left_out) ** 0.5
     return Published(accuracy, n, ours.value - accuracy, noise, external, unreliable)
+
+
+def _published_corruptions(row: ListedJob, ours: Measurement | None) -> Published | None:
+    dataset = row.job.source.partition(":")[2].partition("/")[0]
+    accuracy, n = row.published.get("corruptions_acc"), _PUBLISHED_ON.get(dataset, 0)
+    if not isinstance(accuracy, float) or not n or row.job.data not in (dataset, f"{dataset}-c"):
+        return None
+    if ours is None or ours.name != _CORRUPTIONS or ours.value is None or not ours.n:
+        return Published(accuracy, n, None, None)
+    left_out = max(0.0, (n - ours.n) / (n - 1))
+    noise = None if ours.standard_error is None else ours.standard_error * left_out**0.5
+    return Published(accuracy, n, ours.value - accuracy, noise)
 
 
 def value_of(report: Report, name: str) -> float | None:

@@ -35,7 +35,17 @@ def leaderboard_tables(boards: Sequence[Leaderboard]) -> list[Table]:
 
 def leaderboard_csv(boards: Sequence[Leaderboard]) -> Table:
     """All leaderboards in one table for CSV, a row for each model: fractions, unrounded."""
-    return Table.of(_CSV, (_csv_row(board, model) for board in boards for model in board.models))
+    beside = list(dict.fromkeys(row.name for board in boards for row in board.beside))
+    columns = [name + end for name in beside for end in ("", "_low", "_high")]
+    rows = (
+        [
+            *_csv_row(board, model),
+            *(end for name in beside for end in _three(_other(model, name))),
+        ]
+        for board in boards
+        for model in board.models
+    )
+    return Table.of((*_CSV, *columns), rows)
 
 
 def leaderboard_html(boards: Sequence[Leaderboard]) -> str:
@@ -49,6 +59,7 @@ def leaderboard_html(boards: Sequence[Leaderboard]) -> str:
 def _table(board: Leaderboard, all_remarks: bool = False) -> Table:
     """The remarks in a column of the table, else as notes below it."""
     columns = [Column("Place"), names("Model"), Column("Clean %"), Column(f"{board.attack} %")]
+    columns += [Column(row.heading) for row in board.beside]
     published = _published_columns(board)
     columns += [Column(name) for name in published] + [text("Remarks")]
     rows = []
@@ -62,6 +73,7 @@ def _table(board: Leaderboard, all_remarks: bool = False) -> Table:
             Cell(model.name),
             measured(_clean(model)),
             measured(model.robust),
+            *(measured(_other(model, row.name)) for row in board.beside),
             *_published_cells(model.published)[: len(published)],
             Cell(said, value=len(remarks)),
         ]
@@ -123,7 +135,11 @@ def _csv_row(board: Leaderboard, model: RankedModel) -> list[object]:
 
 
 def _clean(model: RankedModel) -> Measurement | None:
-    return None if model.report is None else model.report.get("accuracy.clean")
+    return _other(model, "accuracy.clean")
+
+
+def _other(model: RankedModel, name: str) -> Measurement | None:
+    return None if model.report is None else model.report.get(name)
 
 
 def _three(measurement: Measurement | None) -> tuple[float | None, float | None, float | None]:

@@ -18,7 +18,7 @@ from robaudit.checkpoints.files.display import shown
 from robaudit.checkpoints.files.hashing import joint_digest
 from robaudit.checkpoints.pooling import few
 from robaudit.checkpoints.sidecar import statement_of
-from robaudit.checkpoints.sources import files_of, is_source
+from robaudit.checkpoints.sources import files_of, is_source, ranked_by_corruptions
 from robaudit.checkpoints.sources.catalogue import catalogue, find_entry
 from robaudit.checkpoints.sources.published import published
 from robaudit.errors import CheckpointError, RobauditError, UsageError, did_you_mean
@@ -64,7 +64,8 @@ def rows_of(jobs: list[Job], notice: Callable[[str], None] = lambda _: None) -> 
     for job in jobs:
         if job.examples not in parts:
             notice(f"reading {job.data}")
-            found, train = data_splits(job, job.plan.n)
+            plan = job.plan
+            found, train = data_splits(job, plan.n, corrupted=plan.on_corrupted)
             hashed = [part.sha256 for part in (found, train) if part is not None]
             parts[job.examples] = hashed, (len(found), 0 if train is None else len(train))
         examples, counts = parts[job.examples]
@@ -150,11 +151,14 @@ def _said_of(group: Models) -> tuple[object, ...]:
 
 def _job(group: Models, source: str, data: str, stated: ThreatSpec, peers: tuple[str, ...]) -> Job:
     asked = {**group.only(Request), **dict(stated), "data": data}
+    own = {**group.only(PlanSpec), "source": source, "peers": peers}
+    if ranked_by_corruptions(source) and stated.norm is None and stated.eps is None:
+        return Job(**own, **{**asked, "gap": False, "group": group.group})
     advice = f'Give one: threats = ["{stated.norm or "linf"} 8/255"], or --eps 8/255.'
     threat = threat_of(Request(**asked), [source], advice=advice)
     asked |= {"norm": threat.norm, "eps": threat.eps, "group": group.group}
     asked["hyperparameters"] = tuple(group.hyperparameters.items())
-    return Job(source=source, **group.only(PlanSpec), peers=peers, **asked)
+    return Job(**own, **asked)
 
 
 def _sources(group: Models) -> list[str]:

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field, ValidationError, model_validator
 
+from robaudit.datasets import CORRUPTED_FOLDER
 from robaudit.errors import UsageError
 from robaudit.request import CheckpointSpec, DataSpec, PlanSpec, Precision, ThreatSpec, refusal
 from robaudit.toml_file import checked, read_tables
@@ -162,8 +163,9 @@ def _anchored(group: Models, folder: Path) -> Models:
         return None if path is None else folder / path.expanduser()
 
     def data(text: str | None) -> str | None:
-        if text is not None and text.startswith("imagefolder:"):
-            return f"imagefolder:{path(text.removeprefix('imagefolder:'))}"
+        for kind in ("imagefolder:", CORRUPTED_FOLDER):
+            if text is not None and text.startswith(kind):
+                return f"{kind}{path(text.removeprefix(kind))}"
         is_file = text is not None and text.lower().endswith((".npz", ".safetensors"))
         return path(text) if text is not None and is_file else text
 

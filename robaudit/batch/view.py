@@ -13,7 +13,6 @@ from robaudit.report.table import Cell, Column, Table, Tone, names, text
 from robaudit.report.text import model_names, plain
 from robaudit.report.words import attack
 from robaudit.schema import Report
-from robaudit.types import radius
 
 _MOST_ROWS = 30
 
@@ -121,7 +120,7 @@ def names_by_source(rows: Sequence[ListedJob]) -> dict[str, str]:
 
 def _suite(row: ListedJob) -> str:
     data = row.job.data.rpartition("/")[2]
-    return f"{data} {row.job.norm} {radius(row.job.eps)}"
+    return f"{data} {row.job.threat}"
 
 
 def _first_of_key(rows: Sequence[ListedJob]) -> dict[str, ListedJob]:

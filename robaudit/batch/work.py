@@ -42,8 +42,15 @@ def session_of(job: Job, device: str) -> Session:
     """
     alike = job.changed(source="", member=None, sha256=None, trust_pickle=False)
     answers = _answers(alike, job.peers or (job.source,))
-    own, at_most = job.changed(device=device), job.plan.n
-    return Session.begin([job.source], own, at_most=at_most, answers=answers)
+    own, plan = job.changed(device=device), job.plan
+    return Session.begin(
+        [job.source],
+        own,
+        at_most=plan.n,
+        clean_alone=not plan.attacks,
+        corrupted=plan.on_corrupted,
+        answers=answers,
+    )
 
 
 @lru_cache(maxsize=16)

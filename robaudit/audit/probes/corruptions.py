@@ -88,7 +88,7 @@ class Corruptions(Probe):
             basis="clean",
             place=90,
             any_threat=True,
-            heading="Corrup-\ntions %",
+            heading="Corrupt.\nacc. %",
             study="corruption accuracy",
             outcome=True,
             formula="mean over corruptions and severities of the share of examples with "

@@ -21,7 +21,15 @@ if TYPE_CHECKING:
 
     from robaudit.checkpoints.normalization import Normalization
 
-__all__ = ["SCHEMES", "Opened", "files_of", "is_source", "open_source", "zoo_threat"]
+__all__ = [
+    "SCHEMES",
+    "Opened",
+    "files_of",
+    "is_source",
+    "open_source",
+    "ranked_by_corruptions",
+    "zoo_threat",
+]
 
 SCHEMES = ("robustbench", "timm", "torchvision")
 
@@ -110,6 +118,17 @@ def zoo_threat(text: str) -> tuple[str, Norm] | None:
         return parts[0].lower(), parse_norm(parts[1])
     except UsageError:  # corruptions have no ball
         return None
+
+
+def ranked_by_corruptions(text: str) -> bool:
+    """Whether a zoo's name is that of a network which is ranked by accuracy under corruptions.
+
+    >>> ranked_by_corruptions("robustbench:cifar10/corruptions/Standard")
+    True
+    """
+    scheme, _, name = text.partition(":")
+    parts = name.split("/")
+    return scheme == "robustbench" and len(parts) == 3 and parts[1].lower() == "corruptions"
 
 
 def _parsed(text: str) -> tuple[str, str]:
