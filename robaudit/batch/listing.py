@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import fnmatch
-import glob
 import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
@@ -14,8 +13,8 @@ from robaudit.batch.directory import ListedJob
 from robaudit.batch.jobs import Job, key_of
 from robaudit.batch.manifest import Manifest, Models
 from robaudit.checkpoints.files.container import read_container
-from robaudit.checkpoints.files.display import shown
 from robaudit.checkpoints.files.hashing import joint_digest
+from robaudit.checkpoints.files.matching import matching
 from robaudit.checkpoints.pooling import few
 from robaudit.checkpoints.sidecar import statement_of
 from robaudit.checkpoints.sources import files_of, is_source, ranked_by_corruptions
@@ -165,7 +164,7 @@ def _sources(group: Models) -> list[str]:
     """The models of a group, each once, without those excluded."""
     found: list[str] = []
     for pattern in group.files or []:
-        found += _files(pattern)
+        found += matching(pattern)
     for pattern in group.robustbench or []:
         found += _of_robustbench(pattern)
     found += [f"timm:{name}" for name in group.timm or []]
@@ -180,23 +179,6 @@ def _sources(group: Models) -> list[str]:
 def _matches(source: str, patterns: Sequence[str]) -> bool:
     names = (source, Path(source).name, source.partition(":")[2])
     return any(fnmatch.fnmatchcase(name, pattern) for name in names for pattern in patterns)
-
-
-def _files(pattern: str) -> list[str]:
-    if Path(pattern).exists():  # also names with brackets in them
-        return [pattern]
-    found = [
-        name
-        for name in sorted(glob.glob(pattern, recursive=True))  # noqa: PTH207 - absolute patterns
-        if Path(name).suffix not in _NO_CHECKPOINTS
-    ]
-    if not found:
-        raise UsageError(f"no checkpoint is {shown(pattern, 300)}", "Check the path.")
-    return found
-
-
-# Files beside checkpoints that runs/* matches.
-_NO_CHECKPOINTS = {".toml", ".json", ".yaml", ".yml", ".txt", ".md", ".log", ".csv", ".py"}
 
 
 def _of_robustbench(pattern: str) -> list[str]:

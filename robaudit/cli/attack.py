@@ -25,7 +25,7 @@ from robaudit.audit.probes.autoattack import AutoAttackEngine
 from robaudit.cli.measure import measure
 from robaudit.cli.measure_options import PgdOptions
 from robaudit.cli.options import DATA_PANEL, OUT_PANEL, Checkpoints, Settings, with_settings
-from robaudit.errors import UsageError
+from robaudit.errors import UsageError, did_you_mean
 from robaudit.request import AUTO, Folder, Spec
 from robaudit.types import AutoAttackVersion, ThreatModel, parse_eps
 
@@ -176,7 +176,8 @@ def _names(text: str) -> list[str]:
     unknown = [name for name in names if name not in there]
     if unknown:
         raise UsageError(
-            f"--attack {text}: unknown attack {unknown[0]!r}", f"Known: {', '.join(there)}."
+            f"--attack {text}: unknown attack {unknown[0]!r}{did_you_mean(unknown[0], there)}",
+            f"Known: {', '.join(there)}.",
         )
     return names
 

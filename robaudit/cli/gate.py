@@ -16,6 +16,7 @@ from robaudit.cli.options import (
     FLOAT64_IS_OF_CURVATURE,
     OUT_PANEL,
     Settings,
+    checkpoints_named,
     with_settings,
 )
 from robaudit.errors import DataError, OpenQuestionError, RobauditError, UsageError, error_line
@@ -76,7 +77,10 @@ def gate(
     checkpoints: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="CKPT...", show_default=False, help="Checkpoints, as for robaudit audit."
+            metavar="CKPT...",
+            show_default=False,
+            callback=checkpoints_named,
+            help="Checkpoints, as for robaudit audit.",
         ),
     ] = None,
     by: Annotated[PolicyOptions, "Policy"],
@@ -147,6 +151,9 @@ def _read(policy: Path) -> tuple[Policy | None, RobauditError | None]:
     """The policy, or why there is none."""
     from robaudit.gate.policy import read_policy
 
+    if not policy.exists():
+        first = f"A first one from a report: robaudit gate --init REPORT > {policy}"
+        return None, UsageError(f"there is no policy {policy}", first)
     try:
         return read_policy(policy), None
     except RobauditError as error:

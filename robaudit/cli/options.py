@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
+from pathlib import Path
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
@@ -11,7 +12,10 @@ import typer
 from pydantic import Field
 from pydantic.fields import FieldInfo
 
+from robaudit.checkpoints.files.matching import matching
 from robaudit.cli.config_file import Config
+from robaudit.datasets import DATA_SETS
+from robaudit.errors import UsageError
 from robaudit.request import (
     CheckpointSpec,
     DataSpec,
@@ -47,11 +51,28 @@ class Settings(Request, OutputSpec):
     """What the common options of a command say."""
 
 
+def checkpoints_named(names: list[str] | None) -> list[str]:
+    """The names, with patterns such as ``runs/*.pt`` replaced by the files that they match.
+
+    Raises:
+        UsageError: a pattern without a file, or data in a checkpoint's place.
+    """
+    found: list[str] = []
+    for name in names or []:
+        there = Path(name).exists()
+        if not there and (name in DATA_SETS or name.endswith(".npz")):
+            raise UsageError(f"{name} is data, no checkpoint", f"Name it with --data {name}.")
+        pattern = not there and ":" not in name and set("*?[") & set(name)
+        found += matching(name) if pattern else [name]
+    return found
+
+
 Checkpoints = Annotated[
     list[str],
     typer.Argument(
         metavar="CKPT...",
         show_default=False,
+        callback=checkpoints_named,
         help="Checkpoint files (torch.save, safetensors, TorchScript, torch.export), Hugging Face "
         "folders, robustbench:cifar10/Linf/NAME, timm:NAME or torchvision:NAME.",
     ),

@@ -23,7 +23,7 @@ from robaudit.report.wci_curve import is_wci_curve, wci_curve
 from robaudit.request import PresetName, Request, made
 from robaudit.schema import Report
 from robaudit.session.refusals import interrupted, refusal_of
-from robaudit.session.session import Session
+from robaudit.session.session import Session, found_line
 from robaudit.types import no_cache
 
 
@@ -186,6 +186,7 @@ class _Run:
     Attributes:
         unwritten: errors of files that could not be written.
         told: errors that were shown; checkpoints that are one question share theirs.
+        said: what the last checkpoint was found to be.
     """
 
     session: Session
@@ -197,6 +198,7 @@ class _Run:
     outcome: Outcome
     unwritten: list[UsageError] = field(default_factory=list)
     told: list[RobauditError] = field(default_factory=list)
+    said: str = ""
 
     def all_by(self, plan: Plan) -> None:
         """Audit every checkpoint, and write what is about several reports together."""
@@ -249,11 +251,17 @@ class _Run:
         session, state = self.session, self.session.request.state
         if state is not None and len(self.sources) > 1:
             state = state / name
-        model = session.open(source)
+        model = session.open(source, quiet=True)
+        said = found_line(model)
+        if said != self.said:  # checkpoints that are alike are one line
+            session.display.note(f"{source}: {said}")
+            self.said = said
+        many = len(self.sources)
+        place = f" ({self.sources.index(source) + 1} of {many})" if many > 1 else ""
         done = session.audit(
             model,
             plan,
-            Path(source).stem,
+            Path(source).stem + place,
             cache=no_cache if state is None else session.journal(state, model),
             surrogate=self.surrogate,
             replayed=self.replayed,

@@ -117,7 +117,7 @@ class Session:
                 **asked.only(CheckpointSpec),
             )
         if not quiet:
-            self.display.note(_found(source, model))
+            self.display.note(f"{source}: {found_line(model)}")
         return model
 
     def other(self, source: str, arch: str | None, normalize: str | None) -> Classifier:
@@ -298,7 +298,7 @@ def _one_example(asked: DataSpec) -> None:
     )
 
 
-def _found(source: str, model: Classifier) -> str:
+def found_line(model: Classifier) -> str:
     """What a checkpoint was found to be, in a line."""
     origin = model.origin
     network = f"identified by {origin.identified_by}"
@@ -306,7 +306,4 @@ def _found(source: str, model: Classifier) -> str:
         network = "assumed"
     by = "assumed" if origin.normalization_known == "assumed" else f"by {origin.normalized_by}"
     harmless = f"; {origin.harmless}" if origin.harmless else ""
-    return (
-        f"{source}: {origin.architecture}, {network}; normalisation {origin.normalization}, "
-        f"{by}{harmless}"
-    )
+    return f"{origin.architecture}, {network}; normalisation {origin.normalization}, {by}{harmless}"

@@ -19,7 +19,7 @@ from robaudit.checkpoints.files.safetensors_header import looks_like_safetensors
 from robaudit.checkpoints.files.severity import Finding
 from robaudit.checkpoints.files.torch_files import read_archive, read_legacy
 from robaudit.checkpoints.files.values import StoredTensor
-from robaudit.errors import CheckpointError
+from robaudit.errors import CheckpointError, did_you_mean
 
 _HEAD = 4096
 _ZIP = (b"PK\x03\x04", b"PK\x05\x06")
@@ -179,9 +179,18 @@ def readable(name: str) -> Iterator[None]:
     try:
         yield
     except FileNotFoundError:
-        raise CheckpointError(f"no such file: {name}", "Check the path.") from None
+        raise CheckpointError(f"no such file: {name}{_nearest(name)}", "Check the path.") from None
     except (OSError, ValueError) as error:
         raise CheckpointError(f"{name} cannot be read: {error}") from None
+
+
+def _nearest(name: str) -> str:
+    path = Path(name)
+    try:
+        beside = [entry.name for entry in path.parent.iterdir()]
+    except (OSError, ValueError):
+        return ""
+    return did_you_mean(path.name, beside)
 
 
 def regular_size(path: Path) -> int:
