@@ -15,7 +15,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from robaudit.errors import UsageError, did_you_mean
 from robaudit.schema import AnyCaseNorm
-from robaudit.types import check_radius, parse_eps
+from robaudit.types import check_radius, parse_eps, parse_threats
 
 AUTO = "auto"
 """In place of a data set's name: the one that the checkpoint was trained on."""
@@ -46,6 +46,18 @@ def _batch_size(value: Any) -> Any:
     return value if value == "auto" else int(value)
 
 
+def _threats(value: Any) -> Any:
+    if isinstance(value, str):
+        try:
+            parse_threats(value)
+        except UsageError as error:
+            said = UsageError(f"union {value}: {error.message}", error.advice, field="union")
+            raise ValueError(error.message) from said
+    return value
+
+
+UnionText = Annotated[str, BeforeValidator(_threats, json_schema_input_type=str)]
+"""Norms with their radii, such as ``linf:8/255,l2:0.5``; see ``robaudit.types.parse_threats``."""
 Radius = Annotated[float, BeforeValidator(_radius, json_schema_input_type=float | str)]
 """A radius or step in units of [0, 1]: a positive number, or a fraction such as ``"8/255"``."""
 Folder = Annotated[Path, BeforeValidator(_path, json_schema_input_type=str)]
@@ -79,7 +91,27 @@ class Spec(BaseModel):
 S = TypeVar("S", bound=Spec)
 
 
-class PlanSpec(Spec):
+class UnionSpec(Spec):
+    """The norms that an example has to withstand all of."""
+
+    union: UnionText | None = Field(
+        default=None,
+        description="Also the accuracy under attacks in every norm of a list: "
+        "linf:8/255,l2:0.5,l1:12.",
+    )
+
+
+class UnionsSpec(UnionSpec):
+    """A union, and how much of it is found out."""
+
+    union_each: bool = Field(
+        default=False,
+        description="For the union, attack every example in every norm, also those that another "
+        "norm broke: each norm's own accuracy, and what it alone breaks.",
+    )
+
+
+class PlanSpec(UnionsSpec):
     """What is measured; see :func:`robaudit.audit.plan.planned`."""
 
     preset: PresetName = Field(

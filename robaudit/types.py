@@ -151,6 +151,30 @@ class ThreatModel:
             )
 
 
+def parse_threats(text: str) -> tuple[ThreatModel, ...]:
+    """Parse a list of norms with their radii, no norm twice.
+
+    Raises:
+        UsageError: a norm, a radius or the list is wrong, or it names fewer than two norms.
+
+    >>> parse_threats("linf:8/255, l2:0.5")
+    (ThreatModel(norm='linf', eps=0.03137254901960784), ThreatModel(norm='l2', eps=0.5))
+    """
+    example = "Write it as linf:8/255,l2:0.5,l1:12."
+    found: dict[Norm, ThreatModel] = {}
+    for part in text.split(","):
+        norm, colon, eps = part.strip().partition(":")
+        if not colon:
+            raise UsageError(f"{part.strip()!r} is not a norm and its radius", example)
+        threat = ThreatModel(parse_norm(norm.strip()), parse_eps(eps.strip()))
+        if threat.norm in found:
+            raise UsageError(f"{threat.norm} is named twice", example)
+        found[threat.norm] = threat
+    if len(found) < 2:
+        raise UsageError("a union is of two norms or more", example)
+    return tuple(found.values())
+
+
 @dataclass(frozen=True)
 class Examples:
     """Labelled images of one split of a data set.
@@ -167,6 +191,7 @@ class Examples:
         population: number of examples in the whole split, where that is known.
         groups: ``(n,)`` int64, equal for examples of one image; ``None`` where every example is
             independent. Standard errors take groups into account.
+        class_names: of the classes in the order of their labels; empty where the data has none.
 
     Raises:
         UsageError: ``groups`` of another shape.
@@ -181,6 +206,7 @@ class Examples:
     classes: int | None = None
     population: int | None = None
     groups: Labels | None = None
+    class_names: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.groups is not None and tuple(self.groups.shape) != (len(self),):

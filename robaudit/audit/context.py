@@ -87,14 +87,23 @@ class Context:
     _runners: list[Runner] = field(default_factory=list)
     _whole: Context | None = None
 
-    def part(self, rows: Tensor) -> Context:
+    def part(self, rows: Tensor, threat: ThreatModel | None = None) -> Context:
         """An audit of these rows of the audited split, none of which is broken yet.
 
         The network is prepared for fast searches once, for all parts.
+
+        Args:
+            rows: positions ``(m,)``.
+            threat: another threat model than the audit's.
         """
+        threat = threat or self.threat
+        examples = self.splits[self.main].taken(rows)
         return dataclasses.replace(
             self,
-            splits={self.main: self.splits[self.main].taken(rows)},
+            splits={self.main: examples},
+            radii=() if threat != self.threat else self.radii,
+            threat=threat,
+            cache=self.keeping("part", threat, examples.sha256, examples.index.tolist()),
             broken={},
             nearer={},
             outcomes={f"{self.main}.accuracy.clean": torch.ones(len(rows), dtype=torch.bool)},

@@ -16,12 +16,14 @@ from robaudit.audit.probes import (
     Hessian,
     Pgd,
     TopLayer,
+    Union,
     Wci,
     Worst,
     known,
 )
 from robaudit.errors import UsageError, did_you_mean
 from robaudit.protocols import STUTZ_STEP_OVER_EPS
+from robaudit.types import parse_threats
 
 P = TypeVar("P", bound=Probe)
 
@@ -174,7 +176,9 @@ def preset(name: str) -> Plan:
     return PRESETS[name]
 
 
-def planned(name: str, also: Sequence[str] = ()) -> Plan:
+def planned(
+    name: str, also: Sequence[str] = (), union: str | None = None, union_each: bool = False
+) -> Plan:
     """The plan of a preset with further probes, each as it fits the preset's.
 
     Further attacks and proofs come before what is no attack, which can use what they found.
@@ -182,15 +186,22 @@ def planned(name: str, also: Sequence[str] = ()) -> Plan:
     Args:
         name: of the preset.
         also: names of probes; one that the preset has stays as it is there.
+        union: norms with their radii, as for :func:`robaudit.types.parse_threats`; the accuracy
+            under attacks in all of them is then measured, too.
+        union_each: attack every example in every norm for it.
 
     Raises:
-        UsageError: there is no such preset or probe, or the probe has no default settings.
+        UsageError: there is no such preset or probe, the probe has no default settings, or
+            ``union`` is no list of norms.
 
     >>> [probe.name for probe in planned("quick", ["fast"]).probes]
     ['pgd', 'fast', 'wci', 'top_layer', 'average', 'worst']
     """
     plan = preset(name)
-    probes = plan.put(*(_fitting(probe, plan) for probe in also)).probes
+    plan = plan.put(*(_fitting(probe, plan) for probe in also))
+    if union is not None or union_each:
+        plan = plan.put(Union(() if union is None else parse_threats(union), union_each))
+    probes = plan.probes
     return replace(plan, probes=tuple(sorted(probes, key=lambda p: not isinstance(p, PerExample))))
 
 

@@ -42,7 +42,7 @@ class Job(Request, PlanSpec):
     @property
     def plan(self) -> Plan:
         """What is measured: by the model's own threat, or as the preset says."""
-        whole = planned(self.preset, self.also)
+        whole = planned(self.preset, self.also, self.union, self.union_each)
         if self.norm is not None:
             return whole
         own = Corruptions(self.data if is_corrupted(self.data) else "")
@@ -65,7 +65,8 @@ class Job(Request, PlanSpec):
     @property
     def measured(self) -> str:
         """What decides the plan beside the threat, in words: ``standard + fast``."""
-        return " + ".join((*(() if self.norm is None else (self.preset,)), *self.also))
+        union = [f"union {self.union}"] if self.union else []
+        return " + ".join((*(() if self.norm is None else (self.preset,)), *self.also, *union))
 
     @property
     def suite(self) -> tuple[object, ...]:

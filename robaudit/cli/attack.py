@@ -19,6 +19,7 @@ from robaudit.audit.probes import (
     Replay,
     Square,
     Transfer,
+    Union,
     known,
 )
 from robaudit.audit.probes.autoattack import AutoAttackEngine
@@ -26,13 +27,13 @@ from robaudit.cli.measure import measure
 from robaudit.cli.measure_options import PgdOptions
 from robaudit.cli.options import DATA_PANEL, OUT_PANEL, Checkpoints, Settings, with_settings
 from robaudit.errors import UsageError, did_you_mean
-from robaudit.request import AUTO, Folder, Spec
-from robaudit.types import AutoAttackVersion, ThreatModel, parse_eps
+from robaudit.request import AUTO, Folder, Spec, UnionsSpec
+from robaudit.types import AutoAttackVersion, ThreatModel, parse_eps, parse_threats
 
-_ATTACKS = ("clean", "pgd", "cw", "fast", "autoattack", "square", "fab", "transfer")
+_ATTACKS = ("clean", "pgd", "cw", "fast", "autoattack", "square", "fab", "union", "transfer")
 
 
-class AttackOptions(PgdOptions):
+class AttackOptions(PgdOptions, UnionsSpec):
     """How the attacks run."""
 
     last_iterate: bool = Field(
@@ -75,7 +76,7 @@ def attack(
     attack: Annotated[
         str,
         typer.Option(
-            metavar="pgd,cw,fast,autoattack,square,fab,transfer",
+            metavar="pgd,cw,fast,autoattack,square,fab,union,transfer",
             help="Which attacks, separated by commas; clean for none of them.",
         ),
     ] = "pgd",
@@ -146,6 +147,10 @@ def attack(
         maker = cw if other.surrogate_attack == "cw" else pgd
         asked = {"pgd": pgd, "cw": cw, "transfer": Transfer(maker, surrogate), **asked}
     asked |= _further()
+    if how.union is not None or how.union_each:
+        names = [*dict.fromkeys((*names, "union"))]
+    listed = () if how.union is None else parse_threats(how.union)
+    asked["union"] = Union(listed, how.union_each)
     plan = Plan(probes=tuple(asked[name] for name in asked if name in names), radii=radii[:-1])
     opened = (
         None

@@ -41,7 +41,7 @@ def audit(checkpoints: Checkpoints, settings: Settings, how: Annotated[PlanOptio
     from robaudit.audit.plan import planned
     from robaudit.audit.probes import Pgd
 
-    plan = planned(how.preset, how.also)
+    plan = planned(how.preset, how.also, how.union, how.union_each)
     pgd = plan.get(Pgd)
     assert pgd is not None
     pgd = replace(pgd, steps=how.steps or pgd.steps, restarts=how.restarts or pgd.restarts)

@@ -93,6 +93,7 @@ _PANELS: tuple[tuple[type[Spec], str], ...] = (
 )
 _METAVARS = {
     "also": "PROBE",
+    "union": "NORM:EPS,NORM:EPS...",
     "arch": "NAME|module:factory|file.py:factory",
     "normalize": 'NAME|"m,m,m;s,s,s"|none',
     "member": "PATH",

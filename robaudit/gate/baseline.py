@@ -126,6 +126,11 @@ def _before(
                 "Its verdicts depend on batches, a gate's may not: audit the baseline with "
                 "robaudit attack --attack pgd,fast,autoattack --engine native."
             )
+        if measured.settings.get("reused"):
+            advice = (
+                "It also counts what other attacks broke: audit the baseline with robaudit attack "
+                "--attack union."
+            )
         raise UsageError(
             f"{baseline.path} measured {rule.metric} with {_listed(measured.settings)}, "
             f"the gate does with {_listed(described(own))}",

@@ -12,7 +12,15 @@ from pydantic import Field
 
 from robaudit.errors import UsageError, did_you_mean
 from robaudit.measures import find, ruled
-from robaudit.request import CheckpointSpec, Count, ExamplesSpec, PresetName, Spec, ThreatSpec
+from robaudit.request import (
+    CheckpointSpec,
+    Count,
+    ExamplesSpec,
+    PresetName,
+    Spec,
+    ThreatSpec,
+    UnionSpec,
+)
 from robaudit.schema import AnyCaseNorm
 from robaudit.toml_file import SECTIONS, Place, Tables, checked, read_tables
 
@@ -36,7 +44,7 @@ class MetricTable(Spec):
     severity: Severity = Field("error", description="whether a failure fails the gate")
 
 
-class SuiteSpec(ExamplesSpec, ThreatSpec):
+class SuiteSpec(ExamplesSpec, ThreatSpec, UnionSpec):
     """Data, threat model, and how they are attacked."""
 
     norm: AnyCaseNorm = Field(default="linf", description="Norm of the perturbation.")

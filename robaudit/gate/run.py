@@ -15,11 +15,11 @@ from torch import nn
 
 import robaudit
 from robaudit.audit import Plan, audit
-from robaudit.audit import preset as plan_of
 from robaudit.audit.context import Context
 from robaudit.audit.doubts import Findings
 from robaudit.audit.draws import network_of
 from robaudit.audit.failures import not_measured
+from robaudit.audit.plan import planned
 from robaudit.audit.probe import PerExample
 from robaudit.audit.probes import Clean, giving, named
 from robaudit.audit.provenance import provenance
@@ -192,7 +192,7 @@ class _Suite:
     ) -> None:
         self.population = population
         self.suite, self.examples = population.suite, population.examples
-        self.plan = plan_of(self.suite.preset)
+        self.plan = planned(self.suite.preset, union=self.suite.union)
         self.context = Context(
             model,
             {self.examples.split: self.examples},

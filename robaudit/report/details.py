@@ -64,6 +64,26 @@ class BinRow(_Row):
     high: float
 
 
+class UnionRow(_Row):
+    """What attacks in one norm of a union did, in examples.
+
+    ``tried``: correctly classified, and not broken in a norm before, or all of them. ``before``: of
+    the broken ones, those that images of earlier attacks broke. The last four are there where every
+    example was attacked in every norm; ``alone`` is what no other norm broke.
+    """
+
+    norm: str
+    eps: float
+    tried: int
+    before: int
+    broken: int
+    left: int
+    accuracy: float | None = None
+    low: float | None = None
+    high: float | None = None
+    alone: int | None = None
+
+
 class SpectralDensity(_Row):
     """A spectral density on a grid of eigenvalues."""
 
@@ -150,6 +170,15 @@ def robustness_curves(report: Report) -> dict[str, list[RadiusRow]]:
         for m in report.measurements
         if m.details.get("curve") is not None and m.split == report.data.split
     }
+
+
+def union_rows(report: Report) -> list[UnionRow]:
+    """The norms of a union in the order in which they were tried; empty without a union.
+
+    Raises:
+        DataError: a table that lacks a column or holds no numbers.
+    """
+    return _rows(UnionRow, report.get("accuracy.union"), "union", "table of accuracy.union")
 
 
 def sweep_rows(measurement: Measurement) -> list[SweepRow]:

@@ -33,6 +33,7 @@ from robaudit.report.table import (
     names,
     text,
 )
+from robaudit.report.union_table import union_table
 from robaudit.report.verdicts import verdicts
 from robaudit.report.words import (
     DOUBTS_HEADING,
@@ -122,11 +123,11 @@ def _title(report: Report) -> str:
 
 
 def _found(report: Report) -> list[Table]:
-    radii = radii_table(report)
+    further = [radii_table(report), union_table(report)]
     return [
         replace(measurement_table(report), notes=["± is one standard error, everywhere."]),
         *bullets("Not measured", not_measured(report)),
-        *([radii] if radii else []),
+        *(table for table in further if table is not None),
     ]
 
 

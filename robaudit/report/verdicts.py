@@ -17,6 +17,7 @@ from robaudit.report.details import (
 )
 from robaudit.report.numbers import number, percent, shown
 from robaudit.report.text import plain
+from robaudit.report.union_table import union_line
 from robaudit.report.words import attack, label
 from robaudit.schema import Measurement, Report
 
@@ -30,6 +31,7 @@ def verdicts(report: Report) -> list[str]:
     return [
         *_accuracy(report),
         *_between(report),
+        *union_line(report),
         *_broken(report),
         *_corruptions(report),
         *_gap(report),

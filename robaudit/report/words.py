@@ -21,6 +21,11 @@ def attack(measurement: Measurement) -> str:
     return plain(find(measurement.name).attack_in(measurement.settings))
 
 
+def attack_in_words(name: str) -> str:
+    """The attack of ``accuracy.NAME`` without its settings, as in a sentence."""
+    return find(f"accuracy.{name}").attack_in({}, sentence=True)
+
+
 def label(measurement: Measurement) -> str:
     """The measurement's name in words; an unknown one's own name."""
     words = find(measurement.name).label

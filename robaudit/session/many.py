@@ -64,6 +64,7 @@ def audit_checkpoint(
     *,
     preset: PresetName = "standard",
     also: Sequence[str] = (),
+    union: str | None = None,
     out: str | Path | None = None,
     display: Display | None = None,
     **settings: Any,
@@ -73,7 +74,8 @@ def audit_checkpoint(
     Args:
         source: a file, or a zoo's name such as ``"robustbench:cifar10/Linf/NAME"``.
         preset: ``"quick"``, ``"standard"`` or ``"paper"``, see :func:`robaudit.audit.preset`.
-        also: names of further probes, see :func:`robaudit.audit.plan.planned`.
+        also, union: further probes, and the norms of a union, see
+            :func:`robaudit.audit.plan.planned`.
         out: the folder to write; ``None`` writes nothing.
         display: shown progress and messages; ``None`` shows nothing.
         settings: fields of :class:`robaudit.request.Request`: ``data``, ``data_dir``, ``n``,
@@ -101,7 +103,7 @@ def audit_checkpoint(
     asked = made(Request, {"gap": True, **settings})
     folder = None if out is None else Path(out)
     return audit_all(
-        [str(source)], planned(preset, also), asked, out=folder, display=display
+        [str(source)], planned(preset, also, union), asked, out=folder, display=display
     ).reports[0]
 
 

@@ -1,5 +1,6 @@
 """A manifest is read whole or refused with the line and the nearest name."""
 
+import numpy as np
 import pytest
 
 from robaudit.batch.listing import jobs_of
@@ -13,7 +14,7 @@ def written(tmp_path):
     (tmp_path / "runs").mkdir()
     for name in ("a.pt", "b.pt", "b[1].pt", "notes.txt"):
         (tmp_path / "runs" / name).write_bytes(b"")
-    (tmp_path / "data.npz").write_bytes(b"")
+    np.savez(tmp_path / "data.npz", x=np.full((1, 8, 8), 0.5), y=np.zeros(1, int))
 
     def write(text):
         path = tmp_path / "models.toml"
@@ -101,7 +102,7 @@ def test_what_is_wrong_is_said_with_its_line(written, text, said):
         ("files = 'runs/a.pt'\nthreats = 'linv 0.1'", "unknown norm 'linv'.*'linf'"),
         ("files = 'runs/a.pt'\nthreats = 'linf much'", "not a number"),
         ("files = 'runs/a.pt'\nthreats = 'linf -1'", "must be positive"),
-        ("files = 'runs/a.pt'\nthreats = 'l1'", "no usual l1 radius"),
+        ("files = 'runs/a.pt'\ndata = 'data.npz'\nthreats = 'l1'", "no usual l1 radius"),
         ("files = 'runs/a.pt'\nexclude = '*'", "exclude leaves no model"),
     ],
 )

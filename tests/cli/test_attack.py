@@ -179,11 +179,12 @@ def test_zoo_entries_of_two_threat_models_are_asked_about():
         (("--verify", "none.safetensors", "--eps", "0.1"), ["--verify attacks nothing"]),
         (("--eps", "0.1,x"), ["'x'"]),
         (("--eps", "0.1,-1"), ["positive"]),
-        (("--norm", "l1"), ["no usual l1 radius"]),
+        (("--norm", "l1", "--data", "own.npz"), ["no usual l1 radius"]),
         (("--state", ROBUST), ["cannot keep state"]),
     ],
 )
 def test_what_cannot_be_meant(words, names, place):
+    np.savez("own.npz", x=np.full((1, 8, 8), 0.5), y=np.zeros(1, int))
     ran = robaudit("attack", ROBUST, *QUICK, *words)
     assert ran.code in (2, 4), ran.err
     assert ran.out == ""

@@ -207,6 +207,7 @@ def audited(tmp_path_factory):
         Square,
         TopLayer,
         Transfer,
+        Union,
         Wci,
         Worst,
     )
@@ -224,6 +225,7 @@ def audited(tmp_path_factory):
             Transfer(pgd, "itself"),
             Square(queries=5),
             Fast(),
+            Union(),
             Distance(),
             Certified("crown", radius=True),
             Wci(pgd),

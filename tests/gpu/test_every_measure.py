@@ -23,6 +23,7 @@ PROBES = {
     "distance": [p.Distance()],
     "certified": [p.Certified("crown")],
     "corruptions": [p.Corruptions(), p.Corruptions(corruptions=("fog",), severities=(5,))],
+    "union": [p.Union()],
     "wci": [
         p.Wci(PGD, estimator="exact"),
         p.Wci(PGD, estimator="gauss-newton"),

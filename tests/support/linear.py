@@ -27,3 +27,24 @@ def worst_margins(net, x, y, eps):
         margins[:, other] = (w * at).sum(1) + bias[y] - bias[other]
     margins[torch.arange(len(y)), y] = torch.inf
     return margins.amin(1)
+
+
+DUAL_ORDERS = {"linf": 1, "l2": 2, "l1": torch.inf}
+
+
+def distances(net, x, y, norm):
+    """Exact, in float64: the distance to the nearest other class in a norm, without the box.
+
+    ``min_j m_j / ||w_y - w_j||`` in the dual norm, ``m_j`` the margin against class ``j``; negative
+    for what is misclassified.
+    """
+    weight, bias = net[-1].weight.detach().double(), net[-1].bias.detach().double()
+    logits = x.flatten(1).double() @ weight.T + bias
+    rows = torch.arange(len(y))
+    margins = logits[rows, y][:, None] - logits
+    lengths = torch.linalg.vector_norm(
+        weight[y][:, None] - weight[None], ord=DUAL_ORDERS[norm], dim=2
+    )
+    found = margins / lengths.clamp_min(1e-300)
+    found[rows, y] = torch.inf
+    return found.amin(1)

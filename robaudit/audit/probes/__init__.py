@@ -39,6 +39,7 @@ from robaudit.audit.probes.spectral_norms import SpectralNorms
 from robaudit.audit.probes.square import Square
 from robaudit.audit.probes.top_layer import TopLayer
 from robaudit.audit.probes.transfer import Transfer
+from robaudit.audit.probes.union import Union
 from robaudit.audit.probes.wci import Bound, Wci
 from robaudit.audit.probes.worst import Worst
 
@@ -70,6 +71,7 @@ __all__ = [
     "Square",
     "TopLayer",
     "Transfer",
+    "Union",
     "Wci",
     "Worst",
     "giving",

@@ -41,6 +41,7 @@ from robaudit.report.report_tables import (
     spread_tables,
 )
 from robaudit.report.table import Cell, Column, Table
+from robaudit.report.union_table import union_table
 from robaudit.report.verdicts import verdicts
 from robaudit.report.words import (
     DOUBTS_HEADING,
@@ -84,6 +85,7 @@ def to_html(report: Report, folder: Path | None = None) -> str:
         warnings=warnings(report),
         not_measured=not_measured(report),
         radii=radii_table(report),
+        union=union_table(report),
         attacks=attack_table(report),
         ensembles=ensembles(report),
         gallery=_gallery(folder),
