@@ -105,6 +105,8 @@ _DECIDES = {
     "member",
     "weights",
     "trust_pickle",
+    "union",
+    "union_each",
     "split",
     "norm",
     "eps",
