@@ -125,14 +125,15 @@ def _over(_: Any, a: Any, b: Any) -> Any:
     return _bare(a) / _square(b)
 
 
-def _same(_: Any, x: Any, *args: Any, **kwargs: Any) -> Any:
-    return _bare(x)
+def _same(_: Any, x: Any, inplace: bool = False) -> Any:
+    # A copy where the network has one: it may write to either later.
+    return _bare(x) if inplace else _bare(x).clone()
 
 
 def _leaky(_: Any, x: Any, negative_slope: float = 0.01, inplace: bool = False) -> Any:
     if abs(negative_slope) > 1:
         raise NotMeasuredError("the path norm is not defined for a leaky ReLU of slope above one")
-    return _bare(x)
+    return _same(_, x, inplace)
 
 
 def _dropout(_: Any, x: Any, p: float = 0.5, training: bool = True, inplace: bool = False) -> Any:

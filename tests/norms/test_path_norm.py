@@ -142,6 +142,28 @@ def test_branches_add_their_paths_and_constants_are_weights():
     assert found.log == pytest.approx(float(total.log()) / 2)
 
 
+@pytest.mark.parametrize("inplace", [True, False])
+def test_what_is_written_in_place_is_what_the_network_writes(inplace):
+    class Writing(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a = nn.Linear(4, 4, bias=False)
+
+        def forward(self, x):
+            x = 2 * x.flatten(1)
+            out = F.relu(x, inplace=inplace)
+            out += 3
+            out.mul_(5)
+            return self.a(out + x)
+
+    torch.manual_seed(0)
+    model = Writing().double()
+    moved = 25 * (4 + 9)  # of the copy; where there is none x itself has moved
+    want = model.a.weight.detach().square().sum() * (moved + (moved if inplace else 4))
+    found = path_norm(model, torch.rand(2, 1, 2, 2, dtype=torch.float64))
+    assert found.value == pytest.approx(float(want) ** 0.5, rel=1e-12)
+
+
 def test_a_residual_network_is_the_sum_of_its_unrolled_paths():
     model = warmed(Residual(), (2, 6, 6))
     x = torch.rand(2, 2, 6, 6, dtype=torch.float64)

@@ -29,6 +29,7 @@ class RelativeFlatness(Probe):
             unit="",
             low=0.0,
             heading="Relative\nflatness",
+            of_one_architecture=True,
             study="relative flatness",
             formula="`sum_{s,s'} <w_s, w_s'> Tr(H_{s,s'})` over the rows of the last linear layer, "
             "at the `x'`; by its closed form `mean ‖z'‖² sum_t Var_{c ~ p'}(W_ct)`",
@@ -41,6 +42,7 @@ class RelativeFlatness(Probe):
             place=35,
             unit="",
             low=0.0,
+            of_one_architecture=True,
             ruled=False,
             study="relative flatness (clean)",
             formula="`sharpness.relative_flatness` at clean images",
