@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from robaudit.brief import brief
 from robaudit.curvature.layers import find_layers
@@ -23,9 +26,13 @@ from robaudit.norms.folded import folded_in_float64
 _DENSE = 512
 _PRODUCTS, _HELD = 1000, 40
 _TOLERANCE = 1e-6
-_OF_UNITS = (
-    *(nn.LayerNorm, nn.GroupNorm, nn.RMSNorm, nn.LocalResponseNorm, nn.MultiheadAttention),
-    *(nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d),
+# Functions that multiply units by functions of units: no linear operator describes them.
+_OF_UNITS = frozenset(
+    (
+        *("layer_norm", "group_norm", "instance_norm", "rms_norm", "local_response_norm"),
+        *("normalize", "softmax", "scaled_dot_product_attention", "multi_head_attention_forward"),
+        "native_multi_head_attention",
+    )
 )
 
 
@@ -107,9 +114,13 @@ def _factors(network: nn.Module, x: Tensor, tolerance: float) -> dict[str, tuple
     owners = {id(module) for layer in find_layers(network) for module in layer.modules}
     layers = {name: m for name, m in network.named_modules() if id(m) in owners}
     norms = {name: m for name, m in network.named_modules() if isinstance(m, BatchNorm)}
-    _check_covered(network, {*owners, *map(id, norms.values())}, x)
-    with observed(layers | norms) as calls, torch.no_grad():
+    with observed(layers | norms) as calls, torch.no_grad(), _Functions() as used:
         network(x)
+    if bad := sorted(used.names & _OF_UNITS):
+        raise NotMeasuredError(
+            f"the network has {', '.join(bad)}: the product of spectral norms is not defined for it"
+        )
+    _check_covered(network, {id(call.module) for call in calls}, x)
     found: dict[str, tuple[float, float]] = {}
     known: dict[tuple[str, torch.Size], tuple[float, float]] = {}
     for name, module, inputs, output in calls:
@@ -165,21 +176,32 @@ def _norm(
     return math.sqrt(square), error
 
 
-def _check_covered(network: nn.Module, covered: set[int], x: Tensor) -> None:
-    """Raise if a module beside the covered ones has weights, or normalises by its units."""
-    kinds = {type(module).__name__ for module in network.modules() if isinstance(module, _OF_UNITS)}
-    if kinds:
-        raise NotMeasuredError(
-            f"the network has {', '.join(sorted(kinds))}: the product of spectral norms is not "
-            "defined for it"
-        )
+class _Functions(TorchFunctionMode):
+    """Records the names of PyTorch's functions that are called inside."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.names: set[str] = set()
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Any,
+        args: tuple[Any, ...] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        self.names.add(getattr(func, "__name__", "").strip("_"))
+        return func(*args, **(kwargs or {}))
+
+
+def _check_covered(network: nn.Module, called: set[int], x: Tensor) -> None:
+    """Raise if a pass uses weights outside the calls of the measured modules."""
     idle = set(idle_parameters(network, x))
+    kept = {
+        id(p) for m in network.modules() if id(m) in called for p in m.parameters(recurse=False)
+    }
     others = [
-        f"{name}.{part}" if name else part
-        for name, module in network.named_modules()
-        if id(module) not in covered
-        for part, _ in module.named_parameters(recurse=False)
-        if (f"{name}.{part}" if name else part) not in idle
+        name for name, p in network.named_parameters() if id(p) not in kept and name not in idle
     ]
     if others:
         raise NotMeasuredError(

@@ -72,6 +72,24 @@ def test_without_biases_it_is_the_number_of_layers_times_the_spread_of_the_logit
     assert fisher_rao(model, images).value == pytest.approx(4 * float(spread.mean()) ** 0.5)
 
 
+def test_a_weight_that_two_modules_share_grows_in_both():
+    class Tied(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a, self.b = nn.Linear(4, 4, bias=False), nn.Linear(4, 4, bias=False)
+            self.b.weight = self.a.weight
+
+        def forward(self, x):
+            return self.b(self.a(x.flatten(1)).relu())
+
+    torch.manual_seed(0)
+    model, x = Tied().double(), torch.rand(5, 1, 2, 2, dtype=torch.float64)
+    z = model(x).detach()
+    p = z.softmax(1)
+    spread = (p * (z - (p * z).sum(1, keepdim=True)).square()).sum(1)
+    assert fisher_rao(model, x).value == pytest.approx(2 * float(spread.mean()) ** 0.5)
+
+
 def test_rescaled_networks_have_the_same_norm(images):
     model = relu_network()
     want = fisher_rao(model, images).value

@@ -133,6 +133,25 @@ def test_every_draw_is_the_loss_at_weights_that_moved_in_proportion(relu):
         assert got == pytest.approx(float(want), rel=1e-9)
 
 
+def test_a_weight_that_two_modules_share_moves_in_both():
+    """One example, label 0, logits ``(0, w^2 x)``: the worst ``w`` is the largest."""
+
+    class Tied(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a, self.b = nn.Linear(1, 1, bias=False), nn.Linear(1, 1, bias=False)
+            self.a.weight = self.b.weight = nn.Parameter(torch.tensor([[1.5]]).double())
+
+        def forward(self, x):
+            z = self.b(self.a(x.flatten(1)))
+            return torch.cat([0 * z, z], 1)
+
+    x, y = torch.full((1, 1, 1, 1), 0.5, dtype=torch.float64), torch.tensor([0])
+    found = adaptive_worst(Tied(), x, y, rho=0.1, **PLAIN)
+    ends = F.softplus(torch.tensor([1.65**2 / 2, 1.5**2 / 2], dtype=torch.float64))
+    assert found.value == pytest.approx(float(ends[0] - ends[1]), rel=1e-9)
+
+
 MEASURES = [
     lambda *of, **by: adaptive_worst(*of, norm="linf", rho=0.05, **by),
     lambda *of, **by: adaptive_worst(*of, norm="l2", rho=0.5, **by),

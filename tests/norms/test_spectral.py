@@ -5,9 +5,10 @@ import math
 
 import pytest
 import torch
-from support.networks import piecewise_linear, smooth, warmed
+from support.networks import Applied, piecewise_linear, smooth, warmed
 from support.rescaled import batch_norm_rescaled, layer_rescaled, neuron_rescaled, relu_network
 from torch import nn
+from torch.nn import functional as F
 from torch.nn.utils import parametrizations
 
 from robaudit.errors import NotMeasuredError
@@ -126,9 +127,15 @@ def test_the_weights_are_the_effective_ones():
 @pytest.mark.parametrize(
     ("network", "named"),
     [
-        (smooth()["attention"], "LayerNorm"),
+        (smooth()["attention"], "layer_norm"),
+        (Applied(lambda x: F.layer_norm(x.flatten(1), (72,))), "layer_norm"),
+        (
+            Applied(lambda a, x: F.linear(x.flatten(1), a.weight), nn.Linear(72, 3)),
+            "parts.0.weight",
+        ),
+        (nn.Sequential(nn.Flatten(), nn.Linear(72, 3), nn.Softmax(1)), "softmax"),
         (nn.Sequential(nn.Flatten(), nn.PReLU(), nn.Linear(72, 3)), "1.weight"),
-        (nn.Sequential(nn.Conv2d(2, 2, 1), nn.GroupNorm(1, 2), nn.Flatten()), "GroupNorm"),
+        (nn.Sequential(nn.Conv2d(2, 2, 1), nn.GroupNorm(1, 2), nn.Flatten()), "group_norm"),
         (nn.Sequential(nn.Flatten(), nn.ReLU()), "no convolutions"),
     ],
 )
