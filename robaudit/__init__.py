@@ -18,6 +18,7 @@ _HOME = {
     "ThreatModel": "robaudit.types",
     "RobauditError": "robaudit.errors",
     "Report": "robaudit.schema",
+    "read_report": "robaudit.report",
     "run_audit": "robaudit.audit",
     "audit_checkpoint": "robaudit.session",
     "straight_through": "robaudit.engine",
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
     from robaudit.data import load_examples as load_examples
     from robaudit.engine import straight_through as straight_through
     from robaudit.errors import RobauditError as RobauditError
+    from robaudit.report import read_report as read_report
     from robaudit.schema import Report as Report
     from robaudit.session import audit_checkpoint as audit_checkpoint
     from robaudit.types import Examples as Examples

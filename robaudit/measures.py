@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import Any, Final, Literal, get_args
 
+from robaudit.errors import UsageError, did_you_mean
+
 Section = Literal[
     "Accuracy",
     "Loss",
@@ -209,6 +211,23 @@ def find(name: str) -> Measure:
     """
     _load()
     return _registry.get(name) or measure(name, name)
+
+
+def check_name(name: str, own: Sequence[str]) -> None:
+    """Refuse a name that is of no measure.
+
+    Args:
+        own: names that a report has, registered or not.
+
+    Raises:
+        UsageError: it is not registered, and none of ``own``; says what may have been meant.
+    """
+    _load()
+    if name not in _registry and name not in own:
+        raise UsageError(
+            f"there is no measure {name!r}{did_you_mean(name, [*own, *_registry])}",
+            f"The report has {', '.join(dict.fromkeys(own)) or 'no measurement'}.",
+        )
 
 
 def ruled() -> dict[str, Measure]:

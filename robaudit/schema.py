@@ -9,10 +9,11 @@ from __future__ import annotations
 import re
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr, model_validator
 
 from robaudit.brief import shortened, wrapped
-from robaudit.measures import find
+from robaudit.measures import check_name, find
+from robaudit.notebook import Beside, InNotebooks
 from robaudit.types import Norm
 
 SCHEMA_VERSION: Final = 1
@@ -187,8 +188,7 @@ class Measurement(_Model):
         }
         return wrapped("Measurement", [f"{key}={shortened(one)}" for key, one in known.items()])
 
-    def __str__(self) -> str:
-        return repr(self)
+    __str__ = __repr__
 
     @model_validator(mode="after")
     def _value_or_reason(self) -> Measurement:
@@ -264,7 +264,7 @@ def edges_apart(one: Provenance, other: Provenance) -> str | None:
     )
 
 
-class Report(_Model):
+class Report(_Model, InNotebooks):
     """The result of an audit of one checkpoint under one threat model.
 
     Attributes:
@@ -288,6 +288,7 @@ class Report(_Model):
     measurements: list[Measurement]
     warnings: list[str] = Field(default_factory=list)
     provenance: Provenance
+    _beside: Beside = PrivateAttr(default_factory=Beside)
 
     @model_validator(mode="after")
     def _within_bounds(self) -> Report:
@@ -309,8 +310,7 @@ class Report(_Model):
         more = [f"... {hidden} more measurements"] if hidden > 0 else []
         return wrapped("Report", [head, *rows[:_SHOWN], *more, f"{len(self.warnings)} warnings"])
 
-    def __str__(self) -> str:
-        return repr(self)
+    __str__ = __repr__
 
     def get(self, name: str, split: str | None = None) -> Measurement | None:
         """The measurement of a measure, or ``None`` if the report has none.
@@ -319,6 +319,9 @@ class Report(_Model):
             name: of the measure, such as ``accuracy.clean``.
             split: ``test``, ``train`` or ``gap``; by default the split that the measure belongs to:
                 ``gap`` for gaps, the training split for PAC-Bayes bounds, else the audited split.
+
+        Raises:
+            UsageError: there is no measure of that name.
         """
         usual = find(name).split
         wanted = split or ("gap" if usual == "gap" else self.data.split)
@@ -327,6 +330,7 @@ class Report(_Model):
         for measurement in self.measurements:
             if measurement.name == name and measurement.split == wanted:
                 return measurement
+        check_name(name, [measurement.name for measurement in self.measurements])
         return None
 
     @property

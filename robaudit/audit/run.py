@@ -6,6 +6,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from importlib import import_module
 from pathlib import Path
 
 import torch
@@ -36,6 +37,7 @@ from robaudit.engine.runner import BatchSize
 from robaudit.engine.spilled import computed
 from robaudit.errors import NotMeasuredError
 from robaudit.measures import register
+from robaudit.notebook import Beside
 from robaudit.schema import Data, Measurement, Report, Subject, Threat
 from robaudit.types import Cache, Examples, ThreatModel, no_cache
 
@@ -208,7 +210,23 @@ def run_audit(
         batch_size=batch_size,
         samples=samples,
     )
+    outcomes = {name: rows.numpy() for name, rows in done.outcomes.items()}
+    done.report._beside = Beside(outcomes, _gallery(model, examples, done.adversarial))
     return done.report
+
+
+def _gallery(model: nn.Module, examples: Examples, found: Adversarial | None) -> object | None:
+    """The few images that a report folder shows; ``None`` where they cannot be made."""
+    if found is None:
+        return None
+    # By name: reports are in a room above this one.
+    make = import_module("robaudit.report.gallery").make_gallery
+    try:
+        with not_measured():
+            gallery: object = make(model, examples, found)
+    except NotMeasuredError:
+        return None
+    return gallery
 
 
 def strongest(context: Context, subject: Subject) -> Adversarial | None:

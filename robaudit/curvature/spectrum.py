@@ -25,6 +25,7 @@ from robaudit.curvature.thick_restart import SPARE, extremes
 from robaudit.engine import device_of, frozen, generator
 from robaudit.engine.arguments import checked_features
 from robaudit.errors import UsageError
+from robaudit.notebook import html
 from robaudit.types import Operator, Progress
 
 # Default budget for vectors, in bytes.
@@ -99,6 +100,7 @@ class Spectrum:
         return self.note is None
 
     __repr__ = brief
+    _repr_html_ = html
 
 
 @checked_features

@@ -21,6 +21,7 @@ from robaudit.curvature.traces import (
 )
 from robaudit.engine import Arithmetic
 from robaudit.engine.arguments import checked_features
+from robaudit.notebook import html
 from robaudit.types import Estimator, Progress
 
 
@@ -62,6 +63,7 @@ class WeightCurvature:
     note: str | None = None
 
     __repr__ = brief
+    _repr_html_ = html
 
 
 @checked_features

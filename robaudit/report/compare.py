@@ -14,6 +14,7 @@ import numpy as np
 
 from robaudit.errors import DataError, UsageError
 from robaudit.measures import find
+from robaudit.notebook import html
 from robaudit.report.compare_outcomes import Audited, ExampleOutcomes, outcomes_of
 from robaudit.report.facts import short_threat
 from robaudit.report.naming import names_of
@@ -74,6 +75,8 @@ class Comparison:
     names: tuple[str, str]
     differences: tuple[Difference, ...]
     notes: tuple[str, ...]
+
+    _repr_html_ = html
 
 
 def compare(first: Audited, second: Audited) -> Comparison:

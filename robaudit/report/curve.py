@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from robaudit.errors import UsageError
+from robaudit.notebook import html
 from robaudit.report.curve_axis import Axis, axis_of, shown_place
 from robaudit.report.differences import architectures_differ, differing, gone, settings_differ
 from robaudit.report.naming import names_of, subject_cells
@@ -110,6 +111,8 @@ class Curve:
     def connected(self) -> bool:
         """Whether the checkpoints are of one run, so that a line between them has a meaning."""
         return self.axis.by != "order" and not architectures_differ(self.reports)
+
+    _repr_html_ = html
 
 
 def points_of(

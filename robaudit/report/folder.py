@@ -110,7 +110,6 @@ def fill_folder(
     name = name_of(report.subject)
     parts: list[tuple[str, Callable[[], object]]] = [
         ("report.json", lambda: write_report(report, folder / "report.json")),
-        ("examples.npz", lambda: np.savez_compressed(folder / "examples.npz", **outcomes)),
         ("report.md", lambda: _write(folder / "report.md", to_markdown(report))),
         ("measurements.csv", lambda: _write(folder / "measurements.csv", to_csv(report))),
         ("layers.csv", lambda: _write(folder / "layers.csv", layers_csv(report))),
@@ -120,6 +119,9 @@ def fill_folder(
         ("corruptions.csv", lambda: _write_table(folder / "corruptions.csv", report)),
         ("reliability", lambda: save(reliability(report), folder / "reliability", name)),
     ]
+    if outcomes:
+        file = folder / "examples.npz"
+        parts.append(("examples.npz", lambda: np.savez_compressed(file, **outcomes)))
     if gallery is not None:
         parts.append(("gallery.npz", lambda: write_gallery(gallery, folder / "gallery.npz")))
     parts.append(("report.html", lambda: _write(folder / "report.html", to_html(report, folder))))

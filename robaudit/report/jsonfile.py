@@ -12,6 +12,7 @@ from pydantic import ValidationError
 
 from robaudit.atomic_write import atomic_write
 from robaudit.errors import DataError, RobauditError, UsageError
+from robaudit.notebook import Beside
 from robaudit.report.text import plain
 from robaudit.schema import SCHEMA_VERSION, Report, Verdict
 from robaudit.toml_file import check_depth
@@ -65,16 +66,25 @@ def write_report(report: Report, path: Path) -> Path:
     return file
 
 
-def read_report(path: Path) -> Report:
-    """Read a report.
+def read_report(path: str | Path) -> Report:
+    """Read a report. Needs no torch.
 
     Args:
         path: a ``report.json``, or the folder that holds it.
 
+    Returns:
+        The report; its methods ``save`` and ``figure`` find what lies beside it.
+
     Raises:
         UsageError: there is no such file.
         DataError: it cannot be read, is no JSON, is of another schema version, or is no report.
+
+    Example::
+
+        report = ra.read_report("results/robust")
+        report.to_pandas()
     """
+    path = Path(path)
     file = path / FILE_NAME if path.is_dir() else path
     shown = plain(file)
     try:
@@ -116,6 +126,7 @@ def read_report(path: Path) -> Report:
     hole = next(_not_finite(data), None)
     if hole is not None:
         raise DataError(f"{shown} is not valid: {plain(hole)} is not a finite number")
+    report._beside = Beside(folder=file.parent)
     return report
 
 

@@ -161,6 +161,19 @@ def bullets(title: str, lines: Sequence[str]) -> list[Table]:
     return [Table(title=title, notes=lines)] if lines else []
 
 
+def noted(tables: Iterable[Table]) -> list[Table]:
+    """The tables with columns; what others say becomes notes of the one before."""
+    found: list[Table] = []
+    for table in tables:
+        if table.columns:
+            found.append(table)
+        elif found:
+            begin = f"{table.title}: " if table.title else ""
+            said = [begin + line for line in (table.caption, *table.notes) if line]
+            found[-1] = replace(found[-1], notes=[*found[-1].notes, *said])
+    return found
+
+
 def estimate(value: float | None, error: float | None = None, factor: float = 1) -> Cell:
     """A number with its standard error, to two digits of the error; ``None`` for a gap.
 

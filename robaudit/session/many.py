@@ -16,6 +16,7 @@ from robaudit.audit.probes import Wci
 from robaudit.checkpoints import Classifier
 from robaudit.display import Display
 from robaudit.errors import NotMeasuredError, RobauditError, UsageError
+from robaudit.notebook import Beside
 from robaudit.report import fill_folder, report_folder
 from robaudit.report.folder import fill_curve, fill_index
 from robaudit.report.gallery import Gallery, make_gallery
@@ -103,7 +104,12 @@ def audit_checkpoint(
     asked = made(Request, {"gap": True, **settings})
     folder = None if out is None else Path(out)
     return audit_all(
-        [str(source)], planned(preset, also, union), asked, out=folder, display=display
+        [str(source)],
+        planned(preset, also, union),
+        asked,
+        out=folder,
+        display=display,
+        beside=True,
     ).reports[0]
 
 
@@ -119,6 +125,7 @@ def audit_all(
     save_adv: Path | None = None,
     exact: bool = False,
     curve_of_one: bool = False,
+    beside: bool = False,
 ) -> Outcome:
     """Audit each checkpoint by ``plan`` and write the report folder.
 
@@ -132,6 +139,7 @@ def audit_all(
         save_adv: the file that the adversarial examples are written to.
         exact: a normalisation that does not matter to robust accuracy is not good enough.
         curve_of_one: several checkpoints are shown as a curve, so they must be of one network.
+        beside: reports keep what :meth:`robaudit.Report.save` writes beside them.
 
     Raises:
         RobauditError: nothing could be audited, or what was audited not written.
@@ -162,7 +170,7 @@ def audit_all(
             other = None
             if surrogate is not None:
                 other = session.other(surrogate.source, surrogate.arch, surrogate.normalize)
-            run = _Run(session, tuple(sources), folder, other, replayed, save_adv, outcome)
+            run = _Run(session, tuple(sources), folder, other, replayed, save_adv, beside, outcome)
             run.all_by(plan)
     except _NothingFoundError:
         pass
@@ -197,6 +205,7 @@ class _Run:
     surrogate: Classifier | None
     replayed: Adversarial | None
     save_adv: Path | None
+    beside: bool
     outcome: Outcome
     unwritten: list[UsageError] = field(default_factory=list)
     told: list[RobauditError] = field(default_factory=list)
@@ -239,6 +248,8 @@ class _Run:
             self.told.append(refused)
             self.outcome.codes.append(refused.exit_code)
             return None
+        if self.beside:
+            done.report._beside = Beside(arrays(done), gallery)
         try:
             self._write(name, done, gallery)
         except UsageError as error:
@@ -249,7 +260,7 @@ class _Run:
         return done.report
 
     def _audit(self, source: str, name: str, plan: Plan) -> tuple[Audit, Gallery | None]:
-        """The audit, and the adversarial examples to show where a folder is written."""
+        """The audit, and the adversarial examples to show where a folder is or may be written."""
         session, state = self.session, self.session.request.state
         if state is not None and len(self.sources) > 1:
             state = state / name
@@ -268,7 +279,7 @@ class _Run:
             surrogate=self.surrogate,
             replayed=self.replayed,
         )
-        if self.folder is None or done.adversarial is None:
+        if done.adversarial is None or (self.folder is None and not self.beside):
             return done, None
         try:
             with not_measured():
@@ -283,8 +294,12 @@ class _Run:
         if self.folder is None:
             return
         target = self.folder if len(self.sources) == 1 else self.folder / name
-        outcomes = {name: rows.numpy() for name, rows in done.outcomes.items()}
-        fill_folder(target, done.report, outcomes, gallery)
+        fill_folder(target, done.report, arrays(done), gallery)
+
+
+def arrays(done: Audit) -> dict[str, Any]:
+    """The per-example outcomes of an audit as numpy arrays."""
+    return {name: rows.numpy() for name, rows in done.outcomes.items()}
 
 
 def folder_names(sources: Sequence[str]) -> list[str]:

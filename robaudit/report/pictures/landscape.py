@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -39,11 +40,17 @@ _STEPS = [1, 2, 2.5, 5, 10]
 _LONGEST_NAME, _LONGEST_LABEL = 28, 45
 
 
+def landscape_pictures(landscape: Landscape) -> dict[str, Callable[[], Figure]]:
+    """What draws each picture of a landscape, by the name of its file without the suffix."""
+    if len(landscape.places) == 1:
+        return {"landscape": partial(curves, landscape)}
+    kinds = {"landscape-contour": contour, "landscape-surface": surface}
+    return {name: partial(draw, landscape) for name, draw in kinds.items()}
+
+
 def landscape_figures(landscape: Landscape) -> dict[str, Figure]:
     """Every picture of a landscape, by the name of its file without the suffix."""
-    if len(landscape.places) == 1:
-        return {"landscape": curves(landscape)}
-    return {"landscape-contour": contour(landscape), "landscape-surface": surface(landscape)}
+    return {name: draw() for name, draw in landscape_pictures(landscape).items()}
 
 
 def save_landscape(landscape: Landscape, folder: Path) -> None:
