@@ -89,9 +89,10 @@ class InNotebooks:
         """A picture of the report as a matplotlib ``Figure``, to be changed and saved.
 
         Args:
-            name: ``accuracies``, ``robustness``, ``curvature``, ``flatness`` or ``flatness-sweep``;
-                for a report from a folder with a landscape also ``landscape``, or
-                ``landscape-contour`` and ``landscape-surface``.
+            name: as in a report's folder, ``curvature``, ``robustness``, ``reliability`` or
+                ``corruptions``; or as on its page, ``accuracies``, ``flatness`` or
+                ``flatness-sweep``. For a report from a folder with a landscape also ``landscape``,
+                or ``landscape-contour`` and ``landscape-surface``.
 
         Raises:
             UsageError: no such picture, or nothing was measured that it shows; says which there

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from robaudit.atomic_write import draft_folder, remove_empty, swap
 from robaudit.errors import RobauditError, UsageError, error_line
@@ -26,7 +27,17 @@ from robaudit.report.text import plain
 from robaudit.schema import Report
 
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
     from robaudit.report.gallery import Gallery
+
+PICTURES: Final[Mapping[str, Callable[[Report], Figure | None]]] = {
+    "curvature": curvature,
+    "robustness": radii,
+    "corruptions": corruptions,
+    "reliability": reliability,
+}
+"""What draws the pictures of a report's folder, by their names there."""
 
 
 @contextmanager
@@ -107,17 +118,17 @@ def fill_folder(
     from robaudit.report.gallery import write_gallery
     from robaudit.report.html import to_html
 
+    def draw(picture: str) -> None:
+        save(PICTURES[picture](report), folder / picture, name)
+
     name = name_of(report.subject)
     parts: list[tuple[str, Callable[[], object]]] = [
         ("report.json", lambda: write_report(report, folder / "report.json")),
         ("report.md", lambda: _write(folder / "report.md", to_markdown(report))),
         ("measurements.csv", lambda: _write(folder / "measurements.csv", to_csv(report))),
         ("layers.csv", lambda: _write(folder / "layers.csv", layers_csv(report))),
-        ("curvature", lambda: save(curvature(report), folder / "curvature", name)),
-        ("robustness", lambda: save(radii(report), folder / "robustness", name)),
-        ("corruptions", lambda: save(corruptions(report), folder / "corruptions", name)),
         ("corruptions.csv", lambda: _write_table(folder / "corruptions.csv", report)),
-        ("reliability", lambda: save(reliability(report), folder / "reliability", name)),
+        *((picture, partial(draw, picture)) for picture in PICTURES),
     ]
     if outcomes:
         file = folder / "examples.npz"

@@ -16,15 +16,14 @@ from robaudit.report.compare import Comparison
 from robaudit.report.compare_tables import difference_table, note_lines
 from robaudit.report.curve import Curve, curve_tables
 from robaudit.report.facts import short_threat
-from robaudit.report.folder import fill_folder, report_folder
+from robaudit.report.folder import PICTURES, fill_folder, report_folder
 from robaudit.report.formats.html import html_table
 from robaudit.report.landscape_folder import fill_landscape
 from robaudit.report.landscape_npz import FILE_NAME as LANDSCAPE
 from robaudit.report.landscape_npz import read_npz
 from robaudit.report.naming import name_of
 from robaudit.report.numbers import number, percent
-from robaudit.report.pictures.accuracies import accuracies, radii
-from robaudit.report.pictures.curvature import curvature
+from robaudit.report.pictures.accuracies import accuracies
 from robaudit.report.pictures.flatness import flatness, sweep
 from robaudit.report.pictures.landscape import landscape_pictures
 from robaudit.report.report_tables import measurement_table
@@ -52,9 +51,8 @@ _COLUMNS = (
     *("unit", "n", "seconds", "reason", "doubts"),
 )
 _PICTURES: dict[str, Callable[[Report], Figure | None]] = {
+    **PICTURES,
     "accuracies": accuracies,
-    "robustness": radii,
-    "curvature": curvature,
     "flatness": flatness,
     "flatness-sweep": sweep,
 }

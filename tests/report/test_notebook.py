@@ -118,8 +118,8 @@ def test_figures_can_be_restyled(report, tmp_path):
     ("name", "said"),
     [
         ("curvatur", "did you mean 'curvature'"),
-        ("robustness", "nothing was measured for it\nIt has accuracies, curvature"),
-        ("../x", "no picture '../x'\nIt has accuracies"),
+        ("robustness", "nothing was measured for it\nIt has curvature, accuracies"),
+        ("../x", "no picture '../x'\nIt has curvature"),
     ],
 )
 def test_an_unknown_picture_is_refused_with_those_there_are(report, name, said):
