@@ -44,7 +44,8 @@ def landscape(
 
     One checkpoint: clean and robust loss along directions scaled to its weights. Two: the line
     between them, and beyond. Three: the plane through them. Several with --compare: each in
-    directions of its own, over each other. Adversarial examples are made anew at every place.
+    directions of its own, over each other. A run's with --trajectory: the plane in which they moved
+    most, with their path. Adversarial examples are made anew at every place.
     """
     if settings.sha256 is not None and len(checkpoints) > 1:
         raise UsageError("sha256 is one file's, but there are several checkpoints", field="sha256")

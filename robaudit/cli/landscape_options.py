@@ -30,6 +30,10 @@ class Cut(Spec):
         default=False,
         description="Several checkpoints, each in directions of its own, in one figure.",
     )
+    trajectory: bool = Field(
+        default=False,
+        description="Checkpoints of one run: the plane in which they moved most, with their path.",
+    )
     normalize_by: Literal["layer", "filter"] = Field(
         default="layer",
         description="layer: s = 1 moves every parameter tensor by its own norm. filter: every "
@@ -58,7 +62,8 @@ class Cut(Spec):
     @property
     def places(self) -> int:
         """Along each axis."""
-        return self.points if self.points is not None else (21 if self.dimensions == 1 else 11)
+        plane = self.dimensions == 2 or self.trajectory
+        return self.points if self.points is not None else (11 if plane else 21)
 
     def check(self, count: int, n: int | None) -> None:
         """Refuse options that do not go together, for ``count`` checkpoints and ``n`` examples."""
@@ -66,15 +71,26 @@ class Cut(Spec):
             raise UsageError(
                 f"--space input takes one checkpoint, not {count}", "Run it once for each."
             )
+        if self.trajectory and (self.space == "input" or self.compare):
+            raise UsageError(
+                "--trajectory is a plane in weight space through the checkpoints of one run",
+                "Leave --compare and --space out.",
+            )
+        if self.trajectory and count < 3:
+            few = "one" if count == 1 else "two"
+            raise UsageError(
+                f"--trajectory takes three checkpoints or more of one run, not {few}",
+                "Two without it give the line between them.",
+            )
         if self.compare and (count < 2 or self.dimensions == 2):
             raise UsageError(
                 "--compare lays lines of several checkpoints over each other",
                 "Give two checkpoints or more, and no --dimensions 2.",
             )
-        if count > 3 and not self.compare:
+        if count > 3 and not (self.compare or self.trajectory):
             raise UsageError(
                 f"a line goes through two checkpoints and a plane through three, not {count}",
-                "With --compare each is shown in directions of its own.",
+                "With --compare each has directions of its own, with --trajectory they are a path.",
             )
         if count == 2 and self.dimensions == 2:
             raise UsageError("a plane goes through three checkpoints, not 2", "Give one more.")
@@ -98,8 +114,10 @@ class Cut(Spec):
         if self.example is not None and n is not None:
             raise UsageError("--example is one image and --n several", "Leave one of them out.")
 
-    def through(self, count: int) -> Literal["directions", "checkpoints", "images"]:
-        """What the cut goes through: the checkpoints, directions of each, or around images."""
+    def through(self, count: int) -> Literal["directions", "checkpoints", "path", "images"]:
+        """What the cut goes through: checkpoints, their path, directions of each, or images."""
         if self.space == "input":
             return "images"
+        if self.trajectory:
+            return "path"
         return "checkpoints" if count > 1 and not self.compare else "directions"

@@ -39,7 +39,7 @@ def cut_landscape(
     from robaudit.flatness import Adversary
 
     through = cut.through(len(checkpoints))
-    if through == "images":
+    if through in ("images", "path"):
         cut = cut.changed(dimensions=2)
     elif through == "checkpoints":
         cut = cut.changed(dimensions=len(checkpoints) - 1)
@@ -47,6 +47,8 @@ def cut_landscape(
     with not_measured():
         if through == "images":
             return _around_images(checkpoints[0], work), 0
+        if through == "path":
+            return _path(checkpoints, work), 0
         if through == "checkpoints":
             return _through(checkpoints, work), 0
         if cut.dimensions == 2:
@@ -70,7 +72,7 @@ class _Work:
     ) -> _Work:
         from robaudit.flatness import places_between, symmetric_places
 
-        if cut.through(len(checkpoints)) == "checkpoints":
+        if cut.through(len(checkpoints)) in ("checkpoints", "path"):
             places_between(cut.places)
         else:
             symmetric_places(cut.places, cut.usual_reach if cut.reach is None else cut.reach)
@@ -222,13 +224,7 @@ def _through(checkpoints: Sequence[str], work: _Work) -> Landscape:
     from robaudit.report.text import model_names
 
     s = places_between(work.cut.places)
-    models = [work.load(checkpoint) for checkpoint in checkpoints]
-    kinds = {model.origin.architecture for model in models}
-    if len(kinds) > 1:
-        raise UsageError(
-            f"there is no line between different architectures: {', '.join(sorted(kinds))}",
-            "Give checkpoints of one architecture, or --compare.",
-        )
+    models = _of_one_architecture(checkpoints, work)
     family = between(*models)
     names = model_names(list(checkpoints))
     together = " - ".join(checkpoints)
@@ -248,6 +244,60 @@ def _through(checkpoints: Sequence[str], work: _Work) -> Landscape:
     labels = (f"s, from {names[0]} to {names[1]}", f"t, from {names[0]} to {names[2]}")
     whole = _plane_model(together, found)
     return Landscape(about, labels, (s.numpy(), s.numpy()), (whole,), corners)
+
+
+def _of_one_architecture(checkpoints: Sequence[str], work: _Work) -> list[Classifier]:
+    models = [work.load(checkpoint) for checkpoint in checkpoints]
+    kinds = {model.origin.architecture for model in models}
+    if len(kinds) > 1:
+        raise UsageError(
+            f"there is no line between different architectures: {', '.join(sorted(kinds))}",
+            "Give checkpoints of one architecture, or --compare.",
+        )
+    return models
+
+
+def _path(checkpoints: Sequence[str], work: _Work) -> Landscape:
+    from robaudit.flatness import landscape_plane, places_along, trajectory
+    from robaudit.report.curve_axis import axis_of, shown_place
+    from robaudit.report.landscape import Landscape, PathPoint
+
+    models = _of_one_architecture(checkpoints, work)
+    axis = axis_of(checkpoints, [model.origin.epoch for model in models])
+    order = sorted(range(len(models)), key=lambda at: axis.places[at])
+    sources = [checkpoints[at] for at in order]
+    found = trajectory([models[at] for at in order])
+    s, t = (places_along(values, work.cut.places) for values in found.places.T)
+    with work.watch(sources[-1], f"loss at {len(s) * len(t)} places") as progress:
+        plane = landscape_plane(
+            models[order[-1]], found.family, s, t, *work.data, progress=progress, **work.shared
+        )
+    labels = tuple(
+        f"{name}, component {at} ({100 * share:.0f} % of the path)"
+        for name, at, share in zip("st", (1, 2), found.shares, strict=True)
+    )
+    path = tuple(
+        PathPoint(f"{axis.name} {shown_place(axis.places[at])}", off)
+        for at, off in zip(order, found.off_plane.tolist(), strict=True)
+    )
+    places = [(float(a), float(b)) for a, b in found.places.tolist()]
+    about = {
+        **work.described("trajectory"),
+        "checkpoints": sources,
+        "shares": list(found.shares),
+        "path": [
+            {"source": source, "s": a, "t": b, "label": point.label, "off_plane": point.off_plane}
+            for source, (a, b), point in zip(sources, places, path, strict=True)
+        ],
+    }
+    return Landscape(
+        about,
+        labels,
+        (s.numpy(), t.numpy()),
+        (_plane_model(sources[-1], plane),),
+        tuple(zip(places, sources, strict=True)),
+        path,
+    )
 
 
 def _around_images(checkpoint: str, work: _Work) -> Landscape:

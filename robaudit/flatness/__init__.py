@@ -25,6 +25,7 @@ from robaudit.flatness.landscape import (
     places_between,
     symmetric_places,
 )
+from robaudit.flatness.trajectory import Trajectory, places_along, trajectory
 from robaudit.flatness.worst import WorstFlatness, worst
 
 __all__ = [
@@ -33,6 +34,7 @@ __all__ = [
     "AverageFlatness",
     "Slice",
     "Surface",
+    "Trajectory",
     "WorstFlatness",
     "adaptive_average",
     "adaptive_worst",
@@ -45,8 +47,10 @@ __all__ = [
     "landscape_plane",
     "mean_and_error",
     "normalized",
+    "places_along",
     "places_between",
     "random_direction",
     "symmetric_places",
+    "trajectory",
     "worst",
 ]

@@ -40,6 +40,19 @@ class Model:
 
 
 @dataclass(frozen=True)
+class PathPoint:
+    """A checkpoint of a run, in the plane of the run's trajectory.
+
+    Attributes:
+        label: its epoch, or what else places it in the run.
+        off_plane: its distance from the plane, as a share of its distance from the last checkpoint.
+    """
+
+    label: str
+    off_plane: float
+
+
+@dataclass(frozen=True)
 class Landscape:
     """Losses at places along one axis, of one model or several; or of one model over two axes.
 
@@ -47,7 +60,9 @@ class Landscape:
         settings: everything that the numbers depend on, as in JSON.
         labels: of the axes.
         places: along each axis: ``s``, or ``s`` and ``t``.
-        checkpoints: on a line between two, or the plane through three: their places and sources.
+        checkpoints: on a line between two, the plane through three, or of a path: their places and
+            sources.
+        path: the same checkpoints in the order of training, where the plane is that of their path.
     """
 
     settings: dict[str, Any]
@@ -55,6 +70,7 @@ class Landscape:
     places: tuple[Array, ...]
     models: tuple[Model, ...]
     checkpoints: tuple[tuple[tuple[float, ...], str], ...] = ()
+    path: tuple[PathPoint, ...] = ()
 
     @property
     def names(self) -> list[str]:
@@ -69,6 +85,8 @@ class Landscape:
             marked(name, source in assumed)
             for name, source in zip(model_names(sources), sources, strict=True)
         ]
+        if self.path:
+            found = [found[0], found[-1]]
         return [" - ".join(found)] if ends else found
 
 

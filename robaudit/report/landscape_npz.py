@@ -8,7 +8,7 @@ from typing import Any
 
 from robaudit.errors import DataError, UsageError
 from robaudit.outcomes import UNREADABLE, read_arrays
-from robaudit.report.landscape import Landscape, Losses, Model
+from robaudit.report.landscape import Landscape, Losses, Model, PathPoint
 from robaudit.report.text import plain
 
 FILE_NAME = "landscape.npz"
@@ -19,7 +19,8 @@ def write_npz(landscape: Landscape, path: Path) -> None:
     """Write the places ``s`` and ``t``, the sources of the ``models``, and for each kind of loss
     arrays whose first axis is the model: ``clean_mean``, ``clean_standard_error``, ``clean_lines``.
 
-    ``about`` is JSON text: the settings, the labels of the axes, the places of checkpoints.
+    ``about`` is JSON text: the settings, the labels of the axes, the places of checkpoints, and of
+    a path their labels and distances from the plane.
     """
     import numpy as np
 
@@ -29,6 +30,7 @@ def write_npz(landscape: Landscape, path: Path) -> None:
         "settings": landscape.settings,
         "labels": landscape.labels,
         "checkpoints": [[*place, source] for place, source in landscape.checkpoints],
+        "path": [[point.label, point.off_plane] for point in landscape.path],
     }
     arrays["about"] = np.array(json.dumps(about, allow_nan=False))
     arrays["models"] = np.array([model.source for model in models])
@@ -69,12 +71,15 @@ def _landscape(arrays: dict[str, Any]) -> Landscape:
     )
     if {len(labels), *(len(place) for place, _ in checkpoints)} != {len(places)}:
         raise ValueError("its labels or checkpoints do not fit its axes")
+    path = tuple(PathPoint(str(one), float(off)) for one, off in about.get("path", ()))
+    if path and len(path) != len(checkpoints):
+        raise ValueError("its path does not fit its checkpoints")
     models = tuple(
         Model(str(source), _losses(arrays, at, shape)) for at, source in enumerate(arrays["models"])
     )
     if not models or not models[0].losses:
         raise ValueError("it has no losses")
-    return Landscape(settings, labels, places, models, checkpoints)
+    return Landscape(settings, labels, places, models, checkpoints, path)
 
 
 def _losses(arrays: dict[str, Any], at: int, shape: tuple[int, ...]) -> dict[str, Losses]:

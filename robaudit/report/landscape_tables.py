@@ -100,7 +100,28 @@ def _of_plane(landscape: Landscape, title: str) -> list[Table]:
         tables.append(Table(columns, rows, loss_name(kind), notes=notes))
     left = f" Every {step}. place is shown." if step > 1 else ""
     labels = "; ".join(landscape.labels)
+    tables += _of_path(landscape)
     return [*tables, Table(caption=f"{labels}. Losses in nats.{left}")]
+
+
+def _of_path(landscape: Landscape) -> list[Table]:
+    """Where the checkpoints of a path are, and how far from the plane."""
+    if not landscape.path:
+        return []
+    rows = [
+        [
+            Cell(point.label),
+            *(Cell(number(one, 3), value=one) for one in place),
+            Cell(f"{100 * point.off_plane:.0f} %", value=point.off_plane),
+        ]
+        for point, (place, _) in zip(landscape.path, landscape.checkpoints, strict=True)
+    ]
+    columns = [names("Checkpoint"), Column("s"), Column("t"), Column("off the\nplane")]
+    note = (
+        "Off the plane: distance from it, as a share of the distance from the last checkpoint. The "
+        "loss drawn at a checkpoint is that of its projection on the plane."
+    )
+    return [Table(columns, rows, "path", notes=[note])]
 
 
 def _range(values: Array) -> str:

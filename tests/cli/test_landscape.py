@@ -124,9 +124,33 @@ def test_fixed_examples_lose_less_away_from_the_middle():
     assert fixed["attack"]["fixed_examples"] is True
 
 
+def test_a_run_with_its_path(place):
+    mixed = (EPOCHS[2], EPOCHS[0], EPOCHS[1])
+    found = told(*mixed, "--trajectory", "--points", 3, "--out", "out")
+    assert found["checkpoints"] == [str(path) for path in EPOCHS]  # by epoch
+    assert [point["label"] for point in found["path"]] == ["epoch 1", "epoch 12", "epoch 240"]
+    assert (found["path"][2]["s"], found["path"][2]["t"]) == (0, 0)
+    assert max(point["off_plane"] for point in found["path"]) < 1e-3  # three are in a plane
+    assert sum(found["shares"]) == pytest.approx(1)
+    for axis in "st":
+        values = [point[axis] for point in found["path"]]
+        assert found[axis][0] < min(values) < max(values) < found[axis][-1]
+    drawn = (place / "out" / "landscape-contour.svg").read_text(encoding="utf-8")
+    assert "epoch 240" in drawn
+    assert "component 1" in drawn
+    again = robaudit("report", place / "out", "--format", "json")
+    assert (again.code, json.loads(again.out)) == (0, found)
+    assert "off the" in robaudit("report", place / "out").out
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
+        ((ROBUST, "--trajectory"), "three checkpoints or more of one run, not one"),
+        ((*EPOCHS[:2], "--trajectory"), "three checkpoints or more of one run, not two"),
+        ((*EPOCHS, "--trajectory", "--compare"), "--trajectory is a plane in weight space"),
+        ((*EPOCHS[:1] * 3, "--trajectory"), "lie on one line in weight space"),
+        ((*EPOCHS[:2], SAMPLES / "smooth.safetensors", "--trajectory"), "no line between"),
         ((ROBUST, "--points", 2), "an odd number of points, 3 at least, not 2"),
         ((*EPOCHS[:2], "--points", 4), "an odd number of points"),
         ((ROBUST, "--range", 0), "must be a positive number, not 0"),

@@ -37,6 +37,8 @@ _LEVELS = 12
 # From here up the colour map is too light for white lines.
 _BRIGHT = 0.6
 _STEPS = [1, 2, 2.5, 5, 10]
+# Of the path's extent: nearer to each other, only the first of two checkpoints is named.
+_BESIDE, _ABOVE = 0.25, 0.1
 _LONGEST_NAME, _LONGEST_LABEL = 28, 45
 
 
@@ -153,10 +155,10 @@ def contour(landscape: Landscape) -> Figure:
         _label_contours(axis, axis.contour(*grid, levels=shown, colors=colours, linewidths=0.6))
         axis.set_title(loss_name(kind), fontsize=8)
         axis.set_ylabel(short(landscape.labels[1], _LONGEST_LABEL))
-        axis.set_aspect("equal")
+        axis.set_aspect("auto" if landscape.path else "equal")
         for either in (axis.xaxis, axis.yaxis):
             either.set_major_locator(MaxNLocator(5, steps=_STEPS))
-        _draw_corners(axis, landscape)
+        (_draw_path if landscape.path else _draw_corners)(axis, landscape)
     axes[-1].set_xlabel(short(landscape.labels[0], _LONGEST_LABEL))
     bar = figure.colorbar(
         drawn, ax=list(axes), label=f"loss (nats{', log scale' if log else ''})", shrink=0.8
@@ -194,6 +196,33 @@ def _draw_corners(axis: Axes, landscape: Landscape) -> None:
         )
     if not landscape.checkpoints:
         axis.plot([0], [0], "+", markersize=6, color="#ffffff")
+
+
+def _draw_path(axis: Axes, landscape: Landscape) -> None:
+    """The checkpoints in the order of training, each with its epoch where there is room."""
+    places = [(place[0], place[1]) for place, _ in landscape.checkpoints]
+    xs, ys = zip(*places, strict=True)
+    axis.plot(xs, ys, "-", color="#ffffff", linewidth=1.6)
+    axis.plot(xs, ys, "o-", markersize=3.2, color="#000000", linewidth=0.8)
+    width, height = (max(values) - min(values) or 1 for values in (xs, ys))
+    named: list[tuple[float, float]] = []
+    ends = (0, len(places) - 1)
+    for at in sorted(range(len(places)), key=lambda at: (at not in ends, at)):
+        x, y = places[at]
+        if any(abs(x - a) < _BESIDE * width and abs(y - b) < _ABOVE * height for a, b in named):
+            continue
+        named.append((x, y))
+        right = x > max(xs) - width / 6
+        axis.annotate(
+            short(landscape.path[at].label, _LONGEST_NAME),
+            (x, y),
+            xytext=(-4 if right else 3, 4),
+            textcoords="offset points",
+            fontsize=SMALL - 1,
+            color="#000000",
+            ha="right" if right else "left",
+            bbox={"boxstyle": "round,pad=0.15", "facecolor": "#ffffff", "alpha": 0.8, "lw": 0},
+        )
 
 
 @style()
