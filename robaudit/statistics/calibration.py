@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from robaudit.errors import NotMeasuredError, UsageError
 from robaudit.schema import Interval
+from robaudit.statistics.intervals import clopper_pearson
 
 Array = NDArray[np.float64]
 
@@ -19,6 +20,7 @@ BINS = 15
 # Bins of fewer examples say little; then there are fewer bins.
 _FEWEST = 10
 _RESAMPLES = 1000
+_METHOD = "bootstrap over examples and clopper-pearson, the wider"
 # Numbers of one matrix of resamples.
 _TOGETHER = 1 << 22
 
@@ -70,7 +72,9 @@ def calibration_error(
     Bins end at quantiles of the confidence and have ten examples or more; equal confidences share
     one. The interval is ``squared -+ z s``, ``s`` the standard deviation over 1000 resamples of
     the examples with the bins held fixed; its ends are cut at zero and rooted. It errs on the wide
-    side near zero.
+    side near zero. Resamples of outcomes that are all alike do not vary: the interval reaches at
+    least as far to each side as that of ``|accuracy - mean confidence|`` by Clopper and Pearson,
+    which the error is never below.
 
     Args:
         confidence: ``(n,)`` probabilities of the predicted classes.
@@ -113,13 +117,15 @@ def calibration_error(
         times = draw.multinomial(n, np.full(n, 1 / n), size)
         resampled.append(_errors(times @ columns)[0])
     reach = NormalDist().inv_cdf((1 + level) / 2) * float(np.concatenate(resampled).std(ddof=1))
-    ends = (math.sqrt(max(0.0, squared + side * reach)) for side in (-1, 1))
-    low, high = (min(1.0, end) for end in ends)
+    value = math.sqrt(max(0.0, squared))
+    low, high = (math.sqrt(max(0.0, squared + side * reach)) for side in (-1, 1))
+    below, above = _reach_of_gap(float(given.mean()), int(right.sum()), n, level)
+    low, high = max(0.0, min(low, value - below)), min(1.0, max(high, value + above))
     counts, means, hits = member.sum(0), given @ member / member.sum(0), right @ member
     return CalibrationError(
-        value=math.sqrt(max(0.0, squared)),
+        value=value,
         squared=squared,
-        interval=Interval(low=low, high=high, level=level, method="bootstrap over examples"),
+        interval=Interval(low=low, high=high, level=level, method=_METHOD),
         plug_in=plug_in,
         bins=tuple(
             Bin(int(count), float(middle), round(float(hit)))
@@ -170,6 +176,15 @@ def _errors(columns: Array) -> tuple[Array, Array]:
     pairs = np.where(count > 1, (total**2 - squares) / np.maximum(count * (count - 1), 1), 0)
     gaps = np.abs(total) / np.maximum(count, 1)
     return (weight * pairs).sum(1), (weight * gaps).sum(1)
+
+
+def _reach_of_gap(confidence: float, correct: int, n: int, level: float) -> tuple[float, float]:
+    """How far the interval of ``|accuracy - confidence|`` reaches below and above its estimate."""
+    accuracy = clopper_pearson(correct, n, level)
+    gap = abs(correct / n - confidence)
+    ends = abs(accuracy.low - confidence), abs(accuracy.high - confidence)
+    inside = accuracy.low <= confidence <= accuracy.high
+    return gap - (0.0 if inside else min(ends)), max(ends) - gap
 
 
 def _checked(confidence: NDArray[Any], correct: NDArray[Any]) -> tuple[Array, Array]:

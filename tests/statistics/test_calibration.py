@@ -99,9 +99,24 @@ def test_equal_confidences_share_a_bin():
     assert found.interval.low < 0.1 < found.interval.high
 
 
-def test_a_perfect_network_has_no_error():
+def test_fifty_right_of_fifty_are_no_proof_of_perfection():
+    """The accuracy may be 0.025 ^ (1 / 50), and the error what that lacks; so at the other end."""
     found = calibration_error(np.ones(50), np.ones(50, bool))
-    assert (found.value, found.interval.low, found.interval.high) == (0, 0, 0)
+    assert (found.value, found.interval.low) == (0, 0)
+    assert found.interval.high == pytest.approx(1 - 0.025 ** (1 / 50))
+    wrong = calibration_error(np.ones(50), np.zeros(50, bool))
+    assert (wrong.value, wrong.interval.high) == (1, 1)
+    assert wrong.interval.low == pytest.approx(0.025 ** (1 / 50))
+
+
+def test_intervals_of_saturated_networks_cover(few_resamples):
+    """In 13 of 100 samples no example is wrong, and resamples alone would end at zero."""
+    draw = np.random.default_rng(7)
+    covered = 0
+    for _ in range(400):
+        interval = calibration_error(np.ones(100), draw.random(100) < 0.98).interval
+        covered += interval.low <= 0.02 <= interval.high
+    assert covered / 400 >= 0.92  # three binomial deviations below 0.95
 
 
 def test_the_plain_error_is_that_of_equal_widths():

@@ -36,7 +36,7 @@ class Calibration(Probe):
             study="calibration error",
             formula="`sqrt(max(0, sum_b n_b/n (r_b² - s_b²)))` over 15 bins of equal mass: `r_b` "
             "is a bin's accuracy less its mean largest softmax probability, `s_b` its s.e.",
-            error="bootstrap over examples; the ends are cut at 0",
+            error="bootstrap over examples, or Clopper-Pearson of the accuracy where that is wider",
         ),
         measure(
             "calibration.brier",
