@@ -53,6 +53,9 @@ def path_norm(model: nn.Module, x: Tensor) -> PathNorm:
         model: images to logits ``(n, k)``; it is left unchanged.
         x: images ``(n, c, h, w)``, for their shape; the first two are run to compare copies.
 
+    Returns:
+        The norm and its logarithm.
+
     Raises:
         NotMeasuredError: the network has operations for which paths are not defined, such as
             smooth activations, attention or layer norm; it names the first. Or the norm is not a

@@ -78,6 +78,9 @@ def spectral_norms(model: nn.Module, x: Tensor, *, tolerance: float = _TOLERANCE
         x: images ``(n, c, h, w)``, for their shape; the first two are run.
         tolerance: relative error of each norm at which Lanczos stops.
 
+    Returns:
+        The product with its logarithm, and the norm of every call of a layer.
+
     Raises:
         NotMeasuredError: the network has weights outside convolutions and linear layers, or
             normalises by statistics of its units, for which there is no operator; or a norm is zero
