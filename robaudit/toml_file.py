@@ -25,6 +25,7 @@ SECTIONS = (
     "corruptions",
     "landscape",
     "compare",
+    "doctor",
     "train",
 )
 """Tables of a ``robaudit.toml`` beside ``[gate]``: options of every command, and of one each."""
