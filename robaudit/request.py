@@ -173,7 +173,8 @@ class ExamplesSpec(Spec):
         default=AUTO,
         description="digits (bundled), mnist, fashion-mnist, cifar10, cifar100, svhn, a .npz or "
         ".safetensors file with x and y, imagefolder:DIR, or auto: what the checkpoint was trained "
-        "on, where it lies in a usual place.",
+        "on, where it lies in a usual place. For corruptions also cifar10-c, cifar100-c, "
+        "imagenet-c or corruptions:DIR.",
     )
     data_dir: Folder | None = Field(
         default=None,

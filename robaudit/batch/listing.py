@@ -9,6 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from robaudit.audit.probes import Corruptions
 from robaudit.batch.directory import ListedJob
 from robaudit.batch.jobs import Job, key_of
 from robaudit.batch.manifest import Manifest, Models
@@ -65,6 +66,8 @@ def rows_of(jobs: list[Job], notice: Callable[[str], None] = lambda _: None) -> 
             notice(f"reading {job.data}")
             plan = job.plan
             found, train = data_splits(job, plan.n, corrupted=plan.on_corrupted)
+            if (corruptions := plan.get(Corruptions)) is not None:
+                corruptions.opened(found, job.data_dir)
             hashed = [part.sha256 for part in (found, train) if part is not None]
             parts[job.examples] = hashed, (len(found), 0 if train is None else len(train))
         examples, counts = parts[job.examples]

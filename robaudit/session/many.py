@@ -12,7 +12,7 @@ from robaudit.audit import Audit, Plan
 from robaudit.audit.adversarial_file import Adversarial, check_same_data, save_adversarial
 from robaudit.audit.failures import not_measured
 from robaudit.audit.plan import planned
-from robaudit.audit.probes import Wci
+from robaudit.audit.probes import Corruptions, Wci
 from robaudit.checkpoints import Classifier
 from robaudit.display import Display
 from robaudit.errors import NotMeasuredError, RobauditError, UsageError
@@ -163,6 +163,8 @@ def audit_all(
                 exact=exact,
                 display=display,
             )
+            if (corruptions := plan.get(Corruptions)) is not None:
+                corruptions.opened(session.examples, session.request.data_dir)
             if replayed is not None:
                 check_same_data(replayed, session.examples)
             if curve_of_one and len(sources) > 1:

@@ -183,6 +183,16 @@ def test_beside_attacks_and_in_a_gate_the_folder_is_found_in_data_dir(place, dig
         assert "ccuracy under corruptions" in ran.out or "accuracy.corruptions" in ran.out
 
 
+def test_images_of_another_set_are_refused_before_a_preset_runs(place, digits_c):
+    np.savez(place / "few.npz", x=np.zeros((9, 8, 8)), y=np.zeros(9, int))
+    for data, said in (("few.npz", "they are not the same images"), ("digits", "no folder")):
+        where = place if data == "digits" else digits_c
+        options = ("--data", data, "--data-dir", where, "--eps", 0.1, "--also", "corruptions")
+        ran = robaudit("audit", ROBUST, *options, "-q")
+        assert ran.code == 4
+        assert said in ran.flat
+
+
 def test_two_models_are_paired_image_by_image(place, digits_c, whole):
     out, _ = whole
     words = ("--data", f"corruptions:{digits_c}", "--clean-data", "digits", "--n", N, "-q")

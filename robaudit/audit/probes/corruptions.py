@@ -131,7 +131,11 @@ class Corruptions(Probe):
 
     def run(self, context: Context) -> list[Measurement]:
         examples = context.splits[context.main]
-        corrupted = self._opened(context, examples)
+        try:
+            corrupted = self.opened(examples, context.data_dir)
+        except (DataError, UsageError) as error:
+            said = filter(None, (error.message, error.advice))
+            raise NotMeasuredError(". ".join(said)) from error
         right, sha256 = _answers(context, corrupted, examples)
         settings = {
             "corruptions": list(corrupted.corruptions),
@@ -146,29 +150,34 @@ class Corruptions(Probe):
             found.append(_mce(context, corrupted, right, reference, settings))
         return found
 
-    def _opened(self, context: Context, examples: Examples) -> Corrupted:
-        """The corrupted images, which must be those of the audited examples."""
+    def opened(self, examples: Examples, data_dir: Path | None) -> Corrupted:
+        """The corrupted images of these examples.
+
+        Args:
+            data_dir: where data sets are; ``None`` for the usual places.
+
+        Raises:
+            UsageError: an unknown severity.
+            DataError: they are nowhere, not whole, or not of the same images.
+        """
         import torch
 
         from robaudit.data.corruptions import open_corrupted
 
         name = self.data or _set_of(examples)
-        try:
-            place = Path(self.folder) if self.folder else context.data_dir
-            found = open_corrupted(name, place, self.corruptions, self.severities)
-        except (DataError, UsageError) as error:
-            raise NotMeasuredError(f"{error.message}. {error.advice or ''}".strip()) from error
+        place = Path(self.folder) if self.folder else data_dir
+        found = open_corrupted(name, place, self.corruptions, self.severities)
         if examples.split != "test":
-            raise NotMeasuredError(f"{found.name} has images of the split test alone")
+            raise DataError(f"{found.name} has images of the split test alone")
         whole = examples.population or found.count
         if whole != found.count or tuple(examples.x.shape[1:]) != found.shape:
-            raise NotMeasuredError(
+            raise DataError(
                 f"{found.name} has {found.count} images of {_size(found.shape)}, {examples.name} "
                 f"{whole} of {_size(tuple(examples.x.shape[1:]))}: they are not the same images"
             )
         apart = found.labels(examples.index.tolist()) != examples.y
         if bool(torch.any(apart)):
-            raise NotMeasuredError(
+            raise DataError(
                 f"{found.name} has other labels than {examples.name} for {int(apart.sum())} of "
                 f"{len(examples)} images: they are not the same images in the same order"
             )
