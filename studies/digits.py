@@ -4,10 +4,10 @@ generalisation, and does each method do what it is for?
     python studies/digits.py --out digits-study --minutes 90
 
 Trains 24 networks (digits_resnet of width 12, linf 0.15), audits them in one batch with every
-measure that a study correlates, and writes `methods.md`, `correlations.md`, `study.csv` and the
-pictures of `robaudit batch study`. The same command goes on where it stopped. `--train-only` stops
-before the audits: they are made with the measures that there are when they begin, so that a newer
-version takes the same networks and a folder without `audits`.
+measure that a study correlates, and writes `methods.md`, `summary.md`, `correlations.md`,
+`study.csv` and the pictures of `robaudit batch study`. The same command goes on where it stopped.
+`--train-only` stops before the audits: they are made with the measures that there are when they
+begin, so that a newer version takes the same networks and a folder without `audits`.
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ from robaudit import measures
 from robaudit.audit.plan import preset
 from robaudit.audit.probes import known
 from robaudit.batch.directory import State, find
-from robaudit.batch.study import studies
+from robaudit.batch.study import Pair, studies
+from robaudit.batch.study import Study as Correlated
 from robaudit.batch.study_plot import write_study_plots
 from robaudit.batch.study_tables import study_csv, study_document
 from robaudit.report.formats.csv_text import csv_text
@@ -122,10 +123,11 @@ def report(study: Study) -> None:
         return
     found = studies(state)
     (study.out / "methods.md").write_text(methods(state) + "\n", "utf-8")
+    (study.out / "summary.md").write_text(summary(found[0]) + "\n", "utf-8")
     (study.out / "correlations.md").write_text(markdown_text(*study_document(found)), "utf-8")
     (study.out / "study.csv").write_text(csv_text(study_csv(found)), "utf-8")
     write_study_plots(found, study.out)
-    print(methods(state), markdown_text(*study_document(found)), sep="\n\n")
+    print(methods(state), summary(found[0]), sep="\n\n")
 
 
 def methods(state: State) -> str:
@@ -142,6 +144,34 @@ def methods(state: State) -> str:
         if (own := reports.get(recipe))
     ]
     return table(("recipe (seeds)", *(measures.find(name).study or name for name in names)), lines)
+
+
+def summary(study: Correlated) -> str:
+    """A row a measure: Spearman's with its interval, then partial and granulated, by outcome."""
+    pairs = {(pair.labels[0], pair.labels[1]): pair for pair in study.pairs}
+    rows, outcomes = (list(dict.fromkeys(pair.labels[at] for pair in study.pairs)) for at in (0, 1))
+
+    def whole(pair: Pair | None) -> str:
+        if pair is None or pair.found is None:
+            return "-"
+        one = pair.found.spearman
+        within = one.interval
+        text = f"{one.value:+.2f}"
+        text += f" [{within.low:+.2f}, {within.high:+.2f}]" if within else ""
+        return f"**{text}**" if pair.corrected is not None and pair.corrected < 0.05 else text
+
+    def others(pair: Pair | None) -> str:
+        both = (getattr(pair and pair.found, name, None) for name in ("partial", "granulated"))
+        return ", ".join("-" if one is None else f"{one.value:+.2f}" for one in both)
+
+    first, second = (
+        table(
+            ("measure", *outcomes),
+            [[row, *(cell(pairs.get((row, o))) for o in outcomes)] for row in rows],
+        )
+        for cell in (whole, others)
+    )
+    return f"Spearman [95 %], bold: p < 0.05 (Holm)\n\n{first}\n\nPartial, Psi\n\n{second}"
 
 
 def value(report: Report, name: str) -> float | None:

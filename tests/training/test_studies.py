@@ -29,7 +29,7 @@ def study(name, *words):
 @pytest.mark.parametrize(
     ("name", "files"),
     [
-        ("digits", ["methods.md", "correlations.md", "study.csv", "study.svg"]),
+        ("digits", ["methods.md", "summary.md", "correlations.md", "study.csv", "study.svg"]),
         ("overfitting", ["schedules.md", "schedules.svg", "measures.md", "epochs.svg"]),
         ("swa_rat", ["swa.md", "rat.md"]),
         ("two_moons", ["moons.md", "moons.svg"]),
