@@ -60,7 +60,7 @@ def test_the_square_is_the_mean_over_pairs_of_a_bin(too_sure):
 def test_the_square_is_unbiased(too_sure, few_resamples):
     """Also where the plug-in is far off: 0.09 for calibrated confidences."""
     draw = np.random.default_rng(2)
-    found = [calibration_error(*source(draw, 200, too_sure)) for _ in range(600)]
+    found = [calibration_error(*source(draw, 200, too_sure)) for _ in range(400)]
     squares = np.array([one.squared for one in found])
     error = squares.std() / len(squares) ** 0.5
     # Four standard errors; that errors differ within a bin adds less than one part in a hundred.
