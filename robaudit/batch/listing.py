@@ -14,6 +14,7 @@ from robaudit.batch.directory import ListedJob
 from robaudit.batch.jobs import Job, key_of
 from robaudit.batch.manifest import Manifest, Models
 from robaudit.checkpoints.files.container import read_container
+from robaudit.checkpoints.files.display import shown
 from robaudit.checkpoints.files.hashing import joint_digest
 from robaudit.checkpoints.files.matching import matching
 from robaudit.checkpoints.pooling import few
@@ -167,7 +168,10 @@ def _sources(group: Models) -> list[str]:
     """The models of a group, each once, without those excluded."""
     found: list[str] = []
     for pattern in group.files or []:
-        found += matching(pattern)
+        files = matching(pattern)
+        if not files:
+            raise UsageError(f"no checkpoint is {shown(pattern, 300)}", "Check the path.")
+        found += files
     for pattern in group.robustbench or []:
         found += _of_robustbench(pattern)
     found += [f"timm:{name}" for name in group.timm or []]

@@ -55,7 +55,7 @@ def checkpoints_named(names: list[str] | None) -> list[str]:
     """The names, with patterns such as ``runs/*.pt`` replaced by the files that they match.
 
     Raises:
-        UsageError: a pattern without a file, or data in a checkpoint's place.
+        UsageError: data in a checkpoint's place.
     """
     found: list[str] = []
     for name in names or []:
@@ -63,7 +63,7 @@ def checkpoints_named(names: list[str] | None) -> list[str]:
         if not there and (name in DATA_SETS or name.endswith(".npz")):
             raise UsageError(f"{name} is data, no checkpoint", f"Name it with --data {name}.")
         pattern = not there and ":" not in name and set("*?[") & set(name)
-        found += matching(name) if pattern else [name]
+        found += (matching(name) if pattern else []) or [name]
     return found
 
 

@@ -17,7 +17,6 @@ FEW = ("--n", "4", "--quiet")
         (("wci", "digits", ROBUST), "digits is data, no checkpoint Name it with --data digits"),
         (("wci", "mine.npz", *FEW), "mine.npz is data, no checkpoint"),
         (("attack", ROBUST, "--attack", "pdg", *FEW), "did you mean 'pgd'?"),
-        (("audit", "runs/*.pt", *FEW), "no checkpoint is runs/*.pt"),
         (("gate", ROBUST), "no policy robaudit.toml A first one from a report: robaudit gate"),
     ],
 )  # fmt: skip
