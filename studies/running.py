@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import math
 import signal
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
@@ -47,13 +48,13 @@ class Study:
         return self.out / name
 
     def robaudit(self, *words: object) -> None:
-        """Run a command, as far as the time goes.
+        """Run a command without its tables, as far as the time goes.
 
         Raises:
             OutOfTimeError: it was interrupted; it goes on the next time.
         """
         self.check()
-        with self._alarm():
+        with self._alarm(), redirect_stdout(io.StringIO()):
             try:
                 command()(args=list(map(str, words)), prog_name="robaudit")
             except SystemExit as end:

@@ -109,7 +109,7 @@ def studies(state: State, given: str = GIVEN) -> list[Study]:
         given: what partial coefficients hold fixed: a measure, or ``parameters``.
 
     Raises:
-        UsageError: there is none, or no model has what is given.
+        UsageError: there is none, or no such measure.
         DataError: a report cannot be read.
     """
     known = [row.name for row in measures.known()]
@@ -180,7 +180,8 @@ def _within_architectures(models: Sequence[StudyModel]) -> bool:
     """Whether exchanging groups of one architecture only leaves enough arrangements for a test."""
     strata = [model.stratum for model in models]
     groups = [model.group for model in models]
-    return len(set(strata)) > 1 and arrangements(groups, strata) >= FEWEST_ARRANGEMENTS
+    alike = len(set(zip(groups, strata, strict=True))) == len(set(groups))
+    return alike and len(set(strata)) > 1 and arrangements(groups, strata) >= FEWEST_ARRANGEMENTS
 
 
 def _kept(sets: Matched, at: Sequence[int]) -> Sets:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePath
@@ -10,6 +11,7 @@ from typing import Any
 
 from robaudit.batch.directory import ListedJob
 from robaudit.batch.leaderboard import RankedModel
+from robaudit.report.curve_axis import EPOCH
 from robaudit.schema import Report
 
 # No hyper-parameter: models that differ in it differ by chance.
@@ -41,33 +43,38 @@ class StudyModel:
 
 def study_models(ranked: Sequence[tuple[RankedModel, ListedJob]]) -> list[StudyModel]:
     """The models by group, and within a group by epoch: never by an outcome."""
-    reports = [(model, row, model.report) for model, row in ranked if model.report is not None]
-    folders = _runs_of_others([(row, report) for _, row, report in reports])
     found = []
-    for model, row, report in reports:
-        source = row.job.source
-        group = row.job.group or row.run or folders.get(source) or source
+    for model, row in ranked:
+        if model.report is None:
+            continue
+        source, architecture = row.job.source, model.report.subject.architecture
+        folder, epoch = _place(row, model.report)
+        group = row.job.group or row.run or (f"{folder} {architecture}" if folder else source)
         settings = {**row.recorded, **dict(row.job.hyperparameters)}
-        found.append(StudyModel(model, report, group, report.subject.architecture, settings))
-    return sorted(found, key=lambda one: (one.group, one.report.subject.epoch or 0, one.name))
+        one = StudyModel(model, model.report, group, architecture, settings)
+        found.append((group, epoch, model.name, one))
+    return [one for *_, one in sorted(found, key=lambda place: place[:3])]
 
 
-def _runs_of_others(rows: Sequence[tuple[ListedJob, Report]]) -> dict[str, str]:
-    """Files that look like epochs of one run, by their folder.
+def _place(row: ListedJob, report: Report) -> tuple[str, float]:
+    """What the files of a run's other epochs have in common with this one, and its epoch.
 
-    They lie in one folder, are of one architecture, and record epochs that are all different.
+    That is the path with the epoch left out of the name: the number after "epoch", or the number
+    that the file records. ``""`` for a file without an epoch in its name.
     """
-    together: dict[tuple[str, str], dict[str, float | None]] = {}
-    for row, report in rows:
-        folder = str(PurePath(row.job.source).parent)
-        own = together.setdefault((folder, report.subject.architecture), {})
-        own[row.job.source] = report.subject.epoch
-    return {
-        source: folder
-        for (folder, _), own in together.items()
-        if len(own) > 1 and None not in own.values() and len(set(own.values())) == len(own)
-        for source in own
-    }
+    path, recorded = PurePath(row.job.source), report.subject.epoch
+    epoch = recorded if recorded is not None else 0.0
+    if found := EPOCH.search(path.stem):
+        at, epoch = found.span(1), float(found[1])
+    elif recorded is not None:
+        same = [one for one in re.finditer(r"\d+", path.stem) if float(one[0]) == recorded]
+        if not same:
+            return "", epoch
+        at = same[-1].span()
+    else:
+        return "", epoch
+    name = f"{path.stem[: at[0]]}*{path.stem[at[1] :]}{path.suffix}"
+    return str(path.with_name(name)), epoch
 
 
 @dataclass(frozen=True)

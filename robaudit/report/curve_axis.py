@@ -11,7 +11,7 @@ from typing import Literal
 from robaudit.report.text import model_name, plain
 
 _NUMBER = re.compile(r"(\d+(?:\.\d+)?)")
-_EPOCH = re.compile(r"(?<![a-z])(?:epochs?|ep)[^a-z0-9]{0,2}(\d+)", re.IGNORECASE)
+EPOCH = re.compile(r"(?<![a-z])(?:epochs?|ep)[^a-z0-9]{0,2}(\d+)", re.IGNORECASE)
 _WORD = re.compile(r"([^\W\d_]+)[\W_]*$")
 
 
@@ -55,7 +55,7 @@ def axis_of(sources: Sequence[str], recorded: Sequence[float | None]) -> Axis:
         for source, stem in zip(sources, stems, strict=True)
     ]
     for names in (stems, folders):
-        labelled = [_EPOCH.search(name) for name in names]
+        labelled = [EPOCH.search(name) for name in names]
         if _apart(places := [None if found is None else float(found[1]) for found in labelled]):
             return Axis("epoch", _all(places), "name")
     if _apart(recorded):

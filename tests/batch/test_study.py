@@ -84,15 +84,27 @@ def test_epochs_of_one_run_are_one_group_in_the_order_of_epochs(add):
         for epoch, robust in ((10, 0.5), (2, 0.3), (5, 0.4)):
             add(f"{run}/{epoch}.pt", robust + (run == "b") * 0.05, epoch)
     add("zoo/x.pt", 0.6, 1.0)
-    add("zoo/y.pt", 0.6, 1.0)  # of the same epoch, so of another run
+    add("zoo/y.pt", 0.6, 9.0)  # no epochs in the names: the best of two runs, perhaps
     (study,) = studies(add.state())
     assert (study.models, study.groups) == (8, 4)
     pair = study.pairs[0]
-    assert pair.groups == ("a", "a", "a", "b", "b", "b", "zoo/x.pt", "zoo/y.pt")
+    assert pair.groups[:6] == ("a/*.pt resnet18",) * 3 + ("b/*.pt resnet18",) * 3
+    assert pair.groups[6:] == ("zoo/x.pt", "zoo/y.pt")
+    assert pair.names[:3] == ("a/2", "a/5", "a/10")
     error = next(pair for pair in study.pairs if pair.outcome == "error")
     assert error.y[:3] == pytest.approx([0.7, 0.6, 0.5])
     assert all(pair.found.spearman.interval is None for pair in study.pairs)
     assert "Only 4 groups of models: no interval" in terminal_text(*study_tables([study]))
+
+
+def test_epochs_in_names_make_a_run_and_other_numbers_do_not(add):
+    for epoch in (1, 2, 10):
+        add(f"runs/at_epoch_{epoch:03}.pt", 0.3 + 0.01 * epoch)
+        add(f"runs/trades_epoch_{epoch:03}.pt", 0.31 + 0.01 * epoch)
+        add(f"seeds/at_{epoch}.pt", 0.32 + 0.01 * epoch, 50.0 + epoch)
+    (study,) = studies(add.state())
+    assert study.groups == 5
+    assert study.pairs[0].names[:3] == ("at_epoch_001", "at_epoch_002", "at_epoch_010")
 
 
 def test_checkpoints_of_one_run_have_no_p_value(add):
