@@ -115,7 +115,7 @@ def gradient_alignment(
         NotMeasuredError: logits or gradients that are not finite.
 
     Source: Andriushchenko & Flammarion, "Understanding and improving fast adversarial training",
-    NeurIPS 2020, Eq. 2; like their code it leaves out images with a gradient of zero.
+    NeurIPS 2020; like their code it leaves out images with a gradient of zero.
 
     >>> net = nn.Sequential(nn.Flatten(), nn.Linear(4, 2))
     >>> cos = gradient_alignment(

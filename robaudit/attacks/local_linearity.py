@@ -76,8 +76,8 @@ def local_linearity(
     Raises:
         NotMeasuredError: logits or gradients that are not finite.
 
-    Source: Qin et al., "Adversarial robustness through local linearization", NeurIPS 2019, Eq. 5,
-    where it is the local linearity measure ``gamma(eps, x)``.
+    Source: Qin et al., "Adversarial robustness through local linearization", NeurIPS 2019,
+    where it is the local linearity measure ``gamma(eps, x)``; the search is our own.
 
     >>> net = nn.Sequential(nn.Flatten(), nn.Linear(4, 2))
     >>> found = local_linearity(

@@ -87,8 +87,8 @@ def calibration_error(
         UsageError: numbers that differ, or fewer than one bin.
         NotMeasuredError: fewer than two examples, or a confidence that is no probability.
 
-    Source: Kumar, Liang & Ma, "Verified uncertainty calibration", NeurIPS 2019, sec. 4, with the
-    sample variance of ``r_i`` for that of the labels; so Lee, Huang, Hassani & Dobriban, "T-Cal",
+    Source: Kumar, Liang & Ma, "Verified uncertainty calibration", NeurIPS 2019, with the sample
+    variance of ``r_i`` for that of the labels; so Lee, Huang, Hassani & Dobriban, "T-Cal",
     JMLR 24, 2023.
 
     >>> calibration_error(np.full(40, 0.9), np.arange(40) % 2).value > 0.3
