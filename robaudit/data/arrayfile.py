@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from robaudit.data.source import ArrayRows, Source, from_rows
 from robaudit.errors import DataError, first_line
 
 SUFFIXES = (".npz", ".safetensors")
+_NAMES, _MOST_NAMES, _LONGEST_NAME = "class_names", 1 << 16, 80
 
 
 def arrayfile(path: Path, split: str) -> Source:
@@ -28,8 +30,9 @@ def arrayfile(path: Path, split: str) -> Source:
 
     The keys are ``x`` and ``y``, which are the split ``test``, or ``x_train``, ``y_train``,
     ``x_test``, ``y_test``. Where one image appears several times, the additional array ``groups``
-    (or ``groups_train``, ``groups_test``) holds one number for all examples of an image. For images
-    and labels see :func:`robaudit.data.source.from_rows`.
+    (or ``groups_train``, ``groups_test``) holds one number for all examples of an image. An npz
+    file may also hold ``class_names``, texts in the order of the labels. For images and labels see
+    :func:`robaudit.data.source.from_rows`.
 
     Raises:
         DataError: the file does not exist, is damaged, or its arrays are not examples.
@@ -37,14 +40,28 @@ def arrayfile(path: Path, split: str) -> Source:
     if not path.is_file():
         raise DataError(f"{path}: no such file")
 
+    npz, named = path.suffix.lower() == ".npz", False
+
     def wanted(present: Sequence[str]) -> tuple[str, ...]:
+        nonlocal named
         x, y = _keys(sorted(present), path, split)
         groups = f"groups{x[1:]}"
-        return (x, y, groups) if groups in present else (x, y)
+        named = npz and _NAMES in present
+        further = [groups] if groups in present else []
+        return (x, y, *further, *([_NAMES] if named else []))
 
-    npz = path.suffix.lower() == ".npz"
-    images, labels, *groups = npz_rows(path, wanted) if npz else _safetensors_rows(path, wanted)
-    return from_rows(images, labels, None, str(path), *groups)
+    images, labels, *further = npz_rows(path, wanted) if npz else _safetensors_rows(path, wanted)
+    names = _texts(further.pop(), path) if named else ()
+    return replace(from_rows(images, labels, None, str(path), *further), class_names=names)
+
+
+def _texts(rows: ArrayRows, path: Path) -> tuple[str, ...]:
+    if len(rows.shape) != 1 or rows.dtype.kind != "U" or not 0 < rows.shape[0] <= _MOST_NAMES:
+        raise DataError(
+            f"{path}: {_NAMES} is {rows.dtype} of shape {rows.shape}, not a list of texts",
+            "Save it as numpy.array(names), a text for each class in the order of the labels.",
+        )
+    return tuple(str(name)[:_LONGEST_NAME] for name in rows.read(np.arange(rows.shape[0])))
 
 
 def _keys(present: Sequence[str], path: Path, split: str) -> tuple[str, str]:

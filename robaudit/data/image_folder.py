@@ -6,7 +6,7 @@ import os
 import warnings
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -51,7 +51,8 @@ def image_folder(folder: Path, split: str) -> Source:
     def labels(positions: Sequence[int]) -> Tensor:
         return torch.tensor([found[i][1] for i in positions], dtype=torch.int64)
 
-    return Source(len(found), decoder.shape, labels, images, len(names), decoded=True)
+    own = Source(len(found), decoder.shape, labels, images, len(names), decoded=True)
+    return replace(own, class_names=tuple(names))
 
 
 def class_folders(folder: Path) -> list[str]:

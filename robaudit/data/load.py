@@ -57,7 +57,8 @@ def load_examples(
     Args:
         name: ``digits`` (bundled); ``mnist``, ``fashion-mnist``, ``cifar10``, ``cifar100`` or
             ``svhn`` (torchvision, in ``data_dir``); a ``.npz`` or ``.safetensors`` file with
-            arrays ``x`` and ``y``, and ``groups`` where one image appears several times;
+            arrays ``x`` and ``y``, ``groups`` where one image appears several times, and in an npz
+            file ``class_names``;
             ``imagefolder:DIR``, one sub-folder per class; the name of an installed package's
             entry point of the group ``robaudit.datasets``; or corrupted images
             (:func:`robaudit.data.open_corrupted`), one version of each, slightly corrupted.
@@ -102,7 +103,13 @@ def _examples(
     index = torch.tensor(positions, dtype=torch.int64)
     sha256 = content_hash(x, y, progress)
     groups = None if source.groups is None else source.groups(positions)
-    return Examples(x, y, index, name, split, sha256, source.classes, source.count, groups)
+    names = source.class_names
+    if names and int(y.max()) >= len(names):
+        raise DataError(
+            f"{name}: class_names names {len(names)} classes, but there is a label {int(y.max())}",
+            "Name every class, in the order of the labels from 0.",
+        )
+    return Examples(x, y, index, name, split, sha256, source.classes, source.count, groups, names)
 
 
 def deciding_examples(

@@ -31,6 +31,7 @@ class Source:
         decoded: whether images are decoded from files rather than copied.
         groups: positions to int64 ``(m,)``, equal for examples of one image; ``None`` where every
             example is a different image.
+        class_names: in the order of the labels; empty where the data has none.
     """
 
     count: int
@@ -40,6 +41,7 @@ class Source:
     classes: int | None
     decoded: bool = False
     groups: Callable[[Sequence[int]], Tensor] | None = None
+    class_names: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

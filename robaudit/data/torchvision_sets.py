@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -47,4 +48,7 @@ def torchvision_set(name: str, split: str, data_dir: Path | None, download: bool
             "Name its folder as --data-dir, or fetch it with --download.",
         ) from error
     labels = stored.labels if name == "svhn" else stored.targets
-    return from_arrays(np.asarray(stored.data), np.asarray(labels), known.classes, name)
+    found = from_arrays(np.asarray(stored.data), np.asarray(labels), known.classes, name)
+    # MNIST's names are "0 - zero" and so on, and SVHN has none: there the label says it.
+    named = () if name in ("mnist", "svhn") else tuple(map(str, getattr(stored, "classes", ())))
+    return replace(found, class_names=named)

@@ -31,6 +31,7 @@ from robaudit.statistics.intervals import (
 )
 from robaudit.statistics.means import Mean, mean, ratio_of_means
 from robaudit.statistics.paired import Paired, paired
+from robaudit.statistics.parts import Part, least, parts_of
 from robaudit.statistics.quantiles import median_interval, quantile_interval
 from robaudit.statistics.sequences import (
     Counts,
@@ -45,6 +46,7 @@ __all__ = [
     "Counts",
     "Mean",
     "Paired",
+    "Part",
     "Stratum",
     "brier_scores",
     "calibration_error",
@@ -57,11 +59,13 @@ __all__ = [
     "effective_size",
     "equal_width_ece",
     "from_standard_error",
+    "least",
     "mean",
     "median_interval",
     "newcombe",
     "normal_interval",
     "paired",
+    "parts_of",
     "population_counts",
     "quantile_interval",
     "ratio_of_means",

@@ -156,3 +156,28 @@ def test_an_npy_file_in_disguise_is_refused(tmp_path):
         np.save(file, GREY)
     with pytest.raises(DataError, match="single array"):
         load_examples(str(path))
+
+
+def test_names_of_classes(tmp_path):
+    names = np.array(["cat", "dog", "", "ein Schaf"])
+    examples = load_examples(npz(tmp_path, x=GREY, y=LABELS, class_names=names))
+    assert examples.class_names == ("cat", "dog", "", "ein Schaf")
+    assert examples.taken(slice(1)).class_names == examples.class_names
+    groups = np.array([7, 7])
+    both = load_examples(npz(tmp_path, x=GREY, y=LABELS, class_names=names, groups=groups))
+    assert both.class_names == examples.class_names
+    assert both.groups.tolist() == [7, 7]
+
+
+@pytest.mark.parametrize(
+    ("names", "said"),
+    [
+        (np.array(["cat", "dog"]), "names 2 classes, but there is a label 3"),
+        (np.arange(4), "class_names is int64 of shape"),
+        (np.array([["a", "b"], ["c", "d"]]), "not a list of texts"),
+        (np.array(["a", None], dtype=object), "arrays of objects"),
+    ],
+)
+def test_names_that_cannot_be_are_refused(tmp_path, names, said):
+    with pytest.raises(DataError, match=said):
+        load_examples(npz(tmp_path, x=GREY, y=LABELS, class_names=names))

@@ -24,6 +24,7 @@ def test_classes_and_files_in_the_order_of_their_names(tmp_path):
     examples = load_examples(f"imagefolder:{tmp_path}")
     assert examples.y.tolist() == [0, 1, 1, 2]
     assert examples.classes == 3
+    assert examples.class_names == ("a", "b", "c")
     wanted = torch.from_numpy(RGB[[1, 2, 0, 3]].transpose(0, 3, 1, 2).copy()).float() / 255
     assert torch.equal(examples.x, wanted)
     part = load_examples(f"imagefolder:{tmp_path}", n=2, sample_seed=5)

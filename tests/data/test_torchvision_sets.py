@@ -43,6 +43,7 @@ def test_cifar_and_svhn_layouts_become_channels_first(tmp_path, monkeypatch):
     class Cifar:
         def __init__(self, root, train, download):
             self.data, self.targets = pixels.transpose(0, 2, 3, 1), [4, 99]
+            self.classes = [f"class {label}" for label in range(100)]
 
     class Svhn:
         def __init__(self, root, split, download):
@@ -55,6 +56,7 @@ def test_cifar_and_svhn_layouts_become_channels_first(tmp_path, monkeypatch):
         assert torch.equal(examples.x, torch.from_numpy(pixels).float() / 255)
         assert examples.y.tolist() == labels
         assert examples.classes == classes
+        assert examples.class_names[99:] == (("class 99",) if name == "cifar100" else ())
 
 
 @pytest.mark.parametrize("name", NAMES)
