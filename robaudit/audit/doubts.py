@@ -143,6 +143,27 @@ def falls(measurements: Sequence[Measurement]) -> list[Measurement]:
     ]
 
 
+def inherited(measurements: Sequence[Measurement]) -> list[Measurement]:
+    """The measurements; the worst class's accuracy also has the doubts of the strongest attack.
+
+    It counts what every attack of the audit left, and so rests on the one that left least.
+    """
+
+    def doubts_of(m: Measurement) -> list[str]:
+        by = [f"accuracy.{name}" for name in m.settings.get("attacks", ())]
+        found = [one for one in measurements if one.name in by and one.split == m.split]
+        known = [one for one in found if one.value is not None]
+        least = min(known, key=lambda one: one.value or 0.0, default=None)
+        return list(dict.fromkeys([*m.doubts, *(least.doubts if least else ())]))
+
+    return [
+        m.model_copy(update={"doubts": doubts_of(m)})
+        if m.name == "accuracy.worst_class" and m.status == "ok"
+        else m
+        for m in measurements
+    ]
+
+
 def better_attacks(name: str) -> list[str]:
     """The attacks that an example comes to after this one; see ``stages`` of a measure.
 

@@ -10,6 +10,7 @@ from robaudit.audit.probe import PerExample, Probe
 from robaudit.audit.probes import (
     AutoAttack,
     Average,
+    Classes,
     Clean,
     Corruptions,
     Cw,
@@ -65,6 +66,11 @@ class Plan:
                 given[row.name] = probe
 
     @property
+    def in_order(self) -> tuple[Probe, ...]:
+        """The probes, those last that read what the attacks found."""
+        return tuple(sorted(self.probes, key=lambda probe: probe.reads_attacks))
+
+    @property
     def attacks(self) -> bool:
         """Whether anything is measured for which a threat model is needed."""
         rows = [row for probe in self.probes for row in probe.measures]
@@ -87,18 +93,16 @@ class Plan:
     def stages(self) -> list[tuple[str, Plan]]:
         """The plan's parts by name, which are finished one by one so that a kill costs the current.
 
-        All attacks and proofs, whose pieces are kept singly, then each other probe. Adversarial
+        All attacks and proofs, whose pieces are kept singly, and what reads them; then each other
+        probe. Adversarial
         examples that several stages need are pieces of an attack, kept by the first.
 
         >>> print(*(name for name, _ in preset("quick").stages()))
         attacks wci top_layer average worst
         """
-        groups: dict[str, tuple[Probe, ...]] = {
-            "attacks": tuple(probe for probe in self.probes if isinstance(probe, PerExample))
-        }
-        groups |= {
-            probe.name: (probe,) for probe in self.probes if not isinstance(probe, PerExample)
-        }
+        attacks = [p for p in self.probes if isinstance(p, PerExample) or p.reads_attacks]
+        groups: dict[str, tuple[Probe, ...]] = {"attacks": tuple(attacks)}
+        groups |= {probe.name: (probe,) for probe in self.probes if probe not in attacks}
         return [(stage, replace(self, probes=probes)) for stage, probes in groups.items()]
 
     def passes(self, n: int, n_train: int = 0) -> int:
@@ -130,6 +134,7 @@ PRESETS: dict[str, Plan] = {
         n=256,
         probes=(
             _PGD10,
+            Classes(),
             Wci(_PGD10),
             TopLayer(_PGD10),
             Average(_PGD10, perturbations=5),
@@ -142,6 +147,7 @@ PRESETS: dict[str, Plan] = {
             _PGD20,
             Cw(steps=20),
             AutoAttack(),
+            Classes(),
             Wci(_PGD10),
             TopLayer(_PGD10),
             Hessian(_PGD10),
@@ -155,6 +161,7 @@ PRESETS: dict[str, Plan] = {
             replace(_STUTZ, restarts=10),
             Cw(steps=20),
             AutoAttack(),
+            Classes(),
             Wci(_PGD10),
             TopLayer(_PGD10),
             Hessian(_PGD10, n=None, probes=10),
@@ -195,7 +202,7 @@ def planned(
             ``union`` is no list of norms.
 
     >>> [probe.name for probe in planned("quick", ["fast"]).probes]
-    ['pgd', 'fast', 'wci', 'top_layer', 'average', 'worst']
+    ['pgd', 'fast', 'classes', 'wci', 'top_layer', 'average', 'worst']
     """
     plan = preset(name)
     plan = plan.put(*(_fitting(probe, plan) for probe in also))

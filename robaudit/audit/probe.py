@@ -35,10 +35,13 @@ class Probe(ABC):
     Attributes:
         name: of the probe: ``pgd``.
         measures: the measures that it gives, as rows of the registry.
+        reads_attacks: it reads what all attacks of the audit found: it runs after them and every
+            other probe, and where an audit is done in stages, in theirs.
     """
 
     name: ClassVar[str]
     measures: ClassVar[tuple[Measure, ...]]
+    reads_attacks: ClassVar[bool] = False
 
     @abstractmethod
     def run(self, context: Context) -> list[Measurement]:

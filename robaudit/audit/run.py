@@ -18,7 +18,7 @@ from robaudit.audit.adversarial_file import Adversarial
 from robaudit.audit.certificates import held_against_attacks
 from robaudit.audit.clusters import clustered, clusters_note
 from robaudit.audit.context import Context
-from robaudit.audit.doubts import Doubt, doubted, falls
+from robaudit.audit.doubts import Doubt, doubted, falls, inherited
 from robaudit.audit.draws import described, network_of, refusal
 from robaudit.audit.failures import not_measured
 from robaudit.audit.names import authors, check_names
@@ -126,11 +126,11 @@ def audit(
     measurements: list[Measurement] = []
     findings = sanity.sanity(context)
     findings.add(_alike(model))
-    for probe in (Clean(), *plan.probes):
+    for probe in (Clean(), *plan.in_order):
         register(probe.measures)
         measurements += _measured(probe, context)
     measurements = described(context, held_against_attacks(context, measurements))
-    measurements = clustered(context, falls(doubted(measurements, findings)))
+    measurements = clustered(context, inherited(falls(doubted(measurements, findings))))
     warnings += findings.unplaced(m.name for m in measurements if m.status == "ok")
     warnings += sanity.claims(model, measurements, context.main) + context.memory_notes()
     warnings += clusters_note(context)

@@ -84,6 +84,20 @@ class UnionRow(_Row):
     alone: int | None = None
 
 
+class ClassRow(_Row):
+    """One class: its examples, its clean and robust accuracy with simultaneous intervals."""
+
+    label: int
+    name: str
+    n: int
+    clean: float
+    clean_low: float
+    clean_high: float
+    robust: float
+    low: float
+    high: float
+
+
 class SpectralDensity(_Row):
     """A spectral density on a grid of eigenvalues."""
 
@@ -179,6 +193,28 @@ def union_rows(report: Report) -> list[UnionRow]:
         DataError: a table that lacks a column or holds no numbers.
     """
     return _rows(UnionRow, report.get("accuracy.union"), "union", "table of accuracy.union")
+
+
+def class_rows(report: Report, split: str | None = None) -> list[ClassRow]:
+    """The classes that have examples, by label; empty where they were not measured.
+
+    Raises:
+        DataError: a table that lacks a column or holds no numbers.
+    """
+    found = report.get("accuracy.worst_class", split)
+    return _rows(ClassRow, found, "classes", "table of classes")
+
+
+def confusion_counts(report: Report) -> dict[tuple[int, int], int]:
+    """By label and predicted class, how many broken images of that label are taken for it.
+
+    Raises:
+        DataError: it is no list of such counts.
+    """
+    found = report.get("accuracy.worst_class")
+    table = None if found is None else found.details.get("confusion")
+    rows = [] if table is None else _read(list[tuple[int, int, int]], table, "confusion of classes")
+    return {(label, predicted): count for label, predicted, count in rows}
 
 
 def sweep_rows(measurement: Measurement) -> list[SweepRow]:

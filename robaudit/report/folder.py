@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING, Any, Final
 
 from robaudit.atomic_write import draft_folder, remove_empty, swap
 from robaudit.errors import RobauditError, UsageError, error_line
+from robaudit.report.class_tables import classes_csv
 from robaudit.report.corruptions import corruptions_csv
 from robaudit.report.csvfile import layers_csv, to_csv
 from robaudit.report.curve import Curve, curve_data
+from robaudit.report.details import class_rows
 from robaudit.report.formats.csv_text import csv_text
 from robaudit.report.jsonfile import write_report
 from robaudit.report.naming import name_of
@@ -101,7 +103,7 @@ def fill_folder(
     ``examples.npz``, and as SVG and PNG the pictures ``curvature`` where curvature was measured,
     ``robustness`` where several radii were attacked and ``reliability`` where calibration was
     measured; ``corruptions.csv`` and the picture ``corruptions`` where these were measured;
-    ``gallery.npz`` where there is a gallery.
+    ``classes.csv`` where classes were; ``gallery.npz`` where there is a gallery.
 
     Args:
         outcomes: per-example arrays by ``split.name``.
@@ -133,6 +135,9 @@ def fill_folder(
     if outcomes:
         file = folder / "examples.npz"
         parts.append(("examples.npz", lambda: np.savez_compressed(file, **outcomes)))
+    if class_rows(report):
+        listed = folder / "classes.csv"
+        parts.append((listed.name, lambda: _write(listed, classes_csv(report))))
     if gallery is not None:
         parts.append(("gallery.npz", lambda: write_gallery(gallery, folder / "gallery.npz")))
     parts.append(("report.html", lambda: _write(folder / "report.html", to_html(report, folder))))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 
+from robaudit.report.class_tables import class_tables, confusion_table
 from robaudit.report.corruptions import corruption_tables
 from robaudit.report.details import (
     RadiusRow,
@@ -51,6 +52,7 @@ from robaudit.schema import Measurement, Report
 from robaudit.types import radius
 
 _MOST_LAYERS = 24
+_MOST_CLASSES = 10
 _HASH = 12  # digits of a hash on a screen
 _BINS = 48
 
@@ -66,6 +68,8 @@ def report_tables(report: Report) -> list[Table]:
         facts(header_rows(report), _title(report)),
         *_found(report),
         *corruption_tables(report),
+        *(one for split in splits for one in class_tables(report, split)),
+        *([confusion] if (confusion := confusion_table(report)) else []),
         *(one for split in splits for one in layer_tables(report, split)),
         *spread_tables(report),
         *_said(report),
@@ -110,6 +114,7 @@ def report_screen(report: Report) -> list[Table]:
         facts(header_rows(report, _HASH), _title(report)),
         *_found(report),
         *corruption_tables(report),
+        *class_tables(report, most=_MOST_CLASSES),
         *layer_tables(report, most=_MOST_LAYERS),
         *spread_tables(report, _MOST_LAYERS),
         *_spectrum(density(report)),

@@ -7,6 +7,7 @@ bound on the worst case. A line that judges names the comparison.
 
 from __future__ import annotations
 
+from robaudit.report.class_tables import worst_class_line
 from robaudit.report.details import (
     attacked,
     corruption_rows,
@@ -32,6 +33,7 @@ def verdicts(report: Report) -> list[str]:
         *_accuracy(report),
         *_between(report),
         *union_line(report),
+        *worst_class_line(report),
         *_broken(report),
         *_corruptions(report),
         *_gap(report),

@@ -24,6 +24,7 @@ PROBES = {
     "certified": [p.Certified("crown")],
     "corruptions": [p.Corruptions(), p.Corruptions(corruptions=("fog",), severities=(5,))],
     "union": [p.Union()],
+    "classes": [p.Classes(), p.Classes(fast=True)],
     "wci": [
         p.Wci(PGD, estimator="exact"),
         p.Wci(PGD, estimator="gauss-newton"),

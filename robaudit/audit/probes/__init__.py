@@ -21,6 +21,7 @@ from robaudit.audit.probes.autoattack import AutoAttack
 from robaudit.audit.probes.average import Average
 from robaudit.audit.probes.calibration import Calibration
 from robaudit.audit.probes.certified import Certified
+from robaudit.audit.probes.classes import Classes
 from robaudit.audit.probes.clean import Clean
 from robaudit.audit.probes.corruptions import Corruptions
 from robaudit.audit.probes.cw import Cw
@@ -53,6 +54,7 @@ __all__ = [
     "Bound",
     "Calibration",
     "Certified",
+    "Classes",
     "Clean",
     "Corruptions",
     "Cw",

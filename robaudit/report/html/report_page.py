@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from markupsafe import Markup
 
+from robaudit.report.class_tables import class_tables, confusion_table
 from robaudit.report.corruptions import corruption_tables
 from robaudit.report.details import attacked, number_list
 from robaudit.report.facts import (
@@ -27,6 +28,7 @@ from robaudit.report.landscape_npz import FILE_NAME, read_npz
 from robaudit.report.naming import name_of
 from robaudit.report.numbers import Shown, number, percent, shown
 from robaudit.report.pictures.accuracies import accuracies, radii
+from robaudit.report.pictures.classes import classes
 from robaudit.report.pictures.corruptions import corruptions
 from robaudit.report.pictures.curvature import curvature
 from robaudit.report.pictures.drawing import inline
@@ -86,6 +88,8 @@ def to_html(report: Report, folder: Path | None = None) -> str:
         not_measured=not_measured(report),
         radii=radii_table(report),
         union=union_table(report),
+        classes=[table for split in splits for table in class_tables(report, split)],
+        confusion=confusion_table(report),
         attacks=attack_table(report),
         ensembles=ensembles(report),
         gallery=_gallery(folder),
@@ -143,6 +147,7 @@ def _pictures(report: Report, folder: Path | None) -> dict[str, Markup]:
             curvature(report, layers=False),
             "Spectral density of the Hessian of the robust loss",
         ),
+        "classes": (classes(report), "Clean and robust accuracy of each class"),
         "flatness": (flatness(report), "Robust loss before and after weight changes"),
         "sweep": (sweep(report), "Flatness over the size of the weight change"),
         "reliability": (reliability(report), "Accuracy over confidence"),
