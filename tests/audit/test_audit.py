@@ -90,6 +90,7 @@ def test_the_quick_preset_measures_what_it_promises(quick):
         ("pacbayes.bound", "train"),
         ("weights.frobenius", "test"), ("trh.top_layer", "test"),
         ("flatness.average", "test"), ("flatness.worst", "test"),
+        ("accuracy.worst_class", "test"), ("accuracy.worst_class", "train"),
     ]  # fmt: skip
     assert {m.status for m in quick.measurements} == {"ok"}
     assert quick.get("flatness.average").interval.method == "t, 4 degrees"
