@@ -9,7 +9,6 @@ from typing import Any
 
 from robaudit.audit.plan import Plan, planned
 from robaudit.audit.probes import Corruptions
-from robaudit.datasets import is_corrupted
 from robaudit.request import PlanSpec, Request
 from robaudit.schema import SCHEMA_VERSION
 from robaudit.types import Norm, radius
@@ -45,7 +44,7 @@ class Job(Request, PlanSpec):
         whole = planned(self.preset, self.also, self.union, self.union_each)
         if self.norm is not None:
             return whole
-        own = Corruptions(self.data if is_corrupted(self.data) else "")
+        own = Corruptions()
         others = (p for p in whole.probes if p.name in self.also and p.name != own.name)
         return replace(whole, probes=(own, *others))
 

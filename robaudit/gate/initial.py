@@ -8,6 +8,7 @@ import math
 from robaudit.audit.plan import PRESETS
 from robaudit.audit.probes import Pgd
 from robaudit.checkpoints.files.display import shown
+from robaudit.datasets import CORRUPTED
 from robaudit.errors import UsageError
 from robaudit.measures import Measure, ruled
 from robaudit.schema import Interval, Measurement, Report, Subject
@@ -55,7 +56,7 @@ def initial_policy(report: Report) -> str:
     head = _HEAD.format(
         source=shown(report.subject.source),
         network=_network(report.subject),
-        data=json.dumps(report.data.name),
+        data=json.dumps(_clean(report.data.name)),
         split=json.dumps(report.data.split),
         n=report.data.n,
         threat=""
@@ -64,6 +65,11 @@ def initial_policy(report: Report) -> str:
         preset=json.dumps(preset),
     )
     return "\n".join([head, *rules])
+
+
+def _clean(name: str) -> str:
+    """A gate looks at clean images, and measures corrupted ones beside them."""
+    return CORRUPTED[name].clean if name in CORRUPTED else name
 
 
 def _network(subject: Subject) -> str:
@@ -105,7 +111,9 @@ def _preset(report: Report) -> str:
 
 
 def _same(found: Measurement, preset: str) -> bool:
-    """Whether the gate would measure an accuracy under PGD as the report did."""
+    """Whether the gate would measure what the report did: the same PGD, and no part of a whole."""
+    if "part" in found.settings:
+        return False
     if found.name != "accuracy.pgd":
         return True
     pgd = PRESETS[preset].get(Pgd)

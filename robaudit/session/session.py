@@ -287,8 +287,8 @@ def _check_clean(asked: DataSpec) -> None:
     if is_corrupted(asked.data):
         raise UsageError(
             f"{asked.data} has corrupted images alone, which only robaudit corruptions measures on",
-            "Audit clean images, and the corrupted ones beside them: --also corruptions, with both "
-            "sets in --data-dir.",
+            "Name the clean set: corrupted images are measured beside it (--also corruptions, or a "
+            "gate's rule), with both in --data-dir.",
         )
 
 

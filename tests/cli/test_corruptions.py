@@ -183,6 +183,15 @@ def test_beside_attacks_and_in_a_gate_the_folder_is_found_in_data_dir(place, dig
         assert "ccuracy under corruptions" in ran.out or "accuracy.corruptions" in ran.out
 
 
+def test_a_policy_from_a_report_has_no_rule_on_a_part(corruptions, whole, place):
+    out, _ = whole
+    first = robaudit("gate", "--init", out)
+    assert '[gate.metrics."accuracy.corruptions"]' in first.out
+    assert "corruptions.mce" not in first.out
+    corruptions(*FEW, "--clean-data", "digits", "--out", "part")
+    assert "accuracy.corruptions" not in robaudit("gate", "--init", "part").out
+
+
 def test_images_of_another_set_are_refused_before_a_preset_runs(place, digits_c):
     np.savez(place / "few.npz", x=np.zeros((9, 8, 8)), y=np.zeros(9, int))
     for data, said in (("few.npz", "they are not the same images"), ("digits", "no folder")):

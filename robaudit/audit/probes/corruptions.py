@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from robaudit.audit.numbers import LEVEL, estimate
 from robaudit.audit.probe import Probe
-from robaudit.datasets import CORRUPTIONS, DATA_SETS, SEVERITIES
+from robaudit.datasets import CORRUPTIONS, DATA_SETS, SEVERITIES, is_corrupted
 from robaudit.errors import DataError, NotMeasuredError, UsageError
 from robaudit.measures import measure
 from robaudit.schema import Measurement
@@ -101,6 +101,7 @@ class Corruptions(Probe):
             section="Accuracy",
             basis="clean",
             place=91,
+            ruled=False,
             unit="fraction",
             low=0.0,
             better="lower",
@@ -369,8 +370,11 @@ def _these(kinds: tuple[str, ...]) -> str:
 
 def _set_of(examples: Examples) -> str:
     """The name by which the corrupted images of these examples are found."""
-    known = examples.name in DATA_SETS or examples.classes != DATA_SETS["imagenet"].classes
-    return Path(examples.name).stem if known else "imagenet"
+    if examples.name in DATA_SETS or is_corrupted(examples.name):
+        return examples.name
+    if examples.classes == DATA_SETS["imagenet"].classes:
+        return "imagenet"
+    return Path(examples.name).stem
 
 
 def _is_imagenet(corrupted: Corrupted) -> bool:
