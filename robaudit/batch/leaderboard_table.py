@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from robaudit.batch.leaderboard import Leaderboard, Published, RankedModel
-from robaudit.report.table import Cell, Column, Table, measured, names, text
+from robaudit.report.paper import highest_marked
+from robaudit.report.table import Cell, Column, Table, measured, names, noted, text
 from robaudit.schema import Measurement
 
 _CSV = (
@@ -31,6 +32,13 @@ _EXTERNAL = (
 def leaderboard_tables(boards: Sequence[Leaderboard]) -> list[Table]:
     """A table for each leaderboard, with remarks below it, and the legend."""
     return [*(_table(board) for board in boards), Table(caption=_legend(boards))]
+
+
+def leaderboard_paper(boards: Sequence[Leaderboard]) -> list[Table]:
+    """A table for each leaderboard with the highest accuracies marked; the legend is a note."""
+    legend = Table(caption=_legend(boards))
+    ranked = (highest_marked(_table(one), ("Clean %", f"{one.attack} %")) for one in boards)
+    return noted([*ranked, legend])
 
 
 def leaderboard_csv(boards: Sequence[Leaderboard]) -> Table:

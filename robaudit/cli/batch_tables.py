@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from robaudit.cli.messages import show_tables
-from robaudit.cli.read import OutFile, put
+from robaudit.cli.read import FORMAT_HELP, OutFile, format_of, put
 
 if TYPE_CHECKING:
     from robaudit.report.table import Table
@@ -20,11 +20,12 @@ Directories = Annotated[
 ]
 
 
+LeaderboardFormat = Literal["table", "csv", "md", "latex", "html"]
+
+
 def leaderboard(
     directory: Directories,
-    format: Annotated[
-        Literal["table", "csv", "md", "html"], typer.Option("--format", help="What is printed.")
-    ] = "table",
+    format: Annotated[LeaderboardFormat | None, typer.Option("--format", help=FORMAT_HELP)] = None,
     out: OutFile = None,
 ) -> None:
     """Show a run's models by their robust accuracy.
@@ -39,24 +40,28 @@ def leaderboard(
     from robaudit.batch.leaderboard_table import (
         leaderboard_csv,
         leaderboard_html,
+        leaderboard_paper,
         leaderboard_tables,
     )
 
+    chosen: LeaderboardFormat = format_of(format, out, LeaderboardFormat)
     found = leaderboards(find(directory).state())
     tables = leaderboard_tables(found)
-    if format == "table" and out is None:
+    if chosen == "table" and out is None:
         show_tables(*tables)
         return
-    if format == "html":
+    if chosen == "html":
         put(leaderboard_html(found), out)
+    elif chosen == "latex":
+        put(_text(chosen, "Leaderboard", leaderboard_paper(found), leaderboard_csv(found)), out)
     else:
-        put(_text(format, "Leaderboard", tables, leaderboard_csv(found)), out)
+        put(_text(chosen, "Leaderboard", tables, leaderboard_csv(found)), out)
 
 
 def study(
     directory: Directories,
     format: Annotated[
-        Literal["table", "csv", "md"], typer.Option("--format", help="What is printed.")
+        Literal["table", "csv", "md", "latex"], typer.Option("--format", help="What is printed.")
     ] = "table",
     out: Annotated[
         Path | None,
@@ -104,11 +109,15 @@ def study(
 def _text(format: str, title: str, tables: Sequence[Table], data: Table) -> str:
     """The tables in a format; ``data`` is what CSV holds."""
     from robaudit.report.formats.csv_text import csv_text
+    from robaudit.report.formats.latex import latex_text
     from robaudit.report.formats.markdown import markdown_text
     from robaudit.report.formats.terminal import terminal_text
+    from robaudit.report.table import noted
 
     if format == "csv":
         return csv_text(data)
+    if format == "latex":
+        return latex_text(*noted(tables))
     if format == "md":
         return f"# {title}\n\n{markdown_text(*tables)}"
     return terminal_text(*tables, width=120)

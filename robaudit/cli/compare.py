@@ -12,7 +12,7 @@ from robaudit.cli.display import Screen
 from robaudit.cli.measure import run
 from robaudit.cli.messages import show_tables
 from robaudit.cli.options import Settings, with_settings
-from robaudit.cli.read import put
+from robaudit.cli.read import FORMAT_HELP, format_of, put
 from robaudit.errors import UsageError
 from robaudit.request import PresetName
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 _OUT = "Output"
 
 
-ComparisonFormat = Literal["table", "json", "csv", "md", "html"]
+ComparisonFormat = Literal["table", "json", "csv", "md", "latex", "html"]
 """The formats of a comparison."""
 
 
@@ -42,9 +42,9 @@ def compare(
         PresetName, typer.Option(help="What is measured of two checkpoints.")
     ] = "quick",
     format: Annotated[
-        ComparisonFormat,
-        typer.Option("--format", help="What is printed or written.", rich_help_panel=_OUT),
-    ] = "table",
+        ComparisonFormat | None,
+        typer.Option("--format", help=FORMAT_HELP, rich_help_panel=_OUT),
+    ] = None,
     out: Annotated[
         Path | None,
         typer.Option(
@@ -63,6 +63,7 @@ def compare(
     from robaudit.report.compare import compare as compared
     from robaudit.report.compare_outcomes import read_audited
 
+    chosen: ComparisonFormat = format_of(format, out, ComparisonFormat)
     if out is not None and not out.absolute().parent.is_dir():  # before the work begins
         raise UsageError(f"cannot write to {out}: no such folder", "Choose another --out.")
     code = 0
@@ -75,7 +76,7 @@ def compare(
         )
     else:
         found, code = _measured(a, b, preset, settings)
-    _write(found, format, out)
+    _write(found, chosen, out)
     if code:
         raise typer.Exit(code)
 
@@ -108,8 +109,10 @@ def _write(found: Comparison, format: ComparisonFormat, out: Path | None) -> Non
         compare_json,
         compare_markdown,
         compare_tables,
+        comparison_paper,
     )
     from robaudit.report.formats.csv_text import csv_text
+    from robaudit.report.formats.latex import latex_text
     from robaudit.report.formats.terminal import terminal_text
     from robaudit.report.html.compare_page import compare_html
 
@@ -121,6 +124,7 @@ def _write(found: Comparison, format: ComparisonFormat, out: Path | None) -> Non
         "json": lambda: compare_json(found),
         "csv": lambda: csv_text(compare_data(found)),
         "md": lambda: compare_markdown(found),
+        "latex": lambda: latex_text(*comparison_paper(found)),
         "html": lambda: compare_html(found),
     }
     put(texts[format](), out)

@@ -33,7 +33,7 @@ FLOAT64_IS_OF_CURVATURE = (
 )
 DATA_PANEL, _RUN_PANEL, OUT_PANEL = "Data and threat", "Run", "Output"
 
-Format = Literal["table", "json", "csv", "md"]
+Format = Literal["table", "json", "csv", "md", "latex"]
 
 
 class OutputSpec(Spec):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 
 import typer
 
@@ -18,6 +18,37 @@ OutFile = Annotated[
 ]
 
 
+ReportFormat = Literal["table", "json", "csv", "md", "latex", "html", "parquet"]
+_SUFFIXES = {
+    **{f".{name}": name for name in ("json", "csv", "md", "html", "parquet")},
+    ".tex": "latex",
+    ".txt": "table",
+}
+FORMAT_HELP = "What is printed or written. [default: what --out ends in, else table]"
+
+
+def format_of(format: str | None, out: Path | None, formats: Any) -> Any:
+    """The format that is asked for, else that of the suffix of ``--out``, else ``table``.
+
+    Args:
+        formats: the ``Literal`` of those that the command has.
+
+    Raises:
+        UsageError: the suffix is of no format that the command has.
+    """
+    from robaudit.report.text import plain
+
+    known = get_args(formats)
+    suffix = "" if out is None else out.suffix.lower()
+    found = format or (_SUFFIXES.get(suffix) if suffix else "table")
+    if found not in known:
+        ends = ", ".join(end for end, name in _SUFFIXES.items() if name in known)
+        raise UsageError(
+            f"--out {plain(out)}: {suffix} is no format", f"Give --format, or one of {ends}."
+        )
+    return found
+
+
 def report(
     paths: Annotated[
         list[Path],
@@ -26,9 +57,12 @@ def report(
         ),
     ],
     format: Annotated[
-        Literal["table", "json", "csv", "md", "html", "parquet"],
-        typer.Option(help="What is printed or written; parquet needs --out and the extra."),
-    ] = "table",
+        ReportFormat | None,
+        typer.Option(
+            help="What is printed or written; parquet needs --out and the extra. [default: what "
+            "--out ends in, else table]"
+        ),
+    ] = None,
     out: OutFile = None,
 ) -> None:
     """Show reports again, in another format; several are compared.
@@ -44,20 +78,22 @@ def report(
     from robaudit.report import read_report, render
     from robaudit.report.parquet import to_parquet
 
-    if len(paths) == 1 and redraw(paths[0], format, out):
+    ending = None if out is None else _SUFFIXES.get(out.suffix.lower())
+    if len(paths) == 1 and redraw(paths[0], format or ending or "table", out):
         return
-    if format == "parquet" and out is None:
+    chosen: ReportFormat = format_of(format, out, ReportFormat)
+    if chosen == "parquet" and out is None:
         raise UsageError("parquet is no text for a terminal", "Give --out FILE.parquet.")
     places = [path for given in paths for path in _expanded(given)]
     reports = [read_report(path) for path in places]
-    if format == "parquet":
+    if chosen == "parquet":
         put(to_parquet(reports), out)
-    elif format == "html":
+    elif chosen == "html":
         put(_page(reports, places, out), out)
     elif out is not None:
-        put(render(reports, format), out)
+        put(render(reports, chosen), out)
     else:
-        show(reports, format)
+        show(reports, chosen)
 
 
 def _page(reports: list[Report], places: list[Path], out: Path | None) -> str:

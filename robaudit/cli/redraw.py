@@ -11,7 +11,8 @@ from robaudit.errors import UsageError
 
 
 def redraw(folder: Path, format: str, out: Path | None) -> bool:
-    """Show the table again, and with ``out`` write the pictures and numbers into that folder.
+    """Show the table again, and with ``out`` write the pictures and numbers into that folder; as
+    LaTeX, the table of flatness into that file.
 
     Returns:
         whether the folder holds a landscape and no report, or flatness over checkpoints and a table
@@ -25,17 +26,23 @@ def redraw(folder: Path, format: str, out: Path | None) -> bool:
     if (folder / LANDSCAPE).is_file():
         _landscape(folder / LANDSCAPE, format, out)
         return True
-    if (folder / FLATNESS).is_file() and format == "table":
-        _flatness(folder, out)
+    if (folder / FLATNESS).is_file() and format in ("table", "latex"):
+        _flatness(folder, format, out)
         return True
     return False
 
 
-def _flatness(folder: Path, out: Path | None) -> None:
+def _flatness(folder: Path, format: str, out: Path | None) -> None:
+    from robaudit.cli.read import put
     from robaudit.report.curve import curve_tables
     from robaudit.report.flatness_folder import read_flatness, write_flatness
+    from robaudit.report.formats.latex import latex_text
+    from robaudit.report.table import noted
 
     curve = read_flatness(folder)
+    if format == "latex":
+        put(latex_text(*noted(curve_tables(curve))), out)
+        return
     if out is not None:
         write_flatness(out, curve)
     show_tables(*curve_tables(curve, drawn=True))
@@ -50,6 +57,8 @@ def _landscape(file: Path, format: str, out: Path | None) -> None:
 
     if format not in ("table", "json", "csv"):
         raise UsageError(f"a landscape has no format {format}", "Known formats: table, json, csv.")
+    if out is not None and out.suffix in (".json", ".csv"):
+        raise UsageError(f"--out {out}: of a landscape it names a folder", "Name one.")
     found = read_npz(file)
     if out is not None:
         with landscape_folder(out) as staging:

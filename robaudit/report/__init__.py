@@ -20,6 +20,7 @@ from robaudit.report.formats.latex import latex_text
 from robaudit.report.formats.markdown import markdown_text
 from robaudit.report.formats.terminal import terminal_text
 from robaudit.report.jsonfile import read_report, schema_json, to_json, to_object, write_report
+from robaudit.report.paper import paper_tables
 from robaudit.report.report_tables import report_screen, report_tables, to_markdown
 from robaudit.report.table import Table
 from robaudit.report.verdicts import verdicts
@@ -69,7 +70,7 @@ def render(
 
     ``table`` is the view of one report or the comparison of several, without colours; ``json`` one
     object or an array of them; ``csv`` one table of all; ``md`` one document, which begins with
-    the comparison when there are several; ``latex`` the tables alone, for a paper.
+    the comparison when there are several; ``latex`` the tables that belong in a paper.
 
     Args:
         reports: at least one.
@@ -101,5 +102,5 @@ def render(
                 documents.insert(0, f"# Comparison\n\n{compared}")
             return "\n".join(documents)
         case "latex":
-            return latex_text(*(report_tables(one) if one else comparison_tables(reports)))
+            return latex_text(*paper_tables(reports))
     raise UsageError(f"unknown format {format!r}", "Known formats: table, json, csv, md, latex.")

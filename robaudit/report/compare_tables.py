@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 from robaudit.report.compare import Comparison, Difference
@@ -38,6 +39,11 @@ def compare_markdown(comparison: Comparison) -> str:
     columns = [names(), *map(text, comparison.names)]
     rows = [list(map(Cell, row)) for row in provenance(comparison)]
     return markdown_document(*compare_tables(comparison), Table(columns, rows, "Provenance"))
+
+
+def comparison_paper(comparison: Comparison) -> list[Table]:
+    """The differences with the notes below them, for a paper or a notebook."""
+    return [replace(difference_table(comparison), notes=note_lines(comparison))]
 
 
 def difference_table(comparison: Comparison) -> Table:

@@ -12,8 +12,7 @@ from markupsafe import Markup
 
 from robaudit.errors import UsageError, did_you_mean
 from robaudit.outcomes import read_outcomes
-from robaudit.report.compare import Comparison
-from robaudit.report.compare_tables import difference_table, note_lines
+from robaudit.report.compare_tables import comparison_paper
 from robaudit.report.curve import Curve, curve_tables
 from robaudit.report.facts import short_threat
 from robaudit.report.folder import PICTURES, fill_folder, report_folder
@@ -68,7 +67,7 @@ def to_html(result: object) -> Markup:
     """
     kinds: dict[str, Callable[[Any], list[Table]]] = {
         "Report": _of_report,
-        "Comparison": _of_comparison,
+        "Comparison": comparison_paper,
         "Curve": _of_curve,
         "WeightCurvature": _of_wci,
         "Spectrum": _of_spectrum,
@@ -92,10 +91,6 @@ def _of_report(report: Report) -> list[Table]:
     said = f"{data.name} {data.split}, n = {data.n}, {short_threat(report.threat)}"
     table = measurement_table(report)
     return [replace(table, title=name_of(report.subject), caption=said, notes=found)]
-
-
-def _of_comparison(found: Comparison) -> list[Table]:
-    return [replace(difference_table(found), notes=note_lines(found))]
 
 
 def _of_curve(curve: Curve) -> list[Table]:

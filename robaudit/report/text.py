@@ -30,6 +30,11 @@ _LATEX = {
     "<": r"\textless{}",
     ">": r"\textgreater{}",
     "|": r"\textbar{}",
+    "±": r"$\pm$",
+    "²": "$^2$",
+    "√": r"$\surd$",
+    "‖": r"$\Vert$",
+    "…": r"\ldots{}",
 }
 _FORMULA = tuple("=+-@\uff1d\uff0b\uff0d\uff20")  # some spreadsheets accept the full-width forms
 _REGISTRIES = ("robustbench:", "timm:", "torchvision:")

@@ -150,9 +150,15 @@ def test_interrupted_is_130_and_the_same_command_goes_on(manifest, monkeypatch):
 def test_leaderboard_and_study_to_files(tmp_path):
     finished(tmp_path / "run", 5)
     page = tmp_path / "board.html"
-    ran = robaudit("batch", "leaderboard", tmp_path / "run", "--format", "html", "--out", page)
+    ran = robaudit("batch", "leaderboard", tmp_path / "run", "--out", page)
     assert (ran.code, ran.out) == (0, "")
     assert page.read_text().startswith("<!doctype html>")
+    for name in ("leaderboard", "study"):
+        tables = robaudit("batch", name, tmp_path / "run", "--format", "latex")
+        assert tables.code == 0, tables.err
+        assert tables.out.count(r"\begin{tabular}") == tables.out.count(r"\end{tabular}") >= 1
+    board = robaudit("batch", "leaderboard", tmp_path / "run", "--format", "latex").out
+    assert r"\textbf{\num{" in board
     ran = robaudit("batch", "study", tmp_path / "run", "--out", tmp_path / "study")
     assert "WCI" in ran.out
     names = sorted(path.name for path in (tmp_path / "study").iterdir())

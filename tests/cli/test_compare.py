@@ -34,6 +34,7 @@ def test_every_format(folders, place):
         ("json", '"how": "paired"'),
         ("csv", "accuracy.pgd,paired"),
         ("md", "| Robust accuracy, PGD-2 |"),
+        ("latex", "Robust accuracy, PGD-2 & "),
         ("html", "<!doctype html>"),
     ):
         ran = robaudit("compare", *folders, "--format", format)

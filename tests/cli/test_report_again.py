@@ -91,3 +91,75 @@ def test_out_that_cannot_be_written(audited, place):
     ran = robaudit("report", audited[0], "--out", place / "net.py" / "below")
     assert (ran.code, ran.out) == (2, "")
     assert "net.py/below" in ran.err
+
+
+@pytest.mark.parametrize(
+    ("name", "begins"),
+    [
+        ("r.html", "<!doctype html>"),
+        ("r.HTML", "<!doctype html>"),
+        ("r.json", "{\n"),
+        ("r.csv", "subject,"),
+        ("r.md", "# robaudit: robust"),
+        ("r.tex", "% In the preamble: "),
+        ("r.txt", "robaudit: robust\n"),
+        ("r", "robaudit: robust\n"),
+    ],
+)
+def test_the_format_is_that_of_the_files_suffix(name, begins, audited, place):
+    ran = robaudit("report", audited[0], "--out", name)
+    assert (ran.code, ran.out, ran.err) == (0, "", "")
+    assert (place / name).read_text(encoding="utf-8").startswith(begins)
+
+
+def test_a_format_that_is_said_wins_over_the_suffix(audited, place):
+    ran = robaudit("report", audited[0], "--format", "csv", "--out", "r.txt")
+    assert ran.code == 0
+    assert (place / "r.txt").read_text().startswith("subject,")
+
+
+def test_a_suffix_of_no_format_is_refused(audited, place):
+    for words in (("report", audited[0]), ("compare", audited[0], audited[0])):
+        ran = robaudit(*words, "--out", "r.docx")
+        assert (ran.code, ran.out) == (2, "")
+        assert "--out r.docx: .docx is no format" in ran.flat
+        assert ".html" in ran.flat
+        assert not (place / "r.docx").exists()
+
+
+def test_latex_is_a_format(audited, place):
+    one = robaudit("report", audited[0], "--format", "latex").out
+    assert r"\begin{tabular}" in one
+    assert r"\num{" in one
+    shutil.copytree(audited[0], place / "b")
+    several = robaudit("report", audited[0], "b", "--format", "latex").out
+    assert several.count(r"\begin{table}") == 1
+    compared = robaudit("compare", audited[0], "b", "--out", "c.tex")
+    assert (compared.code, compared.out) == (0, "")
+    assert "Difference" in (place / "c.tex").read_text()
+
+
+@pytest.mark.slow
+def test_latex_of_a_curve_and_of_flatness(place):
+    shutil.copy(ROBUST, place / "epoch_1.pt")
+    shutil.copy(ROBUST, place / "epoch_2.pt")
+    words = ("epoch_1.pt", "epoch_2.pt", "--n", 4, "--steps", 1, "--format", "latex")
+    curve = robaudit("wci", *words).out
+    assert curve.count("\n1 & ") == curve.count("\n2 & ") == 1
+    assert r" \pm " in curve
+    robaudit("flatness", *words[:-2], "--perturbations", 2, "--out", "flat")
+    flat = robaudit("report", "flat", "--format", "latex")
+    assert flat.code == 0, flat.err
+    assert "flatness" in flat.out.lower()
+    assert robaudit("report", "flat", "--out", "flat.tex").code == 0
+    assert (place / "flat.tex").read_text() == flat.out
+
+
+def test_of_a_landscape_out_names_a_folder(place):
+    (place / "land").mkdir()
+    (place / "land" / "landscape.npz").write_bytes(b"")
+    for name, said in (("x.csv", "names a folder"), ("x.html", "no format html")):
+        ran = robaudit("report", "land", "--out", name)
+        assert (ran.code, ran.out) == (2, "")
+        assert said in ran.flat
+        assert not (place / name).exists()
