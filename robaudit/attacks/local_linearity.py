@@ -73,6 +73,9 @@ def local_linearity(
         batch_size: images per pass on a GPU; no result depends on it.
         progress: called with the work done and the work in all.
 
+    Returns:
+        The error and the first-order rise of each example.
+
     Raises:
         NotMeasuredError: logits or gradients that are not finite.
 

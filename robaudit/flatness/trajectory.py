@@ -99,7 +99,15 @@ def trajectory(models: Sequence[nn.Module]) -> Trajectory:
 
 
 def places_along(values: Tensor, points: int, margin: float = 0.2) -> Tensor:
-    """``points`` places over the range of ``values``, and beyond both ends by ``margin`` of it.
+    """Places over the range of some values and beyond both its ends.
+
+    Args:
+        values: the values.
+        points: how many places.
+        margin: how far beyond each end, in parts of the range.
+
+    Returns:
+        ``(points,)``, at equal distances.
 
     >>> places_along(torch.tensor([0.0, -10.0]), 3).tolist()
     [-12.0, -5.0, 2.0]

@@ -83,6 +83,9 @@ def calibration_error(
         level: of the interval.
         seed: of the resamples. The order of the examples does not matter.
 
+    Returns:
+        The error, its square before the root is taken, and an interval.
+
     Raises:
         UsageError: numbers that differ, or fewer than one bin.
         NotMeasuredError: fewer than two examples, or a confidence that is no probability.
@@ -140,6 +143,14 @@ def equal_width_ece(confidence: NDArray[Any], correct: NDArray[Any], *, bins: in
     The plain expected calibration error of most papers. It is above zero for calibrated confidences
     and the more so the fewer examples there are.
 
+    Args:
+        confidence: ``(n,)`` probabilities of the predicted classes.
+        correct: ``(n,)`` whether each prediction is right.
+        bins: ``B``.
+
+    Returns:
+        The error, from 0 to 1.
+
     Source: Guo, Pleiss, Sun & Weinberger, "On calibration of modern neural networks", ICML 2017,
     Eq. 3.
 
@@ -157,6 +168,9 @@ def brier_scores(probabilities: NDArray[Any], labels: NDArray[Any]) -> Array:
     Args:
         probabilities: ``(n, k)``.
         labels: ``(n,)`` from 0.
+
+    Returns:
+        One score an example.
 
     Source: Brier, "Verification of forecasts expressed in terms of probability", 1950.
 

@@ -62,6 +62,9 @@ def ratio_of_means(numerator: NDArray[Any], denominator: NDArray[Any]) -> Mean:
     Args:
         numerator, denominator: ``(n,)`` the two values of each of ``n`` independent examples.
 
+    Returns:
+        The ratio, with its standard error.
+
     Raises:
         NotMeasuredError: no pairs, a value that is not finite, or a denominator of mean zero.
 

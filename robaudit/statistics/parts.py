@@ -90,6 +90,9 @@ def least(parts: Sequence[Part]) -> tuple[Part, Interval]:
     ``E min_c p_c <= min_c E p_c``, which is the larger the more parts and the fewer examples there
     are. The interval accounts for that; the value does not.
 
+    Args:
+        parts: the parts, with simultaneous intervals.
+
     Returns:
         Of several parts with the smallest share the first; and the interval.
 

@@ -72,6 +72,13 @@ def median_interval(
 ) -> tuple[float | None, Interval | None]:
     """:func:`quantile_interval` of the median.
 
+    Args:
+        sample: ``(n,)`` independent values.
+        level: of the interval.
+
+    Returns:
+        The median, and its interval between order statistics.
+
     >>> median_interval(np.arange(9.0))
     (4.0, Interval(low=1.0, high=7.0, level=0.95, method='order-statistics'))
     """
