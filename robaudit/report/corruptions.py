@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 from pathlib import Path
 
-from robaudit.audit.probes.corruptions import ReferenceErrors
+from robaudit.audit.reference_errors import ReferenceErrors
 from robaudit.datasets import SEVERITIES
 from robaudit.errors import DataError
 from robaudit.report.details import corruption_errors, corruption_rows

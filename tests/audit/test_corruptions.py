@@ -10,7 +10,7 @@ from support.linear import nearest_mean
 
 from robaudit.audit import Plan, audit
 from robaudit.audit.probes import Corruptions, Pgd
-from robaudit.audit.probes.corruptions import ALEXNET, ReferenceErrors
+from robaudit.audit.reference_errors import ALEXNET, ReferenceErrors
 from robaudit.data import load_examples
 from robaudit.datasets import CORRUPTIONS, SEVERITIES
 from robaudit.engine.raised import is_foreign
@@ -185,6 +185,25 @@ def test_results_do_not_depend_on_the_batch_nor_on_an_interruption(net, folder, 
     assert (found.value, found.settings, found.details) == (
         whole.value, whole.settings, whole.details,
     )  # fmt: skip
+
+
+def test_kept_pieces_of_other_images_are_not_taken(net, folder, tmp_path):
+    kept = {}
+
+    def cache(name, compute):
+        return kept.setdefault(name, None) or kept.update({name: compute()}) or kept[name]
+
+    probe = Corruptions(corruptions=("fog",))
+    before = run(net, folder, probe, cache=cache)
+    other = tmp_path / "digits-c"
+    other.mkdir()
+    np.save(other / "fog.npy", np.zeros_like(np.load(folder / "fog.npy")))
+    np.save(other / "labels.npy", np.load(folder / "labels.npy"))
+    after = run(net, other, probe, cache=cache)
+    one, two = (done.report.get("accuracy.corruptions") for done in (before, after))
+    assert len(kept) == 10
+    assert two.value < one.value
+    assert two.settings["data_sha256"] != one.settings["data_sha256"]
 
 
 REFUSED = {

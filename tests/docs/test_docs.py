@@ -214,7 +214,7 @@ def audited(tmp_path_factory):
         Wci,
         Worst,
     )
-    from robaudit.audit.probes.corruptions import ReferenceErrors
+    from robaudit.audit.reference_errors import ReferenceErrors
 
     torch.manual_seed(0)
     pgd = Pgd(steps=1)
