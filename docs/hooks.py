@@ -2,12 +2,16 @@
 
 ``reference/cli.md`` comes from the command line's own parser; the field tables of
 ``reference/report.md`` from the report's models; the tables of ``reference/measurements.md`` from
-the registry of measures. The tests hold all of them against the code.
+the registry of measures; ``notebook.md`` from the notebook. The tests hold all of them against the
+code.
 """
 
+import json
 import re
+from pathlib import Path
 
 CLI_PAGE = "reference/cli.md"
+NOTEBOOK = Path(__file__).with_name("notebook.ipynb")
 _FIELDS = "<!-- fields -->"
 _MEASURES = re.compile(r"<!-- measures ([\w, ]+) -->")
 # Sphinx roles in docstrings: the code after them says enough.
@@ -20,6 +24,7 @@ def on_files(files, config):
     from mkdocs.structure.files import File
 
     files.append(File.generated(config, CLI_PAGE, content=cli_page()))
+    files.append(File.generated(config, "notebook.md", content=notebook_page()))
     return files
 
 
@@ -31,6 +36,16 @@ def on_page_markdown(markdown, page, config, files):
 
 def on_page_content(html, page, config, files):
     return _ROLE.sub("", html)
+
+
+def notebook_page():
+    """The notebook's text and code, with a link to the file itself."""
+    parts = []
+    for cell in json.loads(NOTEBOOK.read_text("utf-8"))["cells"]:
+        text = "".join(cell["source"])
+        parts.append(f"```python\n{text}\n```" if cell["cell_type"] == "code" else text)
+    file = f"[{NOTEBOOK.name}]({NOTEBOOK.name}) is this page as a notebook, to open in Jupyter."
+    return "\n\n".join([parts[0], file, *parts[1:]]) + "\n"
 
 
 def cli_page():
