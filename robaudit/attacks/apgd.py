@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
-from robaudit.attacks.apgd_loop import ApgdSettings, Verdicts, run_apgd
+from robaudit.attacks.apgd_loop import Verdicts
+from robaudit.attacks.apgd_radii import Restart, climb
 from robaudit.attacks.blocks import raised, rows_at_once
 from robaudit.attacks.driver import Chunk, run_in_parts
 from robaudit.attacks.objectives import (
@@ -22,10 +21,9 @@ from robaudit.attacks.objectives import (
     rising_cross_entropy,
 )
 from robaudit.attacks.result import AttackResult
-from robaudit.attacks.targets import by_confidence, per_target
+from robaudit.attacks.targets import by_confidence
 from robaudit.engine import Runner
 from robaudit.engine.arguments import checked
-from robaudit.engine.projections import Ball, random_start
 from robaudit.engine.runner import BatchSize
 from robaudit.types import Cache, Progress, ThreatModel, no_cache
 
@@ -130,7 +128,7 @@ class _ApgdChunk:
         mode: Mode,
     ) -> None:
         self.runner, self.threat, self.early_exit = runner, threat, mode == "accuracy"
-        self.x, self.y, self.index = part.x, part.y, part.index
+        self.part, self.x, self.y = part, part.x, part.y
         self.correct = part.correct
         self.verdicts = Verdicts(self.x, self.correct)
         self.targets: Tensor | None
@@ -158,36 +156,23 @@ class _ApgdChunk:
             attacked = attacked[self.verdicts.robust]
         if len(attacked) == 0:
             return
-        stages = _stages(self.threat.norm, self.threat.eps, steps)
-        widest = replace(self.threat, eps=stages[0][0])
-        clean, index = self.x[attacked], self.index[attacked.cpu()]
-        example, rank, labels = per_target(attacked, self.y, self.targets)
         streams = [self.stream]
         if self.targets is not None:
             streams = [f"{self.stream} {rank}" for rank in range(self.targets.shape[1])]
-        starts = [random_start(clean, index, widest, seed, restart, name) for name in streams]
-        start = torch.stack(starts, dim=1).flatten(0, 1)
-        x = self.x[example]
-        spent = 0
-        for eps, count in stages:
-            last = (eps, count) == stages[-1]
-            threat = replace(self.threat, eps=eps)
-            start = Ball(x, threat).project_(start) if spent else start
-            settings = ApgdSettings(
-                threat, self.objective, count, samples, self.early_exit and last
-            )
-            # Points outside the ball do not count as breaks.
-            verdicts = self.verdicts if last else Verdicts(self.x, self.correct)
-
-            def told(step: int, spent: int = spent) -> None:
-                tick((spent + step) / steps)
-
-            found = run_apgd(self.runner, verdicts, x, start, labels, example, rank, settings, told)
-            start = found.best_x
-            spent += count
-            self.zero_gradient[example[found.zero_gradient]] = True
-            self.stuck[example[found.best > found.first]] = False
-        self._keep_best(example, found.best, found.best_x)
+        settings = Restart(
+            self.threat,
+            self.objective,
+            steps,
+            seed,
+            restart,
+            tuple(streams),
+            samples,
+            self.early_exit,
+        )
+        found = climb(self.runner, self.part, self.verdicts, attacked, self.targets, settings, tick)
+        self.zero_gradient[found.example[found.zero_gradient]] = True
+        self.stuck[found.example[found.rose]] = False
+        self._keep_best(found.example, found.best, found.best_x)
 
     def _keep_best(self, example: Tensor, best: Tensor, best_x: Tensor) -> None:
         self.best, risen, row = raised(self.best, example, best)
@@ -195,12 +180,3 @@ class _ApgdChunk:
             self.verdicts.found[risen] = best_x[row]
         if self.maximises_loss:
             self.loss = as_cross_entropy(self.best)
-
-
-def _stages(norm: str, eps: float, steps: int) -> list[tuple[float, int]]:
-    """Radii and their steps: for l1 three and two times ``eps`` first."""
-    if norm != "l1":
-        return [(eps, steps)]
-    early = math.ceil(0.3 * steps)
-    late = max(1, steps - 2 * early)
-    return [(3 * eps, early), (2 * eps, early), (eps, late)]

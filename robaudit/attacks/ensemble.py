@@ -35,12 +35,14 @@ class Stage:
             ``index`` and ``progress``.
         passes: its passes on an example that it does not break, for the progress of the whole.
         targets: how many target classes it asks for, 0 where it is untargeted.
+        goes_on: it takes ``start``, the images at which the attack before it ended.
     """
 
     name: str
     run: Callable[..., AttackResult]
     passes: int
     targets: int = 0
+    goes_on: bool = False
 
 
 @checked
@@ -172,6 +174,7 @@ def in_turn(
     passes: dict[str, tuple[int, int]] = {}
     zero_gradient = stuck = 0
     spent, total = 0, sum(stage.passes for stage in possible)
+    ends = copied(x) if any(stage.goes_on for stage in possible) else None
     for place, stage in enumerate(possible):
         rows = torch.nonzero(broken_by == STANDS)[:, 0]
         for part in parts(len(rows), _PIECE):
@@ -183,11 +186,15 @@ def in_turn(
                 stage: Stage = stage, mine: Tensor = mine, tell: Progress | None = tell
             ) -> dict[str, Tensor]:
                 some = runner, x[mine], y[mine], threat
-                return _piece(stage.run(*some, seed=seed, index=index[mine], progress=tell))
+                given = {"start": ends[mine]} if ends is not None and stage.goes_on else {}
+                how = {"seed": seed, "index": index[mine], "progress": tell, **given}
+                return _piece(stage.run(*some, **how))
 
             piece = cache(f"{stage.name}-{part.start:07d}", run)
             fell = ~piece["robust"]
             found[mine[fell]] = piece["x"][fell]
+            if ends is not None:
+                ends[mine] = piece["x"]
             broken_by[mine[fell]] = place
             distance[mine] = torch.minimum(distance[mine], piece["distance"])
             forwards, backwards = piece["passes"].tolist()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import torch
@@ -131,25 +131,33 @@ def search(
     queries: int,
     seed: int,
     tick: Callable[[float], None],
+    *,
+    start: Tensor | None = None,
+    schedule: Sequence[int] | None = None,
+    most: int | None = None,
 ) -> tuple[Tensor, Tensor]:
     """The best points ``(n, c, h, w)`` and which of them are misclassified, ``(n,)`` bool.
 
     Args:
         x, y: correctly classified images and their labels.
         tick: takes the share of the work that is done.
+        start: ``(n, c, h, w)`` where the search begins, instead of Square's stripes or bumps.
+        schedule: for each query the one of a whole attack whose patches have its size.
+        most: passes on an image, without the start; some patches need none.
     """
-    sides = [_side(query, x.shape) for query in range(queries)]
+    sides = [_side(query, x.shape) for query in schedule or range(queries)]
     draws: Proposals
     if threat.norm == "linf":
         draws = Corners(x, index, threat.eps, sides, seed)
     else:
         draws = Bumps(x, index, threat, sides, seed)
-    best_x = draws.start
+    best_x = draws.start if start is None else start.clone()
     best, broken = _judged(_logits(runner, best_x), y)
-    query = torch.zeros_like(y)
+    query, passed = torch.zeros_like(y), torch.zeros_like(y)
+    most = queries if most is None else most
     told = 0
     while True:
-        rows = torch.nonzero(~broken & (query < queries))[:, 0]
+        rows = torch.nonzero(~broken & (query < queries) & (passed < most))[:, 0]
         if len(rows) == 0:
             return best_x, broken
         behind = int(query[rows].min())
@@ -163,6 +171,7 @@ def search(
             _logits(runner, draws.tried(part, best_x)) for part in parts(len(asked), runner.batch)
         ]
         values, wrong = _judged(torch.cat(logits), y[asked])
+        passed[asked] += 1
         better = (values > best[asked]) | wrong
         best[asked[better]] = values[better]
         broken[asked[wrong]] = True

@@ -1,4 +1,4 @@
-"""Robust accuracy under the fast tier: APGD on cross-entropy, then on the nearest classes."""
+"""Robust accuracy under the fast tier: short runs of Auto-PGD, then random patches."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Fast(Attack):
-    """APGD-CE, then targeted APGD on the classes that are nearest; it has no settings."""
+    """Short runs of APGD on the nearest classes, then random patches; it has no settings."""
 
     name = "fast"
     measures = (
@@ -26,8 +26,9 @@ class Fast(Attack):
             attack="fast",
             attack_named="the fast tier",
             stages=("clean", "pgd", "fast"),
-            passes=1000,
-            formula="share that APGD on cross-entropy and the three nearest classes left correct",
+            passes=1500,
+            formula="share that short runs of APGD on the nearest classes, and in linf random "
+            "patches from where those ended, left correct",
         ),
     )
 
