@@ -2,12 +2,12 @@
 
     python benchmarks/fast.py [--only cnn-a-linf,...] [--images 32] [--keep FOLDER]
 
-For each network and norm: the images of the first thousand that are hardest to call, which are those
-that stand with the smallest margin after 25 steps of APGD on the margin. All others are left out:
-both break the easier ones, and neither the harder ones. In l2 and l1, and where the radius that a
-network was trained for leaves nearly all or nearly nothing, the radius is one that half of the images
-withstand. ``--keep`` stores AutoAttack's verdicts, which take the time. The samples need nothing; the
-other networks lie in the folder that ``ROBAUDIT_REAL_DATA`` names.
+For each network and norm: of the images of the first thousand that stand after 25 steps of APGD on
+the margin those with the smallest margins, where verdicts can differ; the others are left out. In
+l2 and l1, and where the radius that a network was trained for leaves nearly all or nearly nothing,
+the radius is one that half of the images withstand. ``--keep`` stores AutoAttack's verdicts, which
+take the time. The samples need nothing; the other networks lie in the folder that
+``ROBAUDIT_REAL_DATA`` names.
 """
 
 from __future__ import annotations

@@ -106,10 +106,10 @@ def attack(
     [bold]robaudit attack ckpt.pt --data cifar10 --data-dir ~/data --attack pgd,autoattack[/bold]
 
     pgd maximises cross-entropy and gives the robust loss; cw maximises the margin. autoattack is
-    the field's ensemble; fast, its first two stages on the nearest classes, takes a tenth of the
-    time or less and is no substitute. square needs no gradients; fab finds the distance to the
-    nearest misclassified point; transfer tries --surrogate's adversarial examples. Each accuracy is
-    an upper bound on robust accuracy.
+    the field's ensemble; fast, short runs of APGD on the nearest classes and random patches, takes
+    a tenth of the passes or less and is no substitute. square needs no gradients; fab finds the
+    distance to the nearest misclassified point; transfer tries --surrogate's adversarial examples.
+    Each accuracy is an upper bound on robust accuracy.
     """
     from robaudit.session.many import Surrogate
 
