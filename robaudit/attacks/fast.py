@@ -90,8 +90,8 @@ def fast(
 MOST_PASSES = 977
 
 # Steps and restarts of the untargeted runs by norm, the rounds on classes, passes for patches.
-# Gradients climb well in l2, given time. In l1 many short runs end in many corners of the ball. In linf
-# patches break what gradients cannot see.
+# In l2 gradients climb well, given time; in l1 many short runs end in many corners of the ball; in
+# linf patches break what gradients cannot see.
 _CE: dict[Norm, Round] = {"linf": Round(1, 20), "l2": Round(1, 80), "l1": Round(1, 24, 6)}
 _MARGIN: dict[Norm, Round] = {"l1": Round(1, 24, 4)}
 _ROUNDS: dict[Norm, tuple[Round, ...]] = {

@@ -9,6 +9,7 @@ from support import console
 from support.linear import distances, nearest_mean
 
 import robaudit.attacks
+from robaudit.attacks.narrowing import Round
 from robaudit.audit import Plan, audit
 from robaudit.audit.plan import planned
 from robaudit.audit.probes import Fast, Pgd, Union
@@ -34,7 +35,11 @@ LINF, L2, L1 = THREATS
 def few_steps():
     """Enough on a linear network."""
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(import_module("robaudit.attacks.fast"), "STEPS", 25)
+        tier, norms = import_module("robaudit.attacks.fast"), ("linf", "l2", "l1")
+        patched.setattr(tier, "_CE", {norm: Round(1, 25) for norm in norms})
+        patched.setattr(tier, "_MARGIN", {})
+        patched.setattr(tier, "_ROUNDS", {norm: (Round(3, 25),) for norm in norms})
+        patched.setattr(tier, "_PATCHES", {"linf": 10})
         yield
 
 

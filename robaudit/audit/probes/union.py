@@ -39,7 +39,7 @@ class Union(Attack):
             place=72,
             attack_named="the attacks in every norm of the union",
             stages=("clean", "union"),
-            passes=3000,
+            passes=4500,
             heading="Union\nacc. %",
             study="union accuracy",
             outcome=True,
