@@ -35,8 +35,8 @@ def audit(checkpoints: Checkpoints, settings: Settings, how: Annotated[PlanOptio
     Accuracies and losses clean and under attack with their intervals, generalisation gaps, the
     Weight-Curvature Index layer by layer, the Hessian's spectrum, and flatness. Adversarial
     examples that several probes need are made once. With --out: report.html, report.json,
-    report.md, measurements.csv, layers.csv, curvature.svg and .png, examples.npz (per-example
-    outcomes) and gallery.npz; of several checkpoints also index.html.
+    report.md, measurements.csv, classes.csv, layers.csv, curvature.svg and .png, examples.npz
+    (per-example outcomes) and gallery.npz; of several checkpoints also index.html.
     """
     from robaudit.audit.plan import planned
     from robaudit.audit.probes import Pgd

@@ -143,16 +143,22 @@ def taken_for(report: Report) -> dict[int, str]:
 
 def name_of(row: ClassRow) -> str:
     """``3 cat``; the label alone where the class has no name."""
-    name = plain(row.name)[:_LONGEST]
-    return name if name == str(row.label) else f"{row.label} {name}"
+    return _named(row.label, row.name)
 
 
 def _name(report: Report, label: int) -> str:
     found = report.get("accuracy.worst_class")
     listed = extra(found, "names") if found else None
     if isinstance(listed, list) and label < len(listed) and listed[label]:
-        return f"{label} {plain(str(listed[label]))[:_LONGEST]}"
+        return _named(label, str(listed[label]))
     return str(label)
+
+
+def _named(label: int, name: str) -> str:
+    shown_name = plain(name)
+    if len(shown_name) > _LONGEST:
+        shown_name = f"{shown_name[: _LONGEST - 1]}…"
+    return shown_name if shown_name == str(label) else f"{label} {shown_name}"
 
 
 def _share(value: float, low: float, high: float) -> Cell:

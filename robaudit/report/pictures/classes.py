@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 MOST_CLASSES = 30
 _ROW, _REST = 0.19, 0.75  # inches
-_LONGEST_NAME = 14
+_LONGEST_NAME = 18
 
 
 @style()
@@ -47,6 +47,6 @@ def classes(report: Report) -> Figure | None:
     axis.set_xlim(0, 100.5)
     axis.tick_params(axis="y", length=0, labelsize=SMALL)
     axis.spines["left"].set_visible(False)
-    axis.set_xlabel("accuracy, % (bars: intervals for all classes together)")
+    axis.set_xlabel("accuracy, % (bars: intervals)")
     figure.legend(loc="outside upper center", ncols=2)
     return figure
