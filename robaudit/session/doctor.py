@@ -30,6 +30,7 @@ _OPTIONAL = {
     "timm": ("timm's models and networks", "timm"),
     "ray": ("batches on a cluster", "ray"),
     "pyarrow": ("Parquet files", "parquet"),
+    "pandas": ("data frames", "pandas"),
 }
 _ENOUGH_DISK = 2 << 30
 _REPEATS = 3

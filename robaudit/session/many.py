@@ -80,9 +80,9 @@ def audit_checkpoint(
         out: the folder to write; ``None`` writes nothing.
         display: shown progress and messages; ``None`` shows nothing.
         settings: fields of :class:`robaudit.request.Request`: ``data``, ``data_dir``, ``n``,
-            ``norm``, ``eps`` (a number, or text such as ``"8/255"``), ``arch``, ``normalize``,
-            ``device``, ``seed`` and the rest. They mean what the options of ``robaudit audit``
-            mean and have the same defaults.
+            ``norm``, ``eps`` (a number, or text such as ``"8/255"``), ``arch`` (also a function
+            or class that builds the network), ``normalize``, ``device``, ``seed`` and the rest.
+            They mean what the options of ``robaudit audit`` mean and have the same defaults.
 
     Returns:
         The report. Where ``out`` is given, the folder holds it in every format, with per-example
@@ -101,7 +101,10 @@ def audit_checkpoint(
     >>> report.data.n, report.get("accuracy.pgd").n
     (4, 4)
     """
-    asked = made(Request, {"gap": True, **settings})
+    arch = settings.pop("arch", None)
+    built = callable(arch)  # code, which files of settings cannot hold
+    asked = made(Request, {"gap": True, **settings, **({} if built else {"arch": arch})})
+    asked = asked.changed(arch=arch) if built else asked
     folder = None if out is None else Path(out)
     return audit_all(
         [str(source)],

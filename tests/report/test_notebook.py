@@ -1,5 +1,6 @@
 """What a report does in a notebook: HTML, a data frame, pictures to restyle, the folder."""
 
+import copy
 import json
 import subprocess
 import sys
@@ -11,6 +12,7 @@ import torch
 from torch import nn
 
 import robaudit as ra
+from robaudit.checkpoints import samples_dir
 from robaudit.report import fill_folder, read_report, write_report
 from robaudit.report.compare import compare
 from robaudit.report.compare_outcomes import Audited
@@ -238,3 +240,17 @@ def test_a_factory_builds_the_network(tmp_path):
         assert torch.equal(clf(x), net(x))
     with pytest.raises(ra.RobauditError, match="not a function"):
         ra.load(tmp_path / "net.pt", arch=net, normalize="none", device="cpu")
+
+
+def test_an_audit_takes_a_factory():
+    source = samples_dir() / "robust.pt"
+    network = ra.load(source, device="cpu").network
+
+    def built():
+        return copy.deepcopy(network)
+
+    settings = {"data": "digits", "n": 4, "preset": "quick", "gap": False}
+    found = ra.audit_checkpoint(source, arch=built, normalize="none", **settings)
+    known = ra.audit_checkpoint(source, arch="digits_resnet", normalize="none", **settings)
+    assert (found.subject.architecture, found.subject.architecture_known) == ("built", "said")
+    assert found.get("loss.robust").value == known.get("loss.robust").value
