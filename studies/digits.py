@@ -86,8 +86,9 @@ def size(study: Study) -> tuple[int, int, int]:
 def audits(study: Study) -> str:
     """The manifest: a group for each recipe."""
     epochs, *_ = size(study)
+    probes = also()[: 2 if study.smoke else None]
     lines = [
-        f'preset = "{PRESET}"\nalso = {json.dumps(also())}\ndata = "digits"',
+        f'preset = "{PRESET}"\nalso = {json.dumps(probes)}\ndata = "digits"',
         f'n = {8 if study.smoke else 300}\nthreats = "linf 0.15"\n',
     ]
     for recipe in RECIPES:
