@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from robaudit.certified.hull import Upper
 from robaudit.certified.nodes import Graph
 from robaudit.certified.planes import PartlyOpen, Planes
 from robaudit.certified.regions import Region
@@ -67,6 +68,7 @@ def lower_bound(
     form: Mapping[int, Tensor],
     *,
     planes: Mapping[int, Planes | PartlyOpen] | None = None,
+    uppers: Mapping[int, Upper] | None = None,
     multipliers: Multipliers | None = None,
     sound: bool = True,
 ) -> Tensor:
@@ -87,6 +89,7 @@ def lower_bound(
         bounds: of ``p`` images, or of one for all.
         form: by node, coefficients of its values, ``(p, *shape)``.
         planes: in place of those of ``bounds``.
+        uppers: by ReLU, upper bounds of some elements in place of their upper planes.
         multipliers: Lagrange multipliers of constraints ``m z >= 0`` on elements of nodes.
         sound: subtract the slack for rounding; without it the result is an estimate.
 
@@ -115,6 +118,11 @@ def lower_bound(
                 best = torch.maximum(best, proven(total + ends.flatten(1).sum(1) - _COVER * slack))
         step = bounds.graph.nodes[k]
         if step.operator is None:
+            if uppers and k in uppers:
+                a, direct, shift, lost = uppers[k].through(a)
+                total, slack = total + shift, slack + lost if sound else slack
+                direct = direct.view(-1, *bounds.graph.nodes[0].shape)
+                coefficients[0] = coefficients[0] + direct if 0 in coefficients else direct
             below, shift = used[k].through(a)
             total = total + shift
             passed: tuple[Tensor, ...] = (below,)

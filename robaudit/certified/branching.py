@@ -25,7 +25,8 @@ class Frontier:
     Attributes:
         form: ``(m,)``, which form each branch bounds.
         lower: ``(m,)`` float64, sound lower bounds.
-        choices: the signs, and where the search for slopes and multipliers goes on.
+        choices: the signs, and where the search for slopes and multipliers goes on; shares of hulls
+            begin as those of the form.
         splits: branches that were split so far.
         seconds: spent so far.
         closed: the smallest bound of the branches that are not open any more.
@@ -78,7 +79,7 @@ class Branching:
     def again(self, frontier: Frontier) -> Frontier:
         """The same branches, with slopes and multipliers as at the beginning."""
         signs = frontier.choices.signs
-        begin = self.begin.rows(frontier.form)
+        begin = self.begin.without_shares().rows(frontier.form)
         zeros = {k: torch.zeros_like(begin.slopes[relu][0]) for k, relu in self.fast.relus.items()}
         return replace(frontier, choices=Choices(begin.slopes, signs, zeros))
 
@@ -92,7 +93,8 @@ class Branching:
         while len(frontier.form) and done < splits and time.monotonic() - begun < seconds:
             order, many = frontier.lower.argsort(), min(_TOGETHER, splits - done)
             now, rest = frontier.rows(order[:many]), frontier.rows(order[many:])
-            children = self._split(now)
+            shares = self.begin.rows(now.form)
+            children = self._split(replace(now, choices=now.choices.with_shares(shares)))
             if children is None:
                 frontier = replace(frontier, stuck=True)
                 break
@@ -101,7 +103,7 @@ class Branching:
             sound = self.exact.value(a, choices.double(), sound=True)
             lower = torch.maximum(children.lower, sound)
             closed = min([frontier.closed, *lower[lower > 0].tolist()])
-            kept = replace(children, lower=lower, choices=choices)
+            kept = replace(children, lower=lower, choices=choices.without_shares())
             kept = kept.rows((lower <= 0).nonzero()[:, 0])
             done += len(now.form)
             frontier = replace(

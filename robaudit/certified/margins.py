@@ -12,6 +12,7 @@ from torch import Tensor
 from robaudit.certified.backward import Bounds, lower_bound
 from robaudit.certified.branching import Branching
 from robaudit.certified.nodes import Graph, Node
+from robaudit.certified.pixels import PixelWeights, pixel_weights
 from robaudit.certified.products import Convolution
 from robaudit.certified.propagation import crown, narrowed, pieces, propagate, unit
 from robaudit.certified.regions import Region
@@ -44,6 +45,11 @@ class Certifier:
         # Channels last: its transposed convolutions take a third of the time on CPUs.
         single = self.graph.to(torch.float32, self.device)
         return Graph(tuple(map(_channels_last, single.nodes)))
+
+    @cached_property
+    def weights(self) -> dict[int, PixelWeights]:
+        """Of the first ReLUs on the input."""
+        return pixel_weights(self.graph, torch.zeros((), dtype=torch.float64, device=self.device))
 
     @property
     def together(self) -> int:
@@ -82,7 +88,7 @@ class Certifier:
 
         Returns: branch and bound for each margin that is still open, and all margins' bounds.
         """
-        exact = Search.of(propagate(self.graph, region, self._optimised), self.last)
+        exact = self._search(propagate(self.graph, region, self._optimised), self.last)
         forms, lower, branchings = self.margins(label), lower.clone(), []
         opened = (lower <= 0).nonzero()[:, 0]
         lower[opened] = torch.maximum(lower[opened], self._raised(exact, forms[opened])[0])
@@ -92,12 +98,15 @@ class Certifier:
             if narrow is None:  # no input has such a margin
                 lower[row] = CEILING
                 continue
-            assuming = Search.of(narrow, self.last)
+            assuming = self._search(narrow, self.last)
             sound, branching = self._raised(assuming, margin)
             lower[row] = torch.maximum(lower[row], sound[0].clamp(max=CEILING))
             if lower[row] <= 0:
                 branchings.append(replace(branching, lower=lower[row : row + 1]))
         return branchings, lower
+
+    def _search(self, bounds: Bounds, node: int, margin: Tensor | None = None) -> Search:
+        return Search.of(bounds, node, self.weights, margin)
 
     def _raised(self, exact: Search, a: Tensor) -> tuple[Tensor, Branching]:
         """Sound bounds ``(p,)`` of margins with optimised slopes; and their branch and bound."""
@@ -117,11 +126,11 @@ class Certifier:
         Source: Kotha et al., "Provably bounding neural network preimages", NeurIPS 2023.
         """
         for _ in range(_ROUNDS):
-            relus = Search.of(bounds, self.last).relus
+            relus = self._search(bounds, self.last).relus
             if not relus:
                 break
             source = max(relus)
-            exact = Search.of(bounds, source, margin)
+            exact = self._search(bounds, source, margin)
             element = exact.positions[relus[source]]
             low, high = (
                 sign * self._searched(exact, element, sign, _ASSUMING_STEPS) for sign in (1, -1)
@@ -136,17 +145,22 @@ class Certifier:
     ) -> Tensor:
         """CROWN's bounds of elements of a node, on one image, with slopes optimised for each."""
         plain = crown(bounds, node, owner, element, sign)
-        exact = Search.of(bounds, node)
+        exact = self._search(bounds, node)
         return torch.maximum(plain, self._searched(exact, element, sign, _HIDDEN_STEPS))
 
     def _searched(self, exact: Search, element: Tensor, sign: int, steps: int) -> Tensor:
         """Sound lower bounds of ``sign * value`` for elements of a search's node."""
-        fast, found = exact.to(self.fast, torch.float32), []
-        for piece in pieces(exact.bounds, len(element)):
-            a = unit(exact.bounds, exact.node, element[piece], sign)
+        # Neighbours depend on the same elements of the first layer.
+        order = (element % math.prod(exact.bounds.graph.nodes[exact.node].shape[1:])).argsort()
+        found = torch.empty_like(element, dtype=torch.float64)
+        weights = max([0, *(hull.weight.numel() for hull in exact.hulls.values())])
+        for piece in pieces(exact.bounds, len(element), weights // 4):
+            a = unit(exact.bounds, exact.node, element[order[piece]], sign)
+            near = exact.seen(a)
+            fast = near.to(self.fast, torch.float32)
             _, choices = fast.raised(a.float(), fast.start(len(a)), steps)
-            found.append(exact.value(a, choices.double(), sound=True))
-        return torch.cat(found)
+            found[order[piece]] = near.value(a, choices.double(), sound=True)
+        return found
 
 
 def _channels_last(node: Node) -> Node:

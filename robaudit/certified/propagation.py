@@ -187,8 +187,12 @@ def of(bounds: Bounds, owner: Tensor) -> Bounds:
     return bounds if len(bounds.region.centre) == 1 else bounds.rows(owner)
 
 
-def pieces(bounds: Bounds, p: int) -> list[slice]:
-    """Slices of ``p`` forms whose coefficients fit in a moderate amount of memory."""
+def pieces(bounds: Bounds, p: int, least: int = 1) -> list[slice]:
+    """Slices of ``p`` forms whose coefficients fit in a moderate amount of memory.
+
+    Args:
+        least: numbers that each form takes, if that is more than the coefficients of a node.
+    """
     most = _ELEMENTS.get(bounds.region.centre.device.type, _ELEMENTS["cpu"])
-    size = max(1, most // max(math.prod(node.shape) for node in bounds.graph.nodes))
+    size = max(1, most // max(least, *(math.prod(node.shape) for node in bounds.graph.nodes)))
     return [slice(i, i + size) for i in range(0, p, size)]

@@ -6,21 +6,21 @@ A search runs in float32 and estimates; what it finds is then evaluated soundly,
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 import torch
 from torch import Tensor
 
+from robaudit.certified.adam import Adam
 from robaudit.certified.backward import Bounds, Multipliers, lower_bound, proven
+from robaudit.certified.hull import Hull, Upper
 from robaudit.certified.nodes import Graph, ancestors
+from robaudit.certified.pixels import PixelWeights, within_reach
 from robaudit.certified.planes import PartlyOpen, relu_planes, tanh_planes
 
 # The margin that is assumed not to be exceeded.
 CEILING: Final = 1e-4
-# Adam's first rates, of slopes in [0, 1] and of multipliers, and their decay a step.
-_SLOPE_RATE, _MULTIPLIER_RATE, _DECAY = 0.25, 0.1, 0.9
-_MEAN, _SQUARE = 0.9, 0.999
 # Steps after which the forms that are certified leave the search.
 _ROUND: Final = 4
 
@@ -30,8 +30,8 @@ class Choices:
     """What is chosen for each of ``p`` forms, in the ``u`` elements of open sign of every node.
 
     Attributes:
-        slopes: by activation node, ``(p, u)``: of the lower plane of a ReLU; of the lower and the
-            upper plane of a tanh.
+        slopes: by activation node, ``(p, u)``: of the lower plane of a ReLU, and the shares of its
+            hull ``(p, u', n)`` if it has one; of the lower and the upper plane of a tanh.
         signs: by the input node of a ReLU, ``(p, u)`` int8: the sign that the element is assumed to
             have in this branch, or 0.
         multipliers: likewise, ``(p, u)``: Lagrange multipliers of the assumed signs, at least 0. By
@@ -48,6 +48,18 @@ class Choices:
             {k: part[rows] for k, part in self.signs.items()},
             {k: part[rows] for k, part in self.multipliers.items()},
         )
+
+    def with_shares(self, other: Choices) -> Choices:
+        """With another's shares of hulls, where these have none."""
+        slopes = {k: parts + other.slopes[k][len(parts) :] for k, parts in self.slopes.items()}
+        return replace(self, slopes=slopes)
+
+    def without_shares(self) -> Choices:
+        """The choices without shares of hulls, which take much memory."""
+        slopes = {
+            k: tuple(part for part in parts if part.dim() == 2) for k, parts in self.slopes.items()
+        }
+        return replace(self, slopes=slopes)
 
     def double(self) -> Choices:
         return Choices(
@@ -81,6 +93,7 @@ class Search:
         fixed: by activation node, the slope of the other elements, ``(1, *shape)``.
         margin: ``(1, k)``, coefficients of a margin that is assumed to be at most ``CEILING``:
             bounds hold for inputs of which that is true. ``None`` without an assumption.
+        hulls: by ReLU, better upper bounds of some elements of open sign.
     """
 
     bounds: Bounds
@@ -88,10 +101,21 @@ class Search:
     positions: Mapping[int, Tensor]
     fixed: Mapping[int, Tensor]
     margin: Tensor | None = None
+    hulls: Mapping[int, Hull] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, bounds: Bounds, node: int, margin: Tensor | None = None) -> Search:
-        """The search before a node, with the bounds of one image."""
+    def of(
+        cls,
+        bounds: Bounds,
+        node: int,
+        weights: Mapping[int, PixelWeights],
+        margin: Tensor | None = None,
+    ) -> Search:
+        """The search before a node, with the bounds of one image.
+
+        Args:
+            weights: by ReLU, from which hulls are made.
+        """
         positions, fixed = {}, {}
         last = len(bounds.graph.nodes) - 1
         for k in ancestors(bounds.graph, node if margin is None else last):
@@ -105,13 +129,23 @@ class Search:
                 opened = torch.ones_like(low, dtype=torch.bool)
             positions[k] = opened.flatten().nonzero()[:, 0]
             fixed[k] = (low >= 0).to(low.dtype)
-        return cls(bounds, node, positions, fixed, margin)
+        hulls = {k: weights[k].hull(bounds, positions[k]) for k in positions if k in weights}
+        found = {k: hull for k, hull in hulls.items() if hull is not None}
+        return cls(bounds, node, positions, fixed, margin, found)
 
     def to(self, graph: Graph, dtype: torch.dtype) -> Search:
         """The same search in another type; ``graph`` of that type."""
         fixed = {k: part.to(dtype) for k, part in self.fixed.items()}
         margin = None if self.margin is None else self.margin.to(dtype)
-        return replace(self, bounds=self.bounds.to(graph, dtype), fixed=fixed, margin=margin)
+        hulls = {k: hull.to(dtype) for k, hull in self.hulls.items()}
+        bounds = self.bounds.to(graph, dtype)
+        return replace(self, bounds=bounds, fixed=fixed, margin=margin, hulls=hulls)
+
+    def seen(self, a: Tensor) -> Search:
+        """The same search, with those elements of the hulls that some form ``a`` depends on."""
+        if self.margin is not None or not self.hulls:
+            return self
+        return replace(self, hulls=within_reach(self.bounds, self.node, a, self.hulls))
 
     @property
     def relus(self) -> dict[int, int]:
@@ -132,6 +166,8 @@ class Search:
             if self.bounds.graph.nodes[k].kind == "relu":
                 kept = kept[:1]
             slopes[k] = tuple(part.flatten()[position].expand(p, -1).clone() for part in kept)
+            if k in self.hulls:
+                slopes[k] += (self.hulls[k].start(p),)
         if self.margin is None:
             return Choices(slopes, {}, {})
         return Choices(slopes, {}, {self._last: self.margin.new_zeros(p, 1)})
@@ -164,6 +200,14 @@ class Search:
             return low, high
         return torch.where(signs > 0, 0, low), torch.where(signs < 0, 0, high)
 
+    def uppers(self, choices: Choices) -> dict[int, Upper]:
+        """The upper bounds that the choices give where there are hulls."""
+        made = {}
+        for k, hull in self.hulls.items():
+            signs = choices.signs.get(self.bounds.graph.nodes[k].inputs[0])
+            made[k] = Upper(hull, choices.slopes[k][1], None if signs is None else signs == 0)
+        return made
+
     def multipliers(self, choices: Choices) -> Multipliers:
         """Of the assumed margin, ``-margin >= 0`` but for the ceiling, or of the assumed signs."""
         if self.margin is not None:
@@ -182,7 +226,7 @@ class Search:
         planes: Mapping[int, PartlyOpen] | None = None,
         sound: bool = False,
     ) -> Tensor:
-        """Lower bounds ``(p,)`` of the forms with these choices, or with other planes."""
+        """Lower bounds ``(p,)`` of the forms with these choices, or with planes and no hulls."""
         form = {self.node: a}
         if self.margin is not None:
             form[self._last] = a.new_zeros(len(a), self.margin.shape[1])
@@ -190,6 +234,7 @@ class Search:
             self.bounds,
             form,
             planes=self.planes(choices) if planes is None else planes,
+            uppers=self.uppers(choices) if planes is None else None,
             multipliers=self.multipliers(choices),
             sound=sound,
         )
@@ -217,7 +262,7 @@ class Search:
             return self.value(a, choices), choices
         best = torch.full_like(a.flatten(1)[:, 0], -torch.inf)
         at = torch.arange(len(a), device=a.device)
-        ascent = _Adam.of([part.clone() for part in kept], len(choices.multipliers))
+        ascent = Adam.of([part.clone() for part in kept], len(choices.multipliers))
         for step in range(steps + 1):
             now = _like(choices.rows(at) if len(at) < len(a) else choices, ascent.values)
             with torch.enable_grad():
@@ -245,40 +290,6 @@ class Search:
                 if not left.all():
                     at, ascent = at[left], ascent.rows(left)
         return best, _like(choices, kept)
-
-
-@dataclass
-class _Adam:
-    """Ascent by Adam; the last ``positive`` values are at least 0, the others in [0, 1]."""
-
-    values: list[Tensor]
-    mean: list[Tensor]
-    square: list[Tensor]
-    positive: int
-
-    @classmethod
-    def of(cls, values: list[Tensor], positive: int) -> _Adam:
-        zeros = [torch.zeros_like(part) for part in values]
-        return cls(values, zeros, [part.clone() for part in zeros], positive)
-
-    def rows(self, rows: Tensor) -> _Adam:
-        return _Adam(
-            [part[rows] for part in self.values],
-            [part[rows] for part in self.mean],
-            [part[rows] for part in self.square],
-            self.positive,
-        )
-
-    def climb(self, gradient: tuple[Tensor, ...], step: int) -> None:
-        slopes = len(self.values) - self.positive
-        decay = _DECAY**step / (1 - _MEAN ** (step + 1))
-        for i, slope in enumerate(gradient):
-            self.mean[i].lerp_(slope, 1 - _MEAN)
-            self.square[i].mul_(_SQUARE).addcmul_(slope, slope, value=1 - _SQUARE)
-            scale = (self.square[i] / (1 - _SQUARE ** (step + 1))).sqrt_().add_(1e-10)
-            rate = _SLOPE_RATE if i < slopes else _MULTIPLIER_RATE
-            self.values[i].addcdiv_(self.mean[i], scale, value=rate * decay)
-            self.values[i].clamp_(0, 1 if i < slopes else None)
 
 
 def _flat(choices: Choices) -> list[Tensor]:
