@@ -70,9 +70,9 @@ def certify(
     """Lower bounds of the margins over all perturbed images: the proof that no attack succeeds.
 
     Three methods, each for the examples that those before it leave open: linear bounds (CROWN); the
-    same with optimised slopes of all activations (alpha-CROWN), and with the last hidden values
-    bounded for those inputs alone whose margin would be negative; and branch and bound over the
-    signs of ReLUs (beta-CROWN).
+    same with optimised slopes of all activations (alpha-CROWN), those of the first layer's
+    ReLUs one for each pixel, and with the last hidden values bounded for those inputs alone whose
+    margin would be negative; and branch and bound over the signs of ReLUs (beta-CROWN).
 
     The bounds hold for the network in exact arithmetic and for the network run in float32, in
     whatever order its sums are made, and allow for the rounding of the bounds' own sums; not for
@@ -103,8 +103,9 @@ def certify(
         NotCertifiableError: the network has functions that cannot be bounded, or is too large.
         UsageError: an unknown method, a budget below zero, arguments of other shapes.
 
-    Source: Zhang et al., NeurIPS 2018 (CROWN); Xu et al., ICLR 2021 (alpha-CROWN); Wang et al.,
-    NeurIPS 2021 (beta-CROWN); Kotha et al., NeurIPS 2023 (the assumed margin).
+    Source: Zhang et al., NeurIPS 2018 (CROWN); Xu et al., ICLR 2021 (alpha-CROWN);
+    Tjandraatmadja et al., NeurIPS 2020 (convex hulls); Wang et al., NeurIPS 2021 (beta-CROWN);
+    Kotha et al., NeurIPS 2023 (the assumed margin).
 
     >>> net = nn.Sequential(nn.Flatten(), nn.Linear(1, 2, bias=False))
     >>> net[1].weight.data = torch.tensor([[1.0], [-1.0]])
