@@ -61,7 +61,8 @@ def initial_policy(report: Report) -> str:
         n=report.data.n,
         threat=""
         if report.threat is None
-        else f"norm = {json.dumps(report.threat.norm)}\neps = {report.threat.eps!r}\n",
+        else f"norm = {json.dumps(report.threat.norm)}\neps = {report.threat.eps!r}\n"
+        + _union(report),
         preset=json.dumps(preset),
     )
     return "\n".join([head, *rules])
@@ -70,6 +71,16 @@ def initial_policy(report: Report) -> str:
 def _clean(name: str) -> str:
     """A gate looks at clean images, and measures corrupted ones beside them."""
     return CORRUPTED[name].clean if name in CORRUPTED else name
+
+
+def _union(report: Report) -> str:
+    """The key that gives the gate the report's union, where that was not the usual one."""
+    found = report.get("accuracy.union")
+    rows = found.details.get("union") if found is not None else None
+    if found is None or not isinstance(rows, list) or found.settings.get("union") == "usual":
+        return ""
+    listed = ",".join(f"{row['norm']}:{row['eps']!r}" for row in rows)
+    return f"union = {json.dumps(listed)}\n"
 
 
 def _network(subject: Subject) -> str:

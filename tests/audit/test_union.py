@@ -17,6 +17,7 @@ from robaudit.audit.probes.union import usual_union
 from robaudit.data import load_examples
 from robaudit.errors import NotMeasuredError, UsageError
 from robaudit.gate.baseline import Baseline, before
+from robaudit.gate.initial import initial_policy
 from robaudit.gate.policy import read_policy
 from robaudit.gate.run import Population, gate
 from robaudit.measures import find
@@ -300,3 +301,11 @@ def test_a_baseline_that_also_counts_other_attacks_is_not_compared(net, digits, 
     assert (done.chain, done.successes) == (("clean", "union"), int(done.outcomes.sum()))
     with pytest.raises(UsageError, match="--attack union"):
         compared(Pgd(steps=20), Union(THREATS))
+
+
+def test_a_first_policy_has_the_report_s_union(whole, tmp_path):
+    path = tmp_path / "first.toml"
+    path.write_text(initial_policy(whole.report))
+    suite = read_policy(path).suites[0]
+    assert parse_threats(suite.union) == THREATS
+    assert "accuracy.union" in {rule.metric for rule in suite.rules}
