@@ -234,14 +234,17 @@ def in_turn(
 
 
 def _piece(found: AttackResult) -> dict[str, Tensor]:
-    """What is cached of an attack on some examples."""
-    never, infinite = torch.zeros_like(found.robust), torch.full(found.robust.shape, torch.inf)
+    """What is cached of an attack on some examples: tensors that share no memory."""
+    unknown = {
+        "distance": torch.full(found.robust.shape, torch.inf),
+        "zero_gradient": torch.zeros_like(found.robust),
+        "stuck": torch.zeros_like(found.robust),
+        "reached": torch.full(found.robust.shape, torch.inf),
+    }
+    told = {name: getattr(found, name) for name in unknown}
     return {
         "x": found.x,
         "robust": found.robust,
-        "distance": infinite if found.distance is None else found.distance,
-        "zero_gradient": never if found.zero_gradient is None else found.zero_gradient,
-        "stuck": never if found.stuck is None else found.stuck,
-        "reached": infinite if found.reached is None else found.reached,
+        **{name: unknown[name] if rows is None else rows for name, rows in told.items()},
         "passes": torch.tensor([found.forwards, found.backwards]),
     }

@@ -11,6 +11,7 @@ from support.linear import distances, nearest_mean
 import robaudit.attacks
 from robaudit.attacks.narrowing import Round
 from robaudit.audit import Plan, audit
+from robaudit.audit.journal import open_journal
 from robaudit.audit.plan import planned
 from robaudit.audit.probes import Fast, Pgd, Union
 from robaudit.audit.probes.union import usual_union
@@ -309,3 +310,23 @@ def test_a_first_policy_has_the_report_s_union(whole, tmp_path):
     suite = read_policy(path).suites[0]
     assert parse_threats(suite.union) == THREATS
     assert "accuracy.union" in {rule.metric for rule in suite.rules}
+
+
+def test_its_pieces_are_kept_norm_by_norm(net, digits, tmp_path):
+    """What an interrupted audit had finished is not done again, and belongs to its own ball."""
+    kept = open_journal(tmp_path / "state", {"of": "this test"}).piece
+    made = []
+
+    def counted(name, compute):
+        def run():
+            made.append(name)
+            return compute()
+
+        return kept(name, run)
+
+    plan = Plan(probes=(Union(THREATS),))
+    first, again = (audit(net, digits, LINF, plan, cache=counted) for _ in range(2))
+    assert len(made) == len(set(made)) >= 6
+    union = first.outcomes["test.accuracy.union"]
+    assert torch.equal(union, again.outcomes["test.accuracy.union"])
+    assert torch.equal(union, run(net, digits, Union(THREATS)).outcomes["test.accuracy.union"])
