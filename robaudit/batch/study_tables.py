@@ -176,7 +176,10 @@ def _notes(study: Study) -> list[str]:
 def _partial(study: Study) -> str:
     if any(_coefficient(pair, "partial") for pair in study.pairs):
         return f"Partial: Spearman's with {study.given} held fixed."
-    return f"No partial coefficients: {study.given} is not known of all models, or does not vary."
+    return (
+        f"No partial coefficients: {study.given} is not known of all models or does not vary, or "
+        f"there are fewer than {FEWEST_GROUPS} models."
+    )
 
 
 def _tested(study: Study, what: str) -> str:

@@ -136,7 +136,7 @@ def test_partial_coefficients_and_what_they_are_given(add):
     )
     (same,) = studies(add.state(), "parameters")  # of all models the same
     assert all(pair.found.partial is None for pair in same.pairs)
-    assert "parameters is not known of all models, or does not vary" in " ".join(
+    assert "parameters is not known of all models or does not vary" in " ".join(
         terminal_text(*study_tables([same])).split()
     )
     with pytest.raises(UsageError, match=r"--given acuracy.clean: no such measure"):
