@@ -7,15 +7,17 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from robaudit.errors import DataError
 from robaudit.outcomes import UNREADABLE, read_arrays
+from robaudit.report.pictures.drawing import short
 from robaudit.report.text import plain
 
 if TYPE_CHECKING:
@@ -30,6 +32,9 @@ MOST = 8
 _MOST_SIDE = 256
 # Bytes of all images together: noise does not compress, and a page stays under 3 MB.
 _MOST_BYTES = 1_500_000
+# So many times the examples to show are looked at for those that were right and are not.
+_LOOKED_AT = 8
+_LONGEST_NAME = 40
 
 
 @dataclass(frozen=True)
@@ -44,6 +49,8 @@ class Gallery:
         clean_confidence, adversarial_confidence: ``(n,)`` their softmax probabilities.
         factor: how much the perturbation is amplified.
         stride: one pixel in so many of a row or column is kept.
+        names: the names of the true class, of ``clean_class`` and of ``adversarial_class``, for
+            each example; empty where the data has none.
     """
 
     clean: Pixels
@@ -57,6 +64,20 @@ class Gallery:
     adversarial_confidence: NDArray[np.float64]
     factor: float
     stride: int = 1
+    names: tuple[tuple[str, str, str], ...] = ()
+
+    def called(self, at: int) -> tuple[str, str, str]:
+        """The true class of an example, and those predicted before and after the attack."""
+        if self.names:
+            return self.names[at]
+        labels = self.label[at], self.clean_class[at], self.adversarial_class[at]
+        return str(labels[0]), str(labels[1]), str(labels[2])
+
+    def fate(self, at: int) -> str:
+        """What became of an example: ``already wrong``, ``broken`` or ``resists``."""
+        if self.clean_class[at] != self.label[at]:
+            return "already wrong"
+        return "broken" if self.adversarial_class[at] != self.label[at] else "resists"
 
     def __len__(self) -> int:
         return len(self.clean)
@@ -78,7 +99,7 @@ def make_gallery(model: nn.Module, examples: Examples, found: Adversarial) -> Ga
 
     stride = math.ceil(max(examples.x.shape[2:]) / _MOST_SIDE)
     size = 3 * math.prod(examples.x[0, :, ::stride, ::stride].shape)
-    rows = chosen(found.y.numpy(), found.broken.numpy(), min(MOST, max(1, _MOST_BYTES // size)))
+    most = min(MOST, max(1, _MOST_BYTES // size))
     runner = Runner(model, device_of(model), "auto")
 
     def predicted(x: Tensor) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
@@ -91,6 +112,12 @@ def make_gallery(model: nn.Module, examples: Examples, found: Adversarial) -> Ga
         kept = np.moveaxis(kept, 1, -1) if kept.shape[1] == 3 else kept[:, 0]
         return np.asarray(np.rint(255 * kept.clip(0, 1)), np.uint8)
 
+    labels, resists = found.y.numpy(), ~found.broken.numpy()
+    looked_at = np.array(chosen(labels, resists, _LOOKED_AT * most))
+    wrong = predicted(examples.x[looked_at])[0] != labels[looked_at]
+    # First those that flip, then those that resist, then those that were wrong before.
+    kinds = np.where(wrong, 2, resists[looked_at])
+    rows = looked_at[chosen(labels[looked_at], kinds, most)]
     x, adversarial = examples.x[rows], found.x[rows]
     factor = amplification(float((adversarial - x).abs().max()))
     clean_class, clean_confidence = predicted(x)
@@ -100,26 +127,37 @@ def make_gallery(model: nn.Module, examples: Examples, found: Adversarial) -> Ga
         perturbation=pixels(0.5 + factor * (adversarial - x)),
         adversarial=pixels(adversarial),
         index=found.index[rows].numpy(),
-        label=found.y[rows].numpy(),
+        label=labels[rows],
         clean_class=clean_class,
         clean_confidence=clean_confidence,
         adversarial_class=adversarial_class,
         adversarial_confidence=adversarial_confidence,
         factor=factor,
         stride=stride,
+        names=_names(examples.class_names, labels[rows], clean_class, adversarial_class),
     )
 
 
-def chosen(labels: NDArray[np.int64], broken: NDArray[np.bool_], most: int) -> list[int]:
-    """The rows to show: broken examples first, and each class before a second of the same.
+def _names(names: Sequence[str], *labels: NDArray[np.int64]) -> tuple[tuple[str, str, str], ...]:
+    """The names of the classes, a row for each example; empty where some class has none."""
+    if not names or any(label.max() >= len(names) for label in labels):
+        return ()
+    rows = zip(
+        *([short(names[at], _LONGEST_NAME) for at in label] for label in labels), strict=True
+    )
+    return tuple((true, before, after) for true, before, after in rows)
 
-    >>> chosen(np.array([3, 3, 5, 7]), np.array([True, True, True, False]), 3)
+
+def chosen(labels: NDArray[np.int64], kinds: NDArray[Any], most: int) -> list[int]:
+    """The rows to show: those of a lower kind first, and each class before a second of the same.
+
+    >>> chosen(np.array([3, 3, 5, 7]), np.array([0, 0, 0, 1]), 3)
     [0, 2, 1]
     """
-    seen: Counter[tuple[bool, int]] = Counter()
+    seen: Counter[tuple[int, int]] = Counter()
     order = []
-    for row, (resists, label) in enumerate(zip(~broken, labels, strict=True)):
-        key = (bool(resists), int(label))
+    for row, (kind, label) in enumerate(zip(kinds, labels, strict=True)):
+        key = (int(kind), int(label))
         order.append((key[0], seen[key], row))
         seen[key] += 1
     return [row for *_, row in sorted(order)[:most]]
@@ -152,7 +190,8 @@ def read_gallery(path: Path) -> Gallery:
     """
     try:
         file = read_arrays(path)
-        arrays = {field.name: file[field.name] for field in fields(Gallery)}
+        names = file.get("names", np.zeros(0))  # a gallery of robaudit 0.1 has none
+        arrays = {field.name: file[field.name] for field in fields(Gallery)[:-1]}
     except UNREADABLE as error:
         raise DataError(f"{plain(path)} is no gallery: {plain(error)}") from None
     shape = arrays["clean"].shape
@@ -171,7 +210,9 @@ def read_gallery(path: Path) -> Gallery:
         and factor.shape == stride.shape == ()
         and factor.dtype.kind == "f"
         and stride.dtype.kind == "i"
+        and (names.size == 0 or (names.shape == (shape[0], 3) and names.dtype.kind == "U"))
     )
     if not fits:
         raise DataError(f"{plain(path)} is no gallery: its arrays do not fit together")
-    return Gallery(**arrays, factor=float(factor), stride=int(stride))
+    named = tuple((str(a), str(b), str(c)) for a, b, c in names) if names.size else ()
+    return Gallery(**arrays, factor=float(factor), stride=int(stride), names=named)

@@ -44,6 +44,7 @@ from robaudit.report.words import (
     has_splits,
     interval_heading,
     label,
+    meaning,
     not_measured,
     ordered,
     warnings,
@@ -156,7 +157,7 @@ def measurement_table(report: Report, only: str = "") -> Table:
     columns += [text("Unit"), *([text("Split")] if splits else []), Column("n"), Column("Seconds")]
     rows = [
         [
-            Cell(label(m)),
+            Cell(label(m), about=meaning(m.name)),
             *_value_cells(m),
             *([Cell("both" if m.split == "gap" else m.split)] if splits else []),
             Cell("" if m.n is None else str(m.n), value=m.n),

@@ -66,6 +66,7 @@ class Cell:
         tone: what it means.
         value: the number itself, unrounded, which CSV holds and pages sort by.
         bar: a fraction from 0 to 1 that is drawn beside the text, where that can be drawn.
+        about: what a page says of the text where a pointer rests on it.
     """
 
     text: str = ""
@@ -74,6 +75,7 @@ class Cell:
     tone: Tone = ""
     value: float | None = None
     bar: float | None = None
+    about: str = ""
 
 
 MISSING = Cell("-", tone="missing")

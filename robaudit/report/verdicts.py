@@ -16,6 +16,7 @@ from robaudit.report.details import (
     layer_rows,
     trace_symbol,
 )
+from robaudit.report.headline import ends
 from robaudit.report.numbers import number, percent, shown
 from robaudit.report.text import plain
 from robaudit.report.union_table import union_line
@@ -31,7 +32,6 @@ def verdicts(report: Report) -> list[str]:
     """
     return [
         *_accuracy(report),
-        *_between(report),
         *union_line(report),
         *worst_class_line(report),
         *_broken(report),
@@ -59,10 +59,14 @@ def _on(measurement: Measurement) -> str:
 
 
 def _accuracy(report: Report) -> list[str]:
-    lines = []
+    """What attacks left, then clean accuracy."""
     clean = _ok(report, "accuracy.clean")
-    if clean:
-        lines.append(f"Clean accuracy {shown(clean)}{_on(clean)}.")
+    of_clean = [f"Clean accuracy {shown(clean)}{_on(clean)}."] if clean else []
+    return [*_attacked(report), *_between(report), *of_clean]
+
+
+def _attacked(report: Report) -> list[str]:
+    lines: list[str] = []
     measured = attacked(report)
     if not measured:
         return lines
@@ -89,38 +93,24 @@ def _accuracy(report: Report) -> list[str]:
 
 def _between(report: Report) -> list[str]:
     """Both ends: what is certified, and what no attack broke."""
-    proven = _ok(report, "accuracy.certified")
-    if proven is None or not proven.n:
+    both = ends(report)
+    if both is None:
         return []
-    unbroken, left = (proven.details.get(name) for name in ("unbroken", "open"))
-    if not isinstance(unbroken, int) or not isinstance(left, int):
-        return []
-    n, low = proven.n, percent(_value(proven))
-    if left == 0:
+    n, low = both.n, percent(both.low)
+    if both.exact:
         line = (
             f"Robust accuracy is exactly {low} of these {n} images: they are certified, and all "
             "others broken or misclassified."
         )
     else:
-        by = _by(report, unbroken, n) or plain(str(proven.details.get("searched_by")))
-        ends = f"between {low} (certified) and {percent(unbroken / n)} ({by})"
-        line = f"Robust accuracy lies {ends} of these {n} images; {percent(left / n)} open."
+        between = f"between {low} (certified) and {percent(both.high)} ({both.by})"
+        line = f"Robust accuracy lies {between} of these {n} images; {percent(both.open)} open."
     if any(m.doubts for m in attacked(report)):
         line += (
             " Doubts about the attacks move neither end: what they broke is broken, and what is "
             "certified is robust."
         )
     return [line]
-
-
-def _by(report: Report, unbroken: int, n: int) -> str | None:
-    """The attack that left so many of ``n``, or that it took several; ``None`` without attacks."""
-    measured = attacked(report)
-    if not measured:
-        return None
-    smallest = measured[0]
-    alone = smallest.n == n and round(_value(smallest) * n) == unbroken
-    return attack(smallest) if alone else "all attacks together"
 
 
 def _stages(ensemble: Measurement | None) -> list[str]:

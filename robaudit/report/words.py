@@ -50,6 +50,15 @@ def label(measurement: Measurement) -> str:
     return named
 
 
+def meaning(name: str) -> str:
+    """What the measure of that name is: its formula, without markup; ``""`` for an unknown one.
+
+    >>> meaning("wci")
+    'sum_k sqrt(‖W_k‖²_F Tr(H_k))'
+    """
+    return find(name).formula.replace("`", "").replace("**", "")
+
+
 def group(measurement: Measurement) -> str:
     """The heading under which the measurement is shown."""
     return find(measurement.name).section
@@ -127,6 +136,15 @@ def normalization(subject: Subject) -> str:
     elif by or subject.normalization_known:
         text += f"; {known}" + (f" by {by}" if by else "")
     return text + (f"; {plain(subject.harmless)}" if subject.harmless else "")
+
+
+def assumptions(subject: Subject) -> list[str]:
+    """One line for each of network and normalisation that is a guess."""
+    found = {
+        "Network": (subject.architecture_known, architecture(subject)),
+        "Normalisation": (subject.normalization_known, normalization(subject)),
+    }
+    return [f"{what}: {said}" for what, (known, said) in found.items() if known == "assumed"]
 
 
 def evidence(subject: Subject) -> str:

@@ -43,11 +43,34 @@ def made():
     return make_gallery(Brightness(), examples, found)
 
 
-def test_broken_examples_and_many_classes_come_first():
+def test_lower_kinds_and_many_classes_come_first():
     labels = np.array([1, 1, 2, 1, 3, 2])
-    broken = np.array([True, True, False, True, True, True])
-    assert chosen(labels, broken, 4) == [0, 4, 5, 1]
-    assert chosen(labels, broken, 99) == [0, 4, 5, 1, 3, 2]
+    kinds = np.array([0, 0, 1, 0, 0, 0])
+    assert chosen(labels, kinds, 4) == [0, 4, 5, 1]
+    assert chosen(labels, kinds, 99) == [0, 4, 5, 1, 3, 2]
+
+
+def test_images_that_were_right_and_flip_come_first_and_the_rest_say_what_they_are():
+    level = torch.tensor([0.75, 0.25, 0.25, 0.25])  # the first is taken for bright, and is not
+    clean = level[:, None, None, None].expand(4, 3, 5, 7).contiguous()
+    adversarial = clean.clone()
+    adversarial[2] += 0.3125
+    y, index = torch.tensor([0, 0, 0, 0]), torch.tensor([10, 11, 12, 13])
+    broken = torch.tensor([True, False, True, False])
+    examples = Examples(clean, y, index, "d", "test", "ab", 2, class_names=("dark", "bright"))
+    threat = ThreatModel("linf", 0.3125)
+    found = Adversarial(adversarial, y, index, broken, threat, "d", "test", "ab", "m", "pgd")
+    shown = make_gallery(Brightness(), examples, found)
+    assert shown.index.tolist() == [12, 11, 13, 10]
+    assert [shown.fate(at) for at in range(4)] == ["broken", "resists", "resists", "already wrong"]
+    assert shown.called(0) == ("dark", "dark", "bright")
+    assert shown.called(3) == ("dark", "bright", "bright")
+
+
+def test_a_gallery_without_class_names_is_read(made, tmp_path):
+    arrays = {name: np.asarray(value) for name, value in vars(made).items() if name != "names"}
+    np.savez(tmp_path / "gallery.npz", **arrays)
+    assert read_gallery(tmp_path / "gallery.npz").called(0) == ("0", "0", "1")
 
 
 @pytest.mark.parametrize("largest", [1e-6, 0.5 / 255, 1 / 255, 8 / 255, 0.1, 0.25, 0.5, 1.0])
@@ -104,6 +127,7 @@ def test_a_file_gives_back_what_was_written(made, tmp_path):
         {"label": np.array(["<script>"] * 4)},
         {"clean_confidence": np.array([object()] * 4)},
         {"factor": np.array("x")},
+        {"names": np.array([["a", "b", "c"]])},
     ],
 )
 def test_other_files_are_refused(made, tmp_path, change):

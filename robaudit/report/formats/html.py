@@ -39,6 +39,14 @@ def html_table(table: Table, sortable: bool = False, show_title: bool = True) ->
     )
 
 
+def explained(text: str, about: str) -> Markup:
+    """The text, with what is said of it where a pointer rests on it; HTML that is safe."""
+    words = escape(text if isinstance(text, Markup) else plain(text))
+    if not about:
+        return words
+    return Markup('<abbr title="{}">{}</abbr>').format(plain(about), words)
+
+
 def _heading(column: Column, sortable: bool) -> str:
     if not column.heading:
         return "<td></td>"
@@ -48,7 +56,7 @@ def _heading(column: Column, sortable: bool) -> str:
 
 
 def _cell(cell: Cell, column: Column, at: int) -> str:
-    inner = _safe(cell.text)
+    inner = str(explained(cell.text, cell.about))
     if cell.best:
         inner = f'<strong class="best">{inner}</strong>'
     if cell.spread:
@@ -61,7 +69,3 @@ def _cell(cell: Cell, column: Column, at: int) -> str:
 
 def _kind(column: Column) -> str:
     return "kr" if column.align == "right" else "k"
-
-
-def _safe(text: str) -> str:
-    return str(text) if isinstance(text, Markup) else str(escape(plain(text)))

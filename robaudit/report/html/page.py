@@ -11,7 +11,8 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from robaudit.report.formats.html import html_table
+from robaudit.report.formats.html import explained, html_table
+from robaudit.report.pictures.drawing import short
 from robaudit.report.pictures.palette import DARK, LIGHT
 from robaudit.report.text import plain
 
@@ -53,8 +54,14 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.globals["grid"] = html_table
+    environment.globals |= {"grid": html_table, "explained": explained, "brief": _brief}
     return environment
+
+
+def _brief(text: str, most: int = 48) -> Markup:
+    """The beginning of a long text, which is shown whole where a pointer rests on it."""
+    line = plain(text)
+    return explained(line, "") if len(line) <= most else explained(short(line, most), line)
 
 
 def _visible(value: Any) -> Any:

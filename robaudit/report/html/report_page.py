@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import math
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,6 +20,7 @@ from robaudit.report.facts import (
     provenance_rows,
     threat_text,
 )
+from robaudit.report.headline import ends, headline
 from robaudit.report.html.attacks import (
     attack_table,
     ensembles,
@@ -47,11 +49,13 @@ from robaudit.report.union_table import union_table
 from robaudit.report.verdicts import verdicts
 from robaudit.report.words import (
     DOUBTS_HEADING,
+    assumptions,
     attack,
     doubts,
     group,
     has_splits,
     label,
+    meaning,
     not_measured,
     ordered,
     warnings,
@@ -62,6 +66,10 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from robaudit.report.gallery import Gallery, Pixels
+
+# What the numbers on top of the page are called, where it is not their label.
+_SHORT = {"gap.loss": "Robust loss gap", "wci": "WCI"}
+_CERTIFIED = "from the share that is certified to the share that no attack broke"
 
 
 def to_html(report: Report, folder: Path | None = None) -> str:
@@ -80,7 +88,9 @@ def to_html(report: Report, folder: Path | None = None) -> str:
         title=name_of(report.subject),
         report=report,
         threat=threat_text(report.threat),
-        headlines=headlines(report),
+        headline=headline(report),
+        numbers=numbers(report),
+        assumptions=assumptions(report.subject),
         verdicts=verdicts(report),
         doubts=doubts(report),
         doubts_heading=DOUBTS_HEADING,
@@ -108,31 +118,46 @@ def to_html(report: Report, folder: Path | None = None) -> str:
     )
 
 
-def headlines(report: Report) -> list[tuple[str, Shown, str]]:
-    """The numbers on top of the page, as far as measured: a name, the number, and a note.
+@dataclass(frozen=True)
+class Number:
+    """A number on top of the page: its name and a note, and what the name means."""
 
-    They are clean accuracy, the smallest robust accuracy, the one under corruptions, the certified
-    one, the robust gap, and WCI.
+    name: str
+    shown: Shown
+    note: str
+    about: str = ""
+
+
+def numbers(report: Report) -> list[Number]:
+    """The numbers on top of the page, as far as measured, the most important first.
+
+    They are the smallest robust accuracy, or both ends of it where it is certified; clean accuracy,
+    that under corruptions, the robust gap, and WCI.
     """
+    both, lowest = ends(report), next(iter(attacked(report)), None)
     found = []
-    clean, gap, wci = (report.get(name) for name in ("accuracy.clean", "gap.loss", "wci"))
-    if clean is not None and clean.value is not None:
-        found.append((label(clean), shown(clean), f"{clean.n} examples"))
-    if lowest := next(iter(attacked(report)), None):
+    if both is not None:
+        low, high = f"{100 * both.low:.1f}", f"{100 * both.high:.1f}"
+        size = Shown(low if both.exact else f"{low}-{high}", f"of {both.n:,} images", "%")
+        found.append(Number("Robust accuracy", size, f"certified; {both.by}", _CERTIFIED))
+    if lowest is not None and (both is None or lowest.n != both.n):
         made_here = lowest.name != "accuracy.transfer"
         name = "Robust accuracy" if made_here else label(lowest)
         note = f"{attack(lowest)}: an upper bound" if made_here else "images made elsewhere"
-        found.append((name, shown(lowest), note))
-    corrupted = report.get("accuracy.corruptions")
-    if corrupted is not None and corrupted.value is not None:
-        found.append((label(corrupted), shown(corrupted), f"{corrupted.n} images"))
-    proven = report.get("accuracy.certified")
-    if proven is not None and proven.value is not None:
-        found.append((label(proven), shown(proven), "a lower bound, by proof"))
-    if gap is not None and gap.value is not None:
-        found.append(("Robust loss gap", shown(gap), "test minus train"))
-    if wci is not None and wci.value is not None:
-        found.append(("WCI", shown(wci), "smaller is flatter"))
+        found.append(Number(name, shown(lowest), note, meaning(lowest.name)))
+    notes = {
+        "accuracy.clean": "{n} examples",
+        "accuracy.corruptions": "{n} images",
+        "accuracy.certified": "a lower bound, by proof",
+        "gap.loss": "test minus train",
+        "wci": "smaller is flatter",
+    }
+    for name, note in notes.items():
+        m = report.get(name)
+        if m is None or m.value is None or (name == "accuracy.certified" and both is not None):
+            continue
+        short = _SHORT.get(name) or label(m)
+        found.append(Number(short, shown(m), note.format(n=m.n), meaning(name)))
     return found
 
 
