@@ -205,7 +205,8 @@ def planned(
     ['pgd', 'fast', 'classes', 'wci', 'top_layer', 'average', 'worst']
     """
     plan = preset(name)
-    plan = plan.put(*(_fitting(probe, plan) for probe in also))
+    there = {probe.name for probe in plan.probes}
+    plan = plan.put(*(_fitting(probe, plan) for probe in also if probe not in there))
     if union is not None or union_each:
         plan = plan.put(Union(() if union is None else parse_threats(union), union_each))
     probes = plan.probes
