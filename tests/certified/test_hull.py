@@ -174,7 +174,7 @@ def test_bounds_with_hulls_are_larger_and_below_every_sampled_margin(monkeypatch
     with torch.no_grad():
         for part in (net[0], net[2], net[5]):
             part.weight.mul_(2)
-    x = torch.rand(3, 1, 6, 6)
+    x = torch.rand(2, 1, 6, 6)
     with torch.no_grad():
         y = net(x).argmax(1)
     certifier, _ = prepared(net, (1, 6, 6))
