@@ -106,7 +106,7 @@ def test_an_option_from_the_file_is_what_it_is_on_the_command_line(name, config)
             continue
         spelled = next(word for word in parameter.opts if word.startswith("--"))
         changed = False
-        for value in ("text", "1/8", "last-layer", "l2", "swa", "bf16", 7, 1e-7, True):
+        for value in ("text", "1/8", "last-layer", "l2", "swa", "bf16", "csv", 7, 1e-7, True):
             words = [spelled] if value is True else [f"{spelled}={value}"]
             expected = accepted(name, *words)
             if expected is None or (value is True) is not parameter.is_flag:
