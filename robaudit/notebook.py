@@ -90,7 +90,7 @@ class InNotebooks:
 
         Args:
             name: as in a report's folder, ``curvature``, ``robustness``, ``reliability`` or
-                ``corruptions``; or as on its page, ``accuracies``, ``flatness`` or
+                ``corruptions``; or as on its page, ``accuracies``, ``classes``, ``flatness`` or
                 ``flatness-sweep``. For a report from a folder with a landscape also ``landscape``,
                 or ``landscape-contour`` and ``landscape-surface``.
 

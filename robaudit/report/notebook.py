@@ -23,6 +23,7 @@ from robaudit.report.landscape_npz import read_npz
 from robaudit.report.naming import name_of
 from robaudit.report.numbers import number, percent
 from robaudit.report.pictures.accuracies import accuracies
+from robaudit.report.pictures.classes import classes
 from robaudit.report.pictures.flatness import flatness, sweep
 from robaudit.report.pictures.landscape import landscape_pictures
 from robaudit.report.report_tables import measurement_table
@@ -52,6 +53,7 @@ _COLUMNS = (
 _PICTURES: dict[str, Callable[[Report], Figure | None]] = {
     **PICTURES,
     "accuracies": accuracies,
+    "classes": classes,
     "flatness": flatness,
     "flatness-sweep": sweep,
 }
