@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from robaudit.batch.leaderboard import Leaderboard, Published, RankedModel
-from robaudit.report.paper import highest_marked
+from robaudit.report.paper import best_marked
 from robaudit.report.table import Cell, Column, Table, measured, names, noted, text
 from robaudit.schema import Measurement
 
@@ -37,7 +37,7 @@ def leaderboard_tables(boards: Sequence[Leaderboard]) -> list[Table]:
 def leaderboard_paper(boards: Sequence[Leaderboard]) -> list[Table]:
     """A table for each leaderboard with the highest accuracies marked; the legend is a note."""
     legend = Table(caption=_legend(boards))
-    ranked = (highest_marked(_table(one), ("Clean %", f"{one.attack} %")) for one in boards)
+    ranked = (best_marked(_table(one), ("Clean %", f"{one.attack} %")) for one in boards)
     return noted([*ranked, legend])
 
 

@@ -37,11 +37,11 @@ def _flatness(folder: Path, format: str, out: Path | None) -> None:
     from robaudit.report.curve import curve_tables
     from robaudit.report.flatness_folder import read_flatness, write_flatness
     from robaudit.report.formats.latex import latex_text
-    from robaudit.report.table import noted
+    from robaudit.report.paper import curve_paper
 
     curve = read_flatness(folder)
     if format == "latex":
-        put(latex_text(*noted(curve_tables(curve))), out)
+        put(latex_text(*curve_paper(curve)), out)
         return
     if out is not None:
         write_flatness(out, curve)

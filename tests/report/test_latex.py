@@ -12,7 +12,7 @@ from robaudit.report.compare import compare
 from robaudit.report.compare_outcomes import Audited
 from robaudit.report.compare_tables import comparison_paper
 from robaudit.report.formats.latex import latex_text
-from robaudit.report.paper import highest_marked
+from robaudit.report.paper import best_marked
 from robaudit.report.table import Cell, Column, Table, bullets, estimate, names, noted
 
 HOSTILE = "100% \\input{x} & #1 $y_0^2$ ~{ ]["
@@ -104,15 +104,16 @@ def test_a_comparison_of_two(pair):
 
 
 def test_a_curve(pair):
-    kept = [m for m in pair[0].measurements if not m.name.startswith(("hessian", "flatness"))]
-    reports = [
-        one.model_copy(update={"measurements": kept, "subject": subject})
-        for one in pair
-        for epoch in [90 if one is pair[0] else 95]
-        for subject in [one.subject.model_copy(update={"source": f"epoch_{epoch}.pt"})]
-    ]
+    reports = []
+    for epoch, one in zip((90, 95), pair, strict=True):
+        kept = [m for m in one.measurements if not m.name.startswith(("hessian", "flatness"))]
+        subject = one.subject.model_copy(update={"source": f"epoch_{epoch}.pt"})
+        reports.append(one.model_copy(update={"measurements": kept, "subject": subject}))
     shown = check(render(reports, "latex"))
-    assert re.search(r"^90 & \\num\{67.30 \\pm 0.41\}", shown, re.M)
+    assert re.search(r"^90 & \\num\{67.30 \\pm 0.41\} & \\num\{1.934 \\pm 0.043\}", shown, re.M)
+    assert r"95 & \num{66.63 \pm 0.41} & \textbf{\num{1.915 \pm 0.043}} &" in shown
+    assert shown.count(r"\textbf") == 1  # neither an index nor a gap is best at its lowest
+    assert r"\caption{cifar10 test, n = 1000, linf 8/255}" in shown
     assert "one standard error over examples" in shown
 
 
@@ -128,7 +129,7 @@ def test_a_leaderboard(report):
     check(latex_text(table))
 
 
-def test_the_highest_are_marked():
+def test_the_best_are_marked():
     table = Table(
         [names("Model"), Column("Clean %"), Column("PGD %"), Column("n")],
         [
@@ -137,9 +138,11 @@ def test_the_highest_are_marked():
             [Cell("c"), Cell("-"), Cell("51.0", value=0.51), Cell("7", value=7)],
         ],
     )
-    marked = highest_marked(table, ["Clean %", "PGD %"])
+    marked = best_marked(table, ["Clean %", "PGD %"])
     best = [[cell.best for cell in row] for row in marked.rows]
     assert best == [[False] * 4, [False, False, True, False], [False, False, True, False]]
+    lowest = best_marked(table, ["n"], min)
+    assert [row[3].best for row in lowest.rows] == [False, False, True]
 
 
 def test_numbers_and_what_is_none():
