@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from robaudit import measures
-from robaudit.batch.directory import ListedJob, State
+from robaudit.batch.directory import REPORT, ListedJob, State
 from robaudit.batch.view import names_by_source
 from robaudit.errors import UsageError
 from robaudit.measures import Measure
@@ -18,6 +19,7 @@ from robaudit.types import parse_eps
 
 # Images that RobustBench's figures were measured on.
 _CORRUPTIONS = "accuracy.corruptions"
+_BESIDE = ("Accuracy", "Curvature", "Flatness")
 _PUBLISHED_ON = {"cifar10": 10_000, "cifar100": 10_000, "imagenet": 5_000}
 
 
@@ -52,6 +54,7 @@ class RankedModel:
         places: the best and the worst place that the intervals allow, counted from one; ``None``
             for a model without the ranked accuracy.
         reason: why it has no report.
+        page: the page of its report.
     """
 
     name: str
@@ -61,6 +64,7 @@ class RankedModel:
     places: tuple[int, int] | None
     published: Published | None
     reason: str = ""
+    page: Path | None = None
 
     @property
     def accuracy(self) -> float | None:
@@ -97,7 +101,8 @@ class Leaderboard:
     Attributes:
         threat: norm and radius.
         attack: of the accuracy that it is ranked by, in words.
-        beside: other accuracies that are shown: of no attack, such as certified accuracy.
+        beside: other measures that are shown: accuracies of no attack, such as certified accuracy,
+            curvature and flatness.
     """
 
     title: str
@@ -137,6 +142,7 @@ def _leaderboard(rows: list[ListedJob], state: State, names: dict[str, str]) -> 
             places.get(row.key),
             _published(row, robust.get(row.key)),
             _reason(row, state),
+            _page(row, state),
         )
         for row in rows
     ]
@@ -154,8 +160,8 @@ def _words(ranked: Measurement) -> str:
 
 
 def _beside(reports: list[Report], ranked_by: str) -> list[Measure]:
-    """The other accuracies that some model was measured by, and that are no attack's."""
-    rows = [row for row in measures.known() if row.section == "Accuracy" and row.heading]
+    """What else some model was measured by: accuracies that are no attack's, WCI, flatness."""
+    rows = [row for row in measures.known() if row.section in _BESIDE and row.heading]
     return [
         row
         for row in rows
@@ -240,6 +246,11 @@ def value_of(report: Report, name: str) -> float | None:
     """A measurement's value, where the report has one."""
     found = report.get(name)
     return None if found is None else found.value
+
+
+def _page(row: ListedJob, state: State) -> Path | None:
+    page = state.folders[row.key] / REPORT / "report.html"
+    return page if row.key in state.done and page.is_file() else None
 
 
 def _reason(row: ListedJob, state: State) -> str:

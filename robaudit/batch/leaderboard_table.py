@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
 
 from robaudit.batch.leaderboard import Leaderboard, Published, RankedModel
 from robaudit.report.paper import best_marked
@@ -16,8 +19,9 @@ _CSV = (
     *("unreliable", "remarks", "doubts"),
 )
 _LEGEND = (
-    "Place: the places that the intervals allow. Brackets: the interval. A value that ends in ? "
-    "may overstate robustness: see the remarks."
+    "Place 2-4: second, third or fourth, as its interval overlaps its neighbours'. Brackets: the "
+    "interval; ±: one standard error. A value that ends in ? may overstate robustness: see the "
+    "remarks."
 )
 _DIFFERENCE = (
     "Difference: our accuracy minus the one that RobustBench publishes, with the standard error "
@@ -56,11 +60,15 @@ def leaderboard_csv(boards: Sequence[Leaderboard]) -> Table:
     return Table.of((*_CSV, *columns), rows)
 
 
-def leaderboard_html(boards: Sequence[Leaderboard]) -> str:
-    """A self-contained page; its tables can be sorted, and filtered by threat model and name."""
+def leaderboard_html(boards: Sequence[Leaderboard], here: Path | None = None) -> str:
+    """A self-contained page; its tables can be sorted, and filtered by threat model and name.
+
+    Args:
+        here: the folder that it is written to, for links to the pages of the reports.
+    """
     from robaudit.report.html.page import page
 
-    tables = [(board.threat, _table(board, all_remarks=True)) for board in boards]
+    tables = [(board.threat, _linked(board, (here or Path()).absolute())) for board in boards]
     return page("leaderboard.html.j2", title="Leaderboard", tables=tables, legend=_legend(boards))
 
 
@@ -81,7 +89,7 @@ def _table(board: Leaderboard, all_remarks: bool = False) -> Table:
             Cell(model.name),
             measured(_clean(model)),
             measured(model.robust),
-            *(measured(_other(model, row.name)) for row in board.beside),
+            *(measured(_other(model, row.name), prefer_error=True) for row in board.beside),
             *_published_cells(model.published)[: len(published)],
             Cell(said, value=len(remarks)),
         ]
@@ -93,6 +101,29 @@ def _table(board: Leaderboard, all_remarks: bool = False) -> Table:
         for remark in model.remarks
     ]
     return Table(columns, rows, board.title, notes=notes)
+
+
+def _linked(board: Leaderboard, here: Path) -> Table:
+    """The table for a page: names link to reports, and intervals are drawn in a column."""
+    from robaudit.report.html.index_page import link
+    from robaudit.report.html.page import interval_bar
+
+    table = _table(board, all_remarks=True)
+    rows = []
+    for model, (place, name, clean, robust, *others) in zip(board.models, table.rows, strict=True):
+        if model.page is not None:
+            name = replace(name, text=link(_relative(model.page, here), name.text))
+        bar = Cell(interval_bar(*_three(model.robust)), value=model.accuracy)
+        rows.append([place, name, clean, robust, bar, *others])
+    columns = [*table.columns[:4], Column(f"{board.attack}\n0 to 100 %", "left")]
+    return replace(table, columns=[*columns, *table.columns[4:]], rows=rows)
+
+
+def _relative(page: Path, here: Path) -> str:
+    try:
+        return Path(os.path.relpath(page, here)).as_posix()
+    except ValueError:  # on another drive
+        return page.as_posix()
 
 
 def _legend(boards: Sequence[Leaderboard]) -> str:

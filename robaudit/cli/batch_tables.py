@@ -51,7 +51,7 @@ def leaderboard(
         show_tables(*tables)
         return
     if chosen == "html":
-        put(leaderboard_html(found), out)
+        put(leaderboard_html(found, out and out.parent), out)
     elif chosen == "latex":
         put(_text(chosen, "Leaderboard", leaderboard_paper(found), leaderboard_csv(found)), out)
     else:

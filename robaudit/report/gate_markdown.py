@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import Final
 
 from robaudit.report.gate_words import (
+    ORDER,
     WORDS,
     doubt_words,
     examples_words,
@@ -14,6 +15,7 @@ from robaudit.report.gate_words import (
     rule_words,
     suite_words,
     worst,
+    worst_first,
 )
 from robaudit.report.text import markdown, plain
 from robaudit.report.words import architecture, normalization
@@ -23,7 +25,6 @@ MARKER: Final = "<!-- robaudit-gate -->"
 _MOST_BYTES: Final = 60_000  # a comment holds 65536 characters, a summary 1 MiB
 _ROOM_FOR_NOTE: Final = 200
 _HEADINGS = "| Result | Rule | Found | Examples | What was decided |\n|---|---|---:|---:|---|"
-_ORDER = {"fail": 0, "inconclusive": 1, "pass": 2}
 
 
 def gate_markdown(verdicts: Sequence[Verdict]) -> str:
@@ -38,11 +39,11 @@ def gate_markdown(verdicts: Sequence[Verdict]) -> str:
     rows = 0
     room = _MOST_BYTES - _size(opening) - _ROOM_FOR_NOTE
     pairs = sorted(
-        zip(verdicts, names(verdicts), strict=True), key=lambda pair: _ORDER[pair[0].outcome]
+        zip(verdicts, names(verdicts), strict=True), key=lambda pair: ORDER[pair[0].outcome]
     )
     for verdict, name in pairs:
         block = _opening(verdict, name)
-        decisions = sorted(verdict.decisions, key=lambda decision: _ORDER[decision.outcome])
+        decisions = worst_first(verdict.decisions)
         details = _details(verdict)
         fitting = _fitting(map(_row, decisions), room - _size(block) - _size(details))
         if decisions and not fitting:

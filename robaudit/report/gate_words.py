@@ -8,10 +8,12 @@ from typing import Final
 from robaudit.report.naming import names_of
 from robaudit.report.numbers import shown
 from robaudit.report.text import plain
-from robaudit.schema import Decision, Measurement, Outcome, Suite, Verdict
+from robaudit.schema import Decision, Interval, Measurement, Outcome, Suite, Verdict
 from robaudit.types import radius
 
 _SIGNS = {"min": ">=", "max": "<=", "max_drop": "drop <="}
+ORDER: Final[dict[Outcome, int]] = {"fail": 0, "inconclusive": 1, "pass": 2}
+"""Outcomes from the worst."""
 WORDS: Final[dict[Outcome, str]] = {
     "pass": "passed",
     "fail": "failed",
@@ -32,12 +34,33 @@ def rule_words(decision: Decision) -> str:
 
 
 def found_words(decision: Decision) -> str:
-    """The estimate and its interval in the metric's own unit, or ``""`` where there is none."""
-    if decision.value is None:
+    """The estimate and its interval in the metric's own unit, or ``""`` where there is none.
+
+    Of a ``max_drop`` it is the drop: what the baseline had, less what was found.
+    """
+    size, interval = judged(decision)
+    if size is None:
         return ""
-    return str(
-        shown(Measurement(name=decision.metric, value=decision.value, interval=decision.interval))
-    )
+    said = str(shown(Measurement(name=decision.metric, value=size, interval=interval)))
+    if decision.rule != "max_drop" or decision.value is None or decision.baseline is None:
+        return said
+    return f"{said}, from {decision.baseline:.4g} to {decision.value:.4g}"
+
+
+def judged(decision: Decision) -> tuple[float | None, Interval | None]:
+    """The number that the threshold is for, and its interval: for a ``max_drop`` the drop."""
+    value, interval, before = decision.value, decision.interval, decision.baseline
+    if decision.rule != "max_drop" or value is None or before is None:
+        return value, interval
+    if interval is not None:
+        ends = {"low": before - interval.high, "high": before - interval.low}
+        interval = interval.model_copy(update=ends)
+    return before - value, interval
+
+
+def worst_first(decisions: Iterable[Decision]) -> list[Decision]:
+    """Failed rules, then inconclusive, then passed ones; those that only warn last of each."""
+    return sorted(decisions, key=lambda one: (ORDER[one.outcome], one.severity == "warning"))
 
 
 def examples_words(decision: Decision) -> str:

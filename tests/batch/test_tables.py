@@ -3,6 +3,7 @@
 import csv
 import io
 import random
+import re
 from html.parser import HTMLParser
 
 import pytest
@@ -83,7 +84,8 @@ def test_the_published_figure_and_the_noise_of_fewer_images(add, facts, ours, n,
         assert entry.published.difference == pytest.approx(difference)
         # A sample without replacement: sqrt(p (1 - p) / n (N - n) / (N - 1)).
         assert entry.published.noise == pytest.approx(noise, abs=1e-4)
-        line = shown(leaderboard_tables(leaderboards(add.directory.state()))).splitlines()[3]
+        text = shown(leaderboard_tables(leaderboards(add.directory.state())))
+        line = next(line for line in text.splitlines() if "Standard" in line)
         assert ("!" in line) == (abs(difference) > 2 * noise > 0)
 
 
@@ -99,7 +101,7 @@ def test_ours_stands_beside_autoattacks_figure_and_not_beside_a_stronger_attacks
     assert (standard.external, standard.unreliable) == (None, False)
     for text in (shown(leaderboard_tables(found)), markdown_text(*leaderboard_tables(found))):
         assert "64.20 unreliable" in text
-        assert "stronger attack" in text
+        assert "stronger attack" in " ".join(text.split())
     row, other = csv.DictReader(io.StringIO(csv_text(leaderboard_csv(found))))
     assert (row["published"], row["external"], row["unreliable"]) == ("0.7128", "0.642", "True")
     assert (other["external"], other["unreliable"]) == ("", "False")
@@ -199,6 +201,30 @@ def test_a_measure_that_does_not_vary_has_no_coefficient(add):
     (study,) = studies(add.directory.state())
     assert "-" in shown(study_tables([study]))
     assert all(pair.found is None for pair in study.pairs)
+
+
+def test_a_page_links_to_reports_and_draws_intervals(add, tmp_path):
+    for name, robust in (("a", 0.6), ("b", 0.5)):
+        add(f"{name}.pt", robust)
+    for folder in add.directory.state().folders.values():
+        (folder / "report" / "report.html").write_text("")
+    page = leaderboard_html(leaderboards(add.directory.state()), tmp_path / "pages")
+    links = re.findall(r'<a href="(\./[^"]*)">([ab])</a>', page)
+    assert [name for _, name in links] == ["a", "b"]
+    assert all((tmp_path / "pages" / path).resolve().is_file() for path, _ in links)
+    # 0.6 +- 1.96 sqrt(0.6 * 0.4 / 1000), on a scale of 100.
+    assert '<path d="M57.0 5H63.0"/><circle cx="60.0"' in page
+    assert "second, third or fourth" in page
+
+
+def test_curvature_and_flatness_stand_beside_the_accuracies(add):
+    add("a.pt", 0.6)
+    found = leaderboards(add.directory.state())
+    text = markdown_text(*leaderboard_tables(found))
+    for heading in ("WCI", "Flatn. average", "Flatn. worst"):
+        assert f"| {heading} |" in text
+    (row,) = csv.DictReader(io.StringIO(csv_text(leaderboard_csv(found))))
+    assert 400 * 0.4 * 0.8 <= float(row["wci"]) <= 400 * 0.4 * 1.2
 
 
 def test_a_doubted_accuracy_is_marked_and_its_doubt_stands_in_the_remarks(add):

@@ -296,6 +296,16 @@ def test_a_verdict_states_every_decision(hostile):
     assert page.text.count("✗") == 2
 
 
+def test_rules_that_failed_stand_first_and_a_drop_is_shown_as_a_drop():
+    html = verdict_html(verdict(decisions=every_kind()))
+    table = html[html.index("<tbody>") : html.index("</tbody>")]
+    words = re.findall(r"[✓✗?] (\w+)", table)
+    assert words == ["failed", "failed", "inconclusive", "inconclusive", "passed"]
+    # From 0.93 to 0.9, whose interval is [0.71, 0.96]: the drop is between -0.03 and 0.22.
+    assert "0.030 [-0.030, 0.220], from 0.93 to 0.9" in table
+    assert "accuracy.pgd drop &lt;= 0.02" in html[html.index("<svg") : html.index("</svg>")]
+
+
 def test_folder_and_index_are_written(report, tmp_path):
     fill_folder(tmp_path / "a", report, {}, gallery())
     fill_index(tmp_path, [report], ["a"])

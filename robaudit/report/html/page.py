@@ -40,6 +40,18 @@ def page(template: str, **context: Any) -> str:
     return _environment().get_template(template).render(policy=policy, **own, **context)
 
 
+def interval_bar(value: float | None, low: float | None, high: float | None) -> Markup:
+    """A fraction with its interval on a scale from 0 to 1, for a cell; ``""`` without a value."""
+    if value is None:
+        return Markup("")
+    at, left, right = (100 * (value if one is None else one) for one in (value, low, high))
+    return Markup(
+        '<svg class="bar" viewBox="-3 0 106 10" aria-hidden="true">'
+        '<path class="scale" d="M0 5h100M0 2v6M100 2v6"/>'
+        '<path d="M{:.1f} 5H{:.1f}"/><circle cx="{:.1f}" cy="5" r="2.5"/></svg>'
+    ).format(left, right, at)
+
+
 def _digest(text: str) -> str:
     return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
 

@@ -9,8 +9,10 @@ from robaudit.report.gate_words import (
     doubt_words,
     examples_words,
     found_words,
+    judged,
     rule_words,
     suite_words,
+    worst_first,
 )
 from robaudit.report.html.page import page
 from robaudit.report.naming import name_of
@@ -22,6 +24,7 @@ from robaudit.schema import Decision, Outcome, Verdict
 
 def verdict_html(verdict: Verdict) -> str:
     """The verdict with every rule and its evidence, as one self-contained HTML document."""
+    decisions = worst_first(verdict.decisions)
     rows = [
         [
             Cell(rule_words(one)),
@@ -31,16 +34,17 @@ def verdict_html(verdict: Verdict) -> str:
             Cell(found_words(one)),
             Cell(examples_words(one)),
         ]
-        for one in verdict.decisions
+        for one in decisions
     ]
     columns = [names("Rule"), text("Suite"), text("Outcome"), text("Severity")]
-    drawn = [row for one in verdict.decisions if (row := _row(one)) is not None]
+    drawn = [row for one in decisions if (row := _row(one)) is not None]
     label = "distance from the threshold (rows differ in scale)"
     return page(
         "verdict.html.j2",
         title=name_of(verdict.subject),
         verdict=verdict,
         outcome=WORDS[verdict.outcome],
+        ordered=decisions,
         words=WORDS,
         rule=rule_words,
         doubts=doubt_words,
@@ -64,8 +68,9 @@ def outcome_cell(outcome: Outcome) -> Cell:
 
 
 def _row(one: Decision) -> Whisker | None:
-    """``None`` without an interval, and for a drop, whose threshold is not for the value itself."""
-    if one.value is None or one.interval is None or one.rule == "max_drop":
+    """``None`` without an interval, and for a drop from an unknown baseline."""
+    value, interval = judged(one)
+    if value is None or interval is None or (one.rule == "max_drop" and one.baseline is None):
         return None
-    row = Whisker(rule_words(one), one.value, one.interval.low, one.interval.high)
+    row = Whisker(rule_words(one), value, interval.low, interval.high)
     return row.against(one.threshold)

@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 from xml.etree import ElementTree
 
 from markupsafe import Markup
@@ -107,7 +107,9 @@ def line(
     colour, dash, marker = look
     if band is not None:
         axis.fill_between(x, *band, color=colour, alpha=0.2, linewidth=0)
-    axis.plot(x, y, color=colour, linestyle=dash, marker=marker, label=label)
+    # A marker on an axis is drawn whole; curves without markers may reach beyond the axes.
+    whole: dict[str, Any] = {"clip_on": False, "zorder": 3} if marker else {}
+    axis.plot(x, y, color=colour, linestyle=dash, marker=marker, label=label, **whole)
 
 
 def legend_above(figure: Figure, named: dict[str, Artist]) -> None:

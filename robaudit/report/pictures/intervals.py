@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from robaudit.report.pictures.drawing import SMALL, new_figure, short, style
 from robaudit.report.pictures.palette import BLUE, INK, RULE
@@ -71,10 +71,12 @@ def intervals(
         wide, [lows[at] for at in wide], [highs[at] for at in wide], [colours[at] for at in wide]
     )
     for at, row in enumerate(shown):
-        axis.plot(row.single, [at] * len(row.single), "o", color=row.colour, fillstyle="none", ms=3)
+        # Marks at the ends of the axis are drawn whole.
+        look: dict[str, Any] = {"color": row.colour, "clip_on": False}
+        axis.plot(row.single, [at] * len(row.single), "o", fillstyle="none", ms=3, **look)
         if row.high > row.low:
-            axis.plot([row.low, row.high], [at, at], "|", color=row.colour, ms=5)
-        axis.plot([row.value], [at], "o", color=row.colour, ms=4)
+            axis.plot([row.low, row.high], [at, at], "|", ms=5, **look)
+        axis.plot([row.value], [at], "o", ms=4, **look)
         axis.text(
             0,
             at - 0.2,
