@@ -287,6 +287,22 @@ def test_an_index_sorts_by_numbers_and_says_what_is_not_comparable(report, renam
     assert "Not comparable" in Page(index_html([report, wider])).text
 
 
+def test_epochs_stand_in_order_with_their_curve(report, rename):
+    runs = [rename(report, f"run/epoch_{epoch}.pt", scale) for epoch, scale in ((100, 0.5), (9, 1))]
+    page = Page(index_html(runs, ["late/report.html", "early/report.html"]))
+    assert [tag["href"] for tag in page.all("a")][1:] == [
+        "./early/report.html",
+        "./late/report.html",
+    ]
+    assert "Epoch" in page.text
+    sorts = [tag["data-sort"] for tag in page.all("td") if "data-sort" in tag]
+    assert [one for one in sorts if one in ("9.0", "100.0")] == ["9.0", "100.0"]
+    assert "Measures over the epoch" in page.within["title"]
+    assert {"PGD accuracy", "WCI", "epoch"} <= {text.strip() for text in page.within["text"]}
+    other = rename(report, "b.pt")
+    assert "Over the" not in Page(index_html([report, other])).text
+
+
 def test_a_verdict_states_every_decision(hostile):
     page = Page(verdict_html(verdict(decisions=every_kind())))
     assert "Gate failed" in page.text

@@ -66,11 +66,11 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.globals |= {"grid": html_table, "explained": explained, "brief": _brief}
+    environment.globals |= {"grid": html_table, "explained": explained, "brief": brief}
     return environment
 
 
-def _brief(text: str, most: int = 48) -> Markup:
+def brief(text: str, most: int = 48) -> Markup:
     """The beginning of a long text, which is shown whole where a pointer rests on it."""
     line = plain(text)
     return explained(line, "") if len(line) <= most else explained(short(line, most), line)

@@ -48,6 +48,7 @@ def _by_split(quantity: str) -> dict[str, tuple[str, int]]:
     return {f"{quantity}_test": ("test", 0), f"{quantity}_train": ("train", 1)}
 
 
+ACCURACY = Panel("PGD accuracy\n(%)", _by_split("accuracy_pgd"), 100)
 WCI = (
     Panel("WCI", _by_split("wci")),
     Panel("robust loss gap\n(nats)", {"gap_loss": ("", _SINGLE)}),
