@@ -6,9 +6,9 @@ for everything else the standard errors are added in quadrature, as for independ
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -16,7 +16,7 @@ from robaudit.errors import DataError, UsageError
 from robaudit.measures import find
 from robaudit.notebook import html
 from robaudit.report.compare_outcomes import Audited, ExampleOutcomes, outcomes_of
-from robaudit.report.facts import short_threat
+from robaudit.report.facts import setting_text, short_threat
 from robaudit.report.naming import names_of
 from robaudit.report.text import plain
 from robaudit.report.words import label, ordered
@@ -64,6 +64,21 @@ class Difference:
     holm: float | None = None
     only_first: tuple[int, ...] | None = None
     only_second: tuple[int, ...] | None = None
+
+    @property
+    def result(self) -> Literal["better", "worse"] | None:
+        """Whether the second is better or worse; ``None`` where that is open.
+
+        Its interval leaves zero out, the test of an accuracy agrees at 5 %, neither value is in
+        doubt, and the measure has a better way.
+        """
+        wanted = find(self.name).better
+        doubted = any(m is not None and m.doubts for m in (self.first, self.second))
+        if self.value is None or self.interval is None or wanted is None or doubted:
+            return None
+        if self.interval.low <= 0 <= self.interval.high or (self.holm or 0) >= 1 - _LEVEL:
+            return None
+        return "better" if (self.value > 0) == (wanted == "higher") else "worse"
 
 
 @dataclass(frozen=True)
@@ -185,11 +200,15 @@ def _obstacle(
     if one.unit != other.unit:
         return f"other units: {plain(one.unit)} and {plain(other.unit)}"
     unlike = [
-        f"{plain(key)} {plain(one.settings.get(key))} and {plain(other.settings.get(key))}"
+        f"{plain(key)} {_given(key, one.settings)} and {_given(key, other.settings)}"
         for key in {**one.settings, **other.settings}
         if one.settings.get(key) != other.settings.get(key)
     ]
     return f"other settings: {', '.join(unlike)}" if unlike else None
+
+
+def _given(key: str, settings: Mapping[str, Any]) -> str:
+    return plain(setting_text(key, settings[key]) if key in settings else "not given")
 
 
 def _paired_outcomes(row: Difference, a: ExampleOutcomes, b: ExampleOutcomes) -> Difference:

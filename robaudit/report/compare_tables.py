@@ -10,12 +10,13 @@ from robaudit.report.compare import Comparison, Difference
 from robaudit.report.facts import provenance_rows, short_threat, subject_rows, threat_text
 from robaudit.report.formats.markdown import markdown_document
 from robaudit.report.numbers import shown
-from robaudit.report.table import Cell, Column, Table, bullets, measured, names, text
+from robaudit.report.table import Cell, Column, Table, Tone, bullets, measured, names, text
 from robaudit.report.text import plain
 from robaudit.report.words import doubts
 from robaudit.schema import Measurement, Report
 
 _FEW = 8
+_TONES: dict[str | None, Tone] = {"better": "good", "worse": "bad"}
 _DATA = (
     *("first_source", "second_source", "data", "split", "name", "how", "reason", "unit", "n"),
     *("first", "second", "difference", "low", "high", "level", "method", "standard_error"),
@@ -46,8 +47,12 @@ def comparison_paper(comparison: Comparison) -> list[Table]:
     return [replace(difference_table(comparison), notes=note_lines(comparison))]
 
 
-def difference_table(comparison: Comparison) -> Table:
-    """One row a measurement: both values, their difference, its p-value, how many changed."""
+def difference_table(comparison: Comparison, judged: bool = False) -> Table:
+    """One row a measurement: both values, their difference, its p-value, how many changed.
+
+    Args:
+        judged: with a column that says better or worse, where that is not open.
+    """
     one, other = comparison.names
     data, threats = comparison.first.data, [comparison.first.threat, comparison.second.threat]
     splits = any(row.split not in (data.split, "gap") for row in comparison.differences)
@@ -57,6 +62,7 @@ def difference_table(comparison: Comparison) -> Table:
         Column(one, folds=True),
         Column(other, folds=True),
         Column("Difference"),
+        *([text("Result")] if judged else []),
         Column("p"),
         Column("Changed"),
     ]
@@ -66,6 +72,7 @@ def difference_table(comparison: Comparison) -> Table:
             _value(row.first),
             _value(row.second),
             _difference(row),
+            *([Cell(row.result or "", tone=_TONES.get(row.result, ""))] if judged else []),
             Cell("") if row.holm is None else Cell(p_text(row.holm), value=row.holm),
             Cell(_counts(row)),
         ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
+from typing import Any
 
 from robaudit.report.words import (
     architecture,
@@ -64,9 +65,21 @@ def threat_text(threat: Threat | None) -> str:
 def settings_text(measurement: Measurement) -> str:
     """``steps = 20, restarts = 1``."""
     return ", ".join(
-        f"{key} = {value if isinstance(value, str) else json.dumps(value, default=str)}"
-        for key, value in measurement.settings.items()
+        f"{key} = {setting_text(key, value)}" for key, value in measurement.settings.items()
     )
+
+
+def setting_text(key: str, value: Any) -> str:
+    """A setting's value as it may have been given: radii and steps in 255ths, short numbers.
+
+    >>> setting_text("step_size", 2 / 255), setting_text("rho", 1 / 3), setting_text("n", None)
+    ('2/255', '0.333333', 'null')
+    """
+    if isinstance(value, float) and key in ("eps", "step_size"):
+        return radius(value)
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    return value if isinstance(value, str) else json.dumps(value, default=str)
 
 
 def command(provenance: Provenance) -> str:

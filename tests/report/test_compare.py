@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -147,7 +148,7 @@ def test_other_examples_are_refused(pair):
 @pytest.mark.parametrize(
     ("name", "update", "words"),
     [
-        ("accuracy.pgd", {"settings": {"steps": 50}}, "other settings: steps None and 50"),
+        ("accuracy.pgd", {"settings": {"steps": 50}}, "other settings: steps not given and 50"),
         ("accuracy.pgd", {"n": 100}, "other numbers of examples: 200 and 100"),
         ("wci", {"unit": "nats"}, "other units"),
         (
@@ -262,13 +263,42 @@ def test_the_page_holds_the_table(pair):
     comparison = compare(*pair)
     page = compare_html(comparison)
     assert all(f">{row.label}</th>" in page for row in comparison.differences)
-    assert page.count("<svg") == 1
-    drawn = page[page.index("<svg") : page.index("</svg>")]
+    drawn = re.findall(r"<svg.*?</svg>", page, re.DOTALL)
     for row in comparison.differences:
-        assert (f">{row.label}</text>" in drawn) is (row.interval is not None)
+        named = f">{row.label}{f': {row.result}' if row.result else ''}</text>"
+        assert sum(named in one for one in drawn) == (row.interval is not None)
+    # One scale each, with numbers.
+    axes = ["difference, points", "difference, nats", "difference, % of before's"]
+    assert [[axis for axis in axes if f">{axis}</text>" in one] for one in drawn] == [
+        [axis] for axis in axes
+    ]
     assert '+2.00 <span class="spread">[0.14, 3.86]</span>' in page
     for report in pair:
         assert report.report.subject.sha256 in page
+
+
+def test_better_and_worse_are_said_where_they_are_known(pair):
+    comparison = compare(*pair)
+    assert row_of(comparison, "wci").interval.low > 0
+    assert row_of(comparison, "wci").result == "worse"
+    page = compare_html(comparison)
+    assert re.search(r'WCI.*?\+2\.00.*?<td class="k tone-bad">worse</td>', page)
+    for row in comparison.differences:
+        if row.interval is None or row.interval.low <= 0 <= row.interval.high:
+            assert row.result is None, row.name
+    doubted = compare(pair[0], changed(pair[1], "wci", doubts=["derivatives are wrong"]))
+    assert row_of(doubted, "wci").result is None
+    pgd = row_of(comparison, "accuracy.pgd")
+    clear = replace(pgd, interval=pgd.interval.model_copy(update={"low": 0.01, "high": 0.2}))
+    for value, holm, result in ((0.1, 0.01, "better"), (0.1, 0.2, None), (-0.1, 0.01, "worse")):
+        assert replace(clear, value=value, holm=holm).result == result
+
+
+def test_other_radii_and_steps_are_shown_as_given(pair):
+    one = changed(pair[0], "accuracy.pgd", settings={"step_size": 2 / 255})
+    other = changed(pair[1], "accuracy.pgd", settings={"step_size": 0.01})
+    row = row_of(compare(one, other), "accuracy.pgd")
+    assert row.reason == "other settings: step_size 2/255 and 0.01"
 
 
 @pytest.mark.parametrize("width", [80, 100])

@@ -48,7 +48,7 @@ def interval_bar(value: float | None, low: float | None, high: float | None) -> 
     return Markup(
         '<svg class="bar" viewBox="-3 0 106 10" aria-hidden="true">'
         '<path class="scale" d="M0 5h100M0 2v6M100 2v6"/>'
-        '<path d="M{:.1f} 5H{:.1f}"/><circle cx="{:.1f}" cy="5" r="2.5"/></svg>'
+        '<path d="M{:.1f} 5H{:.1f}"/><circle cx="{:.1f}" cy="5" r="1.7"/></svg>'
     ).format(left, right, at)
 
 

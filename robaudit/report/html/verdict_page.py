@@ -18,8 +18,11 @@ from robaudit.report.html.page import page
 from robaudit.report.naming import name_of
 from robaudit.report.pictures.drawing import inline
 from robaudit.report.pictures.intervals import Whisker, intervals
+from robaudit.report.pictures.palette import BLUE, SOFT, VERMILION
 from robaudit.report.table import Cell, Column, Table, names, text
 from robaudit.schema import Decision, Outcome, Verdict
+
+_COLOURS: dict[Outcome, str] = {"pass": BLUE, "fail": VERMILION, "inconclusive": SOFT}
 
 
 def verdict_html(verdict: Verdict) -> str:
@@ -72,5 +75,6 @@ def _row(one: Decision) -> Whisker | None:
     value, interval = judged(one)
     if value is None or interval is None or (one.rule == "max_drop" and one.baseline is None):
         return None
-    row = Whisker(rule_words(one), value, interval.low, interval.high)
+    colour = _COLOURS[one.outcome]
+    row = Whisker(rule_words(one), value, interval.low, interval.high, colour=colour)
     return row.against(one.threshold)

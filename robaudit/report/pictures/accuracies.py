@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 from robaudit.measures import find
 from robaudit.report.details import number_list, robustness_curves
 from robaudit.report.numbers import percent, shown
-from robaudit.report.pictures.drawing import line, new_figure, style
-from robaudit.report.pictures.intervals import Whisker, intervals
+from robaudit.report.pictures.drawing import line, new_figure, short, style
+from robaudit.report.pictures.intervals import LONGEST_NAME, Whisker, intervals
 from robaudit.report.pictures.palette import BLUE, GREEN, LINES, VERMILION
 from robaudit.report.words import attack, label, ordered
 from robaudit.schema import Measurement, Report
@@ -42,7 +42,9 @@ def accuracy_row(m: Measurement | None, name: str) -> Whisker | None:
         return None
     colour = {"clean": BLUE, "proof": GREEN}.get(find(m.name).basis, VERMILION)
     value, low, high = (100 * end for end in (m.value, m.interval.low, m.interval.high))
-    return Whisker(f"{name}: {shown(m)}", value, low, high, colour=colour)
+    numbers = str(shown(m))
+    said = f"{short(name, LONGEST_NAME - len(numbers) - 2)}: {numbers}"
+    return Whisker(said, value, low, high, colour=colour)
 
 
 def parts(m: Measurement) -> dict[str, float]:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 _ROW, _AXIS = 0.3, 0.55  # inches
 MOST_ROWS = 40
-_LONGEST_NAME = 60
+LONGEST_NAME = 54
 
 
 @dataclass(frozen=True)
@@ -44,6 +44,7 @@ def intervals(
     label: str,
     ends: tuple[float, float] | None = None,
     limit: float | None = None,
+    zero: bool = False,
 ) -> Figure | None:
     """A mark for each value, a bar for its interval, rings for single outcomes.
 
@@ -53,6 +54,7 @@ def intervals(
         ends: of the axis; ``None`` for as wide as the rows need.
         limit: where to draw a vertical line. The axis then has no numbers, as each row has its
             own scale: see :meth:`Whisker.against`.
+        zero: draw a vertical line at zero; the axis keeps its numbers.
     """
     if not rows:
         return None
@@ -66,6 +68,8 @@ def intervals(
     if limit is not None:
         axis.axvline(limit, color=INK, linewidth=1)
         axis.set_xticks([])
+    if zero:
+        axis.axvline(0, color=INK, linewidth=1)
     wide = [at for at in places if highs[at] > lows[at]]
     axis.hlines(
         wide, [lows[at] for at in wide], [highs[at] for at in wide], [colours[at] for at in wide]
@@ -80,7 +84,7 @@ def intervals(
         axis.text(
             0,
             at - 0.2,
-            short(row.name, _LONGEST_NAME),
+            short(row.name, LONGEST_NAME),
             fontsize=SMALL,
             va="bottom",
             transform=axis.get_yaxis_transform(),
