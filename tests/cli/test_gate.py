@@ -329,10 +329,11 @@ def test_usage(words, names, place):
     [
         ('data = "digit"\n', 2, ["line 1: ", "'digit'", "did you mean 'digits'?"]),
         ('data = "digits"\nn = 501\n', 4, ["line 1: ", "500", "501"]),
-        ('data = "digits"\nnorm = "l2"\n', 2, ["line 1: ", "l2", 'eps = "8/255"']),
+        ('data = "mine.npz"\nnorm = "l2"\n', 2, ["line 1: ", "l2", 'eps = "8/255"']),
     ],
 )
 def test_a_policy_of_data_that_are_not_there(data, code, names, place):
+    np.savez(place / "mine.npz", x=np.zeros((600, 1, 8, 8), np.float32), y=np.zeros(600, int))
     (place / "robaudit.toml").write_text("[gate]\n" + data + FAST)
     ran = robaudit("gate", ROBUST)
     assert (ran.code, ran.out) == (code, "")
