@@ -67,8 +67,12 @@ class Plan:
 
     @property
     def in_order(self) -> tuple[Probe, ...]:
-        """The probes, those last that read what the attacks found."""
-        return tuple(sorted(self.probes, key=lambda probe: probe.reads_attacks))
+        """Attacks and proofs, then what reads what they found, then the other probes."""
+
+        def place(probe: Probe) -> int:
+            return 0 if isinstance(probe, PerExample) else 1 if probe.reads_attacks else 2
+
+        return tuple(sorted(self.probes, key=place))
 
     @property
     def attacks(self) -> bool:
@@ -94,8 +98,8 @@ class Plan:
         """The plan's parts by name, which are finished one by one so that a kill costs the current.
 
         All attacks and proofs, whose pieces are kept singly, and what reads them; then each other
-        probe. Adversarial
-        examples that several stages need are pieces of an attack, kept by the first.
+        probe. Adversarial examples that several stages need are pieces of an attack, kept by the
+        first.
 
         >>> print(*(name for name, _ in preset("quick").stages()))
         attacks wci top_layer average worst
@@ -209,8 +213,7 @@ def planned(
     plan = plan.put(*(_fitting(probe, plan) for probe in also if probe not in there))
     if union is not None or union_each:
         plan = plan.put(Union(() if union is None else parse_threats(union), union_each))
-    probes = plan.probes
-    return replace(plan, probes=tuple(sorted(probes, key=lambda p: not isinstance(p, PerExample))))
+    return replace(plan, probes=plan.in_order)
 
 
 def _fitting(name: str, plan: Plan) -> Probe:

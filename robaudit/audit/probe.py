@@ -35,8 +35,8 @@ class Probe(ABC):
     Attributes:
         name: of the probe: ``pgd``.
         measures: the measures that it gives, as rows of the registry.
-        reads_attacks: it reads what all attacks of the audit found: it runs after them and every
-            other probe, and where an audit is done in stages, in theirs.
+        reads_attacks: it reads what all attacks of the audit found: it runs after them, and where
+            an audit is done in stages, in theirs.
     """
 
     name: ClassVar[str]

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
     from robaudit.report.gallery import Gallery
 
-PICTURES: Final[Mapping[str, Callable[[Report], Figure | None]]] = {
+PICTURES: Final[dict[str, Callable[[Report], Figure | None]]] = {
     "curvature": curvature,
     "robustness": radii,
     "corruptions": corruptions,

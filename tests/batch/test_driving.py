@@ -164,7 +164,7 @@ def test_finished_stages_are_not_done_again(run, rows, monkeypatch):
         return true_audit(session, model, plan, name, **said)
 
     monkeypatch.setattr(Session, "audit", interrupted)
-    stages = [("pgd",), ("wci",), ("top_layer",), ("average",), ("worst",)]
+    stages = [("pgd", "classes"), ("wci",), ("top_layer",), ("average",), ("worst",)]
     for _ in stages:
         with pytest.raises(KeyboardInterrupt):
             run(rows("a.pt"))

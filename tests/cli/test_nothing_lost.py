@@ -13,6 +13,7 @@ from support.console import ROBUST, SAMPLES, robaudit
 from robaudit.cli.gate_files import GateFiles
 from robaudit.gate.unfinished import unfinished
 from robaudit.report import read_report
+from robaudit.report.folder import PICTURES
 from robaudit.schema import Verdict, unicode
 
 STANDARD = SAMPLES / "standard.pt"
@@ -102,7 +103,7 @@ def test_a_file_that_cannot_be_made_takes_no_other_along(place, monkeypatch):
     def broken(*_):
         raise ValueError("no such colour")
 
-    monkeypatch.setattr("robaudit.report.folder.curvature", broken)
+    monkeypatch.setitem(PICTURES, "curvature", broken)
     ran = robaudit("attack", ROBUST, *QUICK, "--out", "rep")
     assert ran.code == 5
     assert "curvature could not be made: ValueError: no such colour" in ran.err
@@ -117,7 +118,7 @@ def test_a_file_that_cannot_be_made_takes_no_other_along(place, monkeypatch):
     ("policy", "checkpoint", "code", "reason"),
     [
         ("[gate", ROBUST, 2, "is not TOML"),
-        (None, ROBUST, 2, "No such file"),
+        (None, ROBUST, 2, "no policy robaudit.toml"),
         (POLICY + 'severity = "odd"\n', ROBUST, 2, "severity"),
         (POLICY, "nosuch.pt", 4, "no such file"),
         (POLICY, "torn.pt", 4, "torn.pt"),
