@@ -14,14 +14,16 @@ from support.pages import HOSTILE
 
 from robaudit.report.details import layer_rows
 from robaudit.report.html import to_html
-from robaudit.report.pictures.accuracies import accuracies, standing
+from robaudit.report.pictures.accuracies import accuracies, accuracy_row, standing
 from robaudit.report.pictures.curvature import curvature
+from robaudit.report.pictures.curves import ACCURACY, WCI, course
 from robaudit.report.pictures.drawing import inline, new_figure, save, style
 from robaudit.report.pictures.flatness import flatness, sweep
-from robaudit.report.pictures.intervals import MOST_ROWS, Whisker, intervals
+from robaudit.report.pictures.intervals import LONGEST_NAME, MOST_ROWS, Whisker, intervals
 from robaudit.report.pictures.palette import BLUE, INK, LIGHT, LINES
 from robaudit.report.pictures.reliability import reliability
 from robaudit.report.text import plain
+from robaudit.report.wci_curve import wci_curve
 from robaudit.schema import Interval, Measurement
 
 SVG = "{http://www.w3.org/2000/svg}"
@@ -43,6 +45,31 @@ def test_accuracies_are_drawn_with_the_intervals_of_the_report(report):
     bars = heights(axis.collections[1])
     assert bars[1] == pytest.approx((50.25, 56.53))
     assert axis.get_xlim() == (0, 100)
+
+
+def test_marks_at_the_ends_of_an_axis_are_whole_and_leave_the_left_edge_alone():
+    rows = [Whisker("all", 100, 92, 100), Whisker("none", 0, 0, 8), Whisker("one", 0, 0, 0, [0.0])]
+    figure = intervals(rows, "accuracy, %", (0, 100))
+    (axis,) = figure.axes
+    marks = [line for line in axis.get_lines() if line.get_marker() in ("o", "|")]
+    assert len(marks) == 6
+    assert not any(line.get_clip_on() for line in marks)
+    figure.draw_without_rendering()
+    assert axis.get_position().x0 < 0.05
+
+
+def test_a_curve_keeps_its_markers_whole_at_zero(rename, report):
+    runs = [rename(report, f"epoch_{epoch}.pt", scale) for epoch, scale in ((1, 1), (2, 0))]
+    for axis in course(wci_curve(runs), (ACCURACY, *WCI)).axes:
+        lines = [line for line in axis.get_lines() if line.get_marker() not in ("None", "")]
+        assert lines
+        assert not any(line.get_clip_on() for line in lines)
+
+
+def test_a_long_name_is_cut_and_not_its_numbers(change):
+    row = accuracy_row(change("accuracy.clean").get("accuracy.clean"), "a very long name " * 9)
+    assert row.name.endswith("…: 84.2 % [81.8, 86.4]")
+    assert len(row.name) <= LONGEST_NAME
 
 
 def test_parts_of_an_attack_are_drawn_in_their_order(report):

@@ -7,12 +7,15 @@ from markupsafe import Markup, escape
 from robaudit.report.table import BEST_NOTE, Cell, Column, Table
 from robaudit.report.text import plain
 
+_LONG = 24  # letters from which a cell's text is given room before it is broken into lines
+
 
 def html_table(table: Table, sortable: bool = False, show_title: bool = True) -> Markup:
     """A ``<table>`` with its title as caption, in a box that scrolls, and the notes below it.
 
     Classes: ``kr`` for cells flush right, ``best`` for the best of a column, ``spread`` for an
-    error bar, ``tone-...`` for what a cell means; ``data-sort`` holds the unrounded number.
+    error bar, ``tone-...`` for what a cell means, ``long`` for text of several lines;
+    ``data-sort`` holds the unrounded number.
 
     Args:
         sortable: the headings are buttons, for a page whose script sorts.
@@ -62,6 +65,7 @@ def _cell(cell: Cell, column: Column, at: int) -> str:
     if cell.spread:
         inner += f' <span class="spread">{escape(plain(cell.spread))}</span>'
     tone = f" tone-{cell.tone}" if cell.tone else ""
+    tone += " long" if column.folds and at > 0 and len(cell.text) > _LONG else ""
     sort = "" if cell.value is None else f' data-sort="{cell.value}"'
     tag, scope = ("th", ' scope="row"') if at == 0 else ("td", "")
     return f'<{tag}{scope} class="{_kind(column)}{tone}"{sort}>{inner}</{tag}>'

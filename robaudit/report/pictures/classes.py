@@ -41,7 +41,9 @@ def classes(report: Report) -> Figure | None:
             [100 * share for share in column] for column in zip(*shares, strict=True)
         )
         axis.hlines(at, low, high, colour, linewidth=1)
-        axis.plot(value, at, marker, color=colour, ms=3, label=name, linestyle="none")
+        axis.plot(
+            value, at, marker, color=colour, ms=3, label=name, linestyle="none", clip_on=False
+        )
     axis.set_yticks(places, [short(name_of(row), _LONGEST_NAME) for row in rows])
     axis.set_ylim(len(rows) - 0.5, -0.5)
     axis.set_xlim(0, 100.5)

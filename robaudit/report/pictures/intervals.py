@@ -77,7 +77,8 @@ def intervals(
     for at, row in enumerate(shown):
         # Marks at the ends of the axis are drawn whole.
         look: dict[str, Any] = {"color": row.colour, "clip_on": False}
-        axis.plot(row.single, [at] * len(row.single), "o", fillstyle="none", ms=3, **look)
+        if row.single:
+            axis.plot(row.single, [at] * len(row.single), "o", fillstyle="none", ms=3, **look)
         if row.high > row.low:
             axis.plot([row.low, row.high], [at, at], "|", ms=5, **look)
         axis.plot([row.value], [at], "o", ms=4, **look)

@@ -39,7 +39,15 @@ def reliability(report: Report) -> Figure | None:
         )
         label = _NAMES[name] if m.value is None else f"{_NAMES[name]}, error {shown(m)}"
         accuracy = [100 * one.correct / one.n for one in bins]
-        axis.plot(at, accuracy, color=colour, linestyle=dash, marker=marker, label=label)
+        axis.plot(
+            at,
+            accuracy,
+            color=colour,
+            linestyle=dash,
+            marker=marker,
+            label=label,
+            clip_on=False,
+        )
     axis.set_xlim(*_PERCENT)
     axis.set_ylim(*_PERCENT)
     axis.set_xlabel("confidence, %")
