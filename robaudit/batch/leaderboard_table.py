@@ -74,7 +74,7 @@ def leaderboard_html(boards: Sequence[Leaderboard], here: Path | None = None) ->
 
 def _table(board: Leaderboard, all_remarks: bool = False) -> Table:
     """The remarks in a column of the table, else as notes below it."""
-    columns = [Column("Place"), names("Model"), Column("Clean %"), Column(f"{board.attack} %")]
+    columns = [Column("Place"), names("Model"), Column(f"{board.attack} %"), Column("Clean %")]
     columns += [Column(row.heading) for row in board.beside]
     published = _published_columns(board)
     columns += [Column(name) for name in published] + [text("Remarks")]
@@ -87,8 +87,8 @@ def _table(board: Leaderboard, all_remarks: bool = False) -> Table:
         row = [
             Cell(model.place, value=model.places[0] if model.places else None),
             Cell(model.name),
-            measured(_clean(model)),
             measured(model.robust),
+            measured(_clean(model)),
             *(measured(_other(model, row.name), prefer_error=True) for row in board.beside),
             *_published_cells(model.published)[: len(published)],
             Cell(said, value=len(remarks)),
@@ -110,13 +110,13 @@ def _linked(board: Leaderboard, here: Path) -> Table:
 
     table = _table(board, all_remarks=True)
     rows = []
-    for model, (place, name, clean, robust, *others) in zip(board.models, table.rows, strict=True):
+    for model, (place, name, robust, *others) in zip(board.models, table.rows, strict=True):
         if model.page is not None:
             name = replace(name, text=link(_relative(model.page, here), name.text))
         bar = Cell(interval_bar(*_three(model.robust)), value=model.accuracy)
-        rows.append([place, name, clean, robust, bar, *others])
-    columns = [*table.columns[:4], Column(f"{board.attack}\n0 to 100 %", "left")]
-    return replace(table, columns=[*columns, *table.columns[4:]], rows=rows)
+        rows.append([place, name, robust, bar, *others])
+    columns = [*table.columns[:3], Column("0 to 100 %", "left")]
+    return replace(table, columns=[*columns, *table.columns[3:]], rows=rows)
 
 
 def _relative(page: Path, here: Path) -> str:

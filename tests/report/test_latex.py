@@ -124,7 +124,7 @@ def test_a_leaderboard(report):
     ]
     board = Leaderboard("cifar10, linf 8/255", "linf", "PGD", models)
     (table,) = leaderboard_paper([board])
-    assert table.notes[-1].startswith("Place: the places")
+    assert table.notes[-1].startswith("Place 2-4: second, third or fourth")
     assert not table.ranked  # both are as good
     check(latex_text(table))
 
