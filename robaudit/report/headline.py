@@ -8,7 +8,7 @@ from robaudit.report.details import attacked
 from robaudit.report.facts import short_threat
 from robaudit.report.numbers import percent, shown
 from robaudit.report.text import plain
-from robaudit.report.words import attack, doubts, label, not_measured, warnings
+from robaudit.report.words import assumptions, attack, doubts, label, not_measured, warnings
 from robaudit.schema import Measurement, Report
 
 
@@ -93,8 +93,7 @@ def _images(m: Measurement) -> str:
 def _certainty(report: Report) -> str:
     """What casts doubt on the numbers, or that nothing does; then what else is to be read."""
     said = _counted(len(doubts(report)), "doubt")
-    if report.subject.assumed:
-        said.append("the network is assumed")
+    said += _counted(len(assumptions(report.subject)), "assumption")
     said = said or ["nothing casts doubt"]
     reference = report.get("accuracy.autoattack")
     if attacked(report) and ends(report) is None and (reference is None or reference.value is None):

@@ -47,7 +47,7 @@ def test_doubts_guesses_findings_and_gaps_are_counted(report, change):
     assert "47.3? %" in headline(doubted)
     subject = report.subject.model_copy(update={"architecture_known": "assumed"})
     assumed = doubted.model_copy(update={"subject": subject})
-    said = "; 2 doubts, the network is assumed, 1 finding, 1 not measured."
+    said = "; 2 doubts, 1 assumption, 1 finding, 1 not measured."
     assert headline(assumed).endswith(said)
 
 

@@ -67,8 +67,9 @@ def test_a_curve_keeps_its_markers_whole_at_zero(rename, report):
 
 
 def test_a_long_name_is_cut_and_not_its_numbers(change):
-    row = accuracy_row(change("accuracy.clean").get("accuracy.clean"), "a very long name " * 9)
-    assert row.name.endswith("…: 84.2 % [81.8, 86.4]")
+    clean = change("accuracy.clean").get("accuracy.clean")
+    row = accuracy_row(clean, "a very long name " * 9, " (train)")
+    assert row.name.endswith("… (train): 84.2 % [81.8, 86.4]")
     assert len(row.name) <= LONGEST_NAME
 
 

@@ -27,7 +27,7 @@ def accuracies(report: Report) -> Figure | None:
     """Every accuracy of the report with its interval, from 0 to 100 %."""
     found = [m for m in ordered(report) if m.name.startswith("accuracy.")]
     splits = [f" ({m.split})" if m.split != report.data.split else "" for m in found]
-    rows = [accuracy_row(m, label(m) + split) for m, split in zip(found, splits, strict=True)]
+    rows = [accuracy_row(m, label(m), split) for m, split in zip(found, splits, strict=True)]
     return accuracy_rows([row for row in rows if row is not None])
 
 
@@ -36,15 +36,18 @@ def accuracy_rows(rows: Sequence[Whisker]) -> Figure | None:
     return intervals(rows, "accuracy, %", _PERCENT)
 
 
-def accuracy_row(m: Measurement | None, name: str) -> Whisker | None:
-    """An accuracy in per cent, named with its numbers; ``None`` without a value or an interval."""
+def accuracy_row(m: Measurement | None, name: str, split: str = "") -> Whisker | None:
+    """An accuracy in per cent, named with its numbers; ``None`` without a value or an interval.
+
+    Args:
+        split: stands after the name, and is not cut off where that is long.
+    """
     if m is None or m.value is None or m.interval is None:
         return None
     colour = {"clean": BLUE, "proof": GREEN}.get(find(m.name).basis, VERMILION)
     value, low, high = (100 * end for end in (m.value, m.interval.low, m.interval.high))
-    numbers = str(shown(m))
-    said = f"{short(name, LONGEST_NAME - len(numbers) - 2)}: {numbers}"
-    return Whisker(said, value, low, high, colour=colour)
+    tail = f"{split}: {shown(m)}"
+    return Whisker(short(name, LONGEST_NAME - len(tail)) + tail, value, low, high, colour=colour)
 
 
 def parts(m: Measurement) -> dict[str, float]:

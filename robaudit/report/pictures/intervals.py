@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 _ROW, _AXIS = 0.3, 0.55  # inches
 MOST_ROWS = 40
-LONGEST_NAME = 54
+LONGEST_NAME = 57
 
 
 @dataclass(frozen=True)
