@@ -297,7 +297,7 @@ def test_epochs_stand_in_order_with_their_curve(report, rename):
     assert "Epoch" in page.text
     sorts = [tag["data-sort"] for tag in page.all("td") if "data-sort" in tag]
     assert [one for one in sorts if one in ("9.0", "100.0")] == ["9.0", "100.0"]
-    assert "Measures over the epoch" in page.within["title"]
+    assert {"Measures over the epoch", "Flatness over the epoch"} <= set(page.within["title"])
     assert {"PGD accuracy", "WCI", "epoch"} <= {text.strip() for text in page.within["text"]}
     other = rename(report, "b.pt")
     assert "Over the" not in Page(index_html([report, other])).text

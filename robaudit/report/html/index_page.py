@@ -7,13 +7,14 @@ from urllib.parse import quote
 
 from markupsafe import Markup
 
+from robaudit.report.curve import Curve
 from robaudit.report.curve_axis import axis_of, shown_place
 from robaudit.report.details import attacked
 from robaudit.report.facts import data_text, threat_text
 from robaudit.report.html.page import brief, page
 from robaudit.report.naming import names_of
 from robaudit.report.pictures.accuracies import accuracy_row, accuracy_rows
-from robaudit.report.pictures.curves import ACCURACY, WCI, course
+from robaudit.report.pictures.curves import ACCURACY, FLATNESS, WCI, course
 from robaudit.report.pictures.drawing import inline
 from robaudit.report.pictures.intervals import MOST_ROWS
 from robaudit.report.table import Cell, Column, Table, measured, names, text
@@ -80,7 +81,7 @@ def index_html(reports: Sequence[Report], links: Sequence[str | None] = ()) -> s
         if (row := accuracy_row(smallest, name)) is not None:
             drawn.append(row)
     unlike = len({(r.data.sha256, r.threat) for r in reports}) > 1
-    over = course(curve, (ACCURACY, *WCI)) if curve.connected and not unlike else None
+    courses = _courses(curve, reports) if curve.connected and not unlike else []
     left_out = len(drawn) - MOST_ROWS
     return page(
         "index.html.j2",
@@ -88,7 +89,7 @@ def index_html(reports: Sequence[Report], links: Sequence[str | None] = ()) -> s
         table=Table(columns, rows, "Accuracies in per cent, with their intervals"),
         picture=inline(accuracy_rows(drawn), "smallest", "Smallest robust accuracy"),
         axis=curve.axis.name,
-        course=inline(over, "course", f"Measures over the {curve.axis.name}"),
+        courses=courses,
         left_out=f"; the other {left_out} are in the table" if left_out > 0 else "",
         about=[
             ("Data", _distinct(data_text(r.data) for r in reports)),
@@ -96,6 +97,18 @@ def index_html(reports: Sequence[Report], links: Sequence[str | None] = ()) -> s
         ],
         mixed=unlike,
     )
+
+
+def _courses(curve: Curve, reports: Sequence[Report]) -> list[Markup]:
+    """The measures over the checkpoints; flatness in a picture of its own, where it was measured."""
+    name = curve.axis.name
+    found = [inline(course(curve, (ACCURACY, *WCI)), "course", f"Measures over the {name}")]
+    if any(m.name.startswith("flatness.") for report in reports for m in report.measurements):
+        from robaudit.report.flatness_curve import flatness_curve  # which needs scipy
+
+        over = course(flatness_curve(reports), FLATNESS)
+        found.append(inline(over, "flatness", f"Flatness over the {name}"))
+    return [picture for picture in found if picture]
 
 
 def link(path: str, name: str) -> Markup:
