@@ -100,7 +100,7 @@ def index_html(reports: Sequence[Report], links: Sequence[str | None] = ()) -> s
 
 
 def _courses(curve: Curve, reports: Sequence[Report]) -> list[Markup]:
-    """The measures over the checkpoints; flatness in a picture of its own, where it was measured."""
+    """The measures over the checkpoints; flatness, where measured, in a picture of its own."""
     name = curve.axis.name
     found = [inline(course(curve, (ACCURACY, *WCI)), "course", f"Measures over the {name}")]
     if any(m.name.startswith("flatness.") for report in reports for m in report.measurements):
