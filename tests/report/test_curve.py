@@ -181,10 +181,13 @@ SVG = "{http://www.w3.org/2000/svg}"
 
 def lines(svg, colour):
     """Of how many parts is every drawn line of a colour: no bands, no markers, no legend."""
+    root = ET.fromstring(svg)
+    aside = [*root.iter(f"{SVG}defs"), *(g for g in root.iter() if "legend" in g.get("id", ""))]
+    left_out = {path for group in aside for path in group.iter()}
     return [
         len(re.findall(r"M ", path.get("d")))
-        for path in ET.fromstring(svg).iter(f"{SVG}path")
-        if path.get("clip-path")
+        for path in root.iter(f"{SVG}path")
+        if path not in left_out
         and "fill: none" in path.get("style", "")
         and f"stroke: {colour}" in path.get("style", "").lower()
     ]
