@@ -196,7 +196,8 @@ def planned(
 
     Args:
         name: of the preset.
-        also: names of probes; one that the preset has stays as it is there.
+        also: names of probes. One that the preset has stays as it is there, but for AutoAttack,
+            which is then native, and the classes, which come after the fast tier.
         union: norms with their radii, as for :func:`robaudit.types.parse_threats`; the accuracy
             under attacks in all of them is then measured, too.
         union_each: attack every example in every norm for it.
@@ -209,8 +210,7 @@ def planned(
     ['pgd', 'fast', 'classes', 'wci', 'top_layer', 'average', 'worst']
     """
     plan = preset(name)
-    there = {probe.name for probe in plan.probes}
-    plan = plan.put(*(_fitting(probe, plan) for probe in also if probe not in there))
+    plan = plan.put(*(_fitting(probe, plan) for probe in also))
     if union is not None or union_each:
         plan = plan.put(Union(() if union is None else parse_threats(union), union_each))
     return replace(plan, probes=plan.in_order)

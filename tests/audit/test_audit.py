@@ -85,12 +85,12 @@ def test_the_quick_preset_measures_what_it_promises(quick):
         ("accuracy.pgd", "test"), ("loss.robust", "test"),
         ("accuracy.pgd", "train"), ("loss.robust", "train"),
         ("gap.error", "gap"), ("gap.loss", "gap"),
+        ("accuracy.worst_class", "test"), ("accuracy.worst_class", "train"),
         ("wci", "test"), ("wci.bound", "test"), ("trace.total", "test"),
         ("wci", "train"), ("wci.bound", "train"), ("trace.total", "train"),
         ("pacbayes.bound", "train"),
         ("weights.frobenius", "test"), ("trh.top_layer", "test"),
         ("flatness.average", "test"), ("flatness.worst", "test"),
-        ("accuracy.worst_class", "test"), ("accuracy.worst_class", "train"),
     ]  # fmt: skip
     assert {m.status for m in quick.measurements} == {"ok"}
     assert quick.get("flatness.average").interval.method == "t, 4 degrees"

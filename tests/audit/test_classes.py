@@ -188,7 +188,7 @@ def test_it_is_in_every_preset_and_in_the_attacks_stage():
         assert Classes() in dict(plan.stages())["attacks"].probes
     assert planned("quick", ["classes"]).get(Classes) == Classes(fast=True)
     plan = Plan(probes=(Classes(), PGD, Wci(PGD)))
-    assert [probe.name for probe in plan.in_order] == ["pgd", "wci", "classes"]
+    assert [probe.name for probe in plan.in_order] == ["pgd", "classes", "wci"]
 
 
 def test_doubts_of_the_strongest_attack_are_its_own(by_hand):

@@ -125,7 +125,7 @@ def test_beside_attacks_it_has_a_column(tmp_path):
         finished(directory, name, value, attacks=True)
     (board,) = leaderboards(directory.state())
     assert board.attack == "AutoAttack"
-    assert [row.name for row in board.beside] == ["accuracy.corruptions"]
+    assert "accuracy.corruptions" in [row.name for row in board.beside]
     table = markdown_text(*leaderboard_tables([board]))
     assert "Corrupt. acc. %" in table
     assert "80.0 [" in table

@@ -198,7 +198,6 @@ def test_more_examples_than_there_are(refuses):
         (("--normalize", "cifar10"), ["cifar10", "3 channels", "images have 1"]),
         (("--data", "digit"), ["'digit'", "did you mean 'digits'?"]),
         (("--data", "digit", "--eps", "0.1"), ["'digit'", "did you mean 'digits'?"]),
-        (("--norm", "l2"), ["l2", "--eps"]),
         (("--step-size", "-0.1"), ["--step-size", "-0.1"]),
         (("--step-size", "nan"), ["--step-size", "nan"]),
         (("--config", "missing.toml"), ["missing.toml", "No such file"]),
