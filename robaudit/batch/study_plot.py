@@ -101,7 +101,7 @@ def scatter_figure(study: Study, outcome: str) -> Figure | None:
         axis.set_axis_off()
     for axis, pair in zip(grid.flat, pairs, strict=False):
         named |= _scatter(axis, pair, looks)
-        axis.set_xlabel(pair.labels[0])
+        axis.set_xlabel(pair.labels[0], fontsize=6.5)
     for axis in grid[:, 0]:
         axis.set_ylabel(pairs[0].labels[1])
     if named:
