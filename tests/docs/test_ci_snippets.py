@@ -78,6 +78,8 @@ def test_the_services_schemas_hold(schema, content, key):
         pytest.skip("check-jsonschema, which brings the schemas, is not installed")
     folder = Path(found.origin).parent / "builtin_schemas" / "vendor"
     rules = json.loads((folder / f"{schema}.json").read_text("utf-8"))
+    if key == "spec" and key not in rules["properties"]:
+        pytest.skip("the schema of this version is older than components")
     # YAML 1.1 reads the key "on" as true, which JSON cannot have.
     plain = {"on" if key is True else key: value for key, value in content.items()}
     validator = validator_for(rules)(rules)
