@@ -34,7 +34,7 @@ def test_audited_numbers_come_out_again(name, measured):
     machine gives the same digits.
     """
     found = measured(FOLDER / name)
-    assert set(found) == set(EXPECTED[name])
+    assert set(EXPECTED[name]) <= set(found)
     for key, want in EXPECTED[name].items():
         allowed = max(want["standard_error"] / 3, 0.01 * abs(want["value"]), 1e-4)
         assert found[key]["value"] == pytest.approx(want["value"], abs=allowed), key
