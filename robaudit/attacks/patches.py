@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor, nn
 
 from robaudit.attacks.blocks import rows_at_once
 from robaudit.attacks.driver import Chunk, run_in_parts
 from robaudit.attacks.result import AttackResult
-from robaudit.attacks.square import search
+from robaudit.attacks.square import searched
 from robaudit.engine import Runner
 from robaudit.engine.images import rows_of
 from robaudit.engine.runner import BatchSize
@@ -62,6 +61,7 @@ def patches(
     Source: Andriushchenko, Croce, Flammarion & Hein, "Square Attack: a query-efficient black-box
     adversarial attack via random search", ECCV 2020; the starting points are ours.
 
+    >>> import torch
     >>> net = nn.Sequential(nn.Flatten(), nn.Linear(36, 2))
     >>> x, y = torch.rand(3, 1, 6, 6), torch.zeros(3).long()
     >>> found = patches(net, x, y, ThreatModel("linf", 0.1), start=x, most=20)
@@ -74,25 +74,10 @@ def patches(
     with Runner.of(model, batch_size) as runner:
 
         def attack(part: Chunk) -> dict[str, Tensor]:
-            found, robust = part.x.clone(), part.correct.clone()
-            rows = torch.nonzero(robust)[:, 0]
-            if len(rows):
-                begin = rows_of(start, part.rows, runner.device).to(part.x)[rows]
-                adv, broken = search(
-                    runner,
-                    part.x[rows],
-                    part.y[rows],
-                    part.index[rows.cpu()],
-                    threat,
-                    queries,
-                    seed,
-                    part.tick,
-                    start=begin,
-                    schedule=schedule,
-                    most=most,
-                )
-                robust[rows[broken]] = False
-                found[rows] = adv
+            begin = rows_of(start, part.rows, runner.device).to(part.x)
+            found, robust = searched(
+                runner, part, threat, queries, seed, start=begin, schedule=schedule, most=most
+            )
             return {"x": found, "robust": robust}
 
         size = rows_at_once(runner, x)

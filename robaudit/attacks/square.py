@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -101,25 +101,41 @@ def square(
     with Runner.of(model, batch_size) as runner:
 
         def attack(part: Chunk) -> dict[str, Tensor]:
-            found, robust = part.x.clone(), part.correct.clone()
-            rows = torch.nonzero(robust)[:, 0]
-            if len(rows):
-                adv, broken = search(
-                    runner,
-                    part.x[rows],
-                    part.y[rows],
-                    part.index[rows.cpu()],
-                    threat,
-                    queries,
-                    seed,
-                    part.tick,
-                )
-                robust[rows[broken]] = False
-                found[rows[broken]] = adv[broken]
+            found, robust = searched(runner, part, threat, queries, seed)
+            # An image that stands is given as it was.
+            found[robust] = part.x[robust]
             return {"x": found, "robust": robust}
 
         size = rows_at_once(runner, x)
         return run_in_parts(runner, x, y, index, size, attack, cache=cache, progress=progress)
+
+
+def searched(
+    runner: Runner,
+    part: Chunk,
+    threat: ThreatModel,
+    queries: int,
+    seed: int,
+    *,
+    start: Tensor | None = None,
+    **how: Any,
+) -> tuple[Tensor, Tensor]:
+    """The points ``(m, c, h, w)`` that :func:`search` finds, and which images stand, ``(m,)`` bool.
+
+    Only images that are classified correctly are searched; the others are given as they were.
+
+    Args:
+        start: for every image of the part.
+        how: further arguments of the search.
+    """
+    found, robust = part.x.clone(), part.correct.clone()
+    rows = torch.nonzero(robust)[:, 0]
+    if len(rows):
+        index, begin = part.index[rows.cpu()], None if start is None else start[rows]
+        own = (part.x[rows], part.y[rows], index, threat, queries, seed, part.tick)
+        found[rows], broken = search(runner, *own, start=begin, **how)
+        robust[rows[broken]] = False
+    return found, robust
 
 
 def search(

@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from robaudit.audit.probes.pgd import Pgd
-
 if TYPE_CHECKING:
     from torch import Tensor
 
     from robaudit.audit.context import Context
+    from robaudit.audit.probes.pgd import Pgd
 
 ADVERSARIAL = "adversarial_"
 """Begins the second part of the name of a measure at adversarial examples."""

@@ -22,6 +22,7 @@ from robaudit.audit.probes import (
     Worst,
     known,
 )
+from robaudit.audit.probes.pgd import PGD10
 from robaudit.errors import UsageError, did_you_mean
 from robaudit.protocols import STUTZ_STEP_OVER_EPS
 from robaudit.types import parse_threats
@@ -127,8 +128,6 @@ class Plan:
         return total + sum(examples * pgd.passes_each for pgd, examples in attacked.items())
 
 
-# WCI paper, sec. 3: PGD-10 of step eps/4 (2/255 at 8/255).
-_PGD10 = Pgd(steps=10)
 _PGD20 = Pgd(steps=20)
 # Flatness paper, sec. 4: PGD-20 of step 0.007 at eps 8/255; RLoss with ten restarts.
 _STUTZ = Pgd(steps=20, step_over_eps=STUTZ_STEP_OVER_EPS)
@@ -137,12 +136,12 @@ PRESETS: dict[str, Plan] = {
     "quick": Plan(
         n=256,
         probes=(
-            _PGD10,
+            PGD10,
             Classes(),
-            Wci(_PGD10),
-            TopLayer(_PGD10),
-            Average(_PGD10, perturbations=5),
-            Worst(_PGD10, passes=10, restarts=2),
+            Wci(PGD10),
+            TopLayer(PGD10),
+            Average(PGD10, perturbations=5),
+            Worst(PGD10, passes=10, restarts=2),
         ),
     ),
     "standard": Plan(
@@ -152,9 +151,9 @@ PRESETS: dict[str, Plan] = {
             Cw(steps=20),
             AutoAttack(),
             Classes(),
-            Wci(_PGD10),
-            TopLayer(_PGD10),
-            Hessian(_PGD10),
+            Wci(PGD10),
+            TopLayer(PGD10),
+            Hessian(PGD10),
             Average(_PGD20),
             Worst(_PGD20, restarts=4),
         ),
@@ -166,9 +165,9 @@ PRESETS: dict[str, Plan] = {
             Cw(steps=20),
             AutoAttack(),
             Classes(),
-            Wci(_PGD10),
-            TopLayer(_PGD10),
-            Hessian(_PGD10, n=None, probes=10),
+            Wci(PGD10),
+            TopLayer(PGD10),
+            Hessian(PGD10, n=None, probes=10),
             Average(_STUTZ),
             Worst(_STUTZ),
         ),

@@ -7,17 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 from robaudit.audit.names import authors
 from robaudit.audit.numbers import estimate
-from robaudit.audit.probes.pgd import Pgd
 from robaudit.schema import Measurement
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from robaudit.audit.context import Context
+    from robaudit.audit.probes.pgd import Pgd
     from robaudit.types import Progress
-
-# The adversarial examples that WCI is measured at.
-PGD10 = Pgd(steps=10)
 
 
 def at_adversarial_and_clean(

@@ -24,8 +24,11 @@ _LOOKED_AT = 64
 
 @with_settings(
     omit=frozenset(
-        ("n", "sample", "gap", "train_data", "batch_size", "precision", "seed", "samples")
-    ).union(("straight_through", "state", "out", "format"))
+        {
+            *("n", "sample", "gap", "train_data", "batch_size", "precision", "seed", "samples"),
+            *("straight_through", "state", "out", "format"),
+        }
+    )
 )
 def doctor(
     settings: Settings,

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from functools import cache
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
+from inspect import isabstract
 
 from robaudit.audit.probe import Probe
 from robaudit.audit.probes.adaptive_average import AdaptiveAverage
@@ -130,7 +131,7 @@ def _inside(name: str) -> Iterator[type[Probe]]:
     module = import_module(f"{__name__}.{name}")
     for value in vars(module).values():
         own = isinstance(value, type) and value.__module__ == module.__name__
-        if own and issubclass(value, Probe):
+        if own and issubclass(value, Probe) and not isabstract(value):
             yield value
 
 

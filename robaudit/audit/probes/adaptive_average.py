@@ -6,9 +6,8 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from robaudit.audit.numbers import finite
-from robaudit.audit.probe import Probe
-from robaudit.audit.probes.pgd import Pgd
-from robaudit.audit.sharpness import PGD10, at_adversarial_and_clean
+from robaudit.audit.probes.pgd import AtPgdExamples
+from robaudit.audit.sharpness import at_adversarial_and_clean
 from robaudit.errors import UsageError
 from robaudit.measures import measure
 from robaudit.schema import Measurement
@@ -18,7 +17,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class AdaptiveAverage(Probe):
+class AdaptiveAverage(AtPgdExamples):
     """Average-case adaptive sharpness, at PGD examples, held fixed, and at clean images.
 
     Attributes:
@@ -57,7 +56,6 @@ class AdaptiveAverage(Probe):
         ),
     )
 
-    pgd: Pgd = PGD10
     norm: Literal["linf", "l2"] = "l2"
     rho: float = 0.1
     perturbations: int = 20
@@ -71,9 +69,6 @@ class AdaptiveAverage(Probe):
 
     def price(self, n: int, n_train: int) -> int:
         return 2 * n * (self.perturbations + 1)
-
-    def shared(self, n: int, n_train: int) -> dict[Pgd, int]:
-        return {self.pgd: n}
 
     def run(self, context: Context) -> list[Measurement]:
         from robaudit import flatness

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from robaudit.audit.probe import GRADIENT, Probe
-from robaudit.audit.probes.pgd import Pgd
-from robaudit.audit.sharpness import PGD10, at_adversarial_and_clean
+from robaudit.audit.probe import GRADIENT
+from robaudit.audit.probes.pgd import AtPgdExamples
+from robaudit.audit.sharpness import at_adversarial_and_clean
 from robaudit.errors import UsageError
 from robaudit.measures import measure
 from robaudit.schema import Measurement
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class AdaptiveWorst(Probe):
+class AdaptiveWorst(AtPgdExamples):
     """Worst-case adaptive sharpness, at PGD examples, held fixed, and at clean images.
 
     Attributes:
@@ -60,7 +60,6 @@ class AdaptiveWorst(Probe):
         ),
     )
 
-    pgd: Pgd = PGD10
     norm: Literal["linf", "l2"] = "linf"
     rho: float = 0.002
     m: int = 128
@@ -75,9 +74,6 @@ class AdaptiveWorst(Probe):
 
     def price(self, n: int, n_train: int) -> int:
         return 2 * n * (self.steps * GRADIENT + 1)
-
-    def shared(self, n: int, n_train: int) -> dict[Pgd, int]:
-        return {self.pgd: n}
 
     def run(self, context: Context) -> list[Measurement]:
         from robaudit import flatness

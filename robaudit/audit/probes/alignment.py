@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING
 
 from robaudit.audit.input_space import clean_and_adversarial
 from robaudit.audit.numbers import average
-from robaudit.audit.probe import GRADIENT, Probe
-from robaudit.audit.probes.pgd import Pgd
-from robaudit.audit.sharpness import PGD10
+from robaudit.audit.probe import GRADIENT
+from robaudit.audit.probes.pgd import AtPgdExamples
 from robaudit.errors import NotMeasuredError
 from robaudit.measures import measure
 from robaudit.schema import Measurement
@@ -19,7 +18,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Alignment(Probe):
+class Alignment(AtPgdExamples):
     """The cosine between the loss's gradients at an image and at a random point of its ball."""
 
     name = "alignment"
@@ -47,13 +46,8 @@ class Alignment(Probe):
         ),
     )
 
-    pgd: Pgd = PGD10
-
     def price(self, n: int, n_train: int) -> int:
         return 4 * n * GRADIENT
-
-    def shared(self, n: int, n_train: int) -> dict[Pgd, int]:
-        return {self.pgd: n}
 
     def run(self, context: Context) -> list[Measurement]:
         from robaudit.attacks import gradient_alignment

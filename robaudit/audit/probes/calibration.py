@@ -7,9 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from robaudit.audit.input_space import clean_and_adversarial
 from robaudit.audit.numbers import LEVEL, average, loss
-from robaudit.audit.probe import Probe
-from robaudit.audit.probes.pgd import Pgd
-from robaudit.audit.sharpness import PGD10
+from robaudit.audit.probes.pgd import AtPgdExamples
 from robaudit.measures import measure
 from robaudit.schema import Measurement
 
@@ -20,7 +18,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Calibration(Probe):
+class Calibration(AtPgdExamples):
     """Whether the softmax's largest probability is the frequency with which it is right."""
 
     name = "calibration"
@@ -87,13 +85,8 @@ class Calibration(Probe):
         ),
     )
 
-    pgd: Pgd = PGD10
-
     def price(self, n: int, n_train: int) -> int:
         return 2 * n
-
-    def shared(self, n: int, n_train: int) -> dict[Pgd, int]:
-        return {self.pgd: n}
 
     def run(self, context: Context) -> list[Measurement]:
         import torch

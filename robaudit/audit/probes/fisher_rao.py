@@ -5,9 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
-from robaudit.audit.probe import Probe
-from robaudit.audit.probes.pgd import Pgd
-from robaudit.audit.sharpness import PGD10, at_adversarial_and_clean
+from robaudit.audit.probes.pgd import AtPgdExamples
+from robaudit.audit.sharpness import at_adversarial_and_clean
 from robaudit.measures import measure
 from robaudit.schema import Measurement
 
@@ -19,7 +18,7 @@ _PASSES = 5
 
 
 @dataclass(frozen=True)
-class FisherRao(Probe):
+class FisherRao(AtPgdExamples):
     """The Fisher-Rao norm of all parameters, at PGD examples and at clean images."""
 
     name = "fisher_rao"
@@ -53,13 +52,8 @@ class FisherRao(Probe):
         ),
     )
 
-    pgd: Pgd = PGD10
-
     def price(self, n: int, n_train: int) -> int:
         return 2 * n * _PASSES
-
-    def shared(self, n: int, n_train: int) -> dict[Pgd, int]:
-        return {self.pgd: n}
 
     def run(self, context: Context) -> list[Measurement]:
         from robaudit import curvature

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from robaudit.audit.names import authors, inside, restricting
 from robaudit.audit.numbers import estimate, finite
 from robaudit.audit.probe import TRACES, Layers, Probe
-from robaudit.audit.probes.pgd import Pgd
-from robaudit.audit.sharpness import PGD10
+from robaudit.audit.probes.pgd import PGD10, Pgd
 from robaudit.errors import UsageError
 from robaudit.measures import measure
 from robaudit.schema import Measurement

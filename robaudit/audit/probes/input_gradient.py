@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING
 
 from robaudit.audit.input_space import clean_and_adversarial
 from robaudit.audit.numbers import average
-from robaudit.audit.probe import GRADIENT, Probe
-from robaudit.audit.probes.pgd import Pgd
-from robaudit.audit.sharpness import PGD10
+from robaudit.audit.probe import GRADIENT
+from robaudit.audit.probes.pgd import AtPgdExamples
 from robaudit.measures import measure
 from robaudit.schema import Measurement
 
@@ -18,7 +17,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class InputGradient(Probe):
+class InputGradient(AtPgdExamples):
     """The mean dual norm of the gradient of the cross-entropy in the image."""
 
     name = "input_gradient"
@@ -44,13 +43,8 @@ class InputGradient(Probe):
         ),
     )
 
-    pgd: Pgd = PGD10
-
     def price(self, n: int, n_train: int) -> int:
         return 2 * n * GRADIENT
-
-    def shared(self, n: int, n_train: int) -> dict[Pgd, int]:
-        return {self.pgd: n}
 
     def run(self, context: Context) -> list[Measurement]:
         from robaudit.attacks import input_gradient_norm

@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from robaudit.audit.input_space import clean_and_adversarial, place
 from robaudit.audit.numbers import average, estimate
-from robaudit.audit.probe import GRADIENT, Probe
-from robaudit.audit.probes.pgd import Pgd
-from robaudit.audit.sharpness import PGD10
+from robaudit.audit.probe import GRADIENT
+from robaudit.audit.probes.pgd import AtPgdExamples
 from robaudit.errors import UsageError
 from robaudit.measures import measure
 from robaudit.schema import Measurement
@@ -19,7 +18,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Linearity(Probe):
+class Linearity(AtPgdExamples):
     """Local linearity: how far the loss in the ball is from linear, as far as PGD finds it.
 
     Attributes:
@@ -67,7 +66,6 @@ class Linearity(Probe):
         ),
     )
 
-    pgd: Pgd = PGD10
     steps: int = 10
     step_over_eps: float = 0.25
 
@@ -81,9 +79,6 @@ class Linearity(Probe):
 
     def price(self, n: int, n_train: int) -> int:
         return 2 * n * (GRADIENT + 2 * (self.steps * GRADIENT + 1))
-
-    def shared(self, n: int, n_train: int) -> dict[Pgd, int]:
-        return {self.pgd: n}
 
     def run(self, context: Context) -> list[Measurement]:
         from robaudit.attacks import local_linearity

@@ -7,9 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from robaudit.audit.input_space import clean_and_adversarial
 from robaudit.audit.numbers import LEVEL
-from robaudit.audit.probe import Probe
-from robaudit.audit.probes.pgd import Pgd
-from robaudit.audit.sharpness import PGD10
+from robaudit.audit.probes.pgd import AtPgdExamples
 from robaudit.measures import measure
 from robaudit.schema import Measurement
 
@@ -23,7 +21,7 @@ _SPREAD = "its quotient with the standard deviation of an image's logits"
 
 
 @dataclass(frozen=True)
-class Margins(Probe):
+class Margins(AtPgdExamples):
     """The median and the tenth percentile of the margin of the logits.
 
     Positive where an example is classified correctly.
@@ -81,13 +79,8 @@ class Margins(Probe):
         ),
     )
 
-    pgd: Pgd = PGD10
-
     def price(self, n: int, n_train: int) -> int:
         return 2 * n
-
-    def shared(self, n: int, n_train: int) -> dict[Pgd, int]:
-        return {self.pgd: n}
 
     def run(self, context: Context) -> list[Measurement]:
         from robaudit.attacks.objectives import margin

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from robaudit.audit.doubts import signs_of_masking
 from robaudit.audit.numbers import accuracy, curve, error_gap, loss, loss_gap, passes
-from robaudit.audit.probe import GRADIENT, Attack, Withstood
+from robaudit.audit.probe import GRADIENT, Attack, Probe, Withstood
 from robaudit.errors import UsageError
 from robaudit.measures import Measure, measure
 from robaudit.schema import Measurement
@@ -169,3 +169,21 @@ class Pgd(Attack):
 
         found = part.adversarial(part.main, self, mode="accuracy")
         return Withstood(found.robust, diagnosed(part, self.loss, found), [])
+
+
+PGD10 = Pgd(steps=10)
+"""Of the paper on the Weight-Curvature Index, sec. 3: step eps/4 (2/255 at 8/255)."""
+
+
+@dataclass(frozen=True)
+class AtPgdExamples(Probe):
+    """A probe of the examples that a PGD makes of every image of the audited split.
+
+    Attributes:
+        pgd: makes the examples; PGD-10, as WCI has it, unless given.
+    """
+
+    pgd: Pgd = PGD10
+
+    def shared(self, n: int, n_train: int) -> dict[Pgd, int]:
+        return {self.pgd: n}

@@ -6,9 +6,8 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
 from robaudit.audit.names import authors
-from robaudit.audit.probe import Probe
-from robaudit.audit.probes.pgd import Pgd
-from robaudit.audit.sharpness import PGD10, at_adversarial_and_clean
+from robaudit.audit.probes.pgd import AtPgdExamples
+from robaudit.audit.sharpness import at_adversarial_and_clean
 from robaudit.measures import measure
 from robaudit.schema import Measurement
 
@@ -17,7 +16,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class RelativeFlatness(Probe):
+class RelativeFlatness(AtPgdExamples):
     """Relative flatness of the last linear layer, at PGD examples and at clean images."""
 
     name = "relative_flatness"
@@ -50,13 +49,8 @@ class RelativeFlatness(Probe):
         ),
     )
 
-    pgd: Pgd = PGD10
-
     def price(self, n: int, n_train: int) -> int:
         return 2 * n
-
-    def shared(self, n: int, n_train: int) -> dict[Pgd, int]:
-        return {self.pgd: n}
 
     def run(self, context: Context) -> list[Measurement]:
         from robaudit import curvature
