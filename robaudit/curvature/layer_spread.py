@@ -77,7 +77,7 @@ def layer_spreads(
     Source: Wang et al., "Improving robust generalization by direct PAC-Bayesian bound
     minimization", CVPR 2023, Fig. 5.
 
-    >>> _ = torch.manual_seed(0)  # with no unit active the last layer's Hessian would be zero
+    >>> _ = torch.manual_seed(2)  # of some small networks the estimate is zero
     >>> net = nn.Sequential(nn.Flatten(), nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, 2))
     >>> found = layer_spreads(net, torch.rand(5, 1, 2, 2), torch.zeros(5).long())
     >>> found["3"].dimension, found["3"].deviation > 0
