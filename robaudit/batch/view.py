@@ -8,11 +8,12 @@ from robaudit.batch.directory import ListedJob, State
 from robaudit.batch.lock import Holder
 from robaudit.batch.progress import RunProgress, duration, progress
 from robaudit.batch.tasks import TaskEvent
+from robaudit.measures import find
 from robaudit.report.numbers import percent
 from robaudit.report.table import Cell, Column, Table, Tone, names, text
 from robaudit.report.text import model_names, plain
-from robaudit.report.words import attack
-from robaudit.schema import Report
+from robaudit.report.words import attack, label
+from robaudit.schema import Measurement, Report
 
 _MOST_ROWS = 30
 
@@ -129,12 +130,18 @@ def _first_of_key(rows: Sequence[ListedJob]) -> dict[str, ListedJob]:
 
 def _accuracies(report: Report) -> str:
     found = [
-        f"{'clean' if m.name == 'accuracy.clean' else attack(m)} {percent(m.value)}"
+        f"{_short(m)} {percent(m.value)}"
         for m in report.measurements
         if m.name.startswith("accuracy.") and m.split == report.data.split and m.value is not None
     ]
     failed = dict.fromkeys(m.name for m in report.failed)
     return ", ".join(found) + (f"; not measured: {', '.join(failed)}" if failed else "")
+
+
+def _short(m: Measurement) -> str:
+    if find(m.name).attack:
+        return attack(m)
+    return label(m).lower().removesuffix(" accuracy").removeprefix("robust accuracy of the ")
 
 
 def _status(row: ListedJob, state: State) -> str:

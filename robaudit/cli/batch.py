@@ -14,6 +14,7 @@ from typer.core import TyperGroup
 from robaudit.cli.batch_look import looking, reading
 from robaudit.cli.batch_tables import Directories, leaderboard, study
 from robaudit.cli.messages import say, show_tables
+from robaudit.cli.on_result import teller
 from robaudit.cli.options import Settings, with_settings
 from robaudit.errors import UsageError
 from robaudit.request import PlanSpec, ThreatSpec
@@ -21,7 +22,7 @@ from robaudit.request import PlanSpec, ThreatSpec
 if TYPE_CHECKING:
     from robaudit.batch.directory import Directory, ListedJob
     from robaudit.batch.manifest import Manifest
-    from robaudit.batch.tasks import Executor
+    from robaudit.batch.tasks import Executor, TaskEvent
 
 _INTERRUPTED = 130
 _DEFAULT = "run"
@@ -114,9 +115,10 @@ def run(
         done = find(out).state().done if (out / "run.json").exists() else ()
         show_tables(dry_run_table(rows, done))
         return
+    tell = teller(settings.on_result, out)
     directory = create(out)
     who = _executor(how, settings.device)
-    _driven(directory, rows, who, how.retry is not None, settings.quiet)
+    _driven(directory, rows, who, how.retry is not None, settings.quiet, tell)
 
 
 def status(directory: Directories) -> None:
@@ -184,10 +186,17 @@ def _driven(
     who: tuple[Executor, int, int],
     retry: bool,
     quiet: bool,
+    tell: Callable[[Path], None],
 ) -> None:
     """Drive the run, show its progress, and say how it ended."""
+    from robaudit.batch.directory import REPORT
     from robaudit.batch.driving import drive
     from robaudit.batch.view import run_table
+
+    def look_and_tell(event: TaskEvent | None) -> None:
+        look(event)
+        if event is not None and event.kind == "done":
+            tell(directory.state().folders[event.key] / REPORT)
 
     executor, workers, threads = who
     try:
@@ -199,7 +208,7 @@ def _driven(
                 workers=workers,
                 threads=threads,
                 retry_failed=retry,
-                look=look,
+                look=look_and_tell,
             )
     except KeyboardInterrupt:
         say("interrupted; what was finished is kept", "The same command resumes the run.")

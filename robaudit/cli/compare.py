@@ -29,7 +29,9 @@ ComparisonFormat = Literal["table", "json", "csv", "md", "latex", "html"]
 
 
 @with_settings(
-    omit=frozenset(["out", "format", "json", "sha256", "state", "samples", "straight_through"])
+    omit=frozenset(
+        ["out", "on_result", "format", "json", "sha256", "state", "samples", "straight_through"]
+    )
 )
 def compare(
     a: Annotated[

@@ -26,7 +26,7 @@ _LOOKED_AT = 64
     omit=frozenset(
         {
             *("n", "sample", "gap", "train_data", "batch_size", "precision", "seed", "samples"),
-            *("straight_through", "state", "out", "format"),
+            *("straight_through", "state", "out", "on_result", "format"),
         }
     )
 )

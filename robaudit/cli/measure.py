@@ -10,6 +10,7 @@ import typer
 
 from robaudit.cli.display import Screen
 from robaudit.cli.messages import show_tables
+from robaudit.cli.on_result import teller
 from robaudit.cli.options import FLOAT64_IS_OF_CURVATURE, Format, Settings
 from robaudit.errors import UsageError
 
@@ -44,7 +45,7 @@ def run(checkpoints: list[str], plan: Plan, settings: Settings, **how: Any) -> O
     curved = plan.get(Wci) or plan.get(Hessian)
     if settings.precision == "float64" and curved is None:
         raise UsageError(*FLOAT64_IS_OF_CURVATURE)
-    how = {"out": settings.out, **how}
+    how = {"out": settings.out, "on_result": teller(settings.on_result, settings.out), **how}
     return audit_all(checkpoints, plan, settings, display=Screen(settings.quiet), **how)
 
 

@@ -43,6 +43,11 @@ class OutputSpec(Spec):
         default=None,
         description="Write the report folder here (one folder each for several checkpoints).",
     )
+    on_result: str | None = Field(
+        default=None,
+        description="Run this command for every report, with its folder as the last argument; "
+        "needs --out.",
+    )
     format: Format = Field(default="table", description="What is printed.")
     quiet: bool = Field(default=False, description="No progress, no notes.")
 
@@ -110,6 +115,7 @@ _METAVARS = {
     "straight_through": "MODULE",
     "state": "DIR",
     "out": "DIR",
+    "on_result": "COMMAND",
     "track": "wci,flatness,robust",
     "layers": "all|NAME,NAME...",
     "memory": "BYTES|2GB",

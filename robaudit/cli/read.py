@@ -18,7 +18,7 @@ OutFile = Annotated[
 ]
 
 
-ReportFormat = Literal["table", "json", "csv", "md", "latex", "html", "parquet"]
+ReportFormat = Literal["table", "json", "csv", "md", "model-card", "latex", "html", "parquet"]
 _SUFFIXES = {
     **{f".{name}": name for name in ("json", "csv", "md", "html", "parquet")},
     ".tex": "latex",
@@ -59,8 +59,9 @@ def report(
     format: Annotated[
         ReportFormat | None,
         typer.Option(
-            help="What is printed or written; parquet needs --out and the extra. [default: what "
-            "--out ends in, else table]"
+            help="What is printed or written; model-card is the README.md of a model on the "
+            "Hugging Face Hub; parquet needs --out and the extra. [default: what --out ends in, "
+            "else table]"
         ),
     ] = None,
     out: OutFile = None,
@@ -76,6 +77,7 @@ def report(
     from robaudit.cli.measure import show
     from robaudit.cli.redraw import redraw
     from robaudit.report import read_report, render
+    from robaudit.report.model_card import model_card
     from robaudit.report.parquet import to_parquet
 
     ending = None if out is None else _SUFFIXES.get(out.suffix.lower())
@@ -90,6 +92,8 @@ def report(
         put(to_parquet(reports), out)
     elif chosen == "html":
         put(_page(reports, places, out), out)
+    elif chosen == "model-card":
+        put(model_card(reports), out)
     elif out is not None:
         put(render(reports, chosen), out)
     else:

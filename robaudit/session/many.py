@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -129,6 +129,7 @@ def audit_all(
     exact: bool = False,
     curve_of_one: bool = False,
     beside: bool = False,
+    on_result: Callable[[Path], None] = lambda _: None,
 ) -> Outcome:
     """Audit each checkpoint by ``plan`` and write the report folder.
 
@@ -143,6 +144,7 @@ def audit_all(
         exact: a normalisation that does not matter to robust accuracy is not good enough.
         curve_of_one: several checkpoints are shown as a curve, so they must be of one network.
         beside: reports keep what :meth:`robaudit.Report.save` writes beside them.
+        on_result: called with each report's folder once all are written.
 
     Raises:
         RobauditError: nothing could be audited, or what was audited not written.
@@ -187,6 +189,10 @@ def audit_all(
         outcome.codes.append(error.exit_code)
     except KeyboardInterrupt as interrupt:
         raise interrupted(asked.state) from interrupt
+    if out is not None:
+        for one, name in zip(outcome.found, folder_names(sources), strict=False):
+            if not isinstance(one, str):
+                on_result(out if len(sources) == 1 else out / name)
     return outcome
 
 
