@@ -31,8 +31,7 @@ if TYPE_CHECKING:
     from robaudit.session import Session
 
 _IN_POLICY = frozenset(
-    {*DataSpec.model_fields, *ThreatSpec.model_fields}
-    - {"data_dir", "download", "force_eps"}
+    {*DataSpec.model_fields, *ThreatSpec.model_fields} - {"data_dir", "download", "force_eps"}
     | {"seed", "state", "format", "out", "on_result"}
 )
 
