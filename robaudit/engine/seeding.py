@@ -12,11 +12,19 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from robaudit.engine.philox import Key
+
 
 def seed_for(seed: int, *parts: int | str) -> int:
     """A 63-bit hash of the seed and of the parts that identify the draw."""
     text = "\x1f".join(str(part) for part in (seed, *parts)).encode()
     return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "big") >> 1
+
+
+def key_of(seed: int, stream: str) -> Key:
+    """The Philox key of a stream of draws: the two halves of a 63-bit hash."""
+    both = seed_for(seed, stream)
+    return both & 0xFFFFFFFF, both >> 32
 
 
 def generator(seed: int, *parts: int | str) -> torch.Generator:
