@@ -22,7 +22,7 @@ AUTO = "auto"
 
 Copy = Literal["raw", "ema", "swa"]
 Split = Literal["test", "train"]
-Precision = Literal["fp32", "bf16", "float64"]
+Precision = Literal["auto", "fp32", "tf32", "bf16", "float64"]
 PresetName = Literal["quick", "standard", "paper"]
 
 
@@ -229,12 +229,12 @@ class RunSpec(Spec):
         "bit for bit whatever it is; on a GPU rounding may differ in the last digits.",
     )
     precision: Precision = Field(
-        default="fp32",
-        description="Arithmetic in which fast, native AutoAttack, Square and FAB search, and of "
-        "the backward passes of layer traces. What a search finds counts if it breaks the network "
-        "in fp32, but bf16 may miss something; traces stay in fp32 where bf16 would move one by a "
-        "tenth of its standard error. float64 is of wci and hessian: traces and spectra, of a copy "
-        "of the network in float64.",
+        default="auto",
+        description="Arithmetic in which attacks search: auto is the fastest in which logits and "
+        "gradients agree with the network's. What a search finds counts if it breaks the network "
+        "in fp32, and every reported loss is of fp32. Backward passes of layer traces also run in "
+        "bf16 where it is given and would move none by a tenth of its standard error. float64 is "
+        "of wci and hessian: traces and spectra, of a copy of the network in float64.",
     )
     seed: int = Field(default=0, description="Seed of every random draw.")
     samples: int | None = Field(

@@ -102,6 +102,17 @@ def pytest_runtest_setup(item):
 
 
 @pytest.fixture(autouse=True)
+def _float32_unless_asked(monkeypatch):
+    """``auto`` is float32 on every CPU, whether it multiplies bfloat16 or not."""
+    from robaudit.engine import precision
+
+    real = precision.multiplies_bf16
+    monkeypatch.setattr(
+        precision, "multiplies_bf16", lambda device: device.type == "cuda" and real(device)
+    )
+
+
+@pytest.fixture(autouse=True)
 def _own_registry(monkeypatch):
     """What a test registers as a measure is forgotten after it."""
     from robaudit import measures

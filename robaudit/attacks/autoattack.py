@@ -85,7 +85,7 @@ def autoattack(
         torch.manual_seed(seed)
         logits = Runner(model, device).logits(x).cpu()
         correct = logits.argmax(1) == y
-        engine = accelerate(model, x.shape[1:]) if faster else Accelerated(model)
+        engine = accelerate(model, x.shape[1:], "fp32") if faster else Accelerated(model)
         counted = _Counted(sighted(engine.forward, x[:1].to(device)))
         attack, notes = _prepared(counted, threat, version, seed, logits.shape[1], device)
         stages = list(attack.attacks_to_run)

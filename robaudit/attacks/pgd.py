@@ -12,7 +12,7 @@ from robaudit.attacks.driver import Chunk, run_in_parts
 from robaudit.attacks.objectives import LossName
 from robaudit.attacks.pgd_early_exit import pgd_early_exit
 from robaudit.attacks.result import AttackResult
-from robaudit.engine import TILE, Runner, accelerate, voted
+from robaudit.engine import TILE, Accelerated, Runner, accelerate, voted
 from robaudit.engine.arguments import checked
 from robaudit.engine.ascent import ascend_from
 from robaudit.engine.images import rows_of
@@ -109,10 +109,11 @@ def pgd(
         if mode == "loss":
             searcher = None
         elif searcher is None:
-            accelerated = (
-                isinstance(network, nn.Module) and accelerate(network, x.shape[1:]).forward
-            )
-            searcher = Runner(accelerated or runner.forward, runner.device, runner.batch)
+            found = Accelerated(runner.forward)
+            if isinstance(network, nn.Module):
+                found = accelerate(network, x.shape[1:])
+            how = runner.device, runner.batch
+            searcher = Runner(found.forward, *how, precision=found.precision)
         step = threat.eps / 4 if step_size is None else step_size
 
         def attack(part: Chunk) -> dict[str, Tensor]:

@@ -21,6 +21,7 @@ from robaudit.audit.probes.pgd import Pgd
 from robaudit.display import Watch, no_watch
 from robaudit.engine import (
     Accelerated,
+    Asked,
     Precision,
     Runner,
     StraightThrough,
@@ -30,10 +31,14 @@ from robaudit.engine import (
     edge_nudge,
     frozen,
 )
+from robaudit.engine.images import rows_of
 from robaudit.engine.projections import per_image
 from robaudit.engine.runner import BatchSize
 from robaudit.engine.spilled import computed
 from robaudit.types import Cache, Examples, ThreatModel, no_cache
+
+# Audited images on which fast forms of the network are compared with it.
+_COMPARED = 16
 
 
 @dataclass(frozen=True)
@@ -51,7 +56,7 @@ class Context:
 
     Attributes:
         splits: by name, the audited one first; a second one only where the gap is measured.
-        precision: of searches whose finds are verified in float32.
+        precision: asked for searches, whose finds are verified in float32.
         double: curvature is measured in float64.
         radii: smaller than the threat model's, ascending, for a curve of its own: what is broken
             within one of them is broken within the larger ones, and a PGD begins where the radius
@@ -72,7 +77,7 @@ class Context:
     threat: ThreatModel
     seed: int
     batch_size: BatchSize
-    precision: Precision = "fp32"
+    precision: Asked = "auto"
     radii: tuple[float, ...] = ()
     surrogate: nn.Module | None = None
     replayed: Adversarial | None = None
@@ -158,8 +163,22 @@ class Context:
         """The network prepared for fast searches, whose results are verified in float32."""
         if self._whole is not None:
             return self._whole.engine
-        shape = tuple(self.splits[self.main].x.shape[1:])
-        return accelerate(self.model, shape, self.precision)
+        images = self.splits[self.main].x
+        few = rows_of(images, slice(0, _COMPARED), device_of(self.model))
+        return accelerate(self.model, tuple(images.shape[1:]), self.precision, examples=few)
+
+    @property
+    def searched(self) -> Precision:
+        """What searches run in; ``fp32`` where nothing has been searched."""
+        if self._whole is not None:
+            return self._whole.searched
+        return self.engine.precision if "engine" in vars(self) else "fp32"
+
+    @property
+    def engine_details(self) -> dict[str, list[str]]:
+        """The form in which the network is searched, and why it is no faster one."""
+        found = {"engine": list(self.engine.used), "engine_notes": list(self.engine.notes)}
+        return {key: words for key, words in found.items() if words}
 
     @cached_property
     def nudge(self) -> float:
@@ -168,15 +187,20 @@ class Context:
             images = self.splits[self.main].x[:1]
             return edge_nudge(self.model, images.to(device_of(self.model)))
 
-    def runner(self, forward: Callable[[Tensor], Tensor] | None = None) -> Runner:
+    def runner(
+        self, forward: Callable[[Tensor], Tensor] | None = None, precision: Precision = "fp32"
+    ) -> Runner:
         """Runs the network, or ``forward`` in its place."""
-        made = Runner(forward or self.model, device_of(self.model), self.batch_size)
+        device = device_of(self.model)
+        made = Runner(forward or self.model, device, self.batch_size, precision=precision)
         self._runners.append(made)
         return made
 
     def searcher(self, plain: bool = False) -> Runner:
         """Runs the network through the engine; ``plain`` runs the original network in float32."""
-        return self.runner(None if plain else self.engine.forward)
+        if plain:
+            return self.runner()
+        return self.runner(self.engine.forward, self.engine.precision)
 
     def memory_notes(self) -> list[str]:
         """A warning where memory ran out and passes were made smaller."""

@@ -96,7 +96,7 @@ def confirmed(
                 break
             title = f"{label} on {len(rows)} {context.main} examples{where}"
             radii = () if threat == context.threat else context.radii
-            kept = (probe, threat.eps, radii, context.precision, plain)
+            kept = (probe, threat.eps, radii, context.engine.precision, plain)
             cache = context.keeping(probe.name, *kept)
             with context.watch(title) as progress, frozen(context.model):
                 made = run(Search(context, threat, rows, plain, cache, progress))
@@ -138,8 +138,8 @@ def confirmed(
     ensemble = attacked is not None and attacked.diagnostics is not None
     # The reference library always runs in float32 and does not give the highest objective.
     by_library = ensemble and attacked is not None and attacked.reached is None
-    if context.engine.used and not by_library:
-        details["engine"] = list(context.engine.used)
+    if not by_library:
+        details |= context.engine_details
     if attacked is not None and ensemble and not by_library:
         details["passes"] = {key: list(value) for key, value in attacked.passes.items()}
     return [

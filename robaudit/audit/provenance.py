@@ -7,21 +7,15 @@ import subprocess
 import sys
 from datetime import UTC, datetime
 from importlib import metadata
+from typing import Literal
 
 import torch
 
 import robaudit
-from robaudit.engine import Arithmetic
+from robaudit.engine import Precision
 from robaudit.schema import Git, Provenance
 
 _PACKAGES = ("torch", "torchvision", "numpy", "scipy", "safetensors", "pyautoattack")
-
-
-_PRECISIONS: dict[Arithmetic, str] = {
-    "fp32": "fp32",
-    "bf16": "fp32, searches in bf16",
-    "float64": "fp32, curvature in float64",
-}
 
 
 def provenance(
@@ -31,10 +25,15 @@ def provenance(
     seconds: float,
     device: torch.device,
     batch_size: int | None,
-    precision: Arithmetic = "fp32",
+    precision: Precision | Literal["float64"] = "fp32",
     nudge: float = 0.0,
 ) -> Provenance:
-    """The circumstances of a run that ends now; ``nudge`` as :func:`robaudit.engine.edge_nudge`."""
+    """The circumstances of a run that ends now.
+
+    Args:
+        precision: of searches, or ``float64`` of curvature; everything else is in float32.
+        nudge: as :func:`robaudit.engine.edge_nudge`.
+    """
     return Provenance(
         argv=list(sys.argv),
         seed=seed,
@@ -42,7 +41,7 @@ def provenance(
         seconds=seconds,
         versions=_versions(),
         device=_device(device),
-        precision=_PRECISIONS[precision],
+        precision=_precision(precision),
         batch_size=batch_size,
         git=_git(),
         edges=nudge or None,
@@ -57,6 +56,12 @@ def _versions() -> dict[str, str]:
         except metadata.PackageNotFoundError:
             continue
     return found
+
+
+def _precision(precision: Precision | Literal["float64"]) -> str:
+    if precision == "fp32":
+        return "fp32"
+    return f"fp32, {'curvature' if precision == 'float64' else 'searches'} in {precision}"
 
 
 def _device(device: torch.device) -> str:

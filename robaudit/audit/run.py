@@ -71,7 +71,7 @@ def audit(
     train: Examples | None = None,
     seed: int = 0,
     batch_size: BatchSize = "auto",
-    precision: Arithmetic = "fp32",
+    precision: Arithmetic = "auto",
     surrogate: nn.Module | None = None,
     replayed: Adversarial | None = None,
     watch: Watch = no_watch,
@@ -88,8 +88,8 @@ def audit(
         examples: the examples to audit on.
         threat: ``None`` where the plan attacks nothing.
         train: examples of the training split, for the generalisation gaps.
-        precision: of searches by the ensembles; whatever counts is verified in float32.
-            ``float64`` is that of WCI and spectra; searches are then in float32.
+        precision: of searches; whatever counts is verified in float32. ``float64`` is that of WCI
+            and spectra; searches are then in float32.
         surrogate: the network that a plan's transfer attack is made on.
         replayed: the adversarial examples that a plan replays, made of these examples.
         watch: opens a progress display for a named piece of work.
@@ -151,7 +151,7 @@ def audit(
             seconds=time.perf_counter() - clock,
             device=device_of(model),
             batch_size=None if batch_size == "auto" else batch_size,
-            precision=precision,
+            precision="float64" if context.double else context.searched,
             nudge=context.nudge,
         ),
     )

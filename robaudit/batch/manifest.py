@@ -64,7 +64,7 @@ class Choices(CheckpointSpec, DataSpec, PlanSpec):
     gap: bool = True
     threats: Threats = (ThreatSpec(),)
     seed: int = 0
-    precision: Precision = "fp32"
+    precision: Precision = "auto"
     group: str | None = None
     hyperparameters: dict[str, bool | int | float | str] = Field(default_factory=dict)
 

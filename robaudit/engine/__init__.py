@@ -16,7 +16,7 @@ from robaudit.engine.effective import (
     kept_entries,
 )
 from robaudit.engine.freezing import evaluating, frozen
-from robaudit.engine.precision import Arithmetic, Precision, full_precision
+from robaudit.engine.precision import Arithmetic, Asked, Precision, arithmetic, full_precision
 from robaudit.engine.runner import TILE, Runner
 from robaudit.engine.seeding import generator, seed_for, uniform_rows
 from robaudit.engine.straight import StraightThrough, straight_through
@@ -26,12 +26,14 @@ __all__ = [
     "TILE",
     "Accelerated",
     "Arithmetic",
+    "Asked",
     "JustInside",
     "Precision",
     "Runner",
     "StraightThrough",
     "Voted",
     "accelerate",
+    "arithmetic",
     "device_of",
     "draws_at_random",
     "edge_nudge",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 
@@ -17,11 +16,10 @@ from robaudit.engine.edges import mixture_gradient
 from robaudit.engine.folding import Folded, fold_batch_norm
 from robaudit.engine.freezing import frozen
 from robaudit.engine.logits import Forward
-from robaudit.engine.precision import Precision
+from robaudit.engine.precision import Asked, Precision, arithmetic, candidates
 from robaudit.engine.raised import is_foreign
 from robaudit.engine.seeding import uniform_rows
 from robaudit.engine.voting import Voted
-from robaudit.engine.winograd import WINOGRAD, with_winograd
 from robaudit.errors import NotMeasuredError, error_line
 
 _Sensitivity = tuple[Tensor, Tensor | None]
@@ -41,7 +39,11 @@ _FEW_CHANNELS_WORK = 0.2
 # Largest error of a candidate's logits, relative to the largest logit, and least cosine of its
 # gradients. In float32 rounding changes logits by about 1e-6 of their size and, through ReLUs at
 # zero, gradients by about a hundredth; other errors change them by more.
-_ALLOWED: dict[Precision, tuple[float, float]] = {"fp32": (1e-4, 0.999), "bf16": (0.05, 0.9)}
+_ALLOWED: dict[Precision, tuple[float, float]] = {
+    "fp32": (1e-4, 0.999),
+    "tf32": (0.01, 0.95),
+    "bf16": (0.05, 0.9),
+}
 
 
 @dataclass(frozen=True)
@@ -51,24 +53,30 @@ class Accelerated:
     Attributes:
         forward: images ``(n, c, h, w)`` to logits ``(n, k)``, equal to the network's up to
             rounding.
+        precision: what it has to be run in: ``Runner(forward, device, precision=precision)``.
         used: the transformations that are used.
         notes: the transformations that were rejected, and why.
         folded: the network with batch norms folded, where that is used.
     """
 
     forward: Forward
+    precision: Precision = "fp32"
     used: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     folded: Folded | None = None
 
 
 def accelerate(
-    model: nn.Module, shape: Sequence[int], precision: Precision = "fp32"
+    model: nn.Module,
+    shape: Sequence[int],
+    precision: Asked = "auto",
+    *,
+    examples: Tensor | None = None,
 ) -> Accelerated:
-    """The network with batch norms folded, Winograd convolutions and channels-last order.
+    """The network with batch norms folded, in channels-last order and a fast arithmetic.
 
     The memory order is changed where convolutions of many channels do most of the work; elsewhere
-    it is slower. Wide 3 x 3 convolutions are Winograd's on a CPU in float32.
+    it is slower.
 
     A transformation is used if logits and input gradients on noise agree with the network's, and
     rejected with a note otherwise. The network itself is left unchanged; one that cannot be run on
@@ -77,14 +85,15 @@ def accelerate(
     Args:
         model: images to logits.
         shape: of one image, ``(c, h, w)``.
-        precision: ``bf16`` runs convolutions and matrix products in bfloat16, which is precise
-            enough to search for adversarial examples and not to verify them.
+        precision: of searches, not of verdicts: ``bf16``, ``tf32`` or ``fp32``, and the next one
+            where the logits in it differ too much; ``auto`` for the fastest one of the device.
+        examples: a few audited images ``(n, c, h, w)``.
 
     Returns:
         The form to run, with the transformations used.
     """
     try:
-        return _accelerated(model, shape, precision)
+        return _accelerated(model, shape, candidates(precision, device_of(model)))
     except BaseException as error:
         if not (is_foreign(error) or isinstance(error, NotMeasuredError)):
             raise
@@ -93,7 +102,9 @@ def accelerate(
         )
 
 
-def _accelerated(model: nn.Module, shape: Sequence[int], precision: Precision) -> Accelerated:
+def _accelerated(
+    model: nn.Module, shape: Sequence[int], precisions: Sequence[Precision]
+) -> Accelerated:
     if isinstance(model, Voted):  # another form would draw other noise
         return Accelerated(model)
     notes: list[str] = []
@@ -119,18 +130,19 @@ def _accelerated(model: nn.Module, shape: Sequence[int], precision: Precision) -
         folded = fold_batch_norm(model, noise[:2])
         if folded and not offer("batch norm folded", "batch norm is not folded", folded.network):
             folded = None
-        with suppress(RuntimeError, TypeError):  # it cannot be copied
-            faster = with_winograd(found) if precision == "fp32" else None
-            if faster is not None:
-                offer(WINOGRAD, "Winograd convolutions are not used", faster)
         if _mostly_many_channels(model, noise[:1]):
             try:
                 offer(CHANNELS_LAST, "channels are not last", ImagesLast(channels_last(found)))
             except (RuntimeError, TypeError):
                 notes.append("channels are not last: the network cannot be copied")
-        if precision == "bf16":
-            offer("bf16", "bf16 is not used", _Rounded(found), "bf16")
-    return Accelerated(found, tuple(used), tuple(notes), folded)
+        for precision in precisions:
+            if precision == "fp32":
+                break
+            faster = _Rounded(found) if precision == "bf16" else found
+            with arithmetic(precision):
+                if offer(precision, f"{precision} is not used", faster, precision):
+                    break
+    return Accelerated(found, precision, tuple(used), tuple(notes), folded)
 
 
 def _mostly_many_channels(model: nn.Module, image: Tensor) -> bool:

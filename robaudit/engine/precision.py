@@ -1,47 +1,88 @@
-"""Full float32 arithmetic, and PyTorch's default one, whatever the process's settings."""
+"""Arithmetics: which ones a device is fast in, and the settings that each of them needs.
+
+A search may run in any of them. What it finds is judged in ``fp32``: IEEE float32 without TF32.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Literal
 
 import torch
 
-# Precisions of searches, whose results are verified in fp32; curvature also supports float64.
-Precision = Literal["fp32", "bf16"]
-Arithmetic = Precision | Literal["float64"]
+Precision = Literal["fp32", "tf32", "bf16"]
+"""What a search runs in."""
+Asked = Literal["auto", "fp32", "tf32", "bf16"]
+"""What may be asked for a search; ``auto`` is the fastest that agrees with the network."""
+Arithmetic = Asked | Literal["float64"]
+"""What may be asked for an audit: curvature also supports float64."""
+
+# NVIDIA GPUs multiply TF32 and bfloat16 from this compute capability on.
+_AMPERE = (8, 0)
 
 
-@contextmanager
-def full_precision() -> Iterator[None]:
+def candidates(asked: Asked, device: torch.device) -> tuple[Precision, ...]:
+    """The precisions to try for searches on a device, the fastest first and ``fp32`` last.
+
+    ``auto`` leaves out what the device does not multiply natively; ``bf16`` and ``tf32`` stand for
+    themselves and the more precise ones after them. A CPU has no TF32.
+    """
+    order: tuple[Precision, ...] = ("bf16", "tf32", "fp32")
+    fastest = asked
+    if asked == "auto":
+        fastest = "bf16" if multiplies_bf16(device) else "fp32"
+    found = order[order.index(fastest) :]
+    return found if device.type == "cuda" else tuple(one for one in found if one != "tf32")
+
+
+def multiplies_bf16(device: torch.device) -> bool:
+    """Whether the device has instructions that multiply in bfloat16: AMX or AVX512-BF16 on a CPU.
+
+    A GPU that has them has TF32, too.
+    """
+    if device.type == "cuda":
+        return torch.cuda.get_device_capability(device) >= _AMPERE
+    known = ("_is_amx_tile_supported", "_is_avx512_bf16_supported")
+    return any(getattr(torch.cpu, name, bool)() for name in known)
+
+
+def arithmetic(precision: Precision) -> AbstractContextManager[None]:
+    """The settings of a precision inside the block; the caller's are restored on exit.
+
+    ``tf32`` and ``bf16`` allow TF32 for what is in float32. Convolutions are deterministic in all.
+    The settings are the process's, not the thread's.
+    """
+    return _settings(deterministic=True, allow_tf32=precision != "fp32")
+
+
+def full_precision() -> AbstractContextManager[None]:
     """Disable TF32 and make convolutions deterministic inside the block.
 
     By default, PyTorch rounds the inputs of convolutions on recent GPUs to TF32's ten bits. The
     caller's settings are restored on exit.
     """
-    with _settings(deterministic=True, allow_tf32=False):
-        yield
+    return arithmetic("fp32")
 
 
-@contextmanager
-def default_precision() -> Iterator[None]:
-    """PyTorch's defaults inside the block: TF32 in convolutions, and the fastest kernels.
+def default_precision() -> AbstractContextManager[None]:
+    """PyTorch's defaults inside the block: TF32 in convolutions alone, and the fastest kernels.
 
     The caller's settings are restored on exit.
     """
-    with _settings(deterministic=False, allow_tf32=True):
-        yield
+    return _settings(deterministic=False, allow_tf32=True, matmul="highest")
 
 
 @contextmanager
-def _settings(*, deterministic: bool, allow_tf32: bool) -> Iterator[None]:
-    matmul = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision("highest")
+def _settings(
+    *, deterministic: bool, allow_tf32: bool, matmul: str | None = None
+) -> Iterator[None]:
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision(matmul or ("high" if allow_tf32 else "highest"))
     try:
         with torch.backends.cudnn.flags(
             enabled=True, benchmark=False, deterministic=deterministic, allow_tf32=allow_tf32
         ):
             yield
     finally:
-        torch.set_float32_matmul_precision(matmul)
+        torch.set_float32_matmul_precision(before)

@@ -20,6 +20,7 @@ from robaudit.engine.edges import JustInside, sighted
 from robaudit.engine.freezing import frozen
 from robaudit.engine.images import rows_of
 from robaudit.engine.logits import Forward, logits_of
+from robaudit.engine.precision import Precision, arithmetic
 from robaudit.errors import NotMeasuredError
 
 TILE = 64
@@ -35,6 +36,7 @@ class Runner:
     Logits come out in the images' precision; see :func:`~robaudit.engine.logits.logits_of`.
 
     Attributes:
+        precision: the arithmetic of its passes (:func:`robaudit.engine.arithmetic`).
         batch: images per pass on a GPU, a multiple of ``TILE``; halved when memory runs out.
         forwards, backwards: images passed, padding not counted.
         backoffs: the batch sizes that did not fit.
@@ -45,9 +47,12 @@ class Runner:
         forward: Callable[[Tensor], Tensor],
         device: torch.device,
         batch_size: BatchSize = "auto",
+        *,
+        precision: Precision = "fp32",
     ) -> None:
         self.forward = forward
         self.device = device
+        self.precision = precision
         if device.type == "cpu":
             self.batch = TILE
         else:
@@ -130,10 +135,11 @@ class Runner:
     ) -> tuple[Tensor, ...]:
         while True:
             try:
-                parts = [
-                    tuple(part[:used] for part in one(tile, labels))
-                    for tile, labels, used in self._tiles(x, y)
-                ]
+                with arithmetic(self.precision):
+                    parts = [
+                        tuple(part[:used] for part in one(tile, labels))
+                        for tile, labels, used in self._tiles(x, y)
+                    ]
                 if len(parts) == 1:
                     return parts[0]
                 return tuple(torch.cat(column) for column in zip(*parts, strict=True))

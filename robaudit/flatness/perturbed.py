@@ -13,7 +13,6 @@ from torch.func import functional_call
 from robaudit.engine import accelerate
 from robaudit.engine.acceleration import CHANNELS_LAST, ImagesLast
 from robaudit.engine.logits import Forward
-from robaudit.engine.winograd import WINOGRAD, with_winograd
 from robaudit.flatness.stacked import moved_to, refusal, stacked_logits
 from robaudit.flatness.weights import Weights
 
@@ -38,7 +37,7 @@ class Perturbed:
         self.used: tuple[str, ...] = ()
         # A network that cannot be copied, or not be run on float32 noise, is run unchanged.
         with suppress(RuntimeError, TypeError):
-            found = accelerate(model, shape)
+            found = accelerate(model, shape, "fp32")
             if found.folded is not None:
                 self._stacked, self._affine = found.folded.network, found.folded.affine
                 self._copy = copy.deepcopy(self._stacked)
@@ -70,11 +69,7 @@ class Perturbed:
         with torch.no_grad():
             for name, value in self._effective(moved).items():
                 own[name].copy_(value)
-        network: nn.Module = self._copy
-        if WINOGRAD in self.used:
-            # Winograd's kernels are transformed weights: new ones for every perturbation.
-            network = with_winograd(self._copy) or network
-        return ImagesLast(network) if self._last else network
+        return ImagesLast(self._copy) if self._last else self._copy
 
     def logits(self, moved: Weights, x: Tensor) -> Tensor:
         """``f(x; moved)``, differentiable in the weights and in the images."""

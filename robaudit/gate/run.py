@@ -28,7 +28,7 @@ from robaudit.audit.run import data_of, subject_of
 from robaudit.audit.sanity import sanity
 from robaudit.checkpoints.suitability import check_suits
 from robaudit.display import Watch, no_watch
-from robaudit.engine import Precision, device_of, seed_for
+from robaudit.engine import Asked, device_of, seed_for
 from robaudit.engine.runner import BatchSize
 from robaudit.errors import NotMeasuredError
 from robaudit.gate.baseline import Baseline, Before, before
@@ -73,7 +73,7 @@ def gate(
     baselines: Sequence[Baseline] = (),
     exhaustive: bool = False,
     batch_size: BatchSize = "auto",
-    precision: Precision = "fp32",
+    precision: Asked = "auto",
     watch: Watch = no_watch,
     samples: int | None = None,
     straight_through: Sequence[str] = (),
@@ -113,7 +113,9 @@ def gate(
             seconds=time.perf_counter() - clock,
             device=device_of(model),
             batch_size=None if batch_size == "auto" else batch_size,
-            precision=precision,
+            precision=max(
+                (run.context.engine.precision for run in runs), key=("fp32", "tf32", "bf16").index
+            ),
             nudge=max(run.context.nudge for run in runs),
         )
 
@@ -187,7 +189,7 @@ class _Suite:
         model: nn.Module,
         population: Population,
         batch_size: BatchSize,
-        precision: Precision,
+        precision: Asked,
         watch: Watch,
     ) -> None:
         self.population = population

@@ -9,6 +9,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 
@@ -19,8 +20,9 @@ import robaudit
 from robaudit.audit.plan import PRESETS
 from robaudit.data.places import root_of
 from robaudit.datasets import DATA_SETS
-from robaudit.engine import Runner, accelerate
+from robaudit.engine import Precision, Runner, accelerate, arithmetic
 from robaudit.engine.device import resolve_device
+from robaudit.engine.precision import candidates
 from robaudit.session.session import Session
 
 _REQUIRED = ("torch", "torchvision", "numpy", "scipy", "safetensors", "pyautoattack", "pyhessian")
@@ -34,6 +36,8 @@ _OPTIONAL = {
 }
 _ENOUGH_DISK = 2 << 30
 _REPEATS = 3
+# A precision is worth a word where it takes less than this share of the time in fp32.
+_FASTER = 0.8
 
 
 @dataclass(frozen=True)
@@ -116,8 +120,8 @@ def fit(session: Session, source: str) -> Iterator[Finding]:
             "correctly",
             _few(right, len(examples)),
         )
-        form = accelerate(model, examples.x.shape[1:])
-        search = Runner(form.forward, runner.device, runner.batch)
+        form = accelerate(model, examples.x.shape[1:], examples=examples.x[:16])
+        search = Runner(form.forward, runner.device, runner.batch, precision=form.precision)
         gradient = _seconds(lambda: search.gradient(_sum, examples.x, examples.y))
     yield Finding("Faster form", ", ".join(form.used) or "none", "; ".join(form.notes))
     each = gradient / len(examples)
@@ -170,15 +174,25 @@ def _no_cuda() -> str:
 
 
 def _arithmetic(place: torch.device) -> tuple[str, str]:
-    """How long bf16 convolutions take beside those in fp32, and what to do with that."""
+    """How long convolutions take beside those in fp32, and what to do with that."""
+    times: dict[Precision, float] = {}
     with torch.no_grad():
         layer = nn.Conv2d(64, 64, 3, padding=1).to(place)
         x = torch.rand(64, 64, 16, 16, device=place)
-        full = _seconds(lambda: layer(x))
-        rounded, y = layer.bfloat16(), x.bfloat16()
-        ratio = _seconds(lambda: rounded(y)) / full
-    said = f"a convolution takes {ratio:.2g} times as long in bf16 as in fp32"
-    return said, "Searches may be faster with --precision bf16." if ratio < 0.8 else ""
+        for one in reversed(candidates("bf16", place)):  # bf16 comes last: it rounds the layer
+            kind = torch.bfloat16 if one == "bf16" else torch.float32
+            run, y = layer.to(kind), x.to(kind)
+            with arithmetic(one):
+                times[one] = _seconds(partial(run, y))
+    ratios = {one: seconds / times["fp32"] for one, seconds in times.items() if one != "fp32"}
+    said = ", ".join(f"{ratio:.2g} in {one}" for one, ratio in ratios.items())
+    tried = candidates("auto", place)
+    missed = [one for one, ratio in ratios.items() if ratio < _FASTER and one not in tried]
+    return (
+        f"a convolution takes {said} of its time in fp32; --precision auto tries "
+        f"{', then '.join(tried)}",
+        f"Searches may be faster with --precision {missed[-1]}." if missed else "",
+    )
 
 
 def _seconds(work: Callable[[], object]) -> float:

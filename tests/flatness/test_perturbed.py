@@ -69,24 +69,6 @@ def test_it_computes_what_the_moved_network_does(model, batch):
     torch.testing.assert_close(network.at({})(batch[0]), model(batch[0]), rtol=1e-5, atol=1e-5)
 
 
-def test_wide_convolutions_move_with_their_weights():
-    """Winograd's kernels are made of the weights, and have to be made anew."""
-    torch.manual_seed(0)
-    model = nn.Sequential(
-        nn.Conv2d(1, 128, 1), nn.ReLU(), nn.Conv2d(128, 128, 3, padding=1), nn.ReLU(),
-        nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(128, 4),
-    ).eval()  # fmt: skip
-    x, weights = torch.rand(5, 1, 8, 8), movable_weights(model)
-    network = Perturbed(model, weights, (1, 8, 8))
-    assert "Winograd convolutions" in network.used
-    for j in range(2):
-        nu = on_sphere(weights, 0.5, draw_for(0, "t", j))
-        moved = {name: weight + nu[name] for name, weight in weights.items()}
-        want = functional_call(model, moved, (x,))
-        torch.testing.assert_close(network.at(nu)(x), want, rtol=1e-4, atol=1e-5)
-        torch.testing.assert_close(network.logits(moved, x), want, rtol=1e-5, atol=1e-6)
-
-
 def test_its_gradients_are_those_of_the_moved_network(model, batch):
     x = batch[0]
     weights = movable_weights(model)

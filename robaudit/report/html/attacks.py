@@ -75,7 +75,11 @@ def _audited(report: Report) -> list[Measurement]:
 def _settings(m: Measurement) -> str:
     engine = m.details.get("engine")
     run_with = ", ".join(map(str, engine)) if isinstance(engine, list) else ""
-    return "; ".join(text for text in (settings_text(m), run_with) if text)
+    if run_with:
+        run_with = f"searched with {run_with}, judged in float32"
+    notes = m.details.get("engine_notes")
+    refused = "; ".join(map(str, notes)) if isinstance(notes, list) else ""
+    return "; ".join(text for text in (settings_text(m), run_with, refused) if text)
 
 
 def _diagnostics(m: Measurement) -> str:
