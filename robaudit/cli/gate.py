@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from pydantic import Field
 
-from robaudit.cli.display import Screen
+from robaudit.cli.gate_baseline import baselines_in, write_baseline
+from robaudit.cli.gate_suites import policy_in, population, session_of
 from robaudit.cli.messages import say, say_of, show_tables
 from robaudit.cli.options import (
     FLOAT64_IS_OF_CURVATURE,
@@ -19,16 +20,12 @@ from robaudit.cli.options import (
     checkpoints_named,
     with_settings,
 )
-from robaudit.errors import DataError, OpenQuestionError, RobauditError, UsageError, error_line
-from robaudit.measures import find
-from robaudit.request import CheckpointSpec, DataSpec, Folder, Request, Spec, ThreatSpec
+from robaudit.errors import OpenQuestionError, RobauditError, UsageError, error_line
+from robaudit.request import DataSpec, Folder, Spec, ThreatSpec
 
 if TYPE_CHECKING:
-    from robaudit.gate.baseline import Baseline
-    from robaudit.gate.policy import Policy, SuitePolicy
-    from robaudit.gate.run import Population
+    from robaudit.gate.policy import Policy
     from robaudit.schema import Verdict
-    from robaudit.session import Session
 
 _IN_POLICY = frozenset(
     {*DataSpec.model_fields, *ThreatSpec.model_fields} - {"data_dir", "download", "force_eps"}
@@ -42,8 +39,13 @@ class PolicyOptions(Spec):
     policy: Folder = Field(default=Path("robaudit.toml"), description="TOML file of thresholds.")
     baseline: tuple[Path, ...] = Field(
         default=(),
-        description="Report that max_drop compares with, on the same examples; several for several "
-        "suites.",
+        description="Report that max_drop compares with, on the same examples; several for "
+        "several suites, or a folder that holds them.",
+    )
+    write_baseline: Folder | None = Field(
+        default=None,
+        description="Audit the checkpoint by the attacks that max_drop needs, write the report "
+        "here for --baseline, and decide nothing.",
     )
     exhaustive: bool = Field(
         default=False,
@@ -102,6 +104,9 @@ def gate(
         return
     if not checkpoints:
         raise UsageError("no checkpoint to gate", "robaudit gate CKPT... --policy FILE")
+    if by.write_baseline is not None:
+        write_baseline(checkpoints, by.policy, by.write_baseline, settings)
+        return
     from robaudit.cli.gate_files import GateFiles
     from robaudit.gate.unfinished import unfinished
 
@@ -111,7 +116,7 @@ def gate(
     found: list[Verdict] = []
     rules: Policy | None = None
     try:
-        rules, refusal = _read(by.policy)
+        rules, refusal = policy_in(by.policy)
         files.begin([unfinished(one, rules, by.policy, _DIED) for one in checkpoints])
         if refusal is not None:
             raise refusal
@@ -147,19 +152,6 @@ def _why(error: BaseException) -> str:
     return f"internal error: {error_line(error)}"
 
 
-def _read(policy: Path) -> tuple[Policy | None, RobauditError | None]:
-    """The policy, or why there is none."""
-    from robaudit.gate.policy import read_policy
-
-    if not policy.exists():
-        first = f"A first one from a report: robaudit gate --init REPORT > {policy}"
-        return None, UsageError(f"there is no policy {policy}", first)
-    try:
-        return read_policy(policy), None
-    except RobauditError as error:
-        return None, error
-
-
 def _verdicts(
     checkpoints: list[str],
     policy: Policy,
@@ -174,10 +166,10 @@ def _verdicts(
 
     if settings.precision == "float64":
         raise UsageError(*FLOAT64_IS_OF_CURVATURE)
-    read = [_baseline(path) for path in by.baseline]
-    populations = [_population(suite, settings) for suite in policy.suites]
+    read = [one for path in by.baseline for one in baselines_in(path)]
+    populations = [population(suite, policy, settings) for suite in policy.suites]
     code = 0
-    session = _session(checkpoints, policy, populations, settings)
+    session = session_of(checkpoints, policy, populations, settings)
     for checkpoint in checkpoints:
         try:
             model = session.open(checkpoint)
@@ -207,47 +199,6 @@ def _verdicts(
             reason = f"{refusal.message}. {refusal.advice}" if unknown else refusal.message
             found.append(not_gated(checkpoint, policy, populations, reason))
     return code
-
-
-def _session(
-    checkpoints: list[str], policy: Policy, populations: list[Population], settings: Settings
-) -> Session:
-    """Opens checkpoints as the command line, else the policy says, for the first suite."""
-    from robaudit.checkpoints.answers import Answers
-    from robaudit.session import Session
-
-    at, known, screen = populations[0], Answers(checkpoints), Screen(settings.quiet)
-    opened = {**policy.checkpoint.stated(CheckpointSpec), **settings.stated(CheckpointSpec)}
-    own = _asked(at.suite, settings).changed(**opened)
-    return Session(own, at.examples, None, at.threat, known, display=screen)
-
-
-def _population(suite: SuitePolicy, settings: Settings) -> Population:
-    from robaudit.gate.run import Population
-    from robaudit.session import data_splits, threat_of
-
-    own = _asked(suite, settings)
-    try:
-        threat = threat_of(own, advice='Say it in the policy: eps = "8/255".')
-        examples, train = data_splits(own, None, Screen(settings.quiet))
-    except (UsageError, DataError) as error:
-        raise type(error)(f"line {suite.line}: {error.message}", error.advice) from None
-    return Population(suite, examples, threat, train, own.data_dir)
-
-
-def _asked(suite: SuitePolicy, settings: Settings) -> Settings:
-    """The request of a suite, as far as the command line does not say otherwise."""
-    gap = any(find(rule.metric).split for rule in suite.rules)  # of the training split, too
-    return settings.changed(**{**suite.stated(Request), **settings.stated(Request), "gap": gap})
-
-
-def _baseline(path: Path) -> Baseline:
-    from robaudit.gate.baseline import Baseline
-    from robaudit.outcomes import read_outcomes
-    from robaudit.report import read_report
-
-    report = read_report(path)
-    return Baseline(str(path), report, read_outcomes(path))
 
 
 def _show(verdicts: list[Verdict], several: bool, settings: Settings) -> None:

@@ -127,6 +127,7 @@ _METAVARS = {
     "verify": "FILE.safetensors",
     "policy": "FILE",
     "baseline": "DIR",
+    "write_baseline": "DIR",
     "init": "DIR",
     "junit": "FILE",
     "sarif": "FILE",

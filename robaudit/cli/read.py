@@ -77,6 +77,7 @@ def report(
     from robaudit.cli.measure import show
     from robaudit.cli.redraw import redraw
     from robaudit.report import read_report, render
+    from robaudit.report.folder import reports_in
     from robaudit.report.model_card import model_card
     from robaudit.report.parquet import to_parquet
 
@@ -86,7 +87,7 @@ def report(
     chosen: ReportFormat = format_of(format, out, ReportFormat)
     if chosen == "parquet" and out is None:
         raise UsageError("parquet is no text for a terminal", "Give --out FILE.parquet.")
-    places = [path for given in paths for path in _expanded(given)]
+    places = [path for given in paths for path in reports_in(given)]
     reports = [read_report(path) for path in places]
     if chosen == "parquet":
         put(to_parquet(reports), out)
@@ -130,15 +131,6 @@ def put(content: str | bytes, out: Path | None) -> None:
         return
     with writing(out):
         out.write_bytes(data)
-
-
-def _expanded(path: Path) -> list[Path]:
-    """The report folders in a folder that is no report itself."""
-    if path.is_dir() and not (path / "report.json").exists():
-        inner = sorted(folder.parent for folder in path.glob("*/report.json"))
-        if inner:
-            return inner
-    return [path]
 
 
 Schema = Literal["report", "policy", "verdict", "manifest"]

@@ -53,6 +53,7 @@ def before(
     index: NDArray[Any],
     label: NDArray[Any],
     described: Described,
+    policy: str,
     here: Provenance | None = None,
 ) -> Before:
     """The baseline's side of a ``max_drop`` rule.
@@ -62,6 +63,7 @@ def before(
 
     Args:
         index, label: ``(n,)`` of the population.
+        policy: the policy's path, for messages.
         here: of the gate's own run.
 
     Raises:
@@ -69,11 +71,13 @@ def before(
             either side has.
         DataError: outcomes that contradict their report.
     """
+    where = policy if rule.line is None else f"{policy}:{rule.line}"
+    advice = (
+        f"robaudit gate MAIN.pt --policy {policy} --write-baseline baseline audits what to compare "
+        "with; then give --baseline baseline."
+    )
     if not baselines:
-        raise UsageError(
-            f"line {rule.line}: {rule.metric} has a max_drop, and there is no baseline",
-            "Give one: --baseline DIR of robaudit attack or audit --out DIR.",
-        )
+        raise UsageError(f"{where}: {rule.metric} has a max_drop, and there is no baseline", advice)
     refused = []
     for baseline in baselines:
         reason = _unlike(baseline, data, threat, here)
@@ -81,8 +85,7 @@ def before(
             return _before(rule, baseline, index, label, described)
         refused.append(f"{baseline.path}: {reason}")
     raise UsageError(
-        f"line {rule.line}: no baseline to compare {rule.metric} with; {'; '.join(refused)}",
-        "Audit the baseline again, on the policy's data, n, norm and eps.",
+        f"{where}: no baseline to compare {rule.metric} with; {'; '.join(refused)}", advice
     )
 
 

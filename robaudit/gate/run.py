@@ -119,7 +119,7 @@ def gate(
             nudge=max(run.context.nudge for run in runs),
         )
 
-    sides = [run.compare(baselines, here) for run in runs]
+    sides = [run.compare(baselines, policy.path, here) for run in runs]
     for run, side in zip(runs, sides, strict=True):
         findings = sanity(run.context)
         decided = run.decide(side, exhaustive, findings)
@@ -216,7 +216,7 @@ class _Suite:
         self._found: Report | None = None
 
     def compare(
-        self, baselines: Sequence[Baseline], here: Callable[[], Provenance]
+        self, baselines: Sequence[Baseline], policy: str, here: Callable[[], Provenance]
     ) -> dict[Rule, Before]:
         """The baseline's side of each ``max_drop``, found out before any work."""
         threat = self.population.threat
@@ -230,6 +230,7 @@ class _Suite:
                 self.examples.index.numpy(),
                 self.examples.y.numpy(),
                 self.attacks.described,
+                policy,
                 run,
             )
             for rule in self.sequential

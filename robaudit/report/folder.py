@@ -58,6 +58,13 @@ def report_folder(target: Path) -> Iterator[Path]:
         yield draft
 
 
+def reports_in(path: Path) -> list[Path]:
+    """The path itself; of a folder that is no report, the report folders in it."""
+    if path.is_dir() and not (path / "report.json").exists():
+        return sorted(folder.parent for folder in path.glob("*/report.json")) or [path]
+    return [path]
+
+
 @contextmanager
 def drafted(
     target: Path, parent: Path, name: str, finish: Callable[[Path], object]

@@ -295,7 +295,7 @@ def test_a_baseline_that_also_counts_other_attacks_is_not_compared(net, digits, 
         described = Union(THREATS).described
         return before(
             rule, [baseline], report.data, report.threat, index, digits.y.numpy(),
-            lambda name: described(LINF),
+            lambda name: described(LINF), "robaudit.toml",
         )  # fmt: skip
 
     done = compared(Union(THREATS))

@@ -223,7 +223,45 @@ def test_outcomes_that_contradict_their_report_are_refused(change, names, gate, 
 def test_no_baseline_where_one_is_needed(gate):
     ran = gate(DROP)
     assert (ran.code, ran.out) == (2, "")
-    assert "--baseline" in ran.err
+    assert "robaudit.toml:" in ran.err
+    assert "--policy robaudit.toml --write-baseline baseline" in ran.err
+
+
+TWO = """n = 60
+[gate.metrics."accuracy.pgd"]
+max_drop = 0.05
+[gate.suites.l2]
+norm = "l2"
+eps = 0.5
+[gate.suites.l2.metrics."accuracy.fast"]
+max_drop = 0.0
+[gate.suites.plain.metrics."accuracy.clean"]
+min = 0.5
+"""
+
+
+def test_a_baseline_that_the_gate_wrote_is_one_that_it_takes(gate, place):
+    ran = gate(TWO, "--write-baseline", "base")
+    assert (ran.code, ran.out, ran.err) == (0, "", "")
+    assert sorted(path.name for path in (place / "base").iterdir()) == ["default", "l2"]
+    ran = gate(TWO, "--baseline", "base", "--exhaustive", "--json")
+    decisions = Verdict.model_validate_json(ran.out).decisions
+    drops = [one for one in decisions if one.rule == "max_drop"]
+    assert [one.outcome for one in decisions] == ["pass"] * 3
+    # On every example, the same network has the same number: nothing drops.
+    assert all(one.value == one.baseline for one in drops)
+    assert len(drops) == 2
+
+
+@pytest.mark.parametrize(
+    ("policy", "checkpoints", "said"),
+    [(FAST, 1, "no max_drop"), (DROP, 2, "of one checkpoint")],
+)
+def test_a_baseline_that_cannot_be_written(policy, checkpoints, said, gate, place):
+    ran = gate(policy, *[STANDARD] * (checkpoints - 1), "--write-baseline", "base")
+    assert (ran.code, ran.out) == (2, "")
+    assert said in ran.err
+    assert not (place / "base").exists()
 
 
 MASKED = """
@@ -327,9 +365,9 @@ def test_usage(words, names, place):
 @pytest.mark.parametrize(
     ("data", "code", "names"),
     [
-        ('data = "digit"\n', 2, ["line 1: ", "'digit'", "did you mean 'digits'?"]),
-        ('data = "digits"\nn = 501\n', 4, ["line 1: ", "500", "501"]),
-        ('data = "mine.npz"\nnorm = "l2"\n', 2, ["line 1: ", "l2", 'eps = "8/255"']),
+        ('data = "digit"\n', 2, ["robaudit.toml:1: ", "'digit'", "did you mean 'digits'?"]),
+        ('data = "digits"\nn = 501\n', 4, ["robaudit.toml:1: ", "500", "501"]),
+        ('data = "mine.npz"\nnorm = "l2"\n', 2, ["robaudit.toml:1: ", "l2", 'eps = "8/255"']),
     ],
 )
 def test_a_policy_of_data_that_are_not_there(data, code, names, place):
