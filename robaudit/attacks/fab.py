@@ -25,7 +25,7 @@ from robaudit.attacks.hyperplanes import to_hyperplane
 from robaudit.attacks.objectives import targeted_margin
 from robaudit.attacks.result import AttackResult
 from robaudit.attacks.targets import by_confidence, per_target
-from robaudit.engine import Runner, generator
+from robaudit.engine import Runner, normal_rows, uniform_rows
 from robaudit.engine.arguments import checked
 from robaudit.engine.projections import length, per_image
 from robaudit.engine.runner import BatchSize
@@ -172,15 +172,12 @@ class _FabChunk:
         x = self.x[example]
         if restart == 0:
             return x.clone()
-        away = torch.empty(x.shape)
-        for row, at in zip(away, self.index[example.cpu()].tolist(), strict=True):
-            draw = generator(seed, f"fab {rank}", at, restart)
-            if self.threat.norm == "linf":
-                row.uniform_(-1, 1, generator=draw)
-            else:
-                row.normal_(generator=draw)
-        away = away * per_image(away, self.threat.eps / 2 / length(away, self.threat.norm))
-        return (x + away.to(x.device)).clamp_(0, 1)
+        norm, shape = self.threat.norm, x.shape[1:]
+        draw = uniform_rows if norm == "linf" else normal_rows
+        away = draw(shape, self.index[example.cpu()], seed, f"fab {rank}", restart, device=x.device)
+        away = 2 * away - 1 if norm == "linf" else away
+        away = away * per_image(away, self.threat.eps / 2 / length(away, norm))
+        return (x + away).clamp_(0, 1)
 
     def _step(self, block: _FabRows) -> None:
         norm = self.threat.norm

@@ -18,7 +18,7 @@ from robaudit.engine.effective import (
 from robaudit.engine.freezing import evaluating, frozen
 from robaudit.engine.precision import Arithmetic, Asked, Precision, arithmetic, full_precision
 from robaudit.engine.runner import TILE, Runner
-from robaudit.engine.seeding import generator, seed_for, uniform_rows
+from robaudit.engine.seeding import generator, normal_rows, seed_for, sign_rows, uniform_rows
 from robaudit.engine.straight import StraightThrough, straight_through
 from robaudit.engine.voting import Voted, draws_at_random, voted
 
@@ -47,9 +47,11 @@ __all__ = [
     "idle_parameters",
     "in_float64",
     "kept_entries",
+    "normal_rows",
     "resolve_device",
     "seed_for",
     "sighted",
+    "sign_rows",
     "straight_through",
     "uniform_rows",
     "voted",

@@ -10,7 +10,7 @@ import math
 import torch
 from torch import Tensor
 
-from robaudit.engine.seeding import generator, uniform_rows
+from robaudit.engine.seeding import normal_rows, uniform_rows
 from robaudit.types import Norm, ThreatModel
 
 # Newton steps on a piecewise linear function; it is exact once the pieces stop changing.
@@ -27,23 +27,18 @@ def random_start(
     linf: uniform in the cube; l2: uniform in the ball (a uniform direction, radius
     ``eps * u^(1/d)``); l1: the projection of ``x`` plus standard normal noise.
     """
-    shape = tuple(x.shape[1:])
+    shape = x.shape[1:]
     if threat.norm == "linf":
-        uniform = uniform_rows(shape, index, seed, stream, restart)
-        return (x + threat.eps * (2 * uniform - 1).to(x.device)).clamp(0, 1)
+        uniform = uniform_rows(shape, index, seed, stream, restart, device=x.device)
+        return (x + threat.eps * (2 * uniform - 1)).clamp(0, 1)
+    normal = normal_rows(shape, index, seed, stream, restart, device=x.device)
     if threat.norm == "l1":
-        noise = torch.empty(len(index), *shape)
-        for row, example in zip(noise, index.tolist(), strict=True):
-            row.normal_(generator=generator(seed, stream, example, restart))
-        return project(x + noise.to(x.device), x, threat)
-    d = math.prod(shape)
-    # Box-Muller on a uniform draw keeps to one kind of per-example draw.
-    uniform = uniform_rows((2 * d + 1,), index, seed, stream, restart)
-    radius = torch.sqrt(-2 * torch.log1p(-uniform[:, :d]))
-    normal = radius * torch.cos(2 * math.pi * uniform[:, d : 2 * d])
-    direction = normal / per_image(normal, length(normal, "l2").clamp_min(1e-12))
-    moved = threat.eps * uniform[:, 2 * d :] ** (1 / d) * direction
-    return (x + moved.reshape(-1, *shape).to(x.device)).clamp(0, 1)
+        return project(x + normal, x, threat)
+    uniform = uniform_rows((), index, seed, f"{stream} radius", restart, device=x.device)
+    # In float64: the last bit of a power may depend on the place among the rows.
+    share = (uniform.double() ** (1 / math.prod(shape))).float()
+    scale = threat.eps * share / length(normal, "l2").clamp_min(1e-12)
+    return (x + per_image(normal, scale) * normal).clamp(0, 1)
 
 
 def ascend(adv: Tensor, gradient: Tensor, step: float, norm: Norm) -> Tensor:

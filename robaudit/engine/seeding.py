@@ -1,17 +1,25 @@
-"""Random draws per example.
+"""Random draws, determined by the seed and by what they are for.
 
-Every draw is determined by ``(seed, stream, example index, restart)``, independent of batch size,
-order, number of workers and device, because it is always made on the CPU.
+Draws that belong to an example (the ``*_rows``: starting points, proposals of Square, patterns of
+signs) are functions of ``(seed, stream, example index, restart or query)`` and made on the device
+that needs them, with the same numbers on all (:mod:`robaudit.engine.philox`). They do not depend on
+the batch, its order or the number of workers. Different streams have different keys unless 63-bit
+hashes collide; within a stream no two (example, restart, position) share a counter.
+
+Draws that belong to no example (perturbations of the weights, probes of a whole Hessian, sampled
+examples, initial vectors) come one after the other from a :func:`generator` on the CPU.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
 
+from robaudit.engine import philox
 from robaudit.engine.philox import Key
 
 
@@ -33,18 +41,68 @@ def generator(seed: int, *parts: int | str) -> torch.Generator:
 
 
 def uniform_rows(
-    shape: Sequence[int], index: Tensor, seed: int, stream: str, restart: int = 0
+    shape: Sequence[int],
+    index: Tensor,
+    seed: int,
+    stream: str,
+    restart: int | Tensor = 0,
+    *,
+    device: torch.device | None = None,
 ) -> Tensor:
-    """One draw from U[0, 1) of the given shape per example, ``(n, *shape)`` float32 on the CPU.
+    """One draw from U[0, 1) of the given shape per example, ``(n, *shape)`` float32.
+
+    The numbers are multiples of ``2^-24``, the same on every device.
 
     Args:
         shape: shape of one example's draw.
         index: ``(n,)`` the examples' indices in their data set.
         seed: of the whole computation.
         stream: identifies the attack or probe.
-        restart: number of the restart.
+        restart: number of the restart or query; a tensor broadcasts with ``index``, and the draws
+            are then ``(*(index + restart).shape, *shape)``.
+        device: of the draws; that of ``index`` unless given.
+
+    >>> drawn = uniform_rows((2,), torch.tensor([7, 3]), 0, "example")
+    >>> torch.equal(uniform_rows((2,), torch.tensor([3]), 0, "example"), drawn[1:])
+    True
     """
-    rows = torch.empty(len(index), *shape)
-    for row, example in zip(rows, index.tolist(), strict=True):
-        row.uniform_(generator=generator(seed, stream, example, restart))
-    return rows
+    return _rows(philox.uniform, shape, index, seed, stream, restart, device)
+
+
+def normal_rows(
+    shape: Sequence[int],
+    index: Tensor,
+    seed: int,
+    stream: str,
+    restart: int | Tensor = 0,
+    *,
+    device: torch.device | None = None,
+) -> Tensor:
+    """One standard normal draw per example, as :func:`uniform_rows`."""
+    return _rows(philox.normal, shape, index, seed, stream, restart, device)
+
+
+def sign_rows(
+    shape: Sequence[int],
+    index: Tensor,
+    seed: int,
+    stream: str,
+    restart: int | Tensor = 0,
+    *,
+    device: torch.device | None = None,
+) -> Tensor:
+    """One draw of signs, -1.0 or 1.0, per example, as :func:`uniform_rows`."""
+    return _rows(philox.signs, shape, index, seed, stream, restart, device)
+
+
+def _rows(
+    draw: Callable[[Key, Tensor, Tensor | int, int], Tensor],
+    shape: Sequence[int],
+    index: Tensor,
+    seed: int,
+    stream: str,
+    restart: int | Tensor,
+    device: torch.device | None,
+) -> Tensor:
+    rows = draw(key_of(seed, stream), index.to(device or index.device), restart, math.prod(shape))
+    return rows.reshape(*rows.shape[:-1], *shape)

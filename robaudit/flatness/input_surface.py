@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from robaudit.attacks.objectives import cross_entropy
-from robaudit.engine import Runner, device_of, frozen, uniform_rows
+from robaudit.engine import Runner, device_of, frozen, sign_rows
 from robaudit.engine.arguments import checked
 from robaudit.engine.runner import BatchSize
 from robaudit.flatness.landscape import Surface
@@ -55,12 +55,11 @@ def input_surface(
     torch.Size([3, 3, 3])
     """
     index = torch.arange(len(x)) if index is None else index
-    uniform = uniform_rows(tuple(x.shape[1:]), index, seed, "rademacher")
+    across = sign_rows(x.shape[1:], index, seed, "rademacher", device=x.device)
     with frozen(model):
         runner = Runner(model, device_of(model), batch_size)
         _, gradient, _ = runner.gradient(cross_entropy, x, y)
-        along = gradient.sign().cpu()
-        across = torch.where(uniform < 0.5, -1.0, 1.0)
+        along = gradient.sign().to(x.device)
         rows = []
         for b in t.tolist():
             for a in s.tolist():

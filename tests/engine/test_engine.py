@@ -9,7 +9,9 @@ from robaudit.engine import (
     frozen,
     full_precision,
     generator,
+    normal_rows,
     resolve_device,
+    sign_rows,
     uniform_rows,
 )
 from robaudit.errors import UsageError
@@ -57,18 +59,34 @@ def test_memory_that_runs_out_halves_the_batch_and_changes_no_result():
     assert runner.batch == 2 * TILE
 
 
-def test_draws_belong_to_the_example():
+@pytest.mark.parametrize("rows", [uniform_rows, normal_rows, sign_rows])
+@pytest.mark.parametrize("shape", [(3, 2), (2, 5, 7), ()])
+def test_draws_belong_to_the_example(rows, shape):
+    index = torch.tensor([*range(20), 2**40, 2**32 + 3])
+    whole = rows(shape, index, 7, "start")
+    assert whole.shape == (22, *shape)
+    assert whole.dtype == torch.float32
+    assert torch.equal(rows(shape, index[5:9], 7, "start"), whole[5:9])
+    assert torch.equal(rows(shape, index.flip(0), 7, "start"), whole.flip(0))
+    assert torch.equal(torch.cat([rows(shape, one, 7, "start") for one in index.split(3)]), whole)
+    restarts = torch.tensor([0, 4])[:, None]
+    of_two = rows(shape, index, 7, "start", restarts)
+    assert torch.equal(of_two[0], whole)
+    assert torch.equal(of_two[1], rows(shape, index, 7, "start", 4))
+
+
+def test_other_examples_seeds_streams_and_restarts_draw_other_numbers():
     index = torch.arange(20)
     whole = uniform_rows((3, 2), index, 7, "start")
-    assert torch.equal(uniform_rows((3, 2), index[5:9], 7, "start"), whole[5:9])
-    assert torch.equal(uniform_rows((3, 2), index.flip(0), 7, "start"), whole.flip(0))
     for other in (
+        uniform_rows((3, 2), index + 20, 7, "start"),
+        uniform_rows((3, 2), index + 2**32, 7, "start"),
         uniform_rows((3, 2), index, 8, "start"),
         uniform_rows((3, 2), index, 7, "probe"),
         uniform_rows((3, 2), index, 7, "start", restart=1),
     ):
         assert not bool((other == whole).any())
-    assert bool(((whole >= 0) & (whole < 1)).all())
+    assert len(torch.unique(whole)) == whole.numel()
 
 
 def test_generators_do_not_confuse_neighbouring_parts():

@@ -64,6 +64,17 @@ def test_projections_keep_inner_points_and_starts_are_inside(norm):
 
 
 @pytest.mark.parametrize("norm", ["linf", "l2", "l1"])
+def test_the_start_of_an_image_does_not_depend_on_its_neighbours(norm):
+    ball, x, index = ThreatModel(norm, 0.5), points(37, 49), torch.arange(37) * 3
+    whole = random_start(x, index, ball, 0, 1)
+    order = torch.randperm(37, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(random_start(x[order], index[order], ball, 0, 1), whole[order])
+    for size in (1, 5, 16):
+        some = zip(x.split(size), index.split(size), strict=True)
+        assert torch.equal(torch.cat([random_start(*part, ball, 0, 1) for part in some]), whole)
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2", "l1"])
 @pytest.mark.parametrize("reach", [0.3, 5.0])
 def test_the_way_to_a_hyperplane_is_the_shortest(norm, reach):
     torch.manual_seed(1)
