@@ -23,6 +23,7 @@ from robaudit.cli import (
     corruptions,
     doctor,
     gate,
+    init,
     inspect,
     landscape,
     measure_commands,
@@ -103,7 +104,8 @@ def _flowing(text: str | None) -> str:
 _HELP = """
 Audit a trained image classifier for adversarial robustness, with error bars.
 
-Start with [bold]robaudit demo[/bold], then [bold]robaudit audit CKPT --data NAME[/bold].
+Start with [bold]robaudit demo[/bold], then [bold]robaudit audit CKPT --data NAME[/bold], or
+[bold]robaudit init CKPT[/bold] for a file of options and a policy.
 
 Exit codes: 0 done, gate passed; 1 gate failed; 2 usage; 3 something could not be measured or
 decided; 4 checkpoint or data unsafe, unreadable or not identified; 5 internal error;
@@ -138,6 +140,7 @@ _COMMANDS: dict[str, Callable[..., None]] = {
     "corruptions": corruptions.corruptions,
     "landscape": landscape.landscape,
     "gate": gate.gate,
+    "init": init.init,
     "inspect": inspect.inspect,
     "doctor": doctor.doctor,
     "compare": compare.compare,

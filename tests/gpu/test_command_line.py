@@ -24,6 +24,7 @@ COMMANDS = {
     "demo": ("demo", *FEW),
     "doctor": ("doctor", ROBUST, "--quiet", "--json"),
     "landscape": ("landscape", ROBUST, *FEW, "--out", "out"),
+    "init": ("init", ROBUST, *FEW, "--file", "first.toml"),
     "gate": ("gate", ROBUST, "--policy", "robaudit.toml", "--quiet"),
     "train": ("train", "digits-at", "--epochs", 1, "--out", "out", "--quiet"),
     "batch run": ("batch", ROBUST, "--preset", "quick", *FEW, "--out", "out"),
