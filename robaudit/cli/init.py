@@ -112,16 +112,22 @@ def _asked(error: RobauditError, settings: Settings) -> dict[str, str]:
     left: list[str] = []
     if isinstance(error, DataError) and settings.data == AUTO:
         left = ["data"]
-    elif isinstance(error, CheckpointError) and "--arch" in (error.advice or ""):
-        left = [name for name in ("arch", "normalize") if getattr(settings, name) is None]
+    elif isinstance(error, CheckpointError):
+        unsaid = [name for name in ("arch", "normalize") if getattr(settings, name) is None]
+        left = [name for name in unsaid if f"--{name}" in (error.advice or "")]
     if not (sys.stdin.isatty() and sys.stderr.isatty() and left):
         raise error
     say(message_of(error), error.advice, candidates_of(error))
-    answers = {name: typer.prompt(f"--{name}", default="", err=True).strip() for name in left}
+    answers = {name: _answer(name) for name in left}
     given = {name: answer for name, answer in answers.items() if answer}
     if not given:
         raise error
     return given
+
+
+def _answer(name: str) -> str:
+    found: str = typer.prompt(f"--{name}", default="", show_default=False, err=True)
+    return found.strip()
 
 
 def _said(settings: Settings, report: Report) -> dict[str, Any]:

@@ -60,14 +60,14 @@ def test_what_was_said_stands_in_the_file(bare, place):
 
 
 def test_on_a_terminal_it_asks_for_what_the_checkpoint_does_not_tell(bare, place, monkeypatch):
-    monkeypatch.setattr("sys.stdin", Terminal("net.py:linear\nnone\n"))
+    monkeypatch.setattr("sys.stdin", Terminal("none\n"))
     made = robaudit("init", bare, "--data", "digits", "--quiet", stderr=Terminal())
     assert made.code == 0, made.err
-    assert read(place / "robaudit.toml")["options"]["arch"] == "net.py:linear"
-    assert "--arch" in made.err
+    assert read(place / "robaudit.toml")["options"]["normalize"] == "none"
+    assert "do not tell which normalisation" in made.err
 
 
-@pytest.mark.parametrize("stdin", [Terminal("\n\n"), io.StringIO("net.py:linear\n")])
+@pytest.mark.parametrize("stdin", [Terminal("\n\n"), io.StringIO("none\n")])
 def test_without_an_answer_the_refusal_stands(bare, place, monkeypatch, stdin):
     monkeypatch.setattr("sys.stdin", stdin)
     made = robaudit("init", bare, "--data", "digits", "--quiet", stderr=Terminal())
