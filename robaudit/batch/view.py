@@ -141,7 +141,8 @@ def _accuracies(report: Report) -> str:
 def _short(m: Measurement) -> str:
     if find(m.name).attack:
         return attack(m)
-    return label(m).lower().removesuffix(" accuracy").removeprefix("robust accuracy of the ")
+    named = label(m).lower().removesuffix(" accuracy").removeprefix("robust accuracy")
+    return named.removeprefix(" of the ").removeprefix(", ")
 
 
 def _status(row: ListedJob, state: State) -> str:

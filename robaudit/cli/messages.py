@@ -1,4 +1,4 @@
-"""What the command line says beside its results: on stderr, one line and one of advice."""
+"""What the command line says beside its results: on stderr, a message and a hint."""
 
 from __future__ import annotations
 
@@ -15,8 +15,9 @@ if TYPE_CHECKING:
 
 
 def say(message: str, advice: str | None = None, lines: Sequence[str] = ()) -> None:
-    """Print a message, a few lines below it, and what to do about it; text from files is made
-    harmless.
+    """Print a message, a few lines below it, and after a blank line what to do about it.
+
+    Text from files is made harmless.
     """
     from robaudit.report.text import plain
 
@@ -24,7 +25,7 @@ def say(message: str, advice: str | None = None, lines: Sequence[str] = ()) -> N
     for line in lines:
         print(f"            {_visible(line)}", file=sys.stderr)  # noqa: T201
     if advice:
-        print(f"          {plain(advice)}", file=sys.stderr)  # noqa: T201
+        print(f"\nhint: {plain(advice)}", file=sys.stderr)  # noqa: T201
 
 
 def message_of(error: RobauditError) -> str:

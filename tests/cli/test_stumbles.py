@@ -14,10 +14,10 @@ FEW = ("--n", "4", "--quiet")
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (("wci", "digits", ROBUST), "digits is data, no checkpoint Name it with --data digits"),
+        (("wci", "digits", ROBUST), "data, no checkpoint hint: Name it with --data digits"),
         (("wci", "mine.npz", *FEW), "mine.npz is data, no checkpoint"),
         (("attack", ROBUST, "--attack", "pdg", *FEW), "did you mean 'pgd'?"),
-        (("gate", ROBUST), "no policy robaudit.toml A first one from a report: robaudit gate"),
+        (("gate", ROBUST), "no policy robaudit.toml hint: A first one from a report: robaudit"),
     ],
 )  # fmt: skip
 def test_usage_errors_say_what_was_meant(words, said, tmp_path, monkeypatch):
