@@ -101,15 +101,17 @@ def pytest_runtest_setup(item):
             pytest.skip("needs a CUDA device")
 
 
-@pytest.fixture(autouse=True)
-def _float32_unless_asked(monkeypatch):
+@pytest.fixture(scope="session", autouse=True)
+def _float32_unless_asked():
     """``auto`` is float32 on every CPU, whether it multiplies bfloat16 or not."""
     from robaudit.engine import precision
 
     real = precision.multiplies_bf16
-    monkeypatch.setattr(
-        precision, "multiplies_bf16", lambda device: device.type == "cuda" and real(device)
-    )
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(
+            precision, "multiplies_bf16", lambda device: device.type == "cuda" and real(device)
+        )
+        yield
 
 
 @pytest.fixture(autouse=True)

@@ -413,8 +413,8 @@ def test_passes_that_memory_made_smaller_are_said_and_change_no_number(
 
     begin = Runner.__init__
 
-    def wide(self, *given):
-        begin(self, *given)
+    def wide(self, *given, **how):
+        begin(self, *given, **how)
         self.batch = 4 * TILE  # as on a GPU
 
     monkeypatch.setattr(Runner, "__init__", wide)
