@@ -23,6 +23,7 @@ from robaudit.audit.probes import (
     known,
 )
 from robaudit.audit.probes.autoattack import AutoAttackEngine
+from robaudit.cli.completion import listed
 from robaudit.cli.measure import measure
 from robaudit.cli.measure_options import PgdOptions
 from robaudit.cli.options import DATA_PANEL, OUT_PANEL, Checkpoints, Settings, with_settings
@@ -77,6 +78,7 @@ def attack(
         str,
         typer.Option(
             metavar="pgd,cw,fast,autoattack,square,fab,union,transfer",
+            autocompletion=listed(_ATTACKS),
             help="Which attacks, separated by commas; clean for none of them.",
         ),
     ] = "pgd",

@@ -13,6 +13,7 @@ from pydantic import Field
 from pydantic.fields import FieldInfo
 
 from robaudit.checkpoints.files.matching import matching
+from robaudit.cli.completion import Complete, data_sets, probes, zoo_names
 from robaudit.cli.config_file import Config
 from robaudit.datasets import DATA_SETS
 from robaudit.errors import UsageError
@@ -78,6 +79,7 @@ Checkpoints = Annotated[
         metavar="CKPT...",
         show_default=False,
         callback=checkpoints_named,
+        autocompletion=zoo_names,
         help="Checkpoint files (torch.save, safetensors, TorchScript, torch.export), Hugging Face "
         "folders, robustbench:cifar10/Linf/NAME, timm:NAME or torchvision:NAME.",
     ),
@@ -135,6 +137,12 @@ _METAVARS = {
     "timeout": "SECONDS",
     "address": "HOST:PORT|auto",
 }
+_COMPLETED: dict[str, Complete] = {
+    "data": data_sets,
+    "train_data": data_sets,
+    "clean_data": data_sets,
+    "also": probes,
+}
 _SPELLED = {"gap": ("--gap/--no-gap",), "quiet": ("--quiet", "-q"), "reach": ("--range",)}
 _AS_TEXT = ("eps", "batch_size")  # read by the field itself
 
@@ -149,6 +157,7 @@ def option(spec: type[Spec], name: str, panel: str | None = None) -> Any:
         typer.Option(
             *_SPELLED.get(name, (flag,)),
             metavar=_METAVARS.get(name),
+            autocompletion=_COMPLETED.get(name),
             min=_limit(field, "ge"),
             max=_limit(field, "le"),
             case_sensitive=False,

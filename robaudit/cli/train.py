@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 from pydantic import Field
 
+from robaudit.cli.completion import recipes
 from robaudit.cli.display import Screen
 from robaudit.cli.messages import say
 from robaudit.cli.options import Settings, with_settings
@@ -83,6 +84,7 @@ def train(
         str,
         typer.Argument(
             metavar="RECIPE",
+            autocompletion=recipes,
             show_default=False,
             help="A TOML file, or the name of a preset such as digits-at or trades-awp.",
         ),
