@@ -116,8 +116,9 @@ class PlanSpec(UnionsSpec):
 
     preset: PresetName = Field(
         default="standard",
-        description="quick: PGD, WCI and flatness on 256 examples. standard: also CW, AutoAttack "
-        "and the Hessian's spectrum, on 1000. paper: the papers' own settings.",
+        description="quick: PGD, WCI and flatness on 256 examples. standard: also CW, native "
+        "AutoAttack and the Hessian's spectrum, on 1000. paper: the papers' own settings, "
+        "AutoAttack by its library.",
     )
     also: tuple[str, ...] = Field(
         default=(),

@@ -183,8 +183,14 @@ def _prepared(
 ) -> tuple[Any, list[str]]:
     try:
         from pyautoattack import AutoAttack
-    except ImportError:  # the name of older packagings
-        from autoattack import AutoAttack
+    except ImportError:
+        try:
+            from autoattack import AutoAttack  # the name of older packagings
+        except ImportError:
+            raise NotMeasuredError(
+                "the reference library of AutoAttack is not installed: pip install pyautoattack, "
+                "or have robaudit run it, by --preset standard or --engine native"
+            ) from None
 
     attack = AutoAttack(
         model,

@@ -149,7 +149,7 @@ PRESETS: dict[str, Plan] = {
         probes=(
             _PGD20,
             Cw(steps=20),
-            AutoAttack(),
+            AutoAttack(engine="native"),
             Classes(),
             Wci(PGD10),
             TopLayer(PGD10),

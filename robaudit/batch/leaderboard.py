@@ -100,7 +100,7 @@ class Leaderboard:
 
     Attributes:
         threat: norm and radius.
-        attack: of the accuracy that it is ranked by, in words.
+        attack: of the accuracy that it is ranked by, in words; several where they differ.
         beside: other measures that are shown: accuracies of no attack, such as certified accuracy,
             curvature and flatness.
     """
@@ -151,7 +151,7 @@ def _leaderboard(rows: list[ListedJob], state: State, names: dict[str, str]) -> 
     n = f"{next(iter(reports.values())).data.n} examples" if reports else f"n {job.n}"
     data = job.data.rpartition("/")[2]
     title = ", ".join(filter(None, (f"{plain(data)} {job.split}", n, job.threat, job.measured)))
-    words = next((_words(one) for one in robust.values()), ranked_by)
+    words = " or ".join(sorted({_words(one) for one in robust.values()})) or ranked_by
     return Leaderboard(title, job.threat, words, models, _beside(list(reports.values()), ranked_by))
 
 

@@ -14,7 +14,7 @@ from robaudit.cli.measure import measure
 from robaudit.cli.options import Checkpoints, Settings, with_settings
 from robaudit.request import Spec
 
-_UPPER: dict[str, Probe] = {"pgd": Pgd(), "fast": Fast(), "autoattack": AutoAttack()}
+_UPPER: dict[str, Probe] = {"pgd": Pgd(), "fast": Fast(), "autoattack": AutoAttack(engine="native")}
 
 
 class CertificateOptions(Spec):

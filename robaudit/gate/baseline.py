@@ -127,7 +127,8 @@ def _before(
         if measured.settings.get("engine") == "pyautoattack":
             advice = (
                 "Its verdicts depend on batches, a gate's may not: audit the baseline with "
-                "robaudit attack --attack pgd,fast,autoattack --engine native."
+                "robaudit audit --preset standard, or robaudit attack --attack "
+                "pgd,fast,autoattack --engine native."
             )
         if measured.settings.get("reused"):
             advice = (

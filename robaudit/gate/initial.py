@@ -31,6 +31,11 @@ n = {n}                 # the first n examples; leave it out for all
 preset = {preset}       # whose settings PGD, losses, curvature and flatness have
 """
 
+_BY_LIBRARY = """\
+# The report has the reference library's AutoAttack, whose verdicts depend on batches. The gate runs
+# robaudit's own code of the same attacks, which may judge single examples otherwise.
+"""
+
 
 def initial_policy(report: Report) -> str:
     """A policy as TOML that the report's own checkpoint should pass, with comments.
@@ -99,9 +104,11 @@ def _network(subject: Subject) -> str:
 
 
 def _rule(measure: Measure, found: Measurement, interval: Interval) -> str:
-    doubts = "".join(f"# In doubt: {shown(text)}\n" for text in found.doubts)
+    notes = "".join(f"# In doubt: {shown(text)}\n" for text in found.doubts)
+    if found.settings.get("engine") == "pyautoattack":
+        notes += _BY_LIBRARY
     said = f"# {found.value:.5g} on {found.n} examples, {interval.low:.5g} to {interval.high:.5g}"
-    table = f'{doubts}[gate.metrics."{measure.name}"]'
+    table = f'{notes}[gate.metrics."{measure.name}"]'
     if measure.stages:
         return f"{table}  {said}\nmin = {math.floor(1000 * interval.low) / 1000:g}\n"
     higher = measure.better == "higher"
@@ -122,8 +129,11 @@ def _preset(report: Report) -> str:
 
 
 def _same(found: Measurement, preset: str) -> bool:
-    """Whether the gate would measure what the report did: the same PGD, and no part of a whole."""
-    if "part" in found.settings:
+    """Whether the gate would measure what the report did.
+
+    The same PGD, the same version of AutoAttack whoever runs it, and no part of a whole.
+    """
+    if "part" in found.settings or found.settings.get("version", "standard") != "standard":
         return False
     if found.name != "accuracy.pgd":
         return True

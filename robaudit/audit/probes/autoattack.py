@@ -25,6 +25,8 @@ AutoAttackEngine = Literal["reference", "native"]
 class AutoAttack(Attack):
     """AutoAttack, by the reference library or by robaudit's own code.
 
+    The preset ``standard`` has robaudit's, ``paper`` the library's.
+
     Attributes:
         batch_size: of the reference library, whose verdicts depend on it.
     """
