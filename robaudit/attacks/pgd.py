@@ -111,7 +111,7 @@ def pgd(
         elif searcher is None:
             found = Accelerated(runner.forward)
             if isinstance(network, nn.Module):
-                found = accelerate(network, x.shape[1:])
+                found = accelerate(network, x.shape[1:], examples=x, threat=threat)
             how = runner.device, runner.batch
             searcher = Runner(found.forward, *how, precision=found.precision)
         step = threat.eps / 4 if step_size is None else step_size

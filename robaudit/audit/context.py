@@ -31,14 +31,11 @@ from robaudit.engine import (
     edge_nudge,
     frozen,
 )
-from robaudit.engine.images import rows_of
+from robaudit.engine.precision import coarsest
 from robaudit.engine.projections import per_image
 from robaudit.engine.runner import BatchSize
 from robaudit.engine.spilled import computed
 from robaudit.types import Cache, Examples, ThreatModel, no_cache
-
-# Audited images on which fast forms of the network are compared with it.
-_COMPARED = 16
 
 
 @dataclass(frozen=True)
@@ -90,12 +87,12 @@ class Context:
     data_dir: Path | None = None
     _made: dict[tuple[str, Pgd], AttackResult] = field(default_factory=dict)
     _runners: list[Runner] = field(default_factory=list)
-    _whole: Context | None = None
+    _engines: dict[ThreatModel, Accelerated] = field(default_factory=dict)
 
     def part(self, rows: Tensor, threat: ThreatModel | None = None) -> Context:
         """An audit of these rows of the audited split, none of which is broken yet.
 
-        The network is prepared for fast searches once, for all parts.
+        The network is prepared for fast searches once for all parts of a threat model.
 
         Args:
             rows: positions ``(m,)``.
@@ -113,7 +110,6 @@ class Context:
             nearer={},
             outcomes={f"{self.main}.accuracy.clean": torch.ones(len(rows), dtype=torch.bool)},
             _made={},
-            _whole=self,
         )
 
     @property
@@ -158,21 +154,22 @@ class Context:
         """One threat model for each of ``radii``."""
         return [dataclasses.replace(self.threat, eps=eps) for eps in self.radii]
 
-    @cached_property
+    @property
     def engine(self) -> Accelerated:
         """The network prepared for fast searches, whose results are verified in float32."""
-        if self._whole is not None:
-            return self._whole.engine
-        images = self.splits[self.main].x
-        few = rows_of(images, slice(0, _COMPARED), device_of(self.model))
-        return accelerate(self.model, tuple(images.shape[1:]), self.precision, examples=few)
+        nearest = min((self.threat, *self.smaller), key=lambda threat: threat.eps)
+        if nearest not in self._engines:
+            images = self.splits[self.main].x
+            shape = tuple(images.shape[1:])
+            self._engines[nearest] = accelerate(
+                self.model, shape, self.precision, examples=images, threat=nearest
+            )
+        return self._engines[nearest]
 
     @property
     def searched(self) -> Precision:
-        """What searches run in; ``fp32`` where nothing has been searched."""
-        if self._whole is not None:
-            return self._whole.searched
-        return self.engine.precision if "engine" in vars(self) else "fp32"
+        """The coarsest precision that was searched in; ``fp32`` where nothing was searched."""
+        return coarsest(engine.precision for engine in self._engines.values())
 
     @property
     def engine_details(self) -> dict[str, list[str]]:

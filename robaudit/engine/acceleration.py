@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
-from functools import cache
+from functools import partial
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -15,19 +17,23 @@ from robaudit.engine.device import device_of
 from robaudit.engine.edges import mixture_gradient
 from robaudit.engine.folding import Folded, fold_batch_norm
 from robaudit.engine.freezing import frozen
+from robaudit.engine.images import rows_of
 from robaudit.engine.logits import Forward
 from robaudit.engine.precision import Asked, Precision, arithmetic, candidates
-from robaudit.engine.raised import is_foreign
+from robaudit.engine.projections import Ball
+from robaudit.engine.raised import is_foreign, recurs
 from robaudit.engine.seeding import uniform_rows
+from robaudit.engine.straight import StraightThrough, as_written
 from robaudit.engine.voting import Voted
 from robaudit.errors import NotMeasuredError, error_line
+from robaudit.types import ThreatModel
 
-_Sensitivity = tuple[Tensor, Tensor | None]
 CHANNELS_LAST = "channels last"
 
-# Number of noise images on which a candidate is compared. They are the same for every data set, so
-# that the form in which a network runs depends on the network alone.
-_PROBES = 16
+# Number of noise images on which a candidate is compared, the same for every data set, and of the
+# audited images, each as it is and perturbed.
+_NOISE = 16
+_EXAMPLES = 8
 
 # Channels-last order slows down convolutions of few input channels, and is used where these do
 # little of the work. On a CPU, a forward and backward pass of six networks in which they do 1 to 13
@@ -36,13 +42,35 @@ _PROBES = 16
 _FEW_CHANNELS = 8
 _FEW_CHANNELS_WORK = 0.2
 
-# Largest error of a candidate's logits, relative to the largest logit, and least cosine of its
-# gradients. In float32 rounding changes logits by about 1e-6 of their size and, through ReLUs at
-# zero, gradients by about a hundredth; other errors change them by more.
-_ALLOWED: dict[Precision, tuple[float, float]] = {
-    "fp32": (1e-4, 0.999),
-    "tf32": (0.01, 0.95),
-    "bf16": (0.05, 0.9),
+# bfloat16 pays on a CPU where each output of a layer is a sum of many products, as the rest of the
+# network gains nothing: with 144 to 2000 in most of the work, a forward and backward pass took 0.3
+# to 0.8 of its time in float32, with 40 to 120 1.2.
+_MANY_PRODUCTS = 128
+_MANY_PRODUCTS_WORK = 0.5
+
+
+class _Allowed(NamedTuple):
+    """Errors of a candidate that count as rounding.
+
+    Attributes:
+        logits: largest difference, relative to the largest logit.
+        cosine: least, of the gradients.
+        change: difference of the logits' changes from clean to perturbed, relative to these.
+    """
+
+    logits: float
+    cosine: float
+    change: float
+
+
+# In float32 rounding changes logits by about 1e-6 of their size and, through ReLUs at zero,
+# gradients by about a hundredth; other errors change them by more. bfloat16 has 8 bits, TF32 11: in
+# bfloat16 the logits of six networks were off by 0.002 to 0.018, the cosine was at least 0.975, and
+# changes within the usual radius were off by 0.01 to 0.04, within a sixteenth of it by 0.2 to 0.3.
+_ALLOWED: dict[Precision, _Allowed] = {
+    "fp32": _Allowed(1e-4, 0.999, 1e-2),
+    "tf32": _Allowed(0.01, 0.95, 0.05),
+    "bf16": _Allowed(0.05, 0.9, 0.1),
 }
 
 
@@ -72,28 +100,34 @@ def accelerate(
     precision: Asked = "auto",
     *,
     examples: Tensor | None = None,
+    threat: ThreatModel | None = None,
 ) -> Accelerated:
     """The network with batch norms folded, in channels-last order and a fast arithmetic.
 
     The memory order is changed where convolutions of many channels do most of the work; elsewhere
-    it is slower.
+    it is slower. In ``bf16`` the weights of a copy and all between its layers are in bfloat16; the
+    input normalisation and the logits stay in float32.
 
-    A transformation is used if logits and input gradients on noise agree with the network's, and
-    rejected with a note otherwise. The network itself is left unchanged; one that cannot be run on
-    noise is returned as the original network.
+    A form is used if logits and input gradients agree with the network's on noise, on examples and
+    on these perturbed along the sign of a gradient, and if the perturbations change the logits as
+    they do the network's: near 1, bfloat16's numbers are 1/256 apart, and a small radius may vanish
+    in it. It is rejected with a note otherwise. The network itself is left unchanged; one that
+    cannot be run on noise is returned as the original network.
 
     Args:
         model: images to logits.
         shape: of one image, ``(c, h, w)``.
         precision: of searches, not of verdicts: ``bf16``, ``tf32`` or ``fp32``, and the next one
-            where the logits in it differ too much; ``auto`` for the fastest one of the device.
-        examples: a few audited images ``(n, c, h, w)``.
+            where it is rejected; ``auto`` for the fastest one of the device, on a CPU ``bf16`` only
+            where most multiplications belong to long sums.
+        examples: audited images ``(n, c, h, w)``, of which the first few are used.
+        threat: perturbations that matter; they are compared if there are examples.
 
     Returns:
         The form to run, with the transformations used.
     """
     try:
-        return _accelerated(model, shape, candidates(precision, device_of(model)))
+        return _accelerated(model, shape, precision, examples, threat)
     except BaseException as error:
         if not (is_foreign(error) or isinstance(error, NotMeasuredError)):
             raise
@@ -103,23 +137,32 @@ def accelerate(
 
 
 def _accelerated(
-    model: nn.Module, shape: Sequence[int], precisions: Sequence[Precision]
+    model: nn.Module,
+    shape: Sequence[int],
+    asked: Asked,
+    examples: Tensor | None,
+    threat: ThreatModel | None,
 ) -> Accelerated:
     if isinstance(model, Voted):  # another form would draw other noise
         return Accelerated(model)
     notes: list[str] = []
+    used: list[str] = []
+    device = device_of(model)
     with frozen(model):
-        noise = uniform_rows(shape, torch.arange(_PROBES), 0, "acceleration").to(device_of(model))
+        noise = uniform_rows(shape, torch.arange(_NOISE), 0, "acceleration", device=device)
+        trial = _Trial(model, noise, examples, threat)
         found: nn.Module = model
-        used: list[str] = []
-        own = cache(lambda: mixture_gradient(model, noise))
 
         def offer(
-            name: str, refusal: str, candidate: nn.Module, precision: Precision = "fp32"
+            name: str, refusal: str, make: Callable[[], nn.Module], precision: Precision = "fp32"
         ) -> bool:
             """Replace the network by the candidate if they agree."""
             nonlocal found
-            problem = _differs(own(), candidate, noise, precision)
+            problem, candidate = "the network cannot be copied", found
+            with suppress(RuntimeError, TypeError):
+                candidate = make()
+                problem = ""
+            problem = problem or trial.problem(candidate, precision)
             if problem:
                 notes.append(f"{refusal}: {problem}")
             else:
@@ -128,35 +171,51 @@ def _accelerated(
             return not problem
 
         folded = fold_batch_norm(model, noise[:2])
-        if folded and not offer("batch norm folded", "batch norm is not folded", folded.network):
-            folded = None
-        if _mostly_many_channels(model, noise[:1]):
-            try:
-                offer(CHANNELS_LAST, "channels are not last", ImagesLast(channels_last(found)))
-            except (RuntimeError, TypeError):
-                notes.append("channels are not last: the network cannot be copied")
-        for precision in precisions:
-            if precision == "fp32":
-                break
-            faster = _Rounded(found) if precision == "bf16" else found
-            with arithmetic(precision):
-                if offer(precision, f"{precision} is not used", faster, precision):
-                    break
-    return Accelerated(found, precision, tuple(used), tuple(notes), folded)
+        if folded:
+            network = folded.network
+            if not offer("batch norm folded", "batch norm is not folded", lambda: network):
+                folded = None
+        few_channels, many_products = _work(model, noise[:1])
+        plain, last = found, False
+        if few_channels < _FEW_CHANNELS_WORK:
+            last = offer(
+                CHANNELS_LAST, "channels are not last", lambda: ImagesLast(channels_last(plain))
+            )
+        for precision in candidates(asked, device):
+            if precision == "fp32" or (
+                precision == "bf16"
+                and (asked, device.type) == ("auto", "cpu")
+                and many_products < _MANY_PRODUCTS_WORK
+            ):
+                continue
+            make = partial(_rounded, plain, last) if precision == "bf16" else lambda: found
+            if offer(precision, f"{precision} is not used", make, precision):
+                return Accelerated(found, precision, tuple(used), tuple(notes), folded)
+    return Accelerated(found, "fp32", tuple(used), tuple(notes), folded)
 
 
-def _mostly_many_channels(model: nn.Module, image: Tensor) -> bool:
-    """Whether convolutions of many input channels do most multiplications of all convolutions."""
-    layers = {name: m for name, m in model.named_modules() if isinstance(m, nn.Conv2d)}
+def _work(model: nn.Module, image: Tensor) -> tuple[float, float]:
+    """Which part of the multiplications few input channels have, and which part long sums.
+
+    The first is 1 in a network without convolutions.
+    """
+    kinds = nn.Linear | nn.Conv1d | nn.Conv2d | nn.Conv3d
+    layers = {name: m for name, m in model.named_modules() if isinstance(m, kinds)}
     with observed(layers) as calls, torch.no_grad():
         model(image)
-    few = total = 0
-    for name, _, _, output in calls:
-        if isinstance(output, Tensor):
-            work = output.numel() * layers[name].weight[0].numel()
-            total += work
-            few += work * (layers[name].in_channels < _FEW_CHANNELS)
-    return few < _FEW_CHANNELS_WORK * total
+    few = convolved = long = total = 0
+    for call in calls:
+        layer, output, weight = call.module, call.output, call.module.weight
+        if not isinstance(output, Tensor) or not isinstance(weight, Tensor):
+            continue
+        products = weight[0].numel()
+        work = output.numel() * products
+        total += work
+        long += work * (products >= _MANY_PRODUCTS)
+        if isinstance(layer, nn.Conv2d):
+            convolved += work
+            few += work * (layer.in_channels < _FEW_CHANNELS)
+    return few / convolved if convolved else 1.0, long / max(1, total)
 
 
 def channels_last(network: nn.Module) -> nn.Module:
@@ -177,37 +236,98 @@ class ImagesLast(nn.Module):
         return logits
 
 
-class _Rounded(nn.Module):
-    """A network whose convolutions and matrix products run in bfloat16."""
+def _rounded(network: nn.Module, last: bool) -> nn.Module:
+    """A frozen copy that computes in bfloat16, perhaps in channels-last order."""
+    own = copy.deepcopy(network).eval().requires_grad_(False)
+    inner = as_written(own.network if isinstance(own, StraightThrough) else own)
+    inner.to(torch.bfloat16)
+    inner.register_forward_pre_hook(_round_images)
+    return (
+        ImagesLast(_Widened(own.to(memory_format=torch.channels_last))) if last else _Widened(own)
+    )
+
+
+def _round_images(_: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
+    images, *others = args
+    return (images.to(torch.bfloat16), *others)
+
+
+class _Widened(nn.Module):
+    """A network with its logits in float32."""
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
         self.network = network
 
     def forward(self, x: Tensor) -> Tensor:
-        with torch.autocast(x.device.type, dtype=torch.bfloat16):
-            logits: Tensor = self.network(x)
+        logits: Tensor = self.network(x)
         return logits.float()
 
 
-def _differs(own: _Sensitivity, candidate: Forward, images: Tensor, precision: Precision) -> str:
-    """How the candidate differs from the network; empty if it agrees."""
-    most, least = _ALLOWED[precision]
-    logits, gradient = own
-    try:
-        others, other_gradient = mixture_gradient(candidate, images)
-    except BaseException as error:
-        if not (is_foreign(error) or isinstance(error, NotMeasuredError)):
-            raise
-        return f"the network then raises {type(error).__name__}"
-    if others.shape != logits.shape:
-        return "its output then has another shape"
-    off = float((others - logits).abs().max() / logits.abs().max().clamp_min(1e-12))
-    if not off <= most:
-        return f"its logits differ by {off:.1g} of their size"
-    if gradient is None or other_gradient is None:
-        return "" if gradient is other_gradient else "it has no gradients"
-    cosine = torch.cosine_similarity(gradient.flatten(), other_gradient.flatten(), dim=0, eps=0)
-    if not gradient.any() and not other_gradient.any():
+class _Trial:
+    """Holds forms of a network against the network.
+
+    Args:
+        noise: images on which it is run first; what it raises on them is raised here.
+        examples, threat: as in :func:`accelerate`.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        noise: Tensor,
+        examples: Tensor | None,
+        threat: ThreatModel | None,
+    ) -> None:
+        own = mixture_gradient(model, noise)
+        parts = [noise]
+        if examples is not None:
+            parts.append(clean := rows_of(examples, slice(0, _EXAMPLES), noise.device))
+            own = mixture_gradient(model, torch.cat(parts))
+            if threat is not None:
+                slopes = torch.zeros_like(clean) if own[1] is None else own[1][len(noise) :]
+                slopes = slopes.nan_to_num(0.0, 0.0, 0.0)
+                flat = ~slopes.flatten(1).any(1)
+                slopes[flat] = noise[: len(clean)][flat] - 0.5
+                parts.append(Ball(clean, threat).step(clean, slopes, threat.eps))
+                own = mixture_gradient(model, torch.cat(parts))
+        self._own, self._points = own, torch.cat(parts)
+        self._sizes = [len(part) for part in parts]
+
+    def problem(self, candidate: Forward, precision: Precision) -> str:
+        """How the candidate differs from the network; empty if it agrees."""
+        allowed = _ALLOWED[precision]
+        logits, gradient = self._own
+        try:
+            with arithmetic(precision):
+                others, other_gradient = mixture_gradient(candidate, self._points)
+        except BaseException as error:
+            if not recurs(error):
+                raise
+            return f"the network then raises {type(error).__name__}"
+        if others.shape != logits.shape:
+            return "its output then has another shape"
+        pairs = list(zip(*map(self._apart, (logits, others)), strict=True))
+        off = max(_largest(b - a) / max(_largest(a), 1e-12) for a, b in pairs)
+        if not off <= allowed.logits:
+            return f"its logits differ by {off:.1g} of their size"
+        if len(pairs) > 2:
+            _, clean, perturbed = pairs
+            own, other = (after - before for before, after in zip(clean, perturbed, strict=True))
+            off = float((other - own).norm() / own.norm().clamp_min(1e-12))
+            if not off <= allowed.change:
+                return f"what perturbations change in its logits differs by {off:.1g} of its size"
+        if gradient is None or other_gradient is None:
+            return "" if gradient is other_gradient else "it has no gradients"
+        for own, other in zip(*map(self._apart, (gradient, other_gradient)), strict=True):
+            cosine = torch.cosine_similarity(own.flatten(), other.flatten(), dim=0, eps=0)
+            if (own.any() or other.any()) and not cosine >= allowed.cosine:
+                return f"the cosine of its gradients is {cosine:.3f}"
         return ""
-    return "" if cosine >= least else f"the cosine of its gradients is {float(cosine):.3f}"
+
+    def _apart(self, rows: Tensor) -> tuple[Tensor, ...]:
+        return torch.split(rows, self._sizes)
+
+
+def _largest(values: Tensor) -> float:
+    return float(values.abs().max())

@@ -17,8 +17,9 @@ from robaudit.engine.seeding import uniform_rows
 from robaudit.engine.surrogate import SurrogateGradient
 from robaudit.engine.voting import Voted
 
-# Distances from the edge that are tried: resolved by float32 and, near 1, by half precision.
-_NUDGES = (2.0**-20, 2.0**-10)
+# Distances from the edge that are tried: resolved by float32 and, near 1, by half precision and by
+# bfloat16.
+_NUDGES = (2.0**-20, 2.0**-10, 2.0**-7)
 _FEW = 4
 # Fraction of the pixels with a gradient just inside that may have none on the edge.
 _BLIND = 0.02

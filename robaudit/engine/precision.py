@@ -5,7 +5,7 @@ A search may run in any of them. What it finds is judged in ``fp32``: IEEE float
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Literal
 
@@ -18,6 +18,7 @@ Asked = Literal["auto", "fp32", "tf32", "bf16"]
 Arithmetic = Asked | Literal["float64"]
 """What may be asked for an audit: curvature also supports float64."""
 
+_FASTEST_FIRST: tuple[Precision, ...] = ("bf16", "tf32", "fp32")
 # NVIDIA GPUs multiply TF32 and bfloat16 from this compute capability on.
 _AMPERE = (8, 0)
 
@@ -28,12 +29,16 @@ def candidates(asked: Asked, device: torch.device) -> tuple[Precision, ...]:
     ``auto`` leaves out what the device does not multiply natively; ``bf16`` and ``tf32`` stand for
     themselves and the more precise ones after them. A CPU has no TF32.
     """
-    order: tuple[Precision, ...] = ("bf16", "tf32", "fp32")
     fastest = asked
     if asked == "auto":
         fastest = "bf16" if multiplies_bf16(device) else "fp32"
-    found = order[order.index(fastest) :]
+    found = _FASTEST_FIRST[_FASTEST_FIRST.index(fastest) :]
     return found if device.type == "cuda" else tuple(one for one in found if one != "tf32")
+
+
+def coarsest(precisions: Iterable[Precision]) -> Precision:
+    """The one with the fewest bits; ``fp32`` of none."""
+    return min(precisions, key=_FASTEST_FIRST.index, default="fp32")
 
 
 def multiplies_bf16(device: torch.device) -> bool:

@@ -30,7 +30,7 @@ class StraightThrough(nn.Module):
         self.origin = getattr(network, "origin", None)
 
     def forward(self, x: Tensor) -> Tensor:
-        inner = _as_written(self.network)
+        inner = as_written(self.network)
         with temporary(
             *(inner.get_submodule(name).register_forward_hook(_hook(name)) for name in self.names)
         ):
@@ -68,7 +68,7 @@ def straight_through(model: nn.Module, names: Sequence[str]) -> nn.Module:
     """
     if not names:
         return model
-    known = [name for name, _ in _as_written(model).named_modules() if name]
+    known = [name for name, _ in as_written(model).named_modules() if name]
     for name in names:
         if name not in known:
             raise UsageError(
@@ -78,7 +78,7 @@ def straight_through(model: nn.Module, names: Sequence[str]) -> nn.Module:
     return StraightThrough(model, names)
 
 
-def _as_written(model: nn.Module) -> nn.Module:
+def as_written(model: nn.Module) -> nn.Module:
     """The network inside a classifier; any other model itself."""
     inner = getattr(model, "network", None)
     return inner if hasattr(model, "normalization") and isinstance(inner, nn.Module) else model

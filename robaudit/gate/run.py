@@ -29,6 +29,7 @@ from robaudit.audit.sanity import sanity
 from robaudit.checkpoints.suitability import check_suits
 from robaudit.display import Watch, no_watch
 from robaudit.engine import Asked, device_of, seed_for
+from robaudit.engine.precision import coarsest
 from robaudit.engine.runner import BatchSize
 from robaudit.errors import NotMeasuredError
 from robaudit.gate.baseline import Baseline, Before, before
@@ -113,9 +114,7 @@ def gate(
             seconds=time.perf_counter() - clock,
             device=device_of(model),
             batch_size=None if batch_size == "auto" else batch_size,
-            precision=max(
-                (run.context.engine.precision for run in runs), key=("fp32", "tf32", "bf16").index
-            ),
+            precision=coarsest(run.context.engine.precision for run in runs),
             nudge=max(run.context.nudge for run in runs),
         )
 

@@ -6,7 +6,10 @@ import pytest
 import torch
 from torch import nn
 
-from robaudit.engine import accelerate
+from robaudit import ThreatModel, load, load_examples
+from robaudit.checkpoints.architectures import ARCHITECTURES
+from robaudit.checkpoints.samples import samples_dir
+from robaudit.engine import accelerate, precision
 from robaudit.engine.folding import fold_batch_norm
 
 
@@ -22,6 +25,11 @@ def warm(network, shape=(3, 8, 8)):
         for _ in range(3):
             network(torch.rand(16, *shape))
     return network.eval()
+
+
+@pytest.fixture(scope="module")
+def robust():
+    return load(samples_dir() / "robust.pt", device="cpu")
 
 
 class Residual(nn.Module):
@@ -131,6 +139,23 @@ def test_folding_changes_nothing_but_the_number_of_norms(name):
         assert torch.equal(value, before[key])
 
 
+@pytest.mark.parametrize(
+    ("name", "settings", "folds"),
+    # Of a block's convolutions the first is followed by a norm alone; so are the stem and the
+    # shortcuts of networks whose norms come after.
+    [
+        ("preact_resnet", {"depth": 18}, 8),
+        ("wide_resnet", {"depth": 10, "width": 1}, 3),
+        ("resnet", {"depth": 18}, 20),
+    ],
+)
+def test_what_is_inside_residual_blocks_is_folded_as_in_float64(name, settings, folds):
+    network = warm(ARCHITECTURES[name].factory(**settings)).double()
+    found = fold_batch_norm(network, torch.rand(2, 3, 8, 8, dtype=torch.float64))
+    assert len(found.affine) == folds
+    agree(network, found.network)
+
+
 def shared():
     first, second = nn.Conv2d(3, 3, 3, padding=1), nn.Conv2d(3, 3, 3, padding=1)
     second.weight = first.weight
@@ -211,10 +236,26 @@ def test_the_network_is_left_as_it_was():
         assert torch.equal(value, before[key])
 
 
-def test_bf16_is_near_and_a_network_that_it_ruins_goes_without():
+class Delicate(Residual):
+    """What is left of a large number minus another large one."""
+
+    def forward(self, x):
+        h = self.first(x).mean((2, 3))
+        return self.head(self.head.weight.new_tensor(1e4) * (h - h.round(decimals=2)))
+
+
+class Widening(Residual):
+    """Goes on in float32, which a layer in bfloat16 does not take."""
+
+    def forward(self, x):
+        return super().forward(x.float())
+
+
+def test_bf16_is_near_and_its_weights_are_rounded_once():
     network = warm(Residual())
     found = accelerate(network, (3, 8, 8), "bf16")
-    assert found.used[-1] == "bf16"
+    assert (found.precision, found.used[-1]) == ("bf16", "bf16")
+    assert {p.dtype for p in found.forward.parameters()} == {torch.bfloat16}
     torch.manual_seed(1)
     x = torch.rand(64, 3, 8, 8)
     with torch.no_grad():
@@ -222,13 +263,86 @@ def test_bf16_is_near_and_a_network_that_it_ruins_goes_without():
     assert rounded.dtype == torch.float32
     assert 1e-5 < float((rounded - logits).abs().max() / logits.abs().max()) < 0.05
 
-    class Delicate(Residual):
-        """What is left of a large number minus another large one."""
 
-        def forward(self, x):
-            h = self.first(x).mean((2, 3))
-            return self.head(self.head.weight.new_tensor(1e4) * (h - h.round(decimals=2)))
+def test_the_input_normalisation_is_not_rounded():
+    model = load(samples_dir() / "robust.pt", normalize="mnist", device="cpu")
+    found = accelerate(model, (1, 8, 8), "bf16")
+    kinds = {name.rpartition(".")[2]: value.dtype for name, value in found.forward.named_buffers()}
+    assert found.precision == "bf16"
+    assert kinds["mean"] == kinds["std"] == torch.float32
+    assert {p.dtype for p in found.forward.parameters()} == {torch.bfloat16}
 
-    ruined = accelerate(warm(Delicate()), (3, 8, 8), "bf16")
-    assert "bf16" not in ruined.used
-    assert any("bf16 is not used" in note for note in ruined.notes)
+
+@pytest.mark.parametrize(("make", "why"), [(Delicate, "differ"), (Widening, "RuntimeError")])
+def test_a_network_that_bf16_ruins_or_stops_goes_without(make, why):
+    found = accelerate(warm(make()), (3, 8, 8), "bf16")
+    assert found.precision == "fp32"
+    assert "bf16" not in found.used
+    assert any("bf16 is not used: " in note and why in note for note in found.notes)
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2", "l1"])
+def test_a_radius_that_vanishes_in_bf16_is_not_searched_in_it(robust, norm):
+    x = load_examples("digits", n=8).x
+    usual = {"linf": 0.15, "l2": 1.0, "l1": 6.0}[norm]
+    for eps, kind in ((usual, "bf16"), (usual / 200, "fp32")):
+        found = accelerate(robust, (1, 8, 8), "bf16", examples=x, threat=ThreatModel(norm, eps))
+        assert found.precision == kind
+        refused = [note for note in found.notes if "bf16 is not used: what perturb" in note]
+        assert len(refused) == (kind == "fp32")
+
+
+class Bright(UsedTwice):
+    """What goes past the norm is that of images with a white pixel, which noise has none of."""
+
+    def forward(self, x):
+        h = self.conv(x)
+        out, white = self.norm(h).mean((2, 3)), (x >= 1).flatten(1).any(1)
+        return out + white[:, None] * h.mean((2, 3)) if white.any() else out
+
+
+@pytest.mark.parametrize("given", ["examples", "perturbed"])
+def test_forms_are_compared_on_examples_and_around_them(given):
+    network = warm(Bright())
+    assert accelerate(network, (3, 8, 8)).folded is not None
+    x = torch.ones(4, 3, 8, 8) - (0.0 if given == "examples" else 0.05)
+    threat = None if given == "examples" else ThreatModel("linf", 0.1)
+    found = accelerate(network, (3, 8, 8), examples=x, threat=threat)
+    assert found.folded is None
+    assert "batch norm is not folded" in found.notes[0]
+
+
+def test_auto_is_bf16_on_a_cpu_where_sums_are_long(monkeypatch):
+    narrow, wide = (nn.Sequential(nn.Flatten(), nn.Linear(n, 9)) for n in (64, 192))
+    shape = {narrow: (1, 8, 8), wide: (3, 8, 8)}
+    assert {accelerate(net, shape[net]).precision for net in shape} == {"fp32"}
+    monkeypatch.setattr(precision, "multiplies_bf16", lambda device: True)
+    assert accelerate(wide, shape[wide]).precision == "bf16"
+    plain = accelerate(narrow, shape[narrow])
+    assert (plain.precision, plain.notes) == ("fp32", ())
+    assert accelerate(narrow, shape[narrow], "bf16").precision == "bf16"
+
+
+def test_precisions_are_tried_fastest_first(monkeypatch):
+    cpu, cuda = torch.device("cpu"), torch.device("cuda")
+    monkeypatch.setattr(precision, "multiplies_bf16", lambda device: True)
+    assert precision.candidates("auto", cuda) == ("bf16", "tf32", "fp32")
+    assert precision.candidates("auto", cpu) == ("bf16", "fp32")
+    monkeypatch.setattr(precision, "multiplies_bf16", lambda device: False)
+    assert precision.candidates("auto", cuda) == precision.candidates("auto", cpu) == ("fp32",)
+    assert precision.candidates("tf32", cuda) == ("tf32", "fp32")
+    assert precision.candidates("tf32", cpu) == ("fp32",)
+    assert precision.candidates("bf16", cpu) == ("bf16", "fp32")
+    assert precision.coarsest(["fp32", "bf16", "tf32"]) == "bf16"
+    assert precision.coarsest([]) == "fp32"
+
+
+@pytest.mark.parametrize("kind", ["fp32", "tf32", "bf16"])
+def test_arithmetic_is_set_inside_and_given_back(kind):
+    def now():
+        return torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
+
+    before = now()
+    with precision.arithmetic(kind):
+        assert now() == (("highest", False) if kind == "fp32" else ("high", True))
+    assert now() == before
