@@ -2,17 +2,21 @@
 
 ``reference/cli.md`` comes from the command line's own parser; the field tables of
 ``reference/report.md`` from the report's models; the tables of ``reference/measurements.md`` from
-the registry of measures; ``notebook.md`` from the notebook. The tests hold all of them against the
-code.
+the registry of measures; ``notebook.md`` from the notebook; names in ``reference/api.md`` are those
+by which objects are called; the home page's table is the README's. The tests hold all of them
+against the code.
 """
 
+import importlib
 import json
 import re
 from pathlib import Path
 
 CLI_PAGE = "reference/cli.md"
 NOTEBOOK = Path(__file__).with_name("notebook.ipynb")
-_FIELDS = "<!-- fields -->"
+_FIELDS, _DEMO = "<!-- fields -->", "<!-- demo -->"
+_README = Path(__file__).parents[1] / "README.md"
+_OBJECT = re.compile(r"^::: (robaudit\.[\w.]+)$(\n    options:$)?", re.M)
 _MEASURES = re.compile(r"<!-- measures ([\w, ]+) -->")
 # Sphinx roles in docstrings: the code after them says enough.
 _ROLE = re.compile(r":(?:func|class|mod|data|attr|meth):(?=<code)")
@@ -31,11 +35,46 @@ def on_files(files, config):
 def on_page_markdown(markdown, page, config, files):
     if _FIELDS in markdown:
         markdown = markdown.replace(_FIELDS, field_tables())
-    return with_measures(markdown)
+    if _DEMO in markdown:
+        markdown = markdown.replace(_DEMO, demo_table())
+    return as_called(with_measures(markdown))
 
 
 def on_page_content(html, page, config, files):
     return _ROLE.sub("", html)
+
+
+def demo_table():
+    """The table that the README shows of the demo."""
+    return re.search(r"^```text\n.*?^```$", _README.read_text("utf-8"), re.M | re.S)[0]
+
+
+def as_called(markdown):
+    """Objects of the API under the names by which they are called: ``ra.load``."""
+
+    def named(found):
+        name = called(found[1])
+        options = f"\n    options:\n      heading: {name}\n      toc_label: {name}"
+        return f"::: {found[1]}{options}"
+
+    return _OBJECT.sub(named, markdown)
+
+
+def called(path):
+    """The shortest name by which an object can be had.
+
+    >>> called("robaudit.checkpoints.loading.load"), called("robaudit.attacks.pgd.pgd")
+    ('ra.load', 'ra.attacks.pgd')
+    """
+    import robaudit
+
+    room, name = path.split(".")[1], path.rpartition(".")[2]
+    if name in robaudit._HOME:
+        return f"ra.{name}"
+    whole = importlib.import_module(f"robaudit.{room}")
+    if whole is importlib.import_module(path.rpartition(".")[0]) or not hasattr(whole, name):
+        return path
+    return f"{'ra' if room in robaudit._ROOMS else 'robaudit'}.{room}.{name}"
 
 
 def notebook_page():

@@ -180,6 +180,29 @@ def test_field_tables_hold_every_field_of_the_report():
             assert all(f"| `{field}` |" in section for field in model.model_fields), name
 
 
+API = re.findall(r"^::: (robaudit[.\w]+)$", (DOCS / "reference" / "api.md").read_text(), re.M)
+
+
+@pytest.mark.parametrize("path", API)
+def test_objects_of_the_api_are_under_the_names_that_the_page_gives(path):
+    def found(name):
+        package, _, last = re.sub(r"^ra\.", "robaudit.", name).rpartition(".")
+        return getattr(importlib.import_module(package), last)
+
+    module, _, name = path.rpartition(".")
+    home = importlib.import_module(module)
+    wanted = importlib.import_module(path) if path == "robaudit.errors" else getattr(home, name)
+    name = hooks().called(path)
+    assert found(name) is wanted
+
+
+def test_the_home_page_shows_the_demo_of_the_readme():
+    shown = hooks().on_page_markdown((DOCS / "index.md").read_text("utf-8"), None, None, None)
+    assert "<!--" not in shown
+    assert hooks().demo_table() in (ROOT / "README.md").read_text("utf-8")
+    assert "overfit" in hooks().demo_table()
+
+
 @pytest.fixture(scope="module")
 def audited(tmp_path_factory):
     """An audit with every probe but AutoAttack, which is slow."""
