@@ -16,6 +16,8 @@ Matrix = NDArray[np.float64]
 
 # Numbers that are converted to float64 together.
 _BLOCK = 1 << 22
+# Numbers that are added in the vectors' own precision.
+_SUMMED = 1024
 
 
 @dataclass(frozen=True)
@@ -37,8 +39,7 @@ class Tridiagonal:
 def lanczos(product: Product, start: Tensor, steps: int, *, held: int | None = None) -> Tridiagonal:
     """``steps`` steps from ``start``, fewer only where the Krylov space is exhausted.
 
-    Each new vector is orthogonalised twice ("twice is enough", Parlett) against the last ``held``
-    vectors; coefficients are computed in float64. With all vectors held there are no spurious
+    Each new vector is orthogonalised twice against the last ``held`` vectors; coefficients are computed in float64. With all vectors held there are no spurious
     copies of eigenvalues and the residuals are bounds. With fewer, copies may appear, which share
     the weight of their eigenvalue: the quadrature remains accurate, the residuals are not bounds.
 
@@ -62,7 +63,7 @@ def lanczos(product: Product, start: Tensor, steps: int, *, held: int | None = N
         basis[step % held] = vector
         residue = product(vector)
         alphas.append(inner(residue, vector))
-        residue = orthogonalised(residue, basis[: step + 1])
+        residue, _ = orthogonalised(residue, basis[: step + 1])
         betas.append(inner(residue, residue) ** 0.5)
         if vanishes(betas[-1], max(abs(a) for a in alphas), start.dtype):
             betas[-1] = 0.0  # the space is invariant: its Ritz values are eigenvalues
@@ -73,26 +74,25 @@ def lanczos(product: Product, start: Tensor, steps: int, *, held: int | None = N
     return Tridiagonal(eigenvalues, vectors[0] ** 2, np.abs(betas[-1] * vectors[-1]))
 
 
-def orthogonalised(vector: Tensor, rows: Tensor) -> Tensor:
-    """``vector`` less its projection on orthonormal ``rows``, taken twice.
+def orthogonalised(vector: Tensor, rows: Tensor) -> tuple[Tensor, Vector]:
+    """``vector`` less its projection on orthonormal ``rows``, and its coordinates along them.
 
-    Products are summed in float64, a block of columns at a time: a float32 sum over 1e5 entries has
+    The projection is taken twice ("twice is enough", Parlett). Products are summed over 1024
+    entries in the vectors' precision and from there in float64: a float32 sum over 1e5 entries has
     errors of up to 1e-5, which would limit orthogonality and eigenvalues.
     """
+    count, dim = rows.shape
+    whole = dim - dim % _SUMMED
+    blocks = rows[:, :whole].unflatten(1, (-1, _SUMMED)).transpose(0, 1) if whole else None
+    total = np.zeros(count)
     for _ in range(2):
-        size = max(1, _BLOCK // len(rows))
-        columns = torch.split(rows, size, dim=1)
-        parts = torch.split(vector, size)
-        along = torch.zeros(len(rows), dtype=torch.float64, device=rows.device)
-        for block, part in zip(columns, parts, strict=True):
-            along += block.double() @ part.double()
-        vector = torch.cat(
-            [
-                (part - along @ block.double()).to(vector.dtype)
-                for block, part in zip(columns, parts, strict=True)
-            ]
-        )
-    return vector
+        along = rows[:, whole:].double() @ vector[whole:].double()
+        if blocks is not None:
+            parts = torch.bmm(blocks, vector[:whole].view(-1, _SUMMED, 1))
+            along += parts.squeeze(2).sum(0, dtype=torch.float64)
+        vector = torch.addmv(vector, rows.T, along.to(vector.dtype), alpha=-1)
+        total += along.cpu().numpy()
+    return vector, total
 
 
 def unit(vector: Tensor) -> Tensor:

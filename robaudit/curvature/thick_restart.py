@@ -5,24 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from torch import Tensor
 
-from robaudit.curvature.lanczos import (
-    Matrix,
-    Tridiagonal,
-    Vector,
-    inner,
-    orthogonalised,
-    unit,
-    vanishes,
-)
+from robaudit.curvature.krylov import Space
+from robaudit.curvature.lanczos import Matrix, Tridiagonal, Vector
 from robaudit.curvature.products import Product
 
 # Basis vectors in addition to the wanted ones; half of them are kept at a restart.
 SPARE = 4
-# Columns of the basis that are rotated together.
-_BLOCK = 1 << 18
 
 
 @dataclass(frozen=True)
@@ -89,53 +79,82 @@ def extremes(
     """
     dim = len(start)
     most = min(products, dim) if held is None else min(held, products, dim)
-    basis = start.new_empty(most, dim)
-    S = np.zeros((most, most))
-    vector = unit(start)
-    size = spent = restarts = 0
+    space = Space(start, most + 1)
+    return advanced(
+        space,
+        product,
+        products,
+        largest=largest,
+        smallest=smallest,
+        tolerance=tolerance,
+        at_least=at_least,
+    )
+
+
+def advanced(
+    space: Space,
+    product: Product,
+    products: int,
+    *,
+    largest: int = 0,
+    smallest: int = 0,
+    tolerance: float = 0.0,
+    at_least: int = 0,
+) -> Extremes:
+    """As :func:`extremes`, from a space that is changed in place.
+
+    The first product is spent only if the wanted pairs of the space have not converged. Of a space
+    that leads in several directions, each product goes along the residual of the wanted pair that
+    is farthest from its tolerance.
+    """
+    dim = space.dim
+    spent = restarts = 0
     quadrature: Tridiagonal | None = None
     while True:
-        basis[size] = vector
-        residue = product(vector)
-        spent += 1
-        S[size, size] = inner(residue, vector)
-        size += 1
-        residue = orthogonalised(residue, basis[:size])
-        beta = inner(residue, residue) ** 0.5
-        scale = float(np.abs(S[:size, :size]).max())
-        over = vanishes(beta, scale, start.dtype) or size == dim
-        beta = 0.0 if over else beta
-        last = spent == products or size == dim or (over and size >= largest + smallest)
+        size = space.size
+        last = spent == products or size == dim
+        last = last or (space.width == 0 and size >= largest + smallest)
+        if space.width == 0 and not last:
+            space.branch()
         checked = tolerance > 0 and spent >= at_least and spent % max(1, size // 32) == 0
-        if last or checked or size == most:
-            values, vectors = np.linalg.eigh(S[:size, :size])
-            residuals = np.abs(beta * vectors[-1])
-            if last or (
-                checked
-                and size >= largest + smallest
-                and _good(values, residuals, largest, smallest, tolerance)
-            ):
+        toward = np.ones(1)
+        if size and (last or checked or space.full or space.width > 1):
+            values, coordinates, residuals = space.ritz()
+            enough = size >= largest + smallest
+            wanted = _wanted(size, largest, smallest)
+            good = residuals[wanted] <= tolerance * np.abs(values[wanted])
+            if last or (checked and enough and bool(np.all(good))):
                 break
-        vector = residue / beta if beta else _fresh(basis[:size])
-        coupling = np.append(np.zeros(size - 1), beta)
-        if size == most:
+            if space.width > 1:
+                toward = _worst(space, coordinates, values, residuals, wanted)
+        if space.full:
             if quadrature is None:
-                quadrature = Tridiagonal(values, vectors[0] ** 2, residuals)
-            kept = _kept(size, largest, smallest)
-            _rotate(basis, vectors[:, kept])
-            size, restarts = len(kept), restarts + 1
-            S[:] = 0
-            S[range(size), range(size)] = values[kept]
-            coupling = beta * vectors[-1, kept]
-        S[:size, size] = S[size, :size] = coupling
+                quadrature = Tridiagonal(values, coordinates[0] ** 2, residuals)
+            space.restart(_kept(size, largest, smallest))
+            restarts += 1
+        space.expand(product, toward)
+        spent += 1
     if quadrature is None:
-        quadrature = Tridiagonal(values, vectors[0] ** 2, residuals)
+        quadrature = Tridiagonal(values, coordinates[0] ** 2, residuals)
     return Extremes(values, residuals, spent, restarts, quadrature)
 
 
-def _good(values: Vector, residuals: Vector, largest: int, smallest: int, tolerance: float) -> bool:
-    wanted = [*range(smallest), *range(len(values) - largest, len(values))]
-    return bool(np.all(residuals[wanted] <= tolerance * np.abs(values[wanted])))
+def _wanted(size: int, largest: int, smallest: int) -> list[int]:
+    below = min(smallest, size)
+    return [*range(below), *range(max(below, size - largest), size)]
+
+
+def _worst(
+    space: Space, coordinates: Matrix, values: Vector, residuals: Vector, wanted: list[int]
+) -> Vector:
+    """The direction, in ``F``, of the residual that is largest beside its eigenvalue."""
+    share = residuals[wanted] / np.maximum(np.abs(values[wanted]), np.finfo(np.float64).tiny)
+    direction = space.C @ coordinates[:, wanted[int(np.argmax(share))]]
+    length = float(np.linalg.norm(direction))
+    if length == 0:
+        direction, length = np.eye(space.width)[0], 1.0
+    unit_direction: Vector = direction / length
+    return unit_direction
 
 
 def _kept(size: int, largest: int, smallest: int) -> list[int]:
@@ -144,16 +163,3 @@ def _kept(size: int, largest: int, smallest: int) -> list[int]:
     below = 0 if not smallest else extra if not largest else extra // 2
     low, high = smallest + below, largest + extra - below
     return [*range(low), *range(size - high, size)]
-
-
-def _rotate(basis: Tensor, vectors: Matrix) -> None:
-    """Replace the first rows of the basis by the Ritz vectors, in place."""
-    rotation = torch.tensor(vectors.T, dtype=basis.dtype, device=basis.device)
-    for block in torch.split(basis, _BLOCK, dim=1):
-        block[: len(rotation)] = rotation @ block
-
-
-def _fresh(rows: Tensor) -> Tensor:
-    """A random unit vector orthogonal to the rows."""
-    draw = torch.randn(rows.shape[1], generator=torch.Generator().manual_seed(len(rows)))
-    return unit(orthogonalised(draw.to(rows), rows))
