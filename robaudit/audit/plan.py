@@ -167,7 +167,7 @@ PRESETS: dict[str, Plan] = {
             Classes(),
             Wci(PGD10),
             TopLayer(PGD10),
-            Hessian(PGD10, n=None, probes=10),
+            Hessian(PGD10, n=512, probes=5),
             Average(_STUTZ),
             Worst(_STUTZ),
         ),

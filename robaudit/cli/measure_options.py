@@ -176,7 +176,7 @@ class LanczosOptions(Spec):
     """How the spectrum is computed."""
 
     top: Count = Field(default=5, description="Largest eigenvalues.")
-    probes: Count = Field(default=5, description="Start vectors for trace and density.")
+    probes: Count = Field(default=3, description="Start vectors for trace and density.")
     lanczos_steps: Annotated[int, Field(ge=2)] = Field(
         default=80, description="Hessian products at most, for the eigenvalues."
     )

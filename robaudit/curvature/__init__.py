@@ -4,6 +4,7 @@ Inputs are held fixed and parameters are not changed. Traces are exact where the
 every estimate has a standard error and names the matrix it belongs to.
 """
 
+from robaudit.curvature.density import Density
 from robaudit.curvature.fisher_rao import FisherRao, fisher_rao
 from robaudit.curvature.gram import gram_bytes, gram_spectrum, small_spectrum
 from robaudit.curvature.largest import Largest, largest_eigenvalue
@@ -11,7 +12,7 @@ from robaudit.curvature.layer_spread import LayerSpread, layer_spreads
 from robaudit.curvature.pacbayes import PacBayes, bound_terms, check_constants, pac_bayes
 from robaudit.curvature.pyhessian_reference import PyHessian, pyhessian
 from robaudit.curvature.relative_flatness import RelativeFlatness, relative_flatness
-from robaudit.curvature.spectrum import Density, Spectrum, spectrum
+from robaudit.curvature.spectrum import Spectrum, spectrum
 from robaudit.curvature.top_layer import TopLayerTrace, top_layer_trh
 from robaudit.curvature.traces import LayerTrace, LayerTraces, layer_traces
 from robaudit.curvature.wci import LayerContribution, WeightCurvature, wci

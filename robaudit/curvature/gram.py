@@ -11,13 +11,14 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from robaudit.curvature.density import density_of
 from robaudit.curvature.derivatives import check_derivatives
 from robaudit.curvature.lanczos import Tridiagonal
 from robaudit.curvature.per_example import column_gradients
 from robaudit.curvature.products import relative_scale
 from robaudit.curvature.selection import chosen_parameters, effective_coordinates, leaves_of
 from robaudit.curvature.softmax import logit_curvature_factor
-from robaudit.curvature.spectrum import Spectrum, density_of
+from robaudit.curvature.spectrum import Spectrum
 from robaudit.engine import device_of, frozen
 from robaudit.engine.arguments import checked_features
 from robaudit.errors import NotMeasuredError, UsageError

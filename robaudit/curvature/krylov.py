@@ -134,8 +134,10 @@ class Space:
         """Some Ritz pairs of a space of width one."""
         values, coordinates, _ = self.ritz()
         chosen = coordinates[:, kept]
-        direction = self._rows[self.size].clone()
-        return Pairs(self.vectors(chosen), values[kept], self.C[0] @ chosen, direction)
+        rows = self.vectors(chosen)
+        if not self.width:  # they are eigenvectors
+            return Pairs(rows, values[kept], np.zeros(len(rows)), torch.zeros_like(rows[0]))
+        return Pairs(rows, values[kept], self.C[0] @ chosen, self._rows[self.size].clone())
 
     def restart(self, kept: Sequence[int]) -> None:
         """Replace ``Q`` by some of its Ritz vectors."""
@@ -183,7 +185,7 @@ class Space:
         self.growth *= float(np.linalg.norm(inverse, 2))
 
     def _lead(self, images: Tensor, E: Matrix) -> None:
-        """Add ``G E`` to ``H Q``, for images ``G``, ``(g, P)``: what is in ``Q`` and what is not."""
+        """Add ``G E`` to ``H Q``, for images ``G``, ``(g, P)``: what is in ``Q`` and the rest."""
         size = self.size
         for image, row in zip(images, E, strict=True):
             residue, along = orthogonalised(image, self._rows[: size + self.width])

@@ -39,9 +39,10 @@ class Tridiagonal:
 def lanczos(product: Product, start: Tensor, steps: int, *, held: int | None = None) -> Tridiagonal:
     """``steps`` steps from ``start``, fewer only where the Krylov space is exhausted.
 
-    Each new vector is orthogonalised twice against the last ``held`` vectors; coefficients are computed in float64. With all vectors held there are no spurious
-    copies of eigenvalues and the residuals are bounds. With fewer, copies may appear, which share
-    the weight of their eigenvalue: the quadrature remains accurate, the residuals are not bounds.
+    Each new vector is orthogonalised twice against the last ``held`` vectors; coefficients are
+    computed in float64. With all vectors held there are no spurious copies of eigenvalues and the
+    residuals are bounds. With fewer, copies may appear, which share the weight of their eigenvalue:
+    the quadrature remains accurate, the residuals are not bounds.
 
     Args:
         product: ``v -> H v`` for ``v`` of shape ``(P,)``.
@@ -83,7 +84,7 @@ def orthogonalised(vector: Tensor, rows: Tensor) -> tuple[Tensor, Vector]:
     """
     count, dim = rows.shape
     whole = dim - dim % _SUMMED
-    blocks = rows[:, :whole].unflatten(1, (-1, _SUMMED)).transpose(0, 1) if whole else None
+    blocks = rows[:, :whole].view(count, -1, _SUMMED).transpose(0, 1) if whole else None
     total = np.zeros(count)
     for _ in range(2):
         along = rows[:, whole:].double() @ vector[whole:].double()

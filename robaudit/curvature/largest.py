@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -11,13 +11,16 @@ from torch.func import functional_call
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from robaudit.curvature.double_backward import checked_double_backward
+from robaudit.curvature.krylov import Space
 from robaudit.curvature.losses import require_finite
-from robaudit.curvature.products import hessian_product
+from robaudit.curvature.matrices import Matrices, default_memory
 from robaudit.curvature.selection import effective_coordinates, leaves_of
-from robaudit.curvature.spectrum import MEMORY
-from robaudit.curvature.thick_restart import SPARE, extremes
+from robaudit.curvature.shared_runs import Wanted, judged
+from robaudit.curvature.thick_restart import SPARE
 from robaudit.engine import device_of, frozen, generator
 from robaudit.engine.arguments import checked_features
+from robaudit.engine.precision import Arithmetic, Precision
+from robaudit.types import Operator, Progress
 
 
 @dataclass(frozen=True)
@@ -30,12 +33,15 @@ class Largest:
             distance of ``value``.
         products: number of Hessian products; one gradient is computed in addition.
         converged: whether the residual is within the tolerance.
+        precision: of the products that searched; the residual is of products in float32, whose
+            rounding it includes.
     """
 
     value: float
     residual: float
     products: int
     converged: bool
+    precision: Precision = "fp32"
 
 
 @checked_features
@@ -46,8 +52,13 @@ def largest_eigenvalue(
     *,
     tolerance: float = 1e-3,
     steps: int = 100,
+    relative: bool = False,
+    operator: Operator = "hessian",
     layers: Sequence[str] | None = None,
+    memory: int | None = None,
+    precision: Arithmetic = "fp32",
     seed: int = 0,
+    progress: Progress | None = None,
 ) -> Largest:
     """The largest eigenvalue of the mean cross-entropy's Hessian.
 
@@ -61,7 +72,9 @@ def largest_eigenvalue(
         y: labels ``(n,)``.
         tolerance: of the residual, relative to the eigenvalue.
         steps: largest number of Hessian products.
-        layers: names of layers (meaning their weight) or parameters; by default all parameters.
+        relative, operator, layers, precision, progress: as in
+            :func:`robaudit.curvature.spectrum`.
+        memory: bytes for vectors, as there, or what four more than one take if that is more.
         seed: of the random start that is used where the curved direction vanishes.
 
     Returns:
@@ -79,24 +92,41 @@ def largest_eigenvalue(
     """
     model, chosen = effective_coordinates(model, layers, x)
     layers = chosen.layers
-    with frozen(model), checked_double_backward(model, x, y, layers):
-        start = chosen.gathered(curved_direction(model, x, layers=layers))
+    with frozen(model), checked_double_backward(model, x, y, layers, operator):
+        direction = curved_direction(model, x, layers=layers)
+        matrices = Matrices(
+            model,
+            x,
+            y,
+            chosen,
+            operator=operator,
+            relative=relative,
+            budget=steps,
+            progress=progress,
+        )
+        if matrices.scale is not None:
+            direction = matrices.scale * direction
+        start = chosen.gathered(direction)
         require_finite(start, model, x, y, "the logits' gradients are")
         if not bool(start.any()):
             draw = generator(seed, "largest eigenvalue")
             start = torch.randn(start.shape, generator=draw).to(start)
-        product = chosen.restricted(hessian_product(model, x, y, layers=layers))
-        held = max(MEMORY // (start.element_size() * len(start)), 1 + SPARE)
-        found = extremes(
-            lambda v: require_finite(product(v), model, x, y),
-            start,
-            steps,
-            largest=1,
-            tolerance=tolerance,
-            held=held,
-        )
-    value, residual = float(found.eigenvalues[-1]), float(found.residuals[-1])
-    return Largest(value, residual, found.products, residual <= tolerance * abs(value))
+        searched, rounding = matrices.searching(precision, start)
+        room = default_memory(start.device) if memory is None else memory
+        held = max(room // (start.element_size() * len(start)), 1 + SPARE)
+        wanted = Wanted(1, 0, max(tolerance, rounding.relative), steps, held)
+        space = Space(start, 1 + min(held, steps, len(start)))
+        found = wanted.advance(space, matrices.product(searched), steps)
+        if searched != "fp32":
+            left = max(0, steps - found.products)
+            wanted = replace(wanted, tolerance=tolerance)
+            found, space = judged(space, matrices.product("fp32"), wanted, left)
+        if progress is not None:
+            progress(steps, steps)
+    value = float(found.eigenvalues[-1])
+    rounded = 16 * torch.finfo(start.dtype).eps * float(abs(found.eigenvalues).max())
+    residual = float(found.residuals[-1]) + rounded
+    return Largest(value, residual, matrices.spent, residual <= tolerance * abs(value), searched)
 
 
 def curved_direction(

@@ -10,18 +10,21 @@ from torch.func import functional_call
 from torch.nn import functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from robaudit.curvature.pieces import Pieces
 from robaudit.curvature.selection import chosen_parameters, leaves_of
+from robaudit.engine.precision import Precision, arithmetic
 
 Product = Callable[[Tensor], Tensor]
 
 
 def hessian_product(
     model: nn.Module,
-    x: Tensor,
+    x: Tensor | Pieces,
     y: Tensor,
-    chunk: int = 256,
+    chunk: int | None = None,
     *,
     layers: Sequence[str] | None = None,
+    precision: Precision = "fp32",
 ) -> Product:
     """``v -> H v``, ``H`` the Hessian of the mean cross-entropy in the chosen parameters.
 
@@ -30,22 +33,33 @@ def hessian_product(
     the math kernel for attention, since fused attention has no second derivative.
 
     Args:
+        x: images ``(n, c, h, w)``, or the examples as they lie on the device.
+        y: labels ``(n,)``.
+        chunk: examples that are differentiated together; by default what suits the device.
         layers: see :func:`robaudit.curvature.selection.chosen_parameters`; by default all.
+        precision: arithmetic of the passes; see :func:`robaudit.engine.precision.arithmetic`.
     """
     leaves = leaves_of(model, layers)
     tensors = list(leaves.values())
+    pieces = x if isinstance(x, Pieces) else Pieces(x, y, tensors[0].device, chunk)
 
     def product(v: Tensor) -> Tensor:
         parts = _split(v, tensors)
-        return _mean_over_chunks(
-            model, leaves, x, y, chunk, lambda g: _flat(along(g, parts, tensors, keep=False))
-        )
+        with arithmetic(precision):
+            return _mean_over_pieces(
+                model, leaves, pieces, lambda g: _flat(along(g, parts, tensors, keep=False))
+            )
 
     return product
 
 
 def gauss_newton_product(
-    model: nn.Module, x: Tensor, chunk: int = 256, *, layers: Sequence[str] | None = None
+    model: nn.Module,
+    x: Tensor | Pieces,
+    chunk: int | None = None,
+    *,
+    layers: Sequence[str] | None = None,
+    precision: Precision = "fp32",
 ) -> Product:
     """``v -> G v``, ``G = (1/n) sum_i J_i^T (diag(p_i) - p_i p_i^T) J_i``, the Gauss-Newton matrix.
 
@@ -54,32 +68,35 @@ def gauss_newton_product(
     derivative has this product.
 
     Args:
-        layers: as in :func:`hessian_product`.
+        x, chunk, layers, precision: as in :func:`hessian_product`.
 
     Source: Schraudolph, "Fast curvature matrix-vector products for second-order gradient descent",
     Neural Computation 14, 2002.
     """
     leaves = leaves_of(model, layers)
+    tensors = list(leaves.values())
+    if not isinstance(x, Pieces):
+        x = Pieces(x, torch.zeros(len(x)), tensors[0].device, chunk)
+    pieces = x
 
     def product(v: Tensor) -> Tensor:
-        parts = _split(v, leaves.values())
-        total = torch.zeros_like(v)
-        for images in torch.split(x, chunk):
+        parts = _split(v, tensors)
+
+        def term(images: Tensor, _: Tensor) -> Tensor:
             with torch.enable_grad(), sdpa_kernel(SDPBackend.MATH):
-                logits = functional_call(model, leaves, (images.to(v.device),))
+                logits = functional_call(model, leaves, (images,))
                 u = torch.zeros_like(logits, requires_grad=True)
                 back = torch.autograd.grad(
-                    logits, list(leaves.values()), u, create_graph=True, materialize_grads=True
+                    logits, tensors, u, create_graph=True, materialize_grads=True
                 )
                 (moved,) = along(back, parts, [u], keep=False)
                 # In float64: where p is near one, rounding of 1 - p dominates.
                 p, moved = logits.detach().double().softmax(1), moved.double()
                 bent = (p * (moved - (p * moved).sum(1, keepdim=True))).to(v)
-                pulled = torch.autograd.grad(
-                    logits, list(leaves.values()), bent, materialize_grads=True
-                )
-            total += _flat(pulled)
-        return total / len(x)
+                return _flat(torch.autograd.grad(logits, tensors, bent, materialize_grads=True))
+
+        with arithmetic(precision):
+            return pieces.sum(term) / len(pieces.x)
 
     return product
 
@@ -89,7 +106,7 @@ def block_products(
     x: Tensor,
     y: Tensor,
     v: Tensor,
-    chunk: int = 256,
+    chunk: int | None = None,
     *,
     layers: Sequence[str] | None = None,
 ) -> Tensor:
@@ -105,7 +122,8 @@ def block_products(
         own = zip(gradients, parts, tensors, strict=True)
         return _flat([along([g], [part], [leaf])[0] for g, part, leaf in own])
 
-    return _mean_over_chunks(model, leaves, x, y, chunk, blocks)
+    pieces = Pieces(x, y, tensors[0].device, chunk)
+    return _mean_over_pieces(model, leaves, pieces, blocks)
 
 
 def relative_scale(model: nn.Module, layers: Sequence[str] | None = None) -> Tensor:
@@ -147,26 +165,24 @@ def _split(v: Tensor, leaves: Iterable[Tensor]) -> list[Tensor]:
     return [piece.view_as(leaf) for piece, leaf in zip(pieces, leaves, strict=True)]
 
 
-def _mean_over_chunks(
+def _mean_over_pieces(
     model: nn.Module,
     leaves: dict[str, Tensor],
-    x: Tensor,
-    y: Tensor,
-    chunk: int,
+    pieces: Pieces,
     term: Callable[[Sequence[Tensor]], Tensor],
 ) -> Tensor:
-    """The sum over chunks of ``term`` of the cross-entropy's gradients, over the examples."""
+    """The sum over pieces of ``term`` of the cross-entropy's gradients, over the examples."""
     tensors = list(leaves.values())
-    device = tensors[0].device
-    total = torch.zeros(sum(leaf.numel() for leaf in tensors)).to(tensors[0])
-    for images, labels in zip(torch.split(x, chunk), torch.split(y, chunk), strict=True):
+
+    def of_piece(images: Tensor, labels: Tensor) -> Tensor:
         with torch.enable_grad(), sdpa_kernel(SDPBackend.MATH):
-            logits = functional_call(model, leaves, (images.to(device),))
-            loss = F.cross_entropy(logits, labels.to(device), reduction="sum")
-            total += term(
+            logits = functional_call(model, leaves, (images,))
+            loss = F.cross_entropy(logits, labels, reduction="sum")
+            return term(
                 torch.autograd.grad(loss, tensors, create_graph=True, materialize_grads=True)
             )
-    return total / len(x)
+
+    return pieces.sum(of_piece) / len(pieces.x)
 
 
 def _flat(pieces: Sequence[Tensor]) -> Tensor:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -11,47 +12,21 @@ import torch
 from torch import Tensor, nn
 
 from robaudit.brief import brief
+from robaudit.curvature.density import Density, density_of
 from robaudit.curvature.double_backward import checked_double_backward
-from robaudit.curvature.lanczos import Tridiagonal, Vector, lanczos
-from robaudit.curvature.losses import require_finite
-from robaudit.curvature.products import (
-    Product,
-    gauss_newton_product,
-    hessian_product,
-    relative_scale,
-)
+from robaudit.curvature.matrices import Matrices, default_memory
 from robaudit.curvature.selection import chosen_parameters, effective_coordinates
-from robaudit.curvature.thick_restart import SPARE, extremes
+from robaudit.curvature.shared_runs import Wanted, judged, shared_runs
+from robaudit.curvature.thick_restart import SPARE
 from robaudit.engine import device_of, frozen, generator
 from robaudit.engine.arguments import checked_features
+from robaudit.engine.precision import Arithmetic, Precision
 from robaudit.errors import UsageError
 from robaudit.notebook import html
 from robaudit.types import Operator, Progress
 
-# Default budget for vectors, in bytes.
-MEMORY = 2 << 30
 # Vectors in addition to the basis: the newest residue and those used to orthogonalise it.
 _WORKING = 3
-
-
-@dataclass(frozen=True)
-class Density:
-    """``phi(t) = (1/P) sum_i N(t; lambda_i, sigma^2)``, estimated on a grid.
-
-    Attributes:
-        grid: ``(g,)`` eigenvalues.
-        density: ``(g,)`` mean over probes; integrates to one.
-        standard_error: ``(g,)`` of that mean, over probes; ``nan`` for a single probe. It does not
-            include the error of the finite number of quadrature nodes.
-        sigma: width of the Gaussian kernel.
-    """
-
-    grid: Vector
-    density: Vector
-    standard_error: Vector
-    sigma: float
-
-    __repr__ = brief
 
 
 @dataclass(frozen=True)
@@ -62,21 +37,27 @@ class Spectrum:
         largest: the ``top`` largest eigenvalues, descending; fewer where the dimension or ``steps``
             is smaller.
         smallest: the smallest eigenvalue.
-        residuals: of ``largest``; a true eigenvalue is within the residual of each. They include
-            the products' rounding, 16 units in the last place of the largest eigenvalue.
+        residuals: of ``largest``; a true eigenvalue is within the residual of each. They are of
+            products in float32, whose rounding they include: 16 units in the last place of the
+            largest eigenvalue, times its growth where several runs are joined.
         smallest_residual: of ``smallest``.
         trace: by Hutchinson's estimator on the start vectors.
-        trace_standard_error: of ``trace``, over probes.
+        trace_standard_error: of ``trace``, over probes, and of the rounding of products in TF32.
         density: of all eigenvalues.
-        products: number of matrix-vector products.
+        products: number of matrix-vector products with all examples.
         note: the eigenvalues whose residuals exceed the tolerance; ``None`` if there are none.
         operator: ``hessian`` or ``gauss-newton``.
         dimension: number of parameters it acts on, without pruned entries.
         restarts: number of restarts because the basis was full.
         method: ``gram`` if every eigenvalue comes from the Gram matrix, without iteration, probes,
             or errors other than rounding.
-        notes: how the weights of parametrised and pruned modules were treated, and which parameters
-            no forward pass uses and are left out.
+        notes: how the weights of parametrised and pruned modules were treated, which parameters no
+            forward pass uses and are left out, and what the device's memory or rounding did not
+            allow.
+        precision: of the products that searched, and that trace and density come from.
+        rounding: relative difference between such a product and one in float32, of one vector.
+        halves: the curvature ``<u, H u>`` along the largest eigenvalue's vector on the first half
+            of the examples and on the second; ``None`` if it was not asked for.
     """
 
     largest: tuple[float, ...]
@@ -93,6 +74,9 @@ class Spectrum:
     restarts: int
     method: Literal["lanczos", "gram"] = "lanczos"
     notes: tuple[str, ...] = ()
+    precision: Precision = "fp32"
+    rounding: float = 0.0
+    halves: tuple[float, float] | None = None
 
     @property
     def converged(self) -> bool:
@@ -110,22 +94,33 @@ def spectrum(
     y: Tensor,
     *,
     top: int = 5,
-    probes: int = 5,
+    probes: int = 3,
     steps: int = 80,
-    density_steps: int = 40,
+    density_steps: int = 20,
     tolerance: float = 1e-3,
     relative: bool = False,
     operator: Operator = "hessian",
     layers: Sequence[str] | None = None,
     memory: int | None = None,
+    precision: Arithmetic = "fp32",
+    halves: bool = False,
     seed: int = 0,
     progress: Progress | None = None,
 ) -> Spectrum:
     """Spectrum of the mean cross-entropy's Hessian, or of its Gauss-Newton matrix.
 
-    Lanczos with thick restarts runs from a Rademacher vector until the ``top`` largest and the
-    smallest eigenvalue have residuals within ``tolerance`` of themselves. This run and ``probes -
-    1`` more give the density by stochastic Lanczos quadrature, and the trace.
+    ``probes`` runs of Lanczos from Rademacher vectors give the density by stochastic Lanczos
+    quadrature, and the trace. From the Ritz vectors of these runs the last one goes on until the
+    ``top`` largest and the smallest eigenvalue have residuals within ``tolerance`` of themselves.
+    Where vectors do not fit in memory, Lanczos restarts.
+
+    On a GPU the products may be in TF32. Then the eigenvectors that they found are multiplied in
+    float32: the eigenvalues and residuals are those of float32, in which the iteration goes on if a
+    residual is not within the tolerance.
+
+    Eigenvalues are those of the examples given. Of 200 adversarial digits and of 200 CIFAR-10
+    images the density of 20 steps was within 0.02 % (total variation) of that of 90, which is less
+    than two probes differ by.
 
     Args:
         model: images to logits ``(n, k)``; it is left unchanged.
@@ -133,8 +128,8 @@ def spectrum(
         y: labels ``(n,)``.
         top: number of largest eigenvalues.
         probes: number of random start vectors for density and trace.
-        steps: largest number of products for the eigenvalues.
-        density_steps: products for the density of each further probe.
+        steps: largest number of products of the run that the eigenvalues come from.
+        density_steps: products for the density of each probe.
         tolerance: of the residuals, relative to the eigenvalues.
         relative: the spectrum of ``D H D``, ``D`` the norm of each parameter's tensor, which is
             invariant under rescaling of layers; the plain eigenvalues are not.
@@ -143,7 +138,12 @@ def spectrum(
             searched for.
         layers: names of layers (meaning their weight) or parameters; by default all parameters.
         memory: bytes for vectors; a smaller budget means more restarts, and so more products. By
-            default 2 GiB, or what the required vectors take if that is more.
+            default 4 GiB, on a GPU a quarter of what is free if that is more, and always what the
+            required vectors take.
+        precision: ``auto``, ``tf32`` and ``bf16`` take TF32 on a GPU that has it, unless one
+            product shows that it rounds too much. On a CPU all products are in float32.
+        halves: also compute the curvature along the largest eigenvalue's vector on both halves of
+            the examples, with a product on one of them.
         seed: of the start vectors.
         progress: called with the products done and the products expected.
 
@@ -167,49 +167,45 @@ def spectrum(
     with frozen(model), checked_double_backward(model, x, y, layers, operator):
         like = next(iter(chosen_parameters(model, layers).values()))
         bottom = _bottom(model, x, dim, operator)
-        held = _vectors_held(memory, dim * like.element_size(), min(top + bottom + SPARE, dim))
-        matrix = chosen.restricted(_matrix(model, x, y, operator, layers, relative))
+        room = memory if memory is not None else default_memory(like.device)
+        held = _vectors_held(
+            room, memory is None, dim * like.element_size(), min(top + bottom + SPARE, dim)
+        )
         budget = steps + (probes - 1) * density_steps
-        spent = 0
-
-        def product(v: Tensor) -> Tensor:
-            nonlocal spent
-            spent += 1
-            out = require_finite(matrix(v), model, x, y)
-            if progress is not None:
-                progress(min(spent, budget), budget)
-            return out
+        matrices = Matrices(
+            model,
+            x,
+            y,
+            chosen,
+            operator=operator,
+            relative=relative,
+            budget=budget,
+            progress=progress,
+        )
 
         def start(probe: int) -> Tensor:
             signs = torch.randint(2, (dim,), generator=generator(seed, "lanczos", probe)) * 2 - 1
             return signs.to(like)
 
-        ends = extremes(
-            product,
-            start(0),
-            steps,
-            largest=top,
-            smallest=bottom,
-            tolerance=tolerance,
-            held=held,
-            at_least=min(density_steps, steps) if probes > 1 else 0,
-        )
-        # All probes need the same number of nodes; a basis that was full earlier has too few.
-        usable = probes == 1 or not ends.restarts or len(ends.quadrature.weights) >= density_steps
-        runs = [ends.quadrature] if usable else []
-        runs += [
-            lanczos(product, start(probe), density_steps, held=max(2, held))
-            for probe in range(len(runs), probes)
-        ]
+        searched, rounding = matrices.searching(precision, start(0))
+        exact, search = matrices.product("fp32"), matrices.product(searched)
+        wanted = Wanted(top, bottom, max(tolerance, rounding.relative), steps, held)
+        runs = shared_runs(search, start, probes, density_steps, wanted)
+        ends, space = runs.ends, runs.space
+        if searched != "fp32":
+            wanted = replace(wanted, tolerance=tolerance)
+            ends, space = judged(space, exact, wanted, max(0, steps - ends.products))
+        both = matrices.halves(space, float(ends.eigenvalues[-1])) if halves else None
         if progress is not None:
             progress(budget, budget)
-    # The Lanczos bound does not include the rounding of the products.
-    rounding = 16 * torch.finfo(like.dtype).eps * float(np.abs(ends.eigenvalues).max())
+    # The bound of Lanczos does not include the rounding of the products.
+    size = float(np.abs(ends.eigenvalues).max())
+    rounded = 16 * torch.finfo(like.dtype).eps * space.growth * size
     largest = ends.eigenvalues[::-1][:top]
-    residuals = ends.residuals[::-1][:top] + rounding
+    residuals = ends.residuals[::-1][:top] + rounded
     smallest, below = 0.0, 0.0
     if bottom:
-        smallest, below = float(ends.eigenvalues[0]), float(ends.residuals[0]) + rounding
+        smallest, below = float(ends.eigenvalues[0]), float(ends.residuals[0]) + rounded
     late = [
         f"{name} {value:.4g} +- {residual:.2g}"
         for name, value, residual in [
@@ -221,21 +217,25 @@ def spectrum(
         ]
         if not residual <= tolerance * abs(value)
     ]
-    traces = dim * np.array([run.weights @ run.eigenvalues for run in runs])
+    traces = dim * np.array([run.weights @ run.eigenvalues for run in runs.quadratures])
+    probed = float(traces.std(ddof=1) / probes**0.5) if probes > 1 else np.nan
     return Spectrum(
         largest=tuple(largest.tolist()),
         smallest=smallest,
         residuals=tuple(residuals.tolist()),
         smallest_residual=below,
         trace=float(traces.mean()),
-        trace_standard_error=float(traces.std(ddof=1) / probes**0.5) if probes > 1 else np.nan,
-        density=density_of(runs),
-        products=spent,
-        note=_note(late, tolerance, ends.products, ends.restarts),
+        trace_standard_error=math.hypot(probed, dim * rounding.quotient),
+        density=density_of(runs.quadratures),
+        products=matrices.spent,
+        note=_note(late, tolerance, matrices.spent, ends.restarts),
         operator=operator,
         dimension=dim,
         restarts=ends.restarts,
-        notes=chosen.notes,
+        notes=(*chosen.notes, *matrices.notes),
+        precision=searched,
+        rounding=rounding.relative,
+        halves=both,
     )
 
 
@@ -248,10 +248,10 @@ def _bottom(model: nn.Module, x: Tensor, dim: int, operator: Operator) -> int:
     return int(dim <= len(x) * (classes - 1))
 
 
-def _vectors_held(memory: int | None, one: int, needed: int) -> int:
-    if memory is None:
-        return max(MEMORY // one - _WORKING, needed)
+def _vectors_held(memory: int, free: bool, one: int, needed: int) -> int:
     held = memory // one - _WORKING
+    if free:
+        return max(held, needed)
     if held < needed:
         raise UsageError(
             f"one vector takes {one} bytes and {needed + _WORKING} are needed, but the memory "
@@ -260,24 +260,6 @@ def _vectors_held(memory: int | None, one: int, needed: int) -> int:
             "fewer layers.",
         )
     return held
-
-
-def _matrix(
-    model: nn.Module,
-    x: Tensor,
-    y: Tensor,
-    operator: Operator,
-    layers: Sequence[str] | None,
-    relative: bool,
-) -> Product:
-    if operator == "hessian":
-        matrix = hessian_product(model, x, y, layers=layers)
-    else:
-        matrix = gauss_newton_product(model, x, layers=layers)
-    if not relative:
-        return matrix
-    scale = relative_scale(model, layers)
-    return lambda v: scale * matrix(scale * v)
 
 
 def _note(late: list[str], tolerance: float, products: int, restarts: int) -> str | None:
@@ -289,19 +271,3 @@ def _note(late: list[str], tolerance: float, products: int, restarts: int) -> st
         f"after {products} products{full}, these eigenvalues are known to their residual only, "
         f"which is more than {tolerance:g} of them: {shown}"
     )
-
-
-def density_of(runs: Sequence[Tridiagonal], points: int = 256) -> Density:
-    """The mean over quadratures, with a kernel of a hundredth of the spectrum's width."""
-    low = min(float(run.eigenvalues[0]) for run in runs)
-    high = max(float(run.eigenvalues[-1]) for run in runs)
-    width = max(high - low, 1e-12)
-    sigma = 0.01 * width
-    grid = np.linspace(low - 4 * sigma, high + 4 * sigma, points)
-    rows = []
-    for run in runs:
-        z = (grid[:, None] - run.eigenvalues[None, :]) / sigma
-        rows.append(np.exp(-0.5 * z**2) @ run.weights / (sigma * np.sqrt(2 * np.pi)))
-    values = np.array(rows)
-    error = values.std(0, ddof=1) / len(rows) ** 0.5 if len(rows) > 1 else np.full(points, np.nan)
-    return Density(grid, values.mean(0), error, sigma)

@@ -104,8 +104,8 @@ def advanced(
     """As :func:`extremes`, from a space that is changed in place.
 
     The first product is spent only if the wanted pairs of the space have not converged. Of a space
-    that leads in several directions, each product goes along the residual of the wanted pair that
-    is farthest from its tolerance.
+    that leads in several directions, each product goes along the one that the wanted pairs'
+    relative residuals have most of.
     """
     dim = space.dim
     spent = restarts = 0
@@ -121,12 +121,12 @@ def advanced(
         if size and (last or checked or space.full or space.width > 1):
             values, coordinates, residuals = space.ritz()
             enough = size >= largest + smallest
-            wanted = _wanted(size, largest, smallest)
+            wanted = wanted_of(size, largest, smallest)
             good = residuals[wanted] <= tolerance * np.abs(values[wanted])
             if last or (checked and enough and bool(np.all(good))):
                 break
             if space.width > 1:
-                toward = _worst(space, coordinates, values, residuals, wanted)
+                toward = _lagging(space, coordinates[:, wanted], values[wanted])
         if space.full:
             if quadrature is None:
                 quadrature = Tridiagonal(values, coordinates[0] ** 2, residuals)
@@ -139,27 +139,29 @@ def advanced(
     return Extremes(values, residuals, spent, restarts, quadrature)
 
 
-def _wanted(size: int, largest: int, smallest: int) -> list[int]:
+def wanted_of(size: int, largest: int, smallest: int) -> list[int]:
+    """Indices of the wanted ones among ``size`` ascending values, as far as there are so many."""
     below = min(smallest, size)
     return [*range(below), *range(max(below, size - largest), size)]
 
 
-def _worst(
-    space: Space, coordinates: Matrix, values: Vector, residuals: Vector, wanted: list[int]
-) -> Vector:
-    """The direction, in ``F``, of the residual that is largest beside its eigenvalue."""
-    share = residuals[wanted] / np.maximum(np.abs(values[wanted]), np.finfo(np.float64).tiny)
-    direction = space.C @ coordinates[:, wanted[int(np.argmax(share))]]
-    length = float(np.linalg.norm(direction))
-    if length == 0:
-        direction, length = np.eye(space.width)[0], 1.0
-    unit_direction: Vector = direction / length
-    return unit_direction
+def _lagging(space: Space, coordinates: Matrix, values: Vector) -> Vector:
+    """The unit vector, in ``F``, along which the residuals beside their eigenvalues are largest."""
+    sizes = np.maximum(np.abs(values), np.finfo(np.float64).tiny)
+    left: Matrix = np.linalg.svd(space.C @ coordinates / sizes)[0]
+    return left[:, 0]
 
 
 def _kept(size: int, largest: int, smallest: int) -> list[int]:
     """Indices of the wanted Ritz pairs and of their neighbours, half of the spare ones."""
-    extra = (size - largest - smallest) // 2
+    return nearest(size, largest, smallest, largest + smallest + (size - largest - smallest) // 2)
+
+
+def nearest(size: int, largest: int, smallest: int, count: int) -> list[int]:
+    """Indices of ``count`` Ritz pairs, the wanted ones and their neighbours at both ends."""
+    extra = min(count, size) - largest - smallest
+    if extra < 0:
+        return wanted_of(size, largest, smallest)
     below = 0 if not smallest else extra if not largest else extra // 2
     low, high = smallest + below, largest + extra - below
     return [*range(low), *range(size - high, size)]

@@ -144,7 +144,7 @@ def test_a_budget_for_too_few_vectors_is_refused(batch):
 
 
 def test_without_a_budget_the_vectors_needed_are_always_taken(batch, monkeypatch):
-    monkeypatch.setattr(importlib.import_module("robaudit.curvature.spectrum"), "MEMORY", 1)
+    monkeypatch.setattr(importlib.import_module("robaudit.curvature.matrices"), "MEMORY", 1)
     model = warmed(NETWORKS["residual"], (2, 6, 6))
     found = spectrum(model, *batch, top=5, steps=2000)
     assert found.converged

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from robaudit.audit.context import Context
-    from robaudit.curvature import LayerTraces, Spectrum
+    from robaudit.curvature import Largest, LayerTraces, Spectrum
 
 # Of a Gauss-Newton matrix: examples times classes less one. The cost grows with its square.
 _SMALL_RANK = 1024
@@ -84,9 +84,9 @@ class Hessian(Probe):
     pgd: Pgd = PGD10
     n: int | None = 256
     top: int = 5
-    probes: int = 5
+    probes: int = 3
     steps: int = 80
-    density_steps: int = 40
+    density_steps: int = 20
     tolerance: float = 1e-3
     operator: Operator = "hessian"
     layers: Layers = None
@@ -116,7 +116,7 @@ class Hessian(Probe):
 
     def run(self, context: Context) -> list[Measurement]:
         from robaudit import curvature
-        from robaudit.curvature.spectrum import MEMORY
+        from robaudit.curvature.matrices import MEMORY
         from robaudit.engine import in_float64
 
         attacked = context.adversarial(context.main, self.pgd, self.n)
@@ -129,49 +129,62 @@ class Hessian(Probe):
         layers = restricting(context.model, self.layers)
         small = self._diagonalised(context, attacked.x)
 
-        def run(relative: bool) -> Spectrum:
-            label = "relative spectrum" if relative else "spectrum"
-            with context.watch(f"{label} on {n} {context.main} examples") as progress:
-                if small:
-                    return curvature.small_spectrum(
-                        context.model,
-                        attacked.x,
-                        top=1 if relative else self.top,
-                        relative=relative,
-                        layers=layers,
-                        memory=self.memory or MEMORY,
-                        progress=progress,
-                    )
+        common: dict[str, Any] = {
+            "steps": self.steps,
+            "tolerance": self.tolerance,
+            "operator": self.operator,
+            "layers": layers,
+            "memory": self.memory,
+            "precision": "float64" if context.double else context.precision,
+            "seed": context.seed,
+        }
+
+        def diagonalised(relative: bool) -> Spectrum:
+            with context.watch(f"Gram matrix of {n} {context.main} examples") as progress:
+                return curvature.small_spectrum(
+                    context.model,
+                    attacked.x,
+                    top=1 if relative else self.top,
+                    relative=relative,
+                    layers=layers,
+                    memory=self.memory or MEMORY,
+                    progress=progress,
+                )
+
+        def iterated() -> Spectrum:
+            with context.watch(f"spectrum on {n} {context.main} examples") as progress:
                 return curvature.spectrum(
                     context.model,
                     attacked.x,
                     y,
-                    top=1 if relative else self.top,
-                    probes=1 if relative else self.probes,
-                    steps=self.steps,
+                    top=self.top,
+                    probes=self.probes,
                     density_steps=self.density_steps,
-                    tolerance=self.tolerance,
-                    relative=relative,
-                    operator=self.operator,
-                    layers=layers,
-                    memory=self.memory,
-                    seed=context.seed,
+                    halves=True,
                     progress=progress,
+                    **common,
                 )
 
-        found = run(relative=False)
+        def largest_relative() -> Largest:
+            with context.watch(f"relative eigenvalue on {n} {context.main} examples") as progress:
+                return curvature.largest_eigenvalue(
+                    context.model, attacked.x, y, relative=True, progress=progress, **common
+                )
+
+        found = diagonalised(relative=False) if small else iterated()
         traces = self._traces(context, attacked.x, y)
         spread = self._spread(context, attacked.x, y)
         theirs = self._second_opinion(context, attacked.x, y)
-        own = run(relative=True)
+        own = _of_largest(diagonalised(relative=True)) if small else largest_relative()
         density = found.density
         told = [authors(context.model)(note) for note in found.notes]
         probed = 0.0 if small else found.trace_standard_error
-        common: dict[str, Any] = {
+        fields: dict[str, Any] = {
             "n": n,
             "settings": {**asdict(self), "method": found.method},
             "split": context.main,
         }
+        halves = {} if found.halves is None else {"halves": list(found.halves)}
         return [
             Measurement(
                 name="hessian.largest",
@@ -182,16 +195,19 @@ class Hessian(Probe):
                     "products": found.products,
                     "restarts": found.restarts,
                     "dimension": found.dimension,
+                    "precision": found.precision,
+                    "rounding": found.rounding,
+                    **halves,
                     **theirs.get("hessian.largest", {}),
                 },
                 warnings=[*told, *_late(found)],
-                **common,
+                **fields,
             ),
             Measurement(
                 name="hessian.smallest",
                 value=found.smallest,
                 details={"residuals": [found.smallest_residual]},
-                **common,
+                **fields,
             ),
             estimate(
                 name="hessian.trace",
@@ -209,14 +225,18 @@ class Hessian(Probe):
                     **spread,
                     **theirs.get("hessian.trace", {}),
                 },
-                **common,
+                **fields,
             ),
             Measurement(
                 name="hessian.relative_largest",
-                value=own.largest[0],
-                details={"residuals": list(own.residuals), "products": own.products},
-                warnings=_late(own),
-                **common,
+                value=own.value,
+                details={
+                    "residuals": [own.residual],
+                    "products": own.products,
+                    "precision": own.precision,
+                },
+                warnings=_unconverged(own, self.tolerance),
+                **fields,
             ),
         ]
 
@@ -226,8 +246,8 @@ class Hessian(Probe):
         It does not depend on labels or probes.
         """
         from robaudit import curvature
+        from robaudit.curvature.matrices import MEMORY
         from robaudit.curvature.selection import chosen_parameters
-        from robaudit.curvature.spectrum import MEMORY
         from robaudit.curvature.traces import classes_of
         from robaudit.engine import effective
 
@@ -303,3 +323,19 @@ class Hessian(Probe):
 
 def _late(found: Spectrum) -> list[str]:
     return [] if found.note is None else [found.note]
+
+
+def _of_largest(found: Spectrum) -> Largest:
+    """The largest eigenvalue of a spectrum that was computed without iteration."""
+    from robaudit.curvature import Largest
+
+    return Largest(found.largest[0], found.residuals[0], found.products, found.converged)
+
+
+def _unconverged(found: Largest, tolerance: float) -> list[str]:
+    if found.converged:
+        return []
+    return [
+        f"after {found.products} products it is known to its residual only, which is more than "
+        f"{tolerance:g} of it: {found.value:.4g} +- {found.residual:.2g}"
+    ]
