@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -31,6 +31,8 @@ from robaudit.engine import (
     edge_nudge,
     frozen,
 )
+from robaudit.engine.captured import Captured
+from robaudit.engine.logits import Forward
 from robaudit.engine.precision import coarsest
 from robaudit.engine.projections import per_image
 from robaudit.engine.runner import BatchSize
@@ -62,6 +64,7 @@ class Context:
         replayed: adversarial images made earlier, of the audited examples.
         watch: opens a progress display for a named piece of work.
         cache: keeps finished pieces of attacks.
+        passes: of images, at most, that the plan takes.
         data_dir: where data sets are, for images that belong to the audited ones.
         outcomes: per-example results by ``split.name``, for ``examples.npz``.
         broken: by attack, adversarial images of the audited split and which of them count.
@@ -84,9 +87,11 @@ class Context:
     broken: dict[str, tuple[Tensor, Tensor]] = field(default_factory=dict)
     nearer: dict[str, Tensor] = field(default_factory=dict)
     double: bool = False
+    passes: float = 0
     data_dir: Path | None = None
     _made: dict[tuple[str, Pgd], AttackResult] = field(default_factory=dict)
     _runners: list[Runner] = field(default_factory=list)
+    _captured: dict[tuple[int, Precision, bool], Captured] = field(default_factory=dict)
     _engines: dict[ThreatModel, Accelerated] = field(default_factory=dict)
 
     def part(self, rows: Tensor, threat: ThreatModel | None = None) -> Context:
@@ -162,7 +167,12 @@ class Context:
             images = self.splits[self.main].x
             shape = tuple(images.shape[1:])
             self._engines[nearest] = accelerate(
-                self.model, shape, self.precision, examples=images, threat=nearest
+                self.model,
+                shape,
+                self.precision,
+                examples=images,
+                threat=nearest,
+                passes=self.passes,
             )
         return self._engines[nearest]
 
@@ -174,7 +184,9 @@ class Context:
     @property
     def engine_details(self) -> dict[str, list[str]]:
         """The form in which the network is searched, and why it is no faster one."""
-        found = {"engine": list(self.engine.used), "engine_notes": list(self.engine.notes)}
+        engine = self.engine
+        recorded = self._recorded(engine.forward, engine.precision, compiled=engine.compiled)
+        found = {"engine": [*engine.used], "engine_notes": [*engine.notes, *recorded.notes]}
         return {key: words for key, words in found.items() if words}
 
     @cached_property
@@ -185,19 +197,32 @@ class Context:
             return edge_nudge(self.model, images.to(device_of(self.model)))
 
     def runner(
-        self, forward: Callable[[Tensor], Tensor] | None = None, precision: Precision = "fp32"
+        self,
+        forward: Forward | None = None,
+        precision: Precision = "fp32",
+        *,
+        compiled: bool = False,
     ) -> Runner:
-        """Runs the network, or ``forward`` in its place."""
+        """Runs the network, or ``forward`` in its place; recorded passes are shared."""
         device = device_of(self.model)
-        made = Runner(forward or self.model, device, self.batch_size, precision=precision)
+        network = self._recorded(forward or self.model, precision, compiled=compiled)
+        made = Runner(network, device, self.batch_size)
         self._runners.append(made)
         return made
+
+    def _recorded(self, forward: Forward, precision: Precision, *, compiled: bool) -> Captured:
+        key = id(forward), precision, compiled  # the network is kept, and its id with it
+        if key not in self._captured:
+            device = device_of(self.model)
+            self._captured[key] = Captured(forward, device, precision, compiled=compiled)
+        return self._captured[key]
 
     def searcher(self, plain: bool = False) -> Runner:
         """Runs the network through the engine; ``plain`` runs the original network in float32."""
         if plain:
             return self.runner()
-        return self.runner(self.engine.forward, self.engine.precision)
+        found = self.engine
+        return self.runner(found.forward, found.precision, compiled=found.compiled)
 
     def memory_notes(self) -> list[str]:
         """A warning where memory ran out and passes were made smaller."""

@@ -120,6 +120,7 @@ def audit(
         watch,
         cache,
         double=precision == "float64",
+        passes=plan.passes(len(examples)),
         data_dir=data_dir,
     )
     warnings = list(getattr(getattr(model, "origin", None), "warnings", ()))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -28,6 +28,7 @@ from robaudit.engine.voting import Voted
 from robaudit.errors import NotMeasuredError, error_line
 from robaudit.types import ThreatModel
 
+_Sensitivity = tuple[Tensor, Tensor | None]
 CHANNELS_LAST = "channels last"
 
 # Number of noise images on which a candidate is compared, the same for every data set, and of the
@@ -47,6 +48,10 @@ _FEW_CHANNELS_WORK = 0.2
 # to 0.8 of its time in float32, with 40 to 120 1.2.
 _MANY_PRODUCTS = 128
 _MANY_PRODUCTS_WORK = 0.5
+
+# Compiling takes tens of seconds for each size of a pass. An H100 makes so many multiplications in
+# four minutes, and half of them are saved.
+_COMPILED_WORK = 3e16
 
 
 class _Allowed(NamedTuple):
@@ -85,6 +90,7 @@ class Accelerated:
         used: the transformations that are used.
         notes: the transformations that were rejected, and why.
         folded: the network with batch norms folded, where that is used.
+        compiled: whether compiling it pays for the planned passes.
     """
 
     forward: Forward
@@ -92,6 +98,7 @@ class Accelerated:
     used: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     folded: Folded | None = None
+    compiled: bool = False
 
 
 def accelerate(
@@ -101,6 +108,7 @@ def accelerate(
     *,
     examples: Tensor | None = None,
     threat: ThreatModel | None = None,
+    passes: float = 0,
 ) -> Accelerated:
     """The network with batch norms folded, in channels-last order and a fast arithmetic.
 
@@ -122,18 +130,22 @@ def accelerate(
             where most multiplications belong to long sums.
         examples: audited images ``(n, c, h, w)``, of which the first few are used.
         threat: perturbations that matter; they are compared if there are examples.
+        passes: of images, at most, a backward pass counted as two. On a GPU the network is
+            compiled if they take 3e16 multiplications or more.
 
     Returns:
         The form to run, with the transformations used.
     """
     try:
-        return _accelerated(model, shape, precision, examples, threat)
+        found, products = _accelerated(model, shape, precision, examples, threat)
     except BaseException as error:
         if not (is_foreign(error) or isinstance(error, NotMeasuredError)):
             raise
         return Accelerated(
             model, notes=(f"the original network is run: on noise it raised {error_line(error)}",)
         )
+    pays = device_of(model).type == "cuda" and passes * products >= _COMPILED_WORK
+    return replace(found, compiled=pays)
 
 
 def _accelerated(
@@ -142,9 +154,10 @@ def _accelerated(
     asked: Asked,
     examples: Tensor | None,
     threat: ThreatModel | None,
-) -> Accelerated:
+) -> tuple[Accelerated, int]:
+    """The form, and the network's multiplications per image."""
     if isinstance(model, Voted):  # another form would draw other noise
-        return Accelerated(model)
+        return Accelerated(model), 0
     notes: list[str] = []
     used: list[str] = []
     device = device_of(model)
@@ -175,7 +188,7 @@ def _accelerated(
             network = folded.network
             if not offer("batch norm folded", "batch norm is not folded", lambda: network):
                 folded = None
-        few_channels, many_products = _work(model, noise[:1])
+        few_channels, many_products, products = _work(model, noise[:1])
         plain, last = found, False
         if few_channels < _FEW_CHANNELS_WORK:
             last = offer(
@@ -190,12 +203,14 @@ def _accelerated(
                 continue
             make = partial(_rounded, plain, last) if precision == "bf16" else lambda: found
             if offer(precision, f"{precision} is not used", make, precision):
-                return Accelerated(found, precision, tuple(used), tuple(notes), folded)
-    return Accelerated(found, "fp32", tuple(used), tuple(notes), folded)
+                break
+        else:
+            precision = "fp32"
+    return Accelerated(found, precision, tuple(used), tuple(notes), folded), products
 
 
-def _work(model: nn.Module, image: Tensor) -> tuple[float, float]:
-    """Which part of the multiplications few input channels have, and which part long sums.
+def _work(model: nn.Module, image: Tensor) -> tuple[float, float, int]:
+    """Which part of the multiplications few input channels have, which part long sums, and all.
 
     The first is 1 in a network without convolutions.
     """
@@ -215,7 +230,7 @@ def _work(model: nn.Module, image: Tensor) -> tuple[float, float]:
         if isinstance(layer, nn.Conv2d):
             convolved += work
             few += work * (layer.in_channels < _FEW_CHANNELS)
-    return few / convolved if convolved else 1.0, long / max(1, total)
+    return few / convolved if convolved else 1.0, long / max(1, total), total
 
 
 def channels_last(network: nn.Module) -> nn.Module:
@@ -296,37 +311,55 @@ class _Trial:
 
     def problem(self, candidate: Forward, precision: Precision) -> str:
         """How the candidate differs from the network; empty if it agrees."""
-        allowed = _ALLOWED[precision]
-        logits, gradient = self._own
         try:
             with arithmetic(precision):
-                others, other_gradient = mixture_gradient(candidate, self._points)
+                other = mixture_gradient(candidate, self._points)
         except BaseException as error:
             if not recurs(error):
                 raise
             return f"the network then raises {type(error).__name__}"
-        if others.shape != logits.shape:
-            return "its output then has another shape"
-        pairs = list(zip(*map(self._apart, (logits, others)), strict=True))
-        off = max(_largest(b - a) / max(_largest(a), 1e-12) for a, b in pairs)
-        if not off <= allowed.logits:
-            return f"its logits differ by {off:.1g} of their size"
-        if len(pairs) > 2:
-            _, clean, perturbed = pairs
-            own, other = (after - before for before, after in zip(clean, perturbed, strict=True))
-            off = float((other - own).norm() / own.norm().clamp_min(1e-12))
-            if not off <= allowed.change:
-                return f"what perturbations change in its logits differs by {off:.1g} of its size"
-        if gradient is None or other_gradient is None:
-            return "" if gradient is other_gradient else "it has no gradients"
-        for own, other in zip(*map(self._apart, (gradient, other_gradient)), strict=True):
-            cosine = torch.cosine_similarity(own.flatten(), other.flatten(), dim=0, eps=0)
-            if (own.any() or other.any()) and not cosine >= allowed.cosine:
-                return f"the cosine of its gradients is {cosine:.3f}"
-        return ""
+        return difference(self._own, other, precision, self._sizes)
 
-    def _apart(self, rows: Tensor) -> tuple[Tensor, ...]:
-        return torch.split(rows, self._sizes)
+
+def difference(
+    own: _Sensitivity,
+    other: _Sensitivity,
+    precision: Precision,
+    sizes: Sequence[int] | None = None,
+) -> str:
+    """How a form of a network differs from the network by more than rounding; empty if it agrees.
+
+    Args:
+        own, other: logits ``(n, k)``, and a gradient in the images where they have one.
+        sizes: numbers of images, in order, that are compared by themselves: noise, clean ones, and
+            the clean ones perturbed.
+    """
+    allowed = _ALLOWED[precision]
+    (logits, slopes), (other_logits, other_slopes) = own, other
+    if other_logits.shape != logits.shape:
+        return "its output has another shape"
+
+    def apart(a: Tensor, b: Tensor) -> list[tuple[Tensor, Tensor]]:
+        parts = [torch.split(rows, list(sizes or [len(rows)])) for rows in (a, b)]
+        return list(zip(*parts, strict=True))
+
+    pairs = apart(logits, other_logits)
+    off = max(_largest(b - a) / max(_largest(a), 1e-12) for a, b in pairs)
+    if not off <= allowed.logits:
+        return f"its logits differ by {off:.1g} of their size"
+    if len(pairs) > 2:
+        _, clean, perturbed = pairs
+        moved, other_moved = (b - a for a, b in zip(clean, perturbed, strict=True))
+        off = float((other_moved - moved).norm() / moved.norm().clamp_min(1e-12))
+        if not off <= allowed.change:
+            return f"what perturbations change in its logits differs by {off:.1g} of its size"
+    if slopes is None or other_slopes is None:
+        return "" if slopes is other_slopes else "it has no gradients"
+    for a, b in apart(slopes, other_slopes):
+        cosine = torch.cosine_similarity(a.flatten(), b.flatten(), dim=0, eps=0)
+        if (a.any() or b.any()) and not cosine >= allowed.cosine:
+            return f"the cosine of its gradients is {cosine:.3f}"
+    return ""
 
 
 def _largest(values: Tensor) -> float:

@@ -15,8 +15,9 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from robaudit.engine.captured import Captured
 from robaudit.engine.device import device_of
-from robaudit.engine.edges import JustInside, sighted
+from robaudit.engine.edges import edge_nudge
 from robaudit.engine.freezing import frozen
 from robaudit.engine.images import rows_of
 from robaudit.engine.logits import Forward, logits_of
@@ -25,6 +26,8 @@ from robaudit.errors import NotMeasuredError
 
 TILE = 64
 CUDA_BATCH = 1024
+# Where passes are recorded they have one of a few sizes.
+_RECORDED = (1024, 256, TILE)
 
 PerImageObjective = Callable[[Tensor, Tensor], Tensor]
 BatchSize = int | Literal["auto"]
@@ -33,35 +36,45 @@ BatchSize = int | Literal["auto"]
 class Runner:
     """Runs ``forward: (b, c, h, w) -> (b, k)`` over any number of images, and counts the passes.
 
-    Logits come out in the images' precision; see :func:`~robaudit.engine.logits.logits_of`.
+    Logits come out in the images' precision; see :func:`~robaudit.engine.logits.logits_of`. Passes
+    are in the arithmetic ``precision`` (:func:`robaudit.engine.arithmetic`) whatever the caller's.
 
     Attributes:
-        precision: the arithmetic of its passes (:func:`robaudit.engine.arithmetic`).
+        door: what passes images to the network, and checks its logits.
+        network: what is run, on a GPU in recorded passes; several runners may share it.
         batch: images per pass on a GPU, a multiple of ``TILE``; halved when memory runs out.
         forwards, backwards: images passed, padding not counted.
         backoffs: the batch sizes that did not fit.
     """
 
+    door: Callable[[Forward, Tensor], Tensor] = staticmethod(logits_of)
+
     def __init__(
         self,
-        forward: Callable[[Tensor], Tensor],
+        forward: Forward | Captured,
         device: torch.device,
         batch_size: BatchSize = "auto",
         *,
         precision: Precision = "fp32",
     ) -> None:
-        self.forward = forward
+        if not isinstance(forward, Captured):
+            forward = Captured(forward, device, precision, door=self.door)
+        self.network = forward
         self.device = device
-        self.precision = precision
         if device.type == "cpu":
             self.batch = TILE
         else:
             asked = CUDA_BATCH if batch_size == "auto" else batch_size
             self.batch = max(1, -(-asked // TILE)) * TILE
         self.backoffs: list[int] = []
-        self._sighted: Forward | None = None
+        self._nudge: float | None = None
         self.forwards = 0
         self.backwards = 0
+
+    @property
+    def forward(self) -> Forward:
+        """The network that is run."""
+        return self.network.forward
 
     @classmethod
     @contextmanager
@@ -80,8 +93,7 @@ class Runner:
         """
 
         def one(tile: Tensor, _: Tensor) -> tuple[Tensor]:
-            with torch.no_grad():
-                return (self._pass(self.forward, tile),)
+            return (self.network.logits(tile),)
 
         self.forwards += len(x) if used is None else used
         (logits,) = self._run(one, x, torch.zeros(len(x), dtype=torch.long))
@@ -104,38 +116,38 @@ class Runner:
         self, objective: PerImageObjective, x: Tensor, y: Tensor, used: int | None = None
     ) -> tuple[Tensor, Tensor, Tensor]:
         """As :meth:`gradient`, with entries that are not finite as they are."""
-        if self._sighted is None:
-            self._sighted = sighted(self.forward, x[:1].to(self.device))
-        forward = self._sighted
+        if self._nudge is None:
+            self._nudge = edge_nudge(self.forward, x[:1].to(self.device))
+        nudge = self._nudge
 
         def one(tile: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+            if nudge:
+                values_at = self.network.logits(tile)
+                tile = tile + (tile.clamp(nudge, 1 - nudge) - tile)
+            logits, pull = self.network.pair(tile)
+            if pull is None:
+                raise NotMeasuredError(
+                    "the network's logits have no gradient in the image",
+                    "Attack it without gradients: --attack square.",
+                )
             with torch.enable_grad():
-                leaf = tile.detach().requires_grad_()
-                logits = self._pass(forward, leaf)
-                if not logits.requires_grad:
-                    raise NotMeasuredError(
-                        "the network's logits have no gradient in the image",
-                        "Attack it without gradients: --attack square.",
-                    )
-                values = objective(logits, labels)
-                (gradient,) = torch.autograd.grad(values.sum(), leaf)
-            return values.detach(), gradient, logits.detach()
+                leaf = (values_at if nudge else logits).detach().requires_grad_()
+                values = objective(leaf, labels)
+                (slopes,) = torch.autograd.grad(values.sum(), leaf)
+            return values.detach(), pull(slopes), leaf.detach()
 
         passed = len(x) if used is None else used
-        self.forwards += 2 * passed if isinstance(forward, JustInside) else passed
+        self.forwards += 2 * passed if nudge else passed
         self.backwards += passed
         values, gradient, logits = self._run(one, x, y)
         return values, gradient, logits
-
-    def _pass(self, forward: Forward, tile: Tensor) -> Tensor:
-        return logits_of(forward, tile)
 
     def _run(
         self, one: Callable[[Tensor, Tensor], tuple[Tensor, ...]], x: Tensor, y: Tensor
     ) -> tuple[Tensor, ...]:
         while True:
             try:
-                with arithmetic(self.precision):
+                with arithmetic(self.network.precision):
                     parts = [
                         tuple(part[:used] for part in one(tile, labels))
                         for tile, labels, used in self._tiles(x, y)
@@ -148,15 +160,26 @@ class Runner:
                     raise
                 self.backoffs.append(self.batch)
                 self.batch = max(TILE, self.batch // 2 // TILE * TILE)
+                self.network.drop()
                 torch.cuda.empty_cache()
 
     def _tiles(self, x: Tensor, y: Tensor) -> Iterator[tuple[Tensor, Tensor, int]]:
-        for start in range(0, len(x), self.batch):
-            tile = rows_of(x, slice(start, start + self.batch), self.device)
-            labels = y[start : start + self.batch].to(self.device)
+        start = 0
+        while start < len(x):
+            size = self._size(len(x) - start)
+            tile = rows_of(x, slice(start, start + size), self.device)
+            labels = y[start : start + size].to(self.device)
+            start += size
             used = len(tile)
-            missing = -used % TILE
+            missing = size - used
             if missing:
                 tile = torch.cat([tile, tile[-1:].expand(missing, *tile.shape[1:])])
                 labels = torch.cat([labels, labels[-1:].expand(missing)])
             yield tile, labels, used
+
+    def _size(self, left: int) -> int:
+        """Images of the next pass, with padding, where so many are left."""
+        if not self.network.records:
+            return min(self.batch, -(-left // TILE) * TILE)
+        sizes = [self.batch, *(size for size in _RECORDED if size < self.batch)]
+        return next((size for size in sizes if 4 * left >= 3 * size), sizes[-1])

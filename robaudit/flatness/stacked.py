@@ -54,11 +54,18 @@ def moved_to(network: nn.Module, places: Sequence[Weights]) -> Forward:
     return lambda x: stacked_logits(network, together, x)
 
 
+def _inside(forward: Forward, images: Tensor) -> Tensor:
+    return forward(images)
+
+
 class StackedRunner(Runner):
     """Runs ``forward: (b, K, c, h, w) -> (b, K, k)``; row ``i K + j`` is image i of network j.
 
-    A pass has ``K`` times the images of a :class:`Runner` of a single network.
+    A pass has ``K`` times the images of a :class:`Runner` of a single network, each of which is
+    behind the door by itself.
     """
+
+    door = staticmethod(_inside)
 
     def __init__(
         self, forward: Forward, many: int, device: torch.device, batch_size: BatchSize = "auto"
@@ -82,9 +89,6 @@ class StackedRunner(Runner):
         )
         values, gradient, logits = (part.flatten(0, 1) for part in found)
         return values, gradient, logits
-
-    def _pass(self, forward: Forward, tile: Tensor) -> Tensor:
-        return forward(tile)  # of several networks, each behind the door by itself
 
     def _apart(self, rows: Tensor) -> Tensor:
         return rows.reshape(-1, self._many, *rows.shape[1:])

@@ -297,7 +297,7 @@ def test_what_misled_the_search_is_searched_again(robust, few, monkeypatch):
     from robaudit.audit import context
     from robaudit.engine import Accelerated
 
-    def biased(model, shape, precision, *, examples, threat):
+    def biased(model, shape, precision, **_):
         return Accelerated(lambda x: model(x) + 3 * torch.eye(10)[0])
 
     threat = ThreatModel("linf", 0.1)

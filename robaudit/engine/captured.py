@@ -1,0 +1,330 @@
+"""A network's passes as CUDA graphs of a few sizes: launched at once instead of kernel by kernel.
+
+A pass is two functions: images to logits, and a gradient of the logits to the gradient in the
+images. What lies between them, an objective of an attack, runs as usual. On a CPU, and for a
+network that cannot be recorded, both are plain calls.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from robaudit.engine.acceleration import difference
+from robaudit.engine.logits import Forward, logits_of
+from robaudit.engine.precision import Precision
+from robaudit.engine.raised import recurs
+from robaudit.engine.voting import Voted
+from robaudit.errors import error_line
+
+Pull = Callable[[Tensor], Tensor]
+"""A gradient of the logits ``(b, k)`` to the gradient in the images ``(b, c, h, w)``."""
+
+# A size is recorded when it is asked for the fifth time: recording takes as long as about six
+# passes, and an audit's single passes over the data do not pay for it.
+_ASKED = 5
+_WARM = 3
+# Smaller passes are not compiled: each size is compiled by itself, for tens of seconds.
+_COMPILED = 256
+# Hooks of these modules compute from their arguments alone and may be recorded.
+_PURE_HOOKS = ("robaudit.engine.logits", "robaudit.engine.acceleration")
+# PyTorch records one graph at a time in a process.
+_RECORDING = threading.Lock()
+
+
+class Recorder(Protocol):
+    """Records work on tensors that stay where they are."""
+
+    def warm(self, work: Callable[[], object]) -> None:
+        """Run the work as it will be recorded, so that nothing is set up while recording."""
+
+    def record(self, work: Callable[[], Tensor]) -> tuple[Tensor, Callable[[], object]]:
+        """What the work gives, and a function that computes it again in the same memory."""
+
+
+class CudaGraphs:
+    """Records CUDA graphs, which share the memory of what is not kept between passes.
+
+    That is safe as one pass ends before the next begins: a graph reads nothing that others wrote,
+    except that of a backward pass, which follows its forward pass.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+        with torch.cuda.device(device):
+            self._stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+            self._pool = torch.cuda.graph_pool_handle()
+
+    def warm(self, work: Callable[[], object]) -> None:
+        with torch.cuda.device(self._device):
+            self._stream.wait_stream(torch.cuda.current_stream())
+            with torch.cuda.stream(self._stream):
+                for _ in range(_WARM):
+                    work()
+            torch.cuda.current_stream().wait_stream(self._stream)
+
+    def record(self, work: Callable[[], Tensor]) -> tuple[Tensor, Callable[[], object]]:
+        graph = torch.cuda.CUDAGraph()
+        with (
+            torch.cuda.device(self._device),
+            torch.cuda.graph(
+                graph, pool=self._pool, stream=self._stream, capture_error_mode="thread_local"
+            ),
+        ):
+            out = work()
+        return out, graph.replay
+
+
+def recorder_for(device: torch.device) -> Recorder | None:
+    """CUDA graphs on a GPU; ``None`` elsewhere."""
+    return CudaGraphs(device) if device.type == "cuda" else None
+
+
+@dataclass(frozen=True)
+class _Recorded:
+    """The two functions on images of one size; ``slopes`` is the gradient of the logits."""
+
+    images: Tensor
+    logits: Tensor
+    forth: Callable[[], object]
+    slopes: Tensor | None = None
+    gradient: Tensor | None = None
+    back: Callable[[], object] | None = None
+
+    def run(self, x: Tensor) -> Tensor:
+        with torch.no_grad():
+            self.images.copy_(x)
+            self.forth()
+            return self.logits.detach().clone()
+
+    def pull(self, slopes: Tensor) -> Tensor:
+        assert self.slopes is not None
+        assert self.gradient is not None
+        assert self.back is not None
+        with torch.no_grad():
+            self.slopes.copy_(slopes)
+            self.back()
+            return self.gradient.clone()
+
+
+class Captured:
+    """A network's logits and input gradients, recorded where that is possible.
+
+    Recorded passes are compared with plain ones before they are used, and dropped when the
+    network's tensors are other ones. Only modules are recorded: what a function refers to may
+    change from call to call.
+
+    Args:
+        forward: images ``(b, c, h, w)`` to logits ``(b, k)``.
+        precision: what it is run in; the caller sets it.
+        compiled: compile large passes first.
+        door: what passes the images to the network, and checks its logits.
+
+    Attributes:
+        notes: why nothing is recorded or compiled, though it was tried.
+    """
+
+    def __init__(
+        self,
+        forward: Forward,
+        device: torch.device,
+        precision: Precision = "fp32",
+        *,
+        compiled: bool = False,
+        door: Callable[[Forward, Tensor], Tensor] = logits_of,
+    ) -> None:
+        self.forward, self.precision = forward, precision
+        self.notes: list[str] = []
+        self._door = door
+        self._modules: list[nn.Module] = []
+        self._recorder: Recorder | None = None
+        if isinstance(forward, nn.Module) and not isinstance(forward, Voted):
+            self._modules = list(forward.modules())
+            self._recorder = recorder_for(device)
+        self._compile = compiled and self._recorder is not None
+        self._asked: Counter[Any] = Counter()
+        self._recorded: dict[Any, _Recorded] = {}
+        self._seen: list[object] = []
+
+    @property
+    def records(self) -> bool:
+        """Whether passes of sizes that are asked for again are recorded."""
+        return self._recorder is not None
+
+    def logits(self, x: Tensor) -> Tensor:
+        """Logits ``(b, k)`` without their graph."""
+        recorded = self._find(x, backward=False)
+        if recorded is not None:
+            return recorded.run(x)
+        with torch.no_grad():
+            return self._door(self.forward, x)
+
+    def pair(self, x: Tensor) -> tuple[Tensor, Pull | None]:
+        """Logits ``(b, k)``, and the function from their gradient to that in the images.
+
+        The function is ``None`` where the logits do not depend on the images. It is valid until the
+        next pass, and once.
+        """
+        recorded = self._find(x, backward=True)
+        if recorded is not None:
+            return recorded.run(x), recorded.pull
+        return _pair(lambda images: self._door(self.forward, images), x)
+
+    def drop(self) -> None:
+        """Free the memory of recorded passes."""
+        self._recorded.clear()
+        self._asked.clear()
+
+    def _find(self, x: Tensor, backward: bool) -> _Recorded | None:
+        if self._recorder is None:
+            return None
+        state = self._state()
+        if state != self._seen:
+            self.drop()
+            self._seen = state
+        key = backward, x.shape, x.dtype
+        if key not in self._recorded:
+            self._asked[key] += 1
+            if self._asked[key] < _ASKED:
+                return None
+            problem = self._try(x, backward)
+            if problem:
+                self.drop()
+                self._recorder = None
+                self.notes.append(f"passes are not recorded as CUDA graphs: {problem}")
+                return None
+        return self._recorded[key]
+
+    def _try(self, x: Tensor, backward: bool) -> str:
+        """Record a size; why not, if it cannot be."""
+        if any(_foreign_hooks(module) for module in self._modules):
+            return "the network has hooks"
+        seen = _Unrecordable(x.device)
+        with seen, torch.no_grad():
+            self._door(self.forward, x)
+        if seen.why:
+            return seen.why
+        if self._compile and len(x) >= _COMPILED:
+            compiled: Forward = torch.compile(self.forward, dynamic=False, fullgraph=True)
+            problem = self._record(compiled, x, backward)
+            if not problem:
+                return ""
+            self._compile = False
+            self.notes.append(f"the network is not compiled: {problem}")
+        return self._record(self.forward, x, backward)
+
+    def _record(self, forward: Forward, x: Tensor, backward: bool) -> str:
+        recorder = self._recorder
+        assert recorder is not None
+        try:
+            with _RECORDING:
+                made = _recorded(recorder, lambda z: self._door(forward, z), x, backward)
+            own, pull = _pair(lambda z: self._door(self.forward, z), x)
+            slopes = torch.linspace(-1, 1, own.shape[-1]).to(own).expand_as(own).contiguous()
+            with_gradient = backward and pull is not None
+            problem = difference(
+                (own, pull(slopes) if with_gradient and pull is not None else None),
+                (made.run(x), made.pull(slopes) if with_gradient else None),
+                self.precision,
+            )
+        except BaseException as error:
+            if not recurs(error):
+                raise
+            return f"it raised {error_line(error)}"
+        if problem:
+            return f"replayed, {problem}"
+        self._recorded[backward, x.shape, x.dtype] = made
+        return ""
+
+    def _state(self) -> list[object]:
+        """What a recording depends on beside the images: where tensors are, hooks, modes."""
+        found: list[object] = []
+        for module in self._modules:
+            tensors = (*module._parameters.values(), *module._buffers.values())
+            found += [None if tensor is None else tensor.data_ptr() for tensor in tensors]
+            hooks = len(module._forward_hooks) + len(module._forward_pre_hooks)
+            found.append((hooks, module.training))
+        return found
+
+
+def _pair(run: Forward, x: Tensor) -> tuple[Tensor, Pull | None]:
+    with torch.enable_grad():
+        leaf = x.detach().requires_grad_()
+        logits = run(leaf)
+    if not logits.requires_grad:
+        return logits, None
+    return logits.detach(), lambda slopes: torch.autograd.grad(logits, leaf, slopes)[0]
+
+
+def _recorded(recorder: Recorder, run: Forward, x: Tensor, backward: bool) -> _Recorded:
+    images = x.detach().clone().requires_grad_(backward)
+    if not backward:
+
+        def plain() -> Tensor:
+            with torch.no_grad():
+                return run(images)
+
+        recorder.warm(plain)
+        return _Recorded(images, *recorder.record(plain))
+    latest: list[Tensor] = []
+
+    def forth() -> Tensor:
+        with torch.enable_grad():
+            latest[:] = [run(images)]
+        return latest[0]
+
+    def back() -> Tensor:
+        return torch.autograd.grad(latest[0], images, slopes)[0]
+
+    slopes = torch.zeros_like(forth().detach())
+    recorder.warm(lambda: (forth(), back()))
+    logits, forth_again = recorder.record(forth)
+    gradient, back_again = recorder.record(back)
+    return _Recorded(images, logits, forth_again, slopes, gradient, back_again)
+
+
+def _foreign_hooks(module: nn.Module) -> bool:
+    hooks = (*module._forward_hooks.values(), *module._forward_pre_hooks.values())
+    hooks = (*hooks, *module._backward_hooks.values(), *module._backward_pre_hooks.values())
+    return any(getattr(hook, "__module__", "") not in _PURE_HOOKS for hook in hooks)
+
+
+class _Unrecordable(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Looks for operations that a recording would freeze or that cannot be recorded.
+
+    Attributes:
+        why: what the first one is; empty if there is none.
+    """
+
+    _TAGS = (
+        (torch.Tag.data_dependent_output, "reads values"),
+        (torch.Tag.dynamic_output_shape, "makes shapes that depend on values"),
+        (torch.Tag.nondeterministic_seeded, "draws at random"),
+    )
+
+    def __init__(self, device: torch.device) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.why = ""
+        self._device = device
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        out = func(*args, **(kwargs or {}))
+        found = [what for tag, what in self._TAGS if tag in func.tags]
+        copies = func in (torch.ops.aten._to_copy.default, torch.ops.aten.copy_.default)
+        # Kernels take a number from the CPU; whatever else is there would be copied.
+        if any(
+            isinstance(leaf, Tensor) and leaf.device != self._device and (copies or leaf.dim() > 0)
+            for leaf in tree_leaves((args, kwargs or {}, out))
+        ):
+            found.append("moves tensors between devices")
+        if found and not self.why:
+            self.why = f"the network {found[0]} ({func})"
+        return out
