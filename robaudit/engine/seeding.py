@@ -6,8 +6,8 @@ that needs them, with the same numbers on all (:mod:`robaudit.engine.philox`). T
 the batch, its order or the number of workers. Different streams have different keys unless 63-bit
 hashes collide; within a stream no two (example, restart, position) share a counter.
 
-Draws that belong to no example (perturbations of the weights, probes of a whole Hessian, sampled
-examples, initial vectors) come one after the other from a :func:`generator` on the CPU.
+Draws of weights, probes of curvature, samples of a data set and initial vectors come one after the
+other from a :func:`generator` on the CPU.
 """
 
 from __future__ import annotations
