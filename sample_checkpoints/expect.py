@@ -2,8 +2,8 @@
 
     python sample_checkpoints/expect.py
 
-One audit a checkpoint: the quick preset, 256 examples of each split, seed 0, on a CPU in float32. Takes about
-three minutes on two cores.
+One audit a checkpoint: the quick preset, 256 examples of each split, seed 0, on a CPU in float32.
+Takes about three minutes on two cores.
 """
 
 from __future__ import annotations
