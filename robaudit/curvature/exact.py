@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from robaudit.curvature.factors import fixed, moving
 from robaudit.curvature.layers import Layer, recording
 from robaudit.curvature.sweep import Sweep
+from robaudit.engine.precision import Precision, arithmetic
 
 # Cost of writing and reading a number, in multiplications of a matrix product.
 _TOUCH = 16
@@ -23,7 +24,7 @@ def gauss_newton_traces(
     x: Tensor,
     factor: Factor,
     together: int,
-    dtype: torch.dtype | None = None,
+    precision: Precision = "fp32",
     seen: Callable[[Sweep], None] | None = None,
 ) -> Tensor:
     """``t_ik = sum_c ||J_ki^T s_ic||^2``, shape ``(n, layers)``, float64.
@@ -41,8 +42,8 @@ def gauss_newton_traces(
     Args:
         factor: ``logits (n, k) -> columns (c, n, k)``.
         together: columns per backward sweep.
-        dtype: of the backward passes, by default the network's. The forward pass, and so which
-            units are active, is not rounded.
+        precision: of the backward passes, ``fp32`` for the network's own type. Products are summed
+            in float32. The forward pass, and so which units are active, is not rounded.
         seen: called with the graph.
 
     For a layer that is called several times, the gradients of the calls are summed before the norm.
@@ -56,7 +57,8 @@ def gauss_newton_traces(
     with torch.enable_grad(), recording(layers) as record:
         logits = model(x)
     start = factor(logits.detach())
-    start = start.to(dtype or start.dtype)
+    if precision == "bf16":
+        start = start.bfloat16()
     totals = torch.zeros(len(x), len(layers), dtype=torch.float64, device=x.device)
     at = {layer.name: k for k, layer in enumerate(layers)}
     owners = [(name, call) for name, calls in record.calls.items() for call in range(len(calls))]
@@ -82,7 +84,7 @@ def gauss_newton_traces(
         if len(waiting[name]) == len(record.calls[name]):
             finish(name, len(gradient))
 
-    with torch.no_grad():
+    with torch.no_grad(), arithmetic(precision):
         sweep = Sweep(logits, record.all_outputs())
         if seen is not None:
             seen(sweep)

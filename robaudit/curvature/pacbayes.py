@@ -170,11 +170,12 @@ def bound_terms(
     bent = s0**2 / 2 * measured.traces.per_example.sum(1)
     weights = math.fsum(row.frobenius**2 for row in measured.layers) / (2 * beta * s0**2)
     factor = math.sqrt(2 / lambda_)
-    together = _mean(losses + bent)
+    rounding = s0**2 / 2 * measured.traces.total_rounding
+    together = _mean(losses + bent, rounding)
     return PacBayes(
         loss=_mean(losses),
         weights=Term(weights, 0.0),
-        curvature=_mean(bent),
+        curvature=_mean(bent, rounding),
         bound=Term(weights + together.value, together.standard_error),
         index=Term(factor * measured.value, factor * measured.standard_error),
         deviations={
@@ -190,5 +191,5 @@ def bound_terms(
     )
 
 
-def _mean(values: Tensor) -> Term:
-    return Term(float(values.mean()), standard_error(values))
+def _mean(values: Tensor, rounding: float = 0.0) -> Term:
+    return Term(float(values.mean()), math.hypot(standard_error(values), rounding))

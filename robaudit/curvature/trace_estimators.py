@@ -15,6 +15,7 @@ from robaudit.curvature.per_example import hessian_samples, kept_numbers, square
 from robaudit.curvature.softmax import logit_curvature_factor, mixed_columns
 from robaudit.curvature.sweep import Sweep
 from robaudit.curvature.targets import Targets
+from robaudit.engine.precision import Precision
 from robaudit.errors import UsageError
 
 
@@ -51,7 +52,7 @@ def gauss_newton_rows(
     index: Tensor,
     together: int,
     linear: list[bool],
-    dtype: torch.dtype | None,
+    precision: Precision,
 ) -> Tensor:
     """Gauss-Newton traces ``(n, recorded + alone)``, float64.
 
@@ -60,7 +61,7 @@ def gauss_newton_rows(
         index: ``(n,)`` the examples' positions in their data set.
         together: columns of the factor per backward sweep.
         linear: receives whether the graph is known to be piecewise linear.
-        dtype: of the backward passes; ``None`` for the network's.
+        precision: of the backward passes; in ``fp32`` they are in the network's own type.
     """
     parts = []
 
@@ -69,7 +70,7 @@ def gauss_newton_rows(
 
     if targets.recorded:
         found = gauss_newton_traces(
-            model, targets.recorded, x, factors(index), together, dtype, seen
+            model, targets.recorded, x, factors(index), together, precision, seen
         )
         parts.append(found)
     if targets.alone:

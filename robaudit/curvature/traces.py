@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Literal
@@ -10,8 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from robaudit.brief import brief
-from robaudit.curvature.bf16_trial import Bf16Trial
-from robaudit.curvature.chunk_sizes import chunks, evenly, footprint
+from robaudit.curvature.chunk_sizes import chunks, footprint
 from robaudit.curvature.derivatives import NoSecondDerivativeError, check_derivatives
 from robaudit.curvature.double_backward import checked_double_backward
 from robaudit.curvature.linearity import bent_layers
@@ -19,6 +19,7 @@ from robaudit.curvature.losses import standard_error
 from robaudit.curvature.per_example import (
     plain_attention,
 )
+from robaudit.curvature.rounding_trial import RoundingTrial, TraceRounding
 from robaudit.curvature.targets import Layers, Targets, find_targets
 from robaudit.curvature.trace_estimators import (
     check_memory,
@@ -28,7 +29,6 @@ from robaudit.curvature.trace_estimators import (
 )
 from robaudit.engine import (
     Arithmetic,
-    Precision,
     device_of,
     effective,
     effective_notes,
@@ -38,6 +38,7 @@ from robaudit.engine import (
     in_float64,
 )
 from robaudit.engine.arguments import checked_features
+from robaudit.engine.precision import Asked, Precision, candidates
 from robaudit.errors import NotMeasuredError
 from robaudit.types import Estimator, Progress
 
@@ -57,13 +58,16 @@ class LayerTrace:
         name: of the module whose weight it is, or of the parameter.
         frobenius: ``||W_k||_F``.
         trace: ``Tr(H_k)``, the mean over examples.
-        standard_error: of ``trace``, over examples (and probes, where the estimator draws any).
+        standard_error: of ``trace``, over examples (and probes, where the estimator draws any), and
+            by rounding.
+        rounding: the error by rounding of backward passes; zero in float32.
     """
 
     name: str
     frobenius: float
     trace: float
     standard_error: float
+    rounding: float
 
 
 @dataclass(frozen=True)
@@ -81,8 +85,9 @@ class LayerTraces:
         bent: why Hessian and Gauss-Newton matrix differ on this network; empty if they do not.
         classes: number of logits.
         precision: ``float64`` if it was requested; otherwise the precision of the backward passes:
-            ``bf16`` on all but the first images where these passed the comparison.
-        precision_note: why it is ``fp32`` although ``bf16`` was requested.
+            ``tf32`` or ``bf16`` on all but the first images where these passed the comparison.
+        precision_note: why it is not a faster one that was asked for.
+        rounded: what rounding changed on the first images; ``None`` where nothing is rounded.
         idle: chosen parameters that no forward pass uses; they are left out.
         notes: how the weights of parametrised and pruned modules were treated.
     """
@@ -94,8 +99,9 @@ class LayerTraces:
     uncovered: tuple[str, ...]
     bent: tuple[str, ...]
     classes: int
-    precision: Arithmetic = "fp32"
+    precision: Precision | Literal["float64"] = "fp32"
     precision_note: str | None = None
+    rounded: TraceRounding | None = None
     idle: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
 
@@ -106,8 +112,16 @@ class LayerTraces:
 
     @property
     def total_standard_error(self) -> float:
-        """Standard error of :attr:`total` over examples; it counts the layers' correlation."""
-        return standard_error(self.per_example.sum(1))
+        """Standard error of :attr:`total`, over examples and by rounding.
+
+        It counts the layers' correlation.
+        """
+        return math.hypot(standard_error(self.per_example.sum(1)), self.total_rounding)
+
+    @property
+    def total_rounding(self) -> float:
+        """The error of :attr:`total` by rounding of backward passes; zero in float32."""
+        return 0.0 if self.rounded is None else self.rounded.error()
 
     __repr__ = brief
 
@@ -163,9 +177,11 @@ def layer_traces(
             default 0 to n - 1.
         memory: bytes, by estimate, that may be used in addition to the network; sets how many
             images are processed together and changes no result beyond rounding.
-        precision: ``bf16`` runs the backward passes of ``exact`` and ``gauss-newton`` in bfloat16
-            if that changes no layer's trace by a tenth of its standard error on the first images;
-            otherwise a note gives the reason. Faster on GPUs, and on processors with bfloat16.
+        precision: ``auto``, ``tf32`` and ``bf16`` run the backward passes of ``exact`` and
+            ``gauss-newton`` in the fastest arithmetic that the device has and that was not ruled
+            out, with sums in float32. The first 32 images are computed in float32, too. Rounding
+            that they show is counted in the standard errors; where it is a fifth of one, a more
+            precise arithmetic is taken, and a note gives the reason.
             ``float64`` takes a copy of the network in float64, in which other ReLUs may be active:
             a preactivation within rounding of zero may have the other sign in float32, which shows
             in the third digit of a single layer's trace.
@@ -193,7 +209,7 @@ def layer_traces(
         x, y, index = (torch.cat([rows, rows]) for rows in (x, y, index))
     given, model = model, effective(model, x)
     notes = effective_notes(given, model)
-    rounded: Precision = "bf16" if precision == "bf16" else "fp32"
+    asked: Asked = "fp32" if precision == "float64" else precision
     if precision == "float64":
         model, x = in_float64(model, x), x.double()
     with frozen(model), plain_attention():
@@ -208,9 +224,10 @@ def layer_traces(
         columns = {"exact": classes - 1, "gauss-newton": probes, "hessian": 1}[chosen]
         check_memory(model, targets, first, memory)
         size = chunks(footprint(model, targets.recorded, first), columns, device, memory)
-        trial = Bf16Trial("fp32" if chosen == "hessian" else rounded, len(x))
+        asked = "fp32" if chosen == "hessian" else asked
+        trial = RoundingTrial(candidates(asked, device), len(x))
         parts = []
-        for chunk in evenly(len(x), size.images):
+        for chunk in trial.slices(size.images):
             images, labels, places = x[chunk].to(device), y[chunk].to(device), index[chunk]
             if chosen == "hessian":
                 found = hessian_rows(model, targets, images, labels, places, probes, seed)
@@ -220,7 +237,7 @@ def layer_traces(
                 compute = partial(
                     gauss_newton_rows, model, targets, images, factors, places, size.columns, linear
                 )
-                found = compute(trial.dtype)
+                found = compute(trial.used)
                 trial.compare(found, compute)
                 if not bent and not all(linear):
                     bent = tuple(bent_layers(model, targets, images, seed))
@@ -254,11 +271,17 @@ def layer_traces(
         )
     weights = targets.weights
     measured = list(weights)
-    per_example = per_example[:, [measured.index(name) for name in targets.names]]
+    order = [measured.index(name) for name in targets.names]
+    per_example = per_example[:, order]
+    rounded, off = None, [0.0] * len(order)
+    if trial.rounding is not None:
+        first, coarse = trial.rounding.exact[:, order], trial.rounding.coarse[:, order]
+        rounded = TraceRounding(first, coarse, n, others=per_example[len(first) :])
+        off = rounded.layer_errors()
     return LayerTraces(
         layers={
-            name: _layer_trace(name, weights[name], column)
-            for name, column in zip(targets.names, per_example.T, strict=True)
+            name: _layer_trace(name, weights[name], column, rounding)
+            for name, column, rounding in zip(targets.names, per_example.T, off, strict=True)
         },
         quantity="gauss-newton" if chosen != "hessian" and bent else "hessian",
         estimator=chosen,
@@ -266,17 +289,12 @@ def layer_traces(
         uncovered=targets.uncovered,
         bent=bent,
         classes=classes,
-        precision=_used_precision(precision, trial),
+        precision="float64" if precision == "float64" else trial.used,
         precision_note=trial.note,
+        rounded=rounded,
         idle=targets.idle,
         notes=(*notes, *idle_note(targets.idle)),
     )
-
-
-def _used_precision(asked: Arithmetic, trial: Bf16Trial) -> Arithmetic:
-    if asked == "float64":
-        return asked
-    return "fp32" if trial.dtype is None else "bf16"
 
 
 def gauss_newton_estimator(classes: int) -> Literal["exact", "gauss-newton"]:
@@ -313,6 +331,7 @@ def _bent(
         return (error.message,)
 
 
-def _layer_trace(name: str, weight: Tensor, column: Tensor) -> LayerTrace:
+def _layer_trace(name: str, weight: Tensor, column: Tensor, rounding: float) -> LayerTrace:
     norm = float(torch.linalg.vector_norm(weight.detach(), dtype=torch.float64))
-    return LayerTrace(name, norm, float(column.mean()), standard_error(column))
+    error = math.hypot(standard_error(column), rounding)
+    return LayerTrace(name, norm, float(column.mean()), error, rounding)

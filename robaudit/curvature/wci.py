@@ -46,12 +46,13 @@ class WeightCurvature:
         value: ``sum_k ||W_k||_F sqrt(Tr(H_k))``.
         bound: the Cauchy-Schwarz bound ``sqrt(sum ||W_k||_F^2) sqrt(sum Tr(H_k))`` (Eq. 6).
         standard_error: over examples, by the delta method; it counts the correlation of the
-            layers' errors.
+            layers' errors, and rounding.
         bias: of the square root, ``-sum_k contribution_k r_k^2 / 8`` with ``r_k`` the relative
             standard error of layer k's trace; not subtracted from ``value``.
         layers: the contribution of each layer, in the network's order.
         traces: the traces that it was computed from.
         note: why Gauss-Newton traces were used instead of the Hessian's, if so.
+        rounding: the part of ``standard_error`` that is by rounding; zero in float32.
     """
 
     value: float
@@ -61,6 +62,7 @@ class WeightCurvature:
     layers: tuple[LayerContribution, ...]
     traces: LayerTraces
     note: str | None = None
+    rounding: float = 0.0
 
     __repr__ = brief
     _repr_html_ = html
@@ -167,11 +169,11 @@ def from_traces(traces: LayerTraces, note: str | None = None) -> WeightCurvature
         ],
         dtype=torch.float64,
     )
-    influence = traces.per_example @ slopes
+    rounding = 0.0 if traces.rounded is None else traces.rounded.error(slopes)
     return WeightCurvature(
         value=value,
         bound=math.sqrt(sum(row.frobenius**2 for row in rows) * sum(row.trace for row in rows)),
-        standard_error=standard_error(influence),
+        standard_error=math.hypot(standard_error(traces.per_example @ slopes), rounding),
         bias=-math.fsum(
             c * (row.standard_error / row.trace) ** 2 / 8
             for c, row in zip(contributions, rows, strict=True)
@@ -183,4 +185,5 @@ def from_traces(traces: LayerTraces, note: str | None = None) -> WeightCurvature
         ),
         traces=traces,
         note=note,
+        rounding=rounding,
     )

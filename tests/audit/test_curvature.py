@@ -221,17 +221,33 @@ def test_the_trace_of_the_hessian_is_exact_where_its_blocks_are(deep, few, threa
     assert found.value == pytest.approx(float(dense.trace()), rel=1e-4)
 
 
-def test_rounded_traces_are_within_a_tenth_of_their_error_or_said_to_be_none(robust, threat):
-    examples = load_examples("digits", n=64)
+def test_rounding_of_traces_is_part_of_their_error_or_said_to_be_none(robust, threat):
+    examples = load_examples("digits", n=128)
     plan = Plan(probes=(Wci(PGD),))
-    full = audit(robust, examples, threat, plan).report.get("wci")
-    rounded = audit(robust, examples, threat, plan, precision="bf16").report.get("wci")
-    assert (full.details["precision"], rounded.details["precision"]) == ("fp32", "bf16")
-    for a, b in zip(full.details["layers"], rounded.details["layers"], strict=True):
-        assert abs(a["trace"] - b["trace"]) < a["standard_error"] / 10
+    full = audit(robust, examples, threat, plan, precision="fp32").report
+    rounded = audit(robust, examples, threat, plan, precision="bf16").report
+    for report, precision in ((full, "fp32"), (rounded, "bf16")):
+        for name in ("wci", "trace.total"):
+            details = report.get(name).details
+            assert (details["precision"], details["rounding"] > 0) == (
+                precision,
+                precision != "fp32",
+            )
+    for a, b in zip(*(r.get("wci").details["layers"] for r in (full, rounded)), strict=True):
+        assert (a["rounding"], b["rounding"] > 0) == (0, True)
+        assert abs(a["trace"] - b["trace"]) < a["standard_error"] / 5
     few = audit(robust, load_examples("digits", n=8), threat, plan, precision="bf16").report
     assert few.get("wci").details["precision"] == "fp32"
     assert any("fp32, not bf16" in line for line in few.get("wci").warnings)
+
+
+def test_the_spectrum_says_what_it_is_of(linear, few, threat):
+    """How many examples, in which arithmetic, and what each half of them says."""
+    report = audit(linear, few, threat, Plan(probes=(SPECTRUM,))).report
+    largest = report.get("hessian.largest")
+    assert (largest.n, largest.settings["probes"]) == (len(few.x), 2)
+    assert (largest.details["precision"], largest.details["rounding"]) == ("fp32", 0)
+    assert sum(largest.details["halves"]) / 2 == pytest.approx(largest.value, rel=1e-4)
 
 
 def test_both_splits_are_of_one_quantity(few, train, threat, monkeypatch):

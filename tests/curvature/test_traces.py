@@ -255,7 +255,7 @@ def test_the_bias_of_the_roots_is_that_of_new_samples():
         layers = {
             str(k): LayerTrace(
                 str(k), float(norms[k]), float(rows[:, k].mean()),
-                float(rows[:, k].std() / len(rows) ** 0.5),
+                float(rows[:, k].std() / len(rows) ** 0.5), 0.0,
             )
             for k in range(2)
         }  # fmt: skip

@@ -215,6 +215,8 @@ class Hessian(Probe):
                 standard_error=traces.total_standard_error,
                 details={
                     "estimator": traces.estimator,
+                    "precision": traces.precision,
+                    "rounding": traces.total_rounding,
                     "probed": {"trace": found.trace, "standard_error": finite(probed)},
                     "density": {
                         "grid": density.grid.tolist(),
@@ -276,6 +278,7 @@ class Hessian(Probe):
                 y,
                 estimator=estimator,
                 layers=inside(context.model, self.layers) or "all",
+                precision=context.precision,
                 seed=context.seed,
                 index=context.index(context.main, len(x)),
                 progress=progress,

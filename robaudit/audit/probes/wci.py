@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from robaudit.attacks import AttackResult
     from robaudit.audit.context import Context
     from robaudit.curvature import WeightCurvature
+    from robaudit.engine.precision import Asked
 
 _NO_TRAINING = "it is of the training split, and there is no training data"
 _BESIDE = "WCI uses the Gauss-Newton traces, as on the other split"
@@ -156,7 +157,7 @@ class Wci(Probe):
         for split, index in indices.items():
             attacked = context.adversarial(split, self.pgd)
             context.keep(split, "trace", index.traces.per_example)
-            found += self._of_split(index, split, len(attacked.x), own)
+            found += self._of_split(index, split, len(attacked.x), own, context.precision)
             # The training split comes last, where it is there: a bound is of no other.
             if split == context.training:
                 found += self._bounds(context, attacked, index, own)
@@ -231,7 +232,12 @@ class Wci(Probe):
         ]
 
     def _of_split(
-        self, index: WeightCurvature, split: str, n: int, own: Callable[[str], str]
+        self,
+        index: WeightCurvature,
+        split: str,
+        n: int,
+        own: Callable[[str], str],
+        precision: Asked,
     ) -> list[Measurement]:
         """WCI, its bound and the total trace of one split."""
         traces = index.traces
@@ -242,7 +248,7 @@ class Wci(Probe):
             described["layers"] = self.layers
         warnings = [] if index.note is None else [own(index.note)]
         warnings += [own(note) for note in traces.notes]
-        if traces.precision_note is not None:
+        if traces.precision_note is not None and precision != "auto":
             warnings.append(own(traces.precision_note))
         if traces.uncovered:
             few = ", ".join(own(name) for name in traces.uncovered[:3])
@@ -256,6 +262,7 @@ class Wci(Probe):
             "quantity": traces.quantity,
             "estimator": traces.estimator,
             "precision": traces.precision,
+            "rounding": index.rounding,
             "bias": finite(index.bias),
             "uncovered": [own(name) for name in traces.uncovered],
             "idle": [own(name) for name in traces.idle],
@@ -282,7 +289,11 @@ class Wci(Probe):
                 split,
                 traces.total,
                 traces.total_standard_error,
-                details={"quantity": traces.quantity},
+                details={
+                    "quantity": traces.quantity,
+                    "precision": traces.precision,
+                    "rounding": traces.total_rounding,
+                },
                 **common,
             ),
         ]
