@@ -223,7 +223,11 @@ class ThreatSpec(Spec):
 class RunSpec(Spec):
     """How the measurements are computed."""
 
-    device: str = Field(default="auto", description="auto, cpu, cuda or cuda:0.")
+    device: str = Field(
+        default="auto",
+        description="auto, cpu, cuda or cuda:0; or several GPUs that share the examples: "
+        "cuda:0,cuda:1, or cuda:all.",
+    )
     batch_size: BatchSize = Field(
         default="auto",
         description="Images per pass on a GPU, in multiples of 64. On a CPU results are the same "

@@ -5,6 +5,7 @@ from __future__ import annotations
 import platform
 import subprocess
 import sys
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from importlib import metadata
 from typing import Literal
@@ -23,7 +24,7 @@ def provenance(
     seed: int,
     started: datetime,
     seconds: float,
-    device: torch.device,
+    devices: Sequence[torch.device],
     batch_size: int | None,
     precision: Precision | Literal["float64"] = "fp32",
     nudge: float = 0.0,
@@ -40,7 +41,7 @@ def provenance(
         started=started.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
         seconds=seconds,
         versions=_versions(),
-        device=_device(device),
+        device=_named(devices),
         precision=_precision(precision),
         batch_size=batch_size,
         git=_git(),
@@ -64,10 +65,13 @@ def _precision(precision: Precision | Literal["float64"]) -> str:
     return f"fp32, {'curvature' if precision == 'float64' else 'searches'} in {precision}"
 
 
-def _device(device: torch.device) -> str:
-    if device.type == "cuda":
-        return f"{device} ({torch.cuda.get_device_name(device)})"
-    return f"cpu ({torch.get_num_threads()} threads)"
+def _named(devices: Sequence[torch.device]) -> str:
+    """``cpu (2 threads)``, ``cuda:0 (NVIDIA H100)``, ``cuda:0, cuda:1 (NVIDIA H100)``."""
+    names = ", ".join(map(str, devices))
+    if devices[0].type != "cuda":
+        return f"{names} ({torch.get_num_threads()} threads{' each' if len(devices) > 1 else ''})"
+    kinds = dict.fromkeys(torch.cuda.get_device_name(device) for device in devices)
+    return f"{names} ({', '.join(kinds)})"
 
 
 def _git() -> Git | None:

@@ -31,7 +31,7 @@ from robaudit.audit.provenance import provenance
 from robaudit.brief import brief
 from robaudit.checkpoints.suitability import check_suits
 from robaudit.display import Watch, no_watch
-from robaudit.engine import Arithmetic, device_of
+from robaudit.engine import Arithmetic, devices_of
 from robaudit.engine.arguments import checked
 from robaudit.engine.runner import BatchSize
 from robaudit.engine.spilled import computed
@@ -150,7 +150,7 @@ def audit(
             seed=seed,
             started=started,
             seconds=time.perf_counter() - clock,
-            device=device_of(model),
+            devices=devices_of(model),
             batch_size=None if batch_size == "auto" else batch_size,
             precision="float64" if context.double else context.searched,
             nudge=context.nudge,

@@ -18,21 +18,42 @@ import torch
 
 from robaudit.batch.tasks import Death, Executor, Task, TaskEvent, TaskEvents, executor
 from robaudit.batch.work import attempted
+from robaudit.engine.device import EVERY_GPU, resolve_devices
 
 _DEATHS = 2  # of workers, without progress, after which a task has failed
 
 
 def places(workers: int | None, device: str) -> list[str]:
-    """The device of each worker: all GPUs in turn, or the CPU.
+    """The devices of each worker: GPUs in turn, several where there are fewer workers, or the CPU.
 
     Args:
         workers: how many; by default one for each GPU, or one where there is no GPU.
-        device: ``auto``, ``cpu``, ``cuda`` (all GPUs) or ``cuda:i``.
+        device: ``auto``, ``cpu``; ``cuda`` or ``cuda:all`` for all GPUs; or those to use, as in
+            ``cuda:0,cuda:1``.
+
+    Raises:
+        UsageError: there is no such device.
     """
     if device == "cuda" or (device == "auto" and torch.cuda.is_available()):
-        count = torch.cuda.device_count()
-        return [f"cuda:{at % count}" for at in range(workers or count)]
-    return [device] * (workers or 1)
+        device = EVERY_GPU
+    found = resolve_devices(device)
+    if found[0].type == "cpu":
+        return [device] * (workers or 1)
+    return _dealt([str(gpu) for gpu in found], workers or len(found))
+
+
+def _dealt(gpus: Sequence[str], workers: int) -> list[str]:
+    if workers >= len(gpus):
+        return [gpus[at % len(gpus)] for at in range(workers)]
+    return [",".join(gpus[at::workers]) for at in range(workers)]
+
+
+def _places_for(tasks: int, where: Sequence[str]) -> list[str]:
+    """The devices of as many workers as there are tasks: they share the GPUs of all others."""
+    gpus = dict.fromkeys(gpu for one in where for gpu in one.split(",") if gpu.startswith("cuda"))
+    if tasks >= len(where) or not gpus:
+        return list(where[:tasks])
+    return _dealt(list(gpus), tasks)
 
 
 def threads_each(workers: int) -> int:
@@ -42,27 +63,28 @@ def threads_each(workers: int) -> int:
 
 
 def in_process(device: str = "auto") -> Executor:
-    """An executor in this process, one task after another.
+    """An executor in this process, one task after another, on the devices of one worker.
 
     It has no time limit, and what kills a task kills the run.
     """
 
     def run(tasks: Sequence[Task]) -> TaskEvents:
+        (where,) = places(1, device)
         for task in tasks:
             yield TaskEvent("started", task.key, "this process")
-            yield from attempted(task, task.folder, device)
+            yield from attempted(task, task.folder, where)
 
     return run
 
 
 def local(where: Sequence[str], timeout: float | None = None) -> Executor:
-    """An executor with a process for each of these devices.
+    """An executor with a process for each entry, and not more than there are tasks.
 
     Args:
-        where: a device for each process.
+        where: the devices of each process; those of processes without a task are the others'.
         timeout: seconds after which a task's worker is killed and the task has failed.
     """
-    return executor(lambda tasks: _Processes(where[:tasks]), timeout)
+    return executor(lambda tasks: _Processes(_places_for(tasks, where)), timeout)
 
 
 @dataclass

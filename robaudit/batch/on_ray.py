@@ -11,7 +11,7 @@ import shutil
 import socket
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from typing import Any
 from robaudit.batch.directory import REPORT, is_done
 from robaudit.batch.tasks import Death, Executor, Task, TaskEvent, executor
 from robaudit.batch.work import attempted
+from robaudit.engine.device import EVERY_GPU
 from robaudit.errors import UsageError, error_line, first_line
 from robaudit.report import report_folder
 
@@ -38,7 +39,8 @@ def on_ray(
     Args:
         address: of a running cluster, or ``auto``; ``None`` starts Ray on this machine.
         workers: the most tasks at the same time; by default one for each GPU, or for each core.
-        device: with ``cpu`` no task gets a GPU, else each gets one where the cluster has GPUs.
+        device: with ``cpu`` no task gets a GPU; else each gets one where the cluster has GPUs, and
+            where there are fewer tasks than GPUs as many as every task can have.
         timeout: seconds after which a task is killed and has failed.
 
     Raises:
@@ -69,15 +71,28 @@ def on_ray(
     gpus = 0 if device == "cpu" else int(there.get("GPU", 0))
     at_once = min(workers or sys.maxsize, gpus or int(there.get("CPU", 1)))
     threads = max(1, int(there.get("CPU", 1)) // max(1, at_once)) if gpus else 1
-    # Ray's retries would not tell a node's death from a worker's, nor report a new start.
-    options: dict[str, Any] = {"max_retries": 0, "num_cpus": 1, "num_returns": "streaming"}
-    if gpus:
-        options["num_gpus"] = 1
-    # Ray shows a task the one GPU it may use, which torch then calls cuda:0.
-    where = "cuda:0" if gpus else "cpu"
-    remote = ray.remote(_task).options(**options)
-    pool = executor(lambda _: _Cluster(ray, remote, where, at_once), timeout)
-    return pool, at_once, threads
+    nodes = [int(one["Resources"].get("GPU", 0)) for one in ray.nodes() if one["Alive"]]
+
+    def start(tasks: int) -> _Cluster:
+        # Ray's retries would not tell a node's death from a worker's, nor report a new start.
+        options: dict[str, Any] = {"max_retries": 0, "num_cpus": 1, "num_returns": "streaming"}
+        if gpus:
+            options["num_gpus"] = gpus_each(nodes, min(at_once, tasks))
+        # Ray shows a task the GPUs it may use, and no others.
+        where = EVERY_GPU if gpus else "cpu"
+        return _Cluster(ray, ray.remote(_task).options(**options), where, at_once)
+
+    return executor(start, timeout), at_once, threads
+
+
+def gpus_each(nodes: Sequence[int], tasks: int) -> int:
+    """The most GPUs that each of so many tasks can have at the same time; at least one.
+
+    Args:
+        nodes: the GPUs of each node; a task has those of one node.
+    """
+    sizes = range(1, max(nodes, default=1) + 1)
+    return max([1, *(size for size in sizes if sum(have // size for have in nodes) >= tasks)])
 
 
 class _Cluster:

@@ -93,7 +93,7 @@ def work(job: Job, folder: Path, device: str) -> Iterator[tuple[str, float]]:
 
     Args:
         folder: of the job; the stages that an earlier attempt finished there are not repeated.
-        device: ``auto``, ``cpu``, ``cuda`` or ``cuda:i``.
+        device: one or several, see :func:`robaudit.engine.resolve_devices`.
 
     Raises:
         RobauditError: the checkpoint cannot be audited, or the folder not be written.

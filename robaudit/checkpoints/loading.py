@@ -17,7 +17,7 @@ from robaudit.checkpoints.from_file import proposal_from_file
 from robaudit.checkpoints.normalization import Normalization, parse_normalization
 from robaudit.checkpoints.replacing import replace_swish
 from robaudit.checkpoints.sources import is_source, open_source
-from robaudit.engine.device import resolve_device
+from robaudit.engine.device import resolve_devices, spread
 from robaudit.errors import CheckpointError, UsageError, first_line
 from robaudit.request import CheckpointSpec
 from robaudit.types import Examples, Progress, ThreatModel
@@ -55,7 +55,8 @@ def load(
         arch: an architecture's name, perhaps with arguments (``wide_resnet(depth=34)``),
             ``module:factory``, ``file.py:factory``, or a function that returns the network.
         normalize: ``none``, a name, or ``"m,m,m;s,s,s"``.
-        device: ``auto``, ``cpu``, ``cuda`` or ``cuda:i``.
+        device: ``auto``, ``cpu``, ``cuda``, ``cuda:i``; or several, ``cuda:0,cuda:1`` or
+            ``cuda:all``, which share the passes: the classifier is on the first.
         examples: labelled images, of which the first 1024 decide between candidates and show that
             the network is not guessing; pass the whole split, however few images are audited.
             Without them nothing is checked, and the origin's warnings say so.
@@ -88,7 +89,7 @@ def load(
         >>> load(samples_dir() / "robust.pt", device="cpu").origin.architecture
         'digits_resnet'
     """
-    place = resolve_device(device)
+    places = resolve_devices(device)
     if normalize is not None:
         parse_normalization(normalize)  # before anything is read
     read = CheckpointSpec().changed(weights=weights)  # of all checkpoints that are pooled
@@ -106,9 +107,11 @@ def load(
     asked_of = Asked(examples, threat, guess, exact, progress)
     _ready(proposal)
     if not proposal.open or answers is None or examples is None:
-        return choose((proposal,), asked_of, place)[0]
-    peers = (_peer(path, arch, normalize, read, examples) for path in answers.pooled)
-    return answers.answer(proposal, peers, asked_of, place)
+        found = choose((proposal,), asked_of, places[0])[0]
+    else:
+        peers = (_peer(path, arch, normalize, read, examples) for path in answers.pooled)
+        found = answers.answer(proposal, peers, asked_of, places[0])
+    return spread(found, places)
 
 
 def _ready(proposal: Proposal) -> None:

@@ -44,7 +44,8 @@ class BatchOptions(PlanSpec):
 
     workers: Annotated[int, Field(ge=0)] | None = Field(
         default=None,
-        description="Worker processes; 0 works in this one. [default: one a GPU, else one]",
+        description="Worker processes; 0 works in this one. GPUs without a worker or a model share "
+        "in the others' models. [default: one a GPU, else one]",
     )
     timeout: Annotated[float, Field(ge=0.001)] | None = Field(
         default=None, description="A job that takes longer has failed, and its worker is killed."

@@ -5,7 +5,7 @@ examples in a batch: bit for bit on a CPU, up to the rounding of the library's k
 """
 
 from robaudit.engine.acceleration import Accelerated, accelerate
-from robaudit.engine.device import device_of, resolve_device
+from robaudit.engine.device import device_of, devices_of, resolve_device, resolve_devices, spread
 from robaudit.engine.edges import JustInside, edge_nudge, sighted
 from robaudit.engine.effective import (
     effective,
@@ -35,6 +35,7 @@ __all__ = [
     "accelerate",
     "arithmetic",
     "device_of",
+    "devices_of",
     "draws_at_random",
     "edge_nudge",
     "effective",
@@ -49,9 +50,11 @@ __all__ = [
     "kept_entries",
     "normal_rows",
     "resolve_device",
+    "resolve_devices",
     "seed_for",
     "sighted",
     "sign_rows",
+    "spread",
     "straight_through",
     "uniform_rows",
     "voted",

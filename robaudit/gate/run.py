@@ -28,7 +28,7 @@ from robaudit.audit.run import data_of, subject_of
 from robaudit.audit.sanity import sanity
 from robaudit.checkpoints.suitability import check_suits
 from robaudit.display import Watch, no_watch
-from robaudit.engine import Asked, device_of, seed_for
+from robaudit.engine import Asked, devices_of, seed_for
 from robaudit.engine.precision import coarsest
 from robaudit.engine.runner import BatchSize
 from robaudit.errors import NotMeasuredError
@@ -112,7 +112,7 @@ def gate(
             seed=populations[0].suite.seed,
             started=started,
             seconds=time.perf_counter() - clock,
-            device=device_of(model),
+            devices=devices_of(model),
             batch_size=None if batch_size == "auto" else batch_size,
             precision=coarsest(run.context.engine.precision for run in runs),
             nudge=max(run.context.nudge for run in runs),
@@ -147,7 +147,7 @@ def not_gated(
         seed=populations[0].suite.seed,
         started=datetime.now(UTC),
         seconds=0.0,
-        device=torch.device("cpu"),
+        devices=(torch.device("cpu"),),
         batch_size=None,
     )
     return _verdict(not_opened(source), policy, populations, decisions, [], here)

@@ -21,7 +21,7 @@ from robaudit.audit.plan import PRESETS
 from robaudit.data.places import root_of
 from robaudit.datasets import DATA_SETS
 from robaudit.engine import Precision, Runner, accelerate, arithmetic
-from robaudit.engine.device import resolve_device
+from robaudit.engine.device import resolve_devices
 from robaudit.engine.precision import candidates
 from robaudit.session.session import Session
 
@@ -72,14 +72,15 @@ def installation() -> list[Finding]:
 
 
 def machine(device: str = "auto") -> list[Finding]:
-    """The device, the arithmetic that is fast there, by measuring, and the disk.
+    """The devices, the arithmetic that is fast there, by measuring, and the disk.
 
     Raises:
         UsageError: there is no such device.
     """
-    place = resolve_device(device)
-    found = [Finding("Device", _named(place), "" if place.type == "cuda" else _no_cuda())]
-    found.append(Finding("Arithmetic", *_arithmetic(place)))
+    found = []
+    for place in resolve_devices(device):
+        found.append(Finding("Device", _named(place), "" if place.type == "cuda" else _no_cuda()))
+        found.append(Finding("Arithmetic", *_arithmetic(place)))
     for about, folder in (("here", Path.cwd()), ("temporary", Path(tempfile.gettempdir()))):
         free = shutil.disk_usage(folder).free
         few = "Reports and kept pieces of attacks may not fit." if free < _ENOUGH_DISK else ""

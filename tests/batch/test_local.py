@@ -11,10 +11,12 @@ from pathlib import Path
 import pytest
 from support.batch_runs import numbers_of
 
+from robaudit.batch import local as local_workers
 from robaudit.batch.directory import STATE, create, find
 from robaudit.batch.driving import drive
 from robaudit.batch.local import in_process, local, places, threads_each
 from robaudit.batch.tasks import Deaths, Task
+from robaudit.errors import UsageError
 
 ROOT = Path(__file__).parents[2]
 
@@ -53,6 +55,42 @@ def test_deaths_count_from_the_last_piece_that_was_kept(tmp_path):
     (task.folder / STATE / ".draft-apgd-ce-00001").touch()
     assert [deaths.count(task), deaths.count(task, "node"), deaths.count(task)] == [1, 1, 2]
     assert deaths.count(other) == 2
+
+
+def gpus(monkeypatch, count):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: count)
+
+
+def test_one_model_a_gpu_and_several_gpus_a_model_where_there_are_fewer(monkeypatch):
+    gpus(monkeypatch, 4)
+    one_each = [f"cuda:{at}" for at in range(4)]
+    for every in ("auto", "cuda", "cuda:all"):
+        assert places(None, every) == one_each
+        assert places(6, every) == [*one_each, "cuda:0", "cuda:1"]
+        assert places(2, every) == ["cuda:0,cuda:2", "cuda:1,cuda:3"]
+        assert places(1, every) == ["cuda:0,cuda:1,cuda:2,cuda:3"]
+    assert places(None, "cuda:1,cuda:3") == ["cuda:1", "cuda:3"]
+    assert places(1, "cuda:1,cuda:3") == ["cuda:1,cuda:3"]
+    assert places(2, "cuda:1") == ["cuda:1", "cuda:1"]
+    assert places(2, "cpu,cpu") == ["cpu,cpu"] * 2
+    with pytest.raises(UsageError, match="only 4 CUDA devices"):
+        places(None, "cuda:1,cuda:4")
+
+
+@pytest.mark.parametrize("tasks", [1, 2, 3, 4, 9])
+def test_workers_begin_for_as_many_models_as_are_left(monkeypatch, tasks):
+    gpus(monkeypatch, 4)
+    begun = []
+    monkeypatch.setattr(local_workers, "_Processes", begun.append)
+    monkeypatch.setattr(local_workers, "executor", lambda start, timeout: start(tasks))
+    for where, at_most in ((places(None, "auto"), 4), (places(6, "auto"), 6), (["cpu"] * 3, 3)):
+        local(where)
+        used = begun.pop()
+        assert len(used) == min(tasks, at_most)
+        named = {gpu for one in used for gpu in one.split(",")}
+        assert named == {gpu for one in where for gpu in one.split(",")}  # no GPU is idle
+        assert all(gpu.count("cuda:0") <= 1 for gpu in used)
 
 
 def test_cores_are_shared(monkeypatch):
