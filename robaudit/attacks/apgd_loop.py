@@ -127,7 +127,7 @@ def run_apgd(
         "halved": torch.ones(n, dtype=torch.bool, device=device),
         "step": torch.full((n,), first_step, device=device),
     }
-    blocks = packed(_ApgdRows, runner.batch, state)
+    blocks = packed(_ApgdRows, runner.per_round, state)
     out = ApgdRun(nothing.clone(), nothing.clone(), start.clone(), nothing.bool())
     for block in blocks:
         _begin(runner, block, settings)
@@ -278,7 +278,7 @@ def _drop_broken(
     if at_end:
         out.best_x[row] = gathered(blocks, "best_x")
         return []
-    kept = repacked(blocks, verdicts.robust[example], runner.batch)
+    kept = repacked(blocks, verdicts.robust[example], runner.per_round)
     for block in kept:
         block.ball = Ball(block.x, settings.threat)
     return kept

@@ -1,7 +1,8 @@
 """Rows of work in blocks of a fixed number of images.
 
-Attacks keep their state in blocks. On a CPU a block is one tile, so that its tensors stay in the
-cache and every operation has the same shape whatever the number of images; on a GPU it is one pass.
+Attacks keep their state in blocks of a round of passes, one on each device. On a CPU that is one
+tile, so that its tensors stay in the cache and every operation has the same shape whatever the
+number of images.
 """
 
 from __future__ import annotations

@@ -158,7 +158,7 @@ class _FabChunk:
             "nearest": self.x[example],  # a second copy, as it is changed in place
             "distance": torch.full((len(example),), torch.inf, device=self.x.device),
         }
-        blocks = packed(_FabRows, self.runner.batch, state)
+        blocks = packed(_FabRows, self.runner.per_round, state)
         for segment in parts(steps, _SEGMENT):
             for block in blocks:
                 for _ in range(segment.stop - segment.start):
@@ -246,4 +246,4 @@ class _FabChunk:
         self.nearest[closer], self.distance = gathered(blocks, "nearest")[row], -best
         if at_end:
             return []
-        return repacked(blocks, self.distance[example] > self.threat.eps, self.runner.batch)
+        return repacked(blocks, self.distance[example] > self.threat.eps, self.runner.per_round)

@@ -70,7 +70,7 @@ def _one_restart(
     queue = queue[best.best[queue].argsort(stable=True)]
     rows, adv, at = queue[:0], best.x[:0], queue[:0]
     while len(queue) or len(rows):
-        room = min(runner.batch - len(rows), len(queue))
+        room = min(runner.per_round - len(rows), len(queue))
         if room:
             fresh, queue = queue[:room], queue[room:]
             rows, at = torch.cat([rows, fresh]), torch.cat([at, torch.zeros_like(fresh)])

@@ -184,7 +184,8 @@ def search(
         if len(asked) == 0:
             continue
         logits = [
-            _logits(runner, draws.tried(part, best_x)) for part in parts(len(asked), runner.batch)
+            _logits(runner, draws.tried(part, best_x))
+            for part in parts(len(asked), runner.per_round)
         ]
         values, wrong = _judged(torch.cat(logits), y[asked])
         passed[asked] += 1

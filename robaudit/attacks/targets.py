@@ -57,7 +57,7 @@ def by_malt(
     """
     tried = by_confidence(logits, y, candidates)
     distances = torch.empty(tried.shape, device=runner.device)
-    for part in parts(len(x), runner.batch):
+    for part in parts(len(x), runner.per_round):
         images, own, used = filled(x[part]), filled(y[part]), part.stop - part.start
         for rank, targets in enumerate(filled(tried[part]).unbind(1)):
             labels = torch.stack([own, targets], dim=1)

@@ -224,15 +224,17 @@ class Context:
         found = self.engine
         return self.runner(found.forward, found.precision, compiled=found.compiled)
 
-    def memory_notes(self) -> list[str]:
-        """A warning where memory ran out and passes were made smaller."""
+    def running_notes(self) -> list[str]:
+        """Warnings: why several devices were not used, and where memory ran out."""
+        found = list(dict.fromkeys(note for runner in self._runners for note in runner.notes))
         tried = [size for runner in self._runners for size in runner.backoffs]
         if not tried:
-            return []
+            return found
         return [
+            *found,
             f"memory ran out in passes of {max(tried)} images; they went on with "
             f"{min(runner.batch for runner in self._runners)}, which can change the last digits, "
-            "not the method: give --batch-size that to begin with"
+            "not the method: give --batch-size that to begin with",
         ]
 
     def keeping(self, name: str, *settings: object) -> Cache:

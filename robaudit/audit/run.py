@@ -133,7 +133,7 @@ def audit(
     measurements = described(context, held_against_attacks(context, measurements))
     measurements = clustered(context, inherited(falls(doubted(measurements, findings))))
     warnings += findings.unplaced(m.name for m in measurements if m.status == "ok")
-    warnings += sanity.claims(model, measurements, context.main) + context.memory_notes()
+    warnings += sanity.claims(model, measurements, context.main) + context.running_notes()
     warnings += clusters_note(context)
     subject = subject_of(model)
     hardest = strongest(context, subject)

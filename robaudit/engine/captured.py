@@ -150,6 +150,7 @@ class Captured:
             self._modules = list(forward.modules())
             self._recorder = recorder_for(device)
         self._compile = compiled and self._recorder is not None
+        self._compiled = compiled
         self._asked: Counter[Any] = Counter()
         self._recorded: dict[Any, _Recorded] = {}
         self._seen: list[object] = []
@@ -158,6 +159,10 @@ class Captured:
     def records(self) -> bool:
         """Whether passes of sizes that are asked for again are recorded."""
         return self._recorder is not None
+
+    def beside(self, forward: Forward, device: torch.device) -> Captured:
+        """The same for a copy of the network on another device."""
+        return Captured(forward, device, self.precision, compiled=self._compiled, door=self._door)
 
     def logits(self, x: Tensor) -> Tensor:
         """Logits ``(b, k)`` without their graph."""

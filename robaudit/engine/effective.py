@@ -58,7 +58,7 @@ def effective(model: nn.Module, x: Tensor | None = None) -> nn.Module:
     if not any(_made(module) for module in model.modules()):
         return model
     try:
-        plain = copy.deepcopy(model, _detached(model)).eval()
+        plain = copy.deepcopy(model, detached(model)).eval()
         with torch.no_grad():
             _bake(plain)
     except (RuntimeError, TypeError, ValueError, AttributeError, NotImplementedError) as error:
@@ -83,7 +83,7 @@ def in_float64(model: nn.Module, x: Tensor) -> nn.Module:
     plain = effective(model, x)
     refusal = "the network cannot be run in float64: "
     try:
-        double = copy.deepcopy(plain, _detached(plain)).double().eval()
+        double = copy.deepcopy(plain, detached(plain)).double().eval()
         with torch.no_grad():  # not frozen, which would convert the logits
             logits = double(x[:2].to(device_of(double), torch.float64))
     except (RuntimeError, TypeError, ValueError, AttributeError, NotImplementedError) as error:
@@ -193,7 +193,7 @@ def _hooks(module: nn.Module) -> Iterator[tuple[int, Any, str]]:
             yield key, made_by, made_by._tensor_name
 
 
-def _detached(model: nn.Module) -> dict[int, Any]:
+def detached(model: nn.Module) -> dict[int, Any]:
     """A memo for :func:`copy.deepcopy`, which refuses tensors that are not leaves."""
     return {
         id(value): value.detach().clone()

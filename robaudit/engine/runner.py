@@ -22,6 +22,7 @@ from robaudit.engine.freezing import frozen
 from robaudit.engine.images import rows_of
 from robaudit.engine.logits import Forward, logits_of
 from robaudit.engine.precision import Precision, arithmetic
+from robaudit.engine.several import devices_behind, on_devices, over_devices
 from robaudit.errors import NotMeasuredError
 
 TILE = 64
@@ -30,6 +31,7 @@ CUDA_BATCH = 1024
 _RECORDED = (1024, 256, TILE)
 
 PerImageObjective = Callable[[Tensor, Tensor], Tensor]
+_Tile = tuple[Tensor, Tensor, int]
 BatchSize = int | Literal["auto"]
 
 
@@ -42,9 +44,12 @@ class Runner:
     Attributes:
         door: what passes images to the network, and checks its logits.
         network: what is run, on a GPU in recorded passes; several runners may share it.
+        devices: those that share the passes, the first one ``device``, which has all results;
+            see :func:`robaudit.engine.spread`.
         batch: images per pass on a GPU, a multiple of ``TILE``; halved when memory runs out.
         forwards, backwards: images passed, padding not counted.
         backoffs: the batch sizes that did not fit.
+        notes: why passes are not shared.
     """
 
     door: Callable[[Forward, Tensor], Tensor] = staticmethod(logits_of)
@@ -61,12 +66,14 @@ class Runner:
             forward = Captured(forward, device, precision, door=self.door)
         self.network = forward
         self.device = device
+        self.devices = devices_behind(forward.forward, device)
         if device.type == "cpu":
             self.batch = TILE
         else:
             asked = CUDA_BATCH if batch_size == "auto" else batch_size
             self.batch = max(1, -(-asked // TILE)) * TILE
         self.backoffs: list[int] = []
+        self.notes: list[str] = []
         self._nudge: float | None = None
         self.forwards = 0
         self.backwards = 0
@@ -92,8 +99,8 @@ class Runner:
         ``used`` is the number of images that count as passes, where the caller has padded them.
         """
 
-        def one(tile: Tensor, _: Tensor) -> tuple[Tensor]:
-            return (self.network.logits(tile),)
+        def one(network: Captured, tile: Tensor, _: Tensor) -> tuple[Tensor]:
+            return (network.logits(tile),)
 
         self.forwards += len(x) if used is None else used
         (logits,) = self._run(one, x, torch.zeros(len(x), dtype=torch.long))
@@ -120,11 +127,11 @@ class Runner:
             self._nudge = edge_nudge(self.forward, x[:1].to(self.device))
         nudge = self._nudge
 
-        def one(tile: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        def one(network: Captured, tile: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
             if nudge:
-                values_at = self.network.logits(tile)
+                values_at = network.logits(tile)
                 tile = tile + (tile.clamp(nudge, 1 - nudge) - tile)
-            logits, pull = self.network.pair(tile)
+            logits, pull = network.pair(tile)
             if pull is None:
                 raise NotMeasuredError(
                     "the network's logits have no gradient in the image",
@@ -142,34 +149,61 @@ class Runner:
         values, gradient, logits = self._run(one, x, y)
         return values, gradient, logits
 
+    @property
+    def per_round(self) -> int:
+        """Images of one round of passes: a pass on every device."""
+        return self.batch * len(self.devices)
+
     def _run(
-        self, one: Callable[[Tensor, Tensor], tuple[Tensor, ...]], x: Tensor, y: Tensor
+        self, one: Callable[[Captured, Tensor, Tensor], tuple[Tensor, ...]], x: Tensor, y: Tensor
     ) -> tuple[Tensor, ...]:
+        def on_device(at: int, tile: _Tile) -> tuple[Tensor, ...]:
+            images, labels, used = tile
+            return tuple(part[:used] for part in one(networks[at], images, labels))
+
+        networks = [self.network]
         while True:
             try:
                 with arithmetic(self.network.precision):
-                    parts = [
-                        tuple(part[:used] for part in one(tile, labels))
-                        for tile, labels, used in self._tiles(x, y)
-                    ]
+                    networks = self._networks(x)
+                    parts = list(over_devices(self.devices, self._tiles(x, y), on_device))
                 if len(parts) == 1:
                     return parts[0]
-                return tuple(torch.cat(column) for column in zip(*parts, strict=True))
+                columns = zip(*parts, strict=True)
+                return tuple(
+                    torch.cat([part.to(self.device) for part in column]) for column in columns
+                )
             except torch.cuda.OutOfMemoryError:
                 if self.batch <= TILE:
                     raise
                 self.backoffs.append(self.batch)
                 self.batch = max(TILE, self.batch // 2 // TILE * TILE)
-                self.network.drop()
+                for network in networks:
+                    network.drop()
                 torch.cuda.empty_cache()
 
-    def _tiles(self, x: Tensor, y: Tensor) -> Iterator[tuple[Tensor, Tensor, int]]:
-        start = 0
+    def _networks(self, x: Tensor) -> list[Captured]:
+        """The network on every device."""
+        if len(self.devices) == 1:
+            return [self.network]
+        few = rows_of(x, slice(0, TILE), self.device)
+        found, refusal = on_devices(self.network, self.devices, few)
+        if refusal:
+            self.devices = self.devices[:1]
+            self.notes.append(refusal)
+        return found
+
+    def _tiles(self, x: Tensor, y: Tensor) -> Iterator[_Tile]:
+        """The images in tiles, each on its device, the tiles of a round of about equal sizes."""
+        start, at, several = 0, 0, len(self.devices)
         while start < len(x):
-            size = self._size(len(x) - start)
-            tile = rows_of(x, slice(start, start + size), self.device)
-            labels = y[start : start + size].to(self.device)
+            left = len(x) - start
+            # On a CPU a tile is the same however many devices there are.
+            size = self._size(left if self.device.type == "cpu" else -(-left // (several - at)))
+            tile = rows_of(x, slice(start, start + size), self.devices[at])
+            labels = y[start : start + size].to(self.devices[at])
             start += size
+            at = (at + 1) % several
             used = len(tile)
             missing = size - used
             if missing:

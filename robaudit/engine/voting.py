@@ -103,7 +103,7 @@ def draws_at_random(model: nn.Module, x: Tensor) -> bool:
     try:
         with frozen(model), torch.no_grad(), seeded(0, images.device):
             first = model(images)
-            return not all(_same(first, model(images)) for _ in range(_PASSES - 1))
+            return not all(same_logits(first, model(images)) for _ in range(_PASSES - 1))
     except BaseException as error:
         if not recurs(error):
             raise
@@ -125,7 +125,8 @@ def seeded(seed: int, device: torch.device) -> Iterator[None]:
         random.setstate(python)
 
 
-def _same(one: Any, other: Any) -> bool:
+def same_logits(one: Any, other: Any) -> bool:
+    """Whether two passes gave the same; on a GPU up to rounding, and whatever is no tensor."""
     if not isinstance(one, Tensor):
         return True
     one, other = one.nan_to_num(), other.nan_to_num()

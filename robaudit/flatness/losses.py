@@ -140,8 +140,8 @@ class RobustLoss:
                 progress(done, total)
 
         rows = []
-        for begin in range(0, len(self.x), runner.batch):
-            part = slice(begin, begin + runner.batch)
+        for begin in range(0, len(self.x), runner.per_round):
+            part = slice(begin, begin + runner.per_round)
             x, y = rows_of(self.x, part, self.device), self.y[part].to(self.device)
             found = self._highest(runner, x, y, index[part], many, restarts, tick)
             rows.append(found.reshape(-1, many).T)

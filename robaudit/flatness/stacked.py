@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, TypeVar
 
@@ -16,6 +16,7 @@ from robaudit.engine import Runner, uniform_rows
 from robaudit.engine.logits import Forward, logits_of
 from robaudit.engine.raised import is_foreign
 from robaudit.engine.runner import BatchSize, PerImageObjective
+from robaudit.engine.several import Movable, replica
 from robaudit.errors import NotMeasuredError
 from robaudit.flatness.weights import Weights
 
@@ -48,10 +49,26 @@ def stacked_logits(network: nn.Module, tensors: Mapping[str, Tensor], x: Tensor)
 
 def moved_to(network: nn.Module, places: Sequence[Weights]) -> Forward:
     """The network with each of several sets of tensors, stacked if there is more than one."""
-    if len(places) == 1:
-        return lambda x: functional_call(network, places[0], (x,))
-    together = stack(places)
-    return lambda x: stacked_logits(network, together, x)
+    many = len(places) > 1
+    return _AtWeights(network, stack(places) if many else places[0], many)
+
+
+class _AtWeights(Movable):
+    def __init__(self, network: nn.Module, weights: Weights, many: bool) -> None:
+        self.network, self._weights, self._many = network, weights, many
+
+    def __call__(self, x: Tensor) -> Tensor:
+        if self._many:
+            return stacked_logits(self.network, self._weights, x)
+        found: Tensor = functional_call(self.network, self._weights, (x,))
+        return found
+
+    def tensors(self) -> Iterable[Tensor]:
+        return self._weights.values()
+
+    def on(self, device: torch.device) -> Forward:
+        weights = {name: tensor.to(device) for name, tensor in self._weights.items()}
+        return _AtWeights(replica(self.network, device), weights, self._many)
 
 
 def _inside(forward: Forward, images: Tensor) -> Tensor:

@@ -263,7 +263,7 @@ class _Suite:
     def warnings(self) -> list[str]:
         """What attacks and audit warned of, each once whatever its numbers."""
         kinds = {re.sub(r"\d+", "#", note): note for note in self.attacks.notes}
-        return [*kinds.values(), *self._audited, *self.context.memory_notes()]
+        return [*kinds.values(), *self._audited, *self.context.running_notes()]
 
     def _looked(self, sides: dict[Rule, Before], exhaustive: bool) -> dict[Rule, Decision]:
         rules, n = self.sequential, len(self.examples)
