@@ -9,6 +9,7 @@ from torch import Tensor
 
 from robaudit.attacks.diagnostics import Diagnostics
 from robaudit.brief import brief
+from robaudit.engine import Precision
 
 # Values of `broken_by` for examples that no attack broke.
 STANDS, WRONG = -2, -1
@@ -49,6 +50,7 @@ class AttackResult:
         passes: forward and backward passes of each attack of an ensemble, in images.
         diagnostics: whether the gradients can be trusted. From ensembles.
         notes: warnings, and attacks that were left out or changed. From ensembles.
+        searched: the arithmetic of the search, from PGD; the other fields are float32's.
     """
 
     x: Tensor
@@ -68,6 +70,7 @@ class AttackResult:
     passes: Mapping[str, tuple[int, int]] = field(default_factory=dict)
     diagnostics: Diagnostics | None = None
     notes: tuple[str, ...] = ()
+    searched: Precision = "fp32"
 
     __repr__ = brief
 

@@ -91,6 +91,7 @@ class FlatnessProbe(Probe):
                 seed=context.seed,
                 index=examples.index,
                 reference=None if threat is None else reference,
+                precision=context.precision,
                 batch_size=context.batch_size,
                 progress=progress,
                 **own,
@@ -111,6 +112,7 @@ class FlatnessProbe(Probe):
             for name, part in last.parts.items()
         }
         details = {"xi": self.xi, "reference": last.reference, **own, "parts": parts}
+        details["searched_in"] = last.searched
         if self.radii:
             details["sweep"] = [
                 {"xi": xi, **_row(one), **_ends(one, n), **_draws(one)}

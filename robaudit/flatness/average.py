@@ -21,8 +21,9 @@ from robaudit.engine import (
     kept_entries,
 )
 from robaudit.engine.arguments import checked
+from robaudit.engine.precision import Asked, Precision
 from robaudit.engine.runner import BatchSize
-from robaudit.flatness.losses import RobustLoss, finite
+from robaudit.flatness.losses import RobustLoss, finite, searched_well
 from robaudit.flatness.perturbed import Perturbed
 from robaudit.flatness.rises import Rise, parts, rise
 from robaudit.flatness.stacked import Blocks, StackSize
@@ -49,11 +50,14 @@ class AverageFlatness(Rise):
             clean, and for the others.
         notes: which tensors were taken as the weights, if not the parameters; why passes were
             smaller than intended.
+        searched: the arithmetic that adversarial examples were searched in, of all networks alike.
+            All losses are float32's.
     """
 
     perturbed: tuple[float, ...]
     parts: Mapping[str, Rise]
     notes: tuple[str, ...]
+    searched: Precision
 
     __repr__ = brief
 
@@ -76,6 +80,7 @@ def average(
     seed: int = 0,
     index: Tensor | None = None,
     reference: AttackResult | None = None,
+    precision: Asked = "auto",
     batch_size: BatchSize = "auto",
     stack: StackSize = "auto",
     progress: Progress | None = None,
@@ -106,7 +111,10 @@ def average(
         seed: of all random draws.
         index: ``(n,)`` the examples' positions in their data set, which seed their starting points;
             ``0..n-1`` unless given.
-        reference: the PGD of the unperturbed network with these settings, if it is known already.
+        reference: the PGD of the unperturbed network with these settings, if it is known already;
+            used if it was searched in the arithmetic that the perturbed networks are searched in.
+        precision: of the searches for adversarial examples, as in
+            :func:`robaudit.engine.accelerate`; the losses are float32's.
         batch_size: images per pass on a GPU; no result depends on it beyond rounding.
         stack: perturbed networks per pass; ``auto`` is one on a CPU, and on a GPU the fastest
             number for which there is memory. No result depends on it beyond rounding.
@@ -133,24 +141,26 @@ def average(
     device = device_of(model)
     many = reference_restarts(protocol, restarts)
     step = step_of(protocol, threat, step_size)
-    loss = RobustLoss(x, y, threat, steps, step, seed, index, device, batch_size)
-    first = len(x) * many if reference is None else 0
-    work = first + len(x) * perturbations * restarts
+    draw = on_sphere if ball == "sphere" else in_ball
 
-    with frozen(model):
-        idle = idle_parameters(model, x)
-        weights, kept = movable_weights(model, idle), kept_entries(model)
-        network = Perturbed(model, weights, x.shape[1:])
-        if reference is None:
-            reference = loss.reference(model, many, share_of(progress, 0, first, work))
-        before = reference.loss.double()
-        draw = on_sphere if ball == "sphere" else in_ball
+    def measured(asked: Asked, coarse: tuple[str, ...]) -> AverageFlatness:
+        network = Perturbed(model, weights, x.shape[1:], asked, examples=x, threat=threat)
+        how = step, seed, index, device, batch_size, network.precision
+        loss = RobustLoss(x, y, threat, steps, *how)
+        met = loss.same_search(reference)
+        first = len(x) * many if met is None else 0
+        work = first + len(x) * perturbations * restarts
+        if met is None:
+            bar = share_of(progress, 0, first, work)
+            met = loss.reference(model, many, bar, network.at({}))
+        before = met.loss.double()
 
         def drawn(block: range) -> list[Tensor]:
             nus = [draw(weights, xi, draw_for(seed, "average", j), kept) for j in block]
             draws = len(x) * restarts
             bar = share_of(progress, first + block.start * draws, len(nus) * draws, work)
-            return list(loss.of_all(network.at(*nus), len(nus), restarts, bar))
+            forward, judges = network.at(*nus), network.judges(*nus)
+            return list(loss.of_all(forward, len(nus), restarts, bar, judges))
 
         blocks = Blocks(stack, device, network.refusal)
         rows: list[Tensor] = []
@@ -159,10 +169,17 @@ def average(
             enough = tolerance is not None and len(rows) >= _FEWEST
             if enough and rise(torch.stack(rows), before).standard_error < (tolerance or 0):
                 break
-    made = torch.stack(rows)
-    return AverageFlatness(
-        **vars(rise(made, before)),
-        perturbed=tuple(made.mean(1).tolist()),
-        parts=parts(made, before, reference.correct),
-        notes=(*effective_notes(given, model), *idle_note(idle), *blocks.notes, *loss.notes),
-    )
+        made = torch.stack(rows)
+        noted = *effective_notes(given, model), *idle_note(idle), *coarse
+        return AverageFlatness(
+            **vars(rise(made, before)),
+            perturbed=tuple(made.mean(1).tolist()),
+            parts=parts(made, before, met.correct),
+            notes=(*noted, *blocks.notes, *loss.notes),
+            searched=network.precision,
+        )
+
+    with frozen(model):
+        idle = idle_parameters(model, x)
+        weights, kept = movable_weights(model, idle), kept_entries(model)
+        return searched_well(measured, "fp32" if threat is None else precision)

@@ -11,6 +11,7 @@ from torch import Tensor
 from robaudit.attacks.objectives import cross_entropy
 from robaudit.engine import JustInside
 from robaudit.engine.images import StoredImages, rows_of
+from robaudit.engine.precision import arithmetic
 from robaudit.engine.projections import Ball
 from robaudit.engine.spilled import copied
 from robaudit.flatness.losses import finite
@@ -159,6 +160,10 @@ class JointAscent:
     def _pass(self, nu: Weights, adv: Tensor, many: int, last: bool) -> _Pass:
         """Losses and gradients at ``nu``, ``(many, ...)`` each; moves ``adv`` by one step.
 
+        Where the network is searched in another precision than float32 that one gives the
+        gradients, and float32 the losses: bfloat16's numbers are farther apart than a usual
+        perturbation is long, and the losses compare perturbations.
+
         Args:
             adv: row ``i many + k`` is image i of restart k.
             last: compute the losses only.
@@ -166,6 +171,7 @@ class JointAscent:
         leaves = {name: (self.weights[name] + nu[name]).requires_grad_(not last) for name in nu}
         gradients = {name: torch.zeros_like(leaf) for name, leaf in leaves.items()}
         inputs = self.threat is not None and not last
+        judged = self.network.precision != "fp32"
         losses = []
 
         def network(images: Tensor) -> Tensor:
@@ -176,11 +182,19 @@ class JointAscent:
             part = slice(start, start + self.tile)
             rows = slice(start * many, (start + self.tile) * many)
             labels = self.y[part].repeat_interleave(many)
-            with torch.set_grad_enabled(not last):
-                image = rows_of(adv, rows, self.y.device).detach().requires_grad_(inputs)
-                logits = forward(image.reshape(-1, many, *image.shape[1:]))
+            image = rows_of(adv, rows, self.y.device).detach().requires_grad_(inputs)
+            apart = image.reshape(-1, many, *image.shape[1:])
+            if judged:
+                with torch.no_grad():
+                    own = self.network.judged_logits(leaves, apart).flatten(0, 1)
+                losses.append(cross_entropy(own, labels).double().reshape(-1, many))
+                if last:
+                    continue
+            with torch.set_grad_enabled(not last), arithmetic(self.network.precision):
+                logits = forward(apart)
                 loss = cross_entropy(logits.flatten(0, 1), labels)
-                losses.append(loss.detach().double().reshape(-1, many))
+                if not judged:
+                    losses.append(loss.detach().double().reshape(-1, many))
                 if last:
                     continue
                 wanted = [*leaves.values(), *([image] if inputs else [])]

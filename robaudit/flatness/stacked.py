@@ -14,6 +14,7 @@ from torch.func import functional_call, vmap
 
 from robaudit.engine import Runner, uniform_rows
 from robaudit.engine.logits import Forward, logits_of
+from robaudit.engine.precision import Precision, arithmetic
 from robaudit.engine.raised import is_foreign
 from robaudit.engine.runner import BatchSize, PerImageObjective
 from robaudit.engine.several import Movable, replica
@@ -24,8 +25,8 @@ T = TypeVar("T")
 StackSize = int | Literal["auto"]
 
 # Largest allowed difference between stacked and single logits, relative to the largest logit;
-# rounding in float32 changes them by about 1e-6.
-_ALLOWED = 1e-4
+# rounding in float32 changes them by about 1e-6. The others are those of the engine.
+_ALLOWED: dict[Precision, float] = {"fp32": 1e-4, "tf32": 0.01, "bf16": 0.05}
 
 
 def stack(networks: Sequence[Weights]) -> Weights:
@@ -85,9 +86,15 @@ class StackedRunner(Runner):
     door = staticmethod(_inside)
 
     def __init__(
-        self, forward: Forward, many: int, device: torch.device, batch_size: BatchSize = "auto"
+        self,
+        forward: Forward,
+        many: int,
+        device: torch.device,
+        batch_size: BatchSize = "auto",
+        *,
+        precision: Precision = "fp32",
     ) -> None:
-        super().__init__(forward, device, batch_size)
+        super().__init__(forward, device, batch_size, precision=precision)
         self._many = many
 
     def logits(self, x: Tensor, used: int | None = None) -> Tensor:
@@ -111,29 +118,37 @@ class StackedRunner(Runner):
         return rows.reshape(-1, self._many, *rows.shape[1:])
 
 
-def refusal(network: nn.Module, tensors: Weights, shape: Sequence[int]) -> str:
+def refusal(
+    network: nn.Module, tensors: Weights, shape: Sequence[int], precision: Precision = "fp32"
+) -> str:
     """Why copies of a network cannot run stacked; empty if they can.
 
     Two copies, one with tensors a tenth smaller, must give the logits of each alone, and gradients.
     """
     pair = [tensors, {name: 0.9 * tensor for name, tensor in tensors.items()}]
     some = next(iter(tensors.values()))
-    x = uniform_rows(shape, torch.arange(4), 0, "stack").to(some).reshape(2, 2, *shape)
+    kind = torch.promote_types(some.dtype, torch.float32)
+    x = uniform_rows(shape, torch.arange(4), 0, "stack").to(some.device, kind)
+    x = x.reshape(2, 2, *shape)
     try:
         leaves = {name: tensor.requires_grad_() for name, tensor in stack(pair).items()}
-        with torch.enable_grad():
+        with torch.enable_grad(), arithmetic(precision):
             together = stacked_logits(network, leaves, x.requires_grad_())
             torch.autograd.grad(together.sum(), [x, *leaves.values()], allow_unused=True)
     except BaseException as error:
         if not (is_foreign(error) or isinstance(error, NotMeasuredError)):
             raise
         return f"in one pass with others it raises {type(error).__name__}"
-    with torch.no_grad():
+    with torch.no_grad(), arithmetic(precision):
         alone = torch.stack(
             [functional_call(network, own, (x[:, j],)) for j, own in enumerate(pair)], 1
         )
     off = float((together.detach() - alone).abs().max() / alone.abs().max().clamp_min(1e-12))
-    return "" if off <= _ALLOWED else f"in one pass with others its logits differ by {off:.1g}"
+    return (
+        ""
+        if off <= _ALLOWED[precision]
+        else f"in one pass with others its logits differ by {off:.1g}"
+    )
 
 
 @dataclass

@@ -23,11 +23,12 @@ from robaudit.engine import (
 )
 from robaudit.engine.arguments import checked
 from robaudit.engine.images import rows_of
+from robaudit.engine.precision import Asked, Precision
 from robaudit.engine.projections import random_start
 from robaudit.engine.runner import BatchSize
 from robaudit.engine.spilled import computed
 from robaudit.flatness.joint_ascent import JointAscent, RestartResult
-from robaudit.flatness.losses import RobustLoss
+from robaudit.flatness.losses import RobustLoss, searched_well
 from robaudit.flatness.perturbed import Perturbed
 from robaudit.flatness.rises import Rise, parts, rise
 from robaudit.flatness.stacked import Blocks, StackSize
@@ -57,12 +58,15 @@ class WorstFlatness(Rise):
             when clean, and of the others, at the same weights.
         notes: which tensors were taken as the weights, if not the parameters; why passes were
             smaller than intended.
+        searched: the arithmetic of gradients and of searches for adversarial examples, of both
+            networks alike. All losses are float32's.
     """
 
     restarts: tuple[float, ...]
     nu: Weights
     parts: Mapping[str, Rise]
     notes: tuple[str, ...]
+    searched: Precision
 
     __repr__ = brief
 
@@ -85,6 +89,7 @@ def worst(
     seed: int = 0,
     index: Tensor | None = None,
     reference: AttackResult | None = None,
+    precision: Asked = "auto",
     batch_size: BatchSize = "auto",
     stack: StackSize = "auto",
     progress: Progress | None = None,
@@ -127,7 +132,10 @@ def worst(
         seed: of all random draws.
         index: ``(n,)`` the examples' positions in their data set, which seed their starting points;
             ``0..n-1`` unless given.
-        reference: the PGD of the unperturbed network with these settings, if it is known already.
+        reference: the PGD of the unperturbed network with these settings, if it is known already;
+            used if it was searched in the arithmetic that the perturbed network is searched in.
+        precision: of the gradients and of the searches for adversarial examples, as in
+            :func:`robaudit.engine.accelerate`; the losses are float32's.
         batch_size: images per pass on a GPU; no result depends on it beyond rounding.
         stack: restarts per pass; ``auto`` is one on a CPU, and on a GPU the fastest number for
             which there is memory. No result depends on it beyond rounding.
@@ -156,14 +164,15 @@ def worst(
     index = torch.arange(len(x)) if index is None else index
     step = step_of(protocol, threat, step_size)
     many = reference_restarts(protocol, attack_restarts)
-    loss = RobustLoss(x, y, threat, steps, step, seed, index, device, batch_size)
     published = protocol != "default"
-    with frozen(plain):
-        idle = idle_parameters(plain, x)
-        weights, kept = movable_weights(plain, idle), kept_entries(plain)
-        network = Perturbed(plain, weights, x.shape[1:])
-        if reference is None:
-            reference = loss.reference(plain, many)
+
+    def measured(asked: Asked, coarse: tuple[str, ...]) -> WorstFlatness:
+        network = Perturbed(plain, weights, x.shape[1:], asked, examples=x, threat=threat)
+        how = step, seed, index, device, batch_size, network.precision
+        loss = RobustLoss(x, y, threat, steps, *how)
+        met = loss.same_search(reference)
+        if met is None:
+            met = loss.reference(plain, many, search=network.at({}))
         ascent = JointAscent(
             network,
             weights,
@@ -180,7 +189,7 @@ def worst(
             kept=kept,
         )
 
-        given = reference.x  # the images themselves for the clean loss
+        given = met.x  # the images themselves for the clean loss
 
         def run(block: range) -> list[RestartResult]:
             def tick(done: int) -> None:
@@ -204,23 +213,31 @@ def worst(
         blocks = Blocks(stack, device, network.refusal)
         results = list(blocks.over(restarts, run))
         highest = max(results, key=lambda result: result.mean)
-        nu, before = highest.nu, reference.loss.double()
+        nu, before = highest.nu, met.loss.double()
         if published:
             after = highest.losses.cpu()
         else:
-            forward = network.at(nu)
-            anew = loss.of(forward, attack_restarts)
-            carried = cross_entropy(loss.runner(forward).logits(reference.x).cpu(), y.cpu())
+            forward, judges = network.at(nu), network.judges(nu)
+            anew = loss.of(forward, attack_restarts, judges=judges)
+            judge = judges[0] if judges else forward
+            carried = cross_entropy(loss.runner(judge).logits(met.x).cpu(), y.cpu())
             after = torch.maximum(anew, carried).double()
             if float((after - before).mean()) < 0:  # the unperturbed weights are the worst found
                 after, nu = before, {name: 0 * moved for name, moved in nu.items()}
-    return WorstFlatness(
-        **vars(rise(after[None], before, drawn=False)),
-        restarts=tuple(result.mean for result in results),
-        nu=nu,
-        parts=parts(after[None], before, reference.correct, drawn=False),
-        notes=(*effective_notes(model, plain), *idle_note(idle), *blocks.notes, *loss.notes),
-    )
+        noted = *effective_notes(model, plain), *idle_note(idle), *coarse
+        return WorstFlatness(
+            **vars(rise(after[None], before, drawn=False)),
+            restarts=tuple(result.mean for result in results),
+            nu=nu,
+            parts=parts(after[None], before, met.correct, drawn=False),
+            notes=(*noted, *blocks.notes, *loss.notes),
+            searched=network.precision,
+        )
+
+    with frozen(plain):
+        idle = idle_parameters(plain, x)
+        weights, kept = movable_weights(plain, idle), kept_entries(plain)
+        return searched_well(measured, precision)
 
 
 def _random(x: Tensor, index: Tensor, threat: ThreatModel, seed: int, restart: int) -> Tensor:
