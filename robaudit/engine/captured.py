@@ -10,6 +10,7 @@ from __future__ import annotations
 import threading
 from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -73,13 +74,19 @@ class CudaGraphs:
 
     def record(self, work: Callable[[], Tensor]) -> tuple[Tensor, Callable[[], object]]:
         graph = torch.cuda.CUDAGraph()
-        with (
-            torch.cuda.device(self._device),
-            torch.cuda.graph(
+        with torch.cuda.device(self._device):
+            recording = torch.cuda.graph(
                 graph, pool=self._pool, stream=self._stream, capture_error_mode="thread_local"
-            ),
-        ):
-            out = work()
+            )
+            try:
+                # After an error the recording leaves its own stream the current one.
+                with torch.cuda.stream(torch.cuda.current_stream()), recording:
+                    out = work()
+            except BaseException:
+                # Nor does it tell the allocator, which could free no memory from there on.
+                with suppress(AttributeError, RuntimeError):
+                    torch._C._cuda_endAllocateToPool(torch.cuda.current_device(), self._pool)
+                raise
         return out, graph.replay
 
 
@@ -291,6 +298,7 @@ def _recorded(recorder: Recorder, run: Forward, x: Tensor, backward: bool) -> _R
 
     slopes = torch.zeros_like(forth().detach())
     recorder.warm(lambda: (forth(), back()))
+    latest.clear()
     logits, forth_again = recorder.record(forth)
     gradient, back_again = recorder.record(back)
     return _Recorded(images, logits, forth_again, slopes, gradient, back_again)
@@ -323,6 +331,8 @@ class _Unrecordable(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         out = func(*args, **(kwargs or {}))
         found = [what for tag, what in self._TAGS if tag in func.tags]
+        if func is torch.ops.aten.lift_fresh.default:
+            found.append("makes tensors of numbers")  # copied from the CPU
         copies = func in (torch.ops.aten._to_copy.default, torch.ops.aten.copy_.default)
         # Kernels take a number from the CPU; whatever else is there would be copied.
         if any(

@@ -164,6 +164,11 @@ class Draws(nn.Module):
         return x.flatten(1) + 1e-9 * torch.rand_like(x.flatten(1))
 
 
+class Makes(nn.Module):
+    def forward(self, x):
+        return x.flatten(1) * torch.tensor([2.0])
+
+
 def hooked():
     model = network()
     model[1].register_forward_hook(lambda module, inputs, output: None)
@@ -176,6 +181,7 @@ def hooked():
         (Reads, "reads values"),
         (Picks, "shapes that depend on values"),
         (Draws, "draws at random"),
+        (Makes, "makes tensors of numbers"),
         (hooked, "has hooks"),
     ],
 )
