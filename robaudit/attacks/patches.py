@@ -43,8 +43,8 @@ def patches(
         x, y: images ``(n, c, h, w)`` in ``[0, 1]`` and labels ``(n,)`` from 0.
         threat: norm and radius of the perturbations.
         start: ``(n, c, h, w)`` the points, inside the ball and the box.
-        most: passes on an example. In linf more patches than that are drawn, because those that
-            change nothing need none.
+        most: patches that change an example, each of them one pass at most. In linf more are drawn,
+            because some change nothing.
         seed: of all random draws.
         index: ``(n,)`` the examples' positions in their data set; each example's draws depend on
             its position and the seed only. ``0..n-1`` unless given.

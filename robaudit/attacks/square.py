@@ -2,50 +2,23 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from robaudit.attacks.blocks import check_finite, filled, parts, rows_at_once
+from robaudit.attacks.blocks import check_finite, rows_at_once
 from robaudit.attacks.driver import Chunk, run_in_parts
-from robaudit.attacks.objectives import margin
 from robaudit.attacks.result import AttackResult
 from robaudit.attacks.square_l2 import Bumps
 from robaudit.attacks.square_linf import Corners
+from robaudit.attacks.square_skips import remembers, search_with_skips
+from robaudit.attacks.square_steps import Proposals, Searched, judged, search_in_steps
 from robaudit.engine import Runner
 from robaudit.engine.arguments import checked
 from robaudit.engine.runner import BatchSize
 from robaudit.types import Cache, Progress, ThreatModel, no_cache
-
-# The share of the pixels that a patch covers at first, and the queries at which it halves.
-P_INIT = 0.8
-HALVES_AFTER = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)
-
-
-class Proposals(Protocol):
-    """The candidates of some images, query after query, from their starting points ``start``."""
-
-    start: Tensor
-
-    def next(self, rows: Tensor, best: Tensor, query: Tensor) -> Tensor:
-        """The rows among ``rows`` that have a candidate; advances ``query``.
-
-        Args:
-            rows: ``(m,)`` positions.
-            best, query: best images and number of queries used, of all images.
-        """
-        ...
-
-    def tried(self, part: slice, best: Tensor) -> Tensor:
-        """The candidates of a part of those rows."""
-        ...
-
-    def settle(self, better: Tensor, best: Tensor) -> None:
-        """Put the candidates that helped, ``(m,)`` bool, into the best images."""
-        ...
 
 
 @checked
@@ -159,53 +132,21 @@ def search(
         tick: takes the share of the work that is done.
         start: ``(n, c, h, w)`` where the search begins, instead of Square's stripes or bumps.
         schedule: for each query the one of a whole attack whose patches have its size.
-        most: passes on an image, without the start; some patches need none.
+        most: patches that change an image; any number unless given.
     """
-    sides = [_side(query, x.shape) for query in schedule or range(queries)]
-    draws: Proposals
+    schedule = range(queries) if schedule is None else schedule
+    proposals: Proposals
     if threat.norm == "linf":
-        draws = Corners(x, index, threat.eps, sides, seed)
+        proposals = Corners(x, threat.eps, schedule, seed)
     else:
-        draws = Bumps(x, index, threat, sides, seed)
-    best_x = draws.start if start is None else start.clone()
-    best, broken = _judged(_logits(runner, best_x), y)
-    query, passed = torch.zeros_like(y), torch.zeros_like(y)
-    most = queries if most is None else most
-    told = 0
-    while True:
-        rows = torch.nonzero(~broken & (query < queries) & (passed < most))[:, 0]
-        if len(rows) == 0:
-            return best_x, broken
-        behind = int(query[rows].min())
-        if behind >= told + queries // 100 + 1:
-            told = behind
-            tick(behind / queries)
-        asked = draws.next(rows, best_x, query)
-        if len(asked) == 0:
-            continue
-        logits = [
-            _logits(runner, draws.tried(part, best_x))
-            for part in parts(len(asked), runner.per_round)
-        ]
-        values, wrong = _judged(torch.cat(logits), y[asked])
-        passed[asked] += 1
-        better = (values > best[asked]) | wrong
-        best[asked[better]] = values[better]
-        broken[asked[wrong]] = True
-        draws.settle(better, best_x)
-
-
-def _logits(runner: Runner, x: Tensor) -> Tensor:
-    return runner.logits(filled(x), len(x))[: len(x)]
-
-
-def _judged(logits: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-    """Margins, and which images are misclassified."""
+        proposals = Bumps(x, threat, schedule, seed)
+    index = index.to(x.device)
+    begin = proposals.start(x, index) if start is None else start.clone()
+    logits = runner.logits(begin)
     check_finite(logits)
-    return margin(logits, y), logits.argmax(1) != y
-
-
-def _side(query: int, shape: torch.Size | tuple[int, ...]) -> float:
-    """The side of the patch at a query, before it is rounded."""
-    share = P_INIT / 2 ** sum(query > after for after in HALVES_AFTER)
-    return math.sqrt(share * shape[-2] * shape[-1])
+    searched = Searched(x, y, index, begin, *judged(logits, y), torch.zeros_like(y))
+    if x.device.type == "cpu" and isinstance(proposals, Corners) and remembers(proposals):
+        search_with_skips(runner, proposals, searched, queries, most, tick)
+    else:
+        search_in_steps(runner, proposals, searched, queries, most, tick)
+    return searched.best_x, searched.broken

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import torch
 from torch import Tensor
 
 from robaudit.attacks.blocks import filled, parts
+from robaudit.attacks.square_draws import Drawing, Draws, inside, unrounded_sides
 from robaudit.engine import TILE, uniform_rows
 from robaudit.engine.projections import length, per_image, project_l1
+from robaudit.engine.seeding import key_of
 from robaudit.types import ThreatModel
 
 _TINY = 1e-12
@@ -16,70 +20,46 @@ _TILES = 5
 
 
 class Bumps:
-    """Moves of the perturbation from one window to another; every row is at the same query."""
+    """Moves of the perturbation from one window to another."""
 
-    def __init__(
-        self, x: Tensor, index: Tensor, threat: ThreatModel, sides: list[float], seed: int
-    ) -> None:
-        self.x, self.norm = x, threat.norm
+    def __init__(self, x: Tensor, threat: ThreatModel, schedule: Iterable[int], seed: int) -> None:
+        self.norm, self.seed = threat.norm, seed
         # As the reference does: an l1 projection may end a rounding error outside.
         self.eps = threat.eps if self.norm == "l2" else threat.eps * (1 - 1e-6)
         _, self.channels, self.height, self.width = x.shape
         most = min(self.height, self.width)
-        self.sides = [min(max(round(side), 3) // 2 * 2 + 1, most) for side in sides]
-        self.draws = uniform_rows((len(sides), 5 + self.channels), index, seed, "square")
-        self.draws = self.draws.transpose(0, 1).contiguous().to(x.device)
-        self.start = self._tiled(index, seed)
-        self.query = 0
-        self.rows = self.draws.new_zeros(0, dtype=torch.long)
-        self.kept: list[Tensor] = []
+        unrounded = unrounded_sides(schedule, x.shape)
+        sides = [min(max(round(side), 3) // 2 * 2 + 1, most) for side in unrounded]
+        whole = torch.tensor(sides, device=x.device)
+        # A coin for the way that the bumps point, and one for the sign in each channel.
+        coins, key = 1 + self.channels, key_of(seed, "square")
+        self.drawn = Drawing(self.height, self.width, whole, 2, coins, key)
+        self.shapes, self.places = self._table(sorted(set(sides)), x.device)
 
-    def next(self, rows: Tensor, best: Tensor, query: Tensor) -> Tensor:
-        """All ``rows``, as every move is new; ``query`` moves on."""
-        self.query = int(query[rows[0]])
-        query[rows] = self.query + 1
-        self.rows, self.kept = rows, []
-        return rows
+    def candidates(self, x: Tensor, best: Tensor, draws: Draws) -> Tensor:
+        """The best images, each with a bump in a window and what is left in another taken away.
 
-    def tried(self, part: slice, best: Tensor) -> Tensor:
-        """Some of the moved images."""
-        # The rounding of sums may depend on the batch's shape, so it is always whole tiles.
-        rows = filled(self.rows[part])
-        draws, side = self.draws[self.query, rows], self.sides[self.query]
-        moved = self._moved(self.x[rows], best[rows], draws, side)
-        self.kept.append(moved[: part.stop - part.start])
-        return self.kept[-1]
-
-    def settle(self, better: Tensor, best: Tensor) -> None:
-        """Keep the moves that helped."""
-        best[self.rows[better]] = torch.cat(self.kept)[better]
-
-    def _moved(self, x: Tensor, best: Tensor, draws: Tensor, side: int) -> Tensor:
-        n, channels, height, width = x.shape
-        change = (best - x).view(n, channels, height * width)
-        low_high = torch.tensor([height - side + 1, width - side + 1] * 2, device=x.device)
-        corner = (draws[:, :4] * low_high).long()
-        here = self._window(corner[:, 0], corner[:, 1], side)
-        there = self._window(corner[:, 2], corner[:, 3], side)
-        both = torch.zeros(n, height * width, dtype=torch.bool, device=x.device)
-        both = both.scatter(1, here, True).scatter(1, there, True)[:, None]
-        taken = self._sizes(change.masked_fill(~both, 0))
-        spare = self._sizes(change.view(n, 1, -1))
-        here_all = here[:, None].expand(-1, channels, -1)
-        old = change.gather(2, here_all)
-        shape = self._shapes(side, draws[:, 4] < 0.5)[:, None]
-        signs = torch.where(draws[:, 5:] < 0.5, 1.0, -1.0)[:, :, None]
-        new = shape * signs + old / (self._sizes(old) + _TINY)
+        Whole images are computed whatever the side, so that shapes do not change from query to
+        query; the rounding of sums may depend on them.
+        """
+        change = best - x
+        corners, side = draws.corners, draws.side
+        here = inside(corners[:, :2], side, self.height, self.width)
+        there = inside(corners[:, 2:], side, self.height, self.width)
+        taken = self._sizes(change.masked_fill(~(here | there), 0))
+        spare = self._sizes(change.flatten(1)[:, None])
+        old = change.masked_fill(~here, 0)
+        signs = draws.coins[:, 1:, None, None].to(x.dtype).mul_(2).sub_(1)
+        bumps = self._bumps_at(corners[:, :2], side, draws.coins[:, 0])
+        new = (bumps * signs).masked_fill_(~here, 0).add_(old / (self._sizes(old) + _TINY))
         if self.norm == "l2":
-            free = (self.eps**2 - spare**2).clamp_min_(0) / channels
+            free = (self.eps**2 - spare**2).clamp_min_(0) / self.channels
             size = (free + taken**2).sqrt()
         else:
-            free = (self.eps - spare).clamp_min_(0) / channels
-            size = (free + taken) * channels
-        new = new / (self._sizes(new) + _TINY) * size
-        change = change.scatter(2, there[:, None].expand(-1, channels, -1), 0.0)
-        change = change.scatter(2, here_all, new)
-        return self._on_ball(x, change.view_as(x))
+            free = (self.eps - spare).clamp_min_(0) / self.channels
+            size = (free + taken) * self.channels
+        new = new.mul_(size / (self._sizes(new) + _TINY))
+        return self._on_ball(x, torch.where(here, new, change.masked_fill_(there, 0)))
 
     def _on_ball(self, x: Tensor, change: Tensor) -> Tensor:
         if self.norm == "l2":
@@ -87,26 +67,35 @@ class Bumps:
             return (x + change * per_image(change, self.eps / size)).clamp_(0, 1)
         return project_l1(x + change, x, self.eps)
 
-    def _sizes(self, rows: Tensor) -> Tensor:
-        """The norm over the last axis, kept."""
+    def _sizes(self, change: Tensor) -> Tensor:
+        """The norm of each channel, ``(n, c, 1, 1)``."""
         order = 2 if self.norm == "l2" else 1
-        found: Tensor = torch.linalg.vector_norm(rows, ord=order, dim=-1, keepdim=True)
-        return found
+        found: Tensor = torch.linalg.vector_norm(change.flatten(2), ord=order, dim=-1)
+        return found[:, :, None, None]
 
-    def _window(self, down: Tensor, across: Tensor, side: int) -> Tensor:
-        """Places of a window's pixels in the flattened image, ``(n, side^2)``."""
-        step = torch.arange(side, device=down.device)
-        y = (down[:, None] + step)[:, :, None] * self.width
-        return (y + (across[:, None] + step)[:, None, :]).flatten(1)
+    def _table(self, sides: list[int], device: torch.device) -> tuple[Tensor, Tensor]:
+        """Bumps ``(sides, 2, largest, largest)``, upright and turned; where each side's are."""
+        largest = sides[-1]
+        shapes = torch.zeros(len(sides), 2, largest, largest)
+        places = torch.zeros(largest + 1, dtype=torch.long)
+        for place, side in enumerate(sides):
+            upright = _bumps(side, self.norm)
+            shapes[place, 0, :side, :side], shapes[place, 1, :side, :side] = upright, upright.T
+            places[side] = place
+        return shapes.to(device), places.to(device)
 
-    def _shapes(self, side: int, turned: Tensor) -> Tensor:
-        """The bumps of one side, upright or turned, ``(n, side^2)``."""
-        upright = _bumps(side, self.norm).to(turned.device)
-        return torch.where(turned[:, None], upright.T.flatten(), upright.flatten())
+    def _bumps_at(self, corner: Tensor, side: Tensor, turned: Tensor) -> Tensor:
+        """Bumps in windows of images, ``(n, 1, h, w)``; anything outside the windows."""
+        largest = self.shapes.shape[-1]
+        down = torch.arange(self.height, device=side.device) - corner[:, :1]
+        across = torch.arange(self.width, device=side.device) - corner[:, 1:]
+        shape = 2 * self.places[side] + turned
+        rows = shape[:, None] * largest + down.clamp_(0, largest - 1)
+        at = rows[:, :, None] * largest + across.clamp_(0, largest - 1)[:, None, :]
+        return self.shapes.flatten()[at][:, None]
 
-    def _tiled(self, index: Tensor, seed: int) -> Tensor:
-        """The starting points: bumps of random signs all over the image."""
-        x = self.x
+    def start(self, x: Tensor, index: Tensor) -> Tensor:
+        """Bumps of random signs all over the image."""
         side = max(self.height // _TILES, 1)
         first = (self.height - side * _TILES) // 2 if self.height >= _TILES else 0
         places = [
@@ -114,13 +103,15 @@ class Bumps:
             for top in range(first, self.height - side + 1, side)
             for left in range(first, self.width - side + 1, side)
         ]
-        draws = uniform_rows((len(places), 1 + self.channels), index, seed, "square start")
-        draws = draws.to(x.device)
+        draws = uniform_rows((len(places), 1 + self.channels), index, self.seed, "square start")
+        upright = _bumps(side, self.norm).to(x.device)
         change = torch.zeros_like(x)
         for at, (top, left) in enumerate(places):
-            shape = self._shapes(side, draws[:, at, 0] < 0.5).view(-1, 1, side, side)
+            turned = (draws[:, at, :1] < 0.5)[:, :, None, None]
+            shape = torch.where(turned, upright.T, upright)
             signs = torch.where(draws[:, at, 1:] < 0.5, 1.0, -1.0)[:, :, None, None]
             change[:, :, top : top + side, left : left + side] = shape * signs
+        # The rounding of sums may depend on the batch's shape, so it is always whole tiles.
         started = [
             self._on_ball(filled(x[part]), filled(change[part]))[: part.stop - part.start]
             for part in parts(len(x), TILE)

@@ -176,8 +176,49 @@ class Captured:
         recorded = self._find(x, backward=False)
         if recorded is not None:
             return recorded.run(x)
+        return self.plain(x)
+
+    def plain(self, x: Tensor) -> Tensor:
+        """As :meth:`logits`, never recorded by itself: a part of :meth:`repeated` work."""
         with torch.no_grad():
             return self._door(self.forward, x)
+
+    def repeated(
+        self, work: Callable[[], Tensor], x: Tensor, reset: Callable[[], object]
+    ) -> Callable[[], object]:
+        """A function that does what ``work`` does, recorded where that is possible.
+
+        Args:
+            work: passes images through :meth:`plain` and gives the logits. It reads and changes
+                tensors that stay where they are, and no value of them is read by the host.
+            x: images of the shape that it passes.
+            reset: gives those tensors the values that they had; called last of all.
+        """
+        if self._recorder is None:
+            return work
+        again: Callable[[], object] = work
+        problem = self._refusal(x)
+        if not problem:
+            try:
+                with _RECORDING:
+                    self._recorder.warm(work)
+                    logits, again = self._recorder.record(work)
+                reset()
+                own = work().clone()
+                reset()
+                again()
+                problem = difference((own, None), (logits, None), self.precision)
+                problem = f"replayed, {problem}" if problem else ""
+            except BaseException as error:
+                if not recurs(error):
+                    raise
+                problem = f"it raised {error_line(error)}"
+        reset()
+        if problem:
+            self._recorder = None
+            self.drop()
+            self.notes.append(f"passes are not recorded as CUDA graphs: {problem}")
+        return work if problem else again
 
     def pair(self, x: Tensor) -> tuple[Tensor, Pull | None]:
         """Logits ``(b, k)``, and the function from their gradient to that in the images.
@@ -215,15 +256,20 @@ class Captured:
                 return None
         return self._recorded[key]
 
-    def _try(self, x: Tensor, backward: bool) -> str:
-        """Record a size; why not, if it cannot be."""
+    def _refusal(self, x: Tensor) -> str:
+        """Why the network cannot be recorded; empty if nothing is known against it."""
         if any(_foreign_hooks(module) for module in self._modules):
             return "the network has hooks"
         seen = _Unrecordable(x.device)
         with seen, torch.no_grad():
             self._door(self.forward, x)
-        if seen.why:
-            return seen.why
+        return seen.why
+
+    def _try(self, x: Tensor, backward: bool) -> str:
+        """Record a size; why not, if it cannot be."""
+        problem = self._refusal(x)
+        if problem:
+            return problem
         if self._compile and len(x) >= _COMPILED:
             compiled: Forward = torch.compile(self.forward, dynamic=False, fullgraph=True)
             problem = self._record(compiled, x, backward)

@@ -8,7 +8,7 @@ equal bit for bit for every batch size, order and set of other images.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Literal
 
@@ -174,13 +174,22 @@ class Runner:
                     torch.cat([part.to(self.device) for part in column]) for column in columns
                 )
             except torch.cuda.OutOfMemoryError:
-                if self.batch <= TILE:
+                if not self.back_off(networks):
                     raise
-                self.backoffs.append(self.batch)
-                self.batch = max(TILE, self.batch // 2 // TILE * TILE)
-                for network in networks:
-                    network.drop()
-                torch.cuda.empty_cache()
+
+    def back_off(self, networks: Sequence[Captured] = ()) -> bool:
+        """Halve the batch, as memory has run out; false if it is one tile already.
+
+        What is recorded of the network, and of others, is dropped.
+        """
+        if self.batch <= TILE:
+            return False
+        self.backoffs.append(self.batch)
+        self.batch = max(TILE, self.batch // 2 // TILE * TILE)
+        for network in (self.network, *networks):
+            network.drop()
+        torch.cuda.empty_cache()
+        return True
 
     def _networks(self, x: Tensor) -> list[Captured]:
         """The network on every device."""
