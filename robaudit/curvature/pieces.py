@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
+
+from robaudit.engine.several import over_devices
 
 # Images that a CPU differentiates twice together. A pass of 256 took 1.5 times as long per image on
 # CNN-A, one of 8 twice as long.
@@ -15,8 +17,8 @@ _CPU = 64
 class Pieces:
     """Examples, moved to the device once.
 
-    A piece is all of them on a GPU, half as many whenever its memory does not suffice, and 64 on a
-    CPU.
+    A piece is all of them on a GPU, its share on several, half as many whenever memory does not
+    suffice, and 64 on a CPU.
 
     Attributes:
         x, y: images ``(n, c, h, w)`` and labels ``(n,)`` on the device.
@@ -41,15 +43,21 @@ class Pieces:
             f"examples: they are computed for {self._size} at a time",
         )
 
-    def sum(self, term: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
-        """``sum term(images, labels)`` over the pieces, in their order.
+    def sum(
+        self, devices: Sequence[torch.device], term: Callable[[int, Tensor, Tensor], Tensor]
+    ) -> Tensor:
+        """``sum term(at, images, labels)`` over the pieces, in their order.
+
+        Args:
+            devices: those that share the pieces; the sum is on the first, where the examples are.
+            term: computed on the device at position ``at``.
 
         Raises:
             torch.cuda.OutOfMemoryError: two examples do not fit.
         """
         while True:
             try:
-                return self._summed(term)
+                return self._summed(devices, term)
             except torch.cuda.OutOfMemoryError:
                 if self._size <= 2:
                     raise
@@ -58,11 +66,21 @@ class Pieces:
             self._size = max(2, self._size // 2)
             torch.cuda.empty_cache()
 
-    def _summed(self, term: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
+    def _summed(
+        self, devices: Sequence[torch.device], term: Callable[[int, Tensor, Tensor], Tensor]
+    ) -> Tensor:
+        size = self._size
+        if devices[0].type != "cpu":
+            size = min(size, max(2, -(-len(self.x) // len(devices))))
+        pieces = zip(torch.split(self.x, size), torch.split(self.y, size), strict=True)
+
+        def on_device(at: int, piece: tuple[Tensor, Tensor]) -> Tensor:
+            images, labels = piece
+            return term(at, images.to(devices[at]), labels.to(devices[at]))
+
         total: Tensor | None = None
-        pieces = zip(torch.split(self.x, self._size), torch.split(self.y, self._size), strict=True)
-        for images, labels in pieces:
-            found = term(images, labels)
-            total = found if total is None else total.add_(found)
+        for found in over_devices(devices, pieces, on_device):
+            here = found.to(devices[0])
+            total = here if total is None else total.add_(here)
         assert total is not None
         return total

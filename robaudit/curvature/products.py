@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -12,7 +12,9 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from robaudit.curvature.pieces import Pieces
 from robaudit.curvature.selection import chosen_parameters, leaves_of
+from robaudit.engine import device_of
 from robaudit.engine.precision import Precision, arithmetic
+from robaudit.engine.several import replicas
 
 Product = Callable[[Tensor], Tensor]
 
@@ -39,16 +41,17 @@ def hessian_product(
         layers: see :func:`robaudit.curvature.selection.chosen_parameters`; by default all.
         precision: arithmetic of the passes; see :func:`robaudit.engine.precision.arithmetic`.
     """
-    leaves = leaves_of(model, layers)
-    tensors = list(leaves.values())
-    pieces = x if isinstance(x, Pieces) else Pieces(x, y, tensors[0].device, chunk)
+    pieces = x if isinstance(x, Pieces) else Pieces(x, y, device_of(model), chunk)
+    places = _places(model, layers, pieces)
 
     def product(v: Tensor) -> Tensor:
-        parts = _split(v, tensors)
+        parts = [place.split(v) for place in places]
+
+        def bent(at: int, gradients: Sequence[Tensor]) -> Tensor:
+            return _flat(along(gradients, parts[at], places[at].tensors, keep=False))
+
         with arithmetic(precision):
-            return _mean_over_pieces(
-                model, leaves, pieces, lambda g: _flat(along(g, parts, tensors, keep=False))
-            )
+            return _mean_over_pieces(places, pieces, bent)
 
     return product
 
@@ -73,30 +76,28 @@ def gauss_newton_product(
     Source: Schraudolph, "Fast curvature matrix-vector products for second-order gradient descent",
     Neural Computation 14, 2002.
     """
-    leaves = leaves_of(model, layers)
-    tensors = list(leaves.values())
     if not isinstance(x, Pieces):
-        x = Pieces(x, torch.zeros(len(x)), tensors[0].device, chunk)
+        x = Pieces(x, torch.zeros(len(x)), device_of(model), chunk)
     pieces = x
+    places = _places(model, layers, pieces)
 
     def product(v: Tensor) -> Tensor:
-        parts = _split(v, tensors)
+        parts = [place.split(v) for place in places]
 
-        def term(images: Tensor, _: Tensor) -> Tensor:
-            with torch.enable_grad(), sdpa_kernel(SDPBackend.MATH):
-                logits = functional_call(model, leaves, (images,))
-                u = torch.zeros_like(logits, requires_grad=True)
-                back = torch.autograd.grad(
-                    logits, tensors, u, create_graph=True, materialize_grads=True
-                )
-                (moved,) = along(back, parts, [u], keep=False)
-                # In float64: where p is near one, rounding of 1 - p dominates.
-                p, moved = logits.detach().double().softmax(1), moved.double()
-                bent = (p * (moved - (p * moved).sum(1, keepdim=True))).to(v)
-                return _flat(torch.autograd.grad(logits, tensors, bent, materialize_grads=True))
+        def term(at: int, images: Tensor, _: Tensor) -> Tensor:
+            logits, tensors = places[at].logits(images), places[at].tensors
+            u = torch.zeros_like(logits, requires_grad=True)
+            back = torch.autograd.grad(
+                logits, tensors, u, create_graph=True, materialize_grads=True
+            )
+            (moved,) = along(back, parts[at], [u], keep=False)
+            # In float64: where p is near one, rounding of 1 - p dominates.
+            p, moved = logits.detach().double().softmax(1), moved.double()
+            bent = (p * (moved - (p * moved).sum(1, keepdim=True))).to(logits.device, v.dtype)
+            return _flat(torch.autograd.grad(logits, tensors, bent, materialize_grads=True))
 
         with arithmetic(precision):
-            return pieces.sum(term) / len(pieces.x)
+            return _mean(places, pieces, term)
 
     return product
 
@@ -114,16 +115,15 @@ def block_products(
 
     One backward pass for all gradients, then one more per parameter tensor.
     """
-    leaves = leaves_of(model, layers)
-    tensors = list(leaves.values())
-    parts = _split(v, tensors)
+    pieces = Pieces(x, y, device_of(model), chunk)
+    places = _places(model, layers, pieces)
+    parts = [place.split(v) for place in places]
 
-    def blocks(gradients: Sequence[Tensor]) -> Tensor:
-        own = zip(gradients, parts, tensors, strict=True)
+    def blocks(at: int, gradients: Sequence[Tensor]) -> Tensor:
+        own = zip(gradients, parts[at], places[at].tensors, strict=True)
         return _flat([along([g], [part], [leaf])[0] for g, part, leaf in own])
 
-    pieces = Pieces(x, y, tensors[0].device, chunk)
-    return _mean_over_pieces(model, leaves, pieces, blocks)
+    return _mean_over_pieces(places, pieces, blocks)
 
 
 def relative_scale(model: nn.Module, layers: Sequence[str] | None = None) -> Tensor:
@@ -159,30 +159,53 @@ def along(
     )
 
 
-def _split(v: Tensor, leaves: Iterable[Tensor]) -> list[Tensor]:
-    leaves = list(leaves)
-    pieces = torch.split(v, [leaf.numel() for leaf in leaves])
-    return [piece.view_as(leaf) for piece, leaf in zip(pieces, leaves, strict=True)]
+class _Place:
+    """A network on one device, and its chosen parameters as tensors to differentiate in."""
+
+    def __init__(self, network: nn.Module, layers: Sequence[str] | None) -> None:
+        self._network, self._leaves = network, leaves_of(network, layers)
+        self.tensors = list(self._leaves.values())
+        self.device = self.tensors[0].device
+
+    def logits(self, images: Tensor) -> Tensor:
+        found: Tensor = functional_call(self._network, self._leaves, (images,))
+        return found
+
+    def split(self, v: Tensor) -> list[Tensor]:
+        """A flat vector in the tensors' shapes, on their device."""
+        parts = torch.split(v.to(self.device), [tensor.numel() for tensor in self.tensors])
+        return [part.view_as(own) for part, own in zip(parts, self.tensors, strict=True)]
+
+
+def _places(model: nn.Module, layers: Sequence[str] | None, pieces: Pieces) -> list[_Place]:
+    """The network on each of its devices; see :func:`robaudit.engine.spread`."""
+    return [_Place(network, layers) for network in replicas(model, pieces.x)]
 
 
 def _mean_over_pieces(
-    model: nn.Module,
-    leaves: dict[str, Tensor],
+    places: Sequence[_Place],
     pieces: Pieces,
-    term: Callable[[Sequence[Tensor]], Tensor],
+    term: Callable[[int, Sequence[Tensor]], Tensor],
 ) -> Tensor:
     """The sum over pieces of ``term`` of the cross-entropy's gradients, over the examples."""
-    tensors = list(leaves.values())
 
-    def of_piece(images: Tensor, labels: Tensor) -> Tensor:
-        with torch.enable_grad(), sdpa_kernel(SDPBackend.MATH):
-            logits = functional_call(model, leaves, (images,))
-            loss = F.cross_entropy(logits, labels, reduction="sum")
-            return term(
-                torch.autograd.grad(loss, tensors, create_graph=True, materialize_grads=True)
-            )
+    def of_piece(at: int, images: Tensor, labels: Tensor) -> Tensor:
+        loss = F.cross_entropy(places[at].logits(images), labels, reduction="sum")
+        tensors = places[at].tensors
+        return term(
+            at, torch.autograd.grad(loss, tensors, create_graph=True, materialize_grads=True)
+        )
 
-    return pieces.sum(of_piece) / len(pieces.x)
+    return _mean(places, pieces, of_piece)
+
+
+def _mean(
+    places: Sequence[_Place], pieces: Pieces, term: Callable[[int, Tensor, Tensor], Tensor]
+) -> Tensor:
+    # Out here: which kernel attention has is a setting of the process, not of a thread.
+    with torch.enable_grad(), sdpa_kernel(SDPBackend.MATH):
+        total = pieces.sum([place.device for place in places], term)
+    return total / len(pieces.x)
 
 
 def _flat(pieces: Sequence[Tensor]) -> Tensor:

@@ -109,6 +109,20 @@ def on_devices(
     return [network, *beside], known.refusal
 
 
+def replicas(model: nn.Module, images: Tensor) -> list[nn.Module]:
+    """The model on each of its devices, itself first; or it alone, if copies are not the same.
+
+    Args:
+        images: some of them are compared.
+    """
+    devices = devices_of(model)
+    if len(devices) == 1:
+        return [model]
+    few = images[:_FEW].to(devices[0])
+    found, _ = on_devices(Captured(model, devices[0]), devices, few)
+    return [one.forward for one in found if isinstance(one.forward, nn.Module)]
+
+
 def _follow(forward: Forward, known: _Copies, state: list[tuple[int, int]]) -> bool:
     """Write what has changed in a module's tensors into its copies; not if there are others."""
     if not isinstance(forward, nn.Module) or [at for at, _ in state] != [

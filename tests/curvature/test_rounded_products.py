@@ -8,6 +8,8 @@ from support.networks import piecewise_linear, smooth, warmed
 from robaudit.curvature import largest_eigenvalue, matrices, spectrum
 from robaudit.curvature.pieces import Pieces
 
+CPU = torch.device("cpu")
+
 torch.manual_seed(4)
 NETWORKS = {**piecewise_linear(), **smooth()}
 CHOSEN = ["residual", "batch-norm", "silu", "attention"]
@@ -115,19 +117,19 @@ def test_halves_are_those_of_their_hessians(batch):
 
 def test_what_does_not_fit_is_halved_and_said():
     x, y = torch.arange(10.0)[:, None], torch.zeros(10)
-    pieces = Pieces(x, y, torch.device("cpu"), size=10)
+    pieces = Pieces(x, y, CPU, size=10)
     sizes = []
 
-    def term(images, labels):
+    def term(at, images, labels):
         sizes.append(len(images))
         if len(images) > 3:
             raise torch.cuda.OutOfMemoryError("out of memory")
         return images.sum(0)
 
     assert pieces.notes == ()
-    assert float(pieces.sum(term)) == 45
+    assert float(pieces.sum([CPU], term)) == 45
     assert sizes == [10, 5, 2, 2, 2, 2, 2]
     assert "second derivatives of 5 examples: they are computed for 2 at a time" in pieces.notes[0]
-    assert float(pieces.sum(term)) == 45
+    assert float(pieces.sum([CPU], term)) == 45
     with pytest.raises(torch.cuda.OutOfMemoryError):
-        Pieces(x, y, torch.device("cpu"), size=2).sum(lambda *_: term(x, y))
+        Pieces(x, y, CPU, size=2).sum([CPU], lambda *_: term(0, x, y))

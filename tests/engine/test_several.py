@@ -9,7 +9,8 @@ import torch
 from support.attacks import ATTACKS, examples, network
 from torch import nn
 
-from robaudit import attacks, flatness
+from robaudit import attacks, curvature, flatness
+from robaudit.curvature.products import block_products, gauss_newton_product, hessian_product
 from robaudit.engine import Runner, accelerate, device_of, devices_of, frozen, spread, voted
 from robaudit.engine.captured import Captured
 from robaudit.engine.several import over_devices, replica
@@ -260,3 +261,49 @@ def test_a_model_that_was_moved_is_alone():
     model = two()
     assert Runner(model, device_of(model)).per_round == 128
     assert Runner(network(), CPU).per_round == 64
+
+
+@pytest.mark.parametrize("kind", ["hessian", "gauss-newton", "blocks"])
+def test_products_of_curvature_matrices(kind, monkeypatch):
+    x, y = examples(network(), 200)
+    size = sum(p.numel() for p in network().parameters())
+    v = torch.randn(size, generator=torch.Generator().manual_seed(0))
+    names = set()
+    usual = torch.autograd.grad
+
+    def noted(*args, **kwargs):
+        names.add(threading.current_thread().name)
+        return usual(*args, **kwargs)
+
+    monkeypatch.setattr("torch.autograd.grad", noted)
+
+    def product(model):
+        with frozen(model):
+            if kind == "blocks":
+                return block_products(model, x, y, v)
+            if kind == "hessian":
+                return hessian_product(model, x, y)(v)
+            return gauss_newton_product(model, x)(v)
+
+    alone = product(network())
+    assert names == {"MainThread"}
+    assert torch.equal(product(two()), alone)
+    assert len(names) == 2
+
+
+def test_spectra_of_networks_that_are_copied_first():
+    """Weight norm is made plain, in a copy that runs on the same devices."""
+    x, y = examples(network(), 130)
+
+    def model():
+        made = network()
+        made[0] = nn.utils.parametrizations.weight_norm(made[0])
+        return made
+
+    how = {"top": 2, "seed": 1}
+    alone, shared = (curvature.spectrum(m, x, y, **how) for m in (model(), two(model())))
+    assert (shared.largest, shared.smallest, shared.trace) == (
+        alone.largest,
+        alone.smallest,
+        alone.trace,
+    )
