@@ -24,6 +24,7 @@ from robaudit.audit.probes import (
 )
 from robaudit.audit.probes.autoattack import AutoAttackEngine
 from robaudit.cli.completion import listed
+from robaudit.cli.display import loading
 from robaudit.cli.measure import measure
 from robaudit.cli.measure_options import PgdOptions
 from robaudit.cli.options import DATA_PANEL, OUT_PANEL, Checkpoints, Settings, with_settings
@@ -113,7 +114,8 @@ def attack(
     distance to the nearest misclassified point; transfer tries --surrogate's adversarial examples.
     Each accuracy is an upper bound on robust accuracy.
     """
-    from robaudit.session.many import Surrogate
+    with loading(settings.quiet):
+        from robaudit.session.many import Surrogate
 
     radii = _radii(eps)
     settings = settings.changed(eps=radii[-1] if radii else None)

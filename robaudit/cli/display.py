@@ -13,6 +13,19 @@ from robaudit.errors import RobauditError
 from robaudit.types import Progress
 
 
+@contextmanager
+def loading(quiet: bool) -> Iterator[None]:
+    """Say on a terminal that PyTorch is being loaded, which takes seconds."""
+    watched = not quiet and sys.stderr.isatty()
+    if watched:
+        print("loading PyTorch ...", end="", file=sys.stderr, flush=True)  # noqa: T201
+    try:
+        yield
+    finally:
+        if watched:
+            print("\r\x1b[2K", end="", file=sys.stderr, flush=True)  # noqa: T201
+
+
 @dataclass(frozen=True)
 class Screen(Display):
     """Messages on stderr, and one bar for the work at hand where that is a terminal.

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from robaudit.cli.display import Screen
+from robaudit.cli.display import Screen, loading
 from robaudit.cli.messages import show_tables
 from robaudit.cli.on_result import teller
 from robaudit.cli.options import FLOAT64_IS_OF_CURVATURE, Format, Settings
@@ -40,8 +40,9 @@ def run(checkpoints: list[str], plan: Plan, settings: Settings, **how: Any) -> O
         how: further arguments of that function.
     """
     from robaudit.audit.probes import Hessian, Wci
-    from robaudit.session import audit_all
 
+    with loading(settings.quiet):
+        from robaudit.session import audit_all
     curved = plan.get(Wci) or plan.get(Hessian)
     if settings.precision == "float64" and curved is None:
         raise UsageError(*FLOAT64_IS_OF_CURVATURE)

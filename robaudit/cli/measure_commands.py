@@ -7,6 +7,7 @@ from typing import Annotated
 
 from robaudit.audit.plan import Plan
 from robaudit.audit.probes import Average, Bound, Hessian, Pgd, TopLayer, Wci, Worst
+from robaudit.cli.display import loading
 from robaudit.cli.flatness import measure_flatness
 from robaudit.cli.measure import measure
 from robaudit.cli.measure_options import (
@@ -48,7 +49,8 @@ def wci(
 
     Beside it stand the top layer's trace under a training loss (TrH) and the PAC-Bayes terms.
     """
-    from robaudit.curvature import check_constants
+    with loading(settings.quiet):
+        from robaudit.curvature import check_constants
 
     constants = (terms.beta, terms.s0, terms.lambda_)
     check_constants(*constants)
