@@ -13,7 +13,7 @@ from robaudit.curvature.exact import gauss_newton_traces
 from robaudit.curvature.layers import Layer, Supported, find_layers, find_offsets, row_by_row
 from robaudit.curvature.per_example import squared_gradients
 from robaudit.curvature.selection import chosen_parameters
-from robaudit.engine import generator, idle_parameters, kept_entries
+from robaudit.engine import device_of, generator, idle_parameters, kept_entries
 from robaudit.errors import NotMeasuredError
 
 _Transposed = nn.ConvTranspose1d | nn.ConvTranspose2d | nn.ConvTranspose3d
@@ -79,7 +79,7 @@ def find_targets(model: nn.Module, layers: Layers, x: Tensor) -> Targets:
         model,
         # The record supports whole tensors only.
         [layer for layer in candidates if id(layer.weight) in wanted - partly],
-        x[:1],
+        x[:1].to(device_of(model)),
     )
     held = {id(layer.weight) for layer in recorded}
     alone = {shown_name(name): p for name, p in chosen.items() if id(p) not in held}
