@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import torch
@@ -55,6 +55,10 @@ class Drawing:
     windows: int
     coins: int
     key: tuple[int, int]
+
+    def on(self, device: torch.device) -> Drawing:
+        """The same on a device."""
+        return replace(self, sides=self.sides.to(device))
 
     def __call__(self, index: Tensor, query: Tensor) -> Draws:
         """The draws of examples ``index``, ``(n,)``, at queries ``(q,)``, in rows and columns.

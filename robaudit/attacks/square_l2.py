@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterable
 
 import torch
@@ -60,6 +61,13 @@ class Bumps:
             size = (free + taken) * self.channels
         new = new.mul_(size / (self._sizes(new) + _TINY))
         return self._on_ball(x, torch.where(here, new, change.masked_fill_(there, 0)))
+
+    def on(self, device: torch.device) -> Bumps:
+        """The same on a device."""
+        moved = copy.copy(self)
+        moved.drawn = self.drawn.on(device)
+        moved.shapes, moved.places = self.shapes.to(device), self.places.to(device)
+        return moved
 
     def _on_ball(self, x: Tensor, change: Tensor) -> Tensor:
         if self.norm == "l2":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterable
 
 import torch
@@ -33,6 +34,12 @@ class Corners:
         """The best images with a patch each."""
         here = inside(draws.corners, draws.side, self.height, self.width)
         return torch.where(here, self._sides(x, draws.coins[:, :, None, None]), best)
+
+    def on(self, device: torch.device) -> Corners:
+        """The same on a device."""
+        moved = copy.copy(self)
+        moved.drawn = self.drawn.on(device)
+        return moved
 
     def _sides(self, x: Tensor, up: Tensor) -> Tensor:
         """``x`` at the upper or the lower side of the ball."""

@@ -16,6 +16,8 @@ from robaudit.attacks.blocks import check_finite, put
 from robaudit.attacks.objectives import margin
 from robaudit.attacks.square_draws import Drawing, Draws
 from robaudit.engine import TILE, Runner, arithmetic
+from robaudit.engine.captured import Captured
+from robaudit.engine.several import over_devices
 
 # Queries until broken images leave: a share of those that are done, as most break early.
 _SHARE, _MOST = 1 / 8, 250
@@ -59,43 +61,45 @@ class Proposals(Protocol):
         """Candidates in the shape of ``x``, in memory of their own."""
         ...
 
+    def on(self, device: torch.device) -> Proposals:
+        """The same on a device."""
+        ...
+
 
 class Step:
-    """One query of ``size`` images; every tensor has its place in memory and its shape for good.
+    """One query of some images; every tensor has its place in memory and its shape for good.
 
     Args:
-        like: tensors of the types and shapes that the step has.
+        network: on the device of the images.
+        like: as many images, on that device.
         most: as in :func:`search_in_steps`.
     """
 
     def __init__(
-        self, runner: Runner, proposals: Proposals, like: Searched, size: int, most: int | None
+        self, network: Captured, proposals: Proposals, like: Searched, most: int | None
     ) -> None:
-        self.runner, self.proposals, self.most = runner, proposals, most
+        size = len(like.y)
+        self.network, self.most = network, most
+        self.proposals = proposals.on(like.y.device)
         self.own = Searched(*(whole.new_zeros(size, *whole.shape[1:]) for whole in like))
-        one = proposals.drawn(like.example[:1], like.example.new_zeros(1))
+        one = self.proposals.drawn(like.example[:1], like.example.new_zeros(1))
         self.draws = Draws(*(part.new_zeros(size, _MOST, *part.shape[2:]) for part in one))
         self.at = like.example.new_zeros(1)
         self.finite = like.broken.new_ones(())
         self.replay: Callable[[], object] | None = None
 
-    def run(self, searched: Searched, rows: Tensor, first: int, count: int, record: bool) -> None:
-        """``count`` queries from ``first`` on, of some rows of the images, at most ``size``."""
-        network = self.runner.network
+    def run(self, images: Searched, first: int, count: int, record: bool) -> None:
+        """``count`` queries from ``first`` on, in the arithmetic that the caller has set."""
 
         def load() -> None:
-            self._load(searched, rows, first, count)
+            self._load(images, first, count)
 
         load()
-        with arithmetic(network.precision):
-            if record and self.replay is None:
-                self.replay = network.repeated(self.query, self.own.x, load)
-            once = self.replay or self.query
-            for _ in range(count):
-                once()
-        self.runner.forwards += count * len(rows)
-        for whole, own in zip(searched, self.own, strict=True):
-            whole[rows] = own[: len(rows)]
+        if record and self.replay is None:
+            self.replay = self.network.repeated(self.query, self.own.x, load)
+        once = self.replay or self.query
+        for _ in range(count):
+            once()
 
     @torch.no_grad()
     def query(self) -> Tensor:
@@ -103,7 +107,7 @@ class Step:
         own = self.own
         draws = Draws(*(part.index_select(1, self.at).squeeze(1) for part in self.draws))
         candidates = self.proposals.candidates(own.x, own.best_x, draws)
-        logits = self.runner.network.plain(candidates)
+        logits = self.network.plain(candidates)
         values, wrong = judged(logits, own.y)
         live = ~own.broken
         if self.most is not None:
@@ -117,12 +121,11 @@ class Step:
         self.at.add_(1)
         return logits
 
-    def _load(self, searched: Searched, rows: Tensor, first: int, count: int) -> None:
-        """Copies of the rows, the last one repeated, and their draws."""
-        filled = torch.cat([rows, rows[-1:].expand(len(self.own.y) - len(rows))])
-        for own, whole in zip(self.own, searched, strict=True):
-            own.copy_(whole[filled])
-        queries = torch.arange(first, first + count, device=rows.device)
+    def _load(self, images: Searched, first: int, count: int) -> None:
+        """Copies of the images, and their draws."""
+        for own, given in zip(self.own, images, strict=True):
+            own.copy_(given)
+        queries = torch.arange(first, first + count, device=self.at.device)
         for part, drawn in zip(
             self.draws, self.proposals.drawn(self.own.example, queries), strict=True
         ):
@@ -148,7 +151,8 @@ def search_in_steps(
     Raises:
         NotMeasuredError: logits that are not finite.
     """
-    steps: dict[int, Step] = {}
+    steps: dict[tuple[int, int], Step] = {}
+    networks = runner.networks(searched.x)
     least = 1 if runner.device.type == "cpu" else _LEAST_ON_GPU
     done = 0
     while done < queries:
@@ -157,23 +161,51 @@ def search_in_steps(
         if len(rows) == 0:
             return
         count = min(max(least, int(_SHARE * done)), _MOST, queries - done)
-        record = queries - done >= _WORTH
+
+        def queried(at: int, images: Searched, done: int = done, count: int = count) -> Step:
+            key = at, len(images.y)
+            if key not in steps:
+                steps[key] = Step(networks[at], proposals, images, most)
+            steps[key].run(images, done, count, queries - done >= _WORTH)
+            return steps[key]
+
         while len(rows):
-            part = rows[: runner.batch]
-            size = _padded(len(part), runner.batch)
+            parts = _round(rows, runner)
+            images = (
+                _taken(searched, part, runner.batch, device)
+                for part, device in zip(parts, runner.devices, strict=False)
+            )
             try:
-                if size not in steps:
-                    steps[size] = Step(runner, proposals, searched, size, most)
-                steps[size].run(searched, part, done, count, record)
+                with arithmetic(runner.network.precision):
+                    made = list(over_devices(runner.devices, images, queried))
             except torch.cuda.OutOfMemoryError:
                 steps.clear()
-                if not runner.back_off():
+                if not runner.back_off(networks):
                     raise
                 continue
-            check_finite(torch.where(steps[size].finite, 0.0, torch.nan))
-            rows = rows[len(part) :]
+            for part, step in zip(parts, made, strict=True):
+                for whole, own in zip(searched, step.own, strict=True):
+                    whole[part] = own[: len(part)].to(whole.device)
+                check_finite(torch.where(step.finite, 0.0, torch.nan))
+                runner.forwards += count * len(part)
+            rows = rows[sum(map(len, parts)) :]
         done += count
         tick(done / queries)
+
+
+def _round(rows: Tensor, runner: Runner) -> list[Tensor]:
+    """The next rows for every device, as many for each; on a CPU a tile, whatever the devices."""
+    several = len(runner.devices)
+    share = runner.batch
+    if runner.device.type != "cpu":
+        share = min(share, -(-len(rows) // several))
+    return list(torch.split(rows, share)[:several])
+
+
+def _taken(searched: Searched, rows: Tensor, batch: int, device: torch.device) -> Searched:
+    """Copies of rows of the images, the last one repeated, on a device."""
+    filled = torch.cat([rows, rows[-1:].expand(_padded(len(rows), batch) - len(rows))])
+    return Searched(*(whole[filled].to(device) for whole in searched))
 
 
 def judged(logits: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:

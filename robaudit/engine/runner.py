@@ -165,7 +165,7 @@ class Runner:
         while True:
             try:
                 with arithmetic(self.network.precision):
-                    networks = self._networks(x)
+                    networks = self.networks(x)
                     parts = list(over_devices(self.devices, self._tiles(x, y), on_device))
                 if len(parts) == 1:
                     return parts[0]
@@ -191,8 +191,8 @@ class Runner:
         torch.cuda.empty_cache()
         return True
 
-    def _networks(self, x: Tensor) -> list[Captured]:
-        """The network on every device."""
+    def networks(self, x: Tensor) -> list[Captured]:
+        """The network on every device, of which some images ``x`` show that they are the same."""
         if len(self.devices) == 1:
             return [self.network]
         few = rows_of(x, slice(0, TILE), self.device)

@@ -119,7 +119,7 @@ def test_a_step_reads_nothing_back_and_keeps_its_memory(ball, most):
         proposals = Bumps(x, ball, range(100), 0)
     like = Searched(x, y, y, x, best, best.bool(), y)
     runner = Runner(lambda images: images.flatten(1) @ weight, meta)
-    step = Step(runner, proposals, like, 64, most)
+    step = Step(runner.network, proposals, like, most)
     before = [*step.own, *step.draws, step.at, step.finite]
     step.query()
     after = [*step.own, *step.draws, step.at, step.finite]

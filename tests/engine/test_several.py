@@ -7,11 +7,23 @@ import time
 import pytest
 import torch
 from support.attacks import ATTACKS, examples, network
+from support.recorders import Again
 from torch import nn
 
 from robaudit import attacks, curvature, flatness
+from robaudit.attacks import square_skips
+from robaudit.attacks.objectives import margin
 from robaudit.curvature.products import block_products, gauss_newton_product, hessian_product
-from robaudit.engine import Runner, accelerate, device_of, devices_of, frozen, spread, voted
+from robaudit.engine import (
+    Runner,
+    accelerate,
+    captured,
+    device_of,
+    devices_of,
+    frozen,
+    spread,
+    voted,
+)
 from robaudit.engine.captured import Captured
 from robaudit.engine.several import over_devices, replica
 from robaudit.errors import Interrupted, NotMeasuredError
@@ -27,7 +39,7 @@ FIELDS = ("x", "loss", "robust", "correct", "broken_x", "nearest", "reached", "s
 def threads(monkeypatch):
     """The names of the threads that ran a network."""
     seen = set()
-    for name in ("logits", "pair"):
+    for name in ("logits", "pair", "plain"):
         usual = getattr(Captured, name)
 
         def noted(self, tile, usual=usual):
@@ -72,6 +84,21 @@ def test_attacks(name, threads):
     assert len(threads) == 2
 
 
+@pytest.mark.parametrize("norm", ["linf", "l2", "l1"])
+@pytest.mark.parametrize("recorded", [False, True])
+def test_square_in_steps(norm, recorded, threads, monkeypatch):
+    monkeypatch.setattr(square_skips, "_REMEMBERED", 0)
+    x, y = examples(network(), 100)
+    ball = ThreatModel(norm, {"linf": 0.03, "l2": 0.2, "l1": 0.7}[norm])
+    alone = attacks.square(network(), x, y, ball, queries=60)
+    assert threads == {"MainThread"}
+    if recorded:
+        monkeypatch.setattr(captured, "recorder_for", lambda device: Again())
+    same(attacks.square(two(), x, y, ball, queries=60), alone)
+    assert len(threads) == 2
+    assert 0 < int(alone.robust.sum()) < len(x)
+
+
 def test_logits_come_in_order_from_any_number_of_devices(threads):
     x, _ = examples(network(), 5 * 64 + 3)
     alone = Runner(network(), CPU).logits(x)
@@ -109,6 +136,19 @@ def test_networks_at_other_weights_are_copied_with_them(many):
 
     with frozen(network()) as alone, frozen(two()) as shared:
         assert torch.equal(logits(shared), logits(alone))
+
+
+def test_passes_are_recorded_on_every_device(monkeypatch):
+    made = []
+    monkeypatch.setattr(captured, "recorder_for", lambda device: made.append(Again()) or made[-1])
+    x, y = examples(network(), 130)
+    runner, alone = Runner(two(), CPU), Runner(lambda images: network()(images), CPU)
+    for _ in range(8):
+        for one, other in zip(
+            runner.gradient(margin, x, y), alone.gradient(margin, x, y), strict=True
+        ):
+            assert torch.equal(one, other)
+    assert [recorder.replayed > 2 for recorder in made if recorder.recorded] == [True, True]
 
 
 def test_forms_of_a_network_run_where_it_does():
