@@ -72,10 +72,11 @@ class _Allowed(NamedTuple):
 # gradients by about a hundredth; other errors change them by more. bfloat16 has 8 bits, TF32 11: in
 # bfloat16 the logits of six networks were off by 0.002 to 0.018, the cosine was at least 0.975, and
 # changes within the usual radius were off by 0.01 to 0.04, within a sixteenth of it by 0.2 to 0.3.
+# Where they were off by 0.08, a search missed breaks of 3 % of the images.
 _ALLOWED: dict[Precision, _Allowed] = {
     "fp32": _Allowed(1e-4, 0.999, 1e-2),
     "tf32": _Allowed(0.01, 0.95, 0.05),
-    "bf16": _Allowed(0.05, 0.9, 0.1),
+    "bf16": _Allowed(0.05, 0.9, 0.05),
 }
 
 

@@ -186,12 +186,11 @@ def _arithmetic(place: torch.device) -> tuple[str, str]:
             with arithmetic(one):
                 times[one] = _seconds(partial(run, y))
     ratios = {one: seconds / times["fp32"] for one, seconds in times.items() if one != "fp32"}
-    said = ", ".join(f"{ratio:.2g} in {one}" for one, ratio in ratios.items())
+    said = ", ".join(f"{one} {ratio:.2g}" for one, ratio in ratios.items())
     tried = candidates("auto", place)
     missed = [one for one, ratio in ratios.items() if ratio < _FASTER and one not in tried]
     return (
-        f"a convolution takes {said} of its time in fp32; --precision auto tries "
-        f"{', then '.join(tried)}",
+        f"times of a convolution: fp32 1, {said}; --precision auto tries {', then '.join(tried)}",
         f"Searches may be faster with --precision {missed[-1]}." if missed else "",
     )
 
