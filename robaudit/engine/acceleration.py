@@ -44,9 +44,9 @@ _FEW_CHANNELS = 8
 _FEW_CHANNELS_WORK = 0.2
 
 # bfloat16 pays on a CPU where each output of a layer is a sum of many products, as the rest of the
-# network gains nothing: with 144 to 2000 in most of the work, a forward and backward pass took 0.3
-# to 0.8 of its time in float32, with 40 to 120 1.2.
-_MANY_PRODUCTS = 128
+# network gains nothing: with 256 to 2000 in most of the work, a forward and backward pass took 0.3
+# to 0.85 of its time in float32, in small networks with 144 to 216 0.7 to 0.85, with 40 to 120 1.2.
+_MANY_PRODUCTS = 256
 _MANY_PRODUCTS_WORK = 0.5
 
 # Compiling takes tens of seconds for each size of a pass. An H100 makes so many multiplications in

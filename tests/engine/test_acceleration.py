@@ -313,8 +313,8 @@ def test_forms_are_compared_on_examples_and_around_them(given):
 
 
 def test_auto_is_bf16_on_a_cpu_where_sums_are_long(monkeypatch):
-    narrow, wide = (nn.Sequential(nn.Flatten(), nn.Linear(n, 9)) for n in (64, 192))
-    shape = {narrow: (1, 8, 8), wide: (3, 8, 8)}
+    narrow, wide = (nn.Sequential(nn.Flatten(), nn.Linear(n, 9)) for n in (192, 300))
+    shape = {narrow: (3, 8, 8), wide: (3, 10, 10)}
     assert {accelerate(net, shape[net]).precision for net in shape} == {"fp32"}
     monkeypatch.setattr(precision, "multiplies_bf16", lambda device: True)
     assert accelerate(wide, shape[wide]).precision == "bf16"
