@@ -217,7 +217,7 @@ class Runner:
             missing = size - used
             if missing:
                 tile = torch.cat([tile, tile[-1:].expand(missing, *tile.shape[1:])])
-                labels = torch.cat([labels, labels[-1:].expand(missing)])
+                labels = torch.cat([labels, labels[-1:].expand(missing, *labels.shape[1:])])
             yield tile, labels, used
 
     def _size(self, left: int) -> int:
