@@ -75,7 +75,8 @@ def search_with_skips(
         logits = runner.logits(candidates)
         check_finite(logits)
         values, wrong = judged(logits, y[rows])
-        passed[rows] += 1
+        if most is not None:
+            passed[rows] += 1
         better = wrong | (values > best[rows])
         patches.useless[rows, code] = _REFUSED
         patches.useless[rows[better]] = 0
@@ -114,19 +115,19 @@ class _Patches:
         that are ahead of what is drawn wait.
         """
         end = min(self.end, self.queries)
-        rows = rows[query[rows] < end]
         at = query[rows]
         ahead = at[:, None] + torch.arange(_AHEAD, device=at.device)
-        codes = self.codes[rows[:, None], ahead % (2 * _DRAWN)].long()
-        sides = self.proposals.drawn.sides[ahead.clamp_max(self.queries - 1)]
-        why = self.useless[rows].gather(1, codes)
+        drawn, kinds = self.codes.shape[1], self.useless.shape[1]
+        codes = self.codes.take(rows[:, None] * drawn + ahead % drawn).long()
+        sides = self.proposals.drawn.sides.take(ahead.clamp_max(self.queries - 1))
+        why = self.useless.take(rows[:, None] * kinds + codes)
         known = (why > 0) & (sides == self.side[rows, None]) & (ahead < end)
         skips = known.long().cumprod(1)
         skipped = skips.sum(1)
         query[rows] = at + skipped
-        passed[rows] += (skips * (why == _REFUSED)).sum(1)
         on = (skipped < _AHEAD) & (at + skipped < end)
         if most is not None:
+            passed[rows] += (skips * (why == _REFUSED)).sum(1)
             on &= passed[rows] < most
         rows, skipped = rows[on], skipped[on, None]
         query[rows] += 1

@@ -33,7 +33,7 @@ class Searched(NamedTuple):
         x, y, example: images, labels and positions in the data set.
         best_x, best: the points with the highest margin, and their margin.
         broken: bool; misclassified at that point.
-        passed: how many candidates differed from the best point.
+        passed: how many candidates differed from the best point, where there is a limit.
     """
 
     x: Tensor
