@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +19,7 @@ from robaudit.engine.logits import Forward
 from robaudit.engine.precision import Asked, Precision
 from robaudit.engine.projections import Ball, per_image, random_start
 from robaudit.engine.runner import BatchSize
+from robaudit.engine.spilled import copied
 from robaudit.errors import NotMeasuredError
 from robaudit.flatness.stacked import StackedRunner
 from robaudit.types import Progress, ThreatModel
@@ -26,6 +27,9 @@ from robaudit.types import Progress, ThreatModel
 # Several tiles of images this small fit into the caches, and passes over them take a tenth less
 # time, with the same results bit for bit.
 _SMALL, _TILES = 1024, 4
+
+# Bytes of images and starts that are kept on the device from one network to the next.
+_KEPT = 1 << 28
 
 # How far a search's rises from the clean image to the worst point may be off, relative to these:
 # as far as the engine lets a form in that arithmetic be off in what perturbations change. A part of
@@ -60,6 +64,14 @@ def searched_well(measure: Callable[[Asked, tuple[str, ...]], T], precision: Ask
         return measure("fp32", (_TOO_COARSE,))
 
 
+class _Placed(NamedTuple):
+    """Images, labels and each restart's starts of some examples, on the device."""
+
+    x: Tensor
+    y: Tensor
+    starts: tuple[Tensor, ...]
+
+
 @dataclass(frozen=True)
 class RobustLoss:
     """Each example's highest cross-entropy under PGD, always from the same random starts.
@@ -85,6 +97,7 @@ class RobustLoss:
     batch_size: BatchSize
     precision: Precision = "fp32"
     backoffs: list[int] = field(default_factory=list)
+    _kept: dict[tuple[int, int, int], _Placed] = field(default_factory=dict, init=False)
 
     def runner(self, forward: Forward, many: int = 1, precision: Precision = "fp32") -> Runner:
         """A runner of a network, or of ``many`` stacked ones, on the examples' device."""
@@ -134,14 +147,13 @@ class RobustLoss:
 
         Raises:
             NotMeasuredError: losses that are not finite.
-            ImpreciseSearchError: it was not searched in ``precision``.
+            ImpreciseSearchError: the network's losses are not those of the search.
         """
         runner = self.runner(model)
         if self.threat is not None:
-            searcher = None
             if search is not None and self.precision != "fp32":
-                searcher = self.runner(search, 1, self.precision)
-            found = pgd(
+                return self._searched(model, search, restarts, progress)
+            return pgd(
                 runner,
                 self.x,
                 self.y,
@@ -151,12 +163,8 @@ class RobustLoss:
                 restarts=restarts,
                 seed=self.seed,
                 index=self.index,
-                searcher=searcher,
                 progress=progress,
             )
-            if found.searched != self.precision:
-                raise ImpreciseSearchError
-            return found
         logits = runner.logits(self.x).cpu()
         losses = cross_entropy(logits, self.y.cpu())
         if not bool(losses.isfinite().all()):
@@ -165,6 +173,24 @@ class RobustLoss:
         if progress is not None:
             progress(len(self.x), len(self.x))
         return AttackResult(self.x, losses, right, right, len(self.x), 0)
+
+    def _searched(
+        self, model: nn.Module, search: Forward, restarts: int, progress: Progress | None
+    ) -> AttackResult:
+        """The reference by the search that the perturbed networks get."""
+        adv, y, many = copied(self.x), self.y.cpu(), len(self.x) * restarts
+        (losses,) = self.of_all(search, 1, restarts, progress, (model,), adv)
+        runner = self.runner(model)
+        clean, met = (runner.logits(points).argmax(1).cpu() == y for points in (self.x, adv))
+        return AttackResult(
+            adv,
+            finite(losses),
+            clean & met,
+            clean,
+            many * (self.steps + 1),
+            many * self.steps,
+            searched=self.precision,
+        )
 
     def of(
         self,
@@ -194,6 +220,7 @@ class RobustLoss:
         restarts: int = 1,
         progress: Progress | None = None,
         judges: Sequence[Forward] = (),
+        found: Tensor | None = None,
     ) -> Tensor:
         """The losses of ``many`` networks, ``(many, n)`` on the CPU, finite or not.
 
@@ -206,12 +233,12 @@ class RobustLoss:
             judges: the networks in float32, where ``forward`` computes in another precision. An
                 example's loss is then theirs at the point with the highest loss of the search, or
                 at the clean image if that is higher.
+            found: where the points that the search found are written, of one network with a judge.
 
         Raises:
             ImpreciseSearchError: the judges' losses are not those of the search.
         """
         runner = self.runner(forward, many, self.precision if judges else "fp32")
-        index = torch.arange(len(self.x)) if self.index is None else self.index
         restarts = restarts if self.threat is not None else 0
         total, done = len(self.x) * (restarts * (self.steps + 1) or 1), 0
 
@@ -222,11 +249,13 @@ class RobustLoss:
                 progress(done, total)
 
         rows = []
-        for begin in range(0, len(self.x), runner.per_round):
-            part = slice(begin, begin + runner.per_round)
-            x, y = rows_of(self.x, part, self.device), self.y[part].to(self.device)
-            found = self._highest(runner, judges, x, y, index[part], many, restarts, tick)
-            rows.append(found.reshape(len(found), -1, many).transpose(1, 2))
+        for begin in range(0, len(self.x), runner.batch):
+            part = slice(begin, begin + runner.batch)
+            placed = self._placed(part, restarts)
+            losses, best = self._highest(runner, judges, placed, many, tick)
+            rows.append(losses.reshape(len(losses), -1, many).transpose(1, 2))
+            if found is not None:
+                found[part] = best.cpu()
         if progress is not None:
             progress(total, total)
         whole = torch.cat(rows, 2)
@@ -234,25 +263,41 @@ class RobustLoss:
             self._check(*whole)
         return whole[0]
 
+    def _placed(self, part: slice, restarts: int) -> _Placed:
+        """Some of the examples on the device, kept for the next network if they are few."""
+        key = part.start, part.stop, restarts
+        if key in self._kept:
+            return self._kept[key]
+        x, y = rows_of(self.x, part, self.device), self.y[part].to(self.device)
+        index = torch.arange(len(self.x)) if self.index is None else self.index
+        starts = [
+            random_start(x, index[part], self.threat, self.seed, restart)
+            for restart in range(restarts)
+            if self.threat is not None
+        ]
+        found = _Placed(x, y, tuple(starts))
+        if 4 * self.x.numel() * (1 + restarts) <= _KEPT:
+            self._kept[key] = found
+        return found
+
     def _highest(
         self,
         runner: Runner,
         judges: Sequence[Forward],
-        x: Tensor,
-        y: Tensor,
-        index: Tensor,
+        placed: _Placed,
         many: int,
-        restarts: int,
         tick: Callable[[int], None],
-    ) -> Tensor:
-        """The losses of one pass, ``(1, b)`` on the CPU; ``i many + j`` is image i in network j.
+    ) -> tuple[Tensor, Tensor]:
+        """The losses of one pass, ``(1, b)`` on the CPU, and with judges the points found.
 
-        With judges also the rises from the clean images, of the search and of the judges.
+        Row ``i many + j`` is image i in network j. With judges there are two more rows: the rises
+        from the clean images, of the search and of the judges.
         """
-        images, labels = x.repeat_interleave(many, 0), y.repeat_interleave(many)
+        images = placed.x.repeat_interleave(many, 0)
+        labels = placed.y.repeat_interleave(many)
         highest = clean = cross_entropy(runner.logits(images), labels)
         if self.threat is None:
-            return highest[None].cpu()
+            return highest[None].cpu(), images
         ball, best = Ball(images, self.threat), images
 
         def record(adv: Tensor, _: Tensor, logits: Tensor, __: Tensor | None) -> None:
@@ -261,10 +306,9 @@ class RobustLoss:
             if judges:
                 best = torch.where(per_image(adv, values > highest), adv, best)
             highest = torch.maximum(highest, values)
-            tick(len(x))
+            tick(len(placed.x))
 
-        for restart in range(restarts):
-            start = random_start(x, index, self.threat, self.seed, restart)
+        for start in placed.starts:
             ascend_from(
                 start.repeat_interleave(many, 0),
                 labels,
@@ -276,15 +320,15 @@ class RobustLoss:
                 record,
             )
         if not judges:
-            return highest[None].cpu()
+            return highest[None].cpu(), images
         own = torch.empty(2, *highest.shape, device=highest.device)
         for k, judge in enumerate(judges):
-            runner, rows = self.runner(judge), slice(k, None, many)
+            network, rows = self.runner(judge), slice(k, None, many)
             for values, points in zip(own, (images, best), strict=True):
-                values[rows] = cross_entropy(runner.logits(points[rows]), labels[rows])
+                values[rows] = cross_entropy(network.logits(points[rows]), labels[rows])
         before, after = own
-        found = torch.maximum(before, after), highest - clean, after - before
-        return torch.stack(found).cpu()
+        three = torch.maximum(before, after), highest - clean, after - before
+        return torch.stack(three).cpu(), best
 
     def _check(self, losses: Tensor, searched: Tensor, judged: Tensor) -> None:
         """Hold the search to account: ``(many, n)`` losses and rises from the clean images.

@@ -23,12 +23,12 @@ from robaudit.engine import (
 )
 from robaudit.engine.arguments import checked
 from robaudit.engine.images import rows_of
-from robaudit.engine.precision import Asked, Precision
+from robaudit.engine.precision import Asked, Precision, candidates, coarsest
 from robaudit.engine.projections import random_start
 from robaudit.engine.runner import BatchSize
 from robaudit.engine.spilled import computed
 from robaudit.flatness.joint_ascent import JointAscent, RestartResult
-from robaudit.flatness.losses import RobustLoss, searched_well
+from robaudit.flatness.losses import RobustLoss
 from robaudit.flatness.perturbed import Perturbed
 from robaudit.flatness.rises import Rise, parts, rise
 from robaudit.flatness.stacked import Blocks, StackSize
@@ -58,8 +58,7 @@ class WorstFlatness(Rise):
             when clean, and of the others, at the same weights.
         notes: which tensors were taken as the weights, if not the parameters; why passes were
             smaller than intended.
-        searched: the arithmetic of gradients and of searches for adversarial examples, of both
-            networks alike. All losses are float32's.
+        searched: the arithmetic of the joint ascent's gradients. All losses are float32's.
     """
 
     restarts: tuple[float, ...]
@@ -106,7 +105,8 @@ def worst(
     At the worst weights PGD of the reference's strength and from its starts is run again, and the
     reference's adversarial examples are evaluated as well; the higher loss of each example counts.
     Without a perturbation this gives the reference itself, so that both networks are attacked
-    equally strongly.
+    equally strongly. Both searches are in float32: in a faster arithmetic, rounding makes the two
+    sets of examples more different than the perturbation does, and the higher of two losses higher.
 
     The protocol ``stutz2021`` is that of the published code: one perturbation takes a step after
     each batch of 128 images, in their order, so that it ends near the gradient of the last batch;
@@ -133,9 +133,9 @@ def worst(
         index: ``(n,)`` the examples' positions in their data set, which seed their starting points;
             ``0..n-1`` unless given.
         reference: the PGD of the unperturbed network with these settings, if it is known already;
-            used if it was searched in the arithmetic that the perturbed network is searched in.
-        precision: of the gradients and of the searches for adversarial examples, as in
-            :func:`robaudit.engine.accelerate`; the losses are float32's.
+            used if it was searched in float32.
+        precision: of the joint ascent's gradients, as in :func:`robaudit.engine.accelerate`; the
+            losses are float32's, those that compare perturbations included.
         batch_size: images per pass on a GPU; no result depends on it beyond rounding.
         stack: restarts per pass; ``auto`` is one on a CPU, and on a GPU the fastest number for
             which there is memory. No result depends on it beyond rounding.
@@ -166,15 +166,17 @@ def worst(
     many = reference_restarts(protocol, attack_restarts)
     published = protocol != "default"
 
-    def measured(asked: Asked, coarse: tuple[str, ...]) -> WorstFlatness:
-        network = Perturbed(plain, weights, x.shape[1:], asked, examples=x, threat=threat)
-        how = step, seed, index, device, batch_size, network.precision
-        loss = RobustLoss(x, y, threat, steps, *how)
-        met = loss.same_search(reference)
-        if met is None:
-            met = loss.reference(plain, many, search=network.at({}))
+    loss = RobustLoss(x, y, threat, steps, step, seed, index, device, batch_size)
+
+    with frozen(plain):
+        idle = idle_parameters(plain, x)
+        weights, kept = movable_weights(plain, idle), kept_entries(plain)
+        exact = climbing = Perturbed(plain, weights, x.shape[1:])
+        if coarsest(candidates(precision, device)) != "fp32":
+            climbing = Perturbed(plain, weights, x.shape[1:], precision, examples=x, threat=threat)
+        met = loss.same_search(reference) or loss.reference(plain, many)
         ascent = JointAscent(
-            network,
+            climbing,
             weights,
             x.to(device),
             y.to(device),
@@ -210,34 +212,27 @@ def worst(
                 return ascent.run_per_batch(*starts, STUTZ_BATCH, tick)
             return ascent.run(*starts, tick)
 
-        blocks = Blocks(stack, device, network.refusal)
+        blocks = Blocks(stack, device, climbing.refusal)
         results = list(blocks.over(restarts, run))
         highest = max(results, key=lambda result: result.mean)
         nu, before = highest.nu, met.loss.double()
         if published:
             after = highest.losses.cpu()
         else:
-            forward, judges = network.at(nu), network.judges(nu)
-            anew = loss.of(forward, attack_restarts, judges=judges)
-            judge = judges[0] if judges else forward
-            carried = cross_entropy(loss.runner(judge).logits(met.x).cpu(), y.cpu())
+            forward = exact.at(nu)
+            anew = loss.of(forward, attack_restarts)
+            carried = cross_entropy(loss.runner(forward).logits(met.x).cpu(), y.cpu())
             after = torch.maximum(anew, carried).double()
             if float((after - before).mean()) < 0:  # the unperturbed weights are the worst found
                 after, nu = before, {name: 0 * moved for name, moved in nu.items()}
-        noted = *effective_notes(model, plain), *idle_note(idle), *coarse
-        return WorstFlatness(
-            **vars(rise(after[None], before, drawn=False)),
-            restarts=tuple(result.mean for result in results),
-            nu=nu,
-            parts=parts(after[None], before, met.correct, drawn=False),
-            notes=(*noted, *blocks.notes, *loss.notes),
-            searched=network.precision,
-        )
-
-    with frozen(plain):
-        idle = idle_parameters(plain, x)
-        weights, kept = movable_weights(plain, idle), kept_entries(plain)
-        return searched_well(measured, precision)
+    return WorstFlatness(
+        **vars(rise(after[None], before, drawn=False)),
+        restarts=tuple(result.mean for result in results),
+        nu=nu,
+        parts=parts(after[None], before, met.correct, drawn=False),
+        notes=(*effective_notes(model, plain), *idle_note(idle), *blocks.notes, *loss.notes),
+        searched=climbing.precision,
+    )
 
 
 def _random(x: Tensor, index: Tensor, threat: ThreatModel, seed: int, restart: int) -> Tensor:
