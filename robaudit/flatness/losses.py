@@ -14,6 +14,7 @@ from robaudit.attacks.pgd import pgd
 from robaudit.attacks.result import AttackResult
 from robaudit.engine import TILE, Runner
 from robaudit.engine.ascent import ascend_from
+from robaudit.engine.captured import Captured
 from robaudit.engine.images import rows_of
 from robaudit.engine.logits import Forward
 from robaudit.engine.precision import Asked, Precision
@@ -32,9 +33,9 @@ _SMALL, _TILES = 1024, 4
 _KEPT = 1 << 28
 
 # How far a search's rises from the clean image to the worst point may be off, relative to these:
-# as far as the engine lets a form in that arithmetic be off in what perturbations change. A part of
-# the losses is added, for networks that perturbations hardly change.
-_OFF: dict[Precision, float] = {"fp32": 0.01, "tf32": 0.05, "bf16": 0.1}
+# twice as far as the engine lets bfloat16 be off in what perturbations change, as the worst point
+# is chosen by the search. A part of the losses is added, for networks that hardly change.
+_OFF = 0.1
 _OFF_LOSSES = 1e-3
 
 
@@ -98,18 +99,28 @@ class RobustLoss:
     precision: Precision = "fp32"
     backoffs: list[int] = field(default_factory=list)
     _kept: dict[tuple[int, int, int], _Placed] = field(default_factory=dict, init=False)
+    _captured: dict[tuple[int, Precision], Captured] = field(default_factory=dict, init=False)
 
     def runner(self, forward: Forward, many: int = 1, precision: Precision = "fp32") -> Runner:
         """A runner of a network, or of ``many`` stacked ones, on the examples' device."""
         how = self.device, self.batch_size
         if many == 1:
-            found = Runner(forward, *how, precision=precision)
+            found = Runner(self._recorded(forward, precision), *how, precision=precision)
         else:
             found = StackedRunner(forward, many, *how, precision=precision)
         if self.device.type == "cpu":
             found.batch = self.tile
         found.backoffs = self.backoffs
         return found
+
+    def _recorded(self, forward: Forward, precision: Precision) -> Forward | Captured:
+        """A module's recorded passes, which hold for all weights that are written into it."""
+        if not isinstance(forward, nn.Module):
+            return forward
+        key = id(forward), precision  # the module is kept, and its id with it
+        if key not in self._captured:
+            self._captured[key] = Captured(forward, self.device, precision)
+        return self._captured[key]
 
     @property
     def notes(self) -> list[str]:
@@ -337,7 +348,7 @@ class RobustLoss:
             ImpreciseSearchError: its rises are not the networks'.
         """
         off, size = (searched - judged).norm(dim=1), judged.norm(dim=1)
-        allowed = _OFF[self.precision] * size + _OFF_LOSSES * losses.norm(dim=1)
+        allowed = _OFF * size + _OFF_LOSSES * losses.norm(dim=1)
         if bool((off > allowed).any()):  # not where a loss is not finite, which is refused later
             raise ImpreciseSearchError
 

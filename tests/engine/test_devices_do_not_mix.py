@@ -35,9 +35,12 @@ CURVATURE = {
     "Fisher-Rao": lambda model, x, y: curvature.fisher_rao(model, x).value,
     "relative flatness": lambda model, x, y: curvature.relative_flatness(model, x).value,
 }
+_AVERAGE, _WORST = {"perturbations": 2, "steps": 2}, {"passes": 2, "restarts": 1}
 FLATNESS = {
-    "average": lambda *a: flatness.average(*a, LINF, perturbations=2, steps=2).value,
-    "worst": lambda *a: flatness.worst(*a, LINF, passes=2, restarts=1).value,
+    "average": lambda *a: flatness.average(*a, LINF, precision="fp32", **_AVERAGE).value,
+    "average, rounded": lambda *a: flatness.average(*a, LINF, precision="bf16", **_AVERAGE).value,
+    "worst": lambda *a: flatness.worst(*a, LINF, precision="fp32", **_WORST).value,
+    "worst, rounded": lambda *a: flatness.worst(*a, LINF, precision="bf16", **_WORST).value,
 }
 
 
