@@ -12,7 +12,7 @@ from torch import nn
 
 from robaudit import attacks, curvature, flatness
 from robaudit.attacks import square_skips
-from robaudit.attacks.objectives import margin
+from robaudit.attacks.objectives import margin, targeted_margin
 from robaudit.curvature.products import block_products, gauss_newton_product, hessian_product
 from robaudit.engine import (
     Runner,
@@ -149,6 +149,13 @@ def test_passes_are_recorded_on_every_device(monkeypatch):
         ):
             assert torch.equal(one, other)
     assert [recorder.replayed > 2 for recorder in made if recorder.recorded] == [True, True]
+
+
+def test_labels_with_targets_are_padded_as_images_are():
+    x, y = examples(network(), 70)
+    labels = torch.stack([y, (y + 1) % 5], 1)
+    values, _, logits = Runner(network(), CPU).gradient(targeted_margin, x, labels)
+    assert torch.equal(values, targeted_margin(logits, labels))
 
 
 def test_forms_of_a_network_run_where_it_does():

@@ -33,7 +33,7 @@ NUMBERS = {
 }
 
 
-@pytest.fixture(params=["CPU first", "GPU first"])
+@pytest.fixture(params=[pytest.param("CPU first", marks=pytest.mark.slow), "GPU first"])
 def shared(request, monkeypatch):
     """Runs with a network on both devices, one after another in one thread; shows who worked."""
     seen = []
