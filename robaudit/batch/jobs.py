@@ -15,6 +15,9 @@ from robaudit.types import Norm, radius
 
 Value = bool | int | float | str
 
+# Further probes that a title names one by one.
+_FEW = 3
+
 
 class Job(Request, PlanSpec):
     """What a worker needs to know; plain values, so that it can be sent anywhere.
@@ -66,6 +69,12 @@ class Job(Request, PlanSpec):
         """What decides the plan beside the threat, in words: ``standard + fast``."""
         union = [f"union {self.union}"] if self.union else []
         return " + ".join((*(() if self.norm is None else (self.preset,)), *self.also, *union))
+
+    @property
+    def measured_in_short(self) -> str:
+        """As ``measured``; of many further probes only their number."""
+        few = self.measured.count(" + ") <= _FEW
+        return self.measured if few else f"{self.preset} + {self.measured.count(' + ')} probes"
 
     @property
     def suite(self) -> tuple[object, ...]:

@@ -150,7 +150,9 @@ def _leaderboard(rows: list[ListedJob], state: State, names: dict[str, str]) -> 
     job = rows[0].job
     n = f"{next(iter(reports.values())).data.n} examples" if reports else f"n {job.n}"
     data = job.data.rpartition("/")[2]
-    title = ", ".join(filter(None, (f"{plain(data)} {job.split}", n, job.threat, job.measured)))
+    title = ", ".join(
+        filter(None, (f"{plain(data)} {job.split}", n, job.threat, job.measured_in_short))
+    )
     words = " or ".join(sorted({_words(one) for one in robust.values()})) or ranked_by
     return Leaderboard(title, job.threat, words, models, _beside(list(reports.values()), ranked_by))
 
