@@ -15,6 +15,7 @@ from robaudit.training.loop import DivergedError, run_epoch
 from robaudit.training.method import Method
 from robaudit.training.objectives import Alp, At, Mart, Objective, Standard, Trades
 from robaudit.training.precision import TrainingPrecision, training_precision
+from robaudit.training.recorded import RecordedNetwork
 from robaudit.training.schedules import constant, cosine, cyclic, piecewise
 from robaudit.training.swa import Swa
 from robaudit.training.taylor import Taylor
@@ -105,13 +106,19 @@ def fit(
     batches = -(-len(x) // recipe.batch_size)
     epoch, step = 0, 0
 
-    def descend(x: Images, y: Labels) -> float:
+    # A compiled network launches few kernels as it is.
+    recorded = None if network is not None else RecordedNetwork(model, device, precision)
+    search = recorded if recorded is not None and recorded.passes.records else None
+
+    def descend(x: Images, y: Labels) -> Tensor:
         nonlocal step
         done = (epoch - 1 + step / batches) / recipe.epochs
         step += 1
         changed = augment(x, recipe.augment.pad, recipe.augment.flip, generator)
         with training_precision(precision, device):
-            return method.descend(called, changed, y, generator, done=done, epoch=epoch)
+            return method.descend(
+                called, changed, y, generator, done=done, epoch=epoch, search=search
+            )
 
     def after_step() -> None:
         if swa is not None and epoch > swa.after:

@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from robaudit.types import Images, Labels
 
 
+_READ_EVERY = 50
+
+
 class Loss(Protocol):
     """The loss of a batch, a scalar; random draws come from ``generator``."""
 
@@ -76,10 +79,10 @@ def train(
     parameters = [p for p in model.parameters() if p.requires_grad]
     optimizer = torch.optim.SGD(parameters, 0.0, momentum, weight_decay=weight_decay)
 
-    def descend(x: Images, y: Labels) -> float:
+    def descend(x: Images, y: Labels) -> Tensor:
         loss = objective(model, x, y, generator)
         loss.backward()  # type: ignore[no-untyped-call]
-        return float(loss.detach())
+        return loss.detach()
 
     devices = [x.device] if x.device.type == "cuda" else []
     with torch.random.fork_rng(devices=devices):
@@ -99,35 +102,45 @@ def train(
 def run_epoch(
     x: Images,
     y: Labels,
-    descend: Callable[[Images, Labels], float],
+    descend: Callable[[Images, Labels], Tensor],
     optimizer: torch.optim.Optimizer,
     generator: torch.Generator,
     *,
     batch_size: int,
     clip_norm: float | None = None,
     after_step: Callable[[], None] | None = None,
+    every: int | None = None,
 ) -> float:
     """One pass over ``(x, y)`` in random order; returns the mean loss.
 
     Args:
-        descend: adds a batch's gradients to the parameters' and returns its loss.
+        descend: adds a batch's gradients to the parameters' and returns its loss, a scalar.
         after_step: called after every step of the optimizer.
+        every: steps after which losses are read; reading one makes a GPU's queue run empty. It is
+            1 on a CPU and 50 elsewhere unless given.
 
     Raises:
-        DivergedError: a loss is not finite; the weights are not updated with it.
+        DivergedError: a loss is not finite; unless it is read later, the weights are not updated
+            with it.
     """
+    every = every or (1 if x.device.type == "cpu" else _READ_EVERY)
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
-    total = 0.0
+    total, unread = 0.0, list[Tensor]()
     order = torch.randperm(len(x), generator=generator, device=x.device)
-    for step, batch in enumerate(torch.split(order, batch_size), start=1):
+    batches = torch.split(order, batch_size)
+    for step, batch in enumerate(batches, start=1):
         optimizer.zero_grad(set_to_none=True)
-        loss = descend(x[batch], y[batch])
-        if not math.isfinite(loss):
-            raise DivergedError(f"the loss is {loss}", step)
+        unread.append(descend(x[batch], y[batch]))
+        if step % every == 0 or step == len(batches):
+            first = step - len(unread) + 1
+            for at, loss in enumerate(torch.stack(unread).tolist(), start=first):
+                if not math.isfinite(loss):
+                    raise DivergedError(f"the loss is {loss}", at)
+                total += loss * len(batches[at - 1])
+            unread.clear()
         if clip_norm is not None:
             nn.utils.clip_grad_norm_(parameters, clip_norm)
         optimizer.step()
         if after_step is not None:
             after_step()
-        total += loss * len(batch)
     return total / len(x)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
+from robaudit.engine.logits import Forward
 from robaudit.training.awp import Awp
 from robaudit.training.last_layer import last_layer_terms
 from robaudit.training.moving import moved_weights
@@ -51,7 +52,8 @@ class Method:
         *,
         done: float = 0.0,
         epoch: int = 1,
-    ) -> float:
+        search: Forward | None = None,
+    ) -> Tensor:
         """Add the gradient of one batch to the parameters'; returns the loss with regularisers.
 
         Args:
@@ -60,6 +62,7 @@ class Method:
             generator: of the random draws.
             done: fraction of all steps that is done.
             epoch: from 1.
+            search: attacked in place of the model, as in :meth:`Objective.examples`.
 
         Raises:
             UsageError: a regulariser does not support the network.
@@ -71,7 +74,7 @@ class Method:
             else [self.taylor.draw(model, generator) for _ in range(self.taylor.draws)]
         )
         with moved_weights(model, randomised[0]) if randomised else nullcontext():
-            moved = self.objective.examples(model, x, y, generator)
+            moved = self.objective.examples(model, x, y, generator, search)
         against: dict[str, Tensor] = {}
         if self.awp is not None and epoch > self.awp.after:
             against = self.awp.adversary(model, lambda: self.objective.loss(model, x, moved, y))
@@ -93,4 +96,4 @@ class Method:
                         self.objective, passes, y, self.taylor.eta, self.taylor.order
                     )
             loss.backward()  # type: ignore[no-untyped-call]
-        return float(loss.detach())
+        return loss.detach()

@@ -33,9 +33,18 @@ class Objective(ABC):
 
     @abstractmethod
     def examples(
-        self, model: nn.Module, x: Images, y: Labels, generator: torch.Generator | None = None
+        self,
+        model: nn.Module,
+        x: Images,
+        y: Labels,
+        generator: torch.Generator | None = None,
+        search: Forward | None = None,
     ) -> Images:
-        """The images to train on, of the shape of ``x``, without gradient."""
+        """The images to train on, of the shape of ``x``, without gradient.
+
+        Args:
+            search: computes what the model does, and is attacked in its place.
+        """
 
     def loss(self, forward: Forward, x: Images, moved: Images, y: Labels) -> Tensor:
         """The loss, a scalar; here the mean cross-entropy at ``moved``.
@@ -70,16 +79,21 @@ class AdversarialObjective(Objective):
     steps: int = 10
     step_size: float | None = None
 
-    def ascended(self, model: nn.Module, x: Images, y: Labels) -> Forward:
+    def ascended(self, model: Forward, x: Images, y: Labels) -> Forward:
         """The function to maximise: perturbed images to a sum over examples."""
         return lambda z: F.cross_entropy(model(z), y, reduction="sum")
 
     def examples(
-        self, model: nn.Module, x: Images, y: Labels, generator: torch.Generator | None = None
+        self,
+        model: nn.Module,
+        x: Images,
+        y: Labels,
+        generator: torch.Generator | None = None,
+        search: Forward | None = None,
     ) -> Images:
         with attacked(model):
             return maximise(
-                self.ascended(model, x, y),
+                self.ascended(search or model, x, y),
                 x,
                 self.threat,
                 steps=self.steps,
@@ -96,7 +110,12 @@ class Standard(Objective):
     penalty: float = PENALTIES["at"]
 
     def examples(
-        self, model: nn.Module, x: Images, y: Labels, generator: torch.Generator | None = None
+        self,
+        model: nn.Module,
+        x: Images,
+        y: Labels,
+        generator: torch.Generator | None = None,
+        search: Forward | None = None,
     ) -> Images:
         """The clean images themselves."""
         return x
@@ -131,7 +150,7 @@ class Trades(AdversarialObjective):
     trace: ClassVar[TrainingLoss] = "trades"
     penalty: float = PENALTIES["trades"]
 
-    def ascended(self, model: nn.Module, x: Images, y: Labels) -> Forward:
+    def ascended(self, model: Forward, x: Images, y: Labels) -> Forward:
         """The divergence from the predictions at ``x``, which are constant."""
         with torch.no_grad():
             target = model(x)
