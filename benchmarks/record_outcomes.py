@@ -39,7 +39,7 @@ def main():
     stands = found.robust.clone()
     rows = stands.nonzero()[:, 0]
     with frozen(model):
-        runner = Runner(accelerate(model, x.shape[1:]).forward, torch.device("cpu"))
+        runner = Runner(accelerate(model, x.shape[1:], "fp32").forward, torch.device("cpu"))
         stands[rows] = ra.attacks.fast(runner, x[rows], y[rows], threat, index=rows).robust
     outcomes = {"clean": found.correct, "pgd": found.robust, "fast": stands}
     np.savez(OUTCOMES, **{name: np.packbits(kept.numpy()) for name, kept in outcomes.items()})
