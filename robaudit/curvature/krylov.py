@@ -16,7 +16,9 @@ from robaudit.curvature.products import Product
 _BLOCK = 1 << 18
 # Least part of a vector outside a space for which it is added to it: the rounding of products is
 # multiplied by its reciprocal.
-_OUTSIDE = 0.1
+_OUTSIDE = 0.3
+# Rounding of a product, in units in the last place of the largest eigenvalue.
+_ROUNDING = 16
 
 
 @dataclass(frozen=True)
@@ -120,6 +122,12 @@ class Space:
         self._rows[self.size] = unit(orthogonalised(draw.to(rows), rows)[0])
         self.C = np.zeros((1, self.size))
 
+    @property
+    def rounding(self) -> float:
+        """What the rounding of products may add to a residual."""
+        size = float(np.abs(np.linalg.eigvalsh(self.T)).max())
+        return _ROUNDING * float(torch.finfo(self._rows.dtype).eps) * self.growth * size
+
     def ritz(self) -> tuple[Vector, Matrix, Vector]:
         """Ritz values, ascending, their coordinates in ``Q``, and their residuals."""
         values, coordinates = np.linalg.eigh(self.T)
@@ -151,8 +159,8 @@ class Space:
     def join(self, others: Sequence[Pairs]) -> None:
         """Add other spaces' Ritz vectors to ``Q``, without a product.
 
-        Those with small residuals come first. What lies in ``Q`` up to a tenth is left out: the
-        rounding of products would grow.
+        Those with small residuals come first. One that lies in ``Q`` but for less than 0.3 of its
+        length is left out: the rounding of products would grow.
         """
         size, width = self.size, self.width
         directions = [*self._rows[size : size + width].clone(), *(o.direction for o in others)]

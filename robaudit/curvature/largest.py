@@ -124,8 +124,7 @@ def largest_eigenvalue(
         if progress is not None:
             progress(steps, steps)
     value = float(found.eigenvalues[-1])
-    rounded = 16 * torch.finfo(start.dtype).eps * float(abs(found.eigenvalues).max())
-    residual = float(found.residuals[-1]) + rounded
+    residual = float(found.residuals[-1]) + space.rounding
     return Largest(value, residual, matrices.spent, residual <= tolerance * abs(value), searched)
 
 

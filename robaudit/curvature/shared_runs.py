@@ -11,7 +11,7 @@ from torch import Tensor
 from robaudit.curvature.krylov import Pairs, Space
 from robaudit.curvature.lanczos import Tridiagonal, inner, lanczos, unit
 from robaudit.curvature.products import Product
-from robaudit.curvature.thick_restart import SPARE, Extremes, advanced, nearest, wanted_of
+from robaudit.curvature.thick_restart import SPARE, Extremes, advanced, nearest, wanted_of, within
 
 # Runs whose Ritz vectors the last one goes on with; further ones add little and take memory.
 _JOINED = 4
@@ -95,7 +95,7 @@ def shared_runs(
     ends = wanted.advance(space, product, min(nodes, wanted.steps), nodes)
     quadratures.insert(0, ends.quadrature)
     spent = ends.products
-    if spent < wanted.steps and not _good(ends, wanted) and space.width:
+    if spent < wanted.steps and not _good(ends, space, wanted) and space.width:
         space.join(others)
         others.clear()
         ends = wanted.advance(space, product, wanted.steps - spent)
@@ -172,8 +172,8 @@ def rounding_of(exact: Product, rounded: Product, v: Tensor) -> Rounding:
     return Rounding(relative, abs(inner(off, v)))
 
 
-def _good(ends: Extremes, wanted: Wanted) -> bool:
-    at = wanted_of(len(ends.eigenvalues), wanted.largest, wanted.smallest)
-    enough = len(ends.eigenvalues) >= wanted.largest + wanted.smallest
-    limit = wanted.tolerance * abs(ends.eigenvalues[at])
-    return wanted.tolerance > 0 and enough and bool((ends.residuals[at] <= limit).all())
+def _good(ends: Extremes, space: Space, wanted: Wanted) -> bool:
+    values, residuals = ends.eigenvalues, ends.residuals
+    at = wanted_of(len(values), wanted.largest, wanted.smallest)
+    enough = wanted.tolerance > 0 and len(values) >= wanted.largest + wanted.smallest
+    return enough and within(values[at], residuals[at], space.rounding, wanted.tolerance)

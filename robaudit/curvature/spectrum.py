@@ -198,9 +198,7 @@ def spectrum(
         both = matrices.halves(space, float(ends.eigenvalues[-1])) if halves else None
         if progress is not None:
             progress(budget, budget)
-    # The bound of Lanczos does not include the rounding of the products.
-    size = float(np.abs(ends.eigenvalues).max())
-    rounded = 16 * torch.finfo(like.dtype).eps * space.growth * size
+    rounded = space.rounding  # which the bound of Lanczos does not include
     largest = ends.eigenvalues[::-1][:top]
     residuals = ends.residuals[::-1][:top] + rounded
     smallest, below = 0.0, 0.0

@@ -48,8 +48,8 @@ def extremes(
 ) -> Extremes:
     """Extreme eigenvalues by Lanczos with thick restarts.
 
-    It runs until the wanted pairs have ``residual <= tolerance |eigenvalue|``, or for ``products``
-    products.
+    It runs until the wanted pairs have ``residual <= tolerance |eigenvalue|``, the rounding of the
+    products counted, or for ``products`` products.
 
     When ``held`` basis vectors are full, the Ritz vectors nearest to the wanted ends are kept and
     the process continues from the last residue. Every new vector is orthogonalised twice against
@@ -122,8 +122,8 @@ def advanced(
             values, coordinates, residuals = space.ritz()
             enough = size >= largest + smallest
             wanted = wanted_of(size, largest, smallest)
-            good = residuals[wanted] <= tolerance * np.abs(values[wanted])
-            if last or (checked and enough and bool(np.all(good))):
+            good = within(values[wanted], residuals[wanted], space.rounding, tolerance)
+            if last or (checked and enough and good):
                 break
             if space.width > 1:
                 toward = _lagging(space, coordinates[:, wanted], values[wanted])
@@ -137,6 +137,12 @@ def advanced(
     if quadrature is None:
         quadrature = Tridiagonal(values, coordinates[0] ** 2, residuals)
     return Extremes(values, residuals, spent, restarts, quadrature)
+
+
+def within(values: Vector, residuals: Vector, rounding: float, tolerance: float) -> bool:
+    """Whether residuals are within the tolerance, with rounding where that can be."""
+    allowed = tolerance * np.abs(values)
+    return bool(np.all(residuals <= np.maximum(allowed - rounding, np.minimum(allowed, rounding))))
 
 
 def wanted_of(size: int, largest: int, smallest: int) -> list[int]:

@@ -45,7 +45,7 @@ def off(space):
 def test_the_relation_survives_joining_growing_and_restarting():
     space = grown(0, 12)
     space.join([grown(seed, 12).pairs([0, 1, 9, 10, 11]) for seed in (1, 2)])
-    assert (space.width, space.size > 16) == (3, True)
+    assert (space.width, space.size > 14) == (3, True)
     assert off(space) < 1e-13 * space.growth
     for toward in np.linalg.qr(np.random.default_rng(0).normal(size=(3, 3)))[0]:
         space.expand(product, toward)
@@ -155,7 +155,7 @@ def test_sharing_never_takes_more_products_than_separate_runs(name, nodes):
         vectors = runs.space.vectors(coordinates[:, at])
         for vector, value in zip(vectors, values[at], strict=True):
             explicit = float((matrix(vector) - value * vector).double().norm())
-            rounding = 16 * torch.finfo(like.dtype).eps * runs.space.growth * abs(values).max()
+            rounding = runs.space.rounding
             assert explicit <= 1e-3 * abs(value) + rounding
 
 
