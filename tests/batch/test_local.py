@@ -15,6 +15,7 @@ from robaudit.batch import local as local_workers
 from robaudit.batch.directory import STATE, create, find
 from robaudit.batch.driving import drive
 from robaudit.batch.local import in_process, local, places, threads_each
+from robaudit.batch.on_ray import gpus_each
 from robaudit.batch.tasks import Deaths, Task
 from robaudit.errors import UsageError
 
@@ -91,6 +92,22 @@ def test_workers_begin_for_as_many_models_as_are_left(monkeypatch, tasks):
         named = {gpu for one in used for gpu in one.split(",")}
         assert named == {gpu for one in where for gpu in one.split(",")}  # no GPU is idle
         assert all(gpu.count("cuda:0") <= 1 for gpu in used)
+
+
+@pytest.mark.parametrize(
+    ("nodes", "tasks", "each"),
+    [
+        ((4, 4), 8, 1),
+        ((4, 4), 9, 1),
+        ((4, 4), 3, 2),
+        ((3, 3), 3, 1),
+        ((4, 0, 8), 1, 8),
+        ((0,), 1, 1),
+    ],
+)
+def test_a_task_on_ray_has_gpus_of_one_node(nodes, tasks, each):
+    """As many as all tasks can have at the same time."""
+    assert gpus_each(nodes, tasks) == each
 
 
 def test_cores_are_shared(monkeypatch):
