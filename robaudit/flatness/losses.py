@@ -260,8 +260,8 @@ class RobustLoss:
                 progress(done, total)
 
         rows = []
-        for begin in range(0, len(self.x), runner.batch):
-            part = slice(begin, begin + runner.batch)
+        for begin in range(0, len(self.x), runner.per_round):
+            part = slice(begin, begin + runner.per_round)
             placed = self._placed(part, restarts)
             losses, best = self._highest(runner, judges, placed, many, tick)
             rows.append(losses.reshape(len(losses), -1, many).transpose(1, 2))
