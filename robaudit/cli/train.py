@@ -19,6 +19,8 @@ from robaudit.request import Count, Spec
 from robaudit.types import Norm
 
 if TYPE_CHECKING:
+    import torch
+
     from robaudit.cli.train_folder import TrainFolder
     from robaudit.training.fitting import Epoch
     from robaudit.training.network import Fresh
@@ -182,6 +184,7 @@ def _run(
             "loss": epoch.loss,
             "seconds": round(time.monotonic() - begun, 3),
         }
+        row |= _use_of(device, len(x) / max(time.monotonic() - begun, 1e-9))
         if recipe.wci is not None:
             row["wci.control"] = epoch.wci
         if epoch.number % how.every == 0 or epoch.number == recipe.epochs:
@@ -232,6 +235,17 @@ def _run(
         )
         raise
     typer.echo(str(folder.checkpoints()[-1]))
+
+
+def _use_of(device: torch.device, speed: float) -> dict[str, float | None]:
+    """Images a second, and on a GPU the most memory that tensors took in an epoch, in GiB."""
+    import torch
+
+    found: dict[str, float | None] = {"images_per_second": round(speed, 1)}
+    if device.type == "cuda":
+        found["peak_memory_gib"] = round(torch.cuda.max_memory_allocated(device) / 2**30, 3)
+        torch.cuda.reset_peak_memory_stats(device)
+    return found
 
 
 def _threat(recipe: Recipe, settings: Settings, norm: Norm | None) -> ThreatModel:
