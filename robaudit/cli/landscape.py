@@ -17,8 +17,7 @@ from robaudit.cli.options import Checkpoints, Settings, with_settings
 from robaudit.errors import UsageError
 
 _LEFT_OUT = frozenset(
-    {"gap", "train_data", "precision", "state", "on_result", "format"}
-    | {"samples", "straight_through"}
+    {"gap", "train_data", "state", "on_result", "format"} | {"samples", "straight_through"}
 )
 
 

@@ -78,7 +78,12 @@ class _Work:
             symmetric_places(cut.places, cut.usual_reach if cut.reach is None else cut.reach)
         session = _begun(checkpoints, cut, settings)
         assert session.threat is not None
-        common = {"index": session.examples.index, "batch_size": settings.batch_size}
+        common: dict[str, Any] = {
+            "index": session.examples.index,
+            "batch_size": settings.batch_size,
+        }
+        if settings.precision != "float64":  # whose searches are those of auto
+            common["precision"] = settings.precision
         losses = {**common, "adversary": adversary}
         direction = {
             **common,

@@ -110,6 +110,7 @@ def accelerate(
     examples: Tensor | None = None,
     threat: ThreatModel | None = None,
     passes: float = 0,
+    fold: bool = True,
 ) -> Accelerated:
     """The network with batch norms folded, in channels-last order and a fast arithmetic.
 
@@ -133,12 +134,13 @@ def accelerate(
         threat: perturbations that matter; they are compared if there are examples.
         passes: of images, at most, a backward pass counted as two. On a GPU the network is
             compiled if they take 3e16 multiplications or more.
+        fold: fold batch norms; not where the form is to be given other norms.
 
     Returns:
         The form to run, with the transformations used.
     """
     try:
-        found, products = _accelerated(model, shape, precision, examples, threat)
+        found, products = _accelerated(model, shape, precision, examples, threat, fold)
     except BaseException as error:
         if not (is_foreign(error) or isinstance(error, NotMeasuredError)):
             raise
@@ -155,6 +157,7 @@ def _accelerated(
     asked: Asked,
     examples: Tensor | None,
     threat: ThreatModel | None,
+    fold: bool,
 ) -> tuple[Accelerated, int]:
     """The form, and the network's multiplications per image."""
     if isinstance(model, Voted):  # another form would draw other noise
@@ -184,7 +187,7 @@ def _accelerated(
                 used.append(name)
             return not problem
 
-        folded = fold_batch_norm(model, noise[:2])
+        folded = fold_batch_norm(model, noise[:2]) if fold else None
         if folded:
             network = folded.network
             if not offer("batch norm folded", "batch norm is not folded", lambda: network):

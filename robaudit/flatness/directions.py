@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from robaudit.engine import effective, kept_entries, seed_for
 from robaudit.engine.arguments import checked
+from robaudit.engine.precision import Asked
 from robaudit.engine.runner import BatchSize
 from robaudit.errors import NotMeasuredError
 from robaudit.flatness.weights import Weights, draw_for, movable_weights
@@ -85,6 +86,7 @@ def adversarial_direction(
     steps: int = 20,
     step_size: float | None = None,
     index: Tensor | None = None,
+    precision: Asked = "auto",
     batch_size: BatchSize = "auto",
     progress: Progress | None = None,
 ) -> Weights:
@@ -100,6 +102,7 @@ def adversarial_direction(
         which: its number among the directions of a seed.
         steps, step_size: of PGD, as in :func:`robaudit.flatness.worst`.
         index: ``(n,)`` the examples' positions in their data set, which seed their starting points.
+        precision: as in :func:`robaudit.flatness.worst`.
         batch_size: images per pass on a GPU; no result depends on it beyond rounding.
         progress: called with the work done and the work in all.
 
@@ -128,6 +131,7 @@ def adversarial_direction(
         step_size=step_size,
         index=index,
         seed=seed_for(seed, "landscape", which),
+        precision=precision,
         batch_size=batch_size,
         progress=progress,
     )

@@ -14,10 +14,12 @@ from torch import Tensor, nn
 from robaudit.brief import brief
 from robaudit.engine import device_of, effective, effective_notes, frozen
 from robaudit.engine.arguments import checked
+from robaudit.engine.precision import Asked, Precision, candidates, coarsest
 from robaudit.engine.runner import BatchSize
 from robaudit.errors import NotMeasuredError, UsageError
 from robaudit.flatness.families import Family
-from robaudit.flatness.losses import RobustLoss
+from robaudit.flatness.losses import RobustLoss, searched_well
+from robaudit.flatness.perturbed import Perturbed
 from robaudit.flatness.stacked import Blocks, StackSize, moved_to, refusal
 from robaudit.flatness.weights import Weights
 from robaudit.protocols import step_of
@@ -50,12 +52,14 @@ class Slice:
         s: ``(p,)`` the places.
         clean, robust: ``(r, p, n)`` float64, by line, place and example.
         notes: why passes were smaller than intended.
+        searched: the arithmetic of the searches for adversarial examples; losses are float32's.
     """
 
     s: Tensor
     clean: Tensor
     robust: Tensor
     notes: tuple[str, ...] = ()
+    searched: Precision = "fp32"
 
     __repr__ = brief
 
@@ -67,7 +71,7 @@ class Surface:
     Attributes:
         s, t: ``(p,)`` and ``(q,)`` the places along both axes.
         clean, robust: ``(q, p, n)`` float64; ``robust`` is ``None`` in input space.
-        notes: as of :class:`Slice`.
+        notes, searched: as of :class:`Slice`.
     """
 
     s: Tensor
@@ -75,6 +79,7 @@ class Surface:
     clean: Tensor
     robust: Tensor | None
     notes: tuple[str, ...] = ()
+    searched: Precision = "fp32"
 
     __repr__ = brief
 
@@ -128,6 +133,7 @@ class How(TypedDict, total=False):
 
     adversary: Adversary
     index: Tensor | None
+    precision: Asked
     batch_size: BatchSize
     stack: StackSize
     progress: Progress | None
@@ -144,6 +150,7 @@ def landscape(
     *,
     adversary: Adversary | None = None,
     index: Tensor | None = None,
+    precision: Asked = "auto",
     batch_size: BatchSize = "auto",
     stack: StackSize = "auto",
     progress: Progress | None = None,
@@ -161,6 +168,9 @@ def landscape(
         adversary: how the robust loss is found; PGD with 20 steps unless given.
         index: ``(n,)`` the examples' positions in their data set, which seed their starting points;
             ``0..n-1`` unless given.
+        precision: of the searches for adversarial examples, as in
+            :func:`robaudit.engine.accelerate`; the losses are float32's. A ``fixed`` adversary's
+            are in float32.
         batch_size: images per pass on a GPU; no result depends on it beyond rounding.
         stack: networks per pass; ``auto`` is one on a CPU, and on a GPU the fastest number for
             which there is memory. No result depends on it beyond rounding.
@@ -185,13 +195,22 @@ def landscape(
     how = adversary or Adversary()
     given, model = model, effective(model, x)
     device, step = device_of(model), step_of("default", threat, how.step_size)
-    robust = RobustLoss(x, y, threat, how.steps, step, how.seed, index, device, batch_size)
-    clean = replace(robust, threat=None)
     places = [(line, value) for line in lines for value in s.tolist()]
     n = len(x)
     work = n * (len(places) + how.fixed)
+    origin = lines[0]([0.0])
 
-    with frozen(model):
+    def measured(asked: Asked, coarse: tuple[str, ...]) -> Slice:
+        faster: Perturbed | None = None
+        if coarsest(candidates(asked, device)) != "fp32":
+            faster = Perturbed(
+                model, origin, x.shape[1:], asked, examples=x, threat=threat, fold=False
+            )
+            faster = None if faster.precision == "fp32" else faster
+        searched: Precision = "fp32" if faster is None else faster.precision
+        common = step, how.seed, index, device, batch_size, searched
+        robust = RobustLoss(x, y, threat, how.steps, *common)
+        clean = replace(robust, threat=None)
         if how.fixed:
             kept = robust.reference(model, how.restarts, share_of(progress, 0, n, work)).x
             robust = replace(clean, x=kept)
@@ -200,10 +219,17 @@ def landscape(
             networks = [line([value]) for line, value in places[block.start : block.stop]]
             forward, many = moved_to(model, networks), len(networks)
             bar = share_of(progress, n * (how.fixed + block.start), n * many, work)
-            found = clean.of_all(forward, many), robust.of_all(forward, many, how.restarts, bar)
-            return list(zip(*found, strict=True))
+            search, judges = forward, []
+            if faster is not None:
+                search = faster.placed(*networks)
+                judges = [moved_to(model, [one]) for one in networks]
+            harder = robust.of_all(search, many, how.restarts, bar, judges)
+            return list(zip(clean.of_all(forward, many), harder, strict=True))
 
-        blocks = Blocks(stack, device, lambda: refusal(model, lines[0]([0.0]), x.shape[1:]))
+        def refused() -> str:
+            return faster.refusal() if faster else refusal(model, origin, x.shape[1:])
+
+        blocks = Blocks(stack, device, refused)
         rows = []
         for (_, value), pair in zip(places, blocks.over(len(places), at), strict=True):
             if not all(bool(losses.isfinite().all()) for losses in pair):
@@ -211,10 +237,12 @@ def landscape(
                     f"the loss at {value:g} is not finite", "Take a smaller --range."
                 )
             rows.append(torch.stack(pair).double())
-    found = torch.stack(rows, 1).reshape(2, len(lines), len(s), len(x))
-    return Slice(
-        s, found[0], found[1], (*effective_notes(given, model), *blocks.notes, *robust.notes)
-    )
+        found = torch.stack(rows, 1).reshape(2, len(lines), len(s), len(x))
+        notes = *effective_notes(given, model), *coarse, *blocks.notes, *robust.notes
+        return Slice(s, found[0], found[1], notes, searched)
+
+    with frozen(model):
+        return searched_well(measured, "fp32" if how.fixed else precision)
 
 
 @checked
@@ -238,8 +266,8 @@ def landscape_plane(
         s, t: ``(p,)`` and ``(q,)`` places along the two axes.
         x, y: images ``(n, c, h, w)`` in ``[0, 1]`` and labels ``(n,)`` from 0.
         threat: of the robust loss.
-        how: ``adversary``, ``index``, ``batch_size``, ``stack`` and ``progress`` as in
-            :func:`landscape`.
+        how: ``adversary``, ``index``, ``precision``, ``batch_size``, ``stack`` and ``progress``
+            as in :func:`landscape`.
 
     Returns:
         The losses of every example, in nats.
@@ -258,7 +286,7 @@ def landscape_plane(
     """
     lines = [partial(_row, plane, second) for second in t.tolist()]
     found = landscape(model, lines, s, x, y, threat, **how)
-    return Surface(s, t, found.clean, found.robust, found.notes)
+    return Surface(s, t, found.clean, found.robust, found.notes, found.searched)
 
 
 def _row(plane: Family, second: float, place: Sequence[float]) -> Weights:

@@ -37,6 +37,7 @@ class Perturbed:
         shape: of one image, ``(c, h, w)``.
         precision: asked for the form, as in :func:`robaudit.engine.accelerate`.
         examples, threat: what the form is compared on, as there.
+        fold: fold batch norms; not where these are among ``weights``.
 
     Attributes:
         precision: what the form has to be run in.
@@ -52,20 +53,21 @@ class Perturbed:
         *,
         examples: Tensor | None = None,
         threat: ThreatModel | None = None,
+        fold: bool = True,
     ) -> None:
         self._model, self._weights, self._shape = model, weights, shape
         self._affine: Mapping[str, tuple[Tensor, Tensor]] = {}
         self._forward: Forward = model
-        self._own: dict[str, nn.Parameter] = {}
+        self._own: dict[str, Tensor] = {}
         self._copy: nn.Module | None = None
         self._stacked = model  # several at once: without modules that vmap cannot run
         self.precision: Precision = "fp32"
         self.used: tuple[str, ...] = ()
         # A network that cannot be copied, or not be run on float32 noise, is run unchanged.
         with suppress(RuntimeError, TypeError):
-            found = accelerate(model, shape, precision, examples=examples, threat=threat)
+            found = accelerate(model, shape, precision, examples=examples, threat=threat, fold=fold)
             if found.used:
-                form = _with_parameters(found.forward, weights)
+                form = _with_tensors(found.forward, weights)
                 # Without a wrapper it is the network itself, or its folded copy.
                 own = copy.deepcopy(form) if form is found.forward else form
                 if found.precision == "bf16":
@@ -73,7 +75,8 @@ class Perturbed:
                 elif found.folded is not None:
                     self._stacked = found.folded.network
                 self._forward = own if form is found.forward else found.forward
-                self._copy, self._own = own, dict(own.named_parameters())
+                self._copy = own
+                self._own = dict([*own.named_parameters(), *own.named_buffers()])
                 self._affine = {} if found.folded is None else found.folded.affine
                 self.precision, self.used = found.precision, found.used
         self._last = CHANNELS_LAST in self.used
@@ -89,10 +92,13 @@ class Perturbed:
         For several ``nu`` it takes images ``(b, K, c, h, w)`` to logits ``(b, K, k)``. For one it
         is the same module each time, whose weights change in place.
         """
-        moves = [self._moved(nu) for nu in nus]
-        if len(nus) > 1:
-            return moved_to(self._stacked, [self._effective(moved) for moved in moves])
-        (moved,) = moves
+        return self.placed(*(self._moved(nu) for nu in nus))
+
+    def placed(self, *places: Weights) -> Forward:
+        """:meth:`at` weights instead of perturbations."""
+        if len(places) > 1:
+            return moved_to(self._stacked, [self._effective(place) for place in places])
+        (moved,) = places
         if self._copy is None:
             return moved_to(self._model, [moved])
         with torch.no_grad():
@@ -155,14 +161,14 @@ class Perturbed:
         return found
 
 
-def _with_parameters(form: Forward, names: Iterable[str]) -> nn.Module:
-    """The network inside of its wrappers: the module that has parameters of these names."""
+def _with_tensors(form: Forward, names: Iterable[str]) -> nn.Module:
+    """The network inside of its wrappers: the module that has tensors of these names."""
     assert isinstance(form, nn.Module)
     wanted = set(names)
     return next(
         module
         for module in form.modules()
-        if wanted <= {name for name, _ in module.named_parameters()}
+        if wanted <= {name for name, _ in [*module.named_parameters(), *module.named_buffers()]}
     )
 
 

@@ -4,14 +4,23 @@ import math
 
 import pytest
 import torch
-from support.console import ROBUST
+from support.console import ROBUST, SAMPLES
 from torch import nn
 from torch.func import functional_call
 
 import robaudit as ra
 from robaudit.attacks import pgd
 from robaudit.engine import frozen
-from robaudit.flatness import average, worst
+from robaudit.flatness import (
+    Adversary,
+    around,
+    average,
+    between,
+    landscape,
+    random_direction,
+    symmetric_places,
+    worst,
+)
 from robaudit.flatness.losses import ImpreciseSearchError, RobustLoss
 from robaudit.flatness.perturbed import Perturbed
 from robaudit.flatness.weights import draw_for, movable_weights, on_sphere
@@ -148,3 +157,20 @@ def test_in_float32_the_clean_loss_needs_no_search(model, digits):
         for precision in ("bf16", "fp32")
     )
     assert rounded.perturbed == exact.perturbed
+
+
+@pytest.mark.parametrize("stack", [1, 2])
+@pytest.mark.parametrize("kind", ["around", "between"])
+def test_a_landscape_agrees_with_that_of_float32(kind, stack, model, digits):
+    other = ra.load(SAMPLES / "overfit.pt", device="cpu")
+    line = around(model, random_direction(model)) if kind == "around" else between(model, other)
+    x, y, s = digits.x[:32], digits.y[:32], symmetric_places(3, 0.3)
+    how = {"adversary": Adversary(steps=4), "index": digits.index[:32], "stack": stack}
+    rounded, exact = (
+        landscape(model, [line], s, x, y, THREAT, precision=precision, **how)
+        for precision in ("bf16", "fp32")
+    )
+    assert (rounded.searched, exact.searched) == ("bf16", "fp32")
+    torch.testing.assert_close(rounded.clean, exact.clean, rtol=1e-4, atol=1e-5)
+    assert bool((rounded.robust >= rounded.clean - 1e-5).all())
+    torch.testing.assert_close(rounded.robust.mean(-1), exact.robust.mean(-1), rtol=0.03, atol=0)
