@@ -10,7 +10,7 @@ from support.attacks import network
 from support.pretended_gpu import GPU, OnGpu, on_gpu, pretended_gpu
 from torch.nn import functional as F
 
-from robaudit import attacks, curvature, flatness
+from robaudit import attacks, curvature, flatness, norms
 from robaudit.engine import Runner, accelerate, captured, frozen, uniform_rows
 from robaudit.types import ThreatModel
 
@@ -36,6 +36,15 @@ CURVATURE = {
     "relative flatness": lambda model, x, y: curvature.relative_flatness(model, x).value,
 }
 _AVERAGE, _WORST = {"perturbations": 2, "steps": 2}, {"passes": 2, "restarts": 1}
+OTHERS = {
+    "input gradient": lambda *a: attacks.input_gradient_norm(*a, LINF),
+    "alignment": lambda *a: attacks.gradient_alignment(*a, LINF),
+    "local linearity": lambda *a: attacks.local_linearity(*a, LINF, steps=2).first_order,
+    "spectral norms": lambda model, x, y: norms.spectral_norms(model, x).log,
+    "adaptive, worst": lambda *a: flatness.adaptive_worst(*a, steps=2).value,
+    "adaptive, average": lambda *a: flatness.adaptive_average(*a, perturbations=2).value,
+    "landscape": lambda *a: _landscape(*a),
+}
 FLATNESS = {
     "average": lambda *a: flatness.average(*a, LINF, precision="fp32", **_AVERAGE).value,
     "average, rounded": lambda *a: flatness.average(*a, LINF, precision="bf16", **_AVERAGE).value,
@@ -83,6 +92,20 @@ def test_curvature(name, few):
     here, there = (torch.as_tensor(one) for one in on_both(CURVATURE[name], *few))
     assert there.device.type == "cpu"
     torch.testing.assert_close(there, here, rtol=1e-3, atol=1e-6)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", OTHERS)
+def test_other_measures(name, few):
+    here, there = (torch.as_tensor(one) for one in on_both(OTHERS[name], *few))
+    assert there.device.type == "cpu"
+    torch.testing.assert_close(there, here, rtol=1e-3, atol=1e-6)
+
+
+def _landscape(model, x, y):
+    line = flatness.around(model, flatness.random_direction(model))
+    found = flatness.landscape(model, [line], torch.tensor([-1.0, 0.0, 1.0]), x, y, LINF)
+    return found.clean
 
 
 @pytest.mark.parametrize("name", FLATNESS)

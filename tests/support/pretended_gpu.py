@@ -13,6 +13,7 @@ from contextlib import ExitStack, contextmanager
 from unittest import mock
 
 import torch
+from support.recorders import Again
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map
@@ -163,28 +164,15 @@ def _check(function, args, given):
         )
 
 
-class Replayed:
-    """A recorder of :mod:`robaudit.engine.captured` that refuses what CUDA graphs cannot record.
-
-    A replay does the work again, into the memory of the first time.
-    """
-
-    def warm(self, work):
-        work()
+class Replayed(Again):
+    """Refuses what CUDA graphs cannot record."""
 
     def record(self, work):
         _recording.append(True)
         try:
-            first = work()
+            return super().record(work)
         finally:
             _recording.pop()
-
-        def replay():
-            again = work()
-            with torch.no_grad():
-                first.copy_(again)
-
-        return first, replay
 
 
 def _recorder_for(device):
