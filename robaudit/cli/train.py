@@ -72,8 +72,10 @@ class Training(Spec):
     track_n: Count = Field(
         default=256, description="Images of each split to measure on: the first ones."
     )
-    precision: Literal["fp32", "tf32", "bf16"] = Field(
-        default="fp32", description="Arithmetic of training; tf32 and bf16 are for GPUs."
+    precision: Literal["auto", "fp32", "tf32", "bf16"] = Field(
+        default="fp32",
+        description="Arithmetic of training; tf32 and bf16 are for GPUs. auto: the fastest of the "
+        "GPU, on a CPU fp32.",
     )
     compile: bool = Field(
         default=False, description="Compile the network first: worth it for long runs on a GPU."
@@ -120,6 +122,7 @@ def train(
         )
     examples = _training(settings, found.seed)
     fresh = fresh_classifier(arch, settings.normalize, examples, found.seed)
+    how = how.changed(precision=_arithmetic(how.precision, settings.device))
     folder = train_folder(
         settings.out,
         {
@@ -212,7 +215,7 @@ def _run(
                 recipe,
                 threat,
                 state=folder.state,
-                precision=how.precision,
+                precision="fp32" if how.precision == "auto" else how.precision,
                 network=network,
                 on_epoch=keep,
                 on_step=bar,
@@ -235,6 +238,17 @@ def _run(
         )
         raise
     typer.echo(str(folder.checkpoints()[-1]))
+
+
+def _arithmetic(asked: str, device: str) -> str:
+    """The arithmetic of ``auto``: the fastest one that a GPU has instructions for."""
+    from robaudit.engine import resolve_device
+    from robaudit.engine.precision import candidates
+
+    if asked != "auto":
+        return asked
+    found = resolve_device(device)
+    return candidates("auto", found)[0] if found.type == "cuda" else "fp32"
 
 
 def _use_of(device: torch.device, speed: float) -> dict[str, float | None]:
