@@ -71,6 +71,7 @@ def extremes(
     Source: Wu & Simon, "Thick-restart Lanczos method for large symmetric eigenvalue problems",
     SIAM J. Matrix Anal. Appl. 22, 2000.
 
+    >>> import torch
     >>> H = torch.linspace(-1, 9, 200, dtype=torch.float64)
     >>> ones = torch.ones_like(H)
     >>> found = extremes(lambda v: H * v, ones, 400, largest=1, tolerance=1e-6, held=8)
