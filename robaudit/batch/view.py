@@ -130,7 +130,7 @@ def _first_of_key(rows: Sequence[ListedJob]) -> dict[str, ListedJob]:
 
 def _accuracies(report: Report) -> str:
     found = [
-        f"{_short(m)} {percent(m.value)}"
+        f"{'clean' if m.name == 'accuracy.clean' else _short(m)} {percent(m.value)}"
         for m in report.measurements
         if m.name.startswith("accuracy.") and m.split == report.data.split and m.value is not None
     ]
@@ -139,10 +139,8 @@ def _accuracies(report: Report) -> str:
 
 
 def _short(m: Measurement) -> str:
-    if find(m.name).attack:
-        return attack(m)
-    named = label(m).lower().removesuffix(" accuracy").removeprefix("robust accuracy")
-    return named.removeprefix(" of the ").removeprefix(", ")
+    row = find(m.name)
+    return attack(m) if row.attack else row.study or label(m).lower()
 
 
 def _status(row: ListedJob, state: State) -> str:

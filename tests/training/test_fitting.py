@@ -5,6 +5,7 @@ import io
 
 import pytest
 import torch
+from support.trained import net
 from torch import nn
 
 from robaudit.training import DivergedError, Standard, train
@@ -25,20 +26,6 @@ CONTROLLED = {
     "epochs": 4, "batch_size": 8, "attack": {"steps": 2},
     "wci": {"threshold": 1.0, "after": 1, "n": 6},
 }  # fmt: skip
-
-
-def net():
-    torch.manual_seed(0)
-    return nn.Sequential(
-        nn.Conv2d(1, 3, 3, padding=1), nn.BatchNorm2d(3), nn.ReLU(), nn.Flatten(), nn.Dropout(0.2),
-        nn.Linear(48, 3),
-    )  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def task():
-    generator = torch.Generator().manual_seed(0)
-    return torch.rand(20, 1, 4, 4, generator=generator), torch.arange(20) % 3
 
 
 def run(settings, task, state=None):

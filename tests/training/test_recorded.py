@@ -3,6 +3,7 @@
 import pytest
 import torch
 from support.recorders import Again
+from support.trained import net
 from torch import nn
 
 from robaudit.engine import captured, frozen
@@ -21,20 +22,6 @@ METHODS = {
     "everything": PLAIN
     | {"objective": "trades", "trh": {}, "taylor": {"order": 2}, "awp": {}, "swa": {}},
 }
-
-
-def net():
-    torch.manual_seed(0)
-    return nn.Sequential(
-        nn.Conv2d(1, 3, 3, padding=1), nn.BatchNorm2d(3), nn.ReLU(), nn.Flatten(), nn.Dropout(0.2),
-        nn.Linear(48, 3),
-    )  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def task():
-    generator = torch.Generator().manual_seed(0)
-    return torch.rand(20, 1, 4, 4, generator=generator), torch.arange(20) % 3
 
 
 @pytest.fixture
