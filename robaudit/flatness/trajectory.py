@@ -123,9 +123,12 @@ def _parameters(model: nn.Module) -> Weights:
 
 
 def _products(weights: Sequence[Weights]) -> Tensor:
-    """``(m - 1, m - 1)`` float64: scalar products of the differences from the last."""
+    """``(m - 1, m - 1)``, float64: scalar products of the differences from the last.
+
+    On the CPU: float64 solvers of CUDA are not available everywhere.
+    """
     *others, last = weights
-    total = torch.zeros(len(others), len(others), dtype=torch.float64)
+    total = torch.zeros(len(others), len(others), dtype=torch.float64, device="cpu")
     for name, end in last.items():
         rows = torch.stack(
             [(one[name].to(end).double() - end.double()).flatten() for one in others]
