@@ -158,13 +158,14 @@ def _run(
     from robaudit.training import DivergedError, averaged_state
     from robaudit.training.fitting import fit
     from robaudit.training.origins import AVERAGED, CHECKPOINTS
+    from robaudit.training.preparing import training_labels
 
     measures = parse_track(how.track)
     device = resolve_device(settings.device)
     model = fresh.model.to(device)
     if device.type == "cuda":
         model = model.to(memory_format=torch.channels_last)
-    x, y = examples.x.to(device), examples.y.to(device)
+    x, y = examples.x.to(device), training_labels(examples, recipe).to(device)
     network = None
     if how.compile:
         from robaudit.training.compiled import compiled

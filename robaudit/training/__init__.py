@@ -9,6 +9,7 @@ from robaudit.training.awp import Awp
 from robaudit.training.inner import maximise
 from robaudit.training.loop import DivergedError, train
 from robaudit.training.method import Method
+from robaudit.training.mixup import Mixup
 from robaudit.training.moving import moved_weights
 from robaudit.training.objectives import (
     Alp,
@@ -24,6 +25,7 @@ from robaudit.training.swa import Swa, averaged_state
 from robaudit.training.taylor import Taylor
 from robaudit.training.trh import TrH
 from robaudit.training.wci_control import WCIController, fixed_batch_wci
+from robaudit.training.weight_clip import WeightClip
 
 __all__ = [
     "Alp",
@@ -32,6 +34,7 @@ __all__ = [
     "DivergedError",
     "Mart",
     "Method",
+    "Mixup",
     "Objective",
     "Standard",
     "Swa",
@@ -39,6 +42,7 @@ __all__ = [
     "TrH",
     "Trades",
     "WCIController",
+    "WeightClip",
     "averaged_state",
     "constant",
     "cosine",

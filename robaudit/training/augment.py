@@ -2,14 +2,63 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from robaudit.errors import UsageError
+from robaudit.training.mixup import Mixup
+
 if TYPE_CHECKING:
-    from robaudit.types import Images
+    from robaudit.types import Images, Labels
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """What is done to every batch of training images, in the order of the attributes.
+
+    Attributes:
+        pad: zeros on each side before a random crop of the original size.
+        flip: whether half of the images are mirrored.
+        cutout: side of the square that is hidden in each image, in pixels.
+        mixup: mixes each image and label with another of the batch.
+    """
+
+    pad: int = 0
+    flip: bool = False
+    cutout: int | None = None
+    mixup: Mixup | None = None
+
+    def check(self, shape: tuple[int, ...]) -> None:
+        """Refuse images ``(c, h, w)`` that cannot be augmented like this.
+
+        Raises:
+            UsageError: with the setting.
+        """
+        if self.cutout is not None and self.cutout > min(shape[1:]):
+            raise UsageError(
+                f"cutout = {self.cutout}: the images have {shape[1]} x {shape[2]} pixels",
+                "The side of the hidden square is at most that of the images.",
+            )
+
+    def __call__(
+        self, x: Images, y: Labels, classes: int, seed: int, generator: torch.Generator
+    ) -> tuple[Images, Tensor]:
+        """The batch as it is trained on: images, and labels ``(n,)`` or targets ``(n, k)``.
+
+        Args:
+            x, y: images ``(n, c, h, w)`` and labels ``(n,)``.
+            classes: ``k``.
+            seed: of the draws that are one number for the batch.
+            generator: of all other draws, on the device of ``x``.
+        """
+        x = augment(x, self.pad, self.flip, generator)
+        if self.cutout is not None:
+            x = cutout(x, self.cutout, generator)
+        return (x, y) if self.mixup is None else self.mixup(x, y, classes, seed, generator)
 
 
 def augment(x: Images, pad: int, flip: bool, generator: torch.Generator | None = None) -> Images:
@@ -34,3 +83,28 @@ def augment(x: Images, pad: int, flip: bool, generator: torch.Generator | None =
         mirrored: Tensor = torch.where(turned[:, None, None, None], x.flip(3), x)
         return mirrored
     return x
+
+
+def cutout(x: Images, side: int, generator: torch.Generator | None = None) -> Images:
+    """Fill a square of each image with zeros.
+
+    The square has ``side`` pixels on each side and is centred on a pixel drawn uniformly; what lies
+    outside the image is cut off.
+
+    Args:
+        x: images ``(n, c, h, w)``.
+        side: in pixels.
+        generator: of the random draws, on the device of ``x``.
+
+    Source: T. DeVries & G. Taylor, "Improved Regularization of Convolutional Neural Networks with
+    Cutout", 2017.
+    """
+    n, _, height, width = x.shape
+
+    def covered(size: int) -> Tensor:
+        first = torch.randint(0, size, (n, 1), generator=generator, device=x.device) - side // 2
+        at = torch.arange(size, device=x.device)
+        return (first <= at) & (at < first + side)
+
+    hidden = covered(height)[:, None, :, None] & covered(width)[:, None, None, :]
+    return x.masked_fill(hidden, 0)

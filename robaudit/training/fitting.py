@@ -9,29 +9,24 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from robaudit.training.augment import augment
-from robaudit.training.awp import Awp
+from robaudit.curvature.traces import classes_of
+from robaudit.engine import seed_for
 from robaudit.training.loop import DivergedError, run_epoch
-from robaudit.training.method import Method
-from robaudit.training.objectives import Alp, At, Mart, Objective, Standard, Trades
+from robaudit.training.parts import (
+    augmentation_of,
+    control_of,
+    learning_rates,
+    method_of,
+    optimizer_of,
+)
 from robaudit.training.precision import TrainingPrecision, training_precision
 from robaudit.training.recorded import RecordedNetwork
-from robaudit.training.schedules import constant, cosine, cyclic, piecewise
 from robaudit.training.swa import Swa
-from robaudit.training.taylor import Taylor
-from robaudit.training.trh import TrH
-from robaudit.training.wci_control import WCIController, fixed_batch_wci
+from robaudit.training.weight_clip import WeightClip
 
 if TYPE_CHECKING:
     from robaudit.training.recipe import Recipe
     from robaudit.types import Images, Labels, ThreatModel
-
-_ADVERSARIAL: dict[str, Callable[..., Objective]] = {
-    "at": At,
-    "trades": Trades,
-    "mart": Mart,
-    "alp": Alp,
-}
 
 
 @dataclass(frozen=True)
@@ -94,11 +89,12 @@ def fit(
     device = x.device
     method = method_of(recipe, threat)
     generator = torch.Generator(device).manual_seed(recipe.seed)
-    parameters = [p for p in model.parameters() if p.requires_grad]
-    optimizer = torch.optim.SGD(
-        parameters, recipe.learning_rate, recipe.momentum, weight_decay=recipe.weight_decay
-    )
-    control = _control(recipe, optimizer, model, x, y, threat)
+    augmentation = augmentation_of(recipe)
+    augmentation.check(tuple(x.shape[1:]))
+    classes = classes_of(model, x)
+    optimizer = optimizer_of(recipe, [p for p in model.parameters() if p.requires_grad])
+    clip = None if recipe.weight_clip is None else WeightClip(recipe.weight_clip)
+    control = control_of(recipe, optimizer, model, x, y, threat)
     rates = None if control else learning_rates(recipe)
     swa = None if recipe.swa is None else Swa(recipe.swa.decay, recipe.swa.after)
     average: dict[str, Tensor] = {}
@@ -114,13 +110,13 @@ def fit(
         nonlocal step
         done = (epoch - 1 + step / batches) / recipe.epochs
         step += 1
-        changed = augment(x, recipe.augment.pad, recipe.augment.flip, generator)
+        x, y = augmentation(x, y, classes, seed_for(recipe.seed, epoch, step), generator)
         with training_precision(precision, device):
-            return method.descend(
-                called, changed, y, generator, done=done, epoch=epoch, search=search
-            )
+            return method.descend(called, x, y, generator, done=done, epoch=epoch, search=search)
 
     def after_step() -> None:
+        if clip is not None:
+            clip.apply(model)
         if swa is not None and epoch > swa.after:
             swa.update(average, model)
         if on_step is not None:
@@ -176,57 +172,3 @@ def fit(
             index = None if control is None else control.last_wci
             with torch.random.fork_rng(devices=devices):
                 on_epoch(Epoch(epoch, loss, rate, index, average, now))
-
-
-def method_of(recipe: Recipe, threat: ThreatModel) -> Method:
-    """The recipe's objective and regularisers."""
-    return Method(
-        _objective(recipe, threat),
-        trh=None if recipe.trh is None else TrH(**recipe.trh.model_dump()),
-        taylor=None if recipe.taylor is None else Taylor(**recipe.taylor.model_dump()),
-        awp=None if recipe.awp is None else Awp(**recipe.awp.model_dump()),
-    )
-
-
-def learning_rates(recipe: Recipe) -> list[float]:
-    """The schedule's rates, one per epoch."""
-    plan, peak, epochs = recipe.schedule, recipe.learning_rate, recipe.epochs
-    if plan.kind == "piecewise":
-        return piecewise(peak, epochs, plan.milestones, plan.factor, warmup=plan.warmup)
-    if plan.kind == "cosine":
-        return cosine(peak, epochs, warmup=plan.warmup)
-    if plan.kind == "cyclic":
-        return cyclic(peak, epochs)
-    return constant(peak, epochs, warmup=plan.warmup)
-
-
-def _objective(recipe: Recipe, threat: ThreatModel) -> Objective:
-    if recipe.objective == "standard":
-        return Standard()
-    kind = _ADVERSARIAL[recipe.objective]
-    attack = recipe.attack
-    if recipe.penalty is None:
-        return kind(threat, attack.steps, attack.step_size)
-    return kind(threat, attack.steps, attack.step_size, recipe.penalty)
-
-
-def _control(
-    recipe: Recipe,
-    optimizer: torch.optim.Optimizer,
-    model: nn.Module,
-    x: Images,
-    y: Labels,
-    threat: ThreatModel,
-) -> WCIController | None:
-    if recipe.wci is None:
-        return None
-    settings = recipe.wci
-    part = x[: settings.n].cpu(), y[: settings.n].cpu()
-    return WCIController(
-        optimizer,
-        fixed_batch_wci(model, *part, threat, seed=recipe.seed),
-        threshold=settings.threshold,
-        after=settings.after,
-        every=settings.every,
-        decay=settings.decay,
-    )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar
 
 import torch
@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from robaudit.curvature.top_layer import PENALTIES
 from robaudit.engine.logits import Forward
+from robaudit.errors import UsageError
 from robaudit.training.inner import attacked, maximise
 
 if TYPE_CHECKING:
@@ -26,10 +27,15 @@ class Objective(ABC):
     Attributes:
         trace: the loss whose top-layer trace belongs to this objective.
         penalty: weight of the loss's second term; 0 where there is none.
+        label_smoothing: ``s`` of the cross-entropy with ``(1 - s) e_y + s / k`` in place of the
+            label. The adversarial examples ascend the loss without it.
+
+    Labels ``(n,)`` may be targets ``(n, k)``, such as those of mixup.
     """
 
     trace: ClassVar[TrainingLoss]
     penalty: float
+    label_smoothing: float = 0.0
 
     @abstractmethod
     def examples(
@@ -52,7 +58,11 @@ class Objective(ABC):
         An objective that needs clean logits calls ``forward(x)`` first. The last call is
         ``forward(moved)``.
         """
-        return F.cross_entropy(forward(moved), y)
+        return self.cross_entropy(forward(moved), y)
+
+    def cross_entropy(self, logits: Logits, y: Labels) -> Tensor:
+        """The mean cross-entropy with the smoothed labels."""
+        return F.cross_entropy(logits, y, label_smoothing=self.label_smoothing)
 
     def __call__(
         self, model: nn.Module, x: Images, y: Labels, generator: torch.Generator | None = None
@@ -78,6 +88,7 @@ class AdversarialObjective(Objective):
     threat: ThreatModel
     steps: int = 10
     step_size: float | None = None
+    label_smoothing: float = field(default=0.0, kw_only=True)
 
     def ascended(self, model: Forward, x: Images, y: Labels) -> Forward:
         """The function to maximise: perturbed images to a sum over examples."""
@@ -108,6 +119,7 @@ class Standard(Objective):
 
     trace: ClassVar[TrainingLoss] = "at"
     penalty: float = PENALTIES["at"]
+    label_smoothing: float = field(default=0.0, kw_only=True)
 
     def examples(
         self,
@@ -159,7 +171,7 @@ class Trades(AdversarialObjective):
     def loss(self, forward: Forward, x: Images, moved: Images, y: Labels) -> Tensor:
         """Clean cross-entropy and the weighted divergence."""
         clean = forward(x)
-        return F.cross_entropy(clean, y) + self.penalty * kl_divergence(
+        return self.cross_entropy(clean, y) + self.penalty * kl_divergence(
             clean, forward(moved)
         ) / len(x)
 
@@ -169,7 +181,11 @@ class Mart(AdversarialObjective):
     """``E[BCE(p', y) + penalty KL(p || p') (1 - p_y)]`` with ``x'`` from PGD on the cross-entropy.
 
     ``BCE(p', y) = -log p'_y - log(1 - max_{c != y} p'_c)``; ``p``, ``p'`` are the softmax at ``x``
-    and ``x'``. Gradients flow through both, the factor ``1 - p_y`` included.
+    and ``x'``. Gradients flow through both, the factor ``1 - p_y`` included. Takes labels, neither
+    targets nor smoothing.
+
+    Raises:
+        UsageError: with label smoothing.
 
     Source: Y. Wang et al., "Improving Adversarial Robustness Requires Revisiting Misclassified
     Examples", ICLR 2020, Eq. 11.
@@ -177,6 +193,10 @@ class Mart(AdversarialObjective):
 
     trace: ClassVar[TrainingLoss] = "mart"
     penalty: float = PENALTIES["mart"]
+
+    def __post_init__(self) -> None:
+        if self.label_smoothing:
+            raise UsageError("MART's loss has no smoothed labels", "Take at, trades or alp.")
 
     def loss(self, forward: Forward, x: Images, moved: Images, y: Labels) -> Tensor:
         """Boosted cross-entropy and the weighted divergence."""
@@ -203,7 +223,7 @@ class Alp(AdversarialObjective):
         """Cross-entropy at ``moved`` and the weighted squared distance of the softmaxes."""
         clean, bent = forward(x), forward(moved)
         distance = (clean.softmax(1) - bent.softmax(1)).square().sum(1)
-        return F.cross_entropy(bent, y) + self.penalty * distance.mean()
+        return self.cross_entropy(bent, y) + self.penalty * distance.mean()
 
 
 def divergence_terms(clean: Logits, moved: Logits) -> Tensor:

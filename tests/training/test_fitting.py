@@ -11,7 +11,8 @@ from torch import nn
 from robaudit.training import DivergedError, Standard, train
 from robaudit.training.augment import augment
 from robaudit.training.compiled import compiled
-from robaudit.training.fitting import fit, learning_rates, method_of
+from robaudit.training.fitting import fit
+from robaudit.training.parts import learning_rates, method_of
 from robaudit.training.recipe import Recipe
 from robaudit.types import ThreatModel
 
@@ -23,7 +24,8 @@ EVERYTHING = {
     "swa": {"decay": 0.9, "after": 1},
 }  # fmt: skip
 CONTROLLED = {
-    "epochs": 4, "batch_size": 8, "attack": {"steps": 2},
+    "epochs": 4, "batch_size": 8, "attack": {"steps": 2}, "label_smoothing": 0.1,
+    "augment": {"cutout": 2, "mixup": 0.8}, "optimizer": "adam", "weight_clip": 0.3,
     "wci": {"threshold": 1.0, "after": 1, "n": 6},
 }  # fmt: skip
 
