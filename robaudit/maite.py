@@ -61,11 +61,13 @@ class PgdAugmentation:
     An image's random start depends on its datum's ``id`` and the seed, and not on the batch.
 
     Args:
-        settings: further arguments of :func:`robaudit.attacks.pgd`.
+        settings: further arguments of :func:`robaudit.attacks.pgd`, in float32 unless they say
+            otherwise: which faster arithmetic agrees with the network depends on the batch.
     """
 
     def __init__(self, model: nn.Module, threat: ThreatModel, **settings: Any) -> None:
-        self.model, self.threat, self.settings = model, threat, settings
+        self.model, self.threat = model, threat
+        self.settings: dict[str, Any] = {"precision": "fp32", **settings}
         self.metadata = {"id": f"PGD, {threat.norm} {threat.eps:g}"}
 
     def __call__(self, batch: tuple[Sequence[Any], Sequence[Any], Sequence[Any]], /) -> Any:

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Literal
 
-import torch
 from torch import Tensor, nn
 
 from robaudit.attacks.best_iterates import BestIterates
 from robaudit.attacks.driver import Chunk, run_in_parts
 from robaudit.attacks.objectives import LossName
-from robaudit.attacks.pgd_early_exit import pgd_early_exit
+from robaudit.attacks.pgd_restarts import Restarts
 from robaudit.attacks.result import AttackResult
-from robaudit.engine import TILE, Accelerated, Runner, accelerate, voted
+from robaudit.engine import TILE, Asked, Runner, accelerate, voted
 from robaudit.engine.arguments import checked
-from robaudit.engine.ascent import ascend_from
 from robaudit.engine.images import rows_of
-from robaudit.engine.projections import Ball, project, random_start
+from robaudit.engine.precision import candidates, coarsest
+from robaudit.engine.projections import project, random_start
 from robaudit.engine.runner import BatchSize
 from robaudit.errors import UsageError
 from robaudit.types import Cache, Progress, ThreatModel, no_cache
@@ -42,6 +42,7 @@ def pgd(
     seed: int = 0,
     index: Tensor | None = None,
     start: Tensor | None = None,
+    precision: Asked = "auto",
     batch_size: BatchSize = "auto",
     searcher: Runner | None = None,
     cache: Cache = no_cache,
@@ -65,8 +66,7 @@ def pgd(
         loss: ``ce``, cross-entropy, or ``margin``, ``max_{i != y} z_i - z_y`` (in linf with 20
             steps the CW-20 of the RAT paper).
         mode: ``loss`` runs every example to the end, for robust losses; ``accuracy`` stops an
-            example as soon as it is misclassified, and searches with the network in its fastest
-            form (:func:`robaudit.engine.accelerate`). The original network confirms every break.
+            example as soon as it is misclassified.
         last_iterate: count only the last iterate of each restart, as tables in papers mostly do,
             instead of the worst one; only with ``mode="loss"``.
         samples: for a network that draws at random, the draws that vote on a verdict and over which
@@ -77,13 +77,20 @@ def pgd(
             its position and the seed only. ``0..n-1`` unless given.
         start: ``(n, c, h, w)`` where the first restart begins, instead of a random point; projected
             on the ball and the box.
+        precision: of the search, as in :func:`robaudit.engine.accelerate`. The network is searched
+            in its fastest form, or, for losses in float32, as it stands. Whatever the search finds
+            is judged by the network as it stands in float32. Not for a Runner, which has its own.
         batch_size: images per pass on a GPU; no result depends on it. A Runner has its own.
-        searcher: with ``mode="accuracy"``, the Runner that searches, instead of the fastest form.
+        searcher: the Runner that searches, instead of the fastest form; ``model`` judges.
         cache: keeps each finished part of the examples, so that an interrupted run can continue.
         progress: called with the work done and the work in all.
 
     Returns:
-        All common fields, ``broken_x``, ``stuck`` and ``reached``.
+        All common fields, ``broken_x``, ``stuck``, ``reached`` and ``searched``. Where the network
+        was not searched as it stands, the iterates that count for losses and verdicts are those
+        that it judged: the clean image, and of each restart the one with the highest objective and
+        a misclassified one. An example of which the search alone sees a break is attacked again
+        with the network as it stands.
 
     Raises:
         UsageError: ``last_iterate`` with ``mode="accuracy"``.
@@ -106,18 +113,12 @@ def pgd(
         )
     network = model if isinstance(model, Runner) else voted(model, x, samples, seed)
     with Runner.of(network, batch_size) as runner:
-        if mode == "loss":
-            searcher = None
-        elif searcher is None:
-            found = Accelerated(runner.forward)
-            if isinstance(network, nn.Module):
-                found = accelerate(network, x.shape[1:], examples=x, threat=threat)
-            how = runner.device, runner.batch
-            searcher = Runner(found.forward, *how, precision=found.precision)
+        if searcher is None and isinstance(network, nn.Module):
+            searcher = _searcher(runner, network, x, threat, precision, mode)
         step = threat.eps / 4 if step_size is None else step_size
 
         def attack(part: Chunk) -> dict[str, Tensor]:
-            best = BestIterates(part, loss)
+            best, index = BestIterates(part, loss), part.index.to(runner.device)
             given = None if start is None else rows_of(start, part.rows, runner.device)
             work, done = len(part.y) * restarts * (steps + 1), 0
 
@@ -130,38 +131,35 @@ def pgd(
                 clean = part.x[rows]
                 if given is not None and restart == 0:
                     return project(given.to(clean)[rows], clean, threat)
-                return random_start(clean, part.index[rows.cpu()], threat, seed, restart)
+                return random_start(clean, index[rows], threat, seed, restart)
 
-            if searcher is not None:
-                pgd_early_exit(
-                    runner,
-                    searcher,
-                    best,
-                    begin,
-                    threat,
-                    step,
-                    steps,
-                    restarts,
-                    lambda ended: tick(ended * (steps + 1)),
-                )
-                return best.fields()
-            rows, ball = torch.arange(len(part.x), device=runner.device), Ball(part.x, threat)
-
-            def record(adv: Tensor, values: Tensor, logits: Tensor, slope: Tensor | None) -> None:
-                if last_iterate and slope is not None:
-                    best.note_rise(rows, values)
-                else:
-                    best.update(rows, adv, values, logits, early_exit=False)
-                tick(len(rows))
-
-            for restart in range(restarts):
-                first = begin(rows, restart)
-                best.start_restart(rows)
-                ascend_from(first, part.y, runner, best.objective, ball, step, steps, record)
+            how = begin, threat, step, steps, restarts, mode == "accuracy", last_iterate, tick
+            Restarts(*how).run(runner, searcher, best)
             return best.fields()
 
         budget = _BYTES_CPU if runner.device.type == "cpu" else _BYTES_GPU
         size = max(TILE, min(_CHUNK, budget // (4 * x[0].numel()) // TILE * TILE))
-        return run_in_parts(
+        found = run_in_parts(
             runner, x, y, index, size, attack, searcher=searcher, cache=cache, progress=progress
         )
+        return replace(found, searched=(searcher or runner).network.precision)
+
+
+def _searcher(
+    runner: Runner,
+    network: nn.Module,
+    x: Tensor,
+    threat: ThreatModel,
+    precision: Asked,
+    mode: Literal["loss", "accuracy"],
+) -> Runner | None:
+    """What searches: the fastest form of the network; ``None`` for the network as it stands.
+
+    Losses are searched in float32 with the network as it stands.
+    """
+    if mode == "loss" and coarsest(candidates(precision, runner.device)) == "fp32":
+        return None
+    found = accelerate(network, x.shape[1:], precision, examples=x, threat=threat)
+    if mode == "loss" and found.precision == "fp32":
+        return None
+    return Runner(found.forward, runner.device, runner.batch, precision=found.precision)

@@ -12,73 +12,57 @@ from robaudit.engine import Runner
 from robaudit.engine.projections import Ball
 from robaudit.types import ThreatModel
 
-
-def pgd_early_exit(
-    judge: Runner,
-    searcher: Runner,
-    best: BestIterates,
-    start: Callable[[Tensor, int], Tensor],
-    threat: ThreatModel,
-    step: float,
-    steps: int,
-    restarts: int,
-    tick: Callable[[int], None],
-) -> None:
-    """Attack the examples that are still robust, restart after restart; updates ``best``.
-
-    Args:
-        judge: runs the original network, which has to confirm each break.
-        searcher: runs it in a faster way; examples whose break the original network does not
-            confirm are attacked again with ``judge``.
-        start: rows ``(m,)`` and the restart to starting points.
-        tick: takes the number of restarts of single examples that have ended.
-    """
-
-    def run(runner: Runner, restart: int, rows: Tensor) -> None:
-        _one_restart(
-            runner, best, rows, lambda some: start(some, restart), threat, step, steps, tick
-        )
-
-    before = best.robust.clone()
-    for restart in range(restarts):
-        run(searcher, restart, torch.nonzero(best.robust)[:, 0])
-    broken = torch.nonzero(before & ~best.robust)[:, 0]
-    if len(broken) == 0:
-        return
-    unconfirmed = broken[judge.logits(best.best_x[broken]).argmax(1) == best.y[broken]]
-    best.reopen(unconfirmed)
-    for restart in range(restarts):
-        run(judge, restart, unconfirmed[best.robust[unconfirmed]])
+# Steps from one look at which examples are broken to the next. A GPU would have to be waited for.
+_LOOK_CPU, _LOOK_GPU = 1, 4
 
 
-def _one_restart(
+def until_broken(
     runner: Runner,
     best: BestIterates,
-    queue: Tensor,
     start: Callable[[Tensor], Tensor],
     threat: ThreatModel,
     step: float,
     steps: int,
     tick: Callable[[int], None],
 ) -> None:
-    """One restart of the examples in ``queue``, every pass filled up from it.
+    """One restart of the examples of ``best``, in their order, every pass filled up from them.
 
     The examples of a pass may be at different steps. The result of an example does not depend on
-    the others in its pass, so the order is free: those likely to take longest go first, so that
-    few remain alone at the end.
+    the others in its pass, nor on the step after which it leaves, so the order is free: those
+    likely to take longest should come first, so that few remain alone at the end.
+
+    Args:
+        start: positions ``(m,)`` to starting points.
+        tick: takes the number of examples that have ended.
     """
-    queue = queue[best.best[queue].argsort(stable=True)]
-    rows, adv, at = queue[:0], best.x[:0], queue[:0]
-    while len(queue) or len(rows):
-        room = min(runner.per_round - len(rows), len(queue))
+    look = _LOOK_CPU if runner.device.type == "cpu" else _LOOK_GPU
+    best.start_restart()
+    begun, n = 0, len(best)
+    # On the CPU: positions of the examples of a pass, and their steps so far.
+    rows = ages = torch.zeros(0, dtype=torch.long)
+    block, adv = best.taken(rows.to(runner.device)), best.x[:0]
+    while begun < n or len(rows):
+        room = min(runner.per_round - len(rows), n - begun)
         if room:
-            fresh, queue = queue[:room], queue[room:]
-            rows, at = torch.cat([rows, fresh]), torch.cat([at, torch.zeros_like(fresh)])
+            fresh = torch.arange(begun, begun + room)
+            begun += room
+            rows, ages = torch.cat([rows, fresh]), torch.cat([ages, torch.zeros_like(fresh)])
+            fresh = fresh.to(runner.device)
+            block = block.joined(best.taken(fresh))
             adv = torch.cat([adv, start(fresh)])
-            best.start_restart(fresh)
-        values, gradient, logits = runner.gradient(best.objective, adv, best.y[rows])
-        best.update(rows, adv, values, logits, early_exit=True)
-        stays = best.robust[rows] & (at < steps)
-        tick(len(rows) - int(stays.sum()))
-        rows, at = rows[stays], at[stays] + 1
-        adv = Ball(best.x[rows], threat).step(adv[stays], gradient[stays], step)
+        ball = Ball(block.x, threat)
+        passes = min(look, steps + 1 - int(ages.max()))
+        for _ in range(passes):
+            values, gradient, logits = runner.gradient(block.objective, adv, block.y)
+            block.update(adv, values, logits, early_exit=True)
+            adv = ball.step(adv, gradient, step)
+        ages = ages + passes
+        stays = block.robust.cpu() & (ages <= steps)
+        if bool(stays.all()):
+            continue
+        gone, left = (torch.nonzero(mask)[:, 0] for mask in (~stays, stays))
+        at_gone, at_left = gone.to(runner.device), left.to(runner.device)
+        best.put(rows[gone].to(runner.device), block.taken(at_gone))
+        block, adv = block.taken(at_left), adv[at_left]
+        rows, ages = rows[left], ages[left]
+        tick(len(gone))

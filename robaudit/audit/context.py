@@ -33,7 +33,7 @@ from robaudit.engine import (
 )
 from robaudit.engine.captured import Captured
 from robaudit.engine.logits import Forward
-from robaudit.engine.precision import coarsest
+from robaudit.engine.precision import candidates, coarsest
 from robaudit.engine.projections import per_image
 from robaudit.engine.runner import BatchSize
 from robaudit.engine.spilled import computed
@@ -92,7 +92,7 @@ class Context:
     _made: dict[tuple[str, Pgd], AttackResult] = field(default_factory=dict)
     _runners: list[Runner] = field(default_factory=list)
     _captured: dict[tuple[int, Precision, bool], Captured] = field(default_factory=dict)
-    _engines: dict[ThreatModel, Accelerated] = field(default_factory=dict)
+    _engines: dict[tuple[bool, ThreatModel], Accelerated] = field(default_factory=dict)
 
     def part(self, rows: Tensor, threat: ThreatModel | None = None) -> Context:
         """An audit of these rows of the audited split, none of which is broken yet.
@@ -162,19 +162,23 @@ class Context:
     @property
     def engine(self) -> Accelerated:
         """The network prepared for fast searches, whose results are verified in float32."""
+        return self._prepared(self.model)
+
+    def _prepared(self, model: nn.Module) -> Accelerated:
+        """The audited network or the surrogate, prepared for fast searches."""
         nearest = min((self.threat, *self.smaller), key=lambda threat: threat.eps)
-        if nearest not in self._engines:
+        key = model is self.model, nearest
+        if key not in self._engines:
             images = self.splits[self.main].x
-            shape = tuple(images.shape[1:])
-            self._engines[nearest] = accelerate(
-                self.model,
-                shape,
+            self._engines[key] = accelerate(
+                model,
+                tuple(images.shape[1:]),
                 self.precision,
                 examples=images,
                 threat=nearest,
                 passes=self.passes,
             )
-        return self._engines[nearest]
+        return self._engines[key]
 
     @property
     def searched(self) -> Precision:
@@ -223,6 +227,23 @@ class Context:
             return self.runner()
         found = self.engine
         return self.runner(found.forward, found.precision, compiled=found.compiled)
+
+    def _pgd_searcher(self, model: nn.Module) -> Runner | None:
+        """Runs a network for the search of PGD; ``None`` where that is done in float32.
+
+        Then the network is searched as it stands, so that losses do not depend on the engine.
+        """
+        if coarsest(candidates(self.precision, device_of(model))) == "fp32":
+            return None
+        found = self._prepared(model)
+        if found.precision == "fp32":
+            return None
+        return self.runner(found.forward, found.precision, compiled=found.compiled)
+
+    def searched_details(self, attacked: AttackResult) -> dict[str, Any]:
+        """The arithmetic of a PGD on the audited network, and the form that was searched in it."""
+        own = {"searched_in": attacked.searched}
+        return own if attacked.searched == "fp32" else {**own, **self.engine_details}
 
     def running_notes(self) -> list[str]:
         """Warnings: why several devices were not used, and where memory ran out."""
@@ -318,6 +339,9 @@ class Context:
             kept = (*kept, mode, examples.index.tolist())
         if model is not self.model:
             kept = (*kept, weights_digest(model))
+        searcher = self._pgd_searcher(model)
+        if searcher is not None:
+            kept = (*kept, searcher.network.precision)
         with (
             self.watch(f"{settings.title}{others} on {n} {split} examples{where}") as p,
             frozen(model),
@@ -336,6 +360,7 @@ class Context:
                 seed=self.seed,
                 index=examples.index[:n],
                 start=start,
+                searcher=searcher,
                 cache=self.keeping("pgd" if model is self.model else "transfer", *kept),
                 progress=p,
             )
@@ -386,4 +411,5 @@ def _worse(before: AttackResult, after: AttackResult) -> AttackResult:
         broken_x=chosen(known(after.broken_x), new | before.robust, known(before.broken_x)),
         stuck=known(before.stuck) & known(after.stuck),
         reached=torch.maximum(known(before.reached), known(after.reached)),
+        searched=coarsest((before.searched, after.searched)),
     )

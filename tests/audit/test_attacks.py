@@ -333,3 +333,24 @@ def test_a_search_in_bf16_is_verified_in_float32(robust, few):
     assert torch.equal(judged.breaks & found.adversarial.broken, found.adversarial.broken)
     full = audit(robust, few, threat, Plan(probes=(Fast(),))).report.get("accuracy.fast")
     assert measured.value == pytest.approx(full.value, abs=1 / len(few))
+
+
+def test_a_pgd_searched_in_bf16_is_judged_in_float32(robust, standard, few):
+    threat = ThreatModel("linf", 0.15)
+    plan = Plan(probes=(PGD, Cw.like(PGD), Transfer(PGD, "standard.pt")), radii=(0.05,))
+    how = {"surrogate": standard, "precision": "bf16"}
+    found = audit(robust, few, threat, plan, **how)
+    assert found.report.provenance.precision == "fp32, searches in bf16"
+    for name in ("accuracy.pgd", "accuracy.cw", "accuracy.transfer"):
+        assert found.report.get(name).details["searched_in"] == "bf16"
+    for name in ("accuracy.pgd", "accuracy.cw"):
+        assert "bf16" in found.report.get(name).details["engine"]
+    judged = verify(robust, few.x, found.adversarial.x, few.y, threat)
+    assert torch.equal(judged.breaks & found.adversarial.broken, found.adversarial.broken)
+    plain = audit(robust, few, threat, plan, surrogate=standard, precision="fp32").report
+    details = plain.get("accuracy.pgd").details
+    assert details["searched_in"] == "fp32"
+    assert "engine" not in details
+    for m in plain.measurements:
+        off = 1 / len(few) if m.unit == "fraction" else 0.01 * m.value
+        assert found.report.get(m.name).value == pytest.approx(m.value, abs=off)

@@ -127,7 +127,8 @@ def test_average_flatness_agrees_with_that_of_float32(model, digits):
 
 
 def test_a_reference_of_another_arithmetic_is_not_used(model, digits):
-    given = pgd(model, digits.x, digits.y, THREAT, steps=2, index=digits.index)
+    how = {"steps": 2, "index": digits.index, "precision": "fp32"}
+    given = pgd(model, digits.x, digits.y, THREAT, **how)
     assert given.searched == "fp32"
     how = {"perturbations": 1, "steps": 2, "index": digits.index, "precision": "bf16"}
     own, other = (

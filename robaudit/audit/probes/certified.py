@@ -102,9 +102,11 @@ class Certified(PerExample):
         _check_deterministic(context)
         main = context.main
         searched = broken_by(context).keys() - {"transfer"}
+        by: dict[str, str] = {}
         if not searched:
             quick = context.adversarial(main, _QUICK)
             context.broken["pgd"] = known(quick.broken_x), ~quick.robust
+            by = {"searched_by": _QUICK.title, "searched_in": quick.searched}
         tried = standing(context)
         found = self._certificates(context, tried)
         certified = found.certified.cpu() & tried
@@ -115,7 +117,7 @@ class Certified(PerExample):
             "tried": int(tried.sum()),
             "by_method": {name: by_method[name] for name in ("crown", "alpha", "branch")},
             "splits": int(found.splits.sum()),
-            **({} if searched else {"searched_by": _QUICK.title}),
+            **by,
         }
         first = accuracy(
             "accuracy.certified",

@@ -143,7 +143,7 @@ class Pgd(Attack):
         from robaudit.audit.cross_check import diagnosed
 
         context.keep(split, f"accuracy.{self.name}", result.robust)
-        details: dict[str, Any] = passes(result)
+        details: dict[str, Any] = {**passes(result), **context.searched_details(result)}
         doubts: list[str] = []
         if split == context.main:
             context.broken[self.name] = known(result.broken_x), ~result.robust

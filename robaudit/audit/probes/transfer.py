@@ -46,7 +46,11 @@ class Transfer(Attack):
 
     def run(self, context: Context) -> list[Measurement]:
         attacked = context.transferred(self.pgd)
-        details = {**passes(attacked), "surrogate_broken": int((~attacked.robust).sum())}
+        details = {
+            **passes(attacked),
+            "surrogate_broken": int((~attacked.robust).sum()),
+            "searched_in": attacked.searched,
+        }
         return [judged(context, attacked.x, self.described(context.threat), details)]
 
 
