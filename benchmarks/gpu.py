@@ -27,8 +27,10 @@ from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-import gpu_rows
 import torch
+from gpu_bench import prepared
+from gpu_cards import peak_of
+from gpu_rows import ROWS
 
 import robaudit as ra
 from robaudit.errors import Interrupted
@@ -36,33 +38,9 @@ from robaudit.errors import Interrupted
 RESULTS = Path(__file__).parent / "results"
 PEERS = ("pyautoattack", "torchattacks", "PyHessian")
 
-# TFLOP/s by a word of the device's name, dense: bf16, TF32, fp32 outside tensor cores. From NVIDIA
-# data sheets, where figures "with sparsity" are halved: H100 (2023), H200 (2024), A100 (2021), L40S
-# (2023), L4 (2023), A10 (2021); white papers of Ada (RTX 4090, 2022) and GA102 (RTX 3090, 2020),
-# with sums in fp32; V100 (2020; fp16 in place of bf16, and no TF32).
-PEAKS = {
-    "H200": (989.5, 494.5, 67.0),
-    "H100 NVL": (835.5, 417.5, 60.0),
-    "H100 PCIe": (756.0, 378.0, 51.0),
-    "H100": (989.5, 494.5, 67.0),
-    "A100": (312.0, 156.0, 19.5),
-    "L40S": (362.0, 183.0, 91.6),
-    "L4": (121.0, 60.0, 30.3),
-    "A10": (125.0, 62.5, 31.2),
-    "RTX 4090": (165.2, 82.6, 82.6),
-    "RTX 3090": (71.0, 35.6, 35.6),
-    "V100": (112.0, 14.0, 14.0),
-}
-
 
 class OutOfTimeError(Interrupted):
     """A row's budget is used up."""
-
-
-def peak_of(name: str) -> tuple[str, tuple[float, float, float]] | None:
-    """The entry of :data:`PEAKS` that the name of a device has; the longest where several do."""
-    found = [word for word in PEAKS if word.lower() in name.lower()]
-    return (best, PEAKS[best]) if (best := max(found, key=len, default=None)) else None
 
 
 def within(seconds, run):
@@ -95,7 +73,7 @@ def header(bench, peak):
         word, (bf16, tf32, fp32) = peak
         yield f"peak of {word}, dense: bf16 {bf16:g}, TF32 {tf32:g}, fp32 {fp32:g} TFLOP/s"
     elif cuda:
-        yield "the peak of this card is not in the table PEAKS: no shares of it"
+        yield "the peak of this card is not in gpu_cards.py: no shares of it"
     yield (
         f"{bench.name}: {len(bench.examples)} images at hand, {bench.threat.norm} "
         f"{bench.threat.eps:.4g}; forward {bench.flops.forward / 1e9:.3g} GFLOP an image, back to "
@@ -180,7 +158,7 @@ def main():
     if not given.smoke and not folder:
         sys.exit("ROBAUDIT_REAL_DATA does not name the folder with the network and the images")
     started = time.monotonic()
-    bench = gpu_rows.prepared(device, None if given.smoke else Path(folder))
+    bench = prepared(device, None if given.smoke else Path(folder))
     peak = peak_of(torch.cuda.get_device_name(device)) if device.type == "cuda" else None
     lines = []
 
@@ -188,9 +166,7 @@ def main():
         print(text, flush=True)
         lines.append(text)
 
-    rows = [
-        row for row in gpu_rows.ROWS if not given.only or row.name.startswith(tuple(given.only))
-    ]
+    rows = [row for row in ROWS if not given.only or row.name.startswith(tuple(given.only))]
     try:
         for text in header(bench, peak):
             say(text)
