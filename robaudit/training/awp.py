@@ -30,9 +30,10 @@ class Awp:
     after: int = 0
 
     def adversary(self, model: nn.Module, loss: Callable[[], Tensor]) -> dict[str, Tensor]:
-        """``v`` by parameter name, without tensors whose weight or gradient is zero.
+        """``v`` by parameter name, zero where the weight or the gradient is.
 
-        The model's buffers, such as a batch norm's running statistics, are restored.
+        Nothing is read from the device, whose queue would run empty. The model's buffers, such as a
+        batch norm's running statistics, are restored.
 
         Args:
             model: the network.
@@ -49,8 +50,12 @@ class Awp:
         finally:
             for buffer, value in kept:
                 buffer.copy_(value)
-        found = {}
-        for (name, weight), gradient in zip(weights.items(), gradients, strict=True):
-            if gradient is not None and bool(gradient.any()):
-                found[name] = gradient * (self.gamma * weight.detach().norm() / gradient.norm())
-        return found
+        return {
+            name: gradient * (self.gamma * weight.detach().norm() / _length(gradient))
+            for (name, weight), gradient in zip(weights.items(), gradients, strict=True)
+            if gradient is not None
+        }
+
+
+def _length(gradient: Tensor) -> Tensor:
+    return gradient.norm().clamp_min(torch.finfo(gradient.dtype).tiny)
