@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 
 import torch
 from torch import Tensor, nn
@@ -26,6 +27,8 @@ def gauss_newton_traces(
     together: int,
     precision: Precision = "fp32",
     seen: Callable[[Sweep], None] | None = None,
+    *,
+    beside: bool = False,
 ) -> Tensor:
     """``t_ik = sum_c ||J_ki^T s_ic||^2``, shape ``(n, layers)``, float64.
 
@@ -45,6 +48,8 @@ def gauss_newton_traces(
         precision: of the backward passes, ``fp32`` for the network's own type. Products are summed
             in float32. The forward pass, and so which units are active, is not rounded.
         seen: called with the graph.
+        beside: other threads run, whose forward passes must not be in TF32: it is a setting of the
+            process, and stays as it is.
 
     For a layer that is called several times, the gradients of the calls are summed before the norm.
 
@@ -84,7 +89,7 @@ def gauss_newton_traces(
         if len(waiting[name]) == len(record.calls[name]):
             finish(name, len(gradient))
 
-    with torch.no_grad(), arithmetic(precision):
+    with torch.no_grad(), nullcontext() if beside else arithmetic(precision):
         sweep = Sweep(logits, record.all_outputs())
         if seen is not None:
             seen(sweep)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -97,13 +97,14 @@ class RoundingTrial:
                 "ways to compare"
             )
 
-    def slices(self, most: int) -> Iterator[slice]:
-        """Slices of the images, of at most ``most`` rows; the first ones hold those compared."""
+    def slices(self, most: int) -> tuple[list[slice], list[slice]]:
+        """The images that are compared, and the others, in slices of at most ``most`` rows."""
         first = COMPARED if self._open else 0
-        for part in evenly(first, most) if first else ():
-            yield part
-        for part in evenly(self._images - first, most):
-            yield slice(part.start + first, part.stop + first)
+        others = [
+            slice(part.start + first, part.stop + first)
+            for part in evenly(self._images - first, most)
+        ]
+        return list(evenly(first, most)) if first else [], others
 
     def compare(self, exact: Tensor, rounded: Callable[[Precision], Tensor]) -> None:
         """Compare float32's traces of the next images, ``(images, layers)``, with rounded ones."""

@@ -51,36 +51,39 @@ def gauss_newton_rows(
     factors: Callable[[Tensor], Factor],
     index: Tensor,
     together: int,
-    linear: list[bool],
     precision: Precision,
-) -> Tensor:
+    beside: bool,
+) -> tuple[Tensor, bool]:
     """Gauss-Newton traces ``(n, recorded + alone)``, float64.
 
     Args:
         factors: positions of examples to a factor of the logits' curvature.
         index: ``(n,)`` the examples' positions in their data set.
         together: columns of the factor per backward sweep.
-        linear: receives whether the graph is known to be piecewise linear.
         precision: of the backward passes; in ``fp32`` they are in the network's own type.
+        beside: other threads run, see :func:`robaudit.curvature.exact.gauss_newton_traces`.
+
+    Returns:
+        The traces, and whether the graph is known to be piecewise linear.
     """
-    parts = []
+    parts, linear = [], not targets.alone
 
     def seen(sweep: Sweep) -> None:
-        linear.append(linear_pieces(sweep.steps()))
+        nonlocal linear
+        linear = linear and linear_pieces(sweep.steps())
 
     if targets.recorded:
         found = gauss_newton_traces(
-            model, targets.recorded, x, factors(index), together, precision, seen
+            model, targets.recorded, x, factors(index), together, precision, seen, beside=beside
         )
         parts.append(found)
     if targets.alone:
-        linear.append(False)
         rows = [
             squared_gradients(model, targets.alone, image, factors(place), targets.kept)
             for image, place in zip(torch.split(x, 1), torch.split(index, 1), strict=True)
         ]
         parts.append(torch.stack(rows))
-    return torch.cat(parts, 1)
+    return torch.cat(parts, 1), linear
 
 
 def hessian_rows(

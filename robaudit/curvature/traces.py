@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import math
+import warnings
+from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from robaudit.brief import brief
 from robaudit.curvature.chunk_sizes import chunks, footprint
@@ -16,9 +20,7 @@ from robaudit.curvature.derivatives import NoSecondDerivativeError, check_deriva
 from robaudit.curvature.double_backward import checked_double_backward
 from robaudit.curvature.linearity import bent_layers
 from robaudit.curvature.losses import standard_error
-from robaudit.curvature.per_example import (
-    plain_attention,
-)
+from robaudit.curvature.per_example import plain_attention
 from robaudit.curvature.rounding_trial import RoundingTrial, TraceRounding
 from robaudit.curvature.targets import Layers, Targets, find_targets
 from robaudit.curvature.trace_estimators import (
@@ -30,6 +32,7 @@ from robaudit.curvature.trace_estimators import (
 from robaudit.engine import (
     Arithmetic,
     device_of,
+    devices_of,
     effective,
     effective_notes,
     frozen,
@@ -39,6 +42,7 @@ from robaudit.engine import (
 )
 from robaudit.engine.arguments import checked_features
 from robaudit.engine.precision import Asked, Precision, candidates
+from robaudit.engine.several import over_devices, replicas
 from robaudit.errors import NotMeasuredError
 from robaudit.types import Estimator, Progress
 
@@ -48,6 +52,7 @@ Used = Literal["exact", "gauss-newton", "hessian"]
 _EXACT_CLASSES = 128
 # Images on which a network is first tested for being piecewise linear.
 _ASKED = 8
+_NO_TF32 = "fp32, not tf32: devices that share the images would have to change between them at once"
 
 
 @dataclass(frozen=True)
@@ -182,6 +187,8 @@ def layer_traces(
             out, with sums in float32. The first 32 images are computed in float32, too. Rounding
             that they show is counted in the standard errors; where it is a fifth of one, a more
             precise arithmetic is taken, and a note gives the reason.
+            Devices that share the images of a network have no TF32: it is a setting of the process,
+            and forward passes are in float32.
             ``float64`` takes a copy of the network in float64, in which other ReLUs may be active:
             a preactivation within rounding of zero may have the other sign in float32, which shows
             in the third digit of a single layer's trace.
@@ -225,27 +232,56 @@ def layer_traces(
         check_memory(model, targets, first, memory)
         size = chunks(footprint(model, targets.recorded, first), columns, device, memory)
         asked = "fp32" if chosen == "hessian" else asked
-        trial = RoundingTrial(candidates(asked, device), len(x))
-        parts = []
-        for chunk in trial.slices(size.images):
-            images, labels, places = x[chunk].to(device), y[chunk].to(device), index[chunk]
+        others = [(copied, find_targets(copied, layers, x)) for copied in replicas(model, x)[1:]]
+        networks, devices = [(model, targets), *others], devices_of(model)
+        several, most = len(networks) > 1, size.images
+        if device.type != "cpu":
+            most = min(most, max(2, -(-len(x) // len(networks))))
+        tried = candidates(asked, device)
+        if several:
+            tried = tuple(one for one in tried if one != "tf32")
+        trial = RoundingTrial(tried, len(x))
+        if several and asked == "tf32":
+            trial.note = _NO_TF32
+
+        def computed(at: int, chunk: slice, precision: Precision) -> tuple[Tensor, bool]:
+            (network, own), places = networks[at], index[chunk]
+            images, labels = x[chunk].to(devices[at]), y[chunk].to(devices[at])
             if chosen == "hessian":
-                found = hessian_rows(model, targets, images, labels, places, probes, seed)
-            else:
-                linear: list[bool] = []
-                factors = logit_factors(chosen, probes, seed)
-                compute = partial(
-                    gauss_newton_rows, model, targets, images, factors, places, size.columns, linear
-                )
-                found = compute(trial.used)
-                trial.compare(found, compute)
-                if not bent and not all(linear):
-                    bent = tuple(bent_layers(model, targets, images, seed))
+                found = hessian_rows(network, own, images, labels, places, probes, seed)
+                return found.cpu(), True
+            factors = logit_factors(chosen, probes, seed)
+            found, linear = gauss_newton_rows(
+                network, own, images, factors, places, size.columns, precision, several
+            )
+            return found.cpu(), linear
+
+        def rounded_rows(chunk: slice, precision: Precision) -> Tensor:
+            return computed(0, chunk, precision)[0]
+
+        def rows() -> Iterator[tuple[slice, Tensor, bool]]:
+            def on_device(at: int, chunk: slice) -> tuple[Tensor, bool]:
+                return computed(at, chunk, trial.used)
+
+            for slices, share in zip(trial.slices(most), (1, len(networks)), strict=True):
+                found = over_devices(devices[:share], slices, on_device)
+                for chunk, (part, linear) in zip(slices, found, strict=True):
+                    yield chunk, part, linear
+
+        parts = []
+        # Which kernel attention has is a setting of the process, as are the filters of warnings.
+        plain = bool(targets.alone) or chosen == "hessian"
+        kernel = sdpa_kernel(SDPBackend.MATH) if plain else nullcontext()
+        with kernel, warnings.catch_warnings() if several else nullcontext():
+            for chunk, found, linear in rows():
+                trial.compare(found, partial(rounded_rows, chunk))
+                if not bent and not linear:
+                    bent = tuple(bent_layers(model, targets, x[chunk].to(device), seed))
                     if bent and estimator == "auto":
                         break
-            parts.append(found.cpu())
-            if progress is not None:
-                progress(min(chunk.stop, n), n)
+                parts.append(found)
+                if progress is not None:
+                    progress(min(chunk.stop, n), n)
     if bent and estimator == "auto" and chosen != "hessian":
         # The network is smooth on a later image: start again with an estimator of the Hessian.
         again = layer_traces(

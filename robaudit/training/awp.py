@@ -58,4 +58,5 @@ class Awp:
 
 
 def _length(gradient: Tensor) -> Tensor:
-    return gradient.norm().clamp_min(torch.finfo(gradient.dtype).tiny)
+    found: Tensor = gradient.norm().clamp_min(torch.finfo(gradient.dtype).tiny)
+    return found

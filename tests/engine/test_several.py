@@ -3,6 +3,7 @@
 import signal
 import threading
 import time
+import warnings
 
 import pytest
 import torch
@@ -21,6 +22,7 @@ from robaudit.engine import (
     device_of,
     devices_of,
     frozen,
+    several,
     spread,
     voted,
 )
@@ -336,6 +338,60 @@ def test_products_of_curvature_matrices(kind, monkeypatch):
     assert names == {"MainThread"}
     assert torch.equal(product(two()), alone)
     assert len(names) == 2
+
+
+@pytest.fixture
+def rounds(monkeypatch):
+    """How many pieces each round had."""
+    seen, usual = [], several._at_once
+
+    def counted(devices, work):
+        seen.append(len(work))
+        return usual(devices, work)
+
+    monkeypatch.setattr(several, "_at_once", counted)
+    return seen
+
+
+class Attending(nn.Module):
+    """An attention whose projections are measured one example at a time, and a convolution."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.patches, self.head = nn.Conv2d(1, 8, 4, stride=4), nn.Linear(8, 5)
+        self.attention = nn.MultiheadAttention(8, 2, batch_first=True)
+
+    def forward(self, x):
+        tokens = self.patches(x).flatten(2).transpose(1, 2)
+        return self.head(self.attention(tokens, tokens, tokens, need_weights=False)[0].mean(1))
+
+
+TRACES = {
+    "exact": (network, {"estimator": "exact"}),
+    "bf16": (network, {"estimator": "exact", "precision": "bf16"}),
+    "float64": (network, {"precision": "float64"}),
+    "gauss-newton": (network, {"estimator": "gauss-newton"}),
+    "hessian": (network, {"estimator": "hessian"}),
+    "attention": (Attending, {}),
+    "attention, exact": (Attending, {"estimator": "exact"}),
+}
+
+
+@pytest.mark.parametrize("name", TRACES)
+def test_traces(name, rounds):
+    make, how = TRACES[name]
+    x, y = examples(network(), 160 if name == "bf16" else 70)
+    alone = curvature.layer_traces(make(), x, y, **how)
+    assert not rounds or set(rounds) == {1}
+    filters = list(warnings.filters)
+    shared = curvature.layer_traces(two(make()), x, y, **how)
+    assert warnings.filters == filters
+    assert 2 in rounds
+    assert torch.equal(shared.per_example, alone.per_example)
+    assert (shared.layers, shared.precision) == (alone.layers, alone.precision)
+    if name == "bf16":
+        assert (shared.precision, rounds[-2:]) == ("bf16", [2, 2])
 
 
 def test_spectra_of_networks_that_are_copied_first():

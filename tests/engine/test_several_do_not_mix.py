@@ -28,6 +28,8 @@ NUMBERS = {
     "Gauss-Newton": lambda *a: curvature.spectrum(
         *a, top=1, probes=1, operator="gauss-newton"
     ).largest[0],
+    "exact traces": lambda *a: curvature.layer_traces(*a, precision="auto").total,
+    "traces by probes": lambda *a: curvature.layer_traces(*a, estimator="hessian").total,
     "average flatness": lambda *a: flatness.average(*a, LINF, perturbations=2, steps=2).value,
     "worst flatness": lambda *a: flatness.worst(*a, LINF, passes=2, restarts=1).value,
 }
