@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
@@ -14,16 +12,15 @@ from robaudit.cli.completion import recipes
 from robaudit.cli.display import Screen
 from robaudit.cli.messages import say
 from robaudit.cli.options import Settings, with_settings
-from robaudit.errors import DataError, UsageError
+from robaudit.errors import UsageError
 from robaudit.request import Count, Spec
 from robaudit.types import Norm
 
 if TYPE_CHECKING:
-    import torch
-
     from robaudit.cli.train_folder import TrainFolder
     from robaudit.training.fitting import Epoch
     from robaudit.training.network import Fresh
+    from robaudit.training.preparing import TrainingData
     from robaudit.training.recipe import Recipe
     from robaudit.types import Examples, ThreatModel
 
@@ -102,9 +99,12 @@ def train(
     are, and metrics.csv. The same command goes on where it stopped; on a CPU it ends with the same
     weights bit for bit.
     """
+    from robaudit.cli.train_data import tracked_splits, training_examples
     from robaudit.cli.train_folder import train_folder
     from robaudit.cli.train_tracking import parse_track
+    from robaudit.engine import resolve_device
     from robaudit.training.network import fresh_classifier
+    from robaudit.training.preparing import prepared
     from robaudit.training.recipe import read_recipe
 
     if settings.out is None:
@@ -120,7 +120,7 @@ def train(
             f"no network is named for --data {settings.data}",
             'Name one: --arch "preact_resnet(depth=18)", or file.py:factory.',
         )
-    examples = _training(settings, found.seed)
+    examples = training_examples(settings, found.seed)
     fresh = fresh_classifier(arch, settings.normalize, examples, found.seed)
     how = how.changed(precision=_arithmetic(how.precision, settings.device))
     folder = train_folder(
@@ -137,15 +137,16 @@ def train(
             "every": how.every,
         },
     )
-    splits = _tracked_splits(examples, settings, how.track_n) if measures else []
-    _run(found, threat, fresh, examples, folder, settings, how, splits)
+    data = prepared(examples, found, resolve_device(settings.device))
+    splits = tracked_splits(examples, data.rows, settings, how.track_n) if measures else []
+    _run(found, threat, fresh, data, folder, settings, how, splits)
 
 
 def _run(
     recipe: Recipe,
     threat: ThreatModel,
     fresh: Fresh,
-    examples: Examples,
+    data: TrainingData,
     folder: TrainFolder,
     settings: Settings,
     how: Training,
@@ -153,68 +154,67 @@ def _run(
 ) -> None:
     import torch
 
+    from robaudit.cli.train_metrics import BEST, row_of
     from robaudit.cli.train_tracking import parse_track, tracked
-    from robaudit.engine import resolve_device
     from robaudit.training import DivergedError, averaged_state
     from robaudit.training.fitting import fit
-    from robaudit.training.origins import AVERAGED, CHECKPOINTS
-    from robaudit.training.preparing import training_labels
+    from robaudit.training.origins import AVERAGED, BEST_FILE, CHECKPOINTS, LAST
 
     measures = parse_track(how.track)
-    device = resolve_device(settings.device)
+    device = data.x.device
     model = fresh.model.to(device)
     if device.type == "cuda":
         model = model.to(memory_format=torch.channels_last)
-    x, y = examples.x.to(device), training_labels(examples, recipe).to(device)
     network = None
     if how.compile:
         from robaudit.training.compiled import compiled
 
-        network, why = compiled(model, x, recipe)
+        network, why = compiled(model, data.x, recipe)
         if why:
             say(f"not compiled: {why}")
     said = _metadata(recipe, threat, fresh, settings)
-    name, begun = settings.out.name if settings.out else "", time.monotonic()
+    name = settings.out.name if settings.out else ""
     at = 0 if folder.state is None else int(folder.state["epoch"])
     if at and not settings.quiet:
         then = "nothing is left to do" if at == recipe.epochs else "going on"
         say(f"{folder.path}: epoch {at} of {recipe.epochs} is done; {then}")
 
     def keep(epoch: Epoch) -> None:
-        nonlocal at, begun
-        row: dict[str, float | None] = {
-            "epoch": epoch.number,
-            "learning_rate": epoch.learning_rate,
-            "loss": epoch.loss,
-            "seconds": round(time.monotonic() - begun, 3),
-        }
-        row |= _use_of(device, len(x) / max(time.monotonic() - begun, 1e-9))
+        nonlocal at
+        row = row_of(epoch, len(data.x), device)
         if recipe.wci is not None:
             row["wci.control"] = epoch.wci
         if epoch.number % how.every == 0 or epoch.number == recipe.epochs:
             network = model.network.state_dict()
             folder.save(CHECKPOINTS, epoch.number, network, said)
             if epoch.average:
-                mean = averaged_state(model, epoch.average, x, recipe.batch_size)
+                mean = averaged_state(model, epoch.average, data.x, recipe.batch_size)
                 inner = {k.removeprefix("network."): value for k, value in mean.items()}
                 folder.save(AVERAGED, epoch.number, inner, said)
             row |= tracked(model, splits, threat, measures, recipe.seed)
+        found = epoch.validation
+        if found is not None:
+            folder.keep(LAST, epoch.number, model.network.state_dict(), said)
+            if folder.is_best(row, BEST):
+                folder.keep(BEST_FILE, epoch.number, model.network.state_dict(), said)
         folder.commit(epoch.state, row)
-        at, begun = epoch.number, time.monotonic()
+        at = epoch.number
         if not settings.quiet:
             say(
                 f"epoch {epoch.number}/{recipe.epochs}: loss {epoch.loss:.4f}, "
                 f"learning rate {epoch.learning_rate:.3g}, {row['seconds']:.1f} s"
+                + ("" if found is None else f", {found.robust:.1%} robust of those held out")
             )
 
     try:
         with Screen(settings.quiet).bars(name) as watch, watch("training") as bar:
             fit(
                 model,
-                x,
-                y,
+                data.x,
+                data.y,
                 recipe,
                 threat,
+                held=data.held,
                 state=folder.state,
                 precision="fp32" if how.precision == "auto" else how.precision,
                 network=network,
@@ -252,17 +252,6 @@ def _arithmetic(asked: str, device: str) -> str:
     return candidates("auto", found)[0] if found.type == "cuda" else "fp32"
 
 
-def _use_of(device: torch.device, speed: float) -> dict[str, float | None]:
-    """Images a second, and on a GPU the most memory that tensors took in an epoch, in GiB."""
-    import torch
-
-    found: dict[str, float | None] = {"images_per_second": round(speed, 1)}
-    if device.type == "cuda":
-        found["peak_memory_gib"] = round(torch.cuda.max_memory_allocated(device) / 2**30, 3)
-        torch.cuda.reset_peak_memory_stats(device)
-    return found
-
-
 def _threat(recipe: Recipe, settings: Settings, norm: Norm | None) -> ThreatModel:
     """The command line's threat model, else the recipe's, else the data's usual one."""
     from robaudit.session import threat_of
@@ -289,44 +278,3 @@ def _metadata(
         "robaudit.data": settings.data,
     }
     return said | ({"robaudit.architecture": fresh.architecture} if fresh.architecture else {})
-
-
-def _training(settings: Settings, seed: int) -> Examples:
-    """The training split; of a file that has no splits, all of it."""
-    from robaudit.data import load_examples
-    from robaudit.data.arrayfile import SUFFIXES
-
-    def load(split: str) -> Examples:
-        return load_examples(
-            settings.data,
-            split=split,
-            n=settings.n,
-            data_dir=settings.data_dir,
-            sample_seed=seed if settings.sample else None,
-            download=settings.download,
-        )
-
-    try:
-        return load("train")
-    except DataError:
-        if not settings.data.lower().endswith(SUFFIXES):
-            raise
-        return load("test")
-
-
-def _tracked_splits(train: Examples, settings: Settings, n: int) -> list[Examples]:
-    from robaudit.data import load_examples
-
-    where = {"data_dir": settings.data_dir, "download": settings.download}
-    parts = []
-    try:
-        if train.split == "test":
-            raise DataError(f"{settings.data} has no test split of its own")
-        parts.append(load_examples(settings.data, split="test", at_most=n, **where))  # type: ignore[arg-type]
-    except DataError as error:
-        if not settings.quiet:
-            say(f"tracking the training split only: {error.message}")
-    m = min(n, len(train))
-    first = {"x": train.x[:m], "y": train.y[:m], "index": train.index[:m], "split": "train"}
-    parts.append(replace(train, **first))  # type: ignore[arg-type]
-    return parts

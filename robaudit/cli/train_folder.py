@@ -43,6 +43,21 @@ class TrainFolder:
         path.parent.mkdir(exist_ok=True)
         atomic_write(path, _stored(tensors, {**said, "epoch": str(epoch)}))
 
+    def keep(
+        self, name: str, epoch: int, tensors: Mapping[str, Tensor], said: Mapping[str, str]
+    ) -> None:
+        """The same as ``name``, a file of ``torch.save``, in place of an earlier epoch's."""
+        import torch
+
+        blob = io.BytesIO()
+        state = {key: value.cpu() for key, value in tensors.items()}
+        torch.save({"state_dict": state, **said, "epoch": epoch}, blob)
+        atomic_write(self.path / name, blob.getvalue())
+
+    def is_best(self, row: Row, column: str) -> bool:
+        """Whether no earlier epoch has as much in this column."""
+        return all((row[column] or 0) > (earlier[column] or 0) for earlier in self.rows)
+
     def commit(self, state: dict[str, Any], row: Row) -> None:
         """The metrics with this epoch's, then the state: from here on the epoch is done."""
         import torch

@@ -20,7 +20,7 @@ from robaudit.training.objectives import (
     Trades,
     kl_divergence,
 )
-from robaudit.training.schedules import constant, cosine, cyclic, piecewise
+from robaudit.training.schedules import constant, cosine, cyclic, piecewise, piecewise_zoom
 from robaudit.training.swa import Swa, averaged_state
 from robaudit.training.taylor import Taylor
 from robaudit.training.trh import TrH
@@ -52,5 +52,6 @@ __all__ = [
     "maximise",
     "moved_weights",
     "piecewise",
+    "piecewise_zoom",
     "train",
 ]

@@ -5,6 +5,13 @@ from __future__ import annotations
 from robaudit.toml_file import Tables
 from robaudit.training.recipe_tables import Recipe, ScheduleTable
 
+# Keys of a schedule, and the kinds that have them.
+_ONLY = {
+    "milestones": ("piecewise", "piecewise-zoom"),
+    "zoom": ("piecewise-zoom",),
+    "patience": ("plateau",),
+}
+
 
 def refuse_contradictions(recipe: Recipe, tables: Tables) -> None:
     """Refuse the first pair of settings that cannot both be meant.
@@ -22,6 +29,8 @@ def _objective(recipe: Recipe, tables: Tables) -> None:
     plain = recipe.objective in ("standard", "at")
     if recipe.penalty is not None and plain:
         raise tables.refusal(("penalty",), f"{recipe.objective} has no penalty")
+    if recipe.objective == "standard" and recipe.attack.early_stop is not None:
+        raise tables.refusal(("attack", "early_stop"), "standard training has no attack")
     if recipe.objective == "mart" and (recipe.label_smoothing or recipe.augment.mixup):
         raise tables.refusal(
             ("label_smoothing",) if recipe.label_smoothing else ("augment", "mixup"),
@@ -31,15 +40,31 @@ def _objective(recipe: Recipe, tables: Tables) -> None:
 
 
 def _schedule(recipe: Recipe, tables: Tables) -> None:
-    if recipe.schedule.milestones and recipe.schedule.kind != "piecewise":
+    plan = recipe.schedule
+    for key, kinds in _ONLY.items():
+        if key in plan.model_fields_set and plan.kind not in kinds:
+            raise tables.refusal(
+                ("schedule", key),
+                f"a {plan.kind} schedule has no {key}",
+                f'Write kind = "{kinds[0]}".',
+            )
+    if plan.kind == "piecewise-zoom" and not plan.milestones:
         raise tables.refusal(
-            ("schedule", "milestones"),
-            f"a {recipe.schedule.kind} schedule has no milestones",
-            'Write kind = "piecewise".',
+            ("schedule", "kind"),
+            "a piecewise-zoom schedule falls at milestones, and there are none",
+            "Write milestones = [100, 150].",
         )
-    if recipe.schedule.kind == "cyclic" and recipe.schedule.warmup:
+    if plan.kind == "plateau" and not recipe.validation:
+        raise tables.refusal(
+            ("schedule", "kind"),
+            "a plateau is one of the robust loss on examples held out, and there are none",
+            "Write validation = 0.02 above the tables.",
+        )
+    if plan.kind == "cyclic" and plan.warmup:
         raise tables.refusal(("schedule", "warmup"), "a cyclic schedule begins with its own rise")
-    if recipe.schedule.warmup >= recipe.epochs:
+    if plan.kind == "plateau" and plan.warmup:
+        raise tables.refusal(("schedule", "warmup"), "a plateau schedule has no warmup")
+    if plan.warmup >= recipe.epochs:
         raise tables.refusal(
             ("schedule", "warmup"), f"warmup takes all of the {recipe.epochs} epochs"
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 
 from robaudit.curvature.traces import classes_of
 from robaudit.engine import seed_for
+from robaudit.errors import UsageError
 from robaudit.training.loop import DivergedError, run_epoch
 from robaudit.training.parts import (
     augmentation_of,
@@ -18,10 +20,12 @@ from robaudit.training.parts import (
     learning_rates,
     method_of,
     optimizer_of,
+    plateau_of,
 )
 from robaudit.training.precision import TrainingPrecision, training_precision
 from robaudit.training.recorded import RecordedNetwork
 from robaudit.training.swa import Swa
+from robaudit.training.validation import HeldOut, Validation, validated
 from robaudit.training.weight_clip import WeightClip
 
 if TYPE_CHECKING:
@@ -39,6 +43,8 @@ class Epoch:
         learning_rate: in this epoch.
         wci: the controller's measurement after the epoch, or ``None``.
         average: the averaged parameters by name; empty before averaging begins.
+        validation: on the examples held out, or ``None``.
+        seconds: of the epoch's steps, without validation and control.
         state: everything :func:`fit` needs to resume; tensors and plain values.
     """
 
@@ -47,6 +53,8 @@ class Epoch:
     learning_rate: float
     wci: float | None
     average: dict[str, Tensor]
+    validation: Validation | None
+    seconds: float
     state: dict[str, Any]
 
 
@@ -57,6 +65,7 @@ def fit(
     recipe: Recipe,
     threat: ThreatModel,
     *,
+    held: HeldOut | None = None,
     state: dict[str, Any] | None = None,
     precision: TrainingPrecision = "fp32",
     network: nn.Module | None = None,
@@ -75,6 +84,8 @@ def fit(
         x, y: training images and labels, on the same device.
         recipe: epochs, schedule, objective and regularisers.
         threat: the threat model of the adversarial examples.
+        held: examples to validate on after each epoch; a recipe with ``validation`` needs them
+            (:func:`robaudit.training.preparing.prepared`).
         state: of an earlier :class:`Epoch` of the same run.
         precision: ``fp32``, ``tf32`` or ``bf16``.
         network: called instead of ``model`` in each step, such as its compiled form
@@ -83,9 +94,12 @@ def fit(
         on_step: called after each step with the number of steps done and of all in this epoch.
 
     Raises:
-        UsageError: a regulariser does not support the network.
+        UsageError: a regulariser does not support the network, the augmentation not the images, or
+            no examples are held out and the recipe validates.
         DivergedError: the loss, or a weight after an epoch, is not finite.
     """
+    if recipe.validation and held is None:
+        raise UsageError("the recipe validates, and no examples are held out")
     device = x.device
     method = method_of(recipe, threat)
     generator = torch.Generator(device).manual_seed(recipe.seed)
@@ -95,7 +109,8 @@ def fit(
     optimizer = optimizer_of(recipe, [p for p in model.parameters() if p.requires_grad])
     clip = None if recipe.weight_clip is None else WeightClip(recipe.weight_clip)
     control = control_of(recipe, optimizer, model, x, y, threat)
-    rates = None if control else learning_rates(recipe)
+    plateau = plateau_of(recipe, optimizer)
+    rates = learning_rates(recipe)
     swa = None if recipe.swa is None else Swa(recipe.swa.decay, recipe.swa.after)
     average: dict[str, Tensor] = {}
     called = model if network is None else network
@@ -137,11 +152,14 @@ def fit(
                 torch.cuda.set_rng_state(state["cuda_rng"], device)
             if control is not None:
                 control.load_state_dict(state["control"])
+            if plateau is not None:
+                plateau.load_state_dict(state["plateau"])
         for epoch in range(first, recipe.epochs + 1):
             if rates is not None:
                 for group in optimizer.param_groups:
                     group["lr"] = rates[epoch - 1]
             rate, step = float(optimizer.param_groups[0]["lr"]), 0
+            begun = time.monotonic()
             model.train()
             loss = run_epoch(
                 x,
@@ -157,8 +175,15 @@ def fit(
             # The last step's loss may be finite and the weights after it not.
             if not all(bool(value.isfinite().all()) for value in model.state_dict().values()):
                 raise DivergedError("the network's weights or statistics are not finite", step)
+            seconds = time.monotonic() - begun
             if control is not None:
                 control.step()
+            found = None
+            if held is not None:
+                with torch.random.fork_rng(devices=devices):
+                    found = validated(model, held, recipe, threat)
+                if plateau is not None:
+                    plateau.step(found.loss)
             now = {
                 "epoch": epoch,
                 "model": model.state_dict(),
@@ -168,7 +193,8 @@ def fit(
                 "rng": torch.get_rng_state(),
                 "cuda_rng": torch.cuda.get_rng_state(device) if devices else None,
                 "control": None if control is None else control.state_dict(),
+                "plateau": None if plateau is None else plateau.state_dict(),
             }
             index = None if control is None else control.last_wci
             with torch.random.fork_rng(devices=devices):
-                on_epoch(Epoch(epoch, loss, rate, index, average, now))
+                on_epoch(Epoch(epoch, loss, rate, index, average, found, seconds, now))

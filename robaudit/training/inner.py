@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from robaudit.engine import frozen
-from robaudit.engine.projections import Ball
+from robaudit.engine.projections import Ball, per_image
 
 if TYPE_CHECKING:
     from robaudit.types import Images, ThreatModel
@@ -42,6 +42,7 @@ def maximise(
     steps: int = 10,
     step_size: float | None = None,
     generator: torch.Generator | None = None,
+    going: Callable[[], Tensor] | None = None,
 ) -> Images:
     """Perturbed images that maximise ``objective``: ``x'_{t+1} = P(x'_t + a d_t)``, last iterate.
 
@@ -59,6 +60,8 @@ def maximise(
         steps: how many ascent steps.
         step_size: ``a``; ``eps / 4`` unless given.
         generator: source of the random start, on the device of ``x``.
+        going: called after each ascended value; which examples take the step, ``(n,)``. Without it
+            all do.
 
     Returns:
         ``(n, c, h, w)`` perturbed images, detached.
@@ -78,7 +81,10 @@ def maximise(
         moved.requires_grad_(True)
         (gradient,) = torch.autograd.grad(objective(moved), moved)
         with torch.no_grad():
-            moved = ball.step(moved, gradient, size)
+            stepped = ball.step(moved, gradient, size)
+            if going is not None:
+                stepped = torch.where(per_image(stepped, going()), stepped, moved)
+            moved = stepped
     return moved.detach()
 
 

@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from robaudit.curvature.top_layer import PENALTIES
 from robaudit.engine.logits import Forward
 from robaudit.errors import UsageError
+from robaudit.training.early_stop import EarlyStop
 from robaudit.training.inner import attacked, maximise
 
 if TYPE_CHECKING:
@@ -83,11 +84,14 @@ class AdversarialObjective(Objective):
         threat: norm and radius of the perturbations.
         steps: number of PGD steps.
         step_size: length of a step; a quarter of the radius if not given.
+        early_stop: how many steps an example takes once it is misclassified
+            (:class:`~robaudit.training.early_stop.EarlyStop`); all of them if not given.
     """
 
     threat: ThreatModel
     steps: int = 10
     step_size: float | None = None
+    early_stop: int | None = field(default=None, kw_only=True)
     label_smoothing: float = field(default=0.0, kw_only=True)
 
     def ascended(self, model: Forward, x: Images, y: Labels) -> Forward:
@@ -102,14 +106,17 @@ class AdversarialObjective(Objective):
         generator: torch.Generator | None = None,
         search: Forward | None = None,
     ) -> Images:
+        forward: Forward = search or model
+        stop = None if self.early_stop is None else EarlyStop(forward, y, self.early_stop)
         with attacked(model):
             return maximise(
-                self.ascended(search or model, x, y),
+                self.ascended(stop or forward, x, y),
                 x,
                 self.threat,
                 steps=self.steps,
                 step_size=self.step_size,
                 generator=generator,
+                going=None if stop is None else stop.going,
             )
 
 

@@ -9,6 +9,8 @@ from typing import Any
 
 RUN, CHECKPOINTS, AVERAGED = "run.json", "checkpoints", "averaged"
 """In the folder of a training run: its settings, and the folders of its checkpoints."""
+BEST_FILE, LAST = "best.pt", "last.pt"
+"""There, too, where some examples are held out: the network of the best epoch and of the last."""
 
 _EPOCH = re.compile(r"epoch_(\d+)")
 
@@ -16,6 +18,8 @@ _EPOCH = re.compile(r"epoch_(\d+)")
 def run_of(checkpoint: Path) -> Path | None:
     """The folder of the training run, where ``robaudit train`` made it."""
     folder = checkpoint.absolute().parent
+    if checkpoint.name in (BEST_FILE, LAST) and (folder / RUN).is_file():
+        return folder
     known = folder.name in (CHECKPOINTS, AVERAGED) and (folder.parent / RUN).is_file()
     return folder.parent if known else None
 

@@ -13,7 +13,7 @@ from robaudit.training.awp import Awp
 from robaudit.training.method import Method
 from robaudit.training.mixup import Mixup
 from robaudit.training.objectives import Alp, At, Mart, Objective, Standard, Trades
-from robaudit.training.schedules import constant, cosine, cyclic, piecewise
+from robaudit.training.schedules import constant, cosine, cyclic, piecewise, piecewise_zoom
 from robaudit.training.taylor import Taylor
 from robaudit.training.trh import TrH
 from robaudit.training.wci_control import WCIController, fixed_batch_wci
@@ -40,11 +40,16 @@ def method_of(recipe: Recipe, threat: ThreatModel) -> Method:
     )
 
 
-def learning_rates(recipe: Recipe) -> list[float]:
-    """The schedule's rates, one per epoch."""
+def learning_rates(recipe: Recipe) -> list[float] | None:
+    """The schedule's rates, one per epoch; ``None`` where training itself decides them."""
+    if recipe.wci is not None or recipe.schedule.kind == "plateau":
+        return None
     plan, peak, epochs = recipe.schedule, recipe.learning_rate, recipe.epochs
     if plan.kind == "piecewise":
         return piecewise(peak, epochs, plan.milestones, plan.factor, warmup=plan.warmup)
+    if plan.kind == "piecewise-zoom":
+        falls = plan.milestones, plan.factor, plan.zoom
+        return piecewise_zoom(peak, epochs, *falls, warmup=plan.warmup)
     if plan.kind == "cosine":
         return cosine(peak, epochs, warmup=plan.warmup)
     if plan.kind == "cyclic":
@@ -69,6 +74,18 @@ def optimizer_of(recipe: Recipe, parameters: Iterable[nn.Parameter]) -> torch.op
     if recipe.optimizer == "adam":
         return torch.optim.Adam(parameters, rate, weight_decay=decay)
     return torch.optim.SGD(parameters, rate, recipe.momentum, weight_decay=decay)
+
+
+def plateau_of(
+    recipe: Recipe, optimizer: torch.optim.Optimizer
+) -> torch.optim.lr_scheduler.ReduceLROnPlateau | None:
+    """PyTorch's step on a plateau, where the recipe has it; it is given the robust loss."""
+    plan = recipe.schedule
+    if plan.kind != "plateau":
+        return None
+    return torch.optim.lr_scheduler.ReduceLROnPlateau(
+        optimizer, factor=plan.factor, patience=plan.patience
+    )
 
 
 def control_of(
@@ -99,5 +116,6 @@ def _objective(recipe: Recipe, threat: ThreatModel) -> Objective:
     if recipe.objective == "standard":
         return Standard(label_smoothing=smoothing)
     kind, attack = _ADVERSARIAL[recipe.objective], recipe.attack
+    how = {"label_smoothing": smoothing, "early_stop": attack.early_stop}
     penalty = {} if recipe.penalty is None else {"penalty": recipe.penalty}
-    return kind(threat, attack.steps, attack.step_size, label_smoothing=smoothing, **penalty)
+    return kind(threat, attack.steps, attack.step_size, **how, **penalty)

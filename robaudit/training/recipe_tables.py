@@ -28,17 +28,27 @@ class AttackTable(Spec):
 
     steps: Count = 10
     step_size: Radius | None = Field(default=None, description="eps / 4 if left")
+    early_stop: Annotated[int, Field(ge=0)] | None = Field(
+        default=None, description="steps that an example takes once it is misclassified"
+    )
 
 
 class ScheduleTable(Spec):
     """``[schedule]``: the learning rate over the epochs."""
 
-    kind: Literal["constant", "piecewise", "cosine", "cyclic"] = "constant"
+    kind: Literal["constant", "piecewise", "piecewise-zoom", "cosine", "cyclic", "plateau"] = (
+        "constant"
+    )
     milestones: tuple[Count, ...] = Field(
         default=(), strict=False, description="piecewise: epochs after which the rate falls"
     )
     factor: _Share = 0.1
     warmup: _Epochs = 0
+    zoom: Count = Field(default=10, description="piecewise-zoom: epochs that a fall takes")
+    patience: _Epochs = Field(
+        default=10,
+        description="plateau: epochs without a lower robust loss on the examples held out",
+    )
 
 
 class AugmentTable(Spec):
@@ -121,6 +131,9 @@ class Recipe(Spec):
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
     label_noise: Annotated[float, Field(ge=0, lt=1)] = Field(
         default=0.0, description="share of labels replaced by one of all classes, once for all"
+    )
+    validation: Annotated[float, Field(ge=0, lt=1)] = Field(
+        default=0.0, description="share of the training data held out to find the best epoch"
     )
     threat: ThreatTable = ThreatTable()
     attack: AttackTable = AttackTable()

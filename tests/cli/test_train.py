@@ -20,6 +20,7 @@ RECIPE = """
 epochs = 3
 batch_size = 16
 weight_decay = 5e-4
+validation = 0.2
 
 [attack]
 steps = 2
@@ -65,9 +66,9 @@ def test_a_run_leaves_checkpoints_that_every_command_opens_unasked(recipe, place
     assert ran.out.strip() == "run/checkpoints/epoch_002.safetensors"
     assert "epoch 2/2: loss" in ran.err
     assert entries(place / "run") == [
-        "averaged", "averaged/epoch_001.safetensors", "averaged/epoch_002.safetensors",
+        "averaged", "averaged/epoch_001.safetensors", "averaged/epoch_002.safetensors", "best.pt",
         "checkpoints", "checkpoints/epoch_001.safetensors", "checkpoints/epoch_002.safetensors",
-        "metrics.csv", "run.json", "state.pt",
+        "last.pt", "metrics.csv", "run.json", "state.pt",
     ]  # fmt: skip
     clf = ra.load(last, device="cpu")
     assert clf.origin.architecture == "digits_resnet(width=4)"
@@ -146,9 +147,41 @@ def test_killed_at_random_moments_it_ends_with_the_same_files(recipe, place):
         assert len(whole) == 6
         for path in whole:
             assert (place / "run" / folder / path.name).read_bytes() == path.read_bytes()
-    assert [row["loss"] for row in rows(place / "run")] == [
-        row["loss"] for row in rows(place / "whole")
-    ]
+    for name in ("best.pt", "last.pt"):
+        assert (place / "run" / name).read_bytes() == (place / "whole" / name).read_bytes()
+    for column in ("loss", "accuracy.pgd.validation"):
+        assert [row[column] for row in rows(place / "run")] == [
+            row[column] for row in rows(place / "whole")
+        ]
+
+
+def test_the_first_epoch_of_the_highest_robust_accuracy_held_out_is_kept(place):
+    (place / "quick.toml").write_text("""
+epochs = 6
+batch_size = 16
+learning_rate = 0.3
+validation = 0.3
+
+[attack]
+steps = 2
+early_stop = 1
+""")
+    words = ("--arch", "digits_resnet(width=4)", "--n", 64, "--every", 4, "--out", "run")
+    ran = robaudit("train", "quick.toml", *words)
+    assert ran.code == 0, ran.err
+    assert "robust of those held out" in ran.flat
+    found = rows(place / "run")
+    robust = [float(row["accuracy.pgd.validation"]) for row in found]
+    best = ra.load(place / "run" / "best.pt", device="cpu")
+    assert best.origin.epoch == 1 + robust.index(max(robust))
+    assert best.origin.architecture == "digits_resnet(width=4)"
+    last = ra.load(place / "run" / "last.pt", device="cpu").network.state_dict()
+    file = load_file(place / "run" / "checkpoints" / "epoch_006.safetensors")
+    assert all(torch.equal(last[name], value) for name, value in file.items())
+    for row in found:
+        seconds, speed = float(row["seconds"]), float(row["images_per_second"])
+        assert speed * seconds == pytest.approx(45, rel=0.1)  # 19 of 64 are held out
+        assert 0.05 < float(row["peak_memory_gib"]) < 100
 
 
 def test_a_loss_that_is_no_number_keeps_the_last_good_checkpoint(place):

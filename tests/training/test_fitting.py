@@ -13,8 +13,9 @@ from robaudit.training.augment import augment
 from robaudit.training.compiled import compiled
 from robaudit.training.fitting import fit
 from robaudit.training.parts import learning_rates, method_of
+from robaudit.training.preparing import prepared
 from robaudit.training.recipe import Recipe
-from robaudit.types import ThreatModel
+from robaudit.types import Examples, ThreatModel
 
 LINF = ThreatModel("linf", 0.1)
 EVERYTHING = {
@@ -29,6 +30,11 @@ CONTROLLED = {
     "wci": {"threshold": 1.0, "after": 1, "n": 6},
 }  # fmt: skip
 
+VALIDATED = {
+    "epochs": 4, "batch_size": 8, "validation": 0.3, "objective": "trades",
+    "attack": {"steps": 3, "early_stop": 1}, "schedule": {"kind": "plateau", "patience": 0},
+}  # fmt: skip
+
 
 def run(settings, task, state=None):
     """The epochs, with their states as a file would give them back."""
@@ -40,7 +46,9 @@ def run(settings, task, state=None):
         torch.rand(7)  # what is drawn while an epoch is looked at must not matter
         seen.append((epoch, file))
 
-    fit(model, *task, Recipe.model_validate(settings), LINF, state=state, on_epoch=keep)
+    recipe, (x, y) = Recipe.model_validate(settings), task
+    data = prepared(Examples(x, y, torch.arange(len(x)), "task", "train", ""), recipe)
+    fit(model, data.x, data.y, recipe, LINF, held=data.held, state=state, on_epoch=keep)
     return model, seen
 
 
@@ -53,7 +61,11 @@ def same(one, other):
     return one.keys() == other.keys() and all(torch.equal(one[k], other[k]) for k in one)
 
 
-@pytest.mark.parametrize("settings", [EVERYTHING, CONTROLLED], ids=["everything", "controlled"])
+@pytest.mark.parametrize(
+    "settings",
+    [EVERYTHING, CONTROLLED, VALIDATED],
+    ids=["everything", "controlled", "validated"],
+)
 @pytest.mark.parametrize("stopped", [1, 3])
 def test_taken_up_from_any_state_the_weights_are_the_same(settings, stopped, task):
     whole, seen = run(settings, task)
@@ -63,8 +75,8 @@ def test_taken_up_from_any_state_the_weights_are_the_same(settings, stopped, tas
     assert same(whole.state_dict(), rest.state_dict())
     assert [epoch.number for epoch, _ in later] == list(range(stopped + 1, 5))
     for (one, _), (other, _) in zip(seen[stopped:], later, strict=True):
-        assert (one.loss, one.learning_rate, one.wci) == (
-            other.loss, other.learning_rate, other.wci
+        assert (one.loss, one.learning_rate, one.wci, one.validation) == (
+            other.loss, other.learning_rate, other.wci, other.validation
         )  # fmt: skip
         assert same(one.average, other.average)
     assert bool(seen[-1][0].average) is ("swa" in settings)

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from robaudit.training.label_noise import noisy_labels
-from robaudit.training.preparing import training_labels
+from robaudit.training.preparing import prepared
 from robaudit.training.recipe import Recipe
 from robaudit.types import Examples
 
@@ -34,5 +34,8 @@ def test_a_recipes_noise_is_of_the_datas_classes():
     y = torch.zeros(400, dtype=torch.long)
     examples = Examples(torch.zeros(400, 1, 1, 1), y, torch.arange(400), "mine", "train", "", 4)
     recipe = Recipe.model_validate({"epochs": 1, "label_noise": 0.9, "seed": 3})
-    assert training_labels(examples, recipe).unique().tolist() == [0, 1, 2, 3]
-    assert training_labels(examples, recipe.changed(label_noise=0.0)) is y
+    assert prepared(examples, recipe).y.unique().tolist() == [0, 1, 2, 3]
+    assert torch.equal(prepared(examples, recipe.changed(label_noise=0.0)).y, y)
+    divided = prepared(examples, recipe.changed(validation=0.25))
+    assert divided.held.y.unique().tolist() == [0]  # noise is for training alone
+    assert torch.equal(divided.y, prepared(examples, recipe).y[divided.rows])

@@ -18,6 +18,7 @@ LINF = ThreatModel("linf", 0.1)
 PLAIN = {"epochs": 2, "batch_size": 8, "attack": {"steps": 4}}
 METHODS = {
     "at": PLAIN,
+    "friendly": PLAIN | {"attack": {"steps": 4, "early_stop": 1}, "augment": {"mixup": 1.0}},
     "trades": PLAIN | {"objective": "trades"},
     "everything": PLAIN
     | {"objective": "trades", "trh": {}, "taylor": {"order": 2}, "awp": {}, "swa": {}},

@@ -4,7 +4,7 @@ from itertools import pairwise
 
 import pytest
 
-from robaudit.training import constant, cosine, cyclic, piecewise
+from robaudit.training import constant, cosine, cyclic, piecewise, piecewise_zoom
 
 
 def test_cosine_warms_up_and_falls_to_its_floor():
@@ -22,6 +22,16 @@ def test_piecewise_is_the_published_schedule():
     assert rates[150:] == pytest.approx([0.001] * 50)
 
 
+def test_piecewise_zoom_falls_by_one_factor_an_epoch_and_ends_where_piecewise_does():
+    rates, sudden = piecewise_zoom(0.1, 200, [100, 150], 0.1, 10), piecewise(0.1, 200, [100, 150])
+    for first, last in [(0, 99), (109, 149), (159, 199)]:
+        assert rates[first : last + 1] == pytest.approx(sudden[first : last + 1])
+    for begin in (99, 149):
+        ratios = [b / a for a, b in pairwise(rates[begin : begin + 11])]
+        assert ratios == pytest.approx([0.1**0.1] * 10)
+    assert piecewise_zoom(0.1, 200, [100, 150], 0.1, 1) == pytest.approx(sudden)
+
+
 def test_cyclic_is_a_triangle_with_its_top_at_two_fifths():
     rates = cyclic(0.2, 50)
     assert max(rates) == pytest.approx(0.2, rel=0.05)
@@ -35,6 +45,7 @@ def test_cyclic_is_a_triangle_with_its_top_at_two_fifths():
 
 def test_all_have_an_epoch_each_and_warm_up_alike():
     for rates in (constant(1.0, 9, warmup=2), piecewise(1.0, 9, [5], warmup=2),
+                  piecewise_zoom(1.0, 9, [5], warmup=2),
                   cosine(1.0, 9, warmup=2)):  # fmt: skip
         assert len(rates) == 9
         assert rates[:3] == pytest.approx([1 / 3, 2 / 3, 1])
