@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import torch
@@ -36,6 +36,7 @@ class Stage:
         passes: its passes on an example that it does not break, for the progress of the whole.
         targets: how many target classes it asks for, 0 where it is untargeted.
         goes_on: it takes ``start``, the images at which the attack before it ended.
+        runner: runs the network in this attack, in place of the ensemble's.
     """
 
     name: str
@@ -43,6 +44,7 @@ class Stage:
     passes: int
     targets: int = 0
     goes_on: bool = False
+    runner: Runner | None = None
 
 
 @checked
@@ -56,6 +58,7 @@ def native_autoattack(
     seed: int = 0,
     index: Tensor | None = None,
     batch_size: BatchSize = "auto",
+    judge: Runner | None = None,
     cache: Cache = no_cache,
     progress: Progress | None = None,
 ) -> AttackResult:
@@ -64,7 +67,9 @@ def native_autoattack(
     Random draws depend on the example and not on the batch, so they differ from those of the
     reference library, and so may verdicts on single examples. With fewer than ten classes the
     targeted attacks have ``k - 1`` targets; an attack whose loss needs more classes than there are
-    is left out; ``notes`` say so.
+    is left out; ``notes`` say so. Where the search is in TF32 or bfloat16, the ensemble ends with
+    one more attack, ``apgd-ce-fp32``: APGD-CE on what still stands, by the ``judge``, from the
+    starting points of the first attack. So no example stands that APGD-CE breaks in float32.
 
     Args:
         model: maps images in ``[0, 1]`` to logits ``(n, k)``; it runs in evaluation mode
@@ -78,6 +83,9 @@ def native_autoattack(
         index: ``(n,)`` the examples' positions in their data set; each example's draws depend on
             its position and the seed only. ``0..n-1`` unless given.
         batch_size: images per pass on a GPU; no result depends on it. A Runner has its own.
+        judge: the network as it stands in float32, where ``model`` is a Runner that searches in a
+            coarser precision; unused where that is float32, too. Breaks that the search finds are
+            not checked by it: :func:`robaudit.attacks.verify` does that.
         cache: keeps each finished part of the examples, so that an interrupted run can continue.
         progress: called with the work done and the work in all.
 
@@ -98,12 +106,13 @@ def native_autoattack(
     (('apgd-ce',), ('apgd-dlr is left out: its loss needs 3 classes',))
     """
     with Runner.of(model, batch_size) as runner:
+        coarse = runner.network.precision != "fp32"
         return in_turn(
             runner,
             x,
             y,
             threat,
-            partial(_autoattack, threat.norm, version),
+            partial(_autoattack, threat.norm, version, judge if coarse else None),
             seed=seed,
             index=index,
             cache=cache,
@@ -111,8 +120,10 @@ def native_autoattack(
         )
 
 
-def _autoattack(norm: str, version: AutoAttackVersion, classes: int) -> list[Stage]:
-    """The attacks of a version, in order."""
+def _autoattack(
+    norm: str, version: AutoAttackVersion, judge: Runner | None, classes: int
+) -> list[Stage]:
+    """The attacks of a version, in order, and the first one again by the judge if there is one."""
     wanted = 5 if norm == "l1" and version == "standard" else 9
     restarts = 5 if norm == "l1" or version == "plus" else 1
     samples = 1
@@ -136,7 +147,10 @@ def _autoattack(norm: str, version: AutoAttackVersion, classes: int) -> list[Sta
         "rand": ("apgd-ce", "apgd-dlr"),
     }
     known = {stage.name: stage for stage in stages}
-    return [known[name] for name in order[version]]
+    found = [known[name] for name in order[version]]
+    if judge is not None:
+        found.append(replace(known["apgd-ce"], name="apgd-ce-fp32", runner=judge))
+    return found
 
 
 def in_turn(
@@ -185,7 +199,7 @@ def in_turn(
             def run(
                 stage: Stage = stage, mine: Tensor = mine, tell: Progress | None = tell
             ) -> dict[str, Tensor]:
-                some = runner, x[mine], y[mine], threat
+                some = stage.runner or runner, x[mine], y[mine], threat
                 given = {"start": ends[mine]} if ends is not None and stage.goes_on else {}
                 how = {"seed": seed, "index": index[mine], "progress": tell, **given}
                 return _piece(stage.run(*some, **how))

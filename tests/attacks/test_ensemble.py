@@ -1,4 +1,5 @@
 import os
+from functools import partial
 from pathlib import Path
 
 import pyautoattack
@@ -10,7 +11,7 @@ from support.attacks import examples, network
 from support.console import SAMPLES
 from torch import nn
 
-from robaudit.attacks import apgd, fab, fast, native_autoattack, pgd, square
+from robaudit.attacks import apgd, ensemble, fab, fast, native_autoattack, pgd, square
 from robaudit.attacks.autoattack import STANDS, WRONG
 from robaudit.attacks.targets import by_malt
 from robaudit.checkpoints import load
@@ -125,6 +126,54 @@ def test_what_is_remembered_is_not_run_again():
     assert torch.equal(first.broken_by, again.broken_by)
     assert (first.forwards, first.backwards) == (again.forwards, again.backwards)
     assert first.diagnostics == again.diagnostics
+
+
+@pytest.fixture
+def short(monkeypatch):
+    """AutoAttack with few steps."""
+    for run, how in ((apgd, {"steps": 8}), (fab, {"steps": 3}), (square, {"queries": 20})):
+        monkeypatch.setattr(ensemble, run.__name__, partial(run, **how))
+
+
+@pytest.mark.parametrize("version", ["standard", "plus", "rand"])
+def test_a_coarse_search_ends_with_apgd_in_float32(short, version):
+    """What a blunt search leaves stands only if APGD-CE in float32 does not break it."""
+    model = network(classes=10)
+    x, y = examples(model, 24)
+    ball, cpu, kept = ThreatModel("linf", 0.05), torch.device("cpu"), {}
+    blunt = Runner(Quantised(model), cpu, precision="bf16")
+    judge = Runner(model, cpu)
+
+    def cache(name, compute):
+        return kept.setdefault(name, None) or kept.update({name: compute()}) or kept[name]
+
+    how = {"version": version, "judge": judge, "seed": 3}
+    found = native_autoattack(blunt, x, y, ball, cache=cache, **how)
+    *before, last = found.accuracies
+    assert last == "apgd-ce-fp32"
+    assert (judge.forwards, judge.backwards) == found.passes[last]
+    assert found.accuracies[last] < found.accuracies[before[-1]]
+    by_it = found.broken_by == len(before)
+    restarts = 5 if version == "plus" else 1
+    alone = apgd(model, x, y, ball, steps=8, restarts=restarts, seed=3)
+    left = found.robust | by_it
+    assert torch.equal(found.robust[left], alone.robust[left])
+    assert torch.equal(found.x[by_it], alone.x[by_it])
+    assert f"{last}-0000000" in kept
+    again = native_autoattack(blunt, x, y, ball, cache=cache, **how)
+    assert torch.equal(again.x, found.x)
+    assert (judge.forwards, judge.backwards) == found.passes[last]
+
+
+def test_a_search_in_float32_is_what_it_was_with_a_judge_or_without(short):
+    model = network(classes=10)
+    x, y = examples(model, 40)
+    ball, judge = ThreatModel("linf", 0.03), Runner(model, torch.device("cpu"))
+    plain, judged = (native_autoattack(model, x, y, ball, judge=who) for who in (None, judge))
+    assert plain.passes == judged.passes
+    assert tuple(judged.accuracies) == ("apgd-ce", "apgd-t", "fab-t", "square")
+    assert torch.equal(plain.x, judged.x)
+    assert judge.forwards == 0
 
 
 @pytest.mark.parametrize("classes", [2, 3, 5])

@@ -1,12 +1,14 @@
 """Attacks in an audit: curves over radii, other networks' examples, doubts, pieces kept."""
 
 import dataclasses
+from functools import partial
 
 import pytest
 import torch
 from torch import nn
 
 from robaudit import attacks
+from robaudit.attacks import apgd, ensemble, fab, square
 from robaudit.attacks.verification import verify
 from robaudit.audit import Plan, audit
 from robaudit.audit.journal import open_journal
@@ -320,6 +322,20 @@ def test_a_ball_that_holds_everything_is_said(robust, few, threat, said):
     """An image has 64 pixels: from corner to corner it is 1, 8 or 64."""
     warnings = audit(robust, first(few, 4), threat, Plan()).report.warnings
     assert any(said in line for line in warnings)
+
+
+def test_autoattack_in_bf16_ends_in_float32(robust, few, monkeypatch):
+    for run, how in ((apgd, {"steps": 4}), (fab, {"steps": 2}), (square, {"queries": 10})):
+        monkeypatch.setattr(ensemble, run.__name__, partial(run, **how))
+    plan = Plan(probes=(NATIVE,))
+    some, threat = first(few, 8), ThreatModel("linf", 0.15)
+    coarse, full = (
+        audit(robust, some, threat, plan, precision=how).report.get("accuracy.autoattack").details
+        for how in ("bf16", "fp32")
+    )
+    assert "bf16" in coarse["engine"]
+    assert [*coarse["attacks"]] == [*full["attacks"], "apgd-ce-fp32"]
+    assert [*coarse["passes"]] == [*coarse["attacks"]]
 
 
 @pytest.mark.slow

@@ -71,7 +71,9 @@ class AutoAttack(Attack):
             context,
             self,
             f"AutoAttack {self.version} (native)",
-            lambda run: run.by(native_autoattack, version=self.version),
+            lambda run: run.by(
+                native_autoattack, version=self.version, judge=context.searcher(plain=True)
+            ),
         )
 
     def _by_library(self, run: Search) -> AttackResult:
