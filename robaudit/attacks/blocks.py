@@ -23,10 +23,14 @@ _BYTES_GPU = 256 << 20
 
 
 def rows_at_once(runner: Runner, x: Tensor) -> int:
-    """How many images of the shape of ``x`` are attacked together, a multiple of ``TILE``."""
-    budget = _BYTES_CPU if runner.device.type == "cpu" else _BYTES_GPU
-    fitting = budget // (4 * max(1, x[0].numel()))
-    return max(4 * TILE, min(fitting, 64 * TILE) // TILE * TILE)
+    """How many images of the shape of ``x`` are attacked together, a multiple of ``TILE``.
+
+    On GPUs these are several rounds of passes where memory allows it.
+    """
+    cpu = runner.device.type == "cpu"
+    fitting = (_BYTES_CPU if cpu else _BYTES_GPU) // (4 * max(1, x[0].numel()))
+    most = 64 * TILE if cpu else max(64 * TILE, 4 * runner.per_round)
+    return max(4 * TILE, min(fitting, most) // TILE * TILE)
 
 
 def parts(n: int, size: int) -> Iterator[slice]:

@@ -91,7 +91,7 @@ def run_in_parts(
             cpu = {name: values.cpu() for name, values in {**found, "correct": correct}.items()}
             return {**cpu, "passes": _passes(runner, searcher) - before}
 
-        piece = cache(f"{rows.start:07d}", run)
+        piece = cache(f"{rows.start:07d}-{rows.stop:07d}", run)
         for name in (name for name in _IMAGES if name in piece):
             base = images["x"] if name == "broken_x" else x
             if name not in images:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from robaudit.attacks.apgd import apgd
-from robaudit.attacks.blocks import check_finite, parts
+from robaudit.attacks.blocks import check_finite, parts, rows_at_once
 from robaudit.attacks.diagnostics import BLACK_BOX, Diagnostics
 from robaudit.attacks.fab import fab
 from robaudit.attacks.few_classes import runnable
@@ -22,7 +22,7 @@ from robaudit.engine.runner import BatchSize
 from robaudit.engine.spilled import copied
 from robaudit.types import AutoAttackVersion, Cache, Progress, ThreatModel, no_cache, share_of
 
-# Examples of an attack that are kept together once they are finished.
+# Examples of an attack that are kept together once they are finished, on a CPU.
 _PIECE = 8 * TILE
 
 
@@ -188,10 +188,11 @@ def in_turn(
     passes: dict[str, tuple[int, int]] = {}
     zero_gradient = stuck = 0
     spent, total = 0, sum(stage.passes for stage in possible)
+    piece_size = _PIECE if runner.device.type == "cpu" else rows_at_once(runner, x)
     ends = copied(x) if any(stage.goes_on for stage in possible) else None
     for place, stage in enumerate(possible):
         rows = torch.nonzero(broken_by == STANDS)[:, 0]
-        for part in parts(len(rows), _PIECE):
+        for part in parts(len(rows), piece_size):
             mine = rows[part]
             share = stage.passes / max(1, len(rows))
             tell = share_of(progress, spent + share * part.start, share * len(mine), total)
@@ -204,7 +205,7 @@ def in_turn(
                 how = {"seed": seed, "index": index[mine], "progress": tell, **given}
                 return _piece(stage.run(*some, **how))
 
-            piece = cache(f"{stage.name}-{part.start:07d}", run)
+            piece = cache(f"{stage.name}-{part.start:07d}-{part.stop:07d}", run)
             fell = ~piece["robust"]
             found[mine[fell]] = piece["x"][fell]
             if ends is not None:

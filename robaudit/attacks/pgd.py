@@ -137,8 +137,9 @@ def pgd(
             Restarts(*how).run(runner, searcher, best)
             return best.fields()
 
-        budget = _BYTES_CPU if runner.device.type == "cpu" else _BYTES_GPU
-        size = max(TILE, min(_CHUNK, budget // (4 * x[0].numel()) // TILE * TILE))
+        cpu = runner.device.type == "cpu"
+        most, budget = (_CHUNK, _BYTES_CPU) if cpu else (4 * runner.per_round, _BYTES_GPU)
+        size = max(TILE, min(max(_CHUNK, most), budget // (4 * x[0].numel()) // TILE * TILE))
         found = run_in_parts(
             runner, x, y, index, size, attack, searcher=searcher, cache=cache, progress=progress
         )

@@ -103,7 +103,7 @@ class Runner:
             return (network.logits(tile),)
 
         self.forwards += len(x) if used is None else used
-        (logits,) = self._run(one, x, torch.zeros(len(x), dtype=torch.long))
+        (logits,) = self._run(one, x, torch.zeros(len(x), dtype=torch.long, device=self.device))
         return logits
 
     def gradient(

@@ -16,7 +16,7 @@ from robaudit.types import ThreatModel
 CPU = torch.device("cpu")
 LINF, L2, L1 = ThreatModel("linf", 0.08), ThreatModel("l2", 0.4), ThreatModel("l1", 1.5)
 ATTACKS = {
-    "pgd": lambda *a: attacks.pgd(*a, steps=3, restarts=2),
+    "pgd": lambda *a: attacks.pgd(*a, steps=3, restarts=2, precision="fp32"),
     "pgd until broken": lambda *a: attacks.pgd(*a, steps=3, mode="accuracy"),
     "apgd": lambda *a: attacks.apgd(*a, steps=5),
     "apgd, targeted": lambda *a: attacks.apgd(*a, loss="dlr", targets=2, steps=5),

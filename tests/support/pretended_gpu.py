@@ -9,6 +9,7 @@ Autograd has no thread for devices that a build of PyTorch lacks, so that C++ is
 which it runs on the caller's thread, and only Python is told ``cuda:0``.
 """
 
+from collections import Counter
 from contextlib import ExitStack, contextmanager
 from unittest import mock
 
@@ -34,7 +35,7 @@ _COPIES = {_aten.copy_, _aten._to_copy, _aten.copy, _aten._copy_from}
 _INDEXED = {_aten.index, _aten.index_put, _aten.index_put_, _aten._index_put_impl_}
 
 # C++ makes these whole before it looks for a mode.
-_recording = []
+_recording, _counting = [], []
 _FROM_NUMBERS = {torch.tensor, torch.as_tensor, torch.asarray}
 
 
@@ -108,8 +109,8 @@ def _run(function, args, kwargs):
     asked = kwargs.get("device")
     if there:
         _check(function, args, given)
-    if _recording and (there or asked == _INSIDE):
-        _check_recording(function, args, given, asked)
+    if (_recording or _counting) and (there or asked == _INSIDE):
+        _note_waiting(function, args, given, asked)
     on_gpu = bool(there) if asked is None else asked.type == "meta"
     if function.overloadpacket is _aten.copy_:
         on_gpu = isinstance(args[0], OnGpu)
@@ -128,15 +129,29 @@ def _run(function, args, kwargs):
     return tree_map(wrapped, result)
 
 
-def _check_recording(function, args, given, asked):
-    """Refuse what a CUDA graph cannot record."""
+def _note_waiting(function, args, given, asked):
+    """Refuse, or count, what the processor waits for: a CUDA graph cannot record it."""
     packet = function.overloadpacket
     places = {isinstance(one, OnGpu) for one in given} | ({asked == _INSIDE} if asked else set())
     waits = packet in _READS or (packet in _COPIES and len(places) > 1)
     if packet in _INDEXED:
         waits |= any(one is not None and one.dtype == torch.bool for one in args[1])
-    if waits:
+    if waits and _recording:
         raise RuntimeError(f"{function}: operation not permitted when stream is capturing")
+    if waits:
+        for counts in _counting:
+            counts[str(packet)] += 1
+
+
+@contextmanager
+def waiting():
+    """Counts, by name, the operations of the pretended GPU that the processor waits for."""
+    counts = Counter()
+    _counting.append(counts)
+    try:
+        yield counts
+    finally:
+        _counting.remove(counts)
 
 
 def _real(value):
