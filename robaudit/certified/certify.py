@@ -17,8 +17,9 @@ from robaudit.certified.margins import Certifier
 from robaudit.certified.nodes import Graph, ancestors
 from robaudit.certified.regions import Region
 from robaudit.certified.single import Single
-from robaudit.engine import Runner, device_of, frozen
+from robaudit.engine import Runner, device_of, devices_of, frozen
 from robaudit.engine.arguments import checked
+from robaudit.engine.several import over_devices
 from robaudit.errors import NotCertifiableError, UsageError
 from robaudit.types import Cache, Progress, ThreatModel, no_cache
 
@@ -93,7 +94,7 @@ def certify(
             Misclassified examples are never tried.
         index: ``(n,)``, names the examples in the cache; default their positions.
         cache: keeps what is finished, and the open branches of examples whose budget ended, from
-            which a larger budget goes on.
+            which a larger budget goes on. Several devices use it at once.
         progress: called with examples done and examples tried.
 
     Returns:
@@ -117,8 +118,8 @@ def certify(
         raise UsageError(f"budget: {budget:g} seconds", "Give 0 or more.")
     if splits is not None and splits < 0:
         raise UsageError(f"splits: {splits}", "Give 0 or more.")
-    device = device_of(model)
-    certifier, notes = prepared(model, tuple(x.shape[1:]))
+    certifiers, notes = prepared(model, tuple(x.shape[1:]))
+    devices = [certifier.device for certifier in certifiers]
     correct = classified(model, x, y)
     rows = (correct if tried is None else correct & tried.cpu()).nonzero()[:, 0]
     names = (torch.arange(len(x)) if index is None else index).tolist()
@@ -126,23 +127,31 @@ def certify(
     counts = torch.zeros(len(x), dtype=torch.int64)
     by = [""] * len(x)
     margins: dict[int, Tensor] = {}
-    for part in torch.split(rows, certifier.together) if len(rows) else ():
-        region = Region.around(x[part].to(device), threat.norm, threat.eps)
-        found = cache(piece("crown", names, part), _crown(certifier, region, y[part]))
-        for row, values in zip(part.tolist(), found["margins"].cpu(), strict=True):
+
+    def crowned(at: int, part: Tensor) -> Tensor:
+        region = Region.around(x[part].to(devices[at]), threat.norm, threat.eps)
+        compute = _crown(certifiers[at], region, y[part])
+        return cache(piece("crown", names, part), compute)["margins"].cpu()
+
+    def raised(at: int, row: int) -> tuple[float, int, str]:
+        region = Region.around(x[row : row + 1].to(devices[at]), threat.norm, threat.eps)
+        single = Single(certifiers[at], region, int(y[row]), margins[row], str(names[row]), cache)
+        smallest, splitted, last = float(single.raised.min()), 0, "alpha"
+        if not smallest > 0 and method == "branch":
+            (smallest, splitted), last = single.branched(budget, splits), "branch"
+        return smallest, splitted, last if smallest > 0 else ""
+
+    parts = torch.split(rows, certifiers[0].together) if len(rows) else ()
+    for part, found in zip(parts, over_devices(devices, parts, crowned), strict=True):
+        for row, values in zip(part.tolist(), found, strict=True):
             margins[row], lower[row] = values, values.min()
             by[row] = "crown" if lower[row] > 0 else ""
         _tell(progress, sum(map(bool, by)), len(rows))
-    further = method != "crown" and certifier.linear
+    further = method != "crown" and certifiers[0].linear
     left = [row for row in rows.tolist() if not by[row]] if further else []
-    for ready, row in enumerate(left, len(rows) - len(left)):
-        region = Region.around(x[row : row + 1].to(device), threat.norm, threat.eps)
-        single = Single(certifier, region, int(y[row]), margins[row], str(names[row]), cache)
-        lower[row] = single.raised.min()
-        by[row] = "alpha" if lower[row] > 0 else ""
-        if not by[row] and method == "branch":
-            lower[row], counts[row] = single.branched(budget, splits)
-            by[row] = "branch" if lower[row] > 0 else ""
+    bounds = zip(left, over_devices(devices, left, raised), strict=True)
+    for ready, (row, (smallest, splitted, last)) in enumerate(bounds, len(rows) - len(left)):
+        lower[row], counts[row], by[row] = smallest, splitted, last
         _tell(progress, ready + 1, len(rows))
     return Certificates(lower, lower > 0, tuple(by), counts, notes)
 
@@ -153,19 +162,19 @@ def classified(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
         return Runner(model, device_of(model)).logits(x).argmax(1).cpu() == y.cpu()
 
 
-def prepared(model: nn.Module, shape: tuple[int, ...]) -> tuple[Certifier, tuple[str, ...]]:
-    """The network as a graph, checked for size; and notes.
+def prepared(model: nn.Module, shape: tuple[int, ...]) -> tuple[list[Certifier], tuple[str, ...]]:
+    """The network as a graph on each of its devices, checked for size; and notes.
 
     Raises:
         NotCertifiableError: the network has functions that cannot be bounded, or is too large.
     """
     graph = graph_of(model, shape, accept=_check_size)
-    cost = products(graph)
-    device = device_of(model)
-    graph = graph.to(torch.float64, device)
-    if cost <= _LINEAR.get(device.type, _LINEAR["cpu"]):
-        return Certifier(graph, device), ()
-    return Certifier(graph, device, linear=False), (
+    cost, devices = products(graph), devices_of(model)
+    linear = cost <= _LINEAR.get(devices[0].type, _LINEAR["cpu"])
+    certifiers = [Certifier(graph.to(torch.float64, one), one, linear=linear) for one in devices]
+    if linear:
+        return certifiers, ()
+    return certifiers, (
         "hidden values have interval bounds only, and only crown is tried: linear bounds would "
         f"take {cost:.0e} products an image",
     )

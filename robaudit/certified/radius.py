@@ -12,6 +12,7 @@ from robaudit.certified.certify import classified, piece, prepared
 from robaudit.certified.margins import Certifier
 from robaudit.certified.regions import Region
 from robaudit.engine.arguments import checked
+from robaudit.engine.several import over_devices
 from robaudit.errors import UsageError
 from robaudit.types import Cache, Norm, Progress, no_cache, parse_norm
 
@@ -66,14 +67,20 @@ def certified_radii(
     norm = parse_norm(norm)
     if not largest > 0:
         raise UsageError(f"largest: {largest:g}", "Give a radius above 0.")
-    certifier, _ = prepared(model, tuple(x.shape[1:]))
+    certifiers, _ = prepared(model, tuple(x.shape[1:]))
+    devices = [certifier.device for certifier in certifiers]
     names = (torch.arange(len(x)) if index is None else index).tolist()
     radii = torch.zeros(len(x), dtype=torch.float64)
     rows, done = classified(model, x, y).nonzero()[:, 0], 0
-    for part in torch.split(rows, certifier.together) if len(rows) else ():
-        images = x[part].to(certifier.device)
-        compute = _bisected(certifier, images, y[part], norm, largest, method)
-        radii[part] = cache(piece("radius", names, part), compute)["radii"].cpu()
+
+    def of(at: int, part: Tensor) -> Tensor:
+        images = x[part].to(devices[at])
+        compute = _bisected(certifiers[at], images, y[part], norm, largest, method)
+        return cache(piece("radius", names, part), compute)["radii"].cpu()
+
+    parts = torch.split(rows, certifiers[0].together) if len(rows) else ()
+    for part, found in zip(parts, over_devices(devices, parts, of), strict=True):
+        radii[part] = found
         done += len(part)
         if progress is not None:
             progress(done, len(rows))

@@ -111,7 +111,7 @@ def test_bounds_hold_in_exact_arithmetic_where_float32_loses_everything(seed):
         label = int(logits[1] > logits[0])
         graph = graph_of(net, (1, 2, 2))
         region = Region.around(image[None], "linf", eps)
-        certifier, _ = prepared(net, (1, 2, 2))
+        (certifier,), _ = prepared(net, (1, 2, 2))
         lower = float(certifier.crown(region, torch.tensor([label])).min())
         corners = itertools.product(*zip(region.low.flatten(), region.high.flatten(), strict=True))
         for corner in corners:
@@ -199,7 +199,7 @@ def test_overflow_proves_nothing():
     """Where bounds of hidden values are no numbers, only what does not rest on them is left."""
     net = toy(0)
     x, y = labelled(net, 1, 0)
-    certifier, _ = prepared(net, (1, 2, 2))
+    (certifier,), _ = prepared(net, (1, 2, 2))
     bounds = propagate(certifier.graph, Region.around(x, "linf", 0.01), crown)
     form = {certifier.last: certifier.margins(int(y))}
     before = lower_bound(bounds, form)

@@ -177,7 +177,7 @@ def test_bounds_with_hulls_are_larger_and_below_every_sampled_margin(monkeypatch
     x = torch.rand(2, 1, 6, 6)
     with torch.no_grad():
         y = net(x).argmax(1)
-    certifier, _ = prepared(net, (1, 6, 6))
+    (certifier,), _ = prepared(net, (1, 6, 6))
     for i, label in enumerate(y.tolist()):
         region = Region.around(x[i : i + 1], "linf", 0.1)
         lowest = torch.full((2,), -99.0, dtype=torch.float64)
