@@ -99,11 +99,11 @@ def train(
     are, and metrics.csv. The same command goes on where it stopped; on a CPU it ends with the same
     weights bit for bit.
     """
-    from robaudit.cli.train_data import tracked_splits, training_examples
+    from robaudit.cli.train_data import extra_examples, tracked_splits, training_examples
     from robaudit.cli.train_folder import train_folder
     from robaudit.cli.train_tracking import parse_track
     from robaudit.engine import resolve_device
-    from robaudit.training.network import fresh_classifier
+    from robaudit.training.network import begin_with, fresh_classifier
     from robaudit.training.preparing import prepared
     from robaudit.training.recipe import read_recipe
 
@@ -122,6 +122,8 @@ def train(
         )
     examples = training_examples(settings, found.seed)
     fresh = fresh_classifier(arch, settings.normalize, examples, found.seed)
+    start = None if found.start is None else begin_with(fresh, found.start, arch)
+    extra = None if found.extra_data is None else extra_examples(found.extra_data, examples)
     how = how.changed(precision=_arithmetic(how.precision, settings.device))
     folder = train_folder(
         settings.out,
@@ -133,11 +135,13 @@ def train(
             "normalization": fresh.model.origin.normalization,
             "precision": how.precision,
             **({"compiled": True} if how.compile else {}),
+            **({} if found.start is None else {"start": start}),
+            **({} if extra is None else {"extra": {"n": len(extra), "sha256": extra.sha256}}),
             "track": [*measures, how.track_n] if measures else [],
             "every": how.every,
         },
     )
-    data = prepared(examples, found, resolve_device(settings.device))
+    data = prepared(examples, found, resolve_device(settings.device), extra)
     splits = tracked_splits(examples, data.rows, settings, how.track_n) if measures else []
     _run(found, threat, fresh, data, folder, settings, how, splits)
 
@@ -181,7 +185,7 @@ def _run(
 
     def keep(epoch: Epoch) -> None:
         nonlocal at
-        row = row_of(epoch, len(data.x), device)
+        row = row_of(epoch, device)
         if recipe.wci is not None:
             row["wci.control"] = epoch.wci
         if epoch.number % how.every == 0 or epoch.number == recipe.epochs:
@@ -215,6 +219,7 @@ def _run(
                 recipe,
                 threat,
                 held=data.held,
+                extra=data.extra,
                 state=folder.state,
                 precision="fp32" if how.precision == "auto" else how.precision,
                 network=network,

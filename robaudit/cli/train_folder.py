@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from robaudit.atomic_write import atomic_write
+from robaudit.atomic_write import atomic_write, clear_drafts
 from robaudit.errors import UsageError, first_line
 from robaudit.training.origins import CHECKPOINTS, RUN
 
@@ -86,6 +86,7 @@ def train_folder(path: Path, run: dict[str, Any]) -> TrainFolder:
         path.mkdir(parents=True, exist_ok=True)
         said = path / RUN
         if not said.is_file():
+            clear_drafts(path)
             if any(path.iterdir()):
                 raise UsageError(
                     f"--out {path} has files in it and no training run", "Name another folder."

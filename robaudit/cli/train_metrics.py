@@ -15,20 +15,17 @@ BEST = "accuracy.pgd.validation"
 """The column whose largest value is the best epoch's."""
 
 
-def row_of(epoch: Epoch, images: int, device: torch.device) -> Row:
+def row_of(epoch: Epoch, device: torch.device) -> Row:
     """Rate, loss, time, memory, and accuracy and robust loss on the examples held out.
 
     ``seconds`` are those of the epoch's steps, ``images_per_second`` follow from them.
-
-    Args:
-        images: number of images that were trained on in the epoch.
     """
     row: Row = {
         "epoch": epoch.number,
         "learning_rate": epoch.learning_rate,
         "loss": epoch.loss,
         "seconds": round(epoch.seconds, 3),
-        "images_per_second": round(images / max(epoch.seconds, 1e-9), 1),
+        "images_per_second": round(epoch.images / max(epoch.seconds, 1e-9), 1),
         "peak_memory_gib": _peak_memory(device),
     }
     found = epoch.validation

@@ -22,6 +22,7 @@ def refuse_contradictions(recipe: Recipe, tables: Tables) -> None:
     _objective(recipe, tables)
     _schedule(recipe, tables)
     _optimizer(recipe, tables)
+    _extra(recipe, tables)
     _regularisers(recipe, tables)
 
 
@@ -77,6 +78,20 @@ def _schedule(recipe: Recipe, tables: Tables) -> None:
 def _optimizer(recipe: Recipe, tables: Tables) -> None:
     if recipe.optimizer == "adam" and "momentum" in recipe.model_fields_set:
         raise tables.refusal(("momentum",), "adam has moments of its own", "Leave momentum out.")
+
+
+def _extra(recipe: Recipe, tables: Tables) -> None:
+    if "extra_share" not in recipe.model_fields_set and recipe.extra_data is None:
+        return
+    if recipe.extra_data is None:
+        raise tables.refusal(("extra_share",), "there is no extra data", "Write extra_data.")
+    if round(recipe.extra_share * recipe.batch_size) in (0, recipe.batch_size):
+        raise tables.refusal(
+            ("extra_share",) if "extra_share" in recipe.model_fields_set else ("batch_size",),
+            f"a batch of {recipe.batch_size} with {recipe.extra_share:g} of extra data has no "
+            "images of both kinds",
+            "Take a larger batch_size, or a share nearer to 0.5.",
+        )
 
 
 def _regularisers(recipe: Recipe, tables: Tables) -> None:

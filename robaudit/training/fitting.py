@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from robaudit.curvature.traces import classes_of
 from robaudit.engine import seed_for
 from robaudit.errors import UsageError
+from robaudit.training.extra_data import ExtraData
 from robaudit.training.loop import DivergedError, run_epoch
 from robaudit.training.parts import (
     augmentation_of,
@@ -40,6 +41,7 @@ class Epoch:
     Attributes:
         number: from 1.
         loss: mean training loss, including regularisers.
+        images: in the batches of the epoch.
         learning_rate: in this epoch.
         wci: the controller's measurement after the epoch, or ``None``.
         average: the averaged parameters by name; empty before averaging begins.
@@ -50,6 +52,7 @@ class Epoch:
 
     number: int
     loss: float
+    images: int
     learning_rate: float
     wci: float | None
     average: dict[str, Tensor]
@@ -66,6 +69,7 @@ def fit(
     threat: ThreatModel,
     *,
     held: HeldOut | None = None,
+    extra: ExtraData | None = None,
     state: dict[str, Any] | None = None,
     precision: TrainingPrecision = "fp32",
     network: nn.Module | None = None,
@@ -86,6 +90,7 @@ def fit(
         threat: the threat model of the adversarial examples.
         held: examples to validate on after each epoch; a recipe with ``validation`` needs them
             (:func:`robaudit.training.preparing.prepared`).
+        extra: fills a part of each batch; a recipe with ``extra_data`` needs it.
         state: of an earlier :class:`Epoch` of the same run.
         precision: ``fp32``, ``tf32`` or ``bf16``.
         network: called instead of ``model`` in each step, such as its compiled form
@@ -95,11 +100,13 @@ def fit(
 
     Raises:
         UsageError: a regulariser does not support the network, the augmentation not the images, or
-            no examples are held out and the recipe validates.
+            the examples held out or the extra data are missing.
         DivergedError: the loss, or a weight after an epoch, is not finite.
     """
     if recipe.validation and held is None:
         raise UsageError("the recipe validates, and no examples are held out")
+    if recipe.extra_data is not None and extra is None:
+        raise UsageError("the recipe has extra data, and none is given")
     device = x.device
     method = method_of(recipe, threat)
     generator = torch.Generator(device).manual_seed(recipe.seed)
@@ -161,7 +168,7 @@ def fit(
             rate, step = float(optimizer.param_groups[0]["lr"]), 0
             begun = time.monotonic()
             model.train()
-            loss = run_epoch(
+            done = run_epoch(
                 x,
                 y,
                 descend,
@@ -170,6 +177,7 @@ def fit(
                 batch_size=recipe.batch_size,
                 clip_norm=recipe.clip_norm,
                 after_step=after_step,
+                extra=extra,
             )
             model.eval()
             # The last step's loss may be finite and the weights after it not.
@@ -197,4 +205,4 @@ def fit(
             }
             index = None if control is None else control.last_wci
             with torch.random.fork_rng(devices=devices):
-                on_epoch(Epoch(epoch, loss, rate, index, average, found, seconds, now))
+                on_epoch(Epoch(epoch, *done, rate, index, average, found, seconds, now))

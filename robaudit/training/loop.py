@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Protocol
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from robaudit.errors import NotMeasuredError
 
 if TYPE_CHECKING:
+    from robaudit.training.extra_data import ExtraData
     from robaudit.types import Images, Labels
 
 
@@ -93,10 +94,17 @@ def train(
             model.train()
             mean = run_epoch(
                 x, y, descend, optimizer, generator, batch_size=batch_size, clip_norm=clip_norm
-            )
+            ).loss
             model.eval()
             if on_epoch is not None:
                 on_epoch(epoch, mean)
+
+
+class Pass(NamedTuple):
+    """An epoch's mean loss and the number of images in its batches."""
+
+    loss: float
+    images: int
 
 
 def run_epoch(
@@ -110,14 +118,16 @@ def run_epoch(
     clip_norm: float | None = None,
     after_step: Callable[[], None] | None = None,
     every: int | None = None,
-) -> float:
-    """One pass over ``(x, y)`` in random order; returns the mean loss.
+    extra: ExtraData | None = None,
+) -> Pass:
+    """One pass over ``(x, y)`` in random order, or one with extra data.
 
     Args:
         descend: adds a batch's gradients to the parameters' and returns its loss, a scalar.
         after_step: called after every step of the optimizer.
         every: steps after which losses are read; reading one makes a GPU's queue run empty. It is
             1 on a CPU and 50 elsewhere unless given.
+        extra: fills a part of each batch.
 
     Raises:
         DivergedError: a loss is not finite; unless it is read later, the weights are not updated
@@ -125,22 +135,36 @@ def run_epoch(
     """
     every = every or (1 if x.device.type == "cpu" else _READ_EVERY)
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
-    total, unread = 0.0, list[Tensor]()
-    order = torch.randperm(len(x), generator=generator, device=x.device)
-    batches = torch.split(order, batch_size)
-    for step, batch in enumerate(batches, start=1):
+    total, images, unread = 0.0, 0, list[tuple[Tensor, int]]()
+    batches = (
+        _batches(x, y, batch_size, generator)
+        if extra is None
+        else extra.batches(x, y, batch_size, generator)
+    )
+    last = -(-len(x) // batch_size)
+    for step, (x_part, y_part) in enumerate(batches, start=1):
         optimizer.zero_grad(set_to_none=True)
-        unread.append(descend(x[batch], y[batch]))
-        if step % every == 0 or step == len(batches):
+        unread.append((descend(x_part, y_part), len(x_part)))
+        if step % every == 0 or step == last:
             first = step - len(unread) + 1
-            for at, loss in enumerate(torch.stack(unread).tolist(), start=first):
+            losses = torch.stack([loss for loss, _ in unread]).tolist()
+            for at, (loss, (_, count)) in enumerate(zip(losses, unread, strict=True), start=first):
                 if not math.isfinite(loss):
                     raise DivergedError(f"the loss is {loss}", at)
-                total += loss * len(batches[at - 1])
+                total += loss * count
+                images += count
             unread.clear()
         if clip_norm is not None:
             nn.utils.clip_grad_norm_(parameters, clip_norm)
         optimizer.step()
         if after_step is not None:
             after_step()
-    return total / len(x)
+    return Pass(total / images, images)
+
+
+def _batches(
+    x: Images, y: Labels, batch_size: int, generator: torch.Generator
+) -> Iterator[tuple[Images, Labels]]:
+    order = torch.randperm(len(x), generator=generator, device=x.device)
+    for rows in torch.split(order, batch_size):
+        yield x[rows], y[rows]

@@ -11,6 +11,7 @@ from torch import nn
 from robaudit.checkpoints.architectures import UnknownArchitectureError, named, parse_arch
 from robaudit.checkpoints.classifier import Classifier, Origin
 from robaudit.checkpoints.factory import factory, is_code
+from robaudit.checkpoints.loading import load
 from robaudit.checkpoints.normalization import normalize_name, parse_normalization
 from robaudit.errors import UsageError, first_line
 from robaudit.types import Examples
@@ -63,6 +64,23 @@ def fresh_classifier(arch: str, normalize: str | None, examples: Examples, seed:
     model = Classifier(network, normalization, origin).requires_grad_(True)
     _check(model, examples, classes, arch)
     return Fresh(model, label)
+
+
+def begin_with(fresh: Fresh, start: str, arch: str) -> str | None:
+    """Give the network the weights of a checkpoint; returns the hash of its file.
+
+    Args:
+        start: what :func:`robaudit.load` opens, of the same architecture.
+        arch: as for :func:`fresh_classifier`.
+
+    Raises:
+        CheckpointError: it cannot be read, or does not fit the network.
+    """
+    known = arch if is_code(arch) else fresh.architecture
+    normalization = fresh.model.origin.normalization
+    found = load(start, arch=known, normalize=normalization, device="cpu")
+    fresh.model.network.load_state_dict(found.network.state_dict())
+    return found.origin.sha256
 
 
 def _named(arch: str, classes: int, channels: int) -> tuple[nn.Module, str, str]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from robaudit.training.extra_data import ExtraData
 from robaudit.training.label_noise import noisy_labels
 from robaudit.training.validation import HeldOut, held_out
 
@@ -24,29 +25,38 @@ class TrainingData:
         rows: of the examples that are trained on, ascending.
         x, y: their images and labels, which may be noisy.
         held: the others with their true labels, or ``None``.
+        extra: fills a part of every batch, or ``None``.
     """
 
     rows: Tensor
     x: Images
     y: Labels
     held: HeldOut | None
+    extra: ExtraData | None
 
 
 def prepared(
-    examples: Examples, recipe: Recipe, device: torch.device | None = None
+    examples: Examples,
+    recipe: Recipe,
+    device: torch.device | None = None,
+    extra: Examples | None = None,
 ) -> TrainingData:
     """The examples as the recipe takes them, on ``device``.
 
     Raises:
         UsageError: too few examples to hold some out.
     """
-    n, y = len(examples), _labels(examples, recipe)
-    if not recipe.validation:
-        return TrainingData(torch.arange(n), examples.x.to(device), y.to(device), None)
-    rows, others = held_out(n, recipe.validation, recipe.seed)
-    index = examples.index[others]
-    held = HeldOut(examples.x[others].to(device), examples.y[others].to(device), index)
-    return TrainingData(rows, examples.x[rows].to(device), y[rows].to(device), held)
+    n, x, y, held = len(examples), examples.x, _labels(examples, recipe), None
+    rows = torch.arange(n)
+    if recipe.validation:
+        rows, others = held_out(n, recipe.validation, recipe.seed)
+        index = examples.index[others]
+        held = HeldOut(x[others].to(device), examples.y[others].to(device), index)
+        x, y = x[rows], y[rows]
+    more = None
+    if extra is not None:
+        more = ExtraData(extra.x.to(device), extra.y.to(device), recipe.extra_share)
+    return TrainingData(rows, x.to(device), y.to(device), held, more)
 
 
 def _labels(examples: Examples, recipe: Recipe) -> Labels:

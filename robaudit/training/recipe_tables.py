@@ -132,6 +132,13 @@ class Recipe(Spec):
     label_noise: Annotated[float, Field(ge=0, lt=1)] = Field(
         default=0.0, description="share of labels replaced by one of all classes, once for all"
     )
+    start: str | None = Field(
+        default=None, description="checkpoint of the same architecture whose weights begin"
+    )
+    extra_data: str | None = Field(
+        default=None, description="npz or safetensors file of further images with labels"
+    )
+    extra_share: _Share = Field(default=0.5, description="of every batch, for the extra data")
     validation: Annotated[float, Field(ge=0, lt=1)] = Field(
         default=0.0, description="share of the training data held out to find the best epoch"
     )

@@ -281,3 +281,62 @@ def test_the_public_codes_taylor_terms_in_place_of_the_papers(place):
     assert run["recipe"]["taylor"]["kind"] == "last-layer"
     again = robaudit("train", "digits-rat", *SMALL, "--out", "run", "-q")
     assert "its recipe is not the same" in again.flat
+
+
+BEGUN = """
+epochs = 1
+batch_size = 8
+learning_rate = 1e-12
+objective = "standard"
+start = "first/checkpoints/epoch_002.safetensors"
+extra_data = "more.npz"
+"""
+
+
+@pytest.fixture
+def begun(recipe, place):
+    assert robaudit("train", recipe, *SMALL, "--out", "first", "-q").code == 0
+    examples = ra.load_examples("digits", n=40)
+    np.savez(place / "more.npz", x=examples.x.numpy(), y=examples.y.numpy())
+    (place / "begun.toml").write_text(BEGUN)
+    return ("train", "begun.toml", *SMALL[:-1], 1, "--out", "run", "-q")
+
+
+def test_a_run_begins_with_the_weights_of_another_and_takes_extra_data(begun, place):
+    ran = robaudit(*begun)
+    assert ran.code == 0, ran.err
+    first, found = (
+        load_file(place / folder / "checkpoints" / name)
+        for folder, name in (("first", "epoch_002.safetensors"), ("run", "epoch_001.safetensors"))
+    )
+    weights = [name for name in first if "running" not in name and "num_batches" not in name]
+    assert all(torch.allclose(first[name], found[name], atol=1e-6) for name in weights)
+    run = json.loads((place / "run" / "run.json").read_text())
+    assert run["extra"]["n"] == 40
+    assert len(run["start"]) == 64
+    # Other weights or images under the same names are another run.
+    np.savez(place / "more.npz", x=np.zeros((9, 1, 8, 8), np.float32), y=np.arange(9))
+    assert "holds another run: its extra is not the same" in robaudit(*begun).flat
+    (place / "more.npz").unlink()
+    assert "more.npz: no such file" in robaudit(*begun).flat
+
+
+@pytest.mark.parametrize(
+    ("arrays", "code", "said"),
+    [
+        ({"x": np.zeros((3, 1, 4, 4), np.float32), "y": np.arange(3)}, 4, "are 1x4x4"),
+        ({"x": np.zeros((3, 1, 8, 8), np.float32), "y": np.arange(9, 12)}, 4, "label 11"),
+        ({"x": np.zeros((3, 1, 8, 8), np.float32)}, 4, "no arrays x and y"),
+    ],
+)
+def test_extra_data_that_do_not_fit_are_refused(arrays, code, said, begun, place):
+    np.savez(place / "more.npz", **arrays)
+    ran = robaudit(*begun)
+    assert ran.code == code
+    assert said in ran.flat
+
+
+def test_weights_of_another_architecture_are_refused(begun, place):
+    ran = robaudit(*begun, "--arch", "digits_resnet(width=5)")
+    assert ran.code == 4, ran.err
+    assert "Traceback" not in ran.err

@@ -33,6 +33,7 @@ CONTROLLED = {
 VALIDATED = {
     "epochs": 4, "batch_size": 8, "validation": 0.3, "objective": "trades",
     "attack": {"steps": 3, "early_stop": 1}, "schedule": {"kind": "plateau", "patience": 0},
+    "extra_data": "more.npz", "extra_share": 0.25,
 }  # fmt: skip
 
 
@@ -47,8 +48,12 @@ def run(settings, task, state=None):
         seen.append((epoch, file))
 
     recipe, (x, y) = Recipe.model_validate(settings), task
-    data = prepared(Examples(x, y, torch.arange(len(x)), "task", "train", ""), recipe)
-    fit(model, data.x, data.y, recipe, LINF, held=data.held, state=state, on_epoch=keep)
+    examples = Examples(x, y, torch.arange(len(x)), "task", "train", "")
+    data = prepared(examples, recipe, extra=examples if recipe.extra_data else None)
+    fit(
+        model, data.x, data.y, recipe, LINF, held=data.held, extra=data.extra, state=state,
+        on_epoch=keep,
+    )  # fmt: skip
     return model, seen
 
 

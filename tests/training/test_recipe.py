@@ -96,6 +96,12 @@ def test_a_misspelt_preset_is_guessed():
             "epochs = 2\n[schedule]\nkind = 'cosine'\npatience = 5\n",
             r":4: a cosine schedule has no patience",
         ),
+        ("epochs = 2\nextra_share = 0.5\n", r":2: there is no extra data"),
+        ("epochs = 2\nextra_data = 'a.npz'\nextra_share = 1.0\n", r":3: extra_share"),
+        (
+            "epochs = 2\nbatch_size = 4\nextra_data = 'a.npz'\nextra_share = 0.1\n",
+            r":4: a batch of 4 with 0.1 of extra data has no images of both kinds",
+        ),
         ("epochs = true\n", r":1: epochs"),
         ("epochs =\n", "is not TOML"),
     ],

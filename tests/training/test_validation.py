@@ -77,6 +77,10 @@ def test_the_rate_falls_after_epochs_without_a_lower_robust_loss(patience, task)
     assert rate < 0.5
 
 
-def test_a_recipe_that_validates_needs_examples(task):
-    with pytest.raises(UsageError, match="no examples are held out"):
-        fit(net(), *task, Recipe.model_validate(SETTINGS), LINF, on_epoch=lambda _: None)
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [(SETTINGS, "no examples are held out"), ({"epochs": 1, "extra_data": "a"}, "none is given")],
+)
+def test_examples_that_a_recipe_needs_are_asked_for(settings, said, task):
+    with pytest.raises(UsageError, match=said):
+        fit(net(), *task, Recipe.model_validate(settings), LINF, on_epoch=lambda _: None)
