@@ -100,7 +100,7 @@ def pgd(
     2018, section 2.1; the margin from Carlini & Wagner, "Towards evaluating the robustness of
     neural networks", 2017.
 
-    >>> from torch import nn
+    >>> import torch
     >>> net = nn.Sequential(nn.Flatten(), nn.Linear(4, 2))
     >>> found = pgd(net, torch.rand(3, 1, 2, 2), torch.zeros(3).long(), ThreatModel("linf", 0.1))
     >>> found.x.shape, bool((found.robust <= found.correct).all())

@@ -14,10 +14,11 @@ import torch
 from torch import Tensor, nn
 
 from robaudit.attacks.pgd import pgd
-from robaudit.attacks.result import AttackResult, known
+from robaudit.attacks.result import AttackResult
 from robaudit.audit.adversarial_file import Adversarial
 from robaudit.audit.journal import weights_digest
 from robaudit.audit.probes.pgd import Pgd
+from robaudit.audit.radii import grown, worse
 from robaudit.display import Watch, no_watch
 from robaudit.engine import (
     Accelerated,
@@ -34,9 +35,7 @@ from robaudit.engine import (
 from robaudit.engine.captured import Captured
 from robaudit.engine.logits import Forward
 from robaudit.engine.precision import candidates, coarsest
-from robaudit.engine.projections import per_image
 from robaudit.engine.runner import BatchSize
-from robaudit.engine.spilled import computed
 from robaudit.types import Cache, Examples, ThreatModel, no_cache
 
 
@@ -290,6 +289,10 @@ class Context:
         rows = ("x", "loss", "robust", "correct", "broken_x", "stuck", "reached")
         return dataclasses.replace(whole, **{name: getattr(whole, name)[:n] for name in rows})
 
+    def made(self, split: str, settings: Pgd) -> AttackResult | None:
+        """The PGD examples of a split, if they have been made in loss mode."""
+        return self._made.get((split, settings))
+
     def within(self, settings: Pgd) -> list[Radius]:
         """Which audited examples withstand PGD within each radius; empty without ``radii``.
 
@@ -303,12 +306,12 @@ class Context:
         for threat in self.smaller:
             start = None
             if last is not None:
-                start = _grown(last.x, examples.x, found[-1].eps, threat.eps)
+                start = grown(last.x, examples.x, found[-1].eps, threat.eps)
             made = self._climb(self.model, self.main, settings, len(examples), threat, start)
-            last = made if last is None else _worse(last, made)
+            last = made if last is None else worse(last, made)
             found.append(Radius(threat.eps, last.robust, last.loss))
         if last is not None:
-            whole = _worse(last, self.adversarial(self.main, settings))
+            whole = worse(last, self.adversarial(self.main, settings))
             found.append(Radius(self.threat.eps, whole.robust, whole.loss))
         return found
 
@@ -384,32 +387,3 @@ class Context:
         """Wait for the device, so that measured seconds include its work."""
         if torch.cuda.is_available():
             torch.cuda.synchronize()
-
-
-def _grown(adv: Tensor, x: Tensor, old: float, new: float) -> Tensor:
-    """The same perturbation, as much longer as the radius has grown."""
-    return computed(x, lambda rows: x[rows] + (adv[rows] - x[rows]) * (new / old))
-
-
-def _worse(before: AttackResult, after: AttackResult) -> AttackResult:
-    """For each example the worse of two attacks; the second had the larger radius."""
-
-    def chosen(first: Tensor, mask: Tensor, second: Tensor) -> Tensor:
-        return computed(
-            first, lambda rows: torch.where(per_image(first, mask[rows]), first[rows], second[rows])
-        )
-
-    held = before.loss > after.loss
-    new = ~after.robust
-    return AttackResult(
-        x=chosen(before.x, held, after.x),
-        loss=torch.maximum(before.loss, after.loss),
-        robust=before.robust & after.robust,
-        correct=after.correct,
-        forwards=before.forwards + after.forwards,
-        backwards=before.backwards + after.backwards,
-        broken_x=chosen(known(after.broken_x), new | before.robust, known(before.broken_x)),
-        stuck=known(before.stuck) & known(after.stuck),
-        reached=torch.maximum(known(before.reached), known(after.reached)),
-        searched=coarsest((before.searched, after.searched)),
-    )

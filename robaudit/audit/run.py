@@ -28,6 +28,7 @@ from robaudit.audit.plan import preset as plan_of
 from robaudit.audit.probe import Probe
 from robaudit.audit.probes import Clean
 from robaudit.audit.provenance import provenance
+from robaudit.audit.searches import with_arithmetic
 from robaudit.brief import brief
 from robaudit.checkpoints.suitability import check_suits
 from robaudit.display import Watch, no_watch
@@ -278,7 +279,7 @@ def _measured(probe: Probe, context: Context) -> list[Measurement]:
         return _failed(names, reason, context)
     try:
         with not_measured():
-            found = probe.run(context)
+            found = with_arithmetic(probe, context, probe.run(context))
             context.sync()
     except NotMeasuredError as error:
         return _failed(names, authors(context.model)(error.message), context)

@@ -12,7 +12,18 @@ from robaudit.attacks import apgd, ensemble, fab, square
 from robaudit.attacks.verification import verify
 from robaudit.audit import Plan, audit
 from robaudit.audit.journal import open_journal
-from robaudit.audit.probes import AutoAttack, Cw, Distance, Fast, Pgd, Replay, Square, Transfer, Wci
+from robaudit.audit.probes import (
+    AutoAttack,
+    Calibration,
+    Cw,
+    Distance,
+    Fast,
+    Pgd,
+    Replay,
+    Square,
+    Transfer,
+    Wci,
+)
 from robaudit.checkpoints import load, samples_dir
 from robaudit.types import ThreatModel
 
@@ -353,12 +364,16 @@ def test_a_search_in_bf16_is_verified_in_float32(robust, few):
 
 def test_a_pgd_searched_in_bf16_is_judged_in_float32(robust, standard, few):
     threat = ThreatModel("linf", 0.15)
-    plan = Plan(probes=(PGD, Cw.like(PGD), Transfer(PGD, "standard.pt")), radii=(0.05,))
+    probes = PGD, Cw.like(PGD), Transfer(PGD, "standard.pt"), Calibration(PGD), Wci(PGD)
+    plan = Plan(probes=probes, radii=(0.05,))
     how = {"surrogate": standard, "precision": "bf16"}
     found = audit(robust, few, threat, plan, **how)
     assert found.report.provenance.precision == "fp32, searches in bf16"
-    for name in ("accuracy.pgd", "accuracy.cw", "accuracy.transfer"):
-        assert found.report.get(name).details["searched_in"] == "bf16"
+    names = {m.name for m in found.report.measurements if "searched_in" in m.details}
+    adversarial = {f"calibration.adversarial_{of}" for of in ("ece", "brier", "nll")}
+    attacked = {"accuracy.pgd", "accuracy.cw", "accuracy.transfer", "loss.robust"}
+    assert names == attacked | adversarial | {"wci", "wci.bound", "trace.total"}
+    assert {found.report.get(name).details["searched_in"] for name in names} == {"bf16"}
     for name in ("accuracy.pgd", "accuracy.cw"):
         assert "bf16" in found.report.get(name).details["engine"]
     judged = verify(robust, few.x, found.adversarial.x, few.y, threat)
@@ -367,6 +382,6 @@ def test_a_pgd_searched_in_bf16_is_judged_in_float32(robust, standard, few):
     details = plain.get("accuracy.pgd").details
     assert details["searched_in"] == "fp32"
     assert "engine" not in details
-    for m in plain.measurements:
+    for m in (plain.get(name) for name in attacked):
         off = 1 / len(few) if m.unit == "fraction" else 0.01 * m.value
         assert found.report.get(m.name).value == pytest.approx(m.value, abs=off)
