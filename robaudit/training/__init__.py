@@ -6,6 +6,7 @@ Nothing here writes files.
 """
 
 from robaudit.training.awp import Awp
+from robaudit.training.entropy_sgd import EntropySGD
 from robaudit.training.inner import maximise
 from robaudit.training.loop import DivergedError, train
 from robaudit.training.method import Method
@@ -32,6 +33,7 @@ __all__ = [
     "At",
     "Awp",
     "DivergedError",
+    "EntropySGD",
     "Mart",
     "Method",
     "Mixup",

@@ -78,6 +78,19 @@ def _schedule(recipe: Recipe, tables: Tables) -> None:
 def _optimizer(recipe: Recipe, tables: Tables) -> None:
     if recipe.optimizer == "adam" and "momentum" in recipe.model_fields_set:
         raise tables.refusal(("momentum",), "adam has moments of its own", "Leave momentum out.")
+    entropy = recipe.optimizer == "entropy-sgd"
+    if recipe.entropy_sgd is not None and not entropy:
+        raise tables.refusal(
+            ("entropy_sgd",),
+            f"the optimizer is {recipe.optimizer}",
+            'Write optimizer = "entropy-sgd".',
+        )
+    if recipe.swa is not None and entropy:
+        raise tables.refusal(
+            ("swa",),
+            "entropy-sgd averages weights itself, and holds Langevin iterates between its steps",
+            "Leave [swa] out.",
+        )
 
 
 def _extra(recipe: Recipe, tables: Tables) -> None:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from robaudit.curvature.traces import classes_of
 from robaudit.engine import seed_for
 from robaudit.errors import UsageError
+from robaudit.training.entropy_sgd import EntropySGD
 from robaudit.training.extra_data import ExtraData
 from robaudit.training.loop import DivergedError, run_epoch
 from robaudit.training.parts import (
@@ -113,7 +114,7 @@ def fit(
     augmentation = augmentation_of(recipe)
     augmentation.check(tuple(x.shape[1:]))
     classes = classes_of(model, x)
-    optimizer = optimizer_of(recipe, [p for p in model.parameters() if p.requires_grad])
+    optimizer = optimizer_of(recipe, [p for p in model.parameters() if p.requires_grad], generator)
     clip = None if recipe.weight_clip is None else WeightClip(recipe.weight_clip)
     control = control_of(recipe, optimizer, model, x, y, threat)
     plateau = plateau_of(recipe, optimizer)
@@ -179,6 +180,10 @@ def fit(
                 after_step=after_step,
                 extra=extra,
             )
+            if isinstance(optimizer, EntropySGD):
+                optimizer.settle()
+                if clip is not None:
+                    clip.apply(model)
             model.eval()
             # The last step's loss may be finite and the weights after it not.
             if not all(bool(value.isfinite().all()) for value in model.state_dict().values()):

@@ -10,9 +10,11 @@ from torch import nn
 
 from robaudit.training.augment import Augmentation
 from robaudit.training.awp import Awp
+from robaudit.training.entropy_sgd import EntropySGD
 from robaudit.training.method import Method
 from robaudit.training.mixup import Mixup
 from robaudit.training.objectives import Alp, At, Mart, Objective, Standard, Trades
+from robaudit.training.recipe_tables import EntropyTable
 from robaudit.training.schedules import constant, cosine, cyclic, piecewise, piecewise_zoom
 from robaudit.training.taylor import Taylor
 from robaudit.training.trh import TrH
@@ -68,11 +70,22 @@ def augmentation_of(recipe: Recipe) -> Augmentation:
     )
 
 
-def optimizer_of(recipe: Recipe, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
-    """The optimizer, at the recipe's learning rate."""
+def optimizer_of(
+    recipe: Recipe, parameters: Iterable[nn.Parameter], generator: torch.Generator
+) -> torch.optim.Optimizer:
+    """The optimizer, at the recipe's learning rate; its draws come from ``generator``."""
     rate, decay = recipe.learning_rate, recipe.weight_decay
     if recipe.optimizer == "adam":
         return torch.optim.Adam(parameters, rate, weight_decay=decay)
+    if recipe.optimizer == "entropy-sgd":
+        return EntropySGD(
+            parameters,
+            rate,
+            momentum=recipe.momentum,
+            weight_decay=decay,
+            generator=generator,
+            **(recipe.entropy_sgd or EntropyTable()).model_dump(),
+        )
     return torch.optim.SGD(parameters, rate, recipe.momentum, weight_decay=decay)
 
 

@@ -108,6 +108,16 @@ class WciTable(Spec):
     )
 
 
+class EntropyTable(Spec):
+    """``[entropy_sgd]``: the Langevin iterations of that optimizer."""
+
+    langevin: Count = Field(default=20, description="batches to an outer step")
+    scope: _Positive = 1e-4
+    scoping: Annotated[float, Field(ge=0)] = 1e-3
+    noise: Annotated[float, Field(ge=0)] = 1e-4
+    step_size: _Positive = 0.1
+
+
 class Recipe(Spec):
     """The whole file."""
 
@@ -124,7 +134,7 @@ class Recipe(Spec):
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
     weight_decay: Annotated[float, Field(ge=0)] = 5e-4
     clip_norm: _Positive | None = None
-    optimizer: Literal["sgd", "adam"] = "sgd"
+    optimizer: Literal["sgd", "adam", "entropy-sgd"] = "sgd"
     weight_clip: _Positive | None = Field(
         default=None, description="largest absolute value of a weight after each step"
     )
@@ -146,6 +156,7 @@ class Recipe(Spec):
     attack: AttackTable = AttackTable()
     schedule: ScheduleTable = ScheduleTable()
     augment: AugmentTable = AugmentTable()
+    entropy_sgd: EntropyTable | None = None
     trh: TrhTable | None = None
     taylor: TaylorTable | None = None
     awp: AwpTable | None = None

@@ -36,6 +36,12 @@ VALIDATED = {
     "extra_data": "more.npz", "extra_share": 0.25,
 }  # fmt: skip
 
+# Twenty examples are three batches: two rounds an epoch, the second one short.
+ENTROPIC = {
+    "epochs": 4, "batch_size": 8, "attack": {"steps": 2}, "optimizer": "entropy-sgd",
+    "entropy_sgd": {"langevin": 2, "noise": 0.01}, "weight_clip": 0.4,
+}  # fmt: skip
+
 
 def run(settings, task, state=None):
     """The epochs, with their states as a file would give them back."""
@@ -68,8 +74,8 @@ def same(one, other):
 
 @pytest.mark.parametrize(
     "settings",
-    [EVERYTHING, CONTROLLED, VALIDATED],
-    ids=["everything", "controlled", "validated"],
+    [EVERYTHING, CONTROLLED, VALIDATED, ENTROPIC],
+    ids=["everything", "controlled", "validated", "entropic"],
 )
 @pytest.mark.parametrize("stopped", [1, 3])
 def test_taken_up_from_any_state_the_weights_are_the_same(settings, stopped, task):

@@ -6,6 +6,7 @@ from support.trained import net
 from torch import nn
 
 from robaudit.training import Standard
+from robaudit.training.entropy_sgd import EntropySGD
 from robaudit.training.fitting import fit
 from robaudit.training.recipe import Recipe
 from robaudit.training.weight_clip import WeightClip
@@ -58,3 +59,59 @@ def test_clipped_weights_are_in_the_box_and_normalisation_is_left_alone(task):
     found = trained(net(), ONE_BATCH | {"weight_clip": 0.05, "learning_rate": 1.0}, task)
     assert float(found["5.weight"].abs().max()) == pytest.approx(0.05)
     assert float(found["1.weight"].abs().max()) > 0.5
+
+
+def quadratic():
+    """``f(w) = (w - a)^T A (w - a) / 2``, whose gradient a plain loop can take."""
+    draw = torch.Generator().manual_seed(0)
+    root = torch.randn(5, 5, generator=draw, dtype=torch.float64)
+    return root @ root.T / 5, torch.randn(5, generator=draw, dtype=torch.float64)
+
+
+def plain_entropy_sgd(matrix, lowest, rounds, momentum, decay):
+    """Algorithm 1 without noise, in numbers: each round as many Langevin iterations as it says."""
+    x, outer = torch.zeros(5, dtype=torch.float64), torch.zeros(5, dtype=torch.float64)
+    for t, iterations in enumerate(rounds):
+        gamma = 0.05 * 1.5**t
+        moved, mean, inner = x, x, torch.zeros(5, dtype=torch.float64)
+        for _ in range(iterations):
+            gradient = matrix @ (moved - lowest) + decay * moved
+            inner = momentum * inner + gradient
+            moved = moved - 0.2 * (gradient + momentum * inner - gamma * (x - moved))
+            mean = 0.75 * mean + 0.25 * moved
+        outer = momentum * outer + (x - mean)
+        x = x - 0.3 * ((x - mean) + momentum * outer)
+    return x
+
+
+@pytest.mark.parametrize(("momentum", "decay"), [(0.0, 0.0), (0.6, 0.1)])
+def test_entropy_sgd_is_its_algorithm_on_a_quadratic(momentum, decay):
+    matrix, lowest = quadratic()
+    weight = nn.Parameter(torch.zeros(5, dtype=torch.float64))
+    optimizer = EntropySGD(
+        [weight], 0.3, langevin=4, scope=0.05, scoping=0.5, noise=0.0, step_size=0.2,
+        momentum=momentum, weight_decay=decay,
+    )  # fmt: skip
+    for _ in range(10):
+        weight.grad = matrix @ (weight.detach() - lowest)
+        optimizer.step()
+    optimizer.settle()  # a round of two iterations
+    optimizer.settle()  # nothing is left to do
+    expected = plain_entropy_sgd(matrix, lowest, (4, 4, 2), momentum, decay)
+    torch.testing.assert_close(weight.detach(), expected)
+
+
+def test_the_iterates_of_entropy_sgd_have_the_papers_noise_and_the_weights_do_not():
+    weight = nn.Parameter(torch.zeros(40_000, dtype=torch.float64))
+    draw = torch.Generator().manual_seed(0)
+    optimizer = EntropySGD(
+        [weight], 1.0, langevin=2, noise=0.3, step_size=0.25, scope=1e-12, generator=draw
+    )
+    weight.grad = torch.zeros_like(weight)
+    optimizer.step()
+    assert float(weight.detach().std()) == pytest.approx(0.5 * 0.3, rel=0.02)
+    weight.grad = torch.zeros_like(weight)
+    optimizer.step()
+    # mu = 3/4 (1/4 n) + 1/4 (n + m), and with Nesterov's first step x = 1.9 mu.
+    expected = 1.9 * 0.15 * ((7 / 16) ** 2 + (1 / 4) ** 2) ** 0.5
+    assert float(weight.detach().std()) == pytest.approx(expected, rel=0.02)

@@ -102,6 +102,12 @@ def test_a_misspelt_preset_is_guessed():
             "epochs = 2\nbatch_size = 4\nextra_data = 'a.npz'\nextra_share = 0.1\n",
             r":4: a batch of 4 with 0.1 of extra data has no images of both kinds",
         ),
+        ("epochs = 2\n[entropy_sgd]\n", r":2: the optimizer is sgd"),
+        ("epochs = 2\noptimizer = 'entropy-sgd'\n[swa]\n", r":3: entropy-sgd averages"),
+        (
+            "epochs = 2\noptimizer = 'entropy-sgd'\n[entropy_sgd]\nlangevin = 0\n",
+            r":4: entropy_sgd.langevin",
+        ),
         ("epochs = true\n", r":1: epochs"),
         ("epochs =\n", "is not TOML"),
     ],
@@ -122,4 +128,4 @@ def test_the_page_names_every_preset_and_its_recipe_is_one(tmp_path):
     path.write_text(re.search(r'```toml title="recipe.toml"\n(.*?)```', page, re.S)[1])
     recipe = read_recipe(str(path))
     unset = [name for name in Recipe.model_fields if name not in recipe.model_fields_set]
-    assert unset == ["about", "wci"]  # every other table and key is shown
+    assert unset == ["about", "entropy_sgd", "wci"]  # every other table and key is shown
