@@ -104,6 +104,7 @@ def train(
     from robaudit.cli.train_tracking import parse_track
     from robaudit.engine import resolve_device
     from robaudit.training.network import begin_with, fresh_classifier
+    from robaudit.training.parts import augmentation_of
     from robaudit.training.preparing import prepared
     from robaudit.training.recipe import read_recipe
 
@@ -121,6 +122,7 @@ def train(
             'Name one: --arch "preact_resnet(depth=18)", or file.py:factory.',
         )
     examples = training_examples(settings, found.seed)
+    augmentation_of(found).check(tuple(examples.x.shape[1:]))
     fresh = fresh_classifier(arch, settings.normalize, examples, found.seed)
     start = None if found.start is None else begin_with(fresh, found.start, arch)
     extra = None if found.extra_data is None else extra_examples(found.extra_data, examples)

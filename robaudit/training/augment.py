@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from robaudit.errors import UsageError
+from robaudit.training.autoaugment import AutoAugment
 from robaudit.training.mixup import Mixup
 
 if TYPE_CHECKING:
@@ -23,12 +24,14 @@ class Augmentation:
     Attributes:
         pad: zeros on each side before a random crop of the original size.
         flip: whether half of the images are mirrored.
+        policy: a learned one, such as AutoAugment's.
         cutout: side of the square that is hidden in each image, in pixels.
         mixup: mixes each image and label with another of the batch.
     """
 
     pad: int = 0
     flip: bool = False
+    policy: AutoAugment | None = None
     cutout: int | None = None
     mixup: Mixup | None = None
 
@@ -43,6 +46,8 @@ class Augmentation:
                 f"cutout = {self.cutout}: the images have {shape[1]} x {shape[2]} pixels",
                 "The side of the hidden square is at most that of the images.",
             )
+        if self.policy is not None and shape[0] not in (1, 3):
+            raise UsageError(f"autoaugment takes grey and RGB images, not {shape[0]} channels")
 
     def __call__(
         self, x: Images, y: Labels, classes: int, seed: int, generator: torch.Generator
@@ -56,6 +61,8 @@ class Augmentation:
             generator: of all other draws, on the device of ``x``.
         """
         x = augment(x, self.pad, self.flip, generator)
+        if self.policy is not None:
+            x = self.policy(x)
         if self.cutout is not None:
             x = cutout(x, self.cutout, generator)
         return (x, y) if self.mixup is None else self.mixup(x, y, classes, seed, generator)

@@ -194,7 +194,7 @@ def fit(
             found = None
             if held is not None:
                 with torch.random.fork_rng(devices=devices):
-                    found = validated(model, held, recipe, threat)
+                    found = validated(model, held, recipe, threat, precision)
                 if plateau is not None:
                     plateau.step(found.loss)
             now = {

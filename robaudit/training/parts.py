@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from robaudit.training.augment import Augmentation
+from robaudit.training.autoaugment import AutoAugment
 from robaudit.training.awp import Awp
 from robaudit.training.entropy_sgd import EntropySGD
 from robaudit.training.method import Method
@@ -65,6 +66,7 @@ def augmentation_of(recipe: Recipe) -> Augmentation:
     return Augmentation(
         pad=settings.pad,
         flip=settings.flip,
+        policy=AutoAugment.for_cifar10() if settings.autoaugment else None,
         cutout=settings.cutout,
         mixup=None if settings.mixup is None else Mixup(settings.mixup),
     )

@@ -56,6 +56,9 @@ class AugmentTable(Spec):
 
     pad: _Epochs = Field(default=0, description="random crops after that many zeros on each side")
     flip: bool = Field(default=False, description="random mirror images")
+    autoaugment: bool = Field(
+        default=False, description="torchvision's AutoAugment policy for CIFAR-10"
+    )
     cutout: Count | None = Field(
         default=None, description="side in pixels of a square that is hidden in each image"
     )

@@ -13,6 +13,7 @@ from robaudit.engine import generator
 from robaudit.errors import UsageError
 
 if TYPE_CHECKING:
+    from robaudit.training.precision import TrainingPrecision
     from robaudit.training.recipe import Recipe
     from robaudit.types import Images, Labels, ThreatModel
 
@@ -57,11 +58,17 @@ def held_out(n: int, share: float, seed: int) -> tuple[Tensor, Tensor]:
     return order[count:].sort().values, order[:count].sort().values
 
 
-def validated(model: nn.Module, held: HeldOut, recipe: Recipe, threat: ThreatModel) -> Validation:
+def validated(
+    model: nn.Module,
+    held: HeldOut,
+    recipe: Recipe,
+    threat: ThreatModel,
+    precision: TrainingPrecision = "fp32",
+) -> Validation:
     """Clean and robust accuracy and the robust loss, by the recipe's attack with its best iterate.
 
     Starts depend on the recipe's seed and the examples' positions alone: they are the same after
-    every epoch.
+    every epoch. The attack searches in ``precision``, and the network in float32 judges.
     """
     attack = recipe.attack
     met = pgd(
@@ -73,6 +80,7 @@ def validated(model: nn.Module, held: HeldOut, recipe: Recipe, threat: ThreatMod
         step_size=attack.step_size,
         seed=recipe.seed,
         index=held.index,
+        precision=precision,
     )
     clean, robust, loss = (
         float(values.double().mean()) for values in (met.correct, met.robust, met.loss)

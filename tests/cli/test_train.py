@@ -340,3 +340,11 @@ def test_weights_of_another_architecture_are_refused(begun, place):
     ran = robaudit(*begun, "--arch", "digits_resnet(width=5)")
     assert ran.code == 4, ran.err
     assert "Traceback" not in ran.err
+
+
+def test_images_that_cannot_be_augmented_so_are_refused_before_anything_is_written(place):
+    (place / "wide.toml").write_text("epochs = 1\n[augment]\ncutout = 9\n")
+    ran = robaudit("train", "wide.toml", *SMALL, "--out", "run", "-q")
+    assert ran.code == 2
+    assert "cutout = 9: the images have 8 x 8 pixels" in ran.flat
+    assert not (place / "run").exists()

@@ -1,5 +1,7 @@
 """Augmentation of batches, against its definitions written out and torchvision's mixup."""
 
+import sys
+
 import pytest
 import torch
 from torch.nn import functional as F
@@ -7,6 +9,7 @@ from torch.nn import functional as F
 from robaudit.errors import UsageError
 from robaudit.training import At, Mart, Standard, Trades, kl_divergence
 from robaudit.training.augment import Augmentation, augment, cutout
+from robaudit.training.autoaugment import AutoAugment
 from robaudit.training.mixup import Mixup
 from robaudit.types import ThreatModel
 
@@ -107,3 +110,25 @@ def test_a_square_larger_than_the_image_is_refused():
     with pytest.raises(UsageError, match="cutout = 5: the images have 4 x 6 pixels"):
         Augmentation(cutout=5).check((1, 4, 6))
     Augmentation(cutout=4).check((1, 4, 6))
+
+
+def test_autoaugment_is_torchvisions_image_by_image_on_eight_bits():
+    transforms = pytest.importorskip("torchvision.transforms")
+    x = torch.randint(0, 256, (12, 3, 8, 8), dtype=torch.uint8, generator=draw())
+    peer = transforms.AutoAugment(transforms.AutoAugmentPolicy.CIFAR10)
+    torch.manual_seed(0)
+    expected = torch.stack([peer(image) for image in x]).float() / 255
+    torch.manual_seed(0)
+    found = AutoAugment.for_cifar10()(x.float() / 255)
+    assert torch.equal(found, expected)
+    assert (found != x.float() / 255).flatten(1).any(1).sum() > 2
+    grey = AutoAugment.for_cifar10()(x[:, :1].float() / 255)
+    assert grey.shape == (12, 1, 8, 8)
+    with pytest.raises(UsageError, match="not 2 channels"):
+        Augmentation(policy=AutoAugment.for_cifar10()).check((2, 4, 4))
+
+
+def test_without_torchvision_autoaugment_is_refused(monkeypatch):
+    monkeypatch.setitem(sys.modules, "torchvision.transforms", None)
+    with pytest.raises(UsageError, match="torchvision is not installed"):
+        AutoAugment.for_cifar10()

@@ -40,6 +40,7 @@ VALIDATED = {
 ENTROPIC = {
     "epochs": 4, "batch_size": 8, "attack": {"steps": 2}, "optimizer": "entropy-sgd",
     "entropy_sgd": {"langevin": 2, "noise": 0.01}, "weight_clip": 0.4,
+    "augment": {"autoaugment": True},
 }  # fmt: skip
 
 
