@@ -138,6 +138,18 @@ def test_a_reference_of_another_arithmetic_is_not_used(model, digits):
     assert own.value == other.value
 
 
+def test_a_reference_searched_in_the_same_arithmetic_is_used(model, digits):
+    """PGD judges its finds as flatness does: the reference's losses are the same but for a few."""
+    how = {"steps": 5, "index": digits.index, "precision": "bf16"}
+    given = pgd(model, digits.x, digits.y, THREAT, **how)
+    assert given.searched == "bf16"
+    own = average(model, digits.x, digits.y, THREAT, perturbations=1, **how)
+    found = average(model, digits.x, digits.y, THREAT, perturbations=1, reference=given, **how)
+    assert own.reference == pytest.approx(float(given.loss.double().mean()), rel=1e-4)
+    assert found.reference == float(given.loss.double().mean())
+    assert found.perturbed == own.perturbed
+
+
 def test_the_worst_weights_are_compared_and_judged_in_float32(model, digits):
     how = {"restarts": 1, "passes": 4, "steps": 2, "index": digits.index}
     rounded, exact = (

@@ -1,5 +1,7 @@
 """What a fast search on a GPU finds is judged in float32, and is about what the CPU finds."""
 
+import warnings
+
 import pytest
 import torch
 
@@ -34,7 +36,7 @@ def measured(device, probe, n=128, **how):
 def test_float32_confirms_every_break_of_the_fastest_search(name):
     examples = ra.load_examples("digits", n=128)
     done, stands, right = measured("cuda", ATTACKS[name])
-    if name not in ("pgd", "cw") and torch.cuda.get_device_capability()[0] >= 8:
+    if torch.cuda.get_device_capability()[0] >= 8:
         assert "searches in" in done.report.provenance.precision
     fell = right & ~stands
     assert fell.any()
@@ -84,3 +86,24 @@ def test_a_batch_of_another_size_leaves_the_same_in_the_fastest_arithmetic():
     _, one, _ = measured("cuda", ATTACKS["pgd"], n=500, batch_size=64)
     _, other, _ = measured("cuda", ATTACKS["pgd"], n=500, batch_size=512)
     assert float((one != other).float().mean()) <= 0.01
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_no_step_of_pgd_waits_for_the_gpu(precision):
+    """However many steps there are, the processor waits as often."""
+    examples, model = ra.load_examples("digits", n=64), ra.load(ROBUST, device="cuda")
+
+    def waits(steps):
+        how = {"steps": steps, "precision": precision}
+        torch.cuda.set_sync_debug_mode("warn")
+        try:
+            with warnings.catch_warnings(record=True) as said:
+                warnings.simplefilter("always")
+                ra.attacks.pgd(model, examples.x, examples.y, THREAT, **how)
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
+        return sum("synchroni" in str(one.message) for one in said)
+
+    waits(20)
+    # Both are recorded, which is compared with a plain pass.
+    assert waits(40) == waits(20)

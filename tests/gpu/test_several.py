@@ -24,7 +24,7 @@ def models():
 @pytest.mark.parametrize(
     ("attack", "threat"),
     [
-        (lambda *a: ra.attacks.pgd(*a, steps=10), LINF),
+        (lambda *a: ra.attacks.pgd(*a, steps=10, precision="fp32"), LINF),
         (lambda *a: ra.attacks.apgd(*a, steps=20), LINF),
         (lambda *a: ra.attacks.fab(*a, targets=3, steps=20), LINF),
         (lambda *a: ra.attacks.square(*a, queries=300), L2),
