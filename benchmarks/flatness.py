@@ -30,7 +30,7 @@ from networks import cases, cifar, real_data
 from torch.nn import functional as F
 
 import robaudit as ra
-from robaudit.engine import Runner, accelerate, frozen, full_precision
+from robaudit.engine import Runner, accelerate, arithmetic, frozen
 from robaudit.engine.folding import fold_batch_norm
 from robaudit.engine.projections import ascend, project, random_start
 from robaudit.flatness import average, worst
@@ -234,7 +234,7 @@ def main():
         # The largest network twice at most: one weight change takes its plain loop half a minute.
         repeats = min(2, given.repeats) if few else given.repeats
         model, x, y = (part.to(given.device) for part in (case.model, x, y))
-        with full_precision():  # on a GPU the plain loop as well
+        with arithmetic("fp32"):  # on a GPU the plain loop as well
             compared(case.name, model, x, y, given.draws, repeats)
 
 

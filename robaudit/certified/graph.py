@@ -12,7 +12,7 @@ from torchvision.transforms import Normalize
 from robaudit.certified.exported import BATCH, RANDOM, exported, refusal
 from robaudit.certified.nodes import Graph, Node
 from robaudit.certified.reading import Reading, read
-from robaudit.engine import Voted, effective, full_precision, generator
+from robaudit.engine import Voted, arithmetic, effective, generator
 from robaudit.engine.logits import logits_of
 from robaudit.errors import NotCertifiableError, NotMeasuredError, RobauditError
 
@@ -159,7 +159,7 @@ def _runs(network: nn.Module, images: Tensor) -> bool:
 
 def _logits(network: nn.Module, images: Tensor) -> Tensor:
     try:
-        with torch.no_grad(), full_precision():
+        with torch.no_grad(), arithmetic("fp32"):
             return logits_of(network, images.clone())  # some change their images in place
     except RobauditError as error:
         raise refusal(error.message) from error

@@ -12,10 +12,10 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from robaudit.curvature.double_backward import checked_double_backward
 from robaudit.engine import (
+    arithmetic,
     device_of,
     effective,
     frozen,
-    full_precision,
     kept_entries,
     seed_for,
 )
@@ -82,7 +82,7 @@ def pyhessian(
     with frozen(model), checked_double_backward(model, x, y):
         own = copy.deepcopy(model).requires_grad_(True)
     with (
-        full_precision(),
+        arithmetic("fp32"),
         torch.random.fork_rng(),
         torch.enable_grad(),
         sdpa_kernel(SDPBackend.MATH),

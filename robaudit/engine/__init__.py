@@ -16,7 +16,7 @@ from robaudit.engine.effective import (
     kept_entries,
 )
 from robaudit.engine.freezing import evaluating, frozen
-from robaudit.engine.precision import Arithmetic, Asked, Precision, arithmetic, full_precision
+from robaudit.engine.precision import Arithmetic, Asked, Precision, arithmetic
 from robaudit.engine.runner import TILE, Runner
 from robaudit.engine.seeding import generator, normal_rows, seed_for, sign_rows, uniform_rows
 from robaudit.engine.straight import StraightThrough, straight_through
@@ -42,7 +42,6 @@ __all__ = [
     "effective_notes",
     "evaluating",
     "frozen",
-    "full_precision",
     "generator",
     "idle_note",
     "idle_parameters",

@@ -195,9 +195,7 @@ def _accelerated(
         few_channels, many_products, products = _work(model, noise[:1])
         plain, last = found, False
         if few_channels < _FEW_CHANNELS_WORK:
-            last = offer(
-                CHANNELS_LAST, "channels are not last", lambda: ImagesLast(channels_last(plain))
-            )
+            last = offer(CHANNELS_LAST, "channels are not last", lambda: Form(plain, last=True))
         for precision in candidates(asked, device):
             if precision == "fp32" or (
                 precision == "bf16"
@@ -205,7 +203,8 @@ def _accelerated(
                 and many_products < _MANY_PRODUCTS_WORK
             ):
                 continue
-            make = partial(_rounded, plain, last) if precision == "bf16" else lambda: found
+            rounded = partial(Form, plain, last=last, rounded=True)
+            make = rounded if precision == "bf16" else lambda: found
             if offer(precision, f"{precision} is not used", make, precision):
                 break
         else:
@@ -237,50 +236,35 @@ def _work(model: nn.Module, image: Tensor) -> tuple[float, float, int]:
     return few / convolved if convolved else 1.0, long / max(1, total), total
 
 
-def channels_last(network: nn.Module) -> nn.Module:
-    """A frozen copy with its weights in channels-last order; :class:`ImagesLast` runs it."""
-    own = copy.deepcopy(network).eval().requires_grad_(False)
-    return own.to(memory_format=torch.channels_last)
+class Form(nn.Module):
+    """A frozen copy of a network, for images in any memory order; its logits are in their type.
 
+    Args:
+        last: in channels-last order.
+        rounded: in bfloat16.
+    """
 
-class ImagesLast(nn.Module):
-    """A network in channels-last order, for images in any memory order."""
-
-    def __init__(self, network: nn.Module) -> None:
+    def __init__(self, network: nn.Module, *, last: bool, rounded: bool = False) -> None:
         super().__init__()
-        self.network = network
+        own = copy.deepcopy(network).eval().requires_grad_(False)
+        self.network, self._last = own, last
+        if rounded:
+            inner = as_written(own.network if isinstance(own, StraightThrough) else own)
+            inner.to(torch.bfloat16)
+            inner.register_forward_pre_hook(_round_images)
+        if last:
+            own.to(memory_format=torch.channels_last)
 
     def forward(self, x: Tensor) -> Tensor:
-        logits: Tensor = self.network(x.contiguous(memory_format=torch.channels_last))
-        return logits
-
-
-def _rounded(network: nn.Module, last: bool) -> nn.Module:
-    """A frozen copy that computes in bfloat16, perhaps in channels-last order."""
-    own = copy.deepcopy(network).eval().requires_grad_(False)
-    inner = as_written(own.network if isinstance(own, StraightThrough) else own)
-    inner.to(torch.bfloat16)
-    inner.register_forward_pre_hook(_round_images)
-    return (
-        ImagesLast(_Widened(own.to(memory_format=torch.channels_last))) if last else _Widened(own)
-    )
+        if self._last:
+            x = x.contiguous(memory_format=torch.channels_last)
+        logits: Tensor = self.network(x)
+        return logits.to(x.dtype)
 
 
 def _round_images(_: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
     images, *others = args
     return (images.to(torch.bfloat16), *others)
-
-
-class _Widened(nn.Module):
-    """A network with its logits in float32."""
-
-    def __init__(self, network: nn.Module) -> None:
-        super().__init__()
-        self.network = network
-
-    def forward(self, x: Tensor) -> Tensor:
-        logits: Tensor = self.network(x)
-        return logits.float()
 
 
 class _Trial:

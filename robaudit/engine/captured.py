@@ -11,8 +11,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import torch
 from torch import Tensor, nn
@@ -95,33 +94,6 @@ def recorder_for(device: torch.device) -> Recorder | None:
     return CudaGraphs(device) if device.type == "cuda" else None
 
 
-@dataclass(frozen=True)
-class _Recorded:
-    """The two functions on images of one size; ``slopes`` is the gradient of the logits."""
-
-    images: Tensor
-    logits: Tensor
-    forth: Callable[[], object]
-    slopes: Tensor | None = None
-    gradient: Tensor | None = None
-    back: Callable[[], object] | None = None
-
-    def run(self, x: Tensor) -> Tensor:
-        with torch.no_grad():
-            self.images.copy_(x)
-            self.forth()
-            return self.logits.detach().clone()
-
-    def pull(self, slopes: Tensor) -> Tensor:
-        assert self.slopes is not None
-        assert self.gradient is not None
-        assert self.back is not None
-        with torch.no_grad():
-            self.slopes.copy_(slopes)
-            self.back()
-            return self.gradient.clone()
-
-
 class Captured:
     """A network's logits and input gradients, recorded where that is possible.
 
@@ -150,16 +122,14 @@ class Captured:
     ) -> None:
         self.forward, self.precision = forward, precision
         self.notes: list[str] = []
-        self._door = door
+        self._door, self._compile = door, compiled
         self._modules: list[nn.Module] = []
         self._recorder: Recorder | None = None
         if isinstance(forward, nn.Module) and not isinstance(forward, Voted):
             self._modules = list(forward.modules())
             self._recorder = recorder_for(device)
-        self._compile = compiled and self._recorder is not None
-        self._compiled = compiled
         self._asked: Counter[Any] = Counter()
-        self._recorded: dict[Any, _Recorded] = {}
+        self._recorded: dict[Any, tuple[Forward, Pull | None]] = {}
         self._seen: list[object] = []
 
     @property
@@ -169,14 +139,12 @@ class Captured:
 
     def beside(self, forward: Forward, device: torch.device) -> Captured:
         """The same for a copy of the network on another device."""
-        return Captured(forward, device, self.precision, compiled=self._compiled, door=self._door)
+        return Captured(forward, device, self.precision, compiled=self._compile, door=self._door)
 
     def logits(self, x: Tensor) -> Tensor:
         """Logits ``(b, k)`` without their graph."""
         recorded = self._find(x, backward=False)
-        if recorded is not None:
-            return recorded.run(x)
-        return self.plain(x)
+        return self.plain(x) if recorded is None else recorded[0](x)
 
     def plain(self, x: Tensor) -> Tensor:
         """As :meth:`logits`, never recorded by itself: a part of :meth:`repeated` work."""
@@ -194,31 +162,24 @@ class Captured:
             x: images of the shape that it passes.
             reset: gives those tensors the values that they had; called last of all.
         """
-        if self._recorder is None:
+        recorder, again = self._recorder, cast(Callable[[], object], work)
+        if recorder is None:
             return work
-        again: Callable[[], object] = work
-        problem = self._refusal(x)
-        if not problem:
-            try:
-                with _RECORDING:
-                    self._recorder.warm(work)
-                    logits, again = self._recorder.record(work)
-                reset()
-                own = work().clone()
-                reset()
-                again()
-                problem = difference((own, None), (logits, None), self.precision)
-                problem = f"replayed, {problem}" if problem else ""
-            except BaseException as error:
-                if not recurs(error):
-                    raise
-                problem = f"it raised {error_line(error)}"
+
+        def compared() -> str:
+            nonlocal again
+            with _RECORDING:
+                recorder.warm(work)
+                logits, again = recorder.record(work)
+            reset()
+            own = work().clone()
+            reset()
+            again()
+            return difference((own, None), (logits, None), self.precision)
+
+        problem = self._refusal(x) or _problem(compared)
         reset()
-        if problem:
-            self._recorder = None
-            self.drop()
-            self.notes.append(f"passes are not recorded as CUDA graphs: {problem}")
-        return work if problem else again
+        return work if self._given_up(problem) else again
 
     def pair(self, x: Tensor) -> tuple[Tensor, Pull | None]:
         """Logits ``(b, k)``, and the function from their gradient to that in the images.
@@ -227,16 +188,17 @@ class Captured:
         next pass, and once.
         """
         recorded = self._find(x, backward=True)
-        if recorded is not None:
-            return recorded.run(x), recorded.pull
-        return _pair(lambda images: self._door(self.forward, images), x)
+        if recorded is None:
+            return _pair(lambda images: self._door(self.forward, images), x)
+        run, pull = recorded
+        return run(x), pull
 
     def drop(self) -> None:
         """Free the memory of recorded passes."""
         self._recorded.clear()
         self._asked.clear()
 
-    def _find(self, x: Tensor, backward: bool) -> _Recorded | None:
+    def _find(self, x: Tensor, backward: bool) -> tuple[Forward, Pull | None] | None:
         if self._recorder is None:
             return None
         state = self._state()
@@ -246,15 +208,19 @@ class Captured:
         key = backward, x.shape, x.dtype
         if key not in self._recorded:
             self._asked[key] += 1
-            if self._asked[key] < _ASKED:
-                return None
-            problem = self._try(x, backward)
-            if problem:
-                self.drop()
-                self._recorder = None
-                self.notes.append(f"passes are not recorded as CUDA graphs: {problem}")
+            if self._asked[key] < _ASKED or self._given_up(
+                self._refusal(x) or self._try(x, backward)
+            ):
                 return None
         return self._recorded[key]
+
+    def _given_up(self, problem: str) -> bool:
+        """Whether there is a problem; nothing is recorded from then on."""
+        if problem:
+            self.drop()
+            self._recorder = None
+            self.notes.append(f"passes are not recorded as CUDA graphs: {problem}")
+        return bool(problem)
 
     def _refusal(self, x: Tensor) -> str:
         """Why the network cannot be recorded; empty if nothing is known against it."""
@@ -267,9 +233,6 @@ class Captured:
 
     def _try(self, x: Tensor, backward: bool) -> str:
         """Record a size; why not, if it cannot be."""
-        problem = self._refusal(x)
-        if problem:
-            return problem
         if self._compile and len(x) >= _COMPILED:
             compiled: Forward = torch.compile(self.forward, dynamic=False, fullgraph=True)
             problem = self._record(compiled, x, backward)
@@ -282,25 +245,21 @@ class Captured:
     def _record(self, forward: Forward, x: Tensor, backward: bool) -> str:
         recorder = self._recorder
         assert recorder is not None
-        try:
+
+        def compared() -> str:
             with _RECORDING:
                 made = _recorded(recorder, lambda z: self._door(forward, z), x, backward)
             own, pull = _pair(lambda z: self._door(self.forward, z), x)
             slopes = torch.linspace(-1, 1, own.shape[-1]).to(own).expand_as(own).contiguous()
-            with_gradient = backward and pull is not None
-            problem = difference(
-                (own, pull(slopes) if with_gradient and pull is not None else None),
-                (made.run(x), made.pull(slopes) if with_gradient else None),
-                self.precision,
-            )
-        except BaseException as error:
-            if not recurs(error):
-                raise
-            return f"it raised {error_line(error)}"
-        if problem:
-            return f"replayed, {problem}"
-        self._recorded[backward, x.shape, x.dtype] = made
-        return ""
+            run, back = made
+            plain = pull(slopes) if pull is not None and back is not None else None
+            again = run(x), back(slopes) if back is not None else None
+            problem = difference((own, plain), again, self.precision)
+            if not problem:
+                self._recorded[backward, x.shape, x.dtype] = made
+            return problem
+
+        return _problem(compared)
 
     def _state(self) -> list[object]:
         """What a recording depends on beside the images: where tensors are, hooks, modes."""
@@ -322,32 +281,55 @@ def _pair(run: Forward, x: Tensor) -> tuple[Tensor, Pull | None]:
     return logits.detach(), lambda slopes: torch.autograd.grad(logits, leaf, slopes)[0]
 
 
-def _recorded(recorder: Recorder, run: Forward, x: Tensor, backward: bool) -> _Recorded:
+def _problem(compared: Callable[[], str]) -> str:
+    """What is wrong with a recording: what it raises, or how its replay differs."""
+    try:
+        problem = compared()
+    except BaseException as error:
+        if not recurs(error):
+            raise
+        return f"it raised {error_line(error)}"
+    return f"replayed, {problem}" if problem else ""
+
+
+def _recorded(
+    recorder: Recorder, network: Forward, x: Tensor, backward: bool
+) -> tuple[Forward, Pull | None]:
+    """The two functions on images of one size, the second only if it is wanted."""
     images = x.detach().clone().requires_grad_(backward)
-    if not backward:
-
-        def plain() -> Tensor:
-            with torch.no_grad():
-                return run(images)
-
-        recorder.warm(plain)
-        return _Recorded(images, *recorder.record(plain))
     latest: list[Tensor] = []
 
     def forth() -> Tensor:
-        with torch.enable_grad():
-            latest[:] = [run(images)]
+        with torch.set_grad_enabled(backward):
+            latest[:] = [network(images)]
         return latest[0]
 
     def back() -> Tensor:
         return torch.autograd.grad(latest[0], images, slopes)[0]
 
+    def run(z: Tensor) -> Tensor:
+        with torch.no_grad():
+            images.copy_(z)
+            forth_again()
+            return logits.detach().clone()
+
+    def pull(given: Tensor) -> Tensor:
+        with torch.no_grad():
+            slopes.copy_(given)
+            back_again()
+            return gradient.clone()
+
+    if not backward:
+        recorder.warm(forth)
+        latest.clear()
+        logits, forth_again = recorder.record(forth)
+        return run, None
     slopes = torch.zeros_like(forth().detach())
     recorder.warm(lambda: (forth(), back()))
     latest.clear()
     logits, forth_again = recorder.record(forth)
     gradient, back_again = recorder.record(back)
-    return _Recorded(images, logits, forth_again, slopes, gradient, back_again)
+    return run, pull
 
 
 def _foreign_hooks(module: nn.Module) -> bool:

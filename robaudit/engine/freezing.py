@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from torch import nn
 
 from robaudit.engine.logits import guarded_calls
-from robaudit.engine.precision import full_precision
+from robaudit.engine.precision import arithmetic
 
 
 @contextmanager
@@ -22,7 +22,7 @@ def frozen(model: nn.Module) -> Iterator[nn.Module]:
     try:
         for parameter, _ in wanted:
             parameter.requires_grad_(False)
-        with evaluating(model), full_precision(), guarded_calls(model):
+        with evaluating(model), arithmetic("fp32"), guarded_calls(model):
             yield model
     finally:
         for parameter, want in wanted:

@@ -27,20 +27,11 @@ def logits_of(network: Callable[[Tensor], object], x: Tensor) -> Tensor:
         NotMeasuredError: the output is not one row of floating-point logits per image.
     """
     given = _at_least_two(x)
-    logits = as_logits(network(given), given)
-    return logits if given is x else logits[: len(x)]
-
-
-def as_logits(output: object, x: Tensor) -> Tensor:
-    """A network's output for the images ``x``, checked and converted to their type.
-
-    Raises:
-        NotMeasuredError: the output is not one row of floating-point logits per image.
-    """
-    if not isinstance(output, Tensor) or output.dim() != 2 or len(output) != len(x):
+    output = network(given)
+    if not isinstance(output, Tensor) or output.dim() != 2 or len(output) != len(given):
         got = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
         raise NotMeasuredError(
-            f"the network's output for {len(x)} images is {got}, not logits (n, classes)",
+            f"the network's output for {len(given)} images is {got}, not logits (n, classes)",
             "An --arch factory may wrap the network so that it returns logits alone.",
         )
     if not output.is_floating_point():
@@ -50,7 +41,8 @@ def as_logits(output: object, x: Tensor) -> Tensor:
             "An --arch factory may wrap the network so that it returns its logits before they are "
             "rounded, compared or made complex.",
         )
-    return output.to(x.dtype)
+    logits = output.to(x.dtype)
+    return logits if given is x else logits[: len(x)]
 
 
 @contextmanager

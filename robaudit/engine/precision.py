@@ -55,19 +55,11 @@ def multiplies_bf16(device: torch.device) -> bool:
 def arithmetic(precision: Precision) -> AbstractContextManager[None]:
     """The settings of a precision inside the block; the caller's are restored on exit.
 
-    ``tf32`` and ``bf16`` allow TF32 for what is in float32. Convolutions are deterministic in all.
-    The settings are the process's, not the thread's.
+    ``fp32`` disables TF32, to whose ten bits PyTorch rounds the inputs of convolutions on recent
+    GPUs; ``tf32`` and ``bf16`` allow it for what is in float32. Convolutions are deterministic in
+    all. The settings are the process's, not the thread's.
     """
     return _settings(deterministic=True, allow_tf32=precision != "fp32")
-
-
-def full_precision() -> AbstractContextManager[None]:
-    """Disable TF32 and make convolutions deterministic inside the block.
-
-    By default, PyTorch rounds the inputs of convolutions on recent GPUs to TF32's ten bits. The
-    caller's settings are restored on exit.
-    """
-    return arithmetic("fp32")
 
 
 def default_precision() -> AbstractContextManager[None]:

@@ -40,69 +40,49 @@ def generator(seed: int, *parts: int | str) -> torch.Generator:
     return torch.Generator().manual_seed(seed_for(seed, *parts))
 
 
-def uniform_rows(
-    shape: Sequence[int],
-    index: Tensor,
-    seed: int,
-    stream: str,
-    restart: int | Tensor = 0,
-    *,
-    device: torch.device | None = None,
-) -> Tensor:
-    """One draw from U[0, 1) of the given shape per example, ``(n, *shape)`` float32.
-
-    The numbers are multiples of ``2^-24``, the same on every device.
+class Rows:
+    """Draws of one distribution: one of a given shape per example, ``(n, *shape)`` float32.
 
     Args:
-        shape: shape of one example's draw.
-        index: ``(n,)`` the examples' indices in their data set.
-        seed: of the whole computation.
-        stream: identifies the attack or probe.
-        restart: number of the restart or query; a tensor broadcasts with ``index``, and the draws
-            are then ``(*(index + restart).shape, *shape)``.
-        device: of the draws; that of ``index`` unless given.
+        draw: of :mod:`robaudit.engine.philox`.
 
     >>> drawn = uniform_rows((2,), torch.tensor([7, 3]), 0, "example")
     >>> torch.equal(uniform_rows((2,), torch.tensor([3]), 0, "example"), drawn[1:])
     True
     """
-    return _rows(philox.uniform, shape, index, seed, stream, restart, device)
+
+    def __init__(self, draw: Callable[[Key, Tensor, Tensor | int, int], Tensor]) -> None:
+        self._draw = draw
+
+    def __call__(
+        self,
+        shape: Sequence[int],
+        index: Tensor,
+        seed: int,
+        stream: str,
+        restart: int | Tensor = 0,
+        *,
+        device: torch.device | None = None,
+    ) -> Tensor:
+        """The draws, the same on every device.
+
+        Args:
+            shape: shape of one example's draw.
+            index: ``(n,)`` the examples' indices in their data set.
+            seed: of the whole computation.
+            stream: identifies the attack or probe.
+            restart: number of the restart or query; a tensor broadcasts with ``index``, and the
+                draws are then ``(*(index + restart).shape, *shape)``.
+            device: of the draws; that of ``index`` unless given.
+        """
+        examples, count = index.to(device or index.device), math.prod(shape)
+        rows = self._draw(key_of(seed, stream), examples, restart, count)
+        return rows.reshape(*rows.shape[:-1], *shape)
 
 
-def normal_rows(
-    shape: Sequence[int],
-    index: Tensor,
-    seed: int,
-    stream: str,
-    restart: int | Tensor = 0,
-    *,
-    device: torch.device | None = None,
-) -> Tensor:
-    """One standard normal draw per example, as :func:`uniform_rows`."""
-    return _rows(philox.normal, shape, index, seed, stream, restart, device)
-
-
-def sign_rows(
-    shape: Sequence[int],
-    index: Tensor,
-    seed: int,
-    stream: str,
-    restart: int | Tensor = 0,
-    *,
-    device: torch.device | None = None,
-) -> Tensor:
-    """One draw of signs, -1.0 or 1.0, per example, as :func:`uniform_rows`."""
-    return _rows(philox.signs, shape, index, seed, stream, restart, device)
-
-
-def _rows(
-    draw: Callable[[Key, Tensor, Tensor | int, int], Tensor],
-    shape: Sequence[int],
-    index: Tensor,
-    seed: int,
-    stream: str,
-    restart: int | Tensor,
-    device: torch.device | None,
-) -> Tensor:
-    rows = draw(key_of(seed, stream), index.to(device or index.device), restart, math.prod(shape))
-    return rows.reshape(*rows.shape[:-1], *shape)
+uniform_rows = Rows(philox.uniform)
+"""From U[0, 1), in multiples of ``2^-24``."""
+normal_rows = Rows(philox.normal)
+"""Standard normal."""
+sign_rows = Rows(philox.signs)
+"""Signs, -1.0 or 1.0."""

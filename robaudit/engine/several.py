@@ -11,7 +11,7 @@ import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import cache, partial
 from itertools import islice
@@ -205,10 +205,9 @@ def over_devices(
 def _at_once(devices: Sequence[torch.device], work: Sequence[Callable[[], R]]) -> list[R]:
     if len(work) == 1:
         return [work[0]()]
-    alike = _Thread.of_caller(devices[0])
+    alike = _as_here(devices[0].type)
     futures = [
-        _worker(os.getpid(), at).submit(alike.run, devices[at], work[at])
-        for at in range(1, len(work))
+        _worker(os.getpid(), at).submit(alike, devices[at], work[at]) for at in range(1, len(work))
     ]
     try:
         first = work[0]()
@@ -223,35 +222,22 @@ def _worker(process: int, at: int) -> ThreadPoolExecutor:
     return ThreadPoolExecutor(1, thread_name_prefix=f"robaudit device {at}")
 
 
-@dataclass(frozen=True)
-class _Thread:
-    """What torch keeps for each thread; TF32 and the like are settings of the process."""
+def _as_here(kind: str) -> Callable[[torch.device, Callable[[], R]], R]:
+    """Does work on a device in a thread that is then as the caller's.
 
-    threads: int
-    gradients: bool
-    autocast: bool
-    rounded: torch.dtype
+    It has what torch keeps for each thread; TF32 and the like are settings of the process.
+    """
+    threads, gradients = torch.get_num_threads(), torch.is_grad_enabled()
+    autocast, rounded = torch.is_autocast_enabled(kind), torch.get_autocast_dtype(kind)
 
-    @classmethod
-    def of_caller(cls, device: torch.device) -> _Thread:
-        kind = device.type
-        return cls(
-            torch.get_num_threads(),
-            torch.is_grad_enabled(),
-            torch.is_autocast_enabled(kind),
-            torch.get_autocast_dtype(kind),
-        )
-
-    def run(self, device: torch.device, work: Callable[[], R]) -> R:
-        """Do the work on a device, in a thread that is as the caller's."""
-        if torch.get_num_threads() != self.threads:
-            torch.set_num_threads(self.threads)
-        current: AbstractContextManager[object] = nullcontext()
-        if device.type == "cuda":
-            current = torch.cuda.device(device)
+    def run(device: torch.device, work: Callable[[], R]) -> R:
+        if torch.get_num_threads() != threads:
+            torch.set_num_threads(threads)
         with (
-            current,
-            torch.set_grad_enabled(self.gradients),
-            torch.autocast(device.type, self.rounded, enabled=self.autocast),
+            torch.cuda.device(device) if kind == "cuda" else nullcontext(),
+            torch.set_grad_enabled(gradients),
+            torch.autocast(kind, rounded, enabled=autocast),
         ):
             return work()
+
+    return run

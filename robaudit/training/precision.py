@@ -8,7 +8,7 @@ from typing import Literal
 
 import torch
 
-from robaudit.engine import full_precision
+from robaudit.engine import arithmetic
 
 TrainingPrecision = Literal["fp32", "tf32", "bf16"]
 
@@ -21,7 +21,7 @@ def training_precision(kind: TrainingPrecision, device: torch.device) -> Iterato
     convolutions deterministic.
     """
     if kind == "fp32":
-        with full_precision():
+        with arithmetic("fp32"):
             yield
         return
     matmul = torch.get_float32_matmul_precision()

@@ -6,8 +6,8 @@ from robaudit.attacks import pgd
 from robaudit.engine import (
     TILE,
     Runner,
+    arithmetic,
     frozen,
-    full_precision,
     generator,
     normal_rows,
     resolve_device,
@@ -128,7 +128,7 @@ def test_full_precision_holds_inside_and_gives_back_what_was_set():
     before = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
     torch.set_float32_matmul_precision("medium")
     try:
-        with full_precision():
+        with arithmetic("fp32"):
             assert torch.get_float32_matmul_precision() == "highest"
             assert not torch.backends.cudnn.allow_tf32
             assert torch.backends.cudnn.deterministic
@@ -138,7 +138,7 @@ def test_full_precision_holds_inside_and_gives_back_what_was_set():
         torch.set_float32_matmul_precision(before[0])
 
 
-def test_whoever_freezes_a_network_runs_it_in_full_precision():
+def test_whoever_freezes_a_network_runs_it_in_full_float32():
     """The attack called on its own, without an audit around it."""
     seen = []
 

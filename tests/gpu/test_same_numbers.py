@@ -6,7 +6,7 @@ import torch
 import robaudit as ra
 from robaudit.audit import audit, preset
 from robaudit.checkpoints import samples_dir
-from robaudit.engine import Runner, full_precision
+from robaudit.engine import Runner, arithmetic
 
 pytestmark = pytest.mark.gpu
 THREAT = ra.ThreatModel("linf", 0.15)
@@ -17,7 +17,7 @@ def test_logits_agree_to_float32_rounding():
     on = {}
     for device in ("cpu", "cuda"):
         model = ra.load(samples_dir() / "robust.pt", device=device)
-        with full_precision():
+        with arithmetic("fp32"):
             on[device] = Runner(model, torch.device(device)).logits(x).cpu()
     torch.testing.assert_close(on["cuda"], on["cpu"], rtol=1e-4, atol=1e-4)
 
@@ -46,7 +46,7 @@ def test_an_audit_gives_the_same_numbers(name):
 def test_batch_size_changes_no_verdict():
     examples = ra.load_examples("digits")
     model = ra.load(samples_dir() / "robust.pt", device="cuda")
-    with full_precision():
+    with arithmetic("fp32"):
         one, other = (
             ra.attacks.pgd(model, examples.x, examples.y, THREAT, batch_size=size)
             for size in (64, 512)
