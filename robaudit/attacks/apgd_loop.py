@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from robaudit.attacks.blocks import Block, any_row, check_finite, gathered, packed, put, repacked
+from robaudit.attacks.blocks import Block, any_broken, any_row, gathered, packed, put, repacked
 from robaudit.engine import Runner
 from robaudit.engine.projections import Ball, length, per_image
 from robaudit.engine.runner import PerImageObjective
@@ -45,14 +45,15 @@ class Verdicts:
 
     def update(self, example: Tensor, rank: Tensor, when: Tensor, found: Tensor | None) -> None:
         """Keep each example's first break; of several in one step, that of the lowest rank."""
-        broke = when < NEVER
-        order = torch.where(broke, when * _RANKS + rank, NEVER * _RANKS)
-        first = torch.full_like(self.robust, NEVER * _RANKS, dtype=torch.long)
-        first.scatter_reduce_(0, example, order, "amin")
-        wins = broke & (order == first[example]) & self.robust[example]
-        if found is not None:
-            self.found[example[wins]] = found[wins]
-        self.robust[example[broke]] = False
+        rows = torch.nonzero(when < NEVER)[:, 0]
+        own = example[rows]
+        if found is not None and len(rows):
+            at = torch.arange(len(rows), device=rows.device)
+            order = (when[rows] * _RANKS + rank[rows]) * len(rows) + at
+            none = torch.full_like(self.robust, torch.iinfo(order.dtype).max, dtype=order.dtype)
+            first = none.scatter_reduce_(0, own, order, "amin")[own] % len(rows)
+            self.found[own] = found[rows[first]]
+        self.robust[own] = False
 
 
 class _ApgdRows(Block):
@@ -263,12 +264,9 @@ def _drop_broken(
     at_end: bool,
 ) -> list[_ApgdRows]:
     """Update the verdicts and drop the rows of broken examples."""
-    for block in blocks:
-        check_finite(torch.where(block.finite, block.best, torch.nan))
-    if not (settings.early_exit or at_end):
-        return blocks
     when = gathered(blocks, "when")
-    if not at_end and not bool((when < NEVER).any()):
+    broke = any_broken(when < NEVER, [block.finite for block in blocks])
+    if not at_end and not (settings.early_exit and broke):
         return blocks
     row = gathered(blocks, "row")
     out.best[row] = gathered(blocks, "best")

@@ -76,7 +76,7 @@ def climb(
     threat, steps = settings.threat, settings.steps
     stages = radii(threat.norm, threat.eps, steps)
     widest = replace(threat, eps=stages[0][0])
-    clean, index = part.x[attacked], part.index[attacked.cpu()]
+    clean, index = part.x[attacked], part.index[attacked]
     example, rank, labels = per_target(attacked, part.y, targets)
     starts = [
         random_start(clean, index, widest, settings.seed, settings.restart, name)

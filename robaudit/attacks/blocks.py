@@ -101,7 +101,8 @@ def raised(best: Tensor, example: Tensor, values: Tensor) -> tuple[Tensor, Tenso
     highest = best.scatter_reduce(0, example, values, "amax")
     row = torch.arange(len(example), device=example.device)
     wins = (values == highest[example]) & (values > best[example])
-    first = row.new_full(best.shape, len(row)).scatter_reduce(0, example[wins], row[wins], "amin")
+    own = torch.where(wins, row, len(row))
+    first = row.new_full(best.shape, len(row)).scatter_reduce(0, example, own, "amin")
     risen = torch.nonzero(first < len(row))[:, 0]
     return highest, risen, first[risen]
 
@@ -121,13 +122,31 @@ def put(images: Tensor, mask: Tensor, others: Tensor) -> Tensor:
     return images
 
 
+def any_broken(broken: Tensor, finite: Sequence[Tensor]) -> bool:
+    """Whether any row is broken, read from the device at once with whether all is finite.
+
+    Args:
+        broken, finite: masks of any shape.
+
+    Raises:
+        NotMeasuredError: some of the logits or losses were not finite.
+    """
+    broke, *good = torch.stack([broken.any(), *(mask.all() for mask in finite)]).tolist()
+    _check(all(good))
+    return bool(broke)
+
+
 def check_finite(values: Tensor) -> None:
     """Raise if some of the logits or losses are not finite.
 
     Raises:
         NotMeasuredError: some of the values are not finite.
     """
-    if not bool(values.isfinite().all()):
+    _check(bool(values.isfinite().all()))
+
+
+def _check(finite: bool) -> None:
+    if not finite:
         raise NotMeasuredError(
             "the network's logits are not finite on some images",
             "Look for NaN or overflow in the weights; low precision can be a cause.",

@@ -26,7 +26,7 @@ class Chunk:
     Attributes:
         x, y: images ``(m, c, h, w)`` and labels ``(m,)``.
         logits, correct: ``(m, k)`` at the clean images, and ``(m,)`` bool.
-        index: ``(m,)`` their positions in their data set, on the CPU.
+        index: ``(m,)`` their positions in their data set.
         rows: which of the examples they are.
         tick: takes the share of the part's work that is done, between 0 and 1.
     """
@@ -87,7 +87,8 @@ def run_in_parts(
             logits = runner.logits(images)
             check_finite(logits)
             correct = logits.argmax(1) == labels
-            found = attack(Chunk(images, labels, logits, correct, index[rows], rows, tick))
+            own = index[rows].to(runner.device)
+            found = attack(Chunk(images, labels, logits, correct, own, rows, tick))
             cpu = {name: values.cpu() for name, values in {**found, "correct": correct}.items()}
             return {**cpu, "passes": _passes(runner, searcher) - before}
 

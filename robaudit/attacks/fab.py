@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from robaudit.attacks.blocks import (
     Block,
+    any_broken,
     any_row,
-    check_finite,
     gathered,
     packed,
     parts,
@@ -174,7 +174,7 @@ class _FabChunk:
             return x.clone()
         norm, shape = self.threat.norm, x.shape[1:]
         draw = uniform_rows if norm == "linf" else normal_rows
-        away = draw(shape, self.index[example.cpu()], seed, f"fab {rank}", restart, device=x.device)
+        away = draw(shape, self.index[example], seed, f"fab {rank}", restart, device=x.device)
         away = 2 * away - 1 if norm == "linf" else away
         away = away * per_image(away, self.threat.eps / 2 / length(away, norm))
         return (x + away).clamp_(0, 1)
@@ -236,11 +236,10 @@ class _FabChunk:
 
     def _drop_broken(self, blocks: list[_FabRows], *, at_end: bool) -> list[_FabRows]:
         """Record what was found; drop the rows of examples that have a point inside the ball."""
-        for block in blocks:
-            check_finite(block.adv)
         distance, example = gathered(blocks, "distance"), gathered(blocks, "example")
-        broken = distance <= self.threat.eps
-        if not at_end and not (self.early_exit and bool(broken.any())):
+        finite = [block.adv.isfinite().all() for block in blocks]
+        broke = any_broken(distance <= self.threat.eps, finite)
+        if not at_end and not (self.early_exit and broke):
             return blocks
         best, closer, row = raised(-self.distance, example, -distance)
         self.nearest[closer], self.distance = gathered(blocks, "nearest")[row], -best

@@ -16,6 +16,7 @@ from robaudit.attacks.objectives import TARGETED
 from robaudit.attacks.result import AttackResult
 from robaudit.attacks.targets import by_malt
 from robaudit.engine import Runner
+from robaudit.engine.projections import per_image
 from robaudit.engine.runner import BatchSize
 from robaudit.types import Cache, Norm, Progress, ThreatModel, no_cache
 
@@ -145,15 +146,13 @@ def _narrowed(
             furthest[left] = torch.maximum(furthest[left], values)
             best, at = values.max(1)
             points = found.best_x.view(len(left), -1, *part.x.shape[1:])
-            rose = best > highest[left]
-            rows = left[rose]
-            highest[rows] = best[rose]
-            reached[rows] = points[torch.arange(len(left), device=at.device), at][rose]
+            own, rose = torch.arange(len(left), device=at.device), best > highest[left]
+            points = torch.where(per_image(reached, rose), points[own, at], reached[left])
+            highest[left], reached[left] = torch.maximum(highest[left], best), points
         order = furthest.argsort(dim=1, descending=True, stable=True)
         targets = targets.gather(1, order)
-    broken = ~verdicts.robust
-    reached[broken] = verdicts.found[broken]
-    return {"x": reached, "robust": verdicts.robust}
+    robust = verdicts.robust
+    return {"x": torch.where(per_image(reached, robust), reached, verdicts.found), "robust": robust}
 
 
 def _share(part: Chunk, spent: int, share: int, work: int) -> Callable[[float], None]:

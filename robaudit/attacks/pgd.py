@@ -118,7 +118,7 @@ def pgd(
         step = threat.eps / 4 if step_size is None else step_size
 
         def attack(part: Chunk) -> dict[str, Tensor]:
-            best, index = BestIterates(part, loss), part.index.to(runner.device)
+            best = BestIterates(part, loss)
             given = None if start is None else rows_of(start, part.rows, runner.device)
             work, done = len(part.y) * restarts * (steps + 1), 0
 
@@ -131,7 +131,7 @@ def pgd(
                 clean = part.x[rows]
                 if given is not None and restart == 0:
                     return project(given.to(clean)[rows], clean, threat)
-                return random_start(clean, index[rows], threat, seed, restart)
+                return random_start(clean, part.index[rows], threat, seed, restart)
 
             how = begin, threat, step, steps, restarts, mode == "accuracy", last_iterate, tick
             Restarts(*how).run(runner, searcher, best)

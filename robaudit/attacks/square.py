@@ -104,7 +104,7 @@ def searched(
     found, robust = part.x.clone(), part.correct.clone()
     rows = torch.nonzero(robust)[:, 0]
     if len(rows):
-        index, begin = part.index[rows.cpu()], None if start is None else start[rows]
+        index, begin = part.index[rows], None if start is None else start[rows]
         own = (part.x[rows], part.y[rows], index, threat, queries, seed, part.tick)
         found[rows], broken = search(runner, *own, start=begin, **how)
         robust[rows[broken]] = False

@@ -116,7 +116,7 @@ def test_what_is_remembered_is_not_run_again():
 
     runner = Runner(model, torch.device("cpu"))
     first = native_autoattack(runner, x, y, ball, cache=cache)
-    assert [name.rpartition("-")[0] for name in computed] == list(first.accuracies)
+    assert [name.rsplit("-", 2)[0] for name in computed] == list(first.accuracies)
     computed.clear()
     before = runner.forwards
     again = native_autoattack(runner, x, y, ball, cache=cache)
@@ -159,7 +159,7 @@ def test_a_coarse_search_ends_with_apgd_in_float32(short, version):
     left = found.robust | by_it
     assert torch.equal(found.robust[left], alone.robust[left])
     assert torch.equal(found.x[by_it], alone.x[by_it])
-    assert f"{last}-0000000" in kept
+    assert sum(name.startswith(last) for name in kept) == 1
     again = native_autoattack(blunt, x, y, ball, cache=cache, **how)
     assert torch.equal(again.x, found.x)
     assert (judge.forwards, judge.backwards) == found.passes[last]
