@@ -96,8 +96,8 @@ def train(
     """Train a network by one of the papers' methods; every epoch leaves a checkpoint.
 
     The folder --out has checkpoints/epoch_NNN.safetensors, which every other command opens as they
-    are, and metrics.csv. The same command goes on where it stopped; on a CPU it ends with the same
-    weights bit for bit.
+    are, and metrics.csv; best.pt and last.pt, too, where the recipe holds examples out. The same
+    command goes on where it stopped; on a CPU it ends with the same weights bit for bit.
     """
     from robaudit.cli.train_data import extra_examples, tracked_splits, training_examples
     from robaudit.cli.train_folder import train_folder

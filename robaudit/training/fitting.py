@@ -113,7 +113,6 @@ def fit(
     generator = torch.Generator(device).manual_seed(recipe.seed)
     augmentation = augmentation_of(recipe)
     augmentation.check(tuple(x.shape[1:]))
-    classes = classes_of(model, x)
     optimizer = optimizer_of(recipe, [p for p in model.parameters() if p.requires_grad], generator)
     clip = None if recipe.weight_clip is None else WeightClip(recipe.weight_clip)
     control = control_of(recipe, optimizer, model, x, y, threat)
@@ -123,7 +122,7 @@ def fit(
     average: dict[str, Tensor] = {}
     called = model if network is None else network
     batches = -(-len(x) // recipe.batch_size)
-    epoch, step = 0, 0
+    epoch, step, classes = 0, 0, 0
 
     # A compiled network launches few kernels as it is.
     recorded = None if network is not None else RecordedNetwork(model, device, precision)
@@ -147,6 +146,8 @@ def fit(
 
     devices = [device] if device.type == "cuda" else []
     with torch.random.fork_rng(devices=devices):
+        if augmentation.mixup is not None:
+            classes = classes_of(model, x)
         torch.manual_seed(recipe.seed)
         first = 1
         if state is not None:
