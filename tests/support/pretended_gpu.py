@@ -76,6 +76,7 @@ class _Devices(TorchFunctionMode):
         if function is torch.device:
             return function(*args, **kwargs)
         if function is torch.Tensor.tolist and isinstance(args[0], OnGpu):
+            _waits("tolist")
             return args[0].inner.tolist()
         if function is torch.Tensor.cuda:
             return args[0].to(_INSIDE)
@@ -136,11 +137,15 @@ def _note_waiting(function, args, given, asked):
     waits = packet in _READS or (packet in _COPIES and len(places) > 1)
     if packet in _INDEXED:
         waits |= any(one is not None and one.dtype == torch.bool for one in args[1])
-    if waits and _recording:
-        raise RuntimeError(f"{function}: operation not permitted when stream is capturing")
     if waits:
-        for counts in _counting:
-            counts[str(packet)] += 1
+        _waits(packet)
+
+
+def _waits(operation):
+    if _recording:
+        raise RuntimeError(f"{operation}: operation not permitted when stream is capturing")
+    for counts in _counting:
+        counts[str(operation)] += 1
 
 
 @contextmanager
