@@ -204,11 +204,13 @@ def parts(model, x, y, repeats):
         folded = fold_batch_norm(model, x[:2])
         if folded is not None:
             networks["batch norm folded"] = folded.network
-        networks["as the engine runs it"] = accelerate(model, x.shape[1:]).forward
+        form = accelerate(model, x.shape[1:], examples=x)
+        networks["as the engine runs it"] = form.forward
         best = dict.fromkeys(networks, float("inf"))
         for _ in range(2 * repeats):
             for label, forward in networks.items():
-                runner = Runner(forward, x.device)
+                precision = form.precision if forward is form.forward else "fp32"
+                runner = Runner(forward, x.device, precision=precision)
                 spent, _ = timed(lambda runner=runner: runner.gradient(cross_entropy, x, y))
                 best[label] = min(best[label], spent)
     words = ", ".join(f"{label} {1e6 * spent / len(x):.0f} us" for label, spent in best.items())

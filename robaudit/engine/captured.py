@@ -19,14 +19,12 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from robaudit.engine.acceleration import difference
-from robaudit.engine.logits import Forward, logits_of
+from robaudit.engine.edges import mixture_of
+from robaudit.engine.logits import Forward, Pull, logits_of, with_pull
 from robaudit.engine.precision import Precision
 from robaudit.engine.raised import recurs
 from robaudit.engine.voting import Voted
 from robaudit.errors import error_line
-
-Pull = Callable[[Tensor], Tensor]
-"""A gradient of the logits ``(b, k)`` to the gradient in the images ``(b, c, h, w)``."""
 
 # A size is recorded when it is asked for the fifth time: recording takes as long as about six
 # passes, and an audit's single passes over the data do not pay for it.
@@ -189,7 +187,7 @@ class Captured:
         """
         recorded = self._find(x, backward=True)
         if recorded is None:
-            return _pair(lambda images: self._door(self.forward, images), x)
+            return with_pull(lambda images: self._door(self.forward, images), x)
         run, pull = recorded
         return run(x), pull
 
@@ -249,11 +247,11 @@ class Captured:
         def compared() -> str:
             with _RECORDING:
                 made = _recorded(recorder, lambda z: self._door(forward, z), x, backward)
-            own, pull = _pair(lambda z: self._door(self.forward, z), x)
-            slopes = torch.linspace(-1, 1, own.shape[-1]).to(own).expand_as(own).contiguous()
-            run, back = made
-            plain = pull(slopes) if pull is not None and back is not None else None
-            again = run(x), back(slopes) if back is not None else None
+            run, pull = made
+            own, back = with_pull(lambda z: self._door(self.forward, z), x)
+            slopes = mixture_of(own)
+            plain = None if pull is None or back is None else back(slopes)
+            again = run(x), None if pull is None else pull(slopes)
             problem = difference((own, plain), again, self.precision)
             if not problem:
                 self._recorded[backward, x.shape, x.dtype] = made
@@ -270,15 +268,6 @@ class Captured:
             hooks = len(module._forward_hooks) + len(module._forward_pre_hooks)
             found.append((hooks, module.training))
         return found
-
-
-def _pair(run: Forward, x: Tensor) -> tuple[Tensor, Pull | None]:
-    with torch.enable_grad():
-        leaf = x.detach().requires_grad_()
-        logits = run(leaf)
-    if not logits.requires_grad:
-        return logits, None
-    return logits.detach(), lambda slopes: torch.autograd.grad(logits, leaf, slopes)[0]
 
 
 def _problem(compared: Callable[[], str]) -> str:

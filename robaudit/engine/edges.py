@@ -11,7 +11,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from robaudit.engine.logits import Forward
+from robaudit.engine.logits import Forward, with_pull
 from robaudit.engine.raised import recurs
 from robaudit.engine.seeding import uniform_rows
 from robaudit.engine.surrogate import SurrogateGradient
@@ -105,14 +105,15 @@ def mixture_gradient(forward: Forward, images: Tensor) -> tuple[Tensor, Tensor |
 
     The gradient is ``None`` where the logits do not depend on the images.
     """
-    with torch.enable_grad():
-        leaf = images.detach().requires_grad_()
-        logits = forward(leaf)
-        if not logits.requires_grad:
-            return logits.detach(), None
-        weights = torch.linspace(-1, 1, logits.shape[-1]).to(logits)
-        (gradient,) = torch.autograd.grad((logits * weights).sum(), leaf, allow_unused=True)
-    return logits.detach(), gradient
+    logits, pull = with_pull(forward, images)
+    if pull is None:
+        return logits, None
+    return logits, pull(mixture_of(logits))
+
+
+def mixture_of(logits: Tensor) -> Tensor:
+    """The coefficients of the linear combination, in the logits' shape."""
+    return torch.linspace(-1, 1, logits.shape[-1]).to(logits).expand_as(logits)
 
 
 def _gradient(forward: Forward, points: Tensor) -> Tensor | None:

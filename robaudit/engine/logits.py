@@ -14,6 +14,8 @@ from robaudit.errors import NotMeasuredError
 
 Forward = Callable[[Tensor], Tensor]
 """Images ``(n, c, h, w)`` in ``[0, 1]`` to logits ``(n, k)``, such as a model."""
+Pull = Callable[[Tensor], Tensor]
+"""A gradient of the logits ``(n, k)`` to the gradient in the images ``(n, c, h, w)``."""
 
 
 def logits_of(network: Callable[[Tensor], object], x: Tensor) -> Tensor:
@@ -43,6 +45,19 @@ def logits_of(network: Callable[[Tensor], object], x: Tensor) -> Tensor:
         )
     logits = output.to(x.dtype)
     return logits if given is x else logits[: len(x)]
+
+
+def with_pull(forward: Forward, x: Tensor) -> tuple[Tensor, Pull | None]:
+    """Logits ``(n, k)``, and the function from their gradient to that in the images.
+
+    The function is valid once, and ``None`` where the logits do not depend on the images.
+    """
+    with torch.enable_grad():
+        leaf = x.detach().requires_grad_()
+        logits = forward(leaf)
+    if not logits.requires_grad:
+        return logits, None
+    return logits.detach(), lambda slopes: torch.autograd.grad(logits, leaf, slopes)[0]
 
 
 @contextmanager

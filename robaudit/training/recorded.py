@@ -7,7 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from robaudit.engine.captured import Captured, Pull
+from robaudit.engine.captured import Captured
+from robaudit.engine.logits import Pull
 from robaudit.engine.precision import Precision
 
 
