@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -16,6 +15,7 @@ from robaudit.brief import brief
 from robaudit.engine import (
     Runner,
     device_of,
+    devices_of,
     effective,
     effective_notes,
     frozen,
@@ -24,10 +24,12 @@ from robaudit.engine import (
 )
 from robaudit.engine.arguments import checked
 from robaudit.engine.runner import BatchSize
+from robaudit.engine.several import over_devices, replicas
 from robaudit.errors import NotMeasuredError, UsageError
 from robaudit.flatness.adaptive_ascent import highest_rise
 from robaudit.flatness.losses import finite
 from robaudit.flatness.rises import Rise, rise
+from robaudit.flatness.stacked import moved_to
 from robaudit.flatness.weights import Weights, draw_for
 from robaudit.types import Progress
 
@@ -113,16 +115,32 @@ def adaptive_worst(
     given, model = model, effective(model, x)
     with frozen(model):
         weights, idle = _weights(model, x)
-        groups, many = [], math.ceil(len(x) / m)
-        for k in range(many):
-            rows = slice(k * len(x) // many, (k + 1) * len(x) // many)
+        networks = [(model, weights)]
+        for copied in replicas(model, x)[1:]:
+            own = {name: weight.to(device_of(copied)) for name, weight in weights.items()}
+            networks.append((copied, own))
+        alone, many = len(networks) == 1, math.ceil(len(x) / m)
+        slices = [slice(k * len(x) // many, (k + 1) * len(x) // many) for k in range(many)]
 
-            def tick(step: int, before: int = rows.start, size: int = rows.stop) -> None:
-                if progress is not None:
-                    progress(before + (size - before) * step // steps, len(x))
+        def highest(at: int, rows: slice) -> tuple[Tensor, Tensor]:
+            network, own = networks[at]
 
-            forward = _logits(model, normalize_logits)
-            groups.append(highest_rise(forward, weights, x[rows], y[rows], norm, rho, steps, tick))
+            def tick(step: int) -> None:
+                if progress is not None and alone:
+                    progress(rows.start + (rows.stop - rows.start) * step // steps, len(x))
+
+            def logits(moved: Weights, images: Tensor) -> Tensor:
+                found: Tensor = functional_call(network, moved, (images,))
+                return _scaled(found) if normalize_logits else found
+
+            return highest_rise(logits, own, x[rows], y[rows], norm, rho, steps, tick)
+
+        groups = []
+        devices = devices_of(model)[: len(networks)]
+        for rows, group in zip(slices, over_devices(devices, slices, highest), strict=True):
+            groups.append(group)
+            if progress is not None:
+                progress(rows.stop, len(x))
         before, after = (torch.cat([group[at] for group in groups]) for at in range(2))
     return AdaptiveSharpness(
         **vars(rise(after[None], before, drawn=False)),
@@ -181,11 +199,11 @@ def adaptive_average(
 
     with frozen(model):
         weights, idle = _weights(model, x)
-        logits = _logits(model, normalize_logits)
 
         def losses(moved: Weights) -> Tensor:
-            runner = Runner(lambda z: logits(moved, z), device_of(model), batch_size)
-            return finite(cross_entropy(runner.logits(x).cpu().double(), labels))
+            logits = Runner(moved_to(model, [moved]), device_of(model), batch_size).logits(x)
+            logits = _scaled(logits) if normalize_logits else logits
+            return finite(cross_entropy(logits.cpu().double(), labels))
 
         before, rows = losses(weights), []
         for j in range(perturbations):
@@ -221,18 +239,11 @@ def _weights(model: nn.Module, x: Tensor) -> tuple[Weights, tuple[str, ...]]:
     return weights, idle
 
 
-def _logits(model: nn.Module, normalized: bool) -> Callable[[Weights, Tensor], Tensor]:
-    """The logits at other weights, scaled to length one if asked for."""
-
-    def logits(weights: Weights, x: Tensor) -> Tensor:
-        z: Tensor = functional_call(model, weights, (x,))
-        if not normalized:
-            return z
-        centred = z - z.mean(1, keepdim=True)
-        size: Tensor = torch.linalg.vector_norm(centred, dim=1, keepdim=True)
-        return centred / size.clamp_min(_SHORTEST)
-
-    return logits
+def _scaled(logits: Tensor) -> Tensor:
+    """Centred logits of length one."""
+    centred = logits - logits.mean(1, keepdim=True)
+    size: Tensor = torch.linalg.vector_norm(centred, dim=1, keepdim=True)
+    return centred / size.clamp_min(_SHORTEST)
 
 
 def _drawn(weight: Tensor, norm: WeightNorm, draw: torch.Generator) -> Tensor:

@@ -52,6 +52,19 @@ def threads(monkeypatch):
     return seen
 
 
+@pytest.fixture
+def rounds(monkeypatch):
+    """How many pieces each round had."""
+    seen, usual = [], several._at_once
+
+    def counted(devices, work):
+        seen.append(len(work))
+        return usual(devices, work)
+
+    monkeypatch.setattr(several, "_at_once", counted)
+    return seen
+
+
 def two(model=None):
     return spread(network() if model is None else model, (CPU, CPU))
 
@@ -120,6 +133,26 @@ def test_flatness_shares_perturbed_networks(threads):
     shared = flatness.average(two(), x, y, BALL, **how)
     assert (shared.value, shared.perturbed) == (alone.value, alone.perturbed)
     assert len(threads) == 2
+
+
+def test_adaptive_sharpness_shares_groups_and_images(rounds):
+    x, y = examples(network(), 150)
+    told = []
+
+    def found(model):
+        worst = flatness.adaptive_worst(
+            model, x, y, m=40, steps=2, progress=lambda *done: told.append(done)
+        )
+        average = flatness.adaptive_average(model, x, y, perturbations=2)
+        return worst.groups, worst.value, average.value, average.perturbed
+
+    alone, begun = found(network()), len(told)
+    assert not rounds or set(rounds) == {1}
+    assert found(two()) == alone
+    assert rounds.count(2) >= 2 + 3  # of four groups; of three networks with three tiles each
+    for some in (told[:begun], told[begun:]):
+        assert some == sorted(some)
+        assert some[-1] == (150, 150)
 
 
 @pytest.mark.parametrize("many", [1, 2])
@@ -338,19 +371,6 @@ def test_products_of_curvature_matrices(kind, monkeypatch):
     assert names == {"MainThread"}
     assert torch.equal(product(two()), alone)
     assert len(names) == 2
-
-
-@pytest.fixture
-def rounds(monkeypatch):
-    """How many pieces each round had."""
-    seen, usual = [], several._at_once
-
-    def counted(devices, work):
-        seen.append(len(work))
-        return usual(devices, work)
-
-    monkeypatch.setattr(several, "_at_once", counted)
-    return seen
 
 
 class Attending(nn.Module):
