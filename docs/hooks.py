@@ -2,9 +2,9 @@
 
 ``reference/cli.md`` comes from the command line's own parser; the field tables of
 ``reference/report.md`` from the report's models; the tables of ``reference/measurements.md`` from
-the registry of measures; ``notebook.md`` from the notebook; names in ``reference/api.md`` are those
-by which objects are called; the home page's table is the README's. The tests hold all of them
-against the code.
+the registry of measures; those of ``reference/recipes.md`` from the recipe's models;
+``notebook.md`` from the notebook; names in ``reference/api.md`` are those by which objects are
+called; the home page's table is the README's. The tests hold all of them against the code.
 """
 
 import importlib
@@ -14,7 +14,7 @@ from pathlib import Path
 
 CLI_PAGE = "reference/cli.md"
 NOTEBOOK = Path(__file__).with_name("notebook.ipynb")
-_FIELDS, _DEMO = "<!-- fields -->", "<!-- demo -->"
+_FIELDS, _DEMO, _RECIPE = "<!-- fields -->", "<!-- demo -->", "<!-- recipe -->"
 _README = Path(__file__).parents[1] / "README.md"
 _OBJECT = re.compile(r"^::: (robaudit\.[\w.]+)$(\n    options:$)?", re.M)
 _MEASURES = re.compile(r"<!-- measures ([\w, ]+) -->")
@@ -35,6 +35,8 @@ def on_files(files, config):
 def on_page_markdown(markdown, page, config, files):
     if _FIELDS in markdown:
         markdown = markdown.replace(_FIELDS, field_tables())
+    if _RECIPE in markdown:
+        markdown = markdown.replace(_RECIPE, recipe_tables())
     if _DEMO in markdown:
         markdown = markdown.replace(_DEMO, demo_table())
     return as_called(with_measures(markdown))
@@ -191,6 +193,47 @@ def field_tables():
             lines.append(f"| `{key}` | {_kind(field)} |")
         lines.append("")
     return "\n".join(lines)
+
+
+def recipe_tables():
+    """The keys of a recipe: those above the tables, then table by table."""
+    from robaudit.training.recipe_tables import Recipe
+
+    described = Recipe.model_json_schema()
+    top = described["properties"]
+    tables = {key: described["$defs"][name] for key, f in top.items() if (name := _model(f))}
+    parts = [_keys({key: field for key, field in top.items() if key not in tables})]
+    for key, table in tables.items():
+        about = table["description"].partition(": ")[2]
+        parts += [f"## `[{key}]` {{ #{key} }}", f"{about[0].upper()}{about[1:]}"]
+        parts.append(_keys(table["properties"]))
+    return "\n\n".join(parts)
+
+
+def _keys(fields):
+    lines = ["| key | value | if left out | what |", "|---|---|---|---|"]
+    for key, field in fields.items():
+        usual = json.dumps(field["default"]) if field.get("default") is not None else ""
+        left = f"`{usual}`" if usual else "" if "default" in field else "must be given"
+        cells = (f"`{key}`", _value(field), left, field["description"])
+        lines.append(f"| {' | '.join(cell.translate(_CELL) for cell in cells)} |")
+    return "\n".join(lines)
+
+
+def _model(field):
+    """The name of a table's model; a null beside it means that it may be left out."""
+    parts = [part for part in (field, *field.get("anyOf", [])) if "$ref" in part]
+    return parts[0]["$ref"].rpartition("/")[2] if parts else None
+
+
+def _value(field):
+    parts = [part for part in field.get("anyOf", [field]) if part.get("type") != "null"]
+    bounds = {"minimum": "≥", "exclusiveMinimum": ">", "maximum": "≤", "exclusiveMaximum": "<"}
+    said = []
+    for part in parts:
+        limits = [f"{sign} {part[name]:g}" for name, sign in bounds.items() if name in part]
+        said.append(" ".join([_kind(part), ", ".join(limits)]).strip())
+    return " or ".join(said)
 
 
 def _kind(field):

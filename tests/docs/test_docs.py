@@ -180,6 +180,25 @@ def test_field_tables_hold_every_field_of_the_report():
             assert all(f"| `{field}` |" in section for field in model.model_fields), name
 
 
+def test_recipe_tables_hold_every_key_and_say_what_it_is():
+    from pydantic import BaseModel
+
+    from robaudit.training import recipe_tables
+
+    text = hooks().recipe_tables()
+    for name, model in vars(recipe_tables).items():
+        if not (isinstance(model, type) and issubclass(model, BaseModel)) or name[-5:] == "Spec":
+            continue
+        if model.__module__ == recipe_tables.__name__:
+            for key, field in model.model_fields.items():
+                if key.startswith("force"):
+                    continue
+                assert f"| `{key}` |" in text or f"## `[{key}]`" in text, key
+                assert field.description or f"## `[{key}]`" in text, key
+    assert "| `mixup` | number > 0 |  | alpha of the beta distribution" in text
+    assert "| `epochs` | integer ≥ 1 | must be given |" in text
+
+
 API = re.findall(r"^::: (robaudit[.\w]+)$", (DOCS / "reference" / "api.md").read_text(), re.M)
 
 
