@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 
 import torch
@@ -44,6 +45,8 @@ class JointAscent:
         keep_best: return each restart's best pass, its start included, instead of its last one.
         nudge: how far inside the box gradients are taken, see :mod:`robaudit.engine.edges`.
         kept: for pruned tensors, masks of the entries that are not pruned.
+        beside: others run at the same time, whose losses must not be in TF32: it is a setting of
+            the process, and stays as it is.
     """
 
     network: Perturbed
@@ -59,6 +62,7 @@ class JointAscent:
     keep_best: bool
     kept: Kept
     nudge: float = 0.0
+    beside: bool = False
 
     def run(
         self, nus: Sequence[Weights], advs: Sequence[Tensor], tick: Callable[[int], None]
@@ -190,7 +194,8 @@ class JointAscent:
                 losses.append(cross_entropy(own, labels).double().reshape(-1, many))
                 if last:
                     continue
-            with torch.set_grad_enabled(not last), arithmetic(self.network.precision):
+            settings = nullcontext() if self.beside else arithmetic(self.network.precision)
+            with torch.set_grad_enabled(not last), settings:
                 logits = forward(apart)
                 loss = cross_entropy(logits.flatten(0, 1), labels)
                 if not judged:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +13,7 @@ from robaudit.attacks.result import AttackResult
 from robaudit.brief import brief
 from robaudit.engine import (
     device_of,
+    devices_of,
     edge_nudge,
     effective,
     effective_notes,
@@ -26,6 +27,7 @@ from robaudit.engine.images import rows_of
 from robaudit.engine.precision import Asked, Precision, candidates, coarsest
 from robaudit.engine.projections import random_start
 from robaudit.engine.runner import BatchSize
+from robaudit.engine.several import over_devices, replicas
 from robaudit.engine.spilled import computed
 from robaudit.flatness.joint_ascent import JointAscent, RestartResult
 from robaudit.flatness.losses import RobustLoss
@@ -138,7 +140,8 @@ def worst(
             losses are float32's, those that compare perturbations included.
         batch_size: images per pass on a GPU; no result depends on it beyond rounding.
         stack: restarts per pass; ``auto`` is one on a CPU, and on a GPU the fastest number for
-            which there is memory. No result depends on it beyond rounding.
+            which there is memory. No result depends on it beyond rounding. Several devices have
+            one restart each.
         progress: called with the work done and the work in all.
 
     Returns:
@@ -171,10 +174,16 @@ def worst(
     with frozen(plain):
         idle = idle_parameters(plain, x)
         weights, kept = movable_weights(plain, idle), kept_entries(plain)
-        exact = climbing = Perturbed(plain, weights, x.shape[1:])
-        if coarsest(candidates(precision, device)) != "fp32":
-            climbing = Perturbed(plain, weights, x.shape[1:], precision, examples=x, threat=threat)
+        exact = Perturbed(plain, weights, x.shape[1:])
+        coarse = coarsest(candidates(precision, device)) != "fp32"
+
+        def climbing_on(network: nn.Module, own: Weights) -> Perturbed:
+            if not coarse:
+                return exact if network is plain else Perturbed(network, own, x.shape[1:])
+            return Perturbed(network, own, x.shape[1:], precision, examples=x, threat=threat)
+
         met = loss.same_search(reference) or loss.reference(plain, many)
+        climbing = climbing_on(plain, weights)
         ascent = JointAscent(
             climbing,
             weights,
@@ -190,32 +199,44 @@ def worst(
             nudge=edge_nudge(plain, x[:1].to(device)),
             kept=kept,
         )
-
+        ascents = _on_each(ascent, replicas(plain, x)[1:], climbing_on)
         given = met.x  # the images themselves for the clean loss
 
-        def run(block: range) -> list[RestartResult]:
+        def run(at: int, block: range) -> list[RestartResult]:
+            own, place = ascents[at], devices[at]
+
             def tick(done: int) -> None:
-                if progress is not None:
+                if progress is not None and len(ascents) == 1:
                     progress(block.start * passes + done * len(block), passes * restarts)
 
-            nus = [in_ball(weights, xi, draw_for(seed, "worst", k), kept) for k in block]
+            nus = [in_ball(own.weights, xi, draw_for(seed, "worst", k), own.kept) for k in block]
             advs = [
                 _random(x, index, threat, seed, restart)
                 if threat is not None and (published or restart)
                 else given
                 for restart in block
             ]
-            starts = nus, [adv.to(device) for adv in advs]
+            starts = nus, [adv.to(place) for adv in advs]
             if protocol == "stutz2021":
-                return ascent.run_batch_by_batch(*starts, STUTZ_BATCH, tick)
+                return own.run_batch_by_batch(*starts, STUTZ_BATCH, tick)
             if protocol == "stutz2021-text":
-                return ascent.run_per_batch(*starts, STUTZ_BATCH, tick)
-            return ascent.run(*starts, tick)
+                return own.run_per_batch(*starts, STUTZ_BATCH, tick)
+            return own.run(*starts, tick)
 
+        devices = devices_of(plain)[: len(ascents)]
         blocks = Blocks(stack, device, climbing.refusal)
-        results = list(blocks.over(restarts, run))
+        if len(ascents) == 1:
+            results = list(blocks.over(restarts, lambda block: run(0, block)))
+        else:
+            each = [range(k, k + 1) for k in range(restarts)]
+            results = []
+            for found in over_devices(devices, each, run):
+                results += found
+                if progress is not None:
+                    progress(len(results) * passes, restarts * passes)
         highest = max(results, key=lambda result: result.mean)
-        nu, before = highest.nu, met.loss.double()
+        nu = {name: moved.to(device) for name, moved in highest.nu.items()}
+        before = met.loss.double()
         if published:
             after = highest.losses.cpu()
         else:
@@ -233,6 +254,28 @@ def worst(
         notes=(*effective_notes(model, plain), *idle_note(idle), *blocks.notes, *loss.notes),
         searched=climbing.precision,
     )
+
+
+def _on_each(
+    first: JointAscent,
+    copies: Sequence[nn.Module],
+    climbing_on: Callable[[nn.Module, Weights], Perturbed],
+) -> list[JointAscent]:
+    """The ascents on the network and on its copies, each on its device.
+
+    On the first alone in TF32, which is a setting of the process while the losses are in float32.
+    """
+    precision = first.network.precision
+    found = [replace(first, beside=True)]
+    for copied in copies:
+        place = device_of(copied)
+        own = {name: weight.to(place) for name, weight in first.weights.items()}
+        kept = {name: mask.to(place) for name, mask in first.kept.items()}
+        x, y, network = first.x.to(place), first.y.to(place), climbing_on(copied, own)
+        if precision == "tf32" or network.precision != precision:
+            return [first]
+        found.append(replace(found[0], network=network, weights=own, x=x, y=y, kept=kept))
+    return found if copies else [first]
 
 
 def _random(x: Tensor, index: Tensor, threat: ThreatModel, seed: int, restart: int) -> Tensor:

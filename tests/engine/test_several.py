@@ -29,6 +29,7 @@ from robaudit.engine import (
 from robaudit.engine.captured import Captured
 from robaudit.engine.several import over_devices, replica
 from robaudit.errors import Interrupted, NotMeasuredError
+from robaudit.flatness.joint_ascent import JointAscent
 from robaudit.flatness.stacked import StackedRunner, moved_to
 from robaudit.types import ThreatModel
 
@@ -133,6 +134,32 @@ def test_flatness_shares_perturbed_networks(threads):
     shared = flatness.average(two(), x, y, BALL, **how)
     assert (shared.value, shared.perturbed) == (alone.value, alone.perturbed)
     assert len(threads) == 2
+
+
+@pytest.mark.parametrize(
+    ("protocol", "precision"),
+    [("default", "fp32"), ("default", "bf16"), ("stutz2021", "fp32"), ("stutz2021-text", "fp32")],
+)
+def test_worst_case_flatness_shares_restarts(protocol, precision, rounds, monkeypatch):
+    x, y = examples(network(), 150)
+    where, usual = set(), JointAscent._pass
+
+    def noted(self, *args, **kwargs):
+        where.add(threading.current_thread().name)
+        return usual(self, *args, **kwargs)
+
+    monkeypatch.setattr(JointAscent, "_pass", noted)
+    how = {"passes": 2, "restarts": 3, "steps": 2, "xi": 0.05, "seed": 2}
+    how |= {"protocol": protocol, "precision": precision}
+    alone = flatness.worst(network(), x, y, BALL, **how)
+    assert where == {"MainThread"}
+    told = []
+    shared = flatness.worst(two(), x, y, BALL, **how, progress=lambda *done: told.append(done))
+    assert len(where) == 2
+    assert (shared.value, shared.restarts) == (alone.value, alone.restarts)
+    assert (shared.searched, shared.nu.keys()) == (precision, alone.nu.keys())
+    assert all(torch.equal(moved, alone.nu[name]) for name, moved in shared.nu.items())
+    assert told[-3:] == [(2, 6), (4, 6), (6, 6)]
 
 
 def test_adaptive_sharpness_shares_groups_and_images(rounds):

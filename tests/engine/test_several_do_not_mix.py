@@ -32,7 +32,7 @@ NUMBERS = {
     "traces by probes": lambda *a: curvature.layer_traces(*a, estimator="hessian").total,
     "average flatness": lambda *a: flatness.average(*a, LINF, perturbations=2, steps=2).value,
     "adaptive sharpness": lambda *a: flatness.adaptive_worst(*a, m=30, steps=2).value,
-    "worst flatness": lambda *a: flatness.worst(*a, LINF, passes=2, restarts=1).value,
+    "worst flatness": lambda *a: flatness.worst(*a, LINF, passes=2, restarts=2).value,
 }
 
 
