@@ -25,6 +25,15 @@ from robaudit.types import AutoAttackVersion, Cache, Progress, ThreatModel, no_c
 
 _LOGGER = "auto-attack"
 _SAID = "said"
+# By stage: which of the library's attacks it is, and what the library sets of it before it runs.
+_ATTACKS: dict[str, tuple[str, dict[str, Any]]] = {
+    "apgd-ce": ("apgd", {"loss": "ce"}),
+    "apgd-dlr": ("apgd", {"loss": "dlr"}),
+    "apgd-t": ("apgd_targeted", {}),
+    "fab": ("fab", {"targeted": False}),
+    "fab-t": ("fab", {"targeted": True, "n_restarts": 1}),
+    "square": ("square", {}),
+}
 
 
 @checked
@@ -45,11 +54,12 @@ def autoattack(
 
     Each of its attacks runs on the examples that are still robust, in batches in their order, as
     the library itself does, in PyTorch's default arithmetic (TF32 in convolutions on recent GPUs),
-    so the verdicts are those that it gives alone; a break counts only if the network is also broken
-    in float32. The library seeds every batch alike, so verdicts depend on ``batch_size``. With
-    fewer than ten classes the targeted attacks have ``k - 1`` targets; with fewer than four APGD-T
-    and with fewer than three APGD-DLR are left out, because their loss does not exist; ``notes``
-    say so.
+    so the verdicts are those that it gives alone. It takes the library's passes, and of the network
+    itself in float32 one for each image and one for each point that the library counts as a break,
+    which counts only if it is one there. The library seeds every batch alike, so verdicts depend on
+    ``batch_size``. With fewer than ten classes the targeted attacks have ``k - 1`` targets; with
+    fewer than four APGD-T and with fewer than three APGD-DLR are left out, because their loss does
+    not exist; ``notes`` say so.
 
     Args:
         model: maps images in ``[0, 1]`` to logits ``(n, k)``; it runs in evaluation mode
@@ -81,7 +91,8 @@ def autoattack(
     True
     """
     device = device_of(model)
-    with frozen(model), torch.random.fork_rng(), _listening() as heard:
+    drawing = [device] if device.type == "cuda" else []
+    with frozen(model), torch.random.fork_rng(drawing), _listening() as heard:
         torch.manual_seed(seed)
         logits = Runner(model, device).logits(x).cpu()
         correct = logits.argmax(1) == y
@@ -91,8 +102,10 @@ def autoattack(
         stages = list(attack.attacks_to_run)
         found, broken_by = copied(x), torch.where(correct, STANDS, WRONG)
         accuracies: dict[str, float] = {}
-        spent = torch.zeros(2, dtype=torch.long)
-        said: list[str] = []
+        if len(x):
+            _checked(attack, x[:batch_size], y[:batch_size])
+        spent = counted.spent
+        said = list(heard.warnings)
         refused = 0
         for at, stage in enumerate(stages):
             left = torch.nonzero(broken_by == STANDS)[:, 0]
@@ -107,11 +120,12 @@ def autoattack(
                 piece = cache(f"{stage}-{place:05d}", run)
                 said += _Listener.told(piece)
                 spent += piece["spent"]
-                claimed = piece["broken"]
-                breaks = verify(model, x[rows], piece["x"], y[rows], threat).breaks & claimed
-                refused += int((claimed & ~breaks).sum())
-                found[rows[breaks]] = piece["x"][breaks]
-                broken_by[rows[breaks]] = at
+                own, rows = piece["x"][piece["broken"]], rows[piece["broken"]]
+                if len(rows):
+                    breaks = verify(model, x[rows], own, y[rows], threat).breaks
+                    refused += int((~breaks).sum())
+                    found[rows[breaks]] = own[breaks]
+                    broken_by[rows[breaks]] = at
                 if progress is not None:
                     done = at + min(1.0, (place + 1) * batch_size / len(left))
                     progress(round(1000 * done), 1000 * len(stages))
@@ -149,19 +163,38 @@ def _diagnosed(correct: Tensor, broken_by: Tensor, stages: list[str]) -> Diagnos
     )
 
 
+def _checked(attack: Any, x: Tensor, y: Tensor) -> None:
+    """Run the library's own checks of a network, on the first batch as it does."""
+    stages, attack.attacks_to_run = attack.attacks_to_run, []
+    with _blamed("checks"):
+        attack.run_standard_evaluation(x, y, batch_size=len(x))
+    attack.attacks_to_run = stages
+
+
 def _run(attack: Any, counted: _Counted, stage: str, x: Tensor, y: Tensor) -> dict[str, Tensor]:
-    """One attack on one batch: points, whether they broke it, passes forward and backward."""
-    before = torch.tensor([counted.forwards, counted.backwards])
-    attack.attacks_to_run = [stage]
+    """One attack on one batch, as the library runs it: points, whether they broke it, passes."""
+    before = counted.spent
+    name, settings = _ATTACKS[stage]
+    own = getattr(attack, name)
+    for setting, value in {**settings, "seed": attack.get_seed()}.items():
+        setattr(own, setting, value)
+    images, labels = x.to(attack.device), y.to(attack.device)
+    with _blamed(stage), torch.no_grad():
+        adv = own.perturb(images, labels)
+        broken = attack.get_logits(adv).max(dim=1)[1] != labels
+    return {"x": adv.cpu(), "broken": broken.cpu(), "spent": counted.spent - before}
+
+
+@contextmanager
+def _blamed(part: str) -> Iterator[None]:
+    """PyTorch's default arithmetic; what the network raises in a part of AutoAttack."""
     try:
         with default_precision():
-            adv, predicted = attack.run_standard_evaluation(x, y, batch_size=len(x))
+            yield
     except BaseException as error:
         if not is_foreign(error):
             raise
-        raise NotMeasuredError(f"AutoAttack's {stage} failed: {blame(error)}") from error
-    spent = torch.tensor([counted.forwards, counted.backwards]) - before
-    return {"x": adv.cpu(), "broken": predicted.cpu() != y, "spent": spent}
+        raise NotMeasuredError(f"AutoAttack's {part} failed: {blame(error)}") from error
 
 
 def _judge_square(accuracies: dict[str, float]) -> None:
@@ -218,6 +251,11 @@ class _Counted(nn.Module):
         self.run = forward
         self.forwards = 0
         self.backwards = 0
+
+    @property
+    def spent(self) -> Tensor:
+        """Images so far, forwards and backwards."""
+        return torch.tensor([self.forwards, self.backwards])
 
     def forward(self, x: Tensor) -> Tensor:
         self.forwards += len(x)

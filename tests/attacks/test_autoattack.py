@@ -4,6 +4,7 @@ import logging
 import pytest
 import torch
 from pyautoattack import AutoAttack
+from support import attacks as zoo
 from torch import nn
 
 from robaudit.attacks import autoattack, native_autoattack, pgd
@@ -119,7 +120,7 @@ def test_the_library_searches_in_the_default_arithmetic_and_the_verdict_is_in_fl
 
     class Watched(nn.Module):
         def forward(self, x):
-            inside = any(frame.function == "run_standard_evaluation" for frame in inspect.stack())
+            inside = any("pyautoattack" in frame.filename for frame in inspect.stack())
             assert torch.backends.cudnn.allow_tf32 is inside
             assert torch.backends.cudnn.deterministic is not inside
             seen[inside] += 1
@@ -131,3 +132,58 @@ def test_the_library_searches_in_the_default_arithmetic_and_the_verdict_is_in_fl
     autoattack(Watched(), x, net(x).argmax(1), threat, faster=False)
     assert min(seen.values()) > 0
     assert not torch.backends.cudnn.allow_tf32
+
+
+class Passes(nn.Module):
+    """Counts the images that pass, forwards and backwards."""
+
+    def __init__(self, net):
+        super().__init__()
+        self.net, self.forwards, self.backwards, self.calls = net, 0, 0, 0
+
+    def forward(self, x):
+        self.forwards += len(x)
+        self.calls += 1
+        logits = self.net(x)
+        if logits.requires_grad:
+            logits.register_hook(self.back)
+        return logits
+
+    def back(self, gradient):
+        self.backwards += len(gradient)
+
+
+@pytest.fixture
+def short(monkeypatch):
+    """The library with few steps, queries and targets."""
+    plain = AutoAttack.__init__
+
+    def few(self, *args, **how):
+        plain(self, *args, **how)
+        self.apgd.n_iter = self.apgd_targeted.n_iter = self.fab.n_iter = 4
+        self.square.n_queries = 40
+        self.apgd.eot_iter = min(self.apgd.eot_iter, 2)
+        self.apgd_targeted.n_target_classes = self.fab.n_target_classes = 2
+
+    monkeypatch.setattr(AutoAttack, "__init__", few)
+
+
+@pytest.mark.parametrize("version", ["standard", "plus", "rand"])
+def test_it_takes_the_librarys_passes_and_a_few_that_judge(short, version):
+    """And gives its verdicts and its points, every attack of it, for the same batches."""
+    net = zoo.network(classes=10)
+    x, y = zoo.examples(net, 18)
+    threat = ThreatModel("linf", 0.03)
+    given, within, tile = Passes(net), Passes(net), 64
+    ours = autoattack(given, x, y, threat, version=version, seed=4, batch_size=8, faster=False)
+    alone = AutoAttack(within, norm="Linf", eps=0.03, seed=4, version=version)
+    adv, predicted = alone.run_standard_evaluation(x, y, batch_size=8)
+    assert torch.equal(ours.robust, predicted == y)
+    assert torch.equal(ours.x, torch.where(ours.correct[:, None, None, None], adv, x))
+    assert 0 < int(ours.robust.sum()) < int(ours.correct.sum())
+    # The library passes all clean images, robaudit those of the first batch, for its checks.
+    assert ours.forwards == within.forwards - len(x) + 8
+    assert ours.backwards == within.backwards
+    # Others judge in tiles of 64: clean images, and the breaks of a batch. Few look for edges.
+    batches = 1 + 3 * len(ours.accuracies)
+    assert tile <= given.forwards - ours.forwards <= tile * (batches + 1)
