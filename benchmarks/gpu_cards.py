@@ -3,8 +3,9 @@
 Data sheets count a multiplication and an addition as one operation each, and so does
 ``gpu_bench.counted``: a ResNet-18 on 32 x 32 pixels takes 1.11 G multiply-adds forward and as many
 back to the image, 4.44 GFLOP in all, so that 132 780 images/s are 590 TFLOP/s, 60 % of an H100's
-989.5. (That speed has also been called 36 %: of an early 800 TFLOP/s, with a multiply-add as one
-operation. The least share that is good, 35 %, is in the data sheets' counting here.)
+989.5. (That speed was first called 36 %, which fits a multiply-add as one operation and 800
+TFLOP/s, NVIDIA's early figure of the PCIe card.) The least share that is good, 35 %, is in the data
+sheets' counting here.
 """
 
 from __future__ import annotations

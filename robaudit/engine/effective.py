@@ -239,7 +239,7 @@ def _bake(plain: nn.Module) -> None:
 def _tensors(module: nn.Module) -> list[_Tensor]:
     values = {name: value.detach().clone() for name, value in _values(module).items()}
     behind = {name: _behind(module, name) for name in values}
-    own = {id(p): p for name in values for p in _perturbed(module, name)}
+    own = {id(p): p for name in values for p in _behind(module, name, maps=False)}
     before = {key: p.detach().clone() for key, p in own.items()}
     draw = generator(0, "effective weights")
     try:  # entries that stay zero when their parameters change are pruned
@@ -273,16 +273,15 @@ def _parts(name: str) -> tuple[str, ...]:
     return tuple(f"{name}{suffix}" for suffix in ("_g", "_v", "_u", "_orig", "_mask"))
 
 
-def _behind(module: nn.Module, name: str) -> tuple[nn.Parameter, ...]:
-    if parametrize.is_parametrized(module, name):
-        return tuple(cast(Any, module).parametrizations[name].parameters())
-    return _perturbed(module, name)
+def _behind(module: nn.Module, name: str, *, maps: bool = True) -> tuple[nn.Parameter, ...]:
+    """The parameters that a tensor is computed from.
 
-
-def _perturbed(module: nn.Module, name: str) -> tuple[nn.Parameter, ...]:
-    """The parameters that a tensor is computed from, without those of a parametrisation itself."""
+    Args:
+        maps: those of a parametrisation itself, too.
+    """
     if parametrize.is_parametrized(module, name):
-        return tuple(cast(Any, module).parametrizations[name].parameters(recurse=False))
+        made = cast(Any, module).parametrizations[name]
+        return tuple(made.parameters(recurse=maps))
     parts = [part for near in _parts(name) for part in (near, *_parts(near))]
     found = (module._parameters.get(part) for part in parts)
     return tuple(parameter for parameter in found if parameter is not None)
