@@ -119,6 +119,7 @@ class Captured:
         door: Callable[[Forward, Tensor], Tensor] = logits_of,
     ) -> None:
         self.forward, self.precision = forward, precision
+        self._passing = forward
         self.notes: list[str] = []
         self._door, self._compile = door, compiled
         self._modules: list[nn.Module] = []
@@ -147,7 +148,7 @@ class Captured:
     def plain(self, x: Tensor) -> Tensor:
         """As :meth:`logits`, never recorded by itself: a part of :meth:`repeated` work."""
         with torch.no_grad():
-            return self._door(self.forward, x)
+            return self._door(self._passing, x)
 
     def repeated(
         self, work: Callable[[], Tensor], x: Tensor, reset: Callable[[], object]
@@ -164,19 +165,24 @@ class Captured:
         if recorder is None:
             return work
 
-        def compared() -> str:
+        def compared(forward: Forward) -> str:
             nonlocal again
-            with _RECORDING:
-                recorder.warm(work)
-                logits, again = recorder.record(work)
-            reset()
-            own = work().clone()
-            reset()
-            again()
-            return difference((own, None), (logits, None), self.precision)
+            try:
+                self._passing = forward
+                with _RECORDING:
+                    recorder.warm(work)
+                    logits, again = recorder.record(work)
+                self._passing = self.forward
+                reset()
+                own = work().clone()
+                reset()
+                again()
+                return difference((own, None), (logits, None), self.precision)
+            finally:
+                self._passing = self.forward
+                reset()
 
-        problem = self._refusal(x) or _problem(compared)
-        reset()
+        problem = self._refusal(x) or self._first_that_agrees(compared, len(x))
         return work if self._given_up(problem) else again
 
     def pair(self, x: Tensor) -> tuple[Tensor, Pull | None]:
@@ -207,7 +213,7 @@ class Captured:
         if key not in self._recorded:
             self._asked[key] += 1
             if self._asked[key] < _ASKED or self._given_up(
-                self._refusal(x) or self._try(x, backward)
+                self._refusal(x) or self._record(x, backward)
             ):
                 return None
         return self._recorded[key]
@@ -229,22 +235,23 @@ class Captured:
             self._door(self.forward, x)
         return seen.why
 
-    def _try(self, x: Tensor, backward: bool) -> str:
-        """Record a size; why not, if it cannot be."""
-        if self._compile and len(x) >= _COMPILED:
+    def _first_that_agrees(self, compared: Callable[[Forward], str], size: int) -> str:
+        """Record the compiled network where that pays, else the network; why not, if neither is."""
+        if self._compile and size >= _COMPILED:
             compiled: Forward = torch.compile(self.forward, dynamic=False, fullgraph=True)
-            problem = self._record(compiled, x, backward)
+            problem = _problem(lambda: compared(compiled))
             if not problem:
                 return ""
             self._compile = False
             self.notes.append(f"the network is not compiled: {problem}")
-        return self._record(self.forward, x, backward)
+        return _problem(lambda: compared(self.forward))
 
-    def _record(self, forward: Forward, x: Tensor, backward: bool) -> str:
+    def _record(self, x: Tensor, backward: bool) -> str:
+        """Record a size; why not, if it cannot be."""
         recorder = self._recorder
         assert recorder is not None
 
-        def compared() -> str:
+        def compared(forward: Forward) -> str:
             with _RECORDING:
                 made = _recorded(recorder, lambda z: self._door(forward, z), x, backward)
             run, pull = made
@@ -257,7 +264,7 @@ class Captured:
                 self._recorded[backward, x.shape, x.dtype] = made
             return problem
 
-        return _problem(compared)
+        return self._first_that_agrees(compared, len(x))
 
     def _state(self) -> list[object]:
         """What a recording depends on beside the images: where tensors are, hooks, modes."""

@@ -305,6 +305,44 @@ def test_compiling_is_tried_on_large_passes_first(recorder, monkeypatch, works):
     )
 
 
+@pytest.mark.parametrize("works", [True, False])
+def test_repeated_work_is_recorded_with_the_compiled_network(recorder, monkeypatch, works):
+    """And compared with the network as it is, from the same values of what the work changes."""
+    model, compiled = network(), []
+
+    def fake(forward, **_):
+        def run(x):
+            compiled.append(len(x))
+            if not works:
+                total.fill_(torch.nan)  # as work that stops halfway
+                raise RuntimeError("graph break")
+            return forward(x)
+
+        return run
+
+    monkeypatch.setattr(torch, "compile", fake)
+    run, x, total = Captured(model, CPU, compiled=True), torch.rand(256, 3, 6, 6), torch.zeros(5)
+
+    def work():
+        logits = run.plain(x + total.sum())
+        total.add_(logits.mean(0))
+        return logits
+
+    for _ in range(3):
+        work()
+    wanted = total.clone()
+    total.zero_()
+    again = run.repeated(work, x, total.zero_)
+    assert not total.any()
+    # Warmed up and recorded; what follows is compared by the network itself.
+    assert compiled == [256] * (2 if works else 1)
+    for _ in range(3):
+        again()
+    assert torch.equal(total, wanted)
+    assert ["not compiled" in note for note in run.notes] == [True] * (not works)
+    assert recorder.replayed == 4
+
+
 def test_a_cpu_records_nothing():
     assert recorder_for(CPU) is None
     run = Captured(network(), CPU)
