@@ -16,7 +16,6 @@ import re
 # sparsity are halved, and in fp32 outside of tensor cores; by the words of a device's name.
 PEAKS = {
     "H200": (989.5, 494.5, 67.0),  # NVIDIA H200 Tensor Core GPU datasheet, SXM
-    "H200 NVL": (835.5, 417.5, 60.0),  # the same, NVL
     "H100": (989.5, 494.5, 67.0),  # NVIDIA H100 Tensor Core GPU datasheet, SXM
     "H100 NVL": (835.5, 417.5, 60.0),  # the same, NVL
     "H100 PCIe": (756.5, 378.0, 51.0),  # its edition with the PCIe card
