@@ -19,6 +19,7 @@ from robaudit.audit.adversarial_file import Adversarial
 from robaudit.audit.journal import weights_digest
 from robaudit.audit.probes.pgd import Pgd
 from robaudit.audit.radii import grown, worse
+from robaudit.audit.work import Work
 from robaudit.display import Watch, no_watch
 from robaudit.engine import (
     Accelerated,
@@ -63,6 +64,7 @@ class Context:
         replayed: adversarial images made earlier, of the audited examples.
         watch: opens a progress display for a named piece of work.
         cache: keeps finished pieces of attacks.
+        work: what is done of the plan.
         passes: of images, at most, that the plan takes.
         data_dir: where data sets are, for images that belong to the audited ones.
         outcomes: per-example results by ``split.name``, for ``examples.npz``.
@@ -88,6 +90,7 @@ class Context:
     double: bool = False
     passes: float = 0
     data_dir: Path | None = None
+    work: Work = field(default_factory=Work)
     _made: dict[tuple[str, Pgd], AttackResult] = field(default_factory=dict)
     _runners: list[Runner] = field(default_factory=list)
     _captured: dict[tuple[int, Precision, bool], Captured] = field(default_factory=dict)
@@ -365,7 +368,7 @@ class Context:
                 start=start,
                 searcher=searcher,
                 cache=self.keeping("pgd" if model is self.model else "transfer", *kept),
-                progress=p,
+                progress=self.work.through(n * settings.passes_each, p),
             )
 
     def keep(self, split: str, name: str, values: Tensor) -> None:

@@ -98,7 +98,8 @@ def confirmed(
             radii = () if threat == context.threat else context.radii
             kept = (probe, threat.eps, radii, context.engine.precision, plain)
             cache = context.keeping(probe.name, *kept)
-            with context.watch(title) as progress, frozen(context.model):
+            with context.watch(title) as bar, frozen(context.model):
+                progress = context.work.through(probe.price(n, 0), bar)
                 made = run(Search(context, threat, rows, plain, cache, progress))
             found = made.x if made.broken_x is None else made.broken_x
             judged = verify(context.model, examples.x[rows], found, examples.y[rows], threat)

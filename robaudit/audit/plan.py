@@ -119,13 +119,19 @@ class Plan:
             n: examples of the audited split.
             n_train: examples of the training split, for the generalisation gaps.
         """
-        total = 0
+        return sum(passes for _, passes in self.costs(n, n_train))
+
+    def costs(self, n: int, n_train: int = 0) -> list[tuple[Probe, int]]:
+        """The probes as they run, clean images first, with the passes that each adds."""
+        found: list[tuple[Probe, int]] = []
         attacked: dict[Pgd, int] = {}
-        for probe in (Clean(), *self.probes):
-            total += probe.price(n, n_train)
+        for probe in (Clean(), *self.in_order):
+            passes = probe.price(n, n_train)
             for pgd, examples in probe.shared(n, n_train).items():
+                passes += max(0, examples - attacked.get(pgd, 0)) * pgd.passes_each
                 attacked[pgd] = max(examples, attacked.get(pgd, 0))
-        return total + sum(examples * pgd.passes_each for pgd, examples in attacked.items())
+            found.append((probe, passes))
+        return found
 
 
 _PGD20 = Pgd(steps=20)

@@ -26,9 +26,9 @@ from robaudit.audit.outputs import outputs_beyond
 from robaudit.audit.plan import Plan
 from robaudit.audit.plan import preset as plan_of
 from robaudit.audit.probe import Probe
-from robaudit.audit.probes import Clean
 from robaudit.audit.provenance import provenance
 from robaudit.audit.searches import with_arithmetic
+from robaudit.audit.work import Work
 from robaudit.brief import brief
 from robaudit.checkpoints.suitability import check_suits
 from robaudit.display import Watch, no_watch
@@ -40,7 +40,7 @@ from robaudit.errors import NotMeasuredError
 from robaudit.measures import register
 from robaudit.notebook import Beside
 from robaudit.schema import Data, Measurement, Report, Subject, Threat
-from robaudit.types import Cache, Examples, ThreatModel, no_cache
+from robaudit.types import Cache, Examples, Progress, ThreatModel, no_cache
 
 # Where clean images alone are measured, what is odd about the network is looked for near them.
 _NEAR = ThreatModel("linf", 1 / 255)
@@ -76,6 +76,7 @@ def audit(
     surrogate: nn.Module | None = None,
     replayed: Adversarial | None = None,
     watch: Watch = no_watch,
+    progress: Progress | None = None,
     cache: Cache = no_cache,
     samples: int | None = None,
     straight_through: Sequence[str] = (),
@@ -94,6 +95,7 @@ def audit(
         surrogate: the network that a plan's transfer attack is made on.
         replayed: the adversarial examples that a plan replays, made of these examples.
         watch: opens a progress display for a named piece of work.
+        progress: is told how much of the plan is done, in the passes that were planned for it.
         cache: keeps finished pieces of attacks.
         samples: draws of a network that draws at random, for its votes and its gradients
             (:mod:`robaudit.engine.voting`); ``None`` for ten where it does.
@@ -108,6 +110,7 @@ def audit(
     for part in splits.values():
         check_suits(model, part)
     check_names(model, plan)
+    costs = plan.costs(len(examples), 0 if train is None else len(train))
     context = Context(
         network_of(model, examples, samples, seed, straight_through),
         splits,
@@ -123,14 +126,16 @@ def audit(
         double=precision == "float64",
         passes=plan.passes(len(examples)),
         data_dir=data_dir,
+        work=Work(sum(passes for _, passes in costs), progress),
     )
     warnings = list(getattr(getattr(model, "origin", None), "warnings", ()))
     measurements: list[Measurement] = []
     findings = sanity.sanity(context)
     findings.add(_alike(model))
-    for probe in (Clean(), *plan.in_order):
+    for probe, passes in costs:
         register(probe.measures)
-        measurements += _measured(probe, context)
+        with context.work.probe(passes):
+            measurements += _measured(probe, context)
     measurements = described(context, held_against_attacks(context, measurements))
     measurements = clustered(context, inherited(falls(doubted(measurements, findings))))
     warnings += findings.unplaced(m.name for m in measurements if m.status == "ok")

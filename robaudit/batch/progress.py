@@ -54,21 +54,3 @@ def progress(state: State, now: float) -> RunProgress:
     at_once = max(1, min(state.workers, len(open_jobs)))
     left = max(0.0, sum(expected.values()) - spent) / at_once
     return RunProgress(*counts, 3600 * state.workers / usual, left)
-
-
-def duration(seconds: float) -> str:
-    """Seconds in words, in at most two units.
-
-    >>> duration(3), duration(90), duration(7300), duration(200000)
-    ('3 s', '1 min 30 s', '2 h 1 min', '2 d 7 h')
-    """
-    whole = round(seconds)
-    for unit, size, smaller, part in (
-        ("d", 86400, "h", 3600),
-        ("h", 3600, "min", 60),
-        ("min", 60, "s", 1),
-    ):
-        if whole >= size:
-            rest = whole % size // part
-            return f"{whole // size} {unit}" + (f" {rest} {smaller}" if rest else "")
-    return f"{whole} s"

@@ -6,8 +6,9 @@ from collections.abc import Container, Sequence
 
 from robaudit.batch.directory import ListedJob, State
 from robaudit.batch.lock import Holder
-from robaudit.batch.progress import RunProgress, duration, progress
+from robaudit.batch.progress import RunProgress, progress
 from robaudit.batch.tasks import TaskEvent
+from robaudit.display import duration
 from robaudit.measures import find
 from robaudit.report.numbers import percent
 from robaudit.report.table import Cell, Column, Table, Tone, names, text

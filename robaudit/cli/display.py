@@ -6,11 +6,15 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from robaudit.cli.messages import say, say_of
-from robaudit.display import Display, Watch, no_watch
+from robaudit.display import Display, Watch, Whole, no_watch
 from robaudit.errors import RobauditError
 from robaudit.types import Progress
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
 
 
 @contextmanager
@@ -47,15 +51,26 @@ class Screen(Display):
         say_of(source, error)
 
     @contextmanager
-    def bars(self, name: str) -> Iterator[Watch]:
+    def bars(self, name: str, whole: Whole | None = None) -> Iterator[Watch]:
         from rich import progress as bars_of
         from rich.console import Console
         from rich.markup import escape
+        from rich.text import Text
 
         if self.quiet or not sys.stderr.isatty():
             yield no_watch
             return
-        bars = bars_of.Progress(
+
+        class Bars(bars_of.Progress):
+            """The bars, and a line below them on the whole run."""
+
+            def get_renderables(self) -> Iterator[RenderableType]:
+                yield from super().get_renderables()
+                line = "" if whole is None else whole.line()
+                if line:
+                    yield Text(line, "bright_black")
+
+        bars = Bars(
             bars_of.TextColumn("{task.description}"),
             bars_of.BarColumn(bar_width=24),
             bars_of.TextColumn("{task.percentage:>3.0f} %"),

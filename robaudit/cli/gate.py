@@ -20,6 +20,7 @@ from robaudit.cli.options import (
     checkpoints_named,
     with_settings,
 )
+from robaudit.display import Whole
 from robaudit.errors import OpenQuestionError, RobauditError, UsageError, error_line
 from robaudit.request import DataSpec, Folder, Spec, ThreatSpec
 
@@ -169,11 +170,13 @@ def _verdicts(
     read = [one for path in by.baseline for one in baselines_in(path)]
     populations = [population(suite, policy, settings) for suite in policy.suites]
     code = 0
+    whole = Whole(len(checkpoints))
     session = session_of(checkpoints, policy, populations, settings)
     for checkpoint in checkpoints:
         try:
-            model = session.open(checkpoint)
-            with session.display.bars(Path(checkpoint).stem) as watch:
+            whole.begin()
+            model = session.open(checkpoint, whole=whole)
+            with session.display.bars(Path(checkpoint).stem, whole) as watch:
                 found.append(
                     run(
                         model,
@@ -184,6 +187,7 @@ def _verdicts(
                         batch_size=settings.batch_size,
                         precision=settings.precision,
                         watch=watch,
+                        progress=whole.progress,
                         samples=settings.samples,
                         straight_through=settings.straight_through,
                     )

@@ -47,7 +47,7 @@ from robaudit.schema import (
     Threat,
     Verdict,
 )
-from robaudit.types import Examples, ThreatModel
+from robaudit.types import Examples, Progress, ThreatModel
 
 
 @dataclass(frozen=True)
@@ -76,6 +76,7 @@ def gate(
     batch_size: BatchSize = "auto",
     precision: Asked = "auto",
     watch: Watch = no_watch,
+    progress: Progress | None = None,
     samples: int | None = None,
     straight_through: Sequence[str] = (),
 ) -> Verdict:
@@ -91,6 +92,7 @@ def gate(
         populations: one for each suite, in the policy's order.
         baselines: what ``max_drop`` compares with.
         exhaustive: look at every example.
+        progress: is told how many suites are decided.
         samples, straight_through: as for :func:`robaudit.audit.audit`.
 
     Raises:
@@ -119,7 +121,9 @@ def gate(
         )
 
     sides = [run.compare(baselines, policy.path, here) for run in runs]
-    for run, side in zip(runs, sides, strict=True):
+    for place, (run, side) in enumerate(zip(runs, sides, strict=True)):
+        if progress is not None:
+            progress(place, len(runs))
         findings = sanity(run.context)
         decided = run.decide(side, exhaustive, findings)
         warnings += [*findings.unplaced(one.metric for one in decided), *run.warnings()]

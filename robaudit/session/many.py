@@ -14,7 +14,7 @@ from robaudit.audit.failures import not_measured
 from robaudit.audit.plan import planned
 from robaudit.audit.probes import Corruptions, Wci
 from robaudit.checkpoints import Classifier
-from robaudit.display import Display
+from robaudit.display import Display, Whole
 from robaudit.errors import NotMeasuredError, RobauditError, UsageError
 from robaudit.notebook import Beside
 from robaudit.report import fill_folder, report_folder
@@ -208,6 +208,7 @@ class _Run:
         unwritten: errors of files that could not be written.
         told: errors that were shown; checkpoints that are one question share theirs.
         said: what the last checkpoint was found to be.
+        whole: how far all is.
     """
 
     session: Session
@@ -221,11 +222,14 @@ class _Run:
     unwritten: list[UsageError] = field(default_factory=list)
     told: list[RobauditError] = field(default_factory=list)
     said: str = ""
+    whole: Whole = field(default_factory=Whole)
 
     def all_by(self, plan: Plan) -> None:
         """Audit every checkpoint, and write what is about several reports together."""
         outcome, names = self.outcome, folder_names(self.sources)
+        self.whole = Whole(len(self.sources))
         for source, name in zip(self.sources, names, strict=True):
+            self.whole.begin()
             outcome.found.append(self._one(source, name, plan) or source)
         unlike, same = _unlike_the_others(outcome.found, plan)
         for at in unlike:
@@ -275,20 +279,19 @@ class _Run:
         session, state = self.session, self.session.request.state
         if state is not None and len(self.sources) > 1:
             state = state / name
-        model = session.open(source, quiet=True)
+        model = session.open(source, quiet=True, whole=self.whole)
         said = found_line(model)
         if said != self.said:  # checkpoints that are alike are one line
             session.display.note(f"{source}: {said}")
             self.said = said
-        many = len(self.sources)
-        place = f" ({self.sources.index(source) + 1} of {many})" if many > 1 else ""
         done = session.audit(
             model,
             plan,
-            Path(source).stem + place,
+            Path(source).stem,
             cache=no_cache if state is None else session.journal(state, model),
             surrogate=self.surrogate,
             replayed=self.replayed,
+            whole=self.whole,
         )
         if done.adversarial is None or (self.folder is None and not self.beside):
             return done, None

@@ -19,7 +19,7 @@ from robaudit.checkpoints import Classifier, load
 from robaudit.checkpoints.answers import Answers
 from robaudit.checkpoints.sources import zoo_threat
 from robaudit.datasets import CORRUPTED_FOLDER, is_corrupted
-from robaudit.display import Display
+from robaudit.display import Display, Whole
 from robaudit.errors import DataError, RobauditError, UsageError
 from robaudit.request import CheckpointSpec, DataSpec, Request
 from robaudit.session.which_data import with_data
@@ -91,18 +91,19 @@ class Session:
             audited=self.examples,
         )
 
-    def open(self, source: str, *, quiet: bool = False) -> Classifier:
+    def open(self, source: str, *, quiet: bool = False, whole: Whole | None = None) -> Classifier:
         """The checkpoint as a classifier.
 
         Args:
             quiet: the display is not told what was found out about it.
+            whole: the run that it is a part of.
 
         Raises:
             CheckpointError, UsageError: see :func:`robaudit.checkpoints.load`.
         """
         asked = self.request
         with (
-            self.display.bars(Path(source).stem) as watch,
+            self.display.bars(Path(source).stem, whole) as watch,
             watch("finding out what it is") as progress,
         ):
             model = load(
@@ -160,14 +161,17 @@ class Session:
         cache: Cache = no_cache,
         surrogate: Classifier | None = None,
         replayed: Adversarial | None = None,
+        whole: Whole | None = None,
     ) -> Audit:
         """Audit an opened checkpoint by a plan; see :func:`robaudit.audit.audit`.
 
         Args:
             name: that its progress bars show.
+            whole: the run that it is a part of.
         """
+        whole = whole or Whole()
         asked = self.request
-        with self.display.bars(name) as watch:
+        with self.display.bars(name, whole) as watch:
             return auditing.audit(
                 model,
                 self.examples,
@@ -180,6 +184,7 @@ class Session:
                 surrogate=surrogate,
                 replayed=replayed,
                 watch=watch,
+                progress=whole.progress,
                 cache=cache,
                 samples=asked.samples,
                 straight_through=asked.straight_through,
