@@ -100,6 +100,7 @@ def local_linearity(
             ball = Ball(images, threat)
             at = random_start(images, index[rows].cpu(), threat, seed, 0, "linearity")
             worst = torch.zeros(len(images), dtype=torch.float64, device=runner.device)
+            finite = torch.ones((), dtype=torch.bool, device=runner.device)
             for made in range(2 * (steps + 1)):
                 last = made % (steps + 1) == steps
                 if last:
@@ -107,7 +108,7 @@ def local_linearity(
                     values, gradient = cross_entropy(logits, labels), slope
                 else:
                     values, gradient, logits = runner.gradient(cross_entropy, at, labels)
-                check_finite(logits)
+                finite = finite & logits.isfinite().all()  # read at the end: on a GPU that waits
                 linear = ((at - images).double() * slope.double()).flatten(1).sum(1)
                 apart = values.double() - loss.double() - linear
                 worst = torch.maximum(worst, apart.abs())
@@ -119,6 +120,7 @@ def local_linearity(
                 if progress is not None:
                     done = 2 * rows.start * (steps + 1) + len(images) * (made + 1)
                     progress(done, 2 * len(x) * (steps + 1))
+            check_finite(torch.where(finite, worst, torch.nan))
             errors.append(worst.cpu())
             rises.append(threat.eps * length(slope.double(), DUAL[threat.norm]).cpu())
         passed = runner.forwards - before[0], runner.backwards - before[1]

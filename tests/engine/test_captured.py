@@ -251,8 +251,10 @@ def test_memory_that_runs_out_drops_recordings(recorder):
     runner = Runner(Narrow(), CPU)
     runner.batch = 4 * TILE
     x = torch.rand(4 * TILE, 3, 6, 6)
-    for _ in range(6):
+    for _ in range(19):
         runner.logits(x)
+    assert recorder.recorded == 0  # four times as large, recorded four times as late
+    runner.logits(x)
     assert recorder.recorded == 1
     room[0] = TILE
     torch.testing.assert_close(runner.logits(x), model(x))
