@@ -1,11 +1,13 @@
 """What a fast search on a GPU finds is judged in float32, and is about what the CPU finds."""
 
 import warnings
+from importlib import import_module
 
 import pytest
 import torch
 
 import robaudit as ra
+from robaudit.attacks import apgd_loop
 from robaudit.attacks.verification import verify
 from robaudit.audit import Plan, audit
 from robaudit.audit.probes import AutoAttack, Cw, Fast, Pgd, Square
@@ -88,22 +90,33 @@ def test_a_batch_of_another_size_leaves_the_same_in_the_fastest_arithmetic():
     assert float((one != other).float().mean()) <= 0.01
 
 
+def waits(attack, **how):
+    """How often the processor waits for the GPU in an attack."""
+    examples, model = ra.load_examples("digits", n=64), ra.load(ROBUST, device="cuda")
+    torch.cuda.set_sync_debug_mode("warn")
+    try:
+        with warnings.catch_warnings(record=True) as said:
+            warnings.simplefilter("always")
+            attack(model, examples.x, examples.y, THREAT, **how)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    return sum("synchroni" in str(one.message) for one in said)
+
+
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_no_step_of_pgd_waits_for_the_gpu(precision):
     """However many steps there are, the processor waits as often."""
-    examples, model = ra.load_examples("digits", n=64), ra.load(ROBUST, device="cuda")
-
-    def waits(steps):
-        how = {"steps": steps, "precision": precision}
-        torch.cuda.set_sync_debug_mode("warn")
-        try:
-            with warnings.catch_warnings(record=True) as said:
-                warnings.simplefilter("always")
-                ra.attacks.pgd(model, examples.x, examples.y, THREAT, **how)
-        finally:
-            torch.cuda.set_sync_debug_mode("default")
-        return sum("synchroni" in str(one.message) for one in said)
-
-    waits(20)
+    how = {"precision": precision}
+    waits(ra.attacks.pgd, steps=20, **how)
     # Both are recorded, which is compared with a plain pass.
-    assert waits(40) == waits(20)
+    assert waits(ra.attacks.pgd, steps=40, **how) == waits(ra.attacks.pgd, steps=20, **how)
+
+
+@pytest.mark.parametrize("name", ["apgd", "fab"])
+def test_no_step_of_apgd_and_fab_waits_for_the_gpu(name, monkeypatch):
+    """But at the end of a segment of steps, where broken examples may leave."""
+    monkeypatch.setattr(apgd_loop, "_segments", lambda steps: [range(steps)])
+    monkeypatch.setattr(import_module("robaudit.attacks.fab"), "_SEGMENT", 1 << 20)
+    attack = getattr(ra.attacks, name)
+    waits(attack, steps=20)
+    assert waits(attack, steps=40) == waits(attack, steps=20)
