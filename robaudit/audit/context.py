@@ -235,17 +235,24 @@ class Context:
 
         Then the network is searched as it stands, so that losses do not depend on the engine.
         """
-        if coarsest(candidates(self.precision, device_of(model))) == "fp32":
+        if not self._tries_faster:
             return None
         found = self._prepared(model)
         if found.precision == "fp32":
             return None
         return self.runner(found.forward, found.precision, compiled=found.compiled)
 
+    @property
+    def _tries_faster(self) -> bool:
+        """Whether searches may be in another arithmetic than float32."""
+        return coarsest(candidates(self.precision, device_of(self.model))) != "fp32"
+
     def searched_details(self, attacked: AttackResult) -> dict[str, Any]:
-        """The arithmetic of a PGD on the audited network, and the form that was searched in it."""
-        own = {"searched_in": attacked.searched}
-        return own if attacked.searched == "fp32" else {**own, **self.engine_details}
+        """The arithmetic of a PGD, the form that was searched in it, or why it is float32."""
+        engine = self.engine_details if self._tries_faster else {}
+        if attacked.searched == "fp32":
+            engine.pop("engine", None)
+        return {"searched_in": attacked.searched, **engine}
 
     def running_notes(self) -> list[str]:
         """Warnings: why several devices were not used, and where memory ran out."""

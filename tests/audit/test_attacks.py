@@ -385,3 +385,14 @@ def test_a_pgd_searched_in_bf16_is_judged_in_float32(robust, standard, few):
     for m in (plain.get(name) for name in attacked):
         off = 1 / len(few) if m.unit == "fraction" else 0.01 * m.value
         assert found.report.get(m.name).value == pytest.approx(m.value, abs=off)
+
+
+def test_a_pgd_says_why_it_was_searched_in_float32(robust, few):
+    """Within so small a radius bfloat16 rounds perturbations away."""
+    plan = Plan(probes=(PGD,))
+    found = audit(robust, first(few, 16), ThreatModel("linf", 1e-4), plan, precision="bf16").report
+    details = found.get("accuracy.pgd").details
+    assert details["searched_in"] == "fp32"
+    assert "bf16 is not used" in " ".join(details["engine_notes"])
+    assert "engine" not in details
+    assert found.provenance.precision == "fp32"
