@@ -144,7 +144,8 @@ def pgd(bench: Bench) -> Iterator[Line]:
         run = partial(ra.attacks.pgd, bench.model, x, y, bench.threat, steps=20, mode=mode)
         run()
         ours, found = bench.timed(run, 3)
-        notes = [f"accuracy {100 * float(found.robust.double().mean()):.2f} %"]
+        robust = 100 * float(found.robust.double().mean())
+        notes = [f"accuracy {robust:.2f} %, searched in {found.searched}"]
         if base is not None:
             notes.append(f"torchattacks' {100 * share:.2f} %, of last iterates")
         yield Line(
