@@ -1,6 +1,8 @@
 """The LaTeX of every view is well-formed, and siunitx can read its numbers."""
 
 import re
+import shutil
+import subprocess
 from dataclasses import replace
 
 import pytest
@@ -16,12 +18,14 @@ from robaudit.report.paper import best_marked
 from robaudit.report.table import Cell, Column, Table, bullets, estimate, names, noted
 
 HOSTILE = "100% \\input{x} & #1 $y_0^2$ ~{ ]["
+PDFLATEX = shutil.which("pdflatex")
 # What LaTeX has, booktabs and siunitx.
 COMMANDS = {
     *("begin", "end", "centering", "caption", "par", "footnotesize", "textbf", "multicolumn"),
     *("toprule", "midrule", "bottomrule", "cmidrule", "num", "sisetup", "pm", "sum", "mathrm"),
     *("textbackslash", "textasciicircum", "textasciitilde", "textless", "textgreater", "textbar"),
     *("|", "\\", *"#$%&_{}", ","),
+    *("shortstack", "small", "smallskip", "scriptsize", "setlength", "tabcolsep"),
 }
 NUMBER = re.compile(r"[+-]?\d+(\.\d+)?( \\pm \d+(\.\d+)?)?( ?e-?\d+)?")
 
@@ -88,7 +92,7 @@ def test_doubts_are_not_left_out(change):
 def test_several_reports_have_the_best_in_bold(pair):
     shown = check(render(pair, "latex"))
     assert r"\caption{cifar10 test, n = 1000, linf 8/255}" in shown
-    assert r"\textbf{\num{84.2} \num{81.8}--\num{86.4}}" in shown
+    assert r"\textbf{\num{84.2}} {\scriptsize \num{81.8}--\num{86.4}}" in shown
     assert r"\textbf{\num{1.915 \pm 0.043}}" in shown
     assert r"at\_epoch\_95\%\_\{x\} & " in shown
     assert "Bold: best of its column" in shown
@@ -97,7 +101,9 @@ def test_several_reports_have_the_best_in_bold(pair):
 def test_a_comparison_of_two(pair):
     found = compare(*(Audited(one, {}) for one in pair))
     shown = check(latex_text(*comparison_paper(found)))
-    assert r"Robust loss (test) & \num{1.934} & \num{1.915} & \num{-0.019} {[}" in shown
+    assert (
+        r"Robust loss (test) & \num{1.934} & \num{1.915} & \num{-0.019} {\scriptsize {[}" in shown
+    )
     assert r"\num{+0.4170}" in shown
     assert "retain-explicit-plus" in shown
     assert "nothing is paired" in shown
@@ -160,7 +166,7 @@ def test_numbers_and_what_is_none():
     for line in (
         r"1e5 & \textbf{\num{1.23 \pm 0.25}} \\",
         r"- & \num{1.000 \pm 0.020 e7} \\",
-        r"c & \num{12345} {[}\num{1.0}, \num{2.0e-3}{]} \\",
+        r"c & \num{12345} {\scriptsize {[}\num{1.0}, \num{2.0e-3}{]}} \\",
         r"d & \num{1.0e9} $\pm$ \num{5} \\",
         r"e & \num{0} $\pm$ \num{0.03} \\",
         r"f & -- \\",
@@ -168,6 +174,50 @@ def test_numbers_and_what_is_none():
         r"h & \textless{}0.0001 $\pm$n/a \\",
     ):
         assert line in shown
+
+
+def test_a_minus_in_text_is_no_hyphen():
+    rows = [[Cell("PGD-10"), Cell("-3 +5")], [Cell("2026-11-27"), Cell("1e-3")]]
+    shown = check(latex_text(Table([names("Model"), Column("x\n[y]")], rows, notes=["at -0.33"])))
+    assert r"PGD-10 & $-$3 $+$5 \\" in shown
+    assert "2026-11-27 & " in shown
+    assert "at $-$0.33" in shown
+    assert r"\shortstack[r]{x\\{}{[}y{]}}" in shown
+
+
+def test_a_table_wider_than_a_page_is_one_for_each_group():
+    groups = ["", *["first"] * 4, *["second"] * 4]
+    columns = [Column(f"c{at}", group=group) for at, group in enumerate(groups)]
+    rows = [[Cell(str(at) + "." + 14 * "0") for at in range(9)]]
+    table = Table(columns, rows, "wide", notes=["said once"])
+    one, two = re.findall(r"\\begin\{table\}.*?\\end\{table\}", check(latex_text(table)), re.S)
+    assert r"\caption{wide: first}" in one
+    first = re.compile(r"\\num\{(\d)\.0+\}")
+    assert [first.findall(part) for part in (one, two)] == [[*"01234"], [*"05678"]]
+    blank = replace(table, columns=[*columns, Column("empty")], rows=[[*rows[0], Cell()]])
+    assert latex_text(blank) == latex_text(table)
+    many = replace(table, columns=[replace(column, group="") for column in columns])
+    captions = re.findall(r"caption\{(.*)\}", check(latex_text(many)))
+    assert captions == ["wide", "wide, continued"]
+    assert ("said once" in one, "said once" in two) == (False, True)
+
+
+@pytest.mark.skipif(PDFLATEX is None, reason="no pdflatex here")
+def test_tex_sets_every_view_within_the_page(pair, tmp_path):
+    rows = [[Cell(HOSTILE), Cell(HOSTILE, "[1.0, 2.0]", best=True)]]
+    foreign = Table([names(HOSTILE), Column(f"x\n{HOSTILE}")], rows, notes=[HOSTILE])
+    comparison = comparison_paper(compare(*(Audited(one, {}) for one in pair)))
+    views = [render(pair[:1], "latex"), render(pair, "latex"), latex_text(*comparison, foreign)]
+    (tmp_path / "paper.tex").write_text(
+        r"\documentclass{article}\usepackage[margin=2cm]{geometry}"
+        r"\usepackage{booktabs}\usepackage{siunitx}\begin{document}"
+        + "\n".join(views)
+        + r"\end{document}"
+    )
+    words = (PDFLATEX, "-interaction=nonstopmode", "-halt-on-error", "paper.tex")
+    ran = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert ran.returncode == 0, ran.stdout[-2000:]
+    assert "Overfull" not in ran.stdout, ran.stdout
 
 
 def test_foreign_text_is_set_as_text():
