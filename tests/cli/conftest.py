@@ -5,6 +5,7 @@ import os
 import pytest
 import torch
 from support.console import ROBUST, robaudit
+from support.gates import HEAD
 from torch import nn
 
 from robaudit.data import load_examples
@@ -54,6 +55,7 @@ def surroundings(monkeypatch):
     for name in [*os.environ]:
         if name.startswith("ROBAUDIT_") or name in ("FORCE_COLOR", "PY_COLORS"):
             monkeypatch.delenv(name)
+    monkeypatch.delenv("GITHUB_STEP_SUMMARY", raising=False)
     monkeypatch.setenv("COLUMNS", "200")
 
 
@@ -63,6 +65,17 @@ def place(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "net.py").write_text(NETWORKS)
     return tmp_path
+
+
+@pytest.fixture
+def gate(place):
+    """Runs the gate by a policy on the digits."""
+
+    def of(policy, *words, checkpoint=ROBUST):
+        (place / "robaudit.toml").write_text(HEAD + policy)
+        return robaudit("gate", checkpoint, "--quiet", *words)
+
+    return of
 
 
 @pytest.fixture(scope="session")

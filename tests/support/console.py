@@ -10,6 +10,7 @@ from robaudit.cli import command
 
 SAMPLES = Path(__file__).parents[2] / "sample_checkpoints"
 ROBUST = SAMPLES / "robust.pt"
+STANDARD = SAMPLES / "standard.pt"
 
 _COLOUR = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 

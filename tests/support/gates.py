@@ -11,6 +11,8 @@ from robaudit.schema import (
     Verdict,
 )
 
+HEAD = '[gate]\ndata = "digits"\npreset = "quick"\n'
+FAST = '[gate.metrics."accuracy.fast"]\nmin = 0.4\n'
 HOSTILE = "<script>alert(1)</script>]]>\x1b[31m|`x`\n@all ![a](https://b.example)\x00\ufffe{0}"
 
 

@@ -8,9 +8,11 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+import torch
 
 from robaudit.checkpoints.sources import zoo
-from robaudit.checkpoints.sources.catalogue import catalogue
+from robaudit.checkpoints.sources.catalogue import catalogue, find_entry
+from robaudit.checkpoints.sources.robustbench import build
 
 FILES = {
     "__init__.py": "import pkg_resources_that_are_gone\n",
@@ -181,3 +183,34 @@ def fresh(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 def _loaded() -> list[str]:
     return [name for name in sys.modules if name.partition(".")[0] == "robustbench"]
+
+
+PLAIN = "robustbench:cifar10/Linf/Plain2020Net"
+NORMAL = "robustbench:cifar10/Linf/Normal2020Net"
+X = torch.rand(2, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+
+
+def made(text, seed=7):
+    """The entry's network with weights and statistics that no other build has."""
+    torch.manual_seed(seed)
+    network = build(find_entry(text.partition(":")[2]))
+    for buffer in network.buffers():
+        if buffer.is_floating_point() and buffer.numel() != 3:
+            buffer.uniform_(0.5, 1.5)
+    return network
+
+
+def save(content, models, text, suffix=".pt"):
+    path = models / (text.partition(":")[2] + suffix)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    torch.save(content, path)
+    return path
+
+
+def logits(network):
+    with torch.no_grad():
+        return network(X)
+
+
+def prefixed(prefix, state):
+    return {prefix + key: value for key, value in state.items()}
