@@ -3,7 +3,8 @@
     python studies/two_moons.py --out moons-study --minutes 20
 
 The TrH paper's Example 1 (Figures 2 and 5): 500 points, Dense(100)-ReLU-Dense(100)-ReLU-Dense(2),
-adversarial training. Writes `moons.md` and `moons.svg`: trace of the Hessian of the whole network
+adversarial training. `--paper` takes the radius, steps and lambdas of the paper's appendix in place
+of ours. Writes `moons.md` and `moons.svg`: trace of the Hessian of the whole network
 and, per layer, trace and standard deviation of the eigenvalues over the epochs.
 """
 
@@ -22,10 +23,16 @@ from robaudit.curvature import layer_spreads
 EPS = 0.03
 LAYERS = "flatten-linear2x{w}-relu-linear{w}x{w}-relu-linear{w}x2"
 HEAD = 'objective = "at"\nbatch_size = 100\nlearning_rate = 0.1\nweight_decay = 0.0\n'
-TABLES = {
-    "standard": "",
-    "top": '[trh]\nwhere = "top"\nweight = 0.01\nschedule = "constant"\n',
-    "full": '[trh]\nwhere = "full"\nweight = 0.01\nschedule = "constant"\n',
+TRH = '[trh]\nwhere = "{}"\nweight = {}\nschedule = "constant"\n'
+TABLES = {"standard": "", "top": TRH.format("top", 0.01), "full": TRH.format("full", 0.01)}
+PAPER_EPS = 0.02
+PAPER = {"standard": "", "top": TRH.format("top", 0.5), "full": TRH.format("full", 0.05)}
+OPTIONS = {
+    "--paper": {
+        "action": "store_true",
+        "help": "radius 0.02, one step of PGD, lambda 0.5 and 0.05",
+    },
+    "--seeds": {"type": int, "default": 3, "help": "networks of each kind"},
 }
 
 
@@ -47,21 +54,23 @@ def run(study: Study) -> None:
         x, y = two_moons(500, 0.1, 0)
         np.savez(data, x=x, y=y)
     epochs, every, width = (2, 1, 8) if study.smoke else (100, 10, 100)
-    for seed in range(1 if study.smoke else 3):
-        for name, text in TABLES.items():
+    paper = study.given.paper
+    eps, attack = (PAPER_EPS, "[attack]\nsteps = 1\n") if paper else (EPS, "")
+    for seed in range(1 if study.smoke else study.given.seeds):
+        for name, text in (PAPER if paper else TABLES).items():
             head = f"epochs = {epochs}\nseed = {seed}\n"
             folder = study.train(
-                f"{name}-{seed}-run", head + HEAD + f"[threat]\neps = {EPS}\n" + text,
+                f"{name}-{seed}-run", head + HEAD + f"[threat]\neps = {eps}\n{attack}" + text,
                 "--data", data, "--every", every, "--device", "cpu",
                 "--arch", f"sequential_cnn(layers={LAYERS.format(w=width)})",
             )  # fmt: skip
-            study.once(f"{name}-{seed}", lambda f=folder: {"epochs": curve(f, data)})
+            study.once(f"{name}-{seed}", lambda f=folder: {"epochs": curve(f, data, eps)})
 
 
-def curve(folder: Path, data: Path) -> list[Row]:
+def curve(folder: Path, data: Path, eps: float) -> list[Row]:
     """Traces and spreads of every checkpoint, on the adversarial training points."""
     part = ra.load_examples(str(data))
-    threat = ra.ThreatModel("linf", EPS)
+    threat = ra.ThreatModel("linf", eps)
     rows = []
     for path in sorted((folder / "checkpoints").iterdir()):
         model = ra.load(path, device="cpu")
@@ -128,4 +137,4 @@ def picture(runs: dict[str, list[list[Row]]], path: Path) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main(__doc__ or "", run, report))
+    sys.exit(main(__doc__ or "", run, report, options=OPTIONS))

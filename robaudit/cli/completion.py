@@ -27,7 +27,8 @@ def probes(incomplete: str) -> list[str]:
 def recipes(incomplete: str) -> list[str]:
     """The recipes that robaudit brings along."""
     folder = Path(robaudit.__file__).parent / "training" / "recipes"
-    return _beginning(incomplete, sorted(path.stem for path in folder.glob("*.toml")))
+    found = (path.relative_to(folder).as_posix() for path in folder.rglob("*.toml"))
+    return _beginning(incomplete, sorted(name.removesuffix(".toml") for name in found))
 
 
 def zoo_names(incomplete: str) -> list[str]:

@@ -14,9 +14,10 @@ __all__ = ["Recipe", "presets", "read_recipe"]
 
 
 def presets() -> dict[str, Path]:
-    """The recipes robaudit brings along, by name."""
+    """The recipes robaudit brings along, by name; a paper's as `papers/TABLE/ROW`."""
     folder = Path(str(files("robaudit.training") / "recipes"))
-    return {path.stem: path for path in sorted(folder.glob("*.toml"))}
+    found = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*.toml")}
+    return {name.removesuffix(".toml"): found[name] for name in sorted(found)}
 
 
 def read_recipe(name: str, taylor: TaylorKind | None = None) -> Recipe:
@@ -31,9 +32,11 @@ def read_recipe(name: str, taylor: TaylorKind | None = None) -> Recipe:
     known = presets()
     path = known.get(name, Path(name))
     if name not in known and not path.is_file():
+        under = [other for other in known if other.startswith(f"{name.rstrip('/')}/")]
+        listed = under or [other for other in known if "/" not in other]
         raise UsageError(
-            f"no recipe {name!r}{did_you_mean(name, list(known))}",
-            f"A TOML file, or one of {', '.join(known)}.",
+            f"no recipe {name!r}{'' if under else did_you_mean(name, list(known))}",
+            f"A TOML file, or one of {', '.join(listed)}{'' if under else ', papers/TABLE/ROW'}.",
         )
     tables = read_tables(path)
     recipe = checked(Recipe, tables)

@@ -25,6 +25,19 @@ def test_every_preset_is_a_recipe_and_says_what_it_is(name):
     assert read_recipe(name).about
 
 
+def test_a_paper_table_is_a_folder_of_recipes():
+    assert read_recipe("papers/rat-table-1/second-0.05").taylor.eta == 0.05
+    assert read_recipe("papers/rat-table-3/second").threat.norm == "l2"
+    assert read_recipe("papers/wci-table-1/wci").validation == 0.02
+    flat = read_recipe("papers/flatness-fig-7/at")
+    assert (flat.epochs, flat.learning_rate, flat.attack.steps) == (150, 0.05, 7)
+    assert read_recipe("papers/trh-table-1/at-trh").trh.weight == 1e-5
+    with pytest.raises(UsageError, match=r"no recipe 'papers/wci-table-1'\n") as caught:
+        read_recipe("papers/wci-table-1")
+    assert "papers/wci-table-1/cosine" in caught.value.advice
+    assert "rat" not in caught.value.advice
+
+
 def test_the_papers_settings():
     at = read_recipe("at")
     assert (at.epochs, at.learning_rate, at.weight_decay) == (200, 0.1, 5e-4)
@@ -123,7 +136,8 @@ def test_radii_are_read_as_fractions():
 
 def test_the_page_names_every_preset_and_its_recipe_is_one(tmp_path):
     page = (Path(__file__).parents[2] / "docs" / "how-to" / "train.md").read_text("utf-8")
-    assert [name for name in presets() if f"`{name}`" not in page] == []
+    pages = {name.rpartition("/")[0] or name for name in presets()}  # of a paper: its table
+    assert [name for name in pages if f"`{name}`" not in page] == []
     path = tmp_path / "recipe.toml"
     path.write_text(re.search(r'```toml title="recipe.toml"\n(.*?)```', page, re.S)[1])
     recipe = read_recipe(str(path))

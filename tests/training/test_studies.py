@@ -33,6 +33,11 @@ def study(name, *words):
         ("overfitting", ["schedules.md", "schedules.svg", "measures.md", "epochs.svg"]),
         ("swa_rat", ["swa.md", "rat.md"]),
         ("two_moons", ["moons.md", "moons.svg"]),
+        ("wci_table_1", ["schedules.md"]),
+        ("wci_fig_5", ["curves.md"]),
+        ("flatness_fig_7", ["methods.md", "correlations.md"]),
+        ("rat_tables", ["taylor.md", "transfer.md"]),
+        ("cost_tables", ["costs.md"]),
     ],
 )
 def test_a_study_runs_to_its_end_and_is_then_done(name, files, tmp_path, capsys):

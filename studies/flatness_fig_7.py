@@ -1,0 +1,90 @@
+"""The flatness paper's Figure 7 and Table 1, small: robust loss against flatness.
+
+    python studies/flatness_fig_7.py --out flatness-fig-7
+
+Writes `methods.md`, our last epoch beside the paper's, and `correlations.md`, coefficients of
+robust loss and error with both flatness measures over all networks.
+"""
+
+from __future__ import annotations
+
+import sys
+
+from paper_tables import LOSS, OPTIONS, ROBUST, courses, slug, spread_of, train_rows, write
+from running import Row, Study, main
+from scipy.stats import pearsonr, spearmanr
+
+DECAY, CLIP = "weight_decay = {}\n", "weight_clip = {}\n"
+ROWS = {
+    "AT": "",
+    "AT-AWP, 0.005": "[awp]\ngamma = 0.005\n",
+    "AT-AWP, 0.02": "[awp]\ngamma = 0.02\n",
+    "TRADES, 1": 'objective = "trades"\npenalty = 1.0\n',
+    "TRADES, 6": 'objective = "trades"\npenalty = 6.0\n',
+    "MART": 'objective = "mart"\n',
+    "weight decay, 5e-4": DECAY.format(5e-4),
+    "weight decay, 5e-3": DECAY.format(5e-3),
+    "weight clipping, 0.1": CLIP.format(0.1),
+    "weight clipping, 0.05": CLIP.format(0.05),
+    "label smoothing, 0.3": "label_smoothing = 0.3\n",
+    "label noise, 0.3": "label_noise = 0.3\n",
+    "cutout, 3 pixels": "[augment]\ncutout = 3\n",
+    "early-stopped PGD, 1": "[attack]\nearly_stop = 1\n",
+    "Entropy-SGD": 'optimizer = "entropy-sgd"\nlearning_rate = 0.9\n[entropy_sgd]\nlangevin = 5\n',
+    "Adam": 'optimizer = "adam"\nlearning_rate = 0.005\n',
+    "batch size, 16": "batch_size = 16\n",
+    "batch size, 128": "batch_size = 128\n",
+    "cyclic": '[schedule]\nkind = "cyclic"\n',
+}
+PAPER = {  # robust test error, average flatness, worst-case flatness; its chosen strength
+    "AT": ("62.8", "1.21", "6.48"),
+    "AT-AWP, 0.02": ("54.3", "0.35", "2.68"),
+    "TRADES, 6": ("56.7", "0.57", "2.25"),
+    "MART": ("61.0", "0.73", "3.17"),
+    "weight decay, 5e-3": ("58.1", "0.50", "3.93"),
+    "weight clipping, 0.05": ("56.5", "0.41", "4.57"),
+    "label smoothing, 0.3": ("61.2", "0.65", "2.72"),
+    "label noise, 0.3": ("56.2", "0.33", "0.93"),
+    "Entropy-SGD": ("58.6", "0.28", "1.80"),
+    "cyclic": ("53.6", "0.35", "1.50"),
+}
+AVERAGE, WORST = "flatness.average.test", "flatness.worst.test"
+
+
+def run(study: Study) -> None:
+    train_rows(study, ROWS, "robust,flatness")
+
+
+def report(study: Study) -> None:
+    lines: list[list[object]] = []
+    networks: list[Row] = []
+    for name in ROWS:
+        ends = [course[-1] | {"error": 1 - course[-1][ROBUST]} for course in courses(study, name)]
+        networks += ends
+        if ends:
+            for end in ends:
+                end["error.train"] = 1 - end["accuracy.pgd.train"]
+            errors = [spread_of(ends, key, 100) for key in ("error", "error.train")]
+            rest = [spread_of(ends, key) for key in (LOSS, AVERAGE, WORST)]
+            lines.append([name, *errors, *rest, *PAPER.get(name, ("", "", ""))])
+    header = ("training", "robust error, test, %", "train, %", "robust loss", "average flatness")
+    header += ("worst-case", "paper: error, %", "average", "worst-case")
+    write(study, "methods.md", header, lines)
+    if len(networks) > 2:
+        found = [
+            [what, *(f"{r.statistic:.2f} (p = {r.pvalue:.1g})" for r in both)]
+            for what, a, b in (
+                ("robust loss, average flatness", LOSS, AVERAGE),
+                ("robust loss, worst-case flatness", LOSS, WORST),
+                ("robust error, average flatness", "error", AVERAGE),
+            )
+            for values in [([n[a] for n in networks], [n[b] for n in networks])]
+            for both in [(pearsonr(*values), spearmanr(*values))]
+        ]
+        header = (f"of {len(networks)} networks", "Pearson", "Spearman")
+        write(study, "correlations.md", header, found)
+
+
+if __name__ == "__main__":
+    assert len({slug(name) for name in ROWS}) == len(ROWS)
+    sys.exit(main(__doc__ or "", run, report, options=OPTIONS))
