@@ -6,12 +6,12 @@ from robaudit.report.facts import command, provenance_rows, subject_rows
 from robaudit.report.gate_tables import SIGNS
 from robaudit.report.gate_words import (
     WORDS,
-    doubt_words,
     examples_words,
     found_words,
     judged,
     rule_words,
     suite_words,
+    why,
     worst_first,
 )
 from robaudit.report.html.page import page
@@ -50,7 +50,7 @@ def verdict_html(verdict: Verdict) -> str:
         ordered=decisions,
         words=WORDS,
         rule=rule_words,
-        doubts=doubt_words,
+        why=why,
         decisions=Table(
             [*columns, Column("Found"), Column("Examples")], rows, "Rules and their outcomes"
         ),

@@ -172,10 +172,15 @@ def contour(landscape: Landscape) -> Figure:
 
 def _label_contours(axis: Axes, lines: QuadContourSet) -> None:
     """Write each line's loss on it, except where the frame would cut the number."""
-    for text in axis.clabel(lines, fmt=_loss, fontsize=SMALL - 1):
-        x, y = axis.transAxes.inverted().transform(axis.transData.transform(text.get_position()))
-        if not (0.1 < x < 0.9 and 0.05 < y < 0.95):
-            text.remove()
+    inside = []
+    for text in axis.clabel(lines, inline=False):  # where the numbers would stand
+        place = text.get_position()
+        x, y = axis.transAxes.inverted().transform(axis.transData.transform(place))
+        if 0.1 < x < 0.9 and 0.05 < y < 0.95:
+            inside.append(place)
+        text.remove()
+    if inside:  # the others are not drawn, so that no line has a gap without a number
+        axis.clabel(lines, fmt=_loss, fontsize=SMALL - 1, manual=inside)
 
 
 def _draw_corners(axis: Axes, landscape: Landscape) -> None:
