@@ -31,7 +31,7 @@ from robaudit.cli import (
     train,
 )
 from robaudit.cli.config_file import spelled
-from robaudit.cli.messages import candidates_of, message_of, say
+from robaudit.cli.messages import candidates_of, message_of, name_nearest, say
 from robaudit.cli.recorded import recorded
 from robaudit.cli.streams import failure, guard_streams, signals
 from robaudit.errors import RobauditError, error_line
@@ -64,6 +64,7 @@ class _Guarded(TyperGroup):
             raise
         except BaseException as error:  # SystemExit, too: no code of a checkpoint's says how we end
             if hasattr(error, "show"):  # a usage error that typer words and exits with 2 itself
+                name_nearest(error)
                 raise
             _show_traceback()
             say(

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from robaudit.errors import OpenQuestionError, RobauditError, UsageError
+from robaudit.errors import OpenQuestionError, RobauditError, UsageError, did_you_mean
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -46,6 +47,16 @@ def say_of(checkpoint: str, error: RobauditError) -> None:
     message = message_of(error)
     named = checkpoint in message
     say(message if named else f"{checkpoint}: {message}", error.advice, candidates_of(error))
+
+
+def name_nearest(error: BaseException) -> None:
+    """Add the nearest choice to a usage error about a word that is none of an option's choices."""
+    said = getattr(error, "message", None)
+    found = re.fullmatch(r"(?:Value error, )?('(.*)' is not one of (.*))\.", str(said), re.DOTALL)
+    if found is not None:
+        choices = re.findall(r"'([^']*)'", found[3])
+        near = did_you_mean(found[2], choices)
+        error.message = found[1] + (near or ".")  # type: ignore[attr-defined]
 
 
 def candidates_of(error: RobauditError) -> tuple[str, ...]:

@@ -17,6 +17,9 @@ FEW = ("--n", "4", "--quiet")
         (("wci", "digits", ROBUST), "data, no checkpoint hint: Name it with --data digits"),
         (("wci", "mine.npz", *FEW), "mine.npz is data, no checkpoint"),
         (("attack", ROBUST, "--attack", "pdg", *FEW), "did you mean 'pgd'?"),
+        (("audit", ROBUST, "--preset", "standrad"), "'paper'; did you mean 'standard'?"),
+        (("report", ".", "--format", "htlm"), "; did you mean 'html'?"),
+        (("attack", ROBUST, "--norm", "l3"), "'l3' is not one of 'linf', 'l2', 'l1'"),
         (("gate", ROBUST), "no policy robaudit.toml hint: A first one from a report: robaudit"),
     ],
 )  # fmt: skip
