@@ -61,16 +61,33 @@ def checkpoints_named(names: list[str] | None) -> list[str]:
     """The names, with patterns such as ``runs/*.pt`` replaced by the files that they match.
 
     Raises:
-        UsageError: data in a checkpoint's place.
+        UsageError: something else in a checkpoint's place.
     """
     found: list[str] = []
     for name in names or []:
         there = Path(name).exists()
         if not there and (name in DATA_SETS or name.endswith(".npz")):
             raise UsageError(f"{name} is data, no checkpoint", f"Name it with --data {name}.")
+        if there and name.endswith(".toml"):
+            raise UsageError(
+                f"{name} is a file of options, no checkpoint",
+                f"A policy is named with --policy {name}, options with --config {name}; a manifest "
+                f"is run by robaudit batch {name} --out DIR.",
+            )
+        if there and _is_report(Path(name)):
+            raise UsageError(
+                f"{name} is a report, no checkpoint", f"robaudit report {name} shows it."
+            )
         pattern = not there and ":" not in name and set("*?[") & set(name)
         found += (matching(name) if pattern else []) or [name]
     return found
+
+
+def _is_report(path: Path) -> bool:
+    """Whether it is a report or its folder; a network's folder may keep its report, too."""
+    if path.is_dir():
+        return (path / "report.json").exists() and not (path / "config.json").exists()
+    return path.name == "report.json"
 
 
 Checkpoints = Annotated[

@@ -101,7 +101,10 @@ def read_report(path: str | Path) -> Report:
         raise DataError(f"{shown} cannot be read: {error.strerror}") from None
     except (ValueError, RecursionError) as error:
         reason = "it is nested too deeply" if isinstance(error, RecursionError) else plain(error)
-        raise DataError(f"{shown} is not JSON: {reason}") from None
+        advice = None
+        if Path(path).suffix != ".json":
+            advice = "Of a checkpoint, robaudit audit CKPT --out DIR writes a report."
+        raise DataError(f"{shown} is not JSON: {reason}", advice) from None
     version = data.get("schema_version") if isinstance(data, dict) else None
     if not isinstance(version, int) or isinstance(version, bool):
         raise DataError(f"{shown} is no robaudit report: it has no schema_version")

@@ -16,6 +16,10 @@ FEW = ("--n", "4", "--quiet")
     [
         (("wci", "digits", ROBUST), "data, no checkpoint hint: Name it with --data digits"),
         (("wci", "mine.npz", *FEW), "mine.npz is data, no checkpoint"),
+        (("gate", "own.toml", ROBUST), "own.toml is a file of options, no checkpoint"),
+        (("gate", "own.toml", ROBUST), "A policy is named with --policy own.toml"),
+        (("audit", "made"), "made is a report, no checkpoint hint: robaudit report made shows"),
+        (("audit", "made/report.json"), "robaudit report made/report.json shows it"),
         (("attack", ROBUST, "--attack", "pdg", *FEW), "did you mean 'pgd'?"),
         (("audit", ROBUST, "--preset", "standrad"), "'paper'; did you mean 'standard'?"),
         (("report", ".", "--format", "htlm"), "; did you mean 'html'?"),
@@ -25,6 +29,9 @@ FEW = ("--n", "4", "--quiet")
 )  # fmt: skip
 def test_usage_errors_say_what_was_meant(words, said, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "own.toml").write_text("")
+    (tmp_path / "made").mkdir()
+    (tmp_path / "made" / "report.json").write_text("{}")
     ran = robaudit(*words)
     assert ran.code == 2
     assert said in ran.flat
@@ -34,6 +41,12 @@ def test_a_file_that_is_not_there_is_named_with_the_nearest_one():
     ran = robaudit("wci", SAMPLES / "robst.pt", *FEW)
     assert ran.code == 4
     assert "did you mean 'robust.pt'?" in ran.err
+
+
+def test_a_checkpoint_in_a_reports_place_says_how_it_becomes_one():
+    ran = robaudit("report", ROBUST)
+    assert ran.code == 4
+    assert "robaudit audit CKPT --out DIR writes a report" in ran.err
 
 
 def checkpoint(report):
