@@ -35,9 +35,9 @@ _PIECES = frozenset(
         *("Rsub", "Neg", "View", "UnsafeView", "ReshapeAlias", "Clone", "Permute", "Transpose"),
         *("T", "Expand", "Squeeze", "Unsqueeze", "Cat", "Stack", "Slice", "Select", "Index"),
         *("Split", "SplitWithSizes", "Unbind", "ConstantPadNd", "ToCopy", "PixelShuffle", "Flip"),
-        *("UpsampleNearest2D", "Alias", "Roll", "PreluKernel"),
+        *("UpsampleNearest2D", "Alias", "AsStrided", "Roll", "PreluKernel"),
     )
-) | {f"{name}Backward1" for name in ("Mean", "Sum", "Squeeze", "Transpose")}
+) | {f"{name}Backward1" for name in ("Mean", "Sum", "Squeeze", "Transpose", "AsStrided")}
 # Products: linear if only one factor depends on the layers. Positions of the factors.
 _PRODUCTS: dict[str, tuple[int, ...]] = {
     "ConvolutionBackward0": (0, 1),

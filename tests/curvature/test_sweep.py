@@ -9,6 +9,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from robaudit.curvature.exact import _squared_norms, gauss_newton_traces
 from robaudit.curvature.layers import find_layers, recording
+from robaudit.curvature.linearity import linear_pieces
 from robaudit.curvature.sweep import Sweep
 
 
@@ -138,3 +139,17 @@ def test_no_gradient_is_taken_in_the_images():
             3,
         )
     assert adjoints.count == 2
+
+
+def test_pooling_in_channels_last_memory_is_known_to_be_linear():
+    """Else every chunk of a ResNet would be differentiated twice to find that out."""
+    model = nn.Sequential(
+        nn.Conv2d(3, 4, 3, padding=1), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(),
+        nn.Linear(4, 3),
+    )  # fmt: skip
+    x = torch.rand(2, 3, 8, 8).contiguous(memory_format=torch.channels_last)
+    out = model[0](x)
+    logits = model[1:](out)
+    steps = list(Sweep(logits, [out]).steps())
+    assert any(node.name().startswith("AsStrided") for node, _ in steps)
+    assert linear_pieces(steps)
