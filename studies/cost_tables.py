@@ -43,7 +43,7 @@ OPTIONS = {"--epochs": {"type": int, "default": 3, "help": "of each run; the fir
 
 def run(study: Study) -> None:
     for rows in GROUPS.values():
-        for name, (text, _) in rows.items():
+        for name, (text, _) in list(rows.items())[:: 4 if study.smoke else 1]:
             study.once(name.replace(", ", "-"), lambda n=name, t=text: costs(study, n, t))
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import sys
 
-from paper_tables import LOSS, OPTIONS, ROBUST, courses, slug, spread_of, train_rows, write
+from paper_tables import LOSS, OPTIONS, ROBUST, courses, spread_of, train_rows, write
 from running import Row, Study, main
 from scipy.stats import pearsonr, spearmanr
 
@@ -52,7 +52,8 @@ AVERAGE, WORST = "flatness.average.test", "flatness.worst.test"
 
 
 def run(study: Study) -> None:
-    train_rows(study, ROWS, "robust,flatness")
+    few = dict(list(ROWS.items())[::6])
+    train_rows(study, few if study.smoke else ROWS, "robust,flatness")
 
 
 def report(study: Study) -> None:
@@ -86,5 +87,4 @@ def report(study: Study) -> None:
 
 
 if __name__ == "__main__":
-    assert len({slug(name) for name in ROWS}) == len(ROWS)
     sys.exit(main(__doc__ or "", run, report, options=OPTIONS))

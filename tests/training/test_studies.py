@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from robaudit.training.recipe import read_recipe
+
 STUDIES = Path(__file__).parents[2] / "studies"
 
 
@@ -51,6 +53,19 @@ def test_a_study_runs_to_its_end_and_is_then_done(name, files, tmp_path, capsys)
     assert study(name, "--smoke", "--out", str(tmp_path), "--minutes", "1") == 0
     assert "done" not in capsys.readouterr().out.replace("seed 0 done", "")
     assert all(path.read_bytes() == data for path, data in first.items())
+
+
+@pytest.mark.parametrize("name", ["wci_fig_5", "flatness_fig_7", "rat_tables"])
+def test_the_rows_of_a_table_are_recipes(name, tmp_path):
+    tables, module = importlib.import_module("paper_tables"), importlib.import_module(name)
+    assert len({tables.slug(row) for row in module.ROWS}) == len(module.ROWS)
+    path = tmp_path / "recipe.toml"
+    for text in module.ROWS.values():
+        path.write_text(tables.recipe(text, 40, 3))
+        read = read_recipe(str(path))
+        assert (read.epochs, read.seed) == (40, 3)
+        if "[schedule]" not in text:
+            assert read.schedule.milestones == (10, 25)
 
 
 def test_without_time_nothing_is_begun_and_the_status_says_so(tmp_path, capsys):
