@@ -3,7 +3,8 @@
     python studies/wci_fig_5.py --out wci-fig-5
 
 Writes `curves.md`: WCI, robust loss and its gap at the best epoch and the last, and how closely WCI
-goes with the gap over the tested epochs of a run.
+goes with the gap over the tested epochs of a run. The rate follows a cosine, under which so short a
+run overfits (`wci_table_1.py`).
 """
 
 from __future__ import annotations
@@ -14,11 +15,12 @@ from paper_tables import LOSS, OPTIONS, best_and_last, courses, spread_of, train
 from running import Row, Study, main, spread
 from scipy.stats import spearmanr
 
+COSINE = '[schedule]\nkind = "cosine"\n'
 ROWS = {
-    "plain": "",
-    "cutout, 3 pixels": "[augment]\ncutout = 3\n",
-    "mixup, 1.0": "[augment]\nmixup = 1.0\n",
-    "l2, weight decay 5e-3": "weight_decay = 5e-3\n",
+    "plain": COSINE,
+    "cutout, 3 pixels": f"[augment]\ncutout = 3\n{COSINE}",
+    "mixup, 1.0": f"[augment]\nmixup = 1.0\n{COSINE}",
+    "l2, weight decay 5e-3": f"weight_decay = 5e-3\n{COSINE}",
 }
 
 
