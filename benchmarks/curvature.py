@@ -11,7 +11,8 @@ not depend on them; eigenvalues are of PGD-10's, since their number of products 
 ``trace()``, which gives the total alone and stops where chance has it; so three seeds. *At equal
 error*: the same against as many pooled Hutchinson probes as one percent of every layer's trace
 would need, extrapolated from the variance of ``PROBES`` probes and the seconds of one of
-PyHessian's. *Eigenvalue*: see `eigenvalues.py`. *Curves*: see `error_curves.py`.
+PyHessian's. *Eigenvalue*: see `eigenvalues.py`. *Curves*: see `error_curves.py`. Other libraries
+with exact traces, time, memory and error against float64: see `exact_peers.py`.
 """
 
 from __future__ import annotations
