@@ -71,6 +71,8 @@ def test_a_long_name_is_cut_and_not_its_numbers(change):
     row = accuracy_row(clean, "a very long name " * 9, " (train)")
     assert row.name.endswith("… (train): 84.2 % [81.8, 86.4]")
     assert len(row.name) <= LONGEST_NAME
+    whole = accuracy_row(clean, "Robust accuracy of the worst class", " (train)")
+    assert whole.name == "Robust accuracy of the worst class (train): 84.2 %"
 
 
 def test_parts_of_an_attack_are_drawn_in_their_order(report):

@@ -47,8 +47,9 @@ def accuracy_row(m: Measurement | None, name: str, split: str = "") -> Whisker |
     colour = {"clean": BLUE, "proof": GREEN}.get(find(m.name).basis, VERMILION)
     value, low, high = (100 * end for end in (m.value, m.interval.low, m.interval.high))
     tail = f"{split}: {shown(m)}"
-    if len(name) + len(tail) > LONGEST_NAME:  # the bar shows the interval all the same
-        tail = f"{split}: {percent(m.value)}"
+    bare = f"{split}: {percent(m.value)}"
+    if len(name) + len(bare) <= LONGEST_NAME < len(name) + len(tail):
+        tail = bare  # the bar shows the interval
     return Whisker(short(name, LONGEST_NAME - len(tail)) + tail, value, low, high, colour=colour)
 
 
