@@ -12,8 +12,9 @@ differentiation, one example and one class at a time; in float32 a ReLU within r
 be active where it is not in float64.
 
 - nngeometry: ``FIM`` with ``PMatDiag`` in batches of ``BATCH``. It computes the biases, too.
-- curvlinops: ``GGNDiagonalLinearOperator``, which its releases up to 3.0.1 do not have.
-- PyHessian: ``trace()`` at its defaults, an estimate of the total with the biases; one run.
+- curvlinops: ``GGNDiagonalLinearOperator``, which release 3.0.1 does not have.
+- PyHessian: ``trace()`` at its defaults, an estimate of the total with biases and norms; one run.
+  It is the Hessian's, which is another matrix on smooth networks (``smooth``, ``vit``).
 
 What is not installed, or does not take a network, is left out and says why.
 """
@@ -23,6 +24,7 @@ from __future__ import annotations
 import argparse
 import importlib.metadata
 import json
+import math
 import resource
 import statistics
 import subprocess
@@ -193,7 +195,8 @@ def resident():
 def error(found, judge):
     if set(found) == {"total"}:
         return abs(found["total"] / sum(judge.values()) - 1)
-    return max(abs(found[name] / judge[name] - 1) for name in judge)
+    errors = [abs(found[name] / judge[name] - 1) for name in judge]
+    return max(errors) if all(map(math.isfinite, errors)) else math.nan
 
 
 def compare(name):
