@@ -16,7 +16,7 @@ import subprocess
 import sys
 import time
 
-from paper_tables import write
+from paper_tables import slug, write
 from running import Row, Study, main
 
 import robaudit as ra
@@ -41,38 +41,57 @@ OPTIONS = {"--epochs": {"type": int, "default": 3, "help": "that are timed"}}
 
 
 def run(study: Study) -> None:
-    for rows in GROUPS.values():
-        for name, (text, _) in list(rows.items())[:: 4 if study.smoke else 1]:
-            study.once(name.replace(", ", "-"), lambda n=name, t=text: costs(study, n, t))
+    rows = [
+        (name, text)
+        for group in GROUPS.values()
+        for name, (text, _) in list(group.items())[:: 4 if study.smoke else 1]
+    ]
+    for what in (
+        memory,
+        seconds,
+    ):  # a new process counts the most that this one has held as its own
+        for name, text in rows:
+            study.once(
+                f"{slug(name)}-{what.__name__}", lambda f=what, n=name, t=text: f(study, n, t)
+            )
 
 
-def costs(study: Study, name: str, text: str) -> Row:
-    """Processor seconds of an epoch and the process's peak memory in GiB."""
-    more, n, width = (1, 32, 4) if study.smoke else (study.given.epochs, 512, 32)
-    words = ["--data", "digits", "--n", n, "--arch", f"digits_resnet(width={width})"]
-    words += ["--device", "cpu"]
-    alone = study.out / f"{name.replace(', ', '-')}-alone"
-    path = alone.with_suffix(".toml")
+def words_of(study: Study) -> list[object]:
+    n, width = (32, 4) if study.smoke else (512, 32)
+    arch = f"digits_resnet(width={width})"
+    return ["--data", "digits", "--n", n, "--arch", arch, "--device", "cpu"]
+
+
+def memory(study: Study, name: str, text: str) -> Row:
+    """The most that a process held, in GiB."""
+    folder = study.out / f"{slug(name)}-alone"
+    path = folder.with_suffix(".toml")
     path.write_text(f"epochs = 1\nbatch_size = 256\n{text}", "utf-8")
-    command = [sys.executable, "-m", "robaudit", "train", path, "--out", alone, "--quiet", *words]
-    subprocess.run(list(map(str, command)), check=True, stdout=subprocess.DEVNULL)
-    with (alone / "metrics.csv").open(encoding="utf-8") as file:
-        memory = float(next(csv.DictReader(file))["peak_memory_gib"])
-    took = []
+    command = [sys.executable, "-m", "robaudit", "train", path, "--out", folder, "--quiet"]
+    words = list(map(str, [*command, *words_of(study)]))
+    subprocess.run(words, check=True, stdout=subprocess.DEVNULL)
+    with (folder / "metrics.csv").open(encoding="utf-8") as file:
+        return {"memory": float(next(csv.DictReader(file))["peak_memory_gib"])}
+
+
+def seconds(study: Study, name: str, text: str) -> Row:
+    """Processor seconds of an epoch."""
+    more, took = 1 if study.smoke else study.given.epochs, []
     for k, epochs in enumerate((1, 1, 1 + more)):  # the first of them pays for what is loaded once
         began = time.process_time()
         recipe = f"epochs = {epochs}\nbatch_size = 256\n{text}"
-        study.train(f"{alone.name}-{k}", recipe, *words)
+        study.train(f"{slug(name)}-{k}", recipe, *words_of(study))
         took.append(time.process_time() - began)
-    seconds = (took[2] - took[1]) / more
+    found = (took[2] - took[1]) / more
     if name.endswith("control"):
-        seconds += index_seconds(f"{alone}/checkpoints/epoch_001.safetensors", n)
-    return {"name": name, "seconds": seconds, "memory": memory}
+        last = study.out / f"{slug(name)}-0" / "checkpoints" / "epoch_001.safetensors"
+        found += index_seconds(str(last), 32 if study.smoke else 128)
+    return {"seconds": found}
 
 
 def index_seconds(path: str, n: int) -> float:
     """One measurement of the index as WCI control makes it."""
-    part = ra.load_examples("digits", split="train", n=min(n, 128))
+    part = ra.load_examples("digits", split="train", n=n)
     model = ra.load(path, device="cpu")
     measure = fixed_batch_wci(model, part.x, part.y, ra.ThreatModel("linf", 0.15))
     measure()
@@ -83,25 +102,18 @@ def index_seconds(path: str, n: int) -> float:
 
 def report(study: Study) -> None:
     lines: list[list[object]] = []
-    for group, rows in GROUPS.items():
+    for rows in GROUPS.values():
         first: Row | None = None
         for name, (_, paper) in rows.items():
-            path = study.out / f"{name.replace(', ', '-')}.json"
-            if path.is_file():
-                found: Row = json.loads(path.read_text("utf-8"))
-                first = found if name == group else first
-                times = found["seconds"] / first["seconds"] if first else float("nan")
-                more = found["memory"] - first["memory"] if first else float("nan")
+            paths = [study.out / f"{slug(name)}-{what}.json" for what in ("memory", "seconds")]
+            if all(path.is_file() for path in paths):
+                found = {k: v for path in paths for k, v in json.loads(path.read_text()).items()}
+                first = first or found
+                times = found["seconds"] / first["seconds"]
+                more = found["memory"] - first["memory"]
                 lines.append([name, found["seconds"], times, found["memory"], more, paper])
-    if lines:
-        header = (
-            "training",
-            "CPU seconds an epoch",
-            "times the first's",
-            "peak memory, GiB",
-            "more",
-        )
-        write(study, "costs.md", (*header, "paper: time, memory beside the first"), lines)
+    header = ("training", "CPU seconds an epoch", "times the first's", "peak memory, GiB", "more")
+    write(study, "costs.md", (*header, "paper: time, memory beside the first"), lines)
 
 
 if __name__ == "__main__":
