@@ -46,10 +46,8 @@ def run(study: Study) -> None:
         for group in GROUPS.values()
         for name, (text, _) in list(group.items())[:: 4 if study.smoke else 1]
     ]
-    for what in (
-        memory,
-        seconds,
-    ):  # a new process counts the most that this one has held as its own
+    # Memory first: a new process counts the most that this one has held as its own.
+    for what in (memory, seconds):
         for name, text in rows:
             study.once(
                 f"{slug(name)}-{what.__name__}", lambda f=what, n=name, t=text: f(study, n, t)
