@@ -73,17 +73,22 @@ def report(study: Study) -> None:
     write(study, "methods.md", header, lines)
     if len(networks) > 2:
         found = [
-            [what, *(f"{r.statistic:.2f} (p = {r.pvalue:.1g})" for r in both)]
+            [what, *coefficients([n[a] for n in networks], [n[b] for n in networks])]
             for what, a, b in (
                 ("robust loss, average flatness", LOSS, AVERAGE),
                 ("robust loss, worst-case flatness", LOSS, WORST),
                 ("robust error, average flatness", "error", AVERAGE),
             )
-            for values in [([n[a] for n in networks], [n[b] for n in networks])]
-            for both in [(pearsonr(*values), spearmanr(*values))]
         ]
         header = (f"of {len(networks)} networks", "Pearson", "Spearman")
         write(study, "correlations.md", header, found)
+
+
+def coefficients(a: list[float], b: list[float]) -> list[str]:
+    """Pearson's and Spearman's, with p values."""
+    if 1 in (len(set(a)), len(set(b))):
+        return ["all alike"] * 2
+    return [f"{r.statistic:.2f} (p = {r.pvalue:.1g})" for r in (pearsonr(a, b), spearmanr(a, b))]
 
 
 if __name__ == "__main__":

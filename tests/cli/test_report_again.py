@@ -148,7 +148,9 @@ def test_latex_of_a_curve_and_of_flatness(place):
     shutil.copy(ROBUST, place / "epoch_2.pt")
     words = ("epoch_1.pt", "epoch_2.pt", "--n", 4, "--steps", 1, "--format", "latex")
     curve = robaudit("wci", *words).out
-    assert curve.count("\n1 & ") == curve.count("\n2 & ") == 1
+    parts = curve.split(r"\begin{table}")[1:]  # of columns that fit on a page
+    assert parts
+    assert all(part.count("\n1 & ") == part.count("\n2 & ") == 1 for part in parts)
     assert r" \pm " in curve
     robaudit("flatness", *words[:-2], "--perturbations", 2, "--out", "flat")
     flat = robaudit("report", "flat", "--format", "latex")
