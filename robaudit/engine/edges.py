@@ -11,7 +11,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from robaudit.engine.logits import Forward, with_pull
+from robaudit.engine.logits import Forward
 from robaudit.engine.raised import recurs
 from robaudit.engine.seeding import uniform_rows
 from robaudit.engine.surrogate import SurrogateGradient
@@ -105,10 +105,14 @@ def mixture_gradient(forward: Forward, images: Tensor) -> tuple[Tensor, Tensor |
 
     The gradient is ``None`` where the logits do not depend on the images.
     """
-    logits, pull = with_pull(forward, images)
-    if pull is None:
+    with torch.enable_grad():
+        leaf = images.detach().requires_grad_()
+        logits = forward(leaf)
+    if not logits.requires_grad:
         return logits, None
-    return logits, pull(mixture_of(logits))
+    # Some networks differentiate what they made of the images, cut off from them.
+    (gradient,) = torch.autograd.grad(logits, leaf, mixture_of(logits), allow_unused=True)
+    return logits.detach(), gradient
 
 
 def mixture_of(logits: Tensor) -> Tensor:

@@ -13,6 +13,7 @@ from robaudit.attacks.objectives import margin
 from robaudit.checkpoints import load, samples_dir
 from robaudit.data import load_examples
 from robaudit.engine import Runner, edge_nudge
+from robaudit.engine.edges import mixture_gradient
 from robaudit.types import ThreatModel
 
 CPU = torch.device("cpu")
@@ -179,3 +180,20 @@ def test_the_callers_random_state_is_left_alone(robust, digits):
     after = torch.rand(3)
     torch.manual_seed(5)
     assert torch.equal(after, torch.rand(3))
+
+
+class CutOff(nn.Module):
+    """Logits with a gradient in what is made of the images, and none in the images."""
+
+    def __init__(self):
+        super().__init__()
+        self.linear = nn.Linear(4, 3)
+
+    def forward(self, x):
+        return self.linear(x.detach().clone().requires_grad_().flatten(1))
+
+
+def test_a_network_that_is_cut_off_from_its_images_has_no_gradient():
+    logits, gradient = mixture_gradient(CutOff(), torch.rand(2, 1, 2, 2))
+    assert logits.shape == (2, 3)
+    assert gradient is None
