@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
@@ -22,12 +22,8 @@ def traces(bench: Bench) -> Iterator[Line]:
     run()
     ours, found = bench.timed(run, 3)
     notes = [f"total trace {found.traces.total:.3f}, WCI {found.value:.3f}"]
-    base = None
-    if not absent("PyHessian"):
-        peer = _pyhessian(bench, x, y)
-        with default_precision():
-            base, probes = bench.timed(peer.trace)
-        bench.model.zero_grad(set_to_none=True)
+    base, probes = _pyhessian(bench, x, y, lambda peer: peer.trace())
+    if base:
         notes.append(f"PyHessian's {statistics.fmean(probes):.3f} after {len(probes)} probes")
     yield Line(
         f"exact traces and WCI, {len(x)} images", ours,
@@ -41,12 +37,9 @@ def eigenvalue(bench: Bench) -> Iterator[Line]:
     run = partial(ra.curvature.largest_eigenvalue, bench.model, some.x, some.y, tolerance=1e-3)
     ours, found = bench.timed(run)
     off = found.residual / abs(found.value)
-    notes, base = [f"{found.value:.4f}, residual {off:.1e} of it"], None
-    if not absent("PyHessian"):
-        peer = _pyhessian(bench, x, y)
-        with default_precision():
-            base, theirs = bench.timed(lambda: peer.eigenvalues(tol=1e-3)[0][0])
-        bench.model.zero_grad(set_to_none=True)
+    notes = [f"{found.value:.4f}, residual {off:.1e} of it"]
+    base, theirs = _pyhessian(bench, x, y, lambda peer: peer.eigenvalues(tol=1e-3)[0][0])
+    if base:
         notes.append(f"PyHessian's {theirs:.4f}, without a residual")
     yield Line(
         f"largest eigenvalue to 1e-3, {len(x)} images", ours,
@@ -54,10 +47,19 @@ def eigenvalue(bench: Bench) -> Iterator[Line]:
     )  # fmt: skip
 
 
-def _pyhessian(bench: Bench, x: Tensor, y: Tensor) -> Any:
+def _pyhessian(
+    bench: Bench, x: Tensor, y: Tensor, measure: Callable[[Any], Any]
+) -> tuple[float | None, Any]:
+    """Seconds of a measurement by PyHessian, and its value; ``None`` twice where it is absent."""
+    if absent("PyHessian"):
+        return None, None
     from pyhessian import hessian
 
     torch.manual_seed(0)
     bench.model.requires_grad_(True)
     cuda = bench.device.type == "cuda"
-    return hessian(bench.model, nn.CrossEntropyLoss(), data=(x, y), cuda=cuda)
+    peer = hessian(bench.model, nn.CrossEntropyLoss(), data=(x, y), cuda=cuda)
+    with default_precision():
+        seconds, value = bench.timed(lambda: measure(peer))
+    bench.model.zero_grad(set_to_none=True)
+    return seconds, value

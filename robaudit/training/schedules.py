@@ -26,8 +26,7 @@ def piecewise(
     Source: L. Rice et al., "Overfitting in adversarially robust deep learning", ICML 2020 (0.1,
     a tenth after epochs 100 and 150 of 200).
     """
-    rates = [peak * factor ** sum(t >= m for m in milestones) for t in range(warmup, epochs)]
-    return _warmup(peak, warmup) + rates
+    return piecewise_zoom(peak, epochs, milestones, factor, zoom=1, warmup=warmup)
 
 
 def piecewise_zoom(

@@ -4,11 +4,12 @@ import math
 
 import pytest
 import torch
+from support.recorders import noted_rounds
 from torch import nn
 
 import robaudit as ra
 from robaudit.certified import certified_radii, certify, margins
-from robaudit.engine import several, spread
+from robaudit.engine import spread
 
 CPU = torch.device("cpu")
 
@@ -16,15 +17,8 @@ CPU = torch.device("cpu")
 @pytest.fixture
 def rounds(monkeypatch):
     """How many pieces each round had; a batch is two images."""
-    seen, usual = [], several._at_once
-
-    def counted(devices, work):
-        seen.append(len(work))
-        return usual(devices, work)
-
-    monkeypatch.setattr(several, "_at_once", counted)
     monkeypatch.setattr(margins, "_ELEMENTS", {"cpu": 80})
-    return seen
+    return noted_rounds(monkeypatch)
 
 
 def network():

@@ -1,6 +1,11 @@
-"""What stands in for CUDA graphs on a CPU."""
+"""What stands in for CUDA graphs on a CPU, and what notes how work is shared out."""
+
+import threading
 
 import torch
+
+from robaudit.engine import several
+from robaudit.engine.captured import Captured
 
 
 class Again:
@@ -24,3 +29,29 @@ class Again:
                 kept.copy_(work().detach())
 
         return kept, replay
+
+
+def noted_rounds(monkeypatch):
+    """How many pieces each round over the devices has, as they come."""
+    seen, usual = [], several._at_once
+
+    def counted(devices, work):
+        seen.append(len(work))
+        return usual(devices, work)
+
+    monkeypatch.setattr(several, "_at_once", counted)
+    return seen
+
+
+def noted_threads(monkeypatch):
+    """The names of the threads that run a network, as they come."""
+    seen = set()
+    for name in ("logits", "pair", "plain"):
+        usual = getattr(Captured, name)
+
+        def noted(self, tile, usual=usual):
+            seen.add(threading.current_thread().name)
+            return usual(self, tile)
+
+        monkeypatch.setattr(Captured, name, noted)
+    return seen
