@@ -10,7 +10,18 @@ from __future__ import annotations
 
 import sys
 
-from paper_tables import LOSS, OPTIONS, ROBUST, courses, spread_of, train_rows, write
+from paper_tables import (
+    COSINE,
+    LOSS,
+    OPTIONS,
+    PIECEWISE,
+    ROBUST,
+    Setting,
+    courses,
+    mean_of,
+    train_rows,
+    write,
+)
 from running import Row, Study, main
 from scipy.stats import pearsonr, spearmanr
 
@@ -35,6 +46,7 @@ ROWS = {
     "batch size, 16": "batch_size = 16\n",
     "batch size, 128": "batch_size = 128\n",
     "cyclic": '[schedule]\nkind = "cyclic"\n',
+    "multi-step": PIECEWISE,
 }
 PAPER = {  # robust test error, average flatness, worst-case flatness; its chosen strength
     "AT": ("62.8", "1.21", "6.48"),
@@ -53,7 +65,9 @@ AVERAGE, WORST = "flatness.average.test", "flatness.worst.test"
 
 def run(study: Study) -> None:
     few = dict(list(ROWS.items())[::6])
-    train_rows(study, few if study.smoke else ROWS, "robust,flatness")
+    train_rows(
+        study, few if study.smoke else ROWS, "robust,flatness", setting=Setting(schedule=COSINE)
+    )
 
 
 def report(study: Study) -> None:
@@ -65,8 +79,8 @@ def report(study: Study) -> None:
         if ends:
             for end in ends:
                 end["error.train"] = 1 - end["accuracy.pgd.train"]
-            errors = [spread_of(ends, key, 100) for key in ("error", "error.train")]
-            rest = [spread_of(ends, key) for key in (LOSS, AVERAGE, WORST)]
+            errors = [mean_of(ends, key, 100) for key in ("error", "error.train")]
+            rest = [mean_of(ends, key) for key in (LOSS, AVERAGE, WORST)]
             lines.append([name, *errors, *rest, *PAPER.get(name, ("", "", ""))])
     header = ("training", "robust error, test, %", "train, %", "robust loss", "average flatness")
     header += ("worst-case", "paper: error, %", "average", "worst-case")

@@ -8,42 +8,79 @@ its recipe has beside that.
 from __future__ import annotations
 
 import csv
-from collections.abc import Mapping, Sequence
+import json
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from statistics import fmean, stdev
 
 from overfitting import noisy_digits
-from running import Row, Study, spread, table
+from running import Row, Study, table
 
 EPS = 0.1
+COSINE = '[schedule]\nkind = "cosine"\n'
+PIECEWISE = '[schedule]\nkind = "piecewise"\n'
 ROBUST, CLEAN, LOSS = "accuracy.pgd.test", "accuracy.clean.test", "loss.robust.test"
+SCHEDULE_HEADER = ("schedule", "robust, last, %", "robust, best, %", "drop", "clean, last, %")
 OPTIONS = {
     "--seeds": {"type": int, "default": 1, "help": "networks of each row"},
     "--epochs": {"type": int, "default": 40, "help": "falls at a quarter and five eighths of them"},
+    "--steps": {"type": int, "default": 10, "help": "of PGD in training, 2.5 / steps of eps long"},
 }
 
 
-def words_of(study: Study) -> tuple[object, ...]:
-    """Options of `robaudit train` for images, radius and network."""
-    n, width = (32, 4) if study.smoke else (300, 12)
-    return ("--n", n, "--eps", EPS, "--arch", f"digits_resnet(width={width})", "--device", "cpu")
+@dataclass(frozen=True)
+class Setting:
+    """What the rows of a table have in common: threat model, network, and the schedule."""
+
+    norm: str = "linf"
+    eps: float = EPS
+    arch: str = "digits_resnet(width=12)"
+    schedule: str = PIECEWISE
+
+
+def words_of(study: Study, setting: Setting) -> tuple[object, ...]:
+    """Options of `robaudit train` for images, threat model and network."""
+    small = study.smoke and setting.arch == Setting.arch
+    arch = "digits_resnet(width=4)" if small else setting.arch
+    n = 32 if study.smoke else 300
+    return ("--n", n, "--norm", setting.norm, "--eps", setting.eps, "--arch", arch,
+            "--device", "cpu")  # fmt: skip
 
 
 def epochs_of(study: Study) -> int:
     return 2 if study.smoke else int(study.given.epochs)
 
 
-def recipe(text: str, epochs: int, seed: int) -> str:
+def tested(study: Study) -> int:
+    """Epochs from one test to the next, ten in all."""
+    return max(1, epochs_of(study) // 10)
+
+
+def recipe(text: str, epochs: int, seed: int, steps: int = 10, setting: Setting = Setting()) -> str:
     """A whole recipe from keys and tables; what it does not say is the baseline's."""
     usual = {"epochs": epochs, "seed": seed, "batch_size": 32, "weight_decay": 0.0}
     keys = [f"{key} = {value}" for key, value in usual.items() if f"{key} =" not in text]
-    falls = sorted({max(1, epochs // 4), max(1, 5 * epochs // 8)})
     if "[schedule]" not in text and "[wci]" not in text:
-        text += f'[schedule]\nkind = "piecewise"\nmilestones = {falls}\n'
+        text += setting.schedule
+    if PIECEWISE in text and "milestones" not in text:
+        falls = sorted({max(1, epochs // 4), max(1, 5 * epochs // 8)})
+        text = text.replace(PIECEWISE, f"{PIECEWISE}milestones = {falls}\n")
+    if steps != 10:
+        head, size = "[attack]\n", 2.5 * setting.eps / steps
+        text = text if head in text else text + head
+        text = text.replace(head, f"{head}steps = {steps}\nstep_size = {size:.4g}\n")
     return "\n".join(keys) + "\n" + text
 
 
 def train_rows(
-    study: Study, rows: Mapping[str, str], track: str, every: int | None = None, offset: int = 0
+    study: Study,
+    rows: Mapping[str, str],
+    track: str,
+    every: int | None = None,
+    offset: int = 0,
+    setting: Setting = Setting(),
 ) -> None:
     """Train every row with every seed; ``track`` and ``every`` are options of `robaudit train`.
 
@@ -53,9 +90,10 @@ def train_rows(
     for seed in range(1 if study.smoke else study.given.seeds):
         data = noisy_digits(study, seed)
         for name, text in rows.items():
+            whole = recipe(text, epochs, seed + offset, study.given.steps, setting)
             study.train(
-                f"{slug(name)}-{seed}", recipe(text, epochs, seed + offset), "--data", data,
-                *words_of(study), "--every", 1 if study.smoke else every or epochs,
+                f"{slug(name)}-{seed}", whole, "--data", data, *words_of(study, setting),
+                "--every", 1 if study.smoke else every or epochs,
                 *(("--track", track, "--track-n", 8 if study.smoke else 200) if track else ()),
             )  # fmt: skip
             print(f"{name}, seed {seed} done", flush=True)
@@ -83,9 +121,15 @@ def best_and_last(rows: Sequence[Row]) -> tuple[Row, Row]:
     return max(rows, key=lambda row: row[ROBUST]), rows[-1]
 
 
-def spread_of(runs: Sequence[Row], column: str, scale: float = 1.0) -> str:
-    """Mean and, of several seeds, standard deviation of a column."""
-    return spread([scale * run[column] for run in runs])
+def mean_of(runs: Sequence[Row], column: str, scale: float = 1.0) -> str:
+    """Mean and, of several seeds, standard error of a column."""
+    return mean([scale * run[column] for run in runs])
+
+
+def mean(values: Sequence[float]) -> str:
+    """Mean and, of several values, its standard error."""
+    middle = f"{fmean(values):.3g}"
+    return f"{middle} ±{stdev(values) / math.sqrt(len(values)):.2g}" if len(values) > 1 else middle
 
 
 def write(
@@ -96,3 +140,31 @@ def write(
         found = table(header, lines)
         (study.out / name).write_text(found + "\n", "utf-8")
         print(found)
+
+
+def met_lines(
+    study: Study, names: Iterable[str], keys: Sequence[str], paper: Mapping[str, Sequence[str]]
+) -> list[list[object]]:
+    """Means of what the files `met-*.json` have under the keys, a line a name."""
+    found = [json.loads(path.read_text("utf-8")) for path in sorted(study.out.glob("met-*.json"))]
+    rows = {name: [row for row in found if row["name"] == name] for name in names}
+    blank = [""] * max(map(len, paper.values()), default=0)
+    return [
+        [name, *(mean_of(own, key) for key in keys), *paper.get(name, blank)]
+        for name, own in rows.items()
+        if own
+    ]
+
+
+def schedule_lines(
+    study: Study, rows: Mapping[str, str], paper: Mapping[str, Sequence[str]]
+) -> list[list[object]]:
+    """Robust accuracy at the last epoch and the best one, and clean accuracy at the last."""
+    lines: list[list[object]] = []
+    for name in rows:
+        if found := [best_and_last(course) for course in courses(study, name)]:
+            best, last = [pair[0] for pair in found], [pair[1] for pair in found]
+            drop = [100 * (a[ROBUST] - b[ROBUST]) for a, b in found]
+            ours = (mean_of(last, ROBUST, 100), mean_of(best, ROBUST, 100), mean(drop))
+            lines.append([name, *ours, mean_of(last, CLEAN, 100), *paper.get(name, ())])
+    return lines

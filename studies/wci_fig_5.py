@@ -11,21 +11,32 @@ from __future__ import annotations
 
 import sys
 
-from paper_tables import LOSS, OPTIONS, best_and_last, courses, spread_of, train_rows, write
-from running import Row, Study, main, spread
+from paper_tables import (
+    COSINE,
+    LOSS,
+    OPTIONS,
+    Setting,
+    best_and_last,
+    courses,
+    mean,
+    mean_of,
+    tested,
+    train_rows,
+    write,
+)
+from running import Row, Study, main
 from scipy.stats import spearmanr
 
-COSINE = '[schedule]\nkind = "cosine"\n'
 ROWS = {
-    "plain": COSINE,
-    "cutout, 3 pixels": f"[augment]\ncutout = 3\n{COSINE}",
-    "mixup, 1.0": f"[augment]\nmixup = 1.0\n{COSINE}",
-    "l2, weight decay 5e-3": f"weight_decay = 5e-3\n{COSINE}",
+    "plain": "",
+    "cutout, 3 pixels": "[augment]\ncutout = 3\n",
+    "mixup, 1.0": "[augment]\nmixup = 1.0\n",
+    "l2, weight decay 5e-3": "weight_decay = 5e-3\n",
 }
 
 
 def run(study: Study) -> None:
-    train_rows(study, ROWS, "robust,wci", every=4)
+    train_rows(study, ROWS, "robust,wci", every=tested(study), setting=Setting(schedule=COSINE))
 
 
 def agreement(course: list[Row]) -> float:
@@ -42,8 +53,8 @@ def report(study: Study) -> None:
             cells: list[object] = [name]
             for ends in ([pair[0] for pair in found], [pair[1] for pair in found]):
                 gaps = [row[LOSS] - row["loss.robust.train"] for row in ends]
-                cells += [spread_of(ends, "wci.test"), spread_of(ends, LOSS), spread(gaps)]
-            lines.append([*cells, spread([agreement(course) for course in runs])])
+                cells += [mean_of(ends, "wci.test"), mean_of(ends, LOSS), mean(gaps)]
+            lines.append([*cells, mean([agreement(course) for course in runs])])
     header = ("training", *("WCI", "robust loss", "loss gap") * 2, "WCI with gap, Spearman")
     header = (header[0], *(f"{name}, best" for name in header[1:4]),
               *(f"{name}, last" for name in header[4:7]), header[7])  # fmt: skip

@@ -11,17 +11,15 @@ from __future__ import annotations
 import sys
 
 from paper_tables import (
-    CLEAN,
     OPTIONS,
-    ROBUST,
-    best_and_last,
-    courses,
+    SCHEDULE_HEADER,
     epochs_of,
-    spread_of,
+    schedule_lines,
+    tested,
     train_rows,
     write,
 )
-from running import Study, main, spread
+from running import Study, main
 
 PAPER = {  # robust last, best, drop; clean last
     "piecewise": ("46.35", "53.04", "6.69", "84.81"),
@@ -51,20 +49,13 @@ def rows(study: Study) -> dict[str, str]:
 
 
 def run(study: Study) -> None:
-    train_rows(study, rows(study), "robust", every=4)
+    train_rows(study, rows(study), "robust", every=tested(study))
 
 
 def report(study: Study) -> None:
-    lines = []
-    for name in rows(study):
-        if found := [best_and_last(course) for course in courses(study, name)]:
-            best, last = [pair[0] for pair in found], [pair[1] for pair in found]
-            drop = [100 * (a[ROBUST] - b[ROBUST]) for a, b in found]
-            ours = (spread_of(last, ROBUST, 100), spread_of(best, ROBUST, 100), spread(drop))
-            lines.append([name, *ours, spread_of(last, CLEAN, 100), *PAPER[name]])
-    header = ("schedule", "robust, last, %", "robust, best, %", "drop", "clean, last, %")
-    header += ("paper: robust, last", "robust, best", "drop", "clean, last")
-    write(study, "schedules.md", header, lines)
+    paper = ("paper: robust, last", "robust, best", "drop", "clean, last")
+    lines = schedule_lines(study, rows(study), PAPER)
+    write(study, "schedules.md", (*SCHEDULE_HEADER, *paper), lines)
 
 
 if __name__ == "__main__":

@@ -3,11 +3,14 @@
 import importlib
 import io
 import sys
+from argparse import Namespace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
+from scipy.stats import sem
 
 from robaudit.training.recipe import read_recipe
 
@@ -36,9 +39,12 @@ def study(name, *words):
         ("swa_rat", ["swa.md", "rat.md"]),
         ("two_moons", ["moons.md", "moons.svg"]),
         ("wci_table_1", ["schedules.md"]),
+        ("wci_fig_2", ["falls.md"]),
         ("wci_fig_5", ["curves.md"]),
         ("flatness_fig_7", ["methods.md", "correlations.md"]),
-        ("rat_tables", ["taylor.md", "transfer.md"]),
+        ("rat_tables", ["taylor.md", "transfer.md", "surfaces.md"]),
+        ("rat_networks", ["networks.md"]),
+        ("trh_fig_3", ["weights.md"]),
         ("cost_tables", ["costs.md"]),
     ],
 )
@@ -55,7 +61,9 @@ def test_a_study_runs_to_its_end_and_is_then_done(name, files, tmp_path, capsys)
     assert all(path.read_bytes() == data for path, data in first.items())
 
 
-@pytest.mark.parametrize("name", ["wci_fig_5", "flatness_fig_7", "rat_tables"])
+@pytest.mark.parametrize(
+    "name", ["wci_fig_5", "flatness_fig_7", "rat_tables", "rat_networks", "trh_fig_3"]
+)
 def test_the_rows_of_a_table_are_recipes(name, tmp_path):
     tables, module = importlib.import_module("paper_tables"), importlib.import_module(name)
     assert len({tables.slug(row) for row in module.ROWS}) == len(module.ROWS)
@@ -66,6 +74,44 @@ def test_the_rows_of_a_table_are_recipes(name, tmp_path):
         assert (read.epochs, read.seed) == (40, 3)
         if "[schedule]" not in text:
             assert read.schedule.milestones == (10, 25)
+        if "[wci]" not in text:
+            path.write_text(
+                tables.recipe(text, 40, 3, 5, tables.Setting(eps=0.2, schedule=tables.COSINE))
+            )
+            read = read_recipe(str(path))
+            assert (read.attack.steps, read.attack.step_size) == (5, 0.1)
+            assert read.attack.early_stop == (1 if "early_stop" in text else None)
+            assert read.schedule.kind == (
+                "cosine" if "[schedule]" not in text else read.schedule.kind
+            )
+
+
+def test_rates_fall_in_eighths_and_once_halfway(tmp_path):
+    running, module = importlib.import_module("running"), importlib.import_module("wci_fig_2")
+    given = Namespace(out=tmp_path, smoke=False, minutes=1, epochs=80, seeds=1)
+    found = {}
+    for name, text in module.rows(running.Study(given)).items():
+        path = tmp_path / "recipe.toml"
+        path.write_text(importlib.import_module("paper_tables").recipe(text, 80, 0))
+        read = read_recipe(str(path))
+        found[name] = (read.learning_rate, read.schedule.factor, read.schedule.milestones)
+    assert found["falls after 1/8"] == (0.1, 0.1, (10, 30))
+    assert found["falls after 4/8"] == (0.1, 0.1, (40, 60))
+    assert found["0.01 to 0.0001"] == (0.01, 0.01, (40,))
+    assert len(set(found.values())) == len(found) == 8
+
+
+def test_a_mean_has_its_standard_error():
+    tables = importlib.import_module("paper_tables")
+    assert tables.mean([3.0, 5.0, 10.0]) == f"6 ±{sem([3.0, 5.0, 10.0]):.2g}"
+    assert tables.mean([3.0]) == "3"
+
+
+def test_smoothness_of_a_parabola():
+    places = torch.linspace(-2, 2, 9, dtype=torch.float64)  # in radii
+    loss = 1 + 3 * (places**2).expand(9, 9)[..., None]  # second difference 6 along s, none across
+    extent, bend, rough = importlib.import_module("rat_tables").smoothness(loss, 0.5)
+    assert (extent, bend, rough) == pytest.approx((12, 3, 0.25))
 
 
 def test_without_time_nothing_is_begun_and_the_status_says_so(tmp_path, capsys):
