@@ -53,6 +53,10 @@ def epochs_of(study: Study) -> int:
     return 2 if study.smoke else int(study.given.epochs)
 
 
+def seeds_of(study: Study) -> range:
+    return range(1 if study.smoke else study.given.seeds)
+
+
 def tested(study: Study) -> int:
     """Epochs from one test to the next, ten in all."""
     return max(1, epochs_of(study) // 10)
@@ -81,13 +85,14 @@ def train_rows(
     every: int | None = None,
     offset: int = 0,
     setting: Setting = Setting(),
+    seeds: Sequence[int] | None = None,
 ) -> None:
     """Train every row with every seed; ``track`` and ``every`` are options of `robaudit train`.
 
     ``offset`` is added to the seed of the weights, not to that of the labels.
     """
     epochs = epochs_of(study)
-    for seed in range(1 if study.smoke else study.given.seeds):
+    for seed in seeds_of(study) if seeds is None else seeds:
         data = noisy_digits(study, seed)
         for name, text in rows.items():
             whole = recipe(text, epochs, seed + offset, study.given.steps, setting)

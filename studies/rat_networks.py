@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import sys
 
-from paper_tables import OPTIONS, Setting, met_lines, slug, train_rows, write
+from paper_tables import OPTIONS, Setting, met_lines, seeds_of, slug, train_rows, write
 from rat_tables import BOTH, FIRST, met, network
 from running import Study, main
 
@@ -58,7 +58,7 @@ def run(study: Study) -> None:
         rows = {name: text for name, text in ROWS.items() if name.startswith(f"{group},")}
         rows = dict(list(rows.items())[:2]) if study.smoke else rows
         train_rows(study, rows, "", setting=setting)
-        for seed in range(1 if study.smoke else study.given.seeds):
+        for seed in seeds_of(study):
             for name in rows:
                 study.once(
                     f"met-{slug(name)}-{seed}",

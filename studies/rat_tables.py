@@ -14,7 +14,17 @@ import sys
 from pathlib import Path
 
 import torch
-from paper_tables import EPS, OPTIONS, Setting, epochs_of, met_lines, slug, train_rows, write
+from paper_tables import (
+    EPS,
+    OPTIONS,
+    Setting,
+    epochs_of,
+    met_lines,
+    seeds_of,
+    slug,
+    train_rows,
+    write,
+)
 from running import Row, Study, main
 
 import robaudit as ra
@@ -52,15 +62,15 @@ def run(study: Study) -> None:
     train_rows(study, {SURROGATE: ""}, "", offset=100)
     rows = {name: ROWS[name] for name in TRANSFER} if study.smoke else ROWS
     train_rows(study, rows, "")
-    for seed in range(1 if study.smoke else study.given.seeds):
+    for seed in seeds_of(study):
         for name in rows:
             study.once(
                 f"met-{slug(name)}-{seed}", lambda n=name, s=seed: all_of(study, n, s) | {"name": n}
             )
 
 
-def network(study: Study, name: str, seed: int) -> ra.Classifier:
-    path: Path = study.out / f"{slug(name)}-{seed}" / "checkpoints"
+def network(study: Study, name: str, seed: int, kind: str = "checkpoints") -> ra.Classifier:
+    path: Path = study.out / f"{slug(name)}-{seed}" / kind
     return ra.load(path / f"epoch_{epochs_of(study):03d}.safetensors", device="cpu")
 
 

@@ -45,6 +45,7 @@ def study(name, *words):
         ("rat_tables", ["taylor.md", "transfer.md", "surfaces.md"]),
         ("rat_networks", ["networks.md"]),
         ("trh_fig_3", ["weights.md"]),
+        ("trh_tables", ["defences.md"]),
         ("cost_tables", ["costs.md"]),
     ],
 )
@@ -62,7 +63,7 @@ def test_a_study_runs_to_its_end_and_is_then_done(name, files, tmp_path, capsys)
 
 
 @pytest.mark.parametrize(
-    "name", ["wci_fig_5", "flatness_fig_7", "rat_tables", "rat_networks", "trh_fig_3"]
+    "name", ["wci_fig_5", "flatness_fig_7", "rat_tables", "rat_networks", "trh_fig_3", "trh_tables"]
 )
 def test_the_rows_of_a_table_are_recipes(name, tmp_path):
     tables, module = importlib.import_module("paper_tables"), importlib.import_module(name)
