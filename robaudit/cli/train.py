@@ -276,7 +276,7 @@ def _metadata(
     recipe: Recipe, threat: ThreatModel, fresh: Fresh, settings: Settings
 ) -> dict[str, str]:
     parts = [recipe.objective.upper() if recipe.objective != "standard" else "standard"]
-    tables = ("trh", "taylor", "awp", "swa", "wci")
+    tables = ("trh", "taylor", "awp", "rotations", "swa", "wci")
     parts += [name.upper() for name in tables if getattr(recipe, name) is not None]
     how = f"{' + '.join(parts)}, {threat.norm} {threat.eps:.4g}, seed {recipe.seed}"
     said = {

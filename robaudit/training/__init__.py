@@ -21,6 +21,7 @@ from robaudit.training.objectives import (
     Trades,
     kl_divergence,
 )
+from robaudit.training.rotations import Rotations
 from robaudit.training.schedules import constant, cosine, cyclic, piecewise, piecewise_zoom
 from robaudit.training.swa import Swa, averaged_state
 from robaudit.training.taylor import Taylor
@@ -38,6 +39,7 @@ __all__ = [
     "Method",
     "Mixup",
     "Objective",
+    "Rotations",
     "Standard",
     "Swa",
     "Taylor",

@@ -24,6 +24,7 @@ class Augmentation:
     Attributes:
         pad: zeros on each side before a random crop of the original size.
         flip: whether half of the images are mirrored.
+        brightness: largest change of the factor 1 that multiplies each image.
         policy: a learned one, such as AutoAugment's.
         cutout: side of the square that is hidden in each image, in pixels.
         mixup: mixes each image and label with another of the batch.
@@ -31,6 +32,7 @@ class Augmentation:
 
     pad: int = 0
     flip: bool = False
+    brightness: float | None = None
     policy: AutoAugment | None = None
     cutout: int | None = None
     mixup: Mixup | None = None
@@ -61,6 +63,8 @@ class Augmentation:
             generator: of all other draws, on the device of ``x``.
         """
         x = augment(x, self.pad, self.flip, generator)
+        if self.brightness is not None:
+            x = brightened(x, self.brightness, generator)
         if self.policy is not None:
             x = self.policy(x)
         if self.cutout is not None:
@@ -90,6 +94,20 @@ def augment(x: Images, pad: int, flip: bool, generator: torch.Generator | None =
         mirrored: Tensor = torch.where(turned[:, None, None, None], x.flip(3), x)
         return mirrored
     return x
+
+
+def brightened(x: Images, most: float, generator: torch.Generator | None = None) -> Images:
+    """Each image times a factor of its own, uniform in ``[1 - most, 1 + most]``, clipped to [0, 1].
+
+    The transform of torchvision's ``ColorJitter(brightness=most)``, images drawn at once.
+
+    Args:
+        x: images ``(n, c, h, w)`` in ``[0, 1]``.
+        most: largest change of the factor, at most 1.
+        generator: of the random draws, on the device of ``x``.
+    """
+    drawn = torch.rand(len(x), 1, 1, 1, generator=generator, device=x.device, dtype=x.dtype)
+    return (x * (1 + most * (2 * drawn - 1))).clamp(0, 1)
 
 
 def cutout(x: Images, side: int, generator: torch.Generator | None = None) -> Images:

@@ -18,8 +18,8 @@ def compiled(model: nn.Module, x: Images, recipe: Recipe) -> tuple[nn.Module, st
     A forward and a backward pass on two images in eval mode detect a missing compiler before the
     first epoch.
     """
-    if recipe.trh is not None or recipe.taylor is not None:
-        return model, "[trh] and [taylor] need hooks inside the network"
+    if any(table is not None for table in (recipe.trh, recipe.taylor, recipe.rotations)):
+        return model, "[trh], [taylor] and [rotations] need hooks inside the network"
     network = cast("nn.Module", torch.compile(model))
     try:
         network(x[:2].clone().requires_grad_()).sum().backward()

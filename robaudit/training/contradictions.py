@@ -24,6 +24,7 @@ def refuse_contradictions(recipe: Recipe, tables: Tables) -> None:
     _optimizer(recipe, tables)
     _extra(recipe, tables)
     _regularisers(recipe, tables)
+    _rotations(recipe, tables)
 
 
 def _objective(recipe: Recipe, tables: Tables) -> None:
@@ -136,3 +137,19 @@ def _regularisers(recipe: Recipe, tables: Tables) -> None:
             "the Taylor terms compare clean with adversarial images",
             'Write objective = "trades".',
         )
+
+
+def _rotations(recipe: Recipe, tables: Tables) -> None:
+    if recipe.rotations is None:
+        return
+    if recipe.objective not in ("standard", "at"):
+        raise tables.refusal(
+            ("rotations",),
+            f"rotations are there for standard and at, not for {recipe.objective}",
+            'Write objective = "at".',
+        )
+    for name in ("trh", "taylor"):
+        if getattr(recipe, name) is not None:
+            raise tables.refusal(
+                (name,), f"[{name}] is not there beside [rotations]", f"Leave [{name}] out."
+            )

@@ -23,6 +23,7 @@ from robaudit.training.parts import (
     method_of,
     optimizer_of,
     plateau_of,
+    rotations_of,
 )
 from robaudit.training.precision import TrainingPrecision, training_precision
 from robaudit.training.recorded import RecordedNetwork
@@ -109,11 +110,15 @@ def fit(
     if recipe.extra_data is not None and extra is None:
         raise UsageError("the recipe has extra data, and none is given")
     device = x.device
-    method = method_of(recipe, threat)
+    rotations = rotations_of(recipe, model, x)
+    head = None if rotations is None else rotations.head
+    method = method_of(recipe, threat, rotations)
     generator = torch.Generator(device).manual_seed(recipe.seed)
     augmentation = augmentation_of(recipe)
     augmentation.check(tuple(x.shape[1:]))
-    optimizer = optimizer_of(recipe, [p for p in model.parameters() if p.requires_grad], generator)
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    parameters += [] if head is None else head.parameters()
+    optimizer = optimizer_of(recipe, parameters, generator)
     clip = None if recipe.weight_clip is None else WeightClip(recipe.weight_clip)
     control = control_of(recipe, optimizer, model, x, y, threat)
     plateau = plateau_of(recipe, optimizer)
@@ -153,6 +158,8 @@ def fit(
         if state is not None:
             first = state["epoch"] + 1
             model.load_state_dict(state["model"])
+            if head is not None:
+                head.load_state_dict(state["head"])
             optimizer.load_state_dict(state["optimizer"])
             average.update({name: value.to(device) for name, value in state["average"].items()})
             generator.set_state(state["generator"])
@@ -201,6 +208,7 @@ def fit(
             now = {
                 "epoch": epoch,
                 "model": model.state_dict(),
+                "head": None if head is None else head.state_dict(),
                 "optimizer": optimizer.state_dict(),
                 "average": average,
                 "generator": generator.get_state(),

@@ -10,10 +10,12 @@ import torch
 from torch import Tensor, nn
 
 from robaudit.engine.logits import Forward
+from robaudit.errors import UsageError
 from robaudit.training.awp import Awp
 from robaudit.training.last_layer import last_layer_terms
 from robaudit.training.moving import moved_weights
 from robaudit.training.objectives import Objective
+from robaudit.training.rotations import Rotations
 from robaudit.training.taylor import Taylor
 from robaudit.training.trh import Passes, TrH, full_trace, top_layer, top_trace
 
@@ -28,12 +30,25 @@ class Method:
     In each step, the adversarial examples are computed first (with a Taylor term at ``w + u``); AWP
     then perturbs the weights against the objective alone; the gradient of objective and
     regularisers is computed at the perturbed weights.
+
+    Raises:
+        UsageError: rotations with an objective other than :class:`~robaudit.training.At` and
+            :class:`~robaudit.training.Standard`, or beside TrH or Taylor terms.
     """
 
     objective: Objective
     trh: TrH | None = None
     taylor: Taylor | None = None
     awp: Awp | None = None
+    rotations: Rotations | None = None
+
+    def __post_init__(self) -> None:
+        others = self.trh is not None or self.taylor is not None
+        if self.rotations is not None and (others or self.objective.trace != "at"):
+            raise UsageError(
+                "rotations go with standard training and AT, without TrH and Taylor terms",
+                "Leave one of them out.",
+            )
 
     @property
     def _of_top_layer(self) -> bool:
@@ -75,11 +90,17 @@ class Method:
         )
         with moved_weights(model, randomised[0]) if randomised else nullcontext():
             moved = self.objective.examples(model, x, y, generator, search)
+        beside = None
+        if self.rotations is not None:
+            others = self.rotations.examples(self.objective, model, x, generator)
+            beside = self.rotations.beside(model, others)
         against: dict[str, Tensor] = {}
         if self.awp is not None and epoch > self.awp.after:
             against = self.awp.adversary(model, lambda: self.objective.loss(model, x, moved, y))
         with moved_weights(model, against):
-            loss = self.objective.loss(model if passes is None else passes, x, moved, y)
+            loss = self.objective.loss(passes or beside or model, x, moved, y)
+            if beside is not None:
+                loss = loss + beside.loss
             if self.trh is not None:
                 trace = (
                     full_trace(self.objective, model, x, moved)

@@ -16,6 +16,7 @@ from robaudit.training.method import Method
 from robaudit.training.mixup import Mixup
 from robaudit.training.objectives import Alp, At, Mart, Objective, Standard, Trades
 from robaudit.training.recipe_tables import EntropyTable
+from robaudit.training.rotations import Rotations
 from robaudit.training.schedules import constant, cosine, cyclic, piecewise, piecewise_zoom
 from robaudit.training.taylor import Taylor
 from robaudit.training.trh import TrH
@@ -33,14 +34,26 @@ _ADVERSARIAL: dict[str, Callable[..., Objective]] = {
 }
 
 
-def method_of(recipe: Recipe, threat: ThreatModel) -> Method:
-    """The recipe's objective and regularisers."""
+def method_of(recipe: Recipe, threat: ThreatModel, rotations: Rotations | None = None) -> Method:
+    """The recipe's objective and regularisers; ``rotations`` are those of :func:`rotations_of`."""
     return Method(
         _objective(recipe, threat),
         trh=None if recipe.trh is None else TrH(**recipe.trh.model_dump()),
         taylor=None if recipe.taylor is None else Taylor(**recipe.taylor.model_dump()),
         awp=None if recipe.awp is None else Awp(**recipe.awp.model_dump()),
+        rotations=rotations,
     )
+
+
+def rotations_of(recipe: Recipe, model: nn.Module, x: Images) -> Rotations | None:
+    """The recipe's rotations with a new head for the network, where it has them.
+
+    Raises:
+        UsageError: the network or the images cannot have it.
+    """
+    if recipe.rotations is None:
+        return None
+    return Rotations.of(model, x, recipe.rotations.weight, recipe.seed)
 
 
 def learning_rates(recipe: Recipe) -> list[float] | None:
@@ -66,6 +79,7 @@ def augmentation_of(recipe: Recipe) -> Augmentation:
     return Augmentation(
         pad=settings.pad,
         flip=settings.flip,
+        brightness=settings.brightness,
         policy=AutoAugment.for_cifar10() if settings.autoaugment else None,
         cutout=settings.cutout,
         mixup=None if settings.mixup is None else Mixup(settings.mixup),

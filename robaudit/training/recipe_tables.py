@@ -63,6 +63,9 @@ class AugmentTable(Spec):
 
     pad: _Epochs = Field(default=0, description="random crops after that many zeros on each side")
     flip: bool = Field(default=False, description="random mirror images")
+    brightness: Annotated[float, Field(gt=0, le=1)] | None = Field(
+        default=None, description="largest change of the factor 1 that multiplies each image"
+    )
     autoaugment: bool = Field(
         default=False, description="torchvision's AutoAugment policy for CIFAR-10"
     )
@@ -103,6 +106,12 @@ class AwpTable(Spec):
 
     gamma: _Positive = Field(default=0.01, description="length relative to each weight")
     after: _Epochs = Field(default=0, description="epochs without it at the beginning")
+
+
+class RotationsTable(Spec):
+    """``[rotations]``: a second head that tells by how many quarter turns an image is turned."""
+
+    weight: _Positive = Field(default=0.5, description="of its cross-entropy in the loss")
 
 
 class SwaTable(Spec):
@@ -192,5 +201,6 @@ class Recipe(Spec):
     trh: TrhTable | None = None
     taylor: TaylorTable | None = None
     awp: AwpTable | None = None
+    rotations: RotationsTable | None = None
     swa: SwaTable | None = None
     wci: WciTable | None = None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, cast
 
 import torch
 from torch import Tensor, nn
@@ -54,7 +54,7 @@ class TrH:
         return self.weight
 
 
-def top_layer(model: nn.Module, x: Images) -> nn.Module:
+def top_layer(model: nn.Module, x: Images) -> nn.Linear:
     """The linear layer whose output is the logits.
 
     Raises:
@@ -66,10 +66,10 @@ def top_layer(model: nn.Module, x: Images) -> nn.Module:
     except NotMeasuredError as error:
         raise UsageError(
             f"a regulariser of the top layer: {error.message}",
-            "Take a network that ends in a linear layer, or leave [trh] and last-layer Taylor "
-            "terms out.",
+            "Take a network that ends in a linear layer, or leave [trh], [rotations] and "
+            "last-layer Taylor terms out.",
         ) from None
-    return model.get_submodule(name)
+    return cast("nn.Linear", model.get_submodule(name))
 
 
 class Passes:
