@@ -89,12 +89,14 @@ def train_rows(
 ) -> None:
     """Train every row with every seed; ``track`` and ``every`` are options of `robaudit train`.
 
-    ``offset`` is added to the seed of the weights, not to that of the labels.
+    ``offset`` is added to the seed of the weights, not to that of the labels. In a row, ``{out}``
+    is the study's folder and ``{seed}`` the seed.
     """
     epochs = epochs_of(study)
     for seed in seeds_of(study) if seeds is None else seeds:
         data = noisy_digits(study, seed)
         for name, text in rows.items():
+            text = text.format(out=study.out.as_posix(), seed=seed)
             whole = recipe(text, epochs, seed + offset, study.given.steps, setting)
             study.train(
                 f"{slug(name)}-{seed}", whole, "--data", data, *words_of(study, setting),

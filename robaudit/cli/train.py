@@ -104,7 +104,7 @@ def train(
     from robaudit.cli.train_tracking import parse_track
     from robaudit.engine import resolve_device
     from robaudit.training.network import begin_with, fresh_classifier
-    from robaudit.training.parts import augmentation_of
+    from robaudit.training.parts import augmentation_of, rotations_of
     from robaudit.training.preparing import prepared
     from robaudit.training.recipe import read_recipe
 
@@ -124,6 +124,7 @@ def train(
     examples = training_examples(settings, found.seed)
     augmentation_of(found).check(tuple(examples.x.shape[1:]))
     fresh = fresh_classifier(arch, settings.normalize, examples, found.seed)
+    rotations_of(found, fresh.model, examples.x[:1])  # refused before the folder is made
     start = None if found.start is None else begin_with(fresh, found.start, arch)
     extra = None if found.extra_data is None else extra_examples(found.extra_data, examples)
     how = how.changed(precision=_arithmetic(how.precision, settings.device))

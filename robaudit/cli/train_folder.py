@@ -118,7 +118,8 @@ def _kept(path: Path) -> tuple[dict[str, Any], list[Row]]:
 
 
 def _compare(path: Path, earlier: Any, run: dict[str, Any]) -> None:
-    now = json.loads(json.dumps(run))
+    # A setting that an earlier release did not have and this run does not use is no difference.
+    now, earlier = _used(json.loads(json.dumps(run))), _used(earlier)
     keys = sorted(set(now) | set(earlier)) if isinstance(earlier, dict) else ["run"]
     for key in keys:
         there = earlier.get(key) if isinstance(earlier, dict) else earlier
@@ -127,6 +128,12 @@ def _compare(path: Path, earlier: Any, run: dict[str, Any]) -> None:
                 f"--out {path} holds another run: its {key} is not the same",
                 "Name another folder, or give the same options to go on.",
             )
+
+
+def _used(value: Any) -> Any:
+    if not isinstance(value, dict):
+        return value
+    return {key: _used(part) for key, part in value.items() if part is not None}
 
 
 def _stored(tensors: Mapping[str, Tensor], said: Mapping[str, str]) -> bytes:

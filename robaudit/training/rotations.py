@@ -34,7 +34,7 @@ class Rotations:
     Attributes:
         layer: the network's last linear layer.
         head: ``h``.
-        weight: of the mean cross-entropy of the turns; the paper has 0.5.
+        weight: of the mean cross-entropy of the turns; the authors' code has 0.5.
 
     Source: D. Hendrycks et al., "Using Self-Supervised Learning Can Improve Model Robustness and
     Uncertainty", NeurIPS 2019, as in the authors' public code.

@@ -100,6 +100,10 @@ def test_a_finished_run_is_left_as_it_is_and_another_is_refused(recipe, place):
     assert ran.code == 0
     assert "nothing is left to do" in ran.err
     assert all(path.read_bytes() == data for path, data in files.items())
+    run = json.loads((place / "run" / "run.json").read_text())
+    del run["recipe"]["rotations"], run["recipe"]["augment"]["brightness"]  # an earlier release's
+    (place / "run" / "run.json").write_text(json.dumps(run))
+    assert robaudit("train", recipe, *SMALL, "--out", "run").code == 0
     for words, key in (
         (("--seed", 1), "recipe"), (("--eps", 0.1), "threat"), (("--normalize", "half"), "normal"),
         (("--every", 2), "every"),

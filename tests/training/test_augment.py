@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from robaudit.errors import UsageError
 from robaudit.training import At, Mart, Standard, Trades, kl_divergence
-from robaudit.training.augment import Augmentation, augment, cutout
+from robaudit.training.augment import Augmentation, augment, brightened, cutout
 from robaudit.training.autoaugment import AutoAugment
 from robaudit.training.mixup import Mixup
 from robaudit.types import ThreatModel
@@ -37,6 +37,24 @@ def test_cutout_hides_one_square_around_any_pixel_and_cuts_off_what_lies_outside
     assert (hits.sum(1) >= 1).all()
     assert hits.any(0).all()  # each centre is drawn among 300, all but surely
     assert torch.equal(found[~hidden], x[~hidden])
+
+
+@pytest.mark.parametrize("most", [0.3, 1.0])
+def test_brightness_is_torchvisions_with_one_factor_for_each_image(most):
+    adjust = pytest.importorskip("torchvision.transforms.functional").adjust_brightness
+    x = torch.rand(400, 3, 4, 5, generator=draw())
+    found = brightened(x, most, draw(1))
+    factors = [float(image[k] / given[k]) for image, given, k in (
+        (image.flatten(), given.flatten(), int(given.argmin()))
+        for image, given in zip(found, x, strict=True)
+    )]  # fmt: skip
+    expected = torch.stack([adjust(i, f) for i, f in zip(x, factors, strict=True)])
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+    low, high = min(factors), max(factors)
+    assert 1 - most <= low + 1e-5 < 1 - 0.9 * most
+    assert 1 + 0.9 * most < high - 1e-5 <= 1 + most
+    assert float(torch.tensor(factors).mean()) == pytest.approx(1, abs=4 * most / 3**0.5 / 20)
+    assert torch.equal(Augmentation(brightness=most)(x, x, 2, 0, draw(1))[0], found)
 
 
 def test_mixup_is_torchvisions_for_the_same_share_and_partners(monkeypatch):

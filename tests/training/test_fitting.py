@@ -40,7 +40,13 @@ VALIDATED = {
 ENTROPIC = {
     "epochs": 4, "batch_size": 8, "attack": {"steps": 2}, "optimizer": "entropy-sgd",
     "entropy_sgd": {"langevin": 2, "noise": 0.01}, "weight_clip": 0.4,
-    "augment": {"autoaugment": True},
+    "augment": {"autoaugment": True}, "rotations": {},
+}  # fmt: skip
+
+ROTATED = {
+    "epochs": 4, "batch_size": 8, "attack": {"steps": 2, "early_stop": 1}, "clip_norm": 1.0,
+    "augment": {"brightness": 0.3, "mixup": 1.0}, "rotations": {"weight": 0.7},
+    "awp": {"after": 1}, "swa": {"decay": 0.9, "after": 1}, "weight_clip": 0.3,
 }  # fmt: skip
 
 
@@ -75,8 +81,8 @@ def same(one, other):
 
 @pytest.mark.parametrize(
     "settings",
-    [EVERYTHING, CONTROLLED, VALIDATED, ENTROPIC],
-    ids=["everything", "controlled", "validated", "entropic"],
+    [EVERYTHING, CONTROLLED, VALIDATED, ENTROPIC, ROTATED],
+    ids=["everything", "controlled", "validated", "entropic", "rotated"],
 )
 @pytest.mark.parametrize("stopped", [1, 3])
 def test_taken_up_from_any_state_the_weights_are_the_same(settings, stopped, task):
@@ -91,6 +97,8 @@ def test_taken_up_from_any_state_the_weights_are_the_same(settings, stopped, tas
             other.loss, other.learning_rate, other.wci, other.validation
         )  # fmt: skip
         assert same(one.average, other.average)
+        if "rotations" in settings:
+            assert same(one.state["head"], other.state["head"])
     assert bool(seen[-1][0].average) is ("swa" in settings)
 
 
