@@ -10,7 +10,6 @@ from __future__ import annotations
 import copy
 import weakref
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -23,16 +22,7 @@ from robaudit.engine import device_of, generator
 from robaudit.engine.raised import is_foreign
 from robaudit.errors import NotMeasuredError
 
-_IMAGES = 4
-
-
-@dataclass(frozen=True)
-class DerivativeErrors:
-    """For each kind of derivative, why it cannot be used; ``None`` where it can."""
-
-    gradient: str | None
-    gauss_newton: str | None
-    hessian: str | None
+_IMAGES = 2
 
 
 class NoSecondDerivativeError(NotMeasuredError):
@@ -60,84 +50,87 @@ def check_derivatives(
         NotMeasuredError: the gradient is wrong; names the module where one is found.
         NoSecondDerivativeError: the gradient is correct and its derivative is not.
     """
-    found = _verdict(model, x, layers)
-    if found.gradient is not None:
-        raise NotMeasuredError(found.gradient)
-    second = {"hessian": found.hessian, "gauss-newton": found.gauss_newton}.get(needs)
-    if second is not None:
-        raise NoSecondDerivativeError(second)
+    kinds: list[Derivative] = ["gradient"] if needs == "gradient" else ["gradient", needs]
+    for kind, words in _verdict(model, x, layers, kinds).items():
+        if words is not None:
+            raise (NotMeasuredError if kind == "gradient" else NoSecondDerivativeError)(words)
 
 
-_last: dict[int, tuple[weakref.ref[nn.Module], object, DerivativeErrors]] = {}
+# For each kind of derivative that was compared, why it cannot be used; ``None`` where it can.
+Verdict = dict[Derivative, str | None]
+_last: dict[int, tuple[weakref.ref[nn.Module], object, Verdict]] = {}
+_WORDS: Mapping[Derivative, str] = {
+    "gradient": "the loss's gradient in the weights is not its derivative",
+    "gauss-newton": "products with the logits' Jacobian are not the logits' derivative",
+    "hessian": "the second derivative in the weights is not the gradient's derivative",
+}
 
 
-def _verdict(model: nn.Module, x: Tensor, layers: Sequence[str] | None) -> DerivativeErrors:
+def _verdict(
+    model: nn.Module, x: Tensor, layers: Sequence[str] | None, kinds: Sequence[Derivative]
+) -> Verdict:
     stamp = (
         [(p.data_ptr(), p._version) for p in [*model.parameters(), *model.buffers()]],
         (x.data_ptr(), x._version, tuple(x.shape)),
         None if layers is None else tuple(layers),
     )
-    known = _last.get(id(model))
-    if known is not None and known[0]() is model and known[1] == stamp:
-        return known[2]
-    found = _examined(model, x, layers)
     for key in [key for key, (held, _, _) in _last.items() if held() is None]:
         del _last[key]
-    _last[id(model)] = weakref.ref(model), stamp, found
-    return found
+    held, known, found = _last.get(id(model), (weakref.ref(model), stamp, {}))
+    if held() is not model or known != stamp:
+        found = {}
+    missing = [kind for kind in kinds if kind not in found]
+    if missing:
+        found = found | _examined(model, x, layers, missing)
+        _last[id(model)] = weakref.ref(model), stamp, found
+    return {kind: found[kind] for kind in kinds}
 
 
-def _examined(model: nn.Module, x: Tensor, layers: Sequence[str] | None) -> DerivativeErrors:
+def _examined(
+    model: nn.Module, x: Tensor, layers: Sequence[str] | None, kinds: Sequence[Derivative]
+) -> Verdict:
     rows = torch.randperm(len(x), generator=generator(0, "derivatives"))[:_IMAGES]
     images = x[rows if len(rows) > 1 else rows.repeat(2)].to(device_of(model))
     names = list(chosen_parameters(model, layers))
-    network = _copied(model, images, torch.float64) or _copied(model, images, images.dtype)
-    if network is None:  # a network that cannot be copied is not checked
-        return DerivativeErrors(None, None, None)
-    like = next(network.parameters())
-    double = like.dtype == torch.float64
-    images = images.to(like) if double else images
-    wrong = _compared(network, images, names)
-    words: Mapping[Derivative, str] = {
-        "gradient": "the loss's gradient in the weights is not its derivative",
-        "gauss-newton": "products with the logits' Jacobian are not the logits' derivative",
-        "hessian": "the second derivative in the weights is not the gradient's derivative",
-    }
-    said: dict[Derivative, str | None] = {}
-    for needs, off in wrong.items():
+    copied = _copied(model, images, torch.float64) or _copied(model, images, images.dtype)
+    if copied is None:  # a network that cannot be copied is not checked
+        return dict.fromkeys(kinds)
+    network, logits = copied
+    images = images.to(logits.dtype)
+    dtype, said = str(logits.dtype).removeprefix("torch."), Verdict()
+    for kind, off in _compared(network, images, logits, names, kinds).items():
         if off is None:
-            said[needs] = None
+            said[kind] = None
             continue
-        name = module_with_wrong_derivative(network, images, needs)
+        name = module_with_wrong_derivative(network, images, kind)
         where = f": see {name}" if name else ""
-        kind = "float64" if double else "float32"
-        said[needs] = f"{words[needs]} (relative error {off:.2g} in {kind}){where}"
-    return DerivativeErrors(said["gradient"], said["gauss-newton"], said["hessian"])
+        said[kind] = f"{_WORDS[kind]} (relative error {off:.2g} in {dtype}){where}"
+    return said
 
 
-def _compared(network: nn.Module, x: Tensor, names: list[str]) -> dict[Derivative, float | None]:
+def _compared(
+    network: nn.Module, x: Tensor, logits: Tensor, names: list[str], kinds: Sequence[Derivative]
+) -> dict[Derivative, float | None]:
     """Of a copy, whose parameters are moved in place: compiled scripts accept no others."""
     parameters = [p for n, p in network.named_parameters() if n in set(names)]
     for parameter in parameters:
         parameter.requires_grad_()
-    with torch.no_grad():
-        first = network(x)
-    size = first.abs().amax(1, keepdim=True).clamp_min(1e-6)
-    y = torch.randint(first.shape[1], (len(x),), generator=generator(0, "labels")).to(x.device)
+    size = logits.abs().amax(1, keepdim=True).clamp_min(1e-6)
+    y = torch.randint(logits.shape[1], (len(x),), generator=generator(0, "labels")).to(x.device)
     return wrong_derivatives(
-        lambda: network(x), lambda z: F.cross_entropy(3 * z / size, y), parameters
+        lambda: network(x), lambda z: F.cross_entropy(3 * z / size, y), parameters, kinds
     )
 
 
-def _copied(model: nn.Module, x: Tensor, kind: torch.dtype) -> nn.Module | None:
-    """A copy in another type; ``None`` if that fails or changes the logits."""
+def _copied(model: nn.Module, x: Tensor, kind: torch.dtype) -> tuple[nn.Module, Tensor] | None:
+    """A copy in another type, and its logits; ``None`` if that fails or changes them."""
     try:
         found = copy.deepcopy(model).to(kind)
         with torch.no_grad():
-            own, other = model(x).double(), found(x.to(kind))
+            own, logits = model(x), found(x.to(kind))
     except BaseException as error:
         if not is_foreign(error):
             raise
         return None  # its code does not support the type
-    same = float((own - other).abs().max()) <= 1e-2 * float(own.abs().max())
-    return found if same and other.dtype == kind else None
+    same = float((own.double() - logits).abs().max()) <= 1e-2 * float(own.abs().max())
+    return (found, logits) if same and logits.dtype == kind else None

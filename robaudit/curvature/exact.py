@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from robaudit.curvature.factors import fixed, moving
-from robaudit.curvature.layers import Layer, recording
+from robaudit.curvature.layers import Layer, Record, recording
 from robaudit.curvature.sweep import Sweep
 from robaudit.engine.precision import Precision, arithmetic
 
@@ -26,7 +26,7 @@ def gauss_newton_traces(
     factor: Factor,
     together: int,
     precision: Precision = "fp32",
-    seen: Callable[[Sweep], None] | None = None,
+    seen: Callable[[Sweep, Record], None] | None = None,
     *,
     beside: bool = False,
 ) -> Tensor:
@@ -47,7 +47,7 @@ def gauss_newton_traces(
         together: columns per backward sweep.
         precision: of the backward passes, ``fp32`` for the network's own type. Products are summed
             in float32. The forward pass, and so which units are active, is not rounded.
-        seen: called with the graph.
+        seen: called with the graph and the calls.
         beside: other threads run, whose forward passes must not be in TF32: it is a setting of the
             process, and stays as it is.
 
@@ -92,7 +92,7 @@ def gauss_newton_traces(
     with torch.no_grad(), nullcontext() if beside else arithmetic(precision):
         sweep = Sweep(logits, record.all_outputs())
         if seen is not None:
-            seen(sweep)
+            seen(sweep, record)
         for part in torch.split(start, together):
             sweep(part, deliver)
             for name in [name for name, gradients in waiting.items() if gradients]:

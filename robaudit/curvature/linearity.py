@@ -4,7 +4,7 @@ matrix agree.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -13,7 +13,6 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from robaudit.curvature.layers import Layer, recording
 from robaudit.curvature.per_example import wanting_gradients
 from robaudit.curvature.products import along
-from robaudit.curvature.sweep import Node
 from robaudit.curvature.targets import Targets
 from robaudit.engine import generator
 
@@ -24,50 +23,12 @@ _SMOOTH = (
     *(nn.MultiheadAttention, nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d),
 )
 
-# Operators that are piecewise linear in all inputs that depend on the layers.
-_PIECES = frozenset(
-    f"{name}Backward0"
-    for name in (
-        *("Relu", "LeakyRelu", "Threshold", "Hardtanh", "Abs", "Clamp"),
-        *("ClampMin", "ClampMax", "Maximum", "Minimum", "Where", "MaskedFill", "Amax", "Amin"),
-        *("MaxPool2DWithIndices", "MaxPool3DWithIndices", "AdaptiveMaxPool2D", "AvgPool2D"),
-        *("AvgPool3D", "AdaptiveAvgPool2D", "AdaptiveAvgPool3D", "Mean", "Sum", "Add", "Sub"),
-        *("Rsub", "Neg", "View", "UnsafeView", "ReshapeAlias", "Clone", "Permute", "Transpose"),
-        *("T", "Expand", "Squeeze", "Unsqueeze", "Cat", "Stack", "Slice", "Select", "Index"),
-        *("Split", "SplitWithSizes", "Unbind", "ConstantPadNd", "ToCopy", "PixelShuffle", "Flip"),
-        *("UpsampleNearest2D", "Alias", "AsStrided", "Roll", "PreluKernel"),
+
+def smooth_modules(model: nn.Module) -> list[str]:
+    """The classes of modules that are known to be smooth."""
+    return sorted(
+        {type(module).__name__ for module in model.modules() if isinstance(module, _SMOOTH)}
     )
-) | {f"{name}Backward1" for name in ("Mean", "Sum", "Squeeze", "Transpose", "AsStrided")}
-# Products: linear if only one factor depends on the layers. Positions of the factors.
-_PRODUCTS: dict[str, tuple[int, ...]] = {
-    "ConvolutionBackward0": (0, 1),
-    "AddmmBackward0": (1, 2),
-    "MmBackward0": (0, 1),
-    "BmmBackward0": (0, 1),
-    "MulBackward0": (0, 1),
-}
-
-
-def linear_pieces(steps: Iterable[tuple[Node, tuple[int, ...]]]) -> bool:
-    """Whether each operator of a graph is known to be piecewise linear.
-
-    Their composition then is, too, on these images, and :func:`bent_layers` is not needed.
-
-    Args:
-        steps: see :meth:`robaudit.curvature.sweep.Sweep.steps`.
-    """
-
-    def linear(node: Node, places: tuple[int, ...]) -> bool:
-        name = node.name()
-        if name == "NativeBatchNormBackward0":
-            return places == (0,) and not node._saved_training
-        if name == "DivBackward0":
-            return places == (0,)
-        if name in _PRODUCTS:
-            return sum(place in places for place in _PRODUCTS[name]) <= 1
-        return name in _PIECES
-
-    return all(linear(node, places) for node, places in steps)
 
 
 def bent_layers(model: nn.Module, targets: Targets, x: Tensor, seed: int = 0) -> list[str]:
@@ -85,13 +46,10 @@ def bent_layers(model: nn.Module, targets: Targets, x: Tensor, seed: int = 0) ->
         model: frozen.
         targets: the weights to measure.
         x: a few images: some that are drawn at random, and later all those on which
-            :func:`linear_pieces` does not hold.
+            :func:`~robaudit.curvature.linear_pieces.linear_pieces` does not hold.
         seed: of the directions.
     """
-    smooth = sorted(
-        {type(module).__name__ for module in model.modules() if isinstance(module, _SMOOTH)}
-    )
-    if smooth:
+    if smooth := smooth_modules(model):
         return [f"the network has {', '.join(smooth)}"]
     repeated, found = _in_outputs(model, targets.recorded, x, seed)
     for name in _in_weights(model, {layer.name: layer.weight for layer in repeated}, x, seed):

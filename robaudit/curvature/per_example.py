@@ -150,7 +150,8 @@ def column_gradients(
         except RuntimeError:  # some functions cannot take several columns at once
             pass
     rows = [
-        torch.autograd.grad(logits, tensors, column, retain_graph=True, allow_unused=True)
+        # Of a sum, since torch imports its symbolic mathematics for gradients of several outputs.
+        torch.autograd.grad((logits * column).sum(), tensors, retain_graph=True, allow_unused=True)
         for column in columns
     ]
     return [

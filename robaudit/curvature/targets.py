@@ -10,9 +10,18 @@ import torch
 from torch import Tensor, nn
 
 from robaudit.curvature.exact import gauss_newton_traces
-from robaudit.curvature.layers import Layer, Supported, find_layers, find_offsets, row_by_row
+from robaudit.curvature.layers import (
+    Layer,
+    Record,
+    Supported,
+    find_layers,
+    find_offsets,
+    row_by_row,
+)
+from robaudit.curvature.linear_pieces import linear_pieces
 from robaudit.curvature.per_example import squared_gradients
 from robaudit.curvature.selection import chosen_parameters
+from robaudit.curvature.sweep import Sweep
 from robaudit.engine import device_of, generator, idle_parameters, kept_entries
 from robaudit.errors import NotMeasuredError
 
@@ -37,6 +46,7 @@ class Targets:
         names: of all of them, in the network's order; a module's weight has the module's name.
         uncovered: parameters of two dimensions or more that the default leaves out.
         idle: chosen parameters that no forward pass uses; they are not among the others.
+        linear: the network is known to be piecewise linear in all of them on the first image.
         kept: masks of the entries that are not pruned, for parameters of ``alone`` with pruned
             entries.
     """
@@ -46,6 +56,7 @@ class Targets:
     names: tuple[str, ...]
     uncovered: tuple[str, ...]
     idle: tuple[str, ...] = ()
+    linear: bool = False
     kept: Mapping[str, Tensor] = field(default_factory=dict)
 
     @property
@@ -75,7 +86,7 @@ def find_targets(model: nn.Module, layers: Layers, x: Tensor) -> Targets:
     wanted = {id(parameter) for parameter in chosen.values()}
     partly = {id(chosen[name]) for name in pruned if name in chosen}
     candidates = find_layers(model) + ([] if layers is None else find_offsets(model))
-    recorded = _faithful(
+    recorded, linear = _faithful(
         model,
         # The record supports whole tensors only.
         [layer for layer in candidates if id(layer.weight) in wanted - partly],
@@ -101,6 +112,7 @@ def find_targets(model: nn.Module, layers: Layers, x: Tensor) -> Targets:
             and id(parameter) not in idle
         ),
         idle=unused,
+        linear=linear and not alone,
         kept={shown_name(name): kept for name, kept in pruned.items() if name in chosen},
     )
 
@@ -142,8 +154,10 @@ def _chosen(model: nn.Module, layers: Layers) -> dict[str, Tensor]:
     return dict(chosen_parameters(model, layers))
 
 
-def _faithful(model: nn.Module, layers: list[Layer], image: Tensor) -> list[Layer]:
+def _faithful(model: nn.Module, layers: list[Layer], image: Tensor) -> tuple[list[Layer], bool]:
     """The layers whose every use is recorded, by comparison with automatic differentiation.
+
+    And whether the network is known to be piecewise linear in them.
 
     For a random combination ``f`` of one image's logits, ``||df / dW_k||^2`` is computed from the
     record and from the parameter itself. They differ where a weight is also used other than by a
@@ -151,7 +165,7 @@ def _faithful(model: nn.Module, layers: list[Layer], image: Tensor) -> list[Laye
     """
     layers = row_by_row(model, layers, image)
     if not layers:
-        return []
+        return [], False
 
     def combination(logits: Tensor) -> Tensor:
         draw = generator(0, "faithful")
@@ -159,7 +173,15 @@ def _faithful(model: nn.Module, layers: list[Layer], image: Tensor) -> list[Laye
         return row.expand(1, *logits.shape)
 
     two = image.expand(2, *image.shape[1:])
-    seen = gauss_newton_traces(model, layers, two, combination, 1)[0]
+    linear = False
+
+    def graph(sweep: Sweep, record: Record) -> None:
+        nonlocal linear
+        linear = linear_pieces(sweep.steps()) and all(
+            len(calls) == 1 for calls in record.calls.values()
+        )
+
+    seen = gauss_newton_traces(model, layers, two, combination, 1, seen=graph)[0]
     leaves = {layer.name: layer.weight for layer in layers}
     true = squared_gradients(model, leaves, image, combination)
     kept = []
@@ -168,7 +190,7 @@ def _faithful(model: nn.Module, layers: list[Layer], image: Tensor) -> list[Laye
         faint = numbers.tiny / numbers.eps  # squares of the record's own precision end there
         if not abs(value - other) > max(_AGREE * max(value, other), faint):
             kept.append(layer)
-    return kept
+    return kept, linear
 
 
 def _in_order(

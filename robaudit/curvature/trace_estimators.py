@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from robaudit.curvature.exact import Factor, gauss_newton_traces
-from robaudit.curvature.linearity import linear_pieces
+from robaudit.curvature.layers import Record
+from robaudit.curvature.linear_pieces import linear_pieces
 from robaudit.curvature.output_probes import hessian_trace_samples
 from robaudit.curvature.per_example import hessian_samples, kept_numbers, squared_gradients
 from robaudit.curvature.softmax import logit_curvature_factor, mixed_columns
@@ -68,7 +69,7 @@ def gauss_newton_rows(
     """
     parts, linear = [], not targets.alone
 
-    def seen(sweep: Sweep) -> None:
+    def seen(sweep: Sweep, _: Record) -> None:
         nonlocal linear
         linear = linear and linear_pieces(sweep.steps())
 

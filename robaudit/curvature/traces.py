@@ -18,7 +18,7 @@ from robaudit.brief import brief
 from robaudit.curvature.chunk_sizes import chunks, footprint
 from robaudit.curvature.derivatives import NoSecondDerivativeError, check_derivatives
 from robaudit.curvature.double_backward import checked_double_backward
-from robaudit.curvature.linearity import bent_layers
+from robaudit.curvature.linearity import bent_layers, smooth_modules
 from robaudit.curvature.losses import standard_error
 from robaudit.curvature.per_example import plain_attention
 from robaudit.curvature.rounding_trial import RoundingTrial, TraceRounding
@@ -355,6 +355,8 @@ def _bent(
 ) -> tuple[str, ...]:
     """Why Hessian and Gauss-Newton matrix differ, on a random draw of the examples."""
     check_derivatives(model, x, "gradient")
+    if targets.linear and not smooth_modules(model) and estimator != "hessian":
+        return ()
     few = torch.randperm(len(x), generator=generator(seed, "linearity"))[:_ASKED]
     try:
         with checked_double_backward(model, x, y):

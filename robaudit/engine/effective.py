@@ -8,7 +8,7 @@ traces and spectra.
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -53,7 +53,7 @@ def effective(model: nn.Module, x: Tensor | None = None) -> nn.Module:
         NotMeasuredError: the network is randomised, cannot be copied, or the copy is another
             function.
     """
-    if x is not None and draws_at_random(model, x[:_FEW]):
+    if x is not None and draws_at_random(model, x[:2]):
         raise NotMeasuredError(SINGLE_DRAWS, "Measure it with its noise switched off.")
     if not any(_made(module) for module in model.modules()):
         return model
@@ -142,6 +142,8 @@ def idle_parameters(model: nn.Module, x: Tensor) -> tuple[str, ...]:
     try:
         leaves = {name: p.detach().requires_grad_() for name, p in named.items()}
         with torch.enable_grad():
+            if _all_reached(functional_call(model, leaves, (images[:2],)), leaves.values()):
+                return ()
             logits = functional_call(model, leaves, (images,))
             gradients = torch.autograd.grad(logits.sum(), list(leaves.values()), allow_unused=True)
         unreached = [name for name, g in zip(leaves, gradients, strict=True) if g is None]
@@ -159,6 +161,23 @@ def idle_parameters(model: nn.Module, x: Tensor) -> tuple[str, ...]:
             return tuple(name for name in unreached if idle([name]))
     except (RuntimeError, TypeError, ValueError, AttributeError):
         return ()  # the measurement will raise the same error
+
+
+def _all_reached(logits: Tensor, leaves: Iterable[Tensor]) -> bool:
+    """Whether operators of torch's own, all of which have gradients, lead to each of the leaves."""
+    missing = {id(leaf) for leaf in leaves}
+    seen: set[Any] = {None}
+    waiting: list[Any] = [logits.grad_fn]
+    while waiting:
+        node = waiting.pop()
+        if node in seen:
+            continue
+        if isinstance(node, torch.autograd.function.BackwardCFunction):
+            return False  # it may give no gradient
+        seen.add(node)
+        missing.discard(id(getattr(node, "variable", None)))
+        waiting += [following for following, _ in node.next_functions]
+    return not missing
 
 
 def idle_note(idle: Sequence[str]) -> tuple[str, ...]:

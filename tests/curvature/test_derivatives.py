@@ -238,7 +238,7 @@ def test_an_activation_that_bends_on_one_image_alone_is_not_called_exact(where):
     assert abs(exact.layers["first"].trace - dense) > 0.01 * abs(dense)
 
 
-def test_networks_of_known_pieces_are_vouched_for_and_asked_once(monkeypatch, batch):
+def test_networks_of_known_pieces_need_no_second_derivatives(monkeypatch, batch):
     asked = []
     module = __import__("sys").modules["robaudit.curvature.traces"]
     assert isinstance(module, types.ModuleType)
@@ -252,4 +252,4 @@ def test_networks_of_known_pieces_are_vouched_for_and_asked_once(monkeypatch, ba
     ).eval()  # fmt: skip
     x = torch.rand(70, 1, 8, 8)
     assert layer_traces(model, x, torch.zeros(70).long()).quantity == "hessian"
-    assert len(asked) == 1
+    assert not asked

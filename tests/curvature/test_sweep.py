@@ -9,7 +9,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from robaudit.curvature.exact import _squared_norms, gauss_newton_traces
 from robaudit.curvature.layers import find_layers, recording
-from robaudit.curvature.linearity import linear_pieces
+from robaudit.curvature.linear_pieces import linear_pieces
 from robaudit.curvature.sweep import Sweep
 
 
