@@ -4,8 +4,10 @@ import csv
 import json
 import os
 import random
+import re
 import signal
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -352,3 +354,32 @@ def test_images_that_cannot_be_augmented_so_are_refused_before_anything_is_writt
     assert ran.code == 2
     assert "cutout = 9: the images have 8 x 8 pixels" in ran.flat
     assert not (place / "run").exists()
+
+
+def test_a_network_that_cannot_have_a_second_head_is_refused_before_anything_is_written(place):
+    (place / "turned.toml").write_text("epochs = 1\n[rotations]\n")
+    (place / "nets.py").write_text(
+        "from torch import nn\n\n\n"
+        "def pooled():\n    return nn.Sequential(nn.Conv2d(1, 10, 8), nn.Flatten())\n"
+    )
+    words = ("--arch", "nets.py:pooled", "--n", 8, "--out", "run", "-q")
+    ran = robaudit("train", "turned.toml", *words)
+    assert ran.code == 2, ran.flat
+    assert "no top layer" in ran.flat
+    assert "[rotations]" in ran.flat
+    assert not (place / "run").exists()
+
+
+def test_labels_by_the_page_are_the_networks_and_are_trained_on(begun, place):
+    page = (Path(__file__).parents[2] / "docs" / "how-to" / "train.md").read_text("utf-8")
+    space = {}
+    exec(re.search(r'```python title="label.py"\n(.*?)```', page, re.S)[1], space)
+    images = ra.load_examples("digits", split="train").x[100:400]
+    checkpoint = place / "first" / "checkpoints" / "epoch_002.safetensors"
+    space["label"](checkpoint, images, place / "more.npz")
+    model = ra.load(checkpoint, device="cpu")
+    found = np.load(place / "more.npz")
+    with torch.no_grad():
+        assert found["y"].tolist() == [int(model(image[None]).argmax()) for image in images]
+    assert robaudit(*begun).code == 0
+    assert json.loads((place / "run" / "run.json").read_text())["extra"]["n"] == 300
