@@ -14,7 +14,7 @@ from robaudit.errors import UsageError
 
 # Numbers per layer in one backward sweep: what fits a CPU's cache, what fills a GPU.
 _SWEPT = {"cpu": 1 << 21, "cuda": 1 << 28}
-_MOST_IMAGES = {"cpu": 32, "cuda": 256}
+_MOST_IMAGES = {"cpu": 16, "cuda": 256}
 
 
 @dataclass(frozen=True)

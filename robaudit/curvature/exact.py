@@ -78,10 +78,12 @@ def gauss_newton_traces(
             for i, call in enumerate(calls)
         ]
         gradients.clear()
-        if name not in inputs:
-            inputs[name] = fixed(calls).to(start.dtype)
-        rows = moving(calls, complete)
-        totals[:, at[name]] += _squared_norms(inputs[name], rows, grams, name)
+        a = inputs.get(name)
+        if a is None:
+            a = fixed(calls).to(start.dtype)
+        if together < len(start):
+            inputs[name] = a
+        totals[:, at[name]] += _squared_norms(a, moving(calls, complete), grams, name)
 
     def deliver(target: int, gradient: Tensor) -> None:
         name, call = owners[target]

@@ -219,3 +219,21 @@ def test_idle_tensors_are_those_that_change_nothing():
     with torch.no_grad():  # called, though nothing gets through
         dead[3].bias.fill_(-1e3)
     assert idle_parameters(dead, torch.rand(2, 1, 4, 4)) == ()
+
+
+def test_a_parameter_that_a_function_takes_and_ignores_is_idle():
+    """The graph leads to it, and no gradient does."""
+
+    class Ignoring(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, x, weight):
+            return x.clone()
+
+        @staticmethod
+        def backward(ctx, gradient):
+            return gradient, None
+
+    model = nn.Sequential(nn.Flatten(), nn.Linear(16, 3)).eval()
+    model.ignored = nn.Parameter(torch.ones(3))
+    model.forward = lambda x: Ignoring.apply(nn.Sequential.forward(model, x), model.ignored)
+    assert idle_parameters(model, torch.rand(2, 1, 4, 4)) == ("ignored",)
