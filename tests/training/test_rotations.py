@@ -123,6 +123,16 @@ def test_turned_examples_lie_in_the_ball_around_turned_images_and_raise_the_head
     assert all(parameter.grad is None for parameter in rotations.head.parameters())
 
 
+def test_the_seed_decides_the_heads_weights_and_draws_nothing_else(batch):
+    torch.manual_seed(5)
+    expected, net = torch.rand(3), small_net()
+    torch.manual_seed(5)
+    one, again, other = (Rotations.of(net, batch[0], seed=seed).head.weight for seed in (1, 1, 2))
+    assert torch.equal(torch.rand(3), expected)
+    assert torch.equal(one, again)
+    assert not torch.equal(one, other)
+
+
 def test_with_standard_training_the_turned_images_are_the_images_themselves(batch):
     net = small_net()
     rotations = Rotations.of(net, batch[0])
