@@ -112,9 +112,8 @@ def compared(name, norm, real, images, keep):
         rows, theirs = verdicts["rows"], verdicts["robust"]
         threat = ra.ThreatModel(norm, verdicts["eps"])
         some = examples.x[rows], examples.y[rows], threat
-        runner.forwards = runner.backwards = 0
-        ours = fast(runner, *some, index=examples.index[rows]).robust
-        spent = runner.forwards + runner.backwards
+        found = fast(runner, *some, index=examples.index[rows])
+        ours, spent = found.robust, found.forwards + found.backwards
     difference = int(ours.sum()) - int(theirs.sum())
     print(
         f"{name:10} {norm:4} {threat.eps:8.4g}  {len(rows):3} images: AutoAttack leaves "

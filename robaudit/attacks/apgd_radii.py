@@ -41,16 +41,18 @@ class Restart:
 
 @dataclass(frozen=True)
 class Climbed:
-    """Outcomes by row: its example, the highest objective and the point that has it.
+    """Outcomes by row: its example and target, the highest objective and the point that has it.
 
     Rows that were dropped early have no point.
 
     Attributes:
+        rank: the position of the row's target among its example's.
         rose: the objective rose above the start.
         zero_gradient: the gradient was zero in every pixel at a start.
     """
 
     example: Tensor
+    rank: Tensor
     best: Tensor
     best_x: Tensor
     rose: Tensor
@@ -65,13 +67,15 @@ def climb(
     targets: Tensor | None,
     settings: Restart,
     tick: Callable[[float], None],
+    chosen: Tensor | None = None,
 ) -> Climbed:
-    """One restart on the examples ``attacked``, ``(m,)`` positions in the part, for all targets.
+    """One restart on the examples ``attacked``, ``(m,)`` positions in the part, for their targets.
 
     Args:
         targets: ``(n, t)`` target classes of all examples of the part; ``None`` for an untargeted
             objective.
         tick: takes the share of the work that is done.
+        chosen: ``(n, t)``, which of the targets are attacked; all unless given.
     """
     threat, steps = settings.threat, settings.steps
     stages = radii(threat.norm, threat.eps, steps)
@@ -83,6 +87,9 @@ def climb(
         for name in settings.streams
     ]
     start = torch.stack(starts, dim=1).flatten(0, 1)
+    if chosen is not None:
+        rows = torch.nonzero(chosen[attacked].flatten())[:, 0]
+        example, rank, labels, start = example[rows], rank[rows], labels[rows], start[rows]
     x = part.x[example]
     rose = torch.zeros_like(example, dtype=torch.bool)
     zero_gradient = rose.clone()
@@ -105,7 +112,7 @@ def climb(
         spent += count
         zero_gradient |= found.zero_gradient
         rose |= found.best > found.first
-    return Climbed(example, found.best, found.best_x, rose, zero_gradient)
+    return Climbed(example, rank, found.best, found.best_x, rose, zero_gradient)
 
 
 def radii(norm: Norm, eps: float, steps: int) -> list[tuple[float, int]]:

@@ -1,4 +1,4 @@
-"""The fast tier: short runs of Auto-PGD on the classes that come nearest, then random patches."""
+"""The fast tier: runs of Auto-PGD on the nearest classes, leaky gradients, random patches."""
 
 from __future__ import annotations
 
@@ -35,12 +35,14 @@ def fast(
 
     APGD on cross-entropy comes first; in l1, where the ball has many corners, in several restarts,
     and on the margin as well. Then targeted APGD goes through the classes that MALT ranks nearest,
-    and on with those of them that it brought nearest (:mod:`robaudit.attacks.narrowing`). In linf
-    random patches start from the points reached (:mod:`robaudit.attacks.patches`): they find what
-    gradients do not show. A robust example costs at most 977 passes, forward and backward ones
-    counted alike, against 9767 of AutoAttack's standard version; an example's result depends on no
-    other example. The accuracy is no substitute for AutoAttack's. With fewer than four classes the
-    targeted runs maximise the margin, because the targeted DLR loss needs four.
+    with the network's gradients and with leaky ones, which see what ReLUs that are off hide
+    (:mod:`robaudit.engine.leaky`), and on with the runs that got furthest
+    (:mod:`robaudit.attacks.narrowing`). In linf random patches start from the points reached
+    (:mod:`robaudit.attacks.patches`): they find what gradients do not show. A robust example costs
+    at most 977 passes, forward and backward ones counted alike, against 9767 of AutoAttack's
+    standard version; an example's result depends on no other example. The accuracy is no substitute
+    for AutoAttack's. With fewer than four classes the targeted runs maximise the margin, because
+    the targeted DLR loss needs four.
 
     Args:
         model: maps images in ``[0, 1]`` to logits ``(n, k)``; it runs in evaluation mode
@@ -89,17 +91,18 @@ def fast(
 # The most passes on an example that is not broken: a tenth of the 9767 of AutoAttack.
 MOST_PASSES = 977
 
-# Steps and restarts of the untargeted runs by norm, the rounds on classes, passes for patches.
-# In l2 gradients climb well, given time; in l1 many short runs end in many corners of the ball; in
-# linf patches break what gradients cannot see.
+# Steps and restarts of the untargeted runs by norm, the rounds of runs on classes and the slope of
+# their leaky gradients, passes for patches. In l2 gradients climb well, given time; in l1 many
+# short runs end in many corners of the ball; in linf patches break what gradients cannot see.
 _CE: dict[Norm, Round] = {"linf": Round(1, 20), "l2": Round(1, 80), "l1": Round(1, 24, 6)}
-_MARGIN: dict[Norm, Round] = {"l1": Round(1, 24, 4)}
+_MARGIN: dict[Norm, Round] = {"l1": Round(1, 24, 2)}
 _ROUNDS: dict[Norm, tuple[Round, ...]] = {
-    "linf": (Round(9, 8), Round(3, 30)),
-    "l2": (Round(9, 8), Round(3, 50), Round(1, 80, 2)),
-    "l1": (Round(4, 24), Round(1, 24, 4)),
+    "linf": (Round(10, 8), Round(4, 40), Round(1, 100)),
+    "l2": (Round(10, 8), Round(3, 50), Round(1, 80, 2)),
+    "l1": (Round(6, 24), Round(1, 24, 4)),
 }
-_PATCHES: dict[Norm, int] = {"linf": 570}
+_SLOPES: dict[Norm, float] = {"linf": 0.02, "l2": 0.1, "l1": 0.2}
+_PATCHES: dict[Norm, int] = {"linf": 222}
 
 
 def _stages(norm: Norm, classes: int) -> list[Stage]:
@@ -115,8 +118,8 @@ def _stages(norm: Norm, classes: int) -> list[Stage]:
             run = partial(apgd, loss=loss, steps=runs[norm].steps, restarts=runs[norm].restarts)
             cost = runs[norm].restarts * (2 * runs[norm].steps + extra)
             stages.append(Stage(f"apgd-{loss}", run, cost))
-    targets = min(rounds[0].targets, classes - 1)
-    malt = partial(narrowing, rounds=rounds)
+    targets = min(rounds[0].runs // 2, classes - 1)
+    malt = partial(narrowing, rounds=rounds, slope=_SLOPES[norm])
     stages.append(Stage("apgd-malt", malt, passes(rounds, classes, norm), targets))
     if norm in _PATCHES:
         blind = partial(patches, most=_PATCHES[norm])

@@ -1,4 +1,4 @@
-"""Targeted Auto-PGD on many classes; those that it brings nearest are attacked further."""
+"""Targeted Auto-PGD in many runs; those that get furthest go on."""
 
 from __future__ import annotations
 
@@ -9,13 +9,14 @@ import torch
 from torch import Tensor, nn
 
 from robaudit.attacks.apgd_loop import Verdicts
-from robaudit.attacks.apgd_radii import Restart, climb
+from robaudit.attacks.apgd_radii import Climbed, Restart, climb
 from robaudit.attacks.blocks import rows_at_once
 from robaudit.attacks.driver import Chunk, run_in_parts
 from robaudit.attacks.objectives import TARGETED
 from robaudit.attacks.result import AttackResult
 from robaudit.attacks.targets import by_malt
 from robaudit.engine import Runner
+from robaudit.engine.leaky import leaky
 from robaudit.engine.projections import per_image
 from robaudit.engine.runner import BatchSize
 from robaudit.types import Cache, Norm, Progress, ThreatModel, no_cache
@@ -26,9 +27,12 @@ CANDIDATES = 9
 
 @dataclass(frozen=True)
 class Round:
-    """How many classes a round targets, nearest first, and the steps and restarts on each."""
+    """How many runs a round has, and the steps and restarts of each.
 
-    targets: int
+    A run is a target class and a kind of gradient. Those of the first round are in pairs.
+    """
+
+    runs: int
     steps: int
     restarts: int = 1
 
@@ -40,25 +44,29 @@ def narrowing(
     threat: ThreatModel,
     *,
     rounds: Sequence[Round],
+    slope: float,
     seed: int = 0,
     index: Tensor | None = None,
     batch_size: BatchSize = "auto",
     cache: Cache = no_cache,
     progress: Progress | None = None,
 ) -> AttackResult:
-    """Auto-PGD on the targeted DLR loss, in rounds on fewer and fewer classes.
+    """Auto-PGD on the targeted DLR loss, in rounds of fewer and fewer runs.
 
-    The first round takes the classes that MALT ranks nearest; every other one those of the round
-    before that reached the highest loss, from new starting points. Each example has classes of its
-    own, so that its result depends on no other example. With fewer than four classes the loss is
-    the margin, because the targeted DLR loss needs four.
+    The first round takes the classes that MALT ranks nearest, each of them once with the network's
+    gradients and once with those of :func:`robaudit.engine.leaky.leaky`, which see what ReLUs that
+    are off hide. Every later round goes on with the runs of the round before that reached the
+    highest loss, from new starting points. Each example has runs of its own, so that its result
+    depends on no other example. With fewer than four classes the loss is the margin, because the
+    targeted DLR loss needs four.
 
     Args:
         model: maps images in ``[0, 1]`` to logits ``(n, k)``; it runs in evaluation mode
             with frozen parameters and is left as it was. Or a :class:`robaudit.engine.Runner`.
         x, y: images ``(n, c, h, w)`` in ``[0, 1]`` and labels ``(n,)`` from 0.
         threat: norm and radius of the perturbations.
-        rounds: one at least.
+        rounds: one at least; the first has an even number of runs.
+        slope: of ReLUs that are off, in the leaky gradients.
         seed: of all random draws.
         index: ``(n,)`` the examples' positions in their data set; each example's draws depend on
             its position and the seed only. ``0..n-1`` unless given.
@@ -81,79 +89,109 @@ def narrowing(
 
     >>> net = nn.Sequential(nn.Flatten(), nn.Linear(4, 5))
     >>> x, y = torch.rand(3, 1, 2, 2), torch.zeros(3).long()
-    >>> found = narrowing(net, x, y, ThreatModel("l2", 0.1), rounds=[Round(4, 5), Round(1, 9)])
+    >>> rounds = [Round(4, 5), Round(1, 9)]
+    >>> found = narrowing(net, x, y, ThreatModel("l2", 0.1), rounds=rounds, slope=0.1)
     >>> bool((found.robust <= found.correct).all())
     True
     """
     with Runner.of(model, batch_size) as runner:
+        soft = leaky(runner, slope)
 
         def attack(part: Chunk) -> dict[str, Tensor]:
-            return _narrowed(runner, part, threat, rounds, seed)
+            return _narrowed((runner, soft), part, threat, rounds, seed)
 
-        size = max(1, rows_at_once(runner, x) // max(each.targets for each in rounds))
-        return run_in_parts(runner, x, y, index, size, attack, cache=cache, progress=progress)
+        size = max(1, rows_at_once(runner, x) // max(each.runs for each in rounds))
+        return run_in_parts(
+            runner, x, y, index, size, attack, searcher=soft, cache=cache, progress=progress
+        )
 
 
 def passes(rounds: Sequence[Round], classes: int, norm: Norm) -> int:
     """Passes on an example that is not broken, the choice of targets among them."""
     more = 3 if norm == "l1" else 1
-    spent = 2 * min(CANDIDATES, classes - 1)
+    spent, left = 2 * min(CANDIDATES, classes - 1), 2 * (classes - 1)
     for each in rounds:
-        spent += min(each.targets, classes - 1) * each.restarts * (2 * each.steps + more)
+        left = min(each.runs, left)
+        spent += left * each.restarts * (2 * each.steps + more)
     return spent
 
 
 def _narrowed(
-    runner: Runner, part: Chunk, threat: ThreatModel, rounds: Sequence[Round], seed: int
+    runners: tuple[Runner, Runner],
+    part: Chunk,
+    threat: ThreatModel,
+    rounds: Sequence[Round],
+    seed: int,
 ) -> dict[str, Tensor]:
-    classes = part.logits.shape[1]
-    objective = TARGETED["dlr" if classes >= 4 else "margin"]
-    verdicts = Verdicts(part.x, part.correct)
-    targets = by_malt(
-        runner,
+    objective = TARGETED["dlr" if part.logits.shape[1] >= 4 else "margin"]
+    nearest = by_malt(
+        runners[0],
         part.x,
         part.y,
         part.logits,
-        rounds[0].targets,
+        rounds[0].runs // 2,
         norm=threat.norm,
         candidates=CANDIDATES,
     )
-    highest = torch.full((len(part.x),), -torch.inf, device=part.x.device)
-    reached = part.x.clone()
-    work = sum(each.targets * each.steps * each.restarts for each in rounds)
-    spent = 0
+    # Of each run its class, and which runner has its gradient.
+    targets = torch.cat([nearest, nearest], dim=1)
+    kinds = torch.cat([torch.zeros_like(nearest), torch.ones_like(nearest)], dim=1)
+    found = _Found(part)
+    work = sum(each.runs * each.steps * each.restarts for each in rounds)
+    spent = 0.0
     for number, each in enumerate(rounds):
-        targets = targets[:, : each.targets]
+        targets, kinds = targets[:, : each.runs], kinds[:, : each.runs]
+        streams = tuple(f"narrowing {number} {rank}" for rank in range(targets.shape[1]))
         furthest = torch.full(targets.shape, -torch.inf, device=part.x.device)
         for restart in range(each.restarts):
-            left = torch.nonzero(verdicts.robust)[:, 0]
-            if len(left) == 0:
-                break
-            settings = Restart(
-                threat,
-                objective,
-                each.steps,
-                seed,
-                restart,
-                tuple(f"narrowing {number} {rank}" for rank in range(targets.shape[1])),
-            )
-            share = each.targets * each.steps
-            found = climb(
-                runner, part, verdicts, left, targets, settings, _share(part, spent, share, work)
-            )
-            spent += share
-            values = found.best.view(len(left), -1)
-            furthest[left] = torch.maximum(furthest[left], values)
-            best, at = values.max(1)
-            points = found.best_x.view(len(left), -1, *part.x.shape[1:])
-            own, rose = torch.arange(len(left), device=at.device), best > highest[left]
-            points = torch.where(per_image(reached, rose), points[own, at], reached[left])
-            highest[left], reached[left] = torch.maximum(highest[left], best), points
+            settings = Restart(threat, objective, each.steps, seed, restart, streams)
+            for kind, runner in enumerate(runners):
+                left, chosen = torch.nonzero(found.verdicts.robust)[:, 0], kinds == kind
+                share = each.runs * each.steps / len(runners)
+                if bool(chosen[left].any()):
+                    tick = _share(part, spent, share, work)
+                    climbed = climb(
+                        runner, part, found.verdicts, left, targets, settings, tick, chosen
+                    )
+                    furthest = torch.maximum(furthest, found.take(climbed, targets.shape))
+                spent += share
         order = furthest.argsort(dim=1, descending=True, stable=True)
-        targets = targets.gather(1, order)
-    robust = verdicts.robust
-    return {"x": torch.where(per_image(reached, robust), reached, verdicts.found), "robust": robust}
+        targets, kinds = targets.gather(1, order), kinds.gather(1, order)
+    return found.points()
 
 
-def _share(part: Chunk, spent: int, share: int, work: int) -> Callable[[float], None]:
+class _Found:
+    """What the runs on a part have reached.
+
+    Attributes:
+        verdicts: on each example, with the points that broke it.
+    """
+
+    def __init__(self, part: Chunk) -> None:
+        self.verdicts = Verdicts(part.x, part.correct)
+        self._highest = torch.full((len(part.x),), -torch.inf, device=part.x.device)
+        self._reached = part.x.clone()
+
+    def take(self, climbed: Climbed, runs: torch.Size) -> Tensor:
+        """Keep the points of new highest losses; the losses by example and run, -inf if not run."""
+        at = climbed.example, climbed.rank
+        losses = torch.full(runs, -torch.inf, device=climbed.best.device)
+        losses[at] = climbed.best
+        row = torch.zeros(runs, dtype=torch.long, device=climbed.best.device)
+        row[at] = torch.arange(len(climbed.best), device=row.device)
+        best, run = losses.max(dim=1)
+        rose = best > self._highest
+        points = climbed.best_x[row.gather(1, run[:, None])[:, 0]]
+        self._highest = torch.maximum(self._highest, best)
+        self._reached = torch.where(per_image(points, rose), points, self._reached)
+        return losses
+
+    def points(self) -> dict[str, Tensor]:
+        """Of each example the point that broke it, or else the one of the highest loss."""
+        robust = self.verdicts.robust
+        ends = torch.where(per_image(self._reached, robust), self._reached, self.verdicts.found)
+        return {"x": ends, "robust": robust}
+
+
+def _share(part: Chunk, spent: float, share: float, work: float) -> Callable[[float], None]:
     return lambda done: part.tick((spent + done * share) / work)

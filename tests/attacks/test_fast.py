@@ -1,5 +1,7 @@
 """The fast tier: on networks whose exact answer is known, within its passes, each image alone."""
 
+import importlib
+
 import pytest
 import torch
 from support.attacks import THREATS, examples, network
@@ -8,10 +10,11 @@ from torch import nn
 from robaudit.attacks import apgd, fast
 from robaudit.attacks import narrowing as narrowing_module
 from robaudit.attacks.fast import MOST_PASSES
-from robaudit.attacks.narrowing import Round, narrowing
+from robaudit.attacks.narrowing import Round, narrowing, passes
 from robaudit.attacks.patches import patches
 from robaudit.types import ThreatModel
 
+fast_module = importlib.import_module("robaudit.attacks.fast")
 ORDERS = {"linf": 1, "l2": 2, "l1": torch.inf}
 
 
@@ -90,16 +93,16 @@ def test_its_passes_are_those_that_it_states(ball):
     model.forwards = 0
     found = fast(model, x, y, ThreatModel(ball.norm, 1e-5))
     assert bool(found.robust.all())
-    # The network is asked once, with few images, whether it has a gradient at the box's edges.
-    assert 0 <= model.backwards - found.backwards < 64
+    rounds = fast_module._ROUNDS[ball.norm]
+    assert sum(found.passes["apgd-malt"]) == 64 * (1 + passes(rounds, 10, ball.norm))
+    # Runs by plain and by leaky gradients have tiles of their own, which are filled up.
+    assert found.backwards <= model.backwards < 1.5 * found.backwards
     spent = found.forwards + found.backwards
     assert spent <= MOST_PASSES * 64
     if ball.norm == "linf":
         # Patches that change nothing need no pass, and the others' tiles are filled up.
-        assert 0 < found.passes["patches"][0] <= 64 * 572
-        assert found.forwards <= model.forwards
+        assert 0 < found.passes["patches"][0] <= 64 * 224
     else:
-        assert 0 <= model.forwards - found.forwards < 64
         assert spent > 0.9 * MOST_PASSES * 64
 
 
@@ -134,7 +137,7 @@ def test_interrupted_between_its_attacks_it_ends_as_if_undisturbed():
     assert (first.forwards, first.backwards) == (again.forwards, again.backwards)
 
 
-def test_later_rounds_go_on_with_the_nearest_classes(monkeypatch):
+def test_later_rounds_go_on_with_the_runs_that_got_furthest(monkeypatch):
     model, asked = linear(), []
     torch.manual_seed(0)
     x = 0.4 + 0.2 * torch.rand(20, 1, 6, 6)
@@ -142,17 +145,21 @@ def test_later_rounds_go_on_with_the_nearest_classes(monkeypatch):
     away = distances(model, x, y, "linf")
     climb = narrowing_module.climb
 
-    def noted(runner, part, verdicts, attacked, targets, *rest):
-        asked.append(targets)
-        return climb(runner, part, verdicts, attacked, targets, *rest)
+    def noted(runner, part, verdicts, attacked, targets, settings, tick, chosen):
+        asked.append((targets, int(chosen[attacked].sum())))
+        return climb(runner, part, verdicts, attacked, targets, settings, tick, chosen)
 
     monkeypatch.setattr(narrowing_module, "climb", noted)
     ball = ThreatModel("linf", 0.5 * float(away.amin()))
-    rounds = [Round(5, 8), Round(2, 8), Round(1, 8, 2)]
-    found = narrowing(model, x, y, ball, rounds=rounds)
+    rounds = [Round(10, 8), Round(4, 8), Round(2, 8, 2)]
+    found = narrowing(model, x, y, ball, rounds=rounds, slope=0.1)
     assert bool(found.robust.all())
-    assert [targets.shape for targets in asked] == [(20, 5), (20, 2), (20, 1), (20, 1)]
-    # On a linear network APGD ends at the highest loss, which is known.
+    # Every round runs by plain and by leaky gradients, each run by one of the two.
+    shapes = [targets.shape for targets, _ in asked]
+    assert shapes == [(20, 10)] * 2 + [(20, 4)] * 2 + [(20, 2)] * 4
+    runs = [rows for _, rows in asked]
+    assert [sum(runs[at : at + 2]) for at in range(0, 8, 2)] == [200, 80, 40, 40]
+    # On a linear network APGD ends at the highest loss, which is known, by either gradient.
     weight = model[1].weight.detach()
     with torch.no_grad():
         logits = model(x)
@@ -160,7 +167,26 @@ def test_later_rounds_go_on_with_the_nearest_classes(monkeypatch):
     highest = logits - logits.gather(1, y[:, None]) + ball.eps * slopes
     top = highest.scatter(1, y[:, None], -torch.inf).argmax(1)
     # The DLR loss divides by a spread of logits, which can change the order of a close pair.
-    assert float((asked[-1][:, 0] == top).float().mean()) >= 0.9
+    assert float((asked[-1][0] == top[:, None]).float().mean()) >= 0.9
+
+
+def test_leaky_gradients_break_a_network_that_has_none_where_it_begins():
+    """Three classes rise with units that are off on the images and nearly everywhere around."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Flatten(), nn.Linear(16, 4), nn.ReLU(), nn.Linear(4, 4, bias=False))
+    with torch.no_grad():
+        model[1].weight.copy_(torch.eye(4).repeat_interleave(4, 1))
+        model[1].bias.copy_(torch.tensor([0.0, -3.4, -3.4, -3.4]))
+        model[3].weight.copy_(torch.diag(torch.tensor([0.0, 1.0, 1.0, 1.0])))
+        model[3].weight[0, 0] = 0.05
+    x, y = 0.5 + 0.01 * torch.rand(30, 1, 4, 4), torch.zeros(30).long()
+    ball = ThreatModel("linf", 0.4)  # the sum of four pixels reaches 3.6
+    assert bool(apgd(model, x, y, ball, steps=40).robust.all())
+    rounds = [Round(6, 8), Round(2, 20)]
+    assert bool(narrowing(model, x, y, ball, rounds=rounds, slope=0.0).robust.all())
+    found = narrowing(model, x, y, ball, rounds=rounds, slope=0.1)
+    assert not bool(found.robust.any())
+    assert bool((model(found.x).argmax(1) != 0).all())
 
 
 def test_patches_raise_the_margin_from_where_they_start():

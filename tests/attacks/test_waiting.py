@@ -9,7 +9,7 @@ from support.pretended_gpu import on_gpu, pretended_gpu, waiting
 
 from robaudit.attacks import apgd, apgd_loop, fab
 from robaudit.attacks.narrowing import Round, narrowing
-from robaudit.engine import Runner, frozen
+from robaudit.engine import Runner, captured, frozen
 from robaudit.types import ThreatModel
 
 FAB = importlib.import_module("robaudit.attacks.fab")
@@ -22,19 +22,23 @@ CASES = {
     "apgd, sparse": (apgd, "l1", {}),
     "fab": (fab, "linf", {"targets": 0}),
     "fab, targeted": (fab, "l2", {"targets": 2, "mode": "accuracy"}),
-    "narrowing": (lambda *a, steps: narrowing(*a, rounds=[Round(2, steps), Round(1, 2)]), "l2", {}),
+    "narrowing": (
+        lambda *a, steps: narrowing(*a, rounds=[Round(4, steps), Round(4, 2)], slope=0.1),
+        "l2",
+        {},
+    ),
 }
 
 
 def waits(run, threat, n, **how):
     """What the processor waits for in an attack on ``n`` images, and its result."""
     x, y = examples(network(), n)
-    with pretended_gpu():
+    with pretended_gpu(), pytest.MonkeyPatch.context() as patched:
+        patched.setattr(captured, "recorder_for", lambda device: None)
         x, y = x.to("cuda"), y.to("cuda")
         with frozen(on_gpu(network())) as model:
             runner = Runner(model, x.device, 64)
             runner.gradient(lambda logits, _: logits[:, 0], x, y)  # what is asked for once
-            runner.network._recorder = None
             with waiting() as counts:
                 found = run(runner, x, y, threat, **how)
     return sum(counts.values()), found
