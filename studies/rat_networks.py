@@ -16,10 +16,10 @@ from rat_tables import BOTH, FIRST, met, network
 from running import Study, main
 
 SETTINGS = {
-    "WideResNet": Setting(arch="wide_resnet(depth=10, width=2, channels=1)"),
     "l2": Setting("l2", 0.5),
     "VGG": Setting(arch="vgg(plan=16-16-M-32-32-M-64-M, channels=1)"),
     "MobileNetV2": Setting(arch="cifar_mobilenet_v2(width=25, channels=1)"),
+    "WideResNet": Setting(arch="wide_resnet(depth=10, width=2, channels=1)"),
 }
 AWP = "[awp]\ngamma = 0.005\n"
 TERMS = {

@@ -49,15 +49,13 @@ ROWS = {name: row(name) for name in PAPER}
 
 def run(study: Study) -> None:
     few = 1 if study.smoke else 20
-    names = list(ROWS)[1:7:5] if study.smoke else list(ROWS)
     for seed in seeds_of(study):
         words = words_of(study, SETTING)[2:]  # all images
         begun = f"epochs = {few}\nseed = {seed}\n{START}"
         folder = study.train(f"start-{seed}", begun, "--data", "digits", *words, "--every", few)
         start = f'start = "{(folder / "checkpoints" / f"epoch_{few:03d}.safetensors").resolve()}"\n'
-        rows = {name: start + ROWS[name] for name in names}
-        train_rows(study, rows, "", setting=SETTING, seeds=(seed,))
-        for name in names:
+        for name in list(ROWS)[1:7:5] if study.smoke else ROWS:
+            train_rows(study, {name: start + ROWS[name]}, "", setting=SETTING, seeds=(seed,))
             kind = "averaged" if name.endswith("SWA") else "checkpoints"
             study.once(
                 f"met-{slug(name)}-{seed}",
