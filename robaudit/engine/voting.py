@@ -116,7 +116,8 @@ def seeded(seed: int, device: torch.device) -> Iterator[None]:
     numpy, python = np.random.get_state(), random.getstate()  # noqa: NPY002 - the network's own
     try:
         with torch.random.fork_rng([device] if device.type == "cuda" else []):
-            torch.manual_seed(seed)
+            # Of the devices without CUDA alone: torch notes where it was called until CUDA starts.
+            (torch if device.type == "cuda" else torch.default_generator).manual_seed(seed)
             np.random.seed(seed % (1 << 32))  # noqa: NPY002
             random.seed(seed)
             yield
