@@ -4,7 +4,7 @@
 
 Gauss-Newton traces of the weights of all convolutions and linear layers, on one thread, each
 library in a process of its own. *Seconds* are of user processor time, the median of ``RUNS`` runs
-after a first one, in which robaudit also compares the network's derivatives with differences; the
+after a first one, in which robaudit also compares the network's gradient with a difference; the
 first is given beside it. *Memory* is the largest resident size in the later runs less what was
 resident before all, and that in the first. *Error* is the largest relative one of a layer (of the
 total for PyHessian, which has no layers), against gradients in float64 by plain automatic
