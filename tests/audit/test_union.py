@@ -39,7 +39,6 @@ def few_steps():
     with pytest.MonkeyPatch.context() as patched:
         tier, norms = import_module("robaudit.attacks.fast"), ("linf", "l2", "l1")
         patched.setattr(tier, "_CE", {norm: Round(1, 25) for norm in norms})
-        patched.setattr(tier, "_MARGIN", {})
         patched.setattr(tier, "_ROUNDS", {norm: (Round(6, 25),) for norm in norms})
         patched.setattr(tier, "_PATCHES", {"linf": 10})
         yield
