@@ -5,10 +5,11 @@ import copy
 import pytest
 import torch
 from support.attacks import examples, network
+from support.recorders import Again
 from torch import nn
 from torch.nn import functional as F
 
-from robaudit.engine import Runner, accelerate, frozen
+from robaudit.engine import Runner, accelerate, captured, frozen
 from robaudit.engine.leaky import leaky
 
 CPU = torch.device("cpu")
@@ -115,3 +116,18 @@ def test_a_network_without_a_graph_is_left_alone():
     with frozen(model):
         soft = leaky(Runner(model, CPU), 0.2)
         assert soft.logits(torch.rand(3, 1, 4, 4)).shape == (3, 5)
+
+
+def test_recorded_passes_leak_too(monkeypatch):
+    recorder = Again()
+    monkeypatch.setattr(captured, "recorder_for", lambda device: recorder)
+    torch.manual_seed(0)
+    model = Net(torch.relu)
+    x, y = torch.rand(50, 1, 6, 6), torch.arange(50) % 5
+    with frozen(model):
+        recorded = leaky(Runner(model, CPU), 0.3)
+        plain = leaky(Runner(lambda images: model(images), CPU), 0.3)  # functions are not recorded
+        for _ in range(12):
+            found, other = (r.gradient(first_logit, x, y) for r in (recorded, plain))
+            assert torch.equal(found[1], other[1])
+    assert recorder.replayed > 5
