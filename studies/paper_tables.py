@@ -10,7 +10,7 @@ from __future__ import annotations
 import csv
 import json
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean, stdev
@@ -147,6 +147,12 @@ def write(
         found = table(header, lines)
         (study.out / name).write_text(found + "\n", "utf-8")
         print(found)
+
+
+def meet(study: Study, rows: Iterable[str], seed: int, measure: Callable[[str], Row]) -> None:
+    """Write `met-*.json` of every row where it is not there yet; :func:`met_lines` reads them."""
+    for name in rows:
+        study.once(f"met-{slug(name)}-{seed}", lambda n=name: measure(n) | {"name": n})
 
 
 def met_lines(

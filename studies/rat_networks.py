@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import sys
 
-from paper_tables import OPTIONS, Setting, met_lines, seeds_of, slug, train_rows, write
+from paper_tables import OPTIONS, Setting, meet, met_lines, seeds_of, train_rows, write
 from rat_tables import BOTH, FIRST, met, network
 from running import Study, main
 
@@ -64,13 +64,12 @@ def run(study: Study) -> None:
         rows = dict(list(rows.items())[:2]) if study.smoke else rows
         train_rows(study, rows, "", setting=setting)
         for seed in seeds_of(study):
-            for name in rows:
-                study.once(
-                    f"met-{slug(name)}-{seed}",
-                    lambda n=name, s=seed, on=setting: (
-                        met(study, network(study, n, s), on) | {"name": n}
-                    ),
-                )
+            meet(
+                study,
+                rows,
+                seed,
+                lambda n, s=seed, on=setting: met(study, network(study, n, s), on),
+            )
 
 
 def report(study: Study) -> None:

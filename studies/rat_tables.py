@@ -19,6 +19,7 @@ from paper_tables import (
     OPTIONS,
     Setting,
     epochs_of,
+    meet,
     met_lines,
     seeds_of,
     slug,
@@ -63,10 +64,7 @@ def run(study: Study) -> None:
     rows = {name: ROWS[name] for name in TRANSFER} if study.smoke else ROWS
     train_rows(study, rows, "")
     for seed in seeds_of(study):
-        for name in rows:
-            study.once(
-                f"met-{slug(name)}-{seed}", lambda n=name, s=seed: all_of(study, n, s) | {"name": n}
-            )
+        meet(study, rows, seed, lambda n, s=seed: all_of(study, n, s))
 
 
 def network(study: Study, name: str, seed: int, kind: str = "checkpoints") -> ra.Classifier:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import sys
 
-from paper_tables import OPTIONS, Setting, met_lines, seeds_of, slug, train_rows, write
+from paper_tables import OPTIONS, Setting, meet, met_lines, seeds_of, train_rows, write
 from rat_tables import met, network
 from running import Row, Study, main
 
@@ -30,10 +30,7 @@ def run(study: Study) -> None:
     rows = dict(list(ROWS.items())[::4]) if study.smoke else ROWS
     train_rows(study, rows, "")
     for seed in seeds_of(study):
-        for name in rows:
-            study.once(
-                f"met-{slug(name)}-{seed}", lambda n=name, s=seed: all_of(study, n, s) | {"name": n}
-            )
+        meet(study, rows, seed, lambda n, s=seed: all_of(study, n, s))
 
 
 def all_of(study: Study, name: str, seed: int) -> Row:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import sys
 
-from paper_tables import OPTIONS, Setting, met_lines, seeds_of, slug, train_rows, words_of, write
+from paper_tables import OPTIONS, Setting, meet, met_lines, seeds_of, train_rows, words_of, write
 from rat_tables import met, network
 from running import Study, main
 
@@ -57,12 +57,10 @@ def run(study: Study) -> None:
         for name in list(ROWS)[1:7:5] if study.smoke else ROWS:
             train_rows(study, {name: start + ROWS[name]}, "", setting=SETTING, seeds=(seed,))
             kind = "averaged" if name.endswith("SWA") else "checkpoints"
-            study.once(
-                f"met-{slug(name)}-{seed}",
-                lambda n=name, s=seed, k=kind: (
-                    met(study, network(study, n, s, k), SETTING) | {"name": n}
-                ),
-            )
+            meet(
+                study, [name], seed,
+                lambda n, s=seed, k=kind: met(study, network(study, n, s, k), SETTING),
+            )  # fmt: skip
 
 
 def report(study: Study) -> None:

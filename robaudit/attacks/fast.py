@@ -107,11 +107,10 @@ def _stages(norm: Norm, classes: int) -> list[Stage]:
     """The attacks of the tier, in order."""
     first, rounds = _CE[norm], _ROUNDS[norm]
     ce = partial(apgd, loss="ce", steps=first.steps, restarts=first.restarts)
-    cost = first.restarts * (2 * first.steps + (3 if norm == "l1" else 1))
     malt = partial(narrowing, rounds=rounds, slope=_SLOPES[norm])
     targets = min(rounds[0].runs // 2, classes - 1)
     stages = [
-        Stage("apgd-ce", ce, cost),
+        Stage("apgd-ce", ce, first.passes(norm)),
         Stage("apgd-malt", malt, passes(rounds, classes, norm), targets),
     ]
     if norm in _PATCHES:

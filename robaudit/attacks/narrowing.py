@@ -36,6 +36,10 @@ class Round:
     steps: int
     restarts: int = 1
 
+    def passes(self, norm: Norm) -> int:
+        """Of one run, all its restarts together."""
+        return self.restarts * (2 * self.steps + (3 if norm == "l1" else 1))
+
 
 def narrowing(
     model: nn.Module | Runner,
@@ -108,11 +112,10 @@ def narrowing(
 
 def passes(rounds: Sequence[Round], classes: int, norm: Norm) -> int:
     """Passes on an example that is not broken, the choice of targets among them."""
-    more = 3 if norm == "l1" else 1
     spent, left = 2 * min(CANDIDATES, classes - 1), 2 * (classes - 1)
     for each in rounds:
         left = min(each.runs, left)
-        spent += left * each.restarts * (2 * each.steps + more)
+        spent += left * each.passes(norm)
     return spent
 
 

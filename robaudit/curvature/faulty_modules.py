@@ -17,6 +17,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from robaudit.curvature.finite_differences import Derivative, wrong_derivatives
 from robaudit.engine import generator
 from robaudit.engine.calls import called_again, floating, is_floating, module_calls, module_label
+from robaudit.engine.graph import nodes_behind
 from robaudit.engine.raised import is_foreign
 
 
@@ -61,17 +62,7 @@ def module_without_second_derivative(model: nn.Module, x: Tensor) -> str | None:
 
 def differentiable_once_only(gradients: Sequence[Tensor]) -> bool:
     """Whether a function in the graph of the gradients is marked ``once_differentiable``."""
-    seen: set[Any] = set()
-    open_nodes: list[Any] = [g.grad_fn for g in gradients]
-    while open_nodes:
-        node = open_nodes.pop()
-        if node is None or node in seen:
-            continue
-        if node.name().endswith("::Error"):
-            return True
-        seen.add(node)
-        open_nodes += [following for following, _ in node.next_functions]
-    return False
+    return any(node.name().endswith("::Error") for node in nodes_behind(*gradients))
 
 
 def _twice_differentiable(module: nn.Module, inputs: Any) -> bool:

@@ -23,6 +23,7 @@ from torch.nn.utils.weight_norm import WeightNorm
 from robaudit.engine.calls import observed
 from robaudit.engine.device import device_of
 from robaudit.engine.freezing import frozen
+from robaudit.engine.graph import nodes_behind
 from robaudit.engine.seeding import generator
 from robaudit.engine.voting import SINGLE_DRAWS, draws_at_random
 from robaudit.errors import NotMeasuredError, first_line
@@ -166,17 +167,10 @@ def idle_parameters(model: nn.Module, x: Tensor) -> tuple[str, ...]:
 def _all_reached(logits: Tensor, leaves: Iterable[Tensor]) -> bool:
     """Whether operators of torch's own, all of which have gradients, lead to each of the leaves."""
     missing = {id(leaf) for leaf in leaves}
-    seen: set[Any] = {None}
-    waiting: list[Any] = [logits.grad_fn]
-    while waiting:
-        node = waiting.pop()
-        if node in seen:
-            continue
+    for node in nodes_behind(logits):
         if isinstance(node, torch.autograd.function.BackwardCFunction):
             return False  # it may give no gradient
-        seen.add(node)
         missing.discard(id(getattr(node, "variable", None)))
-        waiting += [following for following, _ in node.next_functions]
     return not missing
 
 

@@ -7,6 +7,7 @@ from typing import Any
 from torch import Tensor
 
 from robaudit.engine.captured import Captured
+from robaudit.engine.graph import nodes_behind
 from robaudit.engine.logits import Forward
 from robaudit.engine.runner import Runner
 
@@ -59,11 +60,6 @@ def _let_through(logits: Tensor, slope: float) -> None:
             return inner
         return (inner[0].lerp(outer[0], slope), *inner[1:])
 
-    seen, todo = set(), [logits.grad_fn]
-    while todo:
-        node = todo.pop()
-        if node is not None and node not in seen:
-            seen.add(node)
-            if node.name() in _SWITCHES:
-                node.register_hook(leak)
-            todo += [behind for behind, _ in node.next_functions]
+    for node in nodes_behind(logits):
+        if node.name() in _SWITCHES:
+            node.register_hook(leak)
